@@ -486,11 +486,11 @@ class Plan:
         return sum(self.visits.cold_cost(group) for group, _ in pairs) / lanes
 
     def cold_cells(self, workload: str, sweeps: int) -> list[tuple[Group, Cell]]:
-        """Return whose cold processes fit into their part of the time.
+        """Return whose cold processes fit into their part of the time, each cell on all sides.
 
-        All arms, or those of the style that entrants share, or the baseline of each group.
+        Plain JAX comes first, then the style that entrants share.
         """
-        everything: list[tuple[Group, Cell]] = []
+        pairs: list[tuple[Group, Cell]] = []
         backends: set[str] = set()
         for group in self.groups:
             if any(side.given_up for side in group):
@@ -504,16 +504,16 @@ class Plan:
                 # of several environments, the first one measures the reference
                 cells = others if backend in backends else [*reference, *others]
             backends |= {backend} if cells else set()
-            everything += [(group, cell) for cell in cells]
+            pairs += [(group, cell) for cell in cells]
         if self.options.cold_samples is not None:
-            return everything
+            return pairs
         most = self.affordable(COLD_SHARE if self.turns() else 1.0)
-        pure = [(group, cell) for group, cell in everything if cell.style == PURE]
-        plain = [(group, cell) for group, cell in everything if cell.is_baseline]
-        for pairs in filter(None, (everything, pure, plain)):
-            if sweeps * self.sweep_cost(pairs) + self.visits.proof_cost(pairs) <= most:
-                return pairs
-        return [] if self.turns() else plain or pure or everything
+        order = dict.fromkeys(cell for _, cell in pairs)
+        left = sorted(order, key=lambda cell: (cell.arm not in REFERENCE, cell.style != PURE))
+        while pairs and sweeps * self.sweep_cost(pairs) + self.visits.proof_cost(pairs) > most:
+            last = left.pop()
+            pairs = [pair for pair in pairs if pair[1] != last]
+        return pairs
 
     def wants_cold(self, group: Group, cell: Cell) -> bool:
         """Tell whether a cell has cold metrics of its own; one cell of a library has its import."""
@@ -560,7 +560,9 @@ class Plan:
 
     def jobs_once(self) -> Iterator[Job]:
         """Yield counts and trainings that were not begun yet, and that their share pays for."""
-        others = bool(self.turns())
+        needed = {name for side in self.sides for names in side.needed.values() for name in names}
+        others = any(METRICS[name].varies for name in needed)
+        parts = len(self.groups) if self.history else 1
         shares: list[tuple[Do, str, float]]
         shares = [("count", workload, COUNT_SHARE) for workload in self.counted.values()]
         shares += [("train", workload, TRAINING_SHARE) for workload in self.workloads]
@@ -577,7 +579,7 @@ class Plan:
                     seconds = self.visits.training_cost(side, cells) / len(lanes)
                     gain = METRICS["final_loss"].weight * WIDEST
                 seconds += self.visits.opening_cost((side,), workload, len(lanes))
-                if seconds <= self.affordable(share if others else 1.0):
+                if seconds <= self.affordable(share / parts if others else 1.0):
                     least = 0.0 if self.options.fixed else seconds
                     run = partial(self.do_once, do, side, cells, lanes)
                     yield Job(gain * len(cells), seconds, least, run)
