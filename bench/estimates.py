@@ -24,6 +24,8 @@ type Form = Literal["ratio", "added", "amount"]
 MARGIN = 0.02
 """Fraction within which two times are equivalent, unless another one is given: on shared machines
 two runs of one program differ by about as much in a bad hour."""
+ALPHA = 0.05
+"""Odds of any false difference among all that are compared together: the usual level."""
 POWER = 0.8
 """Odds with which a detectable difference is found: the usual choice for minimum detectable
 effects."""
@@ -156,17 +158,22 @@ class EstimateTable:
         return detectable(row for row in self.rows if (row.metric, row.place) == family)
 
 
-def detectable(rows: Iterable[Estimate]) -> float:
+def detectable(rows: Iterable[Estimate], families: int = 1) -> float:
     """Return the smallest difference that a family of ratios calls in four runs of five.
 
     The median over cells of half a corrected interval plus t(`POWER`) standard errors, as a
     fraction: the minimum detectable effect (Bloom 1995, "Minimum detectable effects"). Infinite
-    where nothing is known.
+    where nothing is known. Of several families together, the interval is as much wider as a t
+    interval is at its part of the odds (Bonferroni).
     """
     from scipy import special  # takes a third of a second to import
 
+    def needed_for(row: Estimate, error: float) -> float:
+        one, several = (float(special.stdtrit(row.df, ALPHA / 2 / n)) for n in (1, families))
+        return row.half_width * several / one + float(special.stdtrit(row.df, POWER)) * error
+
     needed = [
-        row.half_width + float(special.stdtrit(row.df, POWER)) * row.standard_error
+        needed_for(row, row.standard_error)
         for row in rows
         if row.form == "ratio" and row.standard_error and row.df > 0
         if not row.cell.is_control and math.isfinite(row.half_width)

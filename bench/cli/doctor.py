@@ -96,5 +96,5 @@ def backends(offer: Mapping[str, Any]) -> Iterator[Probe]:
     for advice in uncached(offer["uncached"]):
         yield Probe("bytecode", f"{offer['uncached']} modules without", advice)
     if shutil.which("nvidia-smi") and "gpu" not in offer["devices"]:
-        advice = "pip install --editable '.[cuda13]', or [cuda12] with a driver before 580."
+        advice = "uv pip install --editable '.[cuda13]', or [cuda12] with a driver before 580."
         yield Probe("jax on the GPU", "there is a driver, and jax has no backend for it", advice)

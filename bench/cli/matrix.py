@@ -37,7 +37,7 @@ def matrix(
 ) -> int:
     """List the runs of a plan and their cost; with --out, measure them.
 
-    A run has a machine of its own. After Ctrl-C, the same command goes on. Exit status 1: some runs
+    Runs never share a machine. After Ctrl-C, the same command goes on. Exit status 1: some runs
     failed.
     """
     from bench.fleet.plan import plan

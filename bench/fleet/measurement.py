@@ -143,7 +143,7 @@ def connected(address: str) -> Any:
         ray: Any = importlib.import_module("ray")
     except ModuleNotFoundError as error:
         raise BakeoffError(
-            "--ray needs Ray, which is not installed: pip install --editable '.[ray]'"
+            "--ray needs Ray, which is not installed: uv pip install --editable '.[ray]'"
         ) from error
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")

@@ -14,8 +14,9 @@ import numpy as np
 from msgspec.structs import replace
 from scipy import special
 
+from bench.estimates import ALPHA
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
-from bench.stats.changes import ALPHA, summed
+from bench.stats.changes import summed
 from bench.stats.estimate import of_contrasts
 from bench.stats.ratios import Contrasts
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from scipy import special
 
-from bench.estimates import MARGIN, PROGRAM, Estimate, Verdict
+from bench.estimates import ALPHA, MARGIN, PROGRAM, Estimate, Verdict
 from bench.stats.components import MAD
 from bench.stats.estimate import exp, finite
 from bench.stats.verdicts import verdict
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
 
-ALPHA = 0.05
-"""Odds of any false change among all comparisons that are made together: the usual level."""
 TINIEST = 1e-18
 """Variance of a logarithm, so that none is zero where it divides."""
 LONG = 16

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize, special
 
+from bench.estimates import ALPHA
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     type Arms = Float[np.ndarray, " arms"]
     type Curve = Float[np.ndarray, " grid"]
 
-ALPHA = 0.05
-"""Odds of any false difference in a family."""
 WIDEST = 10.0
 """Standard errors up to which G is tabulated; above, it is 1."""
 GRID = np.linspace(0, WIDEST, 301)

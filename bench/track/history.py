@@ -17,11 +17,12 @@ from msgspec.structs import replace
 
 import impls
 from bench.cells import BASELINE
+from bench.estimates import ALPHA
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import few, main_workload, ordered, place, sentence, settling_words
-from bench.stats.changes import ALPHA, NO_SPREAD, stretches
+from bench.stats.changes import NO_SPREAD, stretches
 from bench.track.between_run_variance import spread
 from bench.track.comparison import (
     BENEATH,

@@ -49,7 +49,7 @@ def test_ray_is_an_extra(tmp_path: Path, bakeoff: Bakeoff, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
     done = bakeoff("matrix", "plan.toml", "--out", "out", "--ray", "auto")
     assert done.status == 2
-    assert "--ray needs Ray, which is not installed: pip install --editable '.[ray]'" in done.err
+    assert "--ray needs Ray, which is not installed: uv pip install --editable '.[ray]'" in done.err
 
 
 @pytest.mark.slow

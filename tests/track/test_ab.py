@@ -1,19 +1,25 @@
 """`bakeoff ab`: what is said of two sides, by simulation; and a real tiny A/B as a command."""
 
+import math
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
+from scipy import special
 
 from bench.cells import Cell, Selection
 from bench.engine.process import Place
 from bench.engine.session import Side
 from bench.environments.offers import Offer
+from bench.estimates import Estimate
+from bench.metrics import COLD
 from bench.report.markdown import markdown
 from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
@@ -55,6 +61,26 @@ def test_headlines(results: ResultsWithSamples, margin: float, status: Status, w
     places = [text.find(part) for part in words.split("|")]
     assert places == sorted(places), text
     assert places[0] == 0, text
+
+
+def test_twenty_comparisons_of_the_same_raise_no_alarm() -> None:
+    """Each leaves out 1 by chance in one of twenty cases; all together worsen one of forty A/Bs."""
+    rng, df, error = np.random.default_rng(3), 4, 0.03
+    half = float(special.stdtrit(df, 0.975)) * error
+    alarms, alone, times = 0, 0, 500
+    for _ in range(times):
+        rows = []
+        for metric, workload in product(COLD[:5], ("toy", "seed", "wide", DEEP)):
+            t = float(rng.standard_t(df))
+            low, value, high = (math.exp(t * error + x) for x in (-half, 0, half))
+            about: dict[str, Any] = {"value": value, "low": low, "high": high}
+            about |= {"standard_error": error, "df": df, "p": 2 * float(special.stdtr(df, -abs(t)))}
+            cell = HAIKU.at(workload, "cpu")
+            rows.append(Estimate(cell=cell, metric=metric, form="ratio", against=BASE, **about))
+        alone += any(row.differs and row.value > 1.02 for row in rows)
+        alarms += Comparison(replace(SAME, estimates=rows)).status is Status.WORSE
+    assert alone / times > 0.3
+    assert alarms / times < 0.04
 
 
 def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:

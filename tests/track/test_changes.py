@@ -9,9 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.cells import Cell
-from bench.estimates import Estimate, Verdict
+from bench.estimates import ALPHA, Estimate, Verdict
 from bench.stats.changes import (
-    ALPHA,
     LONG,
     Spread,
     difference,
