@@ -158,22 +158,17 @@ class EstimateTable:
         return detectable(row for row in self.rows if (row.metric, row.place) == family)
 
 
-def detectable(rows: Iterable[Estimate], families: int = 1) -> float:
+def detectable(rows: Iterable[Estimate]) -> float:
     """Return the smallest difference that a family of ratios calls in four runs of five.
 
     The median over cells of half a corrected interval plus t(`POWER`) standard errors, as a
     fraction: the minimum detectable effect (Bloom 1995, "Minimum detectable effects"). Infinite
-    where nothing is known. Of several families together, the interval is as much wider as a t
-    interval is at its part of the odds (Bonferroni).
+    where nothing is known.
     """
     from scipy import special  # takes a third of a second to import
 
-    def needed_for(row: Estimate, error: float) -> float:
-        one, several = (float(special.stdtrit(row.df, ALPHA / 2 / n)) for n in (1, families))
-        return row.half_width * several / one + float(special.stdtrit(row.df, POWER)) * error
-
     needed = [
-        needed_for(row, row.standard_error)
+        row.half_width + float(special.stdtrit(row.df, POWER)) * row.standard_error
         for row in rows
         if row.form == "ratio" and row.standard_error and row.df > 0
         if not row.cell.is_control and math.isfinite(row.half_width)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import secrets
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
+
+try:
+    import fcntl
+except ImportError:  # Windows, where what a killed process leaves stays
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,35 +86,34 @@ def read_regular(path: Path, most: int) -> bytes:
 def partial_file(path: Path, name: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
     """Yield where to write a file, which gets its `name` when all of it is on the disk.
 
-    What processes of this machine left beside it that were killed while they wrote goes.
+    It is locked until then: files beside it without a lock were left by killed processes, and go.
     """
-    where = f"@{platform.node()}.partial"
-    for left in path.parent.glob(f".bakeoff-*{where}"):
-        if not runs(left.name.split("-")[1]):
-            with suppress(OSError):
-                left.unlink()
-    partial = path.with_name(f".bakeoff-{os.getpid()}-{secrets.token_hex(4)}{where}")
+    for left in path.parent.glob(".bakeoff-*.partial"):
+        with suppress(OSError), locked(left):
+            left.unlink()
+    partial = path.with_name(f".bakeoff-{secrets.token_hex(8)}.partial")
+    partial.touch(exist_ok=False)
     try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        name(partial, path)
+        with ExitStack() as stack:
+            with suppress(OSError):
+                stack.enter_context(locked(partial))
+            yield partial
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            name(partial, path)
     finally:
         with suppress(OSError):
             partial.unlink()
 
 
-def runs(process: str) -> bool:
-    """Tell whether a process of this machine runs, by its id; True where that is not known."""
-    if os.name != "posix":
-        return True  # the signal 0 is no question there
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError, OverflowError):
-        pass
-    return True
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Have a file's lock, which ends with the process; raise OSError if another one has it."""
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def atomic_write(path: Path, data: str | bytes) -> None:

@@ -59,9 +59,9 @@ def ab(
     lock. Without --entrant, those are measured that depend on what differs. Ctrl-C loses nothing:
     --resume goes on.
 
-    Exit status: 0 nothing is worse; 1 something is: slower by more than the margin, more Python
-    calls, compilations or bytes of memory, or a cell fails that did not; 2 cannot say, or wrong
-    use; 130 Ctrl-C.
+    Exit status: 0 nothing is certainly worse; 1 something is: slower by more than the margin, more
+    Python calls, compilations, bytes of memory or loss, or a cell fails that did not; 2 cannot say,
+    or wrong use; 130 Ctrl-C.
     """
     from bench.engine.session import Task
     from bench.environments.builder import Builder

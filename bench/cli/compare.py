@@ -37,10 +37,10 @@ def compare(
 
     Releases and settings may differ, which is told; the machine and how it was measured may not.
 
-    Exit status: 0 nothing is worse; 1 something is: slower by more than the margin, more Python
-    calls, compilations or bytes of memory, or a cell fails that did not; 2 cannot say: the runs are
-    not comparable, or no time could be settled. An inconclusive row does not fail, and one settled
-    row is enough to pass.
+    Exit status: 0 nothing is certainly worse; 1 something is: slower by more than the margin, more
+    Python calls, compilations, bytes of memory or loss, or a cell fails that did not; 2 cannot say:
+    the runs are not comparable, or no time could be settled. An inconclusive row does not fail, and
+    one settled row is enough to pass.
     """
     from bench.runfile.reader import read
     from bench.track.ab import document

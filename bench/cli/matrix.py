@@ -37,7 +37,7 @@ def matrix(
 ) -> int:
     """List the runs of a plan and their cost; with --out, measure them.
 
-    Runs never share a machine. After Ctrl-C, the same command goes on. Exit status 1: some runs
+    One run at a time on each machine. After Ctrl-C, the same command goes on. Exit status 1: some
     failed.
     """
     from bench.fleet.plan import plan

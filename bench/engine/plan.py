@@ -37,8 +37,9 @@ from bench.stats.estimate import estimate
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from bench.cells import Arm
     from bench.engine.actions import Do, Lanes
     from bench.engine.state import SideState
     from bench.engine.visits import Group
@@ -80,6 +81,8 @@ COLD_SHARE, COUNT_SHARE, TRAINING_SHARE = 0.35, 0.1, 0.15
 """Fractions of the budget that the first cold samples, counts and trainings may each take where
 steps or host costs are measured too: people ask about those first. In 300 s, five cold processes of
 each library's shared style fit on a machine of half the usual speed."""
+HISTORY_COUNT_SHARE = 0.25
+"""The same of all counts of a history: its exact numbers need no second pair of workers."""
 COUNT_GAIN = 2.0
 """Doubt that counting takes off each arm: four exact numbers, which explain a host cost, are worth
 a quarter of a first answer."""
@@ -226,10 +229,12 @@ class Plan:
         warm = list(self.warm_jobs())
         if warm and not self.made and not self.lost:
             return warm[0]
-        jobs = [*warm, *self.cold_jobs(), *self.jobs_once()]
         most = self.left + OVER * self.options.budget * (not self.visits.samples)
-        possible = [job for job in jobs if job.gain > 0 and job.least <= most]
-        return max(possible, key=lambda job: job.worth, default=None)
+        # What is done once may take more than its share where nothing else is left to do
+        for jobs in ([*warm, *self.cold_jobs(), *self.jobs_once()], self.jobs_once(alone=True)):
+            if possible := [job for job in jobs if job.gain > 0 and job.least <= most]:
+                return max(possible, key=lambda job: job.worth)
+        return None
 
     # what is asked
 
@@ -351,9 +356,9 @@ class Plan:
         gain *= self.weight(turn)
         before = opening
         if self.paired:  # others prove before, once for all later visits
-            sides, at_once = self.to_prove(visits, turn.workload, count)
-            proofs = [self.visits.opening_cost((s,), turn.workload, at_once) for s in sides]
-            before = again + math.ceil(len(sides) / count) * max(proofs, default=0.0)
+            provers = Counter(v.group for v in self.proving(visits, turn.workload, count))
+            proofs = [self.visits.opening_cost(one, turn.workload, n) for one, n in provers.items()]
+            before = again + math.ceil(provers.total() / count) * max(proofs, default=0.0)
         least = 0.0 if self.options.fixed else before + in_a_row * fewest
         if self.made:
             least += (several - 1) * (again + in_a_row * fewest)
@@ -366,12 +371,36 @@ class Plan:
         more = (several - 1) * (again + in_a_row * seconds)
         return Job(gain, opening + in_a_row * seconds, least, run, more)
 
-    def to_prove(
-        self, groups: Sequence[Group], workload: str, lanes: int
-    ) -> tuple[dict[SideState, Group], int]:
-        """Return the sides of pairs with unproven arms, and how many workers each has for them."""
-        sides = {side: group for group in groups for side in group if side.unproven(workload)}
-        return sides, max(1, lanes // max(1, len(sides)))
+    def proving(
+        self,
+        groups: Sequence[Group],
+        workload: str,
+        lanes: int,
+        arms: Collection[Arm] | None = None,
+        until: float = math.inf,
+    ) -> list[Visit]:
+        """Return visits that prove alone what is not proven yet: in all lanes, a side in each.
+
+        Args:
+            groups: Whose sides are proven.
+            workload: What is proven of them.
+            lanes: How many there are.
+            arms: These alone; all if None.
+            until: Seconds of the budget after which only the reference is proven any more.
+        """
+        left: dict[SideState, tuple[Group, list[Cell]]] = {}
+        for side, group in {side: pair for pair in groups for side in pair}.items():
+            wanted = [c for c in side.alive(workload) if arms is None or c.arm in arms]
+            if cells := [cell for cell in wanted if not side.proven(cell)]:
+                left[side] = group, cells
+        visits = []
+        for place, (side, (group, cells)) in enumerate(left.items()):
+            workers = max(1, lanes // len(left) + (place < lanes % len(left)))
+            resting = frozenset(str(c.arm) for c in side.alive(workload) if c not in cells)
+            visits += [
+                Visit((side,), workload, None, resting, until, group) for _ in cells[:workers]
+            ]
+        return visits
 
     def visit(
         self,
@@ -388,12 +417,7 @@ class Plan:
         """
         until = math.inf if self.options.fixed else self.visits.now + PROVE_SHARE * self.left
         if self.paired:
-            sides, at_once = self.to_prove(groups, turn.workload, len(cores))
-            proofs = [
-                Visit((side,), turn.workload, None, side.proven_arms(turn.workload), until, group)
-                for side, group in sides.items()
-                for _ in side.unproven(turn.workload)[:at_once]
-            ]
+            proofs = self.proving(groups, turn.workload, len(cores), until=until)
             opened = yield from self.visits.opened(cores, proofs)
             yield from self.visits.measured(opened, 0.0, 0)
         alive = {group: len(living_arms(group, turn.workload)) for group in groups}
@@ -464,8 +488,7 @@ class Plan:
             pairs = [(g, c) for g, c in pairs if all(side.begins_cold(c) for side in g)]
             if not pairs:
                 continue
-            proofs = self.visits.proof_cost(pairs) if first else 0.0
-            seconds = sweeps * self.sweep_cost(pairs) + proofs
+            seconds = self.sweeps_cost(pairs, sweeps)
             gain = sum(self.cold_gain(group, cell, sweeps) for group, cell in pairs)
             run = partial(self.sweep, workload, pairs, sweeps)
             yield Job(gain, seconds, 0.0 if asked is not None else seconds, run)
@@ -480,10 +503,10 @@ class Plan:
                 total += METRICS[name].weight * (doubt * narrowed(n, sweeps) if known else WIDEST)
         return total
 
-    def sweep_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
-        """Return the seconds of one cold process of each."""
-        lanes = len(self.cores(pairs[0][0], HOST))
-        return sum(self.visits.cold_cost(group) for group, _ in pairs) / lanes
+    def sweeps_cost(self, pairs: Sequence[tuple[Group, Cell]], sweeps: int) -> float:
+        """Return the seconds of cold processes of each, and of proofs that come before."""
+        processes = sweeps * sum(self.visits.cold_cost(group) for group, _ in pairs)
+        return (processes + self.visits.proof_cost(pairs)) / len(self.cores(pairs[0][0], HOST))
 
     def cold_cells(self, workload: str, sweeps: int) -> list[tuple[Group, Cell]]:
         """Return whose cold processes fit into their part of the time, each cell on all sides.
@@ -505,12 +528,13 @@ class Plan:
                 cells = others if backend in backends else [*reference, *others]
             backends |= {backend} if cells else set()
             pairs += [(group, cell) for cell in cells]
-        if self.options.cold_samples is not None:
+        if not pairs or self.options.cold_samples is not None:
             return pairs
-        most = self.affordable(COLD_SHARE if self.turns() else 1.0)
+        cold = {c.workload for s in self.sides for c, names in s.needed.items() if names & {*COLD}}
+        most = self.affordable(COLD_SHARE / len(cold) if self.turns() else 1.0)
         order = dict.fromkeys(cell for _, cell in pairs)
         left = sorted(order, key=lambda cell: (cell.arm not in REFERENCE, cell.style != PURE))
-        while pairs and sweeps * self.sweep_cost(pairs) + self.visits.proof_cost(pairs) > most:
+        while pairs and self.sweeps_cost(pairs, sweeps) > most:
             last = left.pop()
             pairs = [pair for pair in pairs if pair[1] != last]
         return pairs
@@ -526,13 +550,14 @@ class Plan:
     def sweep(self, workload: str, pairs: list[tuple[Group, Cell]], sweeps: int) -> Lanes:
         """Measure cold processes, each sweep in another random order."""
         first, given = workload not in self.chosen, self.options.cold_samples is not None
+        together: dict[tuple[Cores, ...], list[Group]] = defaultdict(list)
         for group in dict.fromkeys(group for group, _ in pairs):
-            cells = [cell for other, cell in pairs if other is group]
-            if any(not side.proven(cell) for side in group for cell in cells):
-                lanes = self.cores(group, HOST)
-                visits = [Visit.of(group, cells) for _ in lanes]
-                opened = yield from self.visits.opened(lanes, visits)
-                yield from self.visits.measured(opened, 0.0, 0)
+            together[tuple(self.cores(group, HOST))].append(group)
+        arms = {cell.arm for _, cell in pairs} | {*REFERENCE}
+        for cores, groups in together.items():
+            proofs = self.proving(groups, workload, len(cores), arms)
+            opened = yield from self.visits.opened(cores, proofs)
+            yield from self.visits.measured(opened, 0.0, 0)
         pairs = [(g, c) for g, c in pairs if all(s.proven(c) for s in g)]
         if not pairs:
             self.chosen[workload] = []
@@ -558,13 +583,14 @@ class Plan:
 
     # what is done once
 
-    def jobs_once(self) -> Iterator[Job]:
-        """Yield counts and trainings that were not begun yet, and that their share pays for."""
-        needed = {name for side in self.sides for names in side.needed.values() for name in names}
-        others = any(METRICS[name].varies for name in needed)
-        parts = len(self.groups) if self.history else 1
+    def jobs_once(self, *, alone: bool = False) -> Iterator[Job]:
+        """Yield counts and trainings that were not begun yet, and that their share pays for.
+
+        They may take all that is left where they are `alone`.
+        """
+        count_share = HISTORY_COUNT_SHARE / len(self.sides) if self.history else COUNT_SHARE
         shares: list[tuple[Do, str, float]]
-        shares = [("count", workload, COUNT_SHARE) for workload in self.counted.values()]
+        shares = [("count", workload, count_share) for workload in self.counted.values()]
         shares += [("train", workload, TRAINING_SHARE) for workload in self.workloads]
         for side in self.sides:
             lanes = self.cores((side,), HOST)
@@ -579,7 +605,7 @@ class Plan:
                     seconds = self.visits.training_cost(side, cells) / len(lanes)
                     gain = METRICS["final_loss"].weight * WIDEST
                 seconds += self.visits.opening_cost((side,), workload, len(lanes))
-                if seconds <= self.affordable(share / parts if others else 1.0):
+                if seconds <= self.affordable(1.0 if alone else share):
                     least = 0.0 if self.options.fixed else seconds
                     run = partial(self.do_once, do, side, cells, lanes)
                     yield Job(gain * len(cells), seconds, least, run)

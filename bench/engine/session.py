@@ -33,7 +33,7 @@ from bench.runfile import (
 from bench.runfile.reader import read
 from bench.runfile.warnings import warnings
 from bench.stats.arrays import per_array
-from bench.stats.estimate import estimate
+from bench.stats.estimate import all_together, estimate
 from bench.stats.verdicts import impossible, settled_by_program
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
@@ -354,6 +354,8 @@ def results_of(
     samples = [s for s in plan.visits.samples if (s.environment, s.cell) not in failed]
     options = header.options
     estimates = estimates_of(samples, cells, options, task.base, plan.least_cold)
+    if task.kind == "ab":
+        estimates = all_together(estimates, options.margin)
     if not task.base and (wrong := impossible(estimates, same_programs(cells))):
         for row in cells:
             row.failure = row.failure or wrong.get(row.cell)

@@ -77,14 +77,6 @@ class SideState:
         """Tell whether a cell has been shown to be equal."""
         return cell in self.cells and self.cells[cell].proof is not None
 
-    def unproven(self, workload: str) -> list[Cell]:
-        """Return the living cells at a workload that are not proven yet."""
-        return [cell for cell in self.alive(workload) if not self.proven(cell)]
-
-    def proven_arms(self, workload: str) -> frozenset[str]:
-        """Return the living arms that are proven at a workload."""
-        return frozenset(str(cell.arm) for cell in self.alive(workload) if self.proven(cell))
-
     def begins_cold(self, cell: Cell) -> bool:
         """Tell whether more cold processes of a cell are begun, if there is time."""
         return self.cells[cell].failure is None and self.cold_deaths[cell] < COLD_DEATHS

@@ -191,9 +191,11 @@ class Visits:
         return runs * protocol.FINAL_STEPS / (turn.rounds * CALLS[STEP]) * block
 
     def proof_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
-        """Return the seconds that it takes to prove what is not proven yet."""
+        """Return the seconds that it takes in one lane to prove what is not proven yet."""
         unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
-        return len(unproven) * (PROVE_SECONDS + OPEN_SECONDS)
+        loads = [self.load_seconds.get(side, LOAD_SECONDS) for side in {s for s, _ in unproven}]
+        seen = self.prove_seconds or [PROVE_SECONDS]
+        return sum(loads) + len(unproven) * sum(seen) / len(seen)
 
     def cold_cost(self, group: Group) -> float:
         """Return about how many seconds a cold process takes on each of a group's sides."""

@@ -25,9 +25,9 @@ take 2.6 times as much at `seed`, another 1.3 times."""
 FASTEST = 0.9
 """Ratio to the baseline above which the same program is possible, whatever its interval: where
 buffers lie can make a few per cent."""
-LATER = 2.5
-"""Half width of an interval in standard errors, for a few rows of many workers: those of two or
-three workers are wider, since their standard error is hardly known."""
+LATER = 0.5
+"""By how many standard errors half of an interval of many workers is wider than a normal variable's
+at the same odds: that of two or three is far wider, since their standard error is hardly known."""
 LEAST_TIMES = 1.25
 """Ratio of the whole time to the time so far, at least, that settles what is open: a few workers
 more."""
@@ -53,7 +53,7 @@ def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict
 def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
     """Return about how many seconds more would settle comparisons that are open; 0 if none is.
 
-    Intervals narrow with the square root of the time, and to `LATER` standard errors. A ratio is
+    Intervals narrow with the square root of the time, and to those of many workers. A ratio is
     settled where its interval lies inside of the margin, or leaves out 1: whichever is nearer. What
     is added to a call counts as a part of that call.
 
@@ -62,12 +62,15 @@ def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
         seconds: That they took.
         margin: Fraction within which two times are equivalent.
     """
+    from scipy import special  # takes a third of a second to import
+
     bound, most = math.log1p(margin), 1.0
     for row in rows:
         if row.form != "amount" and row.verdict is Verdict.INCONCLUSIVE and not row.cell.is_control:
             distance, half = abs(row.value), row.half_width
-            if row.standard_error:
-                half = min(half, LATER * row.standard_error)
+            if row.standard_error and row.df:
+                odds = float(special.stdtr(row.df, -half / row.standard_error))
+                half = min(half, (LATER - float(special.ndtri(odds))) * row.standard_error)
             if row.form == "ratio":
                 distance = abs(math.log(row.value))
             elif row.level:

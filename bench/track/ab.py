@@ -36,8 +36,7 @@ MARKER = "<!-- bakeoff comparison -->"
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
 MEASURED = (
     "Both sides were measured now, their workers taking turns. In brackets: 95 % intervals over "
-    "pairs of processes, corrected for all rows of a metric at a workload; what differs does so "
-    "with all metrics and workloads that are compared."
+    "pairs of processes, corrected for all rows together."
 )
 JOINED = (
     "Rows compare what each style costs relative to plain JAX in its own run, since seconds of two "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bench.estimates import ALPHA, COUNT, Verdict, detectable
+from bench.estimates import COUNT, Verdict, detectable
 from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
 from bench.report.table import amount, change, percent
 from bench.report.wording import few, main_workload, ordered, sentence
@@ -64,15 +64,7 @@ class Comparison:
         self.results, self.margin = results, results.options.margin
         self.sides = tuple(results.environments[name] for name in (BASE, NEW))
         rows = [row for row in results.estimates if not row.cell.is_control]
-        times = [row for row in rows if row.against == BASE and row.form == "ratio"]
-        self.families = len({(row.metric, row.place) for row in times}) if self.measured else 1
-        """Metrics, at a workload each, that are corrected for one by one."""
-        self.times = [
-            replace(row, verdict=Verdict.INCONCLUSIVE, settled_by="")
-            if row.verdict in (Verdict.SLOWER, Verdict.FASTER) and not self.certain(row)
-            else row
-            for row in times
-        ]
+        self.times = [row for row in rows if row.against == BASE and row.form == "ratio"]
         """Comparisons of what was timed, and of memory."""
         self.amounts = {(r.environment, r.cell, r.metric): r for r in rows if r.form == "amount"}
         self.exact = [
@@ -125,20 +117,13 @@ class Comparison:
         """Whether one command measured both sides, in turns; or else they are run files."""
         return self.results.spent.processes > 0
 
-    def certain(self, row: Estimate) -> bool:
-        """Tell whether a row differs, whatever else was compared beside it (Bonferroni).
-
-        Of twenty metrics and workloads that do not differ, one leaves out 1 by chance.
-        """
-        return row.differs and (row.p is None or row.p * self.families <= ALPHA)
-
     def worse(self, row: Estimate) -> bool:
         """Tell whether a row is certainly slower, and by more than the margin."""
-        return self.certain(row) and row.value > 1 + self.margin + SLACK
+        return row.differs and row.value > 1 + self.margin + SLACK
 
     def faster(self, row: Estimate) -> bool:
         """Tell whether a row is certainly faster, and by more than the margin."""
-        return self.certain(row) and row.value < 1 - self.margin - SLACK
+        return row.differs and row.value < 1 - self.margin - SLACK
 
     def settled(self, row: Estimate) -> bool:
         """Tell whether it is known that a row differs, or that it is not worse by the margin."""
@@ -148,12 +133,12 @@ class Comparison:
     @cached_property
     def differing(self) -> list[Estimate]:
         """Times that certainly differ: worse, within the margin, then faster; largest first."""
-        return sorted(filter(self.certain, self.rows), key=lambda row: -row.value)
+        return sorted((row for row in self.rows if row.differs), key=lambda row: -row.value)
 
     @property
     def others(self) -> list[Estimate]:
         """Times that are not known to differ, by metric, each with the baseline's first."""
-        rows = (row for row in self.rows if not self.certain(row))
+        rows = (row for row in self.rows if not row.differs)
         return sorted(rows, key=lambda r: (ORDER.index(r.metric), not r.cell.is_baseline, r.cell))
 
     @property
@@ -200,8 +185,7 @@ class Comparison:
         for metric in sorted({row.metric for row in self.times}, key=ORDER.index):
             rows = [row for row in self.times if row.metric == metric]
             workload = main_workload(row.cell.workload for row in rows)
-            together = (row for row in rows if row.cell.workload == workload)
-            limit = detectable(together, self.families)
+            limit = detectable(row for row in rows if row.cell.workload == workload)
             if limit > MOST_TOLD:
                 continue
             limits[metric] = f"{percent(limit)} ({label(metric)} at {workload})"

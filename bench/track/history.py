@@ -290,8 +290,8 @@ def _fine_print(it: Timeline) -> Iterator[str]:
         "much the same code differs from run to run."
     )
     yield (
-        f"{by} A change is a difference between stretches at one level, corrected for all places "
-        f"where one may end: the odds of any false one are {percent(ALPHA)}. Exact counts need no "
+        f"{by} A change is a step between two stretches that are steady, corrected for all days, "
+        f"styles and metrics: the odds of any false one are {percent(ALPHA)}. Exact counts need no "
         "test."
     )
     yield from settling_words(it.results, [row for rows in it.series.values() for row in rows])

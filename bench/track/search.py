@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from packaging.version import Version
 
-from bench.engine.journal import journals
+from bench.engine.journal import FOLDER, SUFFIX
 from bench.engine.session import Task, estimates_of, measure
 from bench.environments.sources import NotBuiltError, commits_between
 from bench.environments.spec import PACKAGES, of_day
@@ -374,7 +374,7 @@ class Bisection:
         try:
             outcome = measure(step, on_progress=on_progress, enough=enough)
         finally:  # a step is of no use to another search, nor is what one left that was killed
-            for path in journals("bisect"):
+            for path in FOLDER.glob(f"*-bisect{SUFFIX}"):
                 path.unlink(missing_ok=True)
         self.outcomes.append(outcome.results)
         row = estimate(outcome.samples)

@@ -312,22 +312,27 @@ def test_what_has_compiled_measures_no_pair() -> None:
     assert not proving & {action.worker for action in machine.actions()}
 
 
-def test_all_lanes_prove_the_sides_of_a_pair_each_cell_once() -> None:
-    _, machine = ab(AT_SEED, 90, lanes=[(core,) for core in range(6)])
+@pytest.mark.parametrize(("lanes", "base", "new"), [(1, 1, 1), (3, 2, 1), (6, 3, 3)])
+def test_all_lanes_prove_the_sides_of_a_pair_each_cell_once(
+    lanes: int, base: int, new: int
+) -> None:
+    _, machine = ab(AT_SEED, 90, lanes=[(core,) for core in range(lanes)])
     proofs = machine.actions("prove")
     cells = Counter((action.environment, action.arms[0]) for action in proofs)
     assert {*cells.values()} == {1}
     assert len(cells) == 2 * len(AT_SEED)
     workers = {(action.environment, action.worker) for action in proofs}
-    assert Counter(name for name, _ in workers) == {"base": 3, "new": 3}
+    assert Counter(name for name, _ in workers) == {"base": base, "new": new}
 
 
 DAYS = [f"2026-{month:02}-01" for month in range(1, 10)]
 
 
-def history(budget: float, machine: Machine) -> tuple[Plan, Machine]:
-    reference = side(FEW_WITH_COLD, "reference", control=False)
-    groups = [(side(FEW_WITH_COLD, day, control=False), reference) for day in DAYS]
+def history(
+    budget: float, machine: Machine, wanted: Any = FEW_WITH_COLD
+) -> tuple[Plan, Machine]:
+    reference = side(wanted, "reference", control=False)
+    groups = [(side(wanted, day, control=False), reference) for day in DAYS]
     return run(groups, budget, machine, base="reference", cores="one")
 
 
@@ -343,6 +348,24 @@ def test_a_history_visits_each_day_as_often(budget: float) -> None:
     assert order[: len(DAYS)] != DAYS, "in random order"
     cold = [counts(plan, "compile", day).get(GOOD_CELL, 0) for day in DAYS]
     assert max(cold) == min(cold)
+
+
+@pytest.mark.parametrize(("budget", "cells"), [(100, 1), (300, 3)])
+def test_cold_metrics_of_a_history_are_of_as_many_cells_as_fit_on_all_days(
+    budget: float, cells: int
+) -> None:
+    plan, machine = history(budget, Machine(), needed(("seed",), ("compile",), FEW))
+    assert machine.now <= (1 + OVER) * budget
+    days = [counts(plan, "compile", day) for day in DAYS]
+    assert [len(day) for day in days] == [cells] * len(DAYS)
+    assert min(min(day.values()) for day in days) >= 2
+    loads = Counter(action.environment for action in machine.actions("load"))
+    assert max(loads.values()) <= 3, "each side is proven once, and counted"
+
+
+def test_a_long_history_counts_on_all_days() -> None:
+    _, machine = history(600, Machine())
+    assert {action.environment for action in machine.actions("count")} == {*DAYS, "reference"}
 
 
 def test_a_day_that_fails_is_a_gap() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Arm
+from bench.estimates import MARGIN
 from bench.runfile import (
     CellResult,
     Conditions,
@@ -18,7 +19,7 @@ from bench.runfile import (
 )
 from bench.runfile.reader import Run
 from bench.samples import Sample
-from bench.stats.estimate import estimate
+from bench.stats.estimate import all_together, estimate
 
 type Factors = Mapping[Arm, float]
 """How many times as long an arm takes as it usually does."""
@@ -110,6 +111,7 @@ def results(
     failures = failures or {}
     known = dict.fromkeys((sample.environment, sample.cell) for sample in of)
     alive = [sample for sample in of if sample.cell.arm not in failures]
+    estimates = estimate(alive, base)
     return ResultsWithSamples(
         kind=kind,
         base=base,
@@ -120,7 +122,7 @@ def results(
             CellResult(cell=cell, environment=name, failure=failures.get(cell.arm))
             for name, cell in known
         ],
-        estimates=estimate(alive, base),
+        estimates=all_together(estimates, MARGIN) if kind == "ab" else estimates,
         samples=packed(alive),
         spent=TimeSpent(wall_seconds=60, sampling_seconds=30, processes=12),
     )

@@ -18,11 +18,13 @@ from bench.cells import Cell, Selection
 from bench.engine.process import Place
 from bench.engine.session import Side
 from bench.environments.offers import Offer
-from bench.estimates import Estimate
+from bench.estimates import MARGIN, Estimate, Verdict
 from bench.metrics import COLD
 from bench.report.markdown import markdown
 from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
+from bench.stats.estimate import all_together
+from bench.stats.verdicts import settling
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
 from bench.track.sides import DEEP, cells_of, depending, needed, require_common
@@ -63,8 +65,12 @@ def test_headlines(results: ResultsWithSamples, margin: float, status: Status, w
     assert places[0] == 0, text
 
 
+def of_rows(rows: list[Estimate]) -> ResultsWithSamples:
+    return replace(SAME, estimates=all_together(rows, MARGIN))
+
+
 def test_twenty_comparisons_of_the_same_raise_no_alarm() -> None:
-    """Each leaves out 1 by chance in one of twenty cases; all together worsen one of forty A/Bs."""
+    """Each leaves out 1 by chance in one of twenty cases, all together in one of twenty A/Bs."""
     rng, df, error = np.random.default_rng(3), 4, 0.03
     half = float(special.stdtrit(df, 0.975)) * error
     alarms, alone, times = 0, 0, 500
@@ -78,9 +84,39 @@ def test_twenty_comparisons_of_the_same_raise_no_alarm() -> None:
             cell = HAIKU.at(workload, "cpu")
             rows.append(Estimate(cell=cell, metric=metric, form="ratio", against=BASE, **about))
         alone += any(row.differs and row.value > 1.02 for row in rows)
-        alarms += Comparison(replace(SAME, estimates=rows)).status is Status.WORSE
+        alarms += Comparison(of_rows(rows)).status is Status.WORSE
     assert alone / times > 0.3
     assert alarms / times < 0.04
+
+
+def test_a_row_that_differs_only_by_itself_is_open_wherever_it_is_told() -> None:
+    about: dict[str, Any] = {"standard_error": 0.02, "df": 30.0, "form": "ratio", "against": BASE}
+    half = float(special.stdtrit(30, 0.975)) * 0.02
+    many = [(BLOG.at(w, "cpu"), m) for m in COLD[:5] for w in ("toy", "seed", "wide", DEEP)]
+    rows = [
+        Estimate(
+            cell=cell,
+            metric=metric,
+            value=math.exp(middle),
+            low=math.exp(middle - half),
+            high=math.exp(middle + half),
+            p=2 * float(special.stdtr(30, -middle / 0.02)),
+            verdict=Verdict.SLOWER if middle else Verdict.INCONCLUSIVE,
+            **about,
+        )
+        for (cell, metric), middle in zip(many, (0.05, *[0.0] * 19), strict=True)
+    ]
+    assert Comparison(replace(SAME, estimates=rows)).status is Status.WORSE
+    row = all_together(rows, MARGIN)[0]
+    assert (row.differs, row.verdict, row.settled_by) == (False, Verdict.INCONCLUSIVE, "")
+    assert row.p == pytest.approx(20 * (rows[0].p or 0))
+    factor = float(special.stdtrit(30, 0.025 / 20) / special.stdtrit(30, 0.025))
+    assert row.half_width == pytest.approx(factor * half)
+    assert all_together(rows[:1], MARGIN)[0].low == pytest.approx(rows[0].low)
+    # Half of an interval ends at its t quantile: so many standard errors more of a normal's
+    times = settling([row], 100, MARGIN) / 100 + 1
+    assert 1.5 < times < 2.1, times
+    assert document(of_rows(rows)).headline.startswith("Inconclusive")
 
 
 def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:
