@@ -328,9 +328,7 @@ def test_all_lanes_prove_the_sides_of_a_pair_each_cell_once(
 DAYS = [f"2026-{month:02}-01" for month in range(1, 10)]
 
 
-def history(
-    budget: float, machine: Machine, wanted: Any = FEW_WITH_COLD
-) -> tuple[Plan, Machine]:
+def history(budget: float, machine: Machine, wanted: Any = FEW_WITH_COLD) -> tuple[Plan, Machine]:
     reference = side(wanted, "reference", control=False)
     groups = [(side(wanted, day, control=False), reference) for day in DAYS]
     return run(groups, budget, machine, base="reference", cores="one")

@@ -212,4 +212,9 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
     assert {"step", "host_cost", "compile"} <= {row.metric for row in it.times}
     assert (it.counts, it.failures) == ([], [])
     assert {row.cell.entrant for row in it.times} == {"equinox"}
+    part = 0.025 / len({row.metric for row in it.times})  # one arm at one workload
+    for row in it.times:
+        if math.isfinite(row.half_width):
+            half = -float(special.stdtrit(row.df, part)) * (row.standard_error or 0)
+            assert row.half_width == pytest.approx(half), row.metric
     assert it.results.spent.processes > 4
