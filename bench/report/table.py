@@ -167,7 +167,9 @@ def change(estimate: Estimate) -> str:
         factor = timed(estimate)
         return factor if estimate.value > LARGEST else f"{factor} times"
     low, high = (None if end is None else end - 1 for end in (estimate.low, estimate.high))
-    return _signed(estimate.value - 1, low, high, ("%", 0.01))
+    # What falls to 0.4 % fell by 99.6 %, and not by all of it
+    fewest = math.ceil(-math.log10(max(estimate.value, 1 / LARGEST))) - 2
+    return _signed(estimate.value - 1, low, high, ("%", 0.01), fewest)
 
 
 def mark(content: Content) -> str:
@@ -207,10 +209,17 @@ def percent(fraction: float) -> str:
     return f"{value:.1g} %"
 
 
-def _signed(middle: float, low: float | None, high: float | None, unit: tuple[str, float]) -> str:
+def _signed(
+    middle: float,
+    low: float | None,
+    high: float | None,
+    unit: tuple[str, float],
+    fewest: int = 0,
+) -> str:
     """Return a difference and its interval: `+57 µs (55 to 59)`, `+3.1 µs (>2.0)`.
 
-    It is written in a unit, which is a name and a size; under 10 of it, with a digit at least.
+    It is written in a unit, which is a name and a size; under 10 of it, with a digit at least, and
+    with `fewest` whatever it is.
     """
     name, scale = unit
     middle /= scale
@@ -218,6 +227,7 @@ def _signed(middle: float, low: float | None, high: float | None, unit: tuple[st
         return f"{middle:+.2e} {name}".rstrip()
     low, high = (None if end is None else end / scale for end in (low, high))
     digits = 0 if low is None and high is None else _digits(middle, low, high, 2)
+    digits = max(digits, fewest)
     if abs(middle) < 10:
         digits = max(digits, 1)
     return f"{middle:+.{digits}f} {name}".rstrip() + _ends(low, high, digits, " to ")

@@ -45,6 +45,8 @@ def amount(value: float, unit: str = "s") -> Any:
         (words(amount(2.3047, "nats")), "2.305"),
         (words(amount(7060, "")), "7 060"),
         (change(ratio(1.0123, 1.008, 1.0171)), "+1.2 % (0.8 to 1.7)"),
+        (change(ratio(0.0043, 0.003, 0.006)), "-99.6 % (-99.7 to -99.4)"),
+        (change(ratio(0.35, 0.3, 0.4)), "-65 % (-70 to -60)"),
         (change(ratio(3.0, 2.8, 3.2)), "3.0 (2.8–3.2) times"),
         (change(ratio(1e9, 1e8, 1e300)), "above ×10 000"),
         (change(ratio(3.0, 2.8, 1e300)), "3.0 (>2.8) times"),
