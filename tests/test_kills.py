@@ -30,11 +30,11 @@ COMMANDS = {
     "cost": command("cost", "scan.py", "--style=pure", "--budget=12", "-o", "out.json"),
     "bisect": command(
         *("bisect", "--good=jax==0.7.0", "--bad=jax==0.7.1", "--step=scan.py", "--metric=step"),
-        *("--budget=40", "-o", "out.json"),
+        *("--budget=20", "-o", "out.json"),
     ),
     "history": command(
         *("history", "--since=2025-08-01", "--until=2025-10-01", "--every=2mo", "--step=scan.py"),
-        *("--metric=step", "--pairs=2", "--blocks=6", "-o", "out.json"),
+        *("--metric=step", "--pairs=1", "--blocks=6", "-o", "out.json"),
     ),
     "train": command("train", "--corpus=toy", "--epochs=9999", "--save=out"),
 }
