@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     type Key = tuple[str, Cell]
     """Environment and cell: what a column of data is of."""
 
+LEAST_WEIGHT = 0.3
+"""Weight of a metric that only comes with another one's turns: that of cold metrics."""
+
 
 def estimate(
     samples: Iterable[Sample],
@@ -262,23 +265,27 @@ def of_contrasts(
 def all_together(rows: Iterable[Estimate], margin: float) -> list[Estimate]:
     """Return an A/B's rows with intervals that hold for all metrics and workloads together.
 
-    Each has a part of the odds (Bonferroni): its interval is as many times as wide as Student's is
-    at that part. Otherwise, of twenty metrics that do not differ, one does by chance.
+    Each has the part of the odds that its weight is of all weights (Bonferroni, weighted as in Holm
+    1979): its interval is as many times as wide as Student's is at that part. Otherwise, of twenty
+    metrics that do not differ, one does by chance; and what people ask first has most of the odds.
     """
     rows = list(rows)
-    families = len({(row.metric, row.place) for row in rows if row.form == "ratio"})
+    families = {(row.metric, row.place) for row in rows if row.form == "ratio"}
+    weights = {metric: max(METRICS[metric].weight, LEAST_WEIGHT) for metric, _ in families}
+    total = sum(weights[metric] for metric, _ in families)
 
     def widened(row: Estimate) -> Estimate:
         if row.form != "ratio" or not row.standard_error or not math.isfinite(row.half_width):
             return row
-        one, part = (float(special.stdtrit(row.df, ALPHA / 2 / n)) for n in (1, families))
+        times = total / weights[row.metric]
+        one, part = (float(special.stdtrit(row.df, ALPHA / 2 / n)) for n in (1, times))
         middle, half = math.log(row.value), row.half_width * part / one
         result = verdict(middle, middle - half, middle + half, margin)
         return replace(
             row,
             low=exp(middle - half),
             high=finite(exp(middle + half)),
-            p=min(1.0, families * (row.p or 0.0)),
+            p=min(1.0, times * (row.p or 0.0)),
             verdict=result,
             settled_by="" if result is Verdict.INCONCLUSIVE else TIMING,
         )

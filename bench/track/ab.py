@@ -36,7 +36,8 @@ MARKER = "<!-- bakeoff comparison -->"
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
 MEASURED = (
     "Both sides were measured now, their workers taking turns. In brackets: 95 % intervals over "
-    "pairs of processes, corrected for all rows together."
+    "pairs of processes, corrected for all rows together, with most of the odds for steps and host "
+    "costs."
 )
 JOINED = (
     "Rows compare what each style costs relative to plain JAX in its own run, since seconds of two "

@@ -19,7 +19,7 @@ from bench.engine.process import Place
 from bench.engine.session import Side
 from bench.environments.offers import Offer
 from bench.estimates import MARGIN, Estimate, Verdict
-from bench.metrics import COLD
+from bench.metrics import COLD, METRICS
 from bench.report.markdown import markdown
 from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
@@ -112,6 +112,8 @@ def test_a_row_that_differs_only_by_itself_is_open_wherever_it_is_told() -> None
     assert row.p == pytest.approx(20 * (rows[0].p or 0))
     factor = float(special.stdtrit(30, 0.025 / 20) / special.stdtrit(30, 0.025))
     assert row.half_width == pytest.approx(factor * half)
+    step = all_together([replace(rows[0], metric="step"), *rows], MARGIN)[0]
+    assert step.p == pytest.approx(3 * (rows[0].p or 0)), "3 of 9 parts of the odds are a step's"
     assert all_together(rows[:1], MARGIN)[0].low == pytest.approx(rows[0].low)
     # Half of an interval ends at its t quantile: so many standard errors more of a normal's
     times = settling([row], 100, MARGIN) / 100 + 1
@@ -212,9 +214,10 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
     assert {"step", "host_cost", "compile"} <= {row.metric for row in it.times}
     assert (it.counts, it.failures) == ([], [])
     assert {row.cell.entrant for row in it.times} == {"equinox"}
-    part = 0.025 / len({row.metric for row in it.times})  # one arm at one workload
-    for row in it.times:
+    weights = {row.metric: max(METRICS[row.metric].weight, 0.3) for row in it.times}
+    for row in it.times:  # one arm at one workload
         if math.isfinite(row.half_width):
+            part = 0.025 * weights[row.metric] / sum(weights.values())
             half = -float(special.stdtrit(row.df, part)) * (row.standard_error or 0)
             assert row.half_width == pytest.approx(half), row.metric
     assert it.results.spent.processes > 4
