@@ -133,6 +133,7 @@ TABLE = (
         Kind.WARM,
         "s",
         derived=True,
+        weight=3,
     ),
     Metric(
         HOST_IN_A_ROW,

@@ -111,7 +111,7 @@ def locked(path: Path) -> Iterator[None]:
     """Have a file's lock, which ends with the process; raise OSError if another one has it."""
     if fcntl is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # as locks of NFS need it
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 

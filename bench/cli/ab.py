@@ -60,8 +60,8 @@ def ab(
     --resume goes on.
 
     Exit status: 0 nothing is certainly worse; 1 something is: slower by more than the margin, more
-    Python calls, compilations, bytes of memory or loss, or a cell fails that did not; 2 cannot say,
-    or wrong use; 130 Ctrl-C.
+    Python calls, compilations or bytes of memory, or a cell fails that did not; 2 cannot say, or
+    wrong use; 130 Ctrl-C.
     """
     from bench.engine.session import Task
     from bench.environments.builder import Builder

@@ -82,7 +82,7 @@ COLD_SHARE, COUNT_SHARE, TRAINING_SHARE = 0.35, 0.1, 0.15
 steps or host costs are measured too: people ask about those first. In 300 s, five cold processes of
 each library's shared style fit on a machine of half the usual speed."""
 HISTORY_COUNT_SHARE = 0.25
-"""The same of all counts of a history: its exact numbers need no second pair of workers."""
+"""The same of a history's counts at a number of layers: they need no second pair of workers."""
 COUNT_GAIN = 2.0
 """Doubt that counting takes off each arm: four exact numbers, which explain a host cost, are worth
 a quarter of a first answer."""
@@ -230,8 +230,9 @@ class Plan:
         if warm and not self.made and not self.lost:
             return warm[0]
         most = self.left + OVER * self.options.budget * (not self.visits.samples)
-        # What is done once may take more than its share where nothing else is left to do
-        for jobs in ([*warm, *self.cold_jobs(), *self.jobs_once()], self.jobs_once(alone=True)):
+        usual = [*warm, *self.cold_jobs(), *self.jobs_once()]
+        # All may take more than their share where nothing else is left to do
+        for jobs in (usual, [*self.cold_jobs(alone=True), *self.jobs_once(alone=True)]):
             if possible := [job for job in jobs if job.gain > 0 and job.least <= most]:
                 return max(possible, key=lambda job: job.worth)
         return None
@@ -402,6 +403,12 @@ class Plan:
             ]
         return visits
 
+    def prove(self, cores: Sequence[Cores], visits: Sequence[Visit]) -> Lanes:
+        """Open workers that prove, no more at a time than there are lanes, and close them."""
+        for first in range(0, len(visits), len(cores)):
+            opened = yield from self.visits.opened(cores, visits[first : first + len(cores)])
+            yield from self.visits.measured(opened, 0.0, 0)
+
     def visit(
         self,
         groups: Sequence[Group],
@@ -418,8 +425,7 @@ class Plan:
         until = math.inf if self.options.fixed else self.visits.now + PROVE_SHARE * self.left
         if self.paired:
             proofs = self.proving(groups, turn.workload, len(cores), until=until)
-            opened = yield from self.visits.opened(cores, proofs)
-            yield from self.visits.measured(opened, 0.0, 0)
+            yield from self.prove(cores, proofs)
         alive = {group: len(living_arms(group, turn.workload)) for group in groups}
         visits = [
             Visit(group, turn.workload, turn, self.resting(group, turn), until) for group in groups
@@ -474,8 +480,11 @@ class Plan:
 
     # cold metrics
 
-    def cold_jobs(self) -> Iterator[Job]:
-        """Yield a sweep of cold processes at each workload; the first one is of several."""
+    def cold_jobs(self, *, alone: bool = False) -> Iterator[Job]:
+        """Yield a sweep of cold processes at each workload; the first one is of several.
+
+        It may take all that is left where it is `alone`.
+        """
         asked = self.options.cold_samples
         if self.options.fixed and asked is None:
             return
@@ -484,13 +493,13 @@ class Plan:
             if asked is not None and not first:
                 continue
             sweeps = asked or (self.least_cold if first else 1)
-            pairs = self.cold_cells(workload, sweeps) if first else self.chosen[workload]
+            pairs = self.cold_cells(workload, sweeps, alone) if first else self.chosen[workload]
             pairs = [(g, c) for g, c in pairs if all(side.begins_cold(c) for side in g)]
             if not pairs:
                 continue
             seconds = self.sweeps_cost(pairs, sweeps)
             gain = sum(self.cold_gain(group, cell, sweeps) for group, cell in pairs)
-            run = partial(self.sweep, workload, pairs, sweeps)
+            run = partial(self.sweep, workload, pairs, sweeps, alone)
             yield Job(gain, seconds, 0.0 if asked is not None else seconds, run)
 
     def cold_gain(self, group: Group, cell: Cell, sweeps: int) -> float:
@@ -508,7 +517,7 @@ class Plan:
         processes = sweeps * sum(self.visits.cold_cost(group) for group, _ in pairs)
         return (processes + self.visits.proof_cost(pairs)) / len(self.cores(pairs[0][0], HOST))
 
-    def cold_cells(self, workload: str, sweeps: int) -> list[tuple[Group, Cell]]:
+    def cold_cells(self, workload: str, sweeps: int, alone: bool) -> list[tuple[Group, Cell]]:
         """Return whose cold processes fit into their part of the time, each cell on all sides.
 
         Plain JAX comes first, then the style that entrants share.
@@ -531,7 +540,8 @@ class Plan:
         if not pairs or self.options.cold_samples is not None:
             return pairs
         cold = {c.workload for s in self.sides for c, names in s.needed.items() if names & {*COLD}}
-        most = self.affordable(COLD_SHARE / len(cold) if self.turns() else 1.0)
+        part = COLD_SHARE / max(1, len(cold - {*self.chosen}))
+        most = self.affordable(1.0 if alone or not self.turns() else part)
         order = dict.fromkeys(cell for _, cell in pairs)
         left = sorted(order, key=lambda cell: (cell.arm not in REFERENCE, cell.style != PURE))
         while pairs and self.sweeps_cost(pairs, sweeps) > most:
@@ -547,7 +557,9 @@ class Plan:
         same = (c for c in group[0].needed if c[0::2] == cell[0::2] and c.backend == cell.backend)
         return bool(cold) and next(same) == cell
 
-    def sweep(self, workload: str, pairs: list[tuple[Group, Cell]], sweeps: int) -> Lanes:
+    def sweep(
+        self, workload: str, pairs: list[tuple[Group, Cell]], sweeps: int, alone: bool
+    ) -> Lanes:
         """Measure cold processes, each sweep in another random order."""
         first, given = workload not in self.chosen, self.options.cold_samples is not None
         together: dict[tuple[Cores, ...], list[Group]] = defaultdict(list)
@@ -555,9 +567,7 @@ class Plan:
             together[tuple(self.cores(group, HOST))].append(group)
         arms = {cell.arm for _, cell in pairs} | {*REFERENCE}
         for cores, groups in together.items():
-            proofs = self.proving(groups, workload, len(cores), arms)
-            opened = yield from self.visits.opened(cores, proofs)
-            yield from self.visits.measured(opened, 0.0, 0)
+            yield from self.prove(cores, self.proving(groups, workload, len(cores), arms))
         pairs = [(g, c) for g, c in pairs if all(s.proven(c) for s in g)]
         if not pairs:
             self.chosen[workload] = []
@@ -570,7 +580,7 @@ class Plan:
             if first and not given:
                 begun = pairs[: len(lanes)]
                 yield from begun  # which says what one costs
-                fits = self.cold_cells(workload, sweeps)
+                fits = self.cold_cells(workload, sweeps, alone)
                 chosen = [pair for pair in pairs if pair in fits]
             self.chosen[workload] = chosen
             for number in range(sweeps):

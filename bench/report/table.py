@@ -167,8 +167,11 @@ def change(estimate: Estimate) -> str:
         factor = timed(estimate)
         return factor if estimate.value > LARGEST else f"{factor} times"
     low, high = (None if end is None else end - 1 for end in (estimate.low, estimate.high))
+    if estimate.value < 1 / LARGEST:
+        return "below -99.99 %"
     # What falls to 0.4 % fell by 99.6 %, and not by all of it
-    fewest = math.ceil(-math.log10(max(estimate.value, 1 / LARGEST))) - 2
+    least = max(min(estimate.value, estimate.low or 1.0), 1 / LARGEST)
+    fewest = math.ceil(-math.log10(least)) - 2
     return _signed(estimate.value - 1, low, high, ("%", 0.01), fewest)
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from scipy import special
 
 from bench.cells import BASELINE, CONTROL, REFERENCE, Cell
-from bench.estimates import ALPHA, MARGIN, MIN_COLD, PROGRAM, TIMING, Estimate, Verdict
+from bench.estimates import MARGIN, MIN_COLD, PROGRAM, TIMING, Estimate, Verdict
 from bench.metrics import METRICS, Kind
 from bench.stats import ratios
 from bench.stats.ratios import Contrasts
@@ -266,8 +266,8 @@ def all_together(rows: Iterable[Estimate], margin: float) -> list[Estimate]:
     """Return an A/B's rows with intervals that hold for all metrics and workloads together.
 
     Each has the part of the odds that its weight is of all weights (Bonferroni, weighted as in Holm
-    1979): its interval is as many times as wide as Student's is at that part. Otherwise, of twenty
-    metrics that do not differ, one does by chance; and what people ask first has most of the odds.
+    1979), and what people ask first has most. Otherwise, of twenty metrics that do not differ, one
+    does by chance.
     """
     rows = list(rows)
     families = {(row.metric, row.place) for row in rows if row.form == "ratio"}
@@ -278,8 +278,9 @@ def all_together(rows: Iterable[Estimate], margin: float) -> list[Estimate]:
         if row.form != "ratio" or not row.standard_error or not math.isfinite(row.half_width):
             return row
         times = total / weights[row.metric]
-        one, part = (float(special.stdtrit(row.df, ALPHA / 2 / n)) for n in (1, times))
-        middle, half = math.log(row.value), row.half_width * part / one
+        odds = float(special.stdtr(row.df, -row.half_width / row.standard_error))
+        half = -float(special.stdtrit(row.df, odds / times)) * row.standard_error
+        middle = math.log(row.value)
         result = verdict(middle, middle - half, middle + half, margin)
         return replace(
             row,

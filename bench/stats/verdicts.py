@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict
+from bench.estimates import ALPHA, PROGRAM, Estimate, EstimateTable, Verdict
 from bench.metrics import HOST, STEP, TINY
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
         if row.form != "amount" and row.verdict is Verdict.INCONCLUSIVE and not row.cell.is_control:
             distance, half = abs(row.value), row.half_width
             if row.standard_error and row.df:
-                odds = float(special.stdtr(row.df, -half / row.standard_error))
+                known = math.isfinite(half)
+                odds = (
+                    float(special.stdtr(row.df, -half / row.standard_error)) if known else ALPHA / 2
+                )
                 half = min(half, (LATER - float(special.ndtri(odds))) * row.standard_error)
             if row.form == "ratio":
                 distance = abs(math.log(row.value))

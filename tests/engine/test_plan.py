@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from functools import cache
+from itertools import accumulate
 from typing import Any
 from unittest.mock import Mock
 
@@ -295,6 +296,13 @@ def test_an_ab_keeps_its_budget(budget: float, slowness: float) -> None:
     assert slowness > 1 or min(workers(plan).values()) >= 2
 
 
+def test_cold_metrics_take_what_pairs_leave() -> None:
+    wanted = needed(("toy", "seed", "wide"), (STEP, "compile"), FEW)
+    plan, machine = ab(wanted, 150, processes=2)
+    assert machine.now > 100
+    assert {cell.workload for cell in counts(plan, "compile", "new")} == {"toy", "seed", "wide"}
+
+
 def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
     """It is there to compare results with; a quarter of the samples would make all others vague."""
     alone = needed(("seed",), (STEP,), {"haiku": ["transform"]})
@@ -359,10 +367,13 @@ def test_cold_metrics_of_a_history_are_of_as_many_cells_as_fit_on_all_days(
     assert min(min(day.values()) for day in days) >= 2
     loads = Counter(action.environment for action in machine.actions("load"))
     assert max(loads.values()) <= 3, "each side is proven once, and counted"
+    ends = Counter({"load": 1, "close": -1})
+    alive = accumulate(ends[action.do] for *_, action in machine.log)
+    assert max(alive) <= len(LANES)
 
 
 def test_a_long_history_counts_on_all_days() -> None:
-    _, machine = history(600, Machine())
+    _, machine = history(300, Machine())
     assert {action.environment for action in machine.actions("count")} == {*DAYS, "reference"}
 
 

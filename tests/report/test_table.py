@@ -46,6 +46,8 @@ def amount(value: float, unit: str = "s") -> Any:
         (words(amount(7060, "")), "7 060"),
         (change(ratio(1.0123, 1.008, 1.0171)), "+1.2 % (0.8 to 1.7)"),
         (change(ratio(0.0043, 0.003, 0.006)), "-99.6 % (-99.7 to -99.4)"),
+        (change(ratio(0.02, 0.003, 0.13)), "-98.0 % (-99.7 to -87.0)"),
+        (change(ratio(4e-5, 3e-5, 5e-5)), "below -99.99 %"),
         (change(ratio(0.35, 0.3, 0.4)), "-65 % (-70 to -60)"),
         (change(ratio(3.0, 2.8, 3.2)), "3.0 (2.8–3.2) times"),
         (change(ratio(1e9, 1e8, 1e300)), "above ×10 000"),
