@@ -69,10 +69,9 @@ def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
         if row.form != "amount" and row.verdict is Verdict.INCONCLUSIVE and not row.cell.is_control:
             distance, half = abs(row.value), row.half_width
             if row.standard_error and row.df:
-                known = math.isfinite(half)
-                odds = (
-                    float(special.stdtr(row.df, -half / row.standard_error)) if known else ALPHA / 2
-                )
+                odds = ALPHA / 2
+                if math.isfinite(half):
+                    odds = float(special.stdtr(row.df, -half / row.standard_error))
                 half = min(half, (LATER - float(special.ndtri(odds))) * row.standard_error)
             if row.form == "ratio":
                 distance = abs(math.log(row.value))

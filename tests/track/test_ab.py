@@ -121,6 +121,13 @@ def test_a_row_that_differs_only_by_itself_is_open_wherever_it_is_told() -> None
     assert document(of_rows(rows)).headline.startswith("Inconclusive")
 
 
+@pytest.mark.parametrize("results", [SLOWER, SAME])
+def test_the_p_of_several_arms_says_what_their_interval_does(results: ResultsWithSamples) -> None:
+    rows = Comparison(results).times
+    assert len({row.cell.arm for row in rows}) > 2
+    assert all((row.p is not None and row.p < 0.05) == row.differs for row in rows)
+
+
 def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:
     pins = {BASE: {"scipy": "1.0"}, NEW: {"zipp": "4.1"}}
     environments = {n: replace(info, pins=pins[n]) for n, info in SLOWER.environments.items()}
