@@ -373,7 +373,7 @@ def test_cold_metrics_of_a_history_are_of_as_many_cells_as_fit_on_all_days(
 
 
 def test_a_long_history_counts_on_all_days() -> None:
-    _, machine = history(300, Machine(noise=0.05))
+    _, machine = history(250, Machine(noise=0.05))
     assert {action.environment for action in machine.actions("count")} == {*DAYS, "reference"}
 
 
