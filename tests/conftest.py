@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update(name, value)
 
 
-LONGEST = ("test_bisect.py", "test_stacks.py", "test_history.py")
+LONGEST = ("test_kills.py", "test_bisect.py", "test_stacks.py", "test_history.py")
 """Files that take minutes, the longest first."""
 
 
