@@ -27,7 +27,7 @@ AB = "ab", "--base=current", "--new=current", "--entrant=equinox", "--style=pure
 COMMANDS = {
     "bench": bench(*SMALL, "--processes=2", "--blocks=12", "--benchmark-json=out.json"),
     "ab": command(*AB, "--metric=step", "--pairs=2", "--blocks=6", "-o", "out.json"),
-    "cost": command("cost", "scan.py", "--style=pure", "--budget=12", "-o", "out.json"),
+    "cost": command("cost", "scan.py", "--style=pure", "--budget=30", "-o", "out.json"),
     "bisect": command(
         *("bisect", "--good=jax==0.7.0", "--bad=jax==0.7.1", "--step=scan.py", "--metric=step"),
         *("--budget=20", "-o", "out.json"),
