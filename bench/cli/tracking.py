@@ -143,9 +143,9 @@ def finish(
         details: Whether a terminal shows all of it.
         journal: What holds the results so far, and is removed at the end.
     """
-    from bench.runfile.writer import run_file, write
-
     try:
+        from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
+
         shown = document(results)
         if output is not None:
             print(shown.headline, file=sys.stderr)

@@ -1,11 +1,12 @@
 """Help, exit statuses and interruptions of all commands; what is refused has its own tests."""
 
+import sys
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from bench.cli import COMMANDS, run
+from bench.cli import COMMANDS, run, tracking
 from common.errors import InterruptedRunError
 from tests.commands import Bakeoff
 
@@ -54,6 +55,25 @@ def test_what_stops_a_command_is_one_line(
     assert out == ""
     assert err.endswith(f"bakeoff: {message}\n")
     assert (err.count("\n") == 1) is (status != 70), "of our own mistake, there is a traceback"
+
+
+class Interrupted:
+    """A module during whose import Ctrl-C comes."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_between_measuring_and_showing_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module: Any = Interrupted()
+    monkeypatch.setitem(sys.modules, "bench.runfile.writer", module)
+    journal = Mock()
+    with pytest.raises(KeyboardInterrupt):
+        tracking.finish(Mock(), Mock(), "text", None, journal=journal)
+    assert tracking.SAFE in capsys.readouterr().err
+    journal.remove.assert_not_called()
 
 
 def test_a_search_that_is_cut_off_says_how_to_go_on(
