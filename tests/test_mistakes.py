@@ -34,6 +34,7 @@ REFUSED = {
     "steps/gives_way": f"{WHILE} it changed the priority",
     "steps/leaves_child": rf"{WHILE} it left running: sleep \(\d+\)",
     "steps/leaves_thread": f"{WHILE} it left a thread that computes",
+    "steps/leaves_native_thread": f"{WHILE} it left a thread that computes",
     "donating/state": "its program donates its state",
     "donating/hidden": "your step donates hidden|your step donates `hidden`",
     # what it does to its process

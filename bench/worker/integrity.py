@@ -26,8 +26,9 @@ VARIABLES = ("JAX_", "NPROC", "PJRT_", "XLA_")
 """Beginnings of environment variables that XLA and JAX read."""
 
 
-CHILDREN = Path("/proc/thread-self/children")
-"""What Linux lists a thread's children in; read in some microseconds."""
+CHILDREN, THREADS = Path("/proc/thread-self/children"), Path("/proc/self/task")
+"""What Linux lists a thread's children in, and a folder with one for each thread of a process; both
+are read in some microseconds."""
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "compile_worker")
 """In the command lines of processes that libraries start and that compute nothing by themselves."""
 ENDING_SECONDS = 1.0
@@ -46,7 +47,7 @@ class Surroundings:
     def __init__(self) -> None:
         self.kinds = settings, variables, scheduling
         self.values = [kind() for kind in self.kinds]
-        self.threads, self.children = threading.active_count(), children()
+        self.threads, self.children = thread_count(), children()
         self.spoiled = False
         """Whether something goes on that nobody can end: what comes next has wrong times."""
 
@@ -83,11 +84,25 @@ class Surroundings:
         return "left a thread that computes"
 
 
+def thread_count() -> int:
+    """Return how many threads this process has; not on Linux, how many of Python's."""
+    with suppress(OSError):
+        return sum(1 for _ in THREADS.iterdir())
+    return threading.active_count()
+
+
 def children() -> set[int]:
-    """Return the ids of this thread's children; none where the system does not tell."""
+    """Return the ids of this thread's children; not on Linux, of this process's."""
     with suppress(OSError):
         return {*map(int, CHILDREN.read_bytes().split())}
-    return set()
+    with suppress(AttributeError):  # macOS has `waitid` from Python 3.13 on
+        try:  # a question that costs nothing, before one that takes milliseconds
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return set()
+    import psutil
+
+    return {child.pid for child in psutil.Process().children()}
 
 
 def end_processes(pids: Iterable[int]) -> list[str]:

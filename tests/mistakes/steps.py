@@ -1,5 +1,6 @@
 """Steps and models that do less, or something else, than plain JAX's, each in a style."""
 
+import _thread
 import os
 import subprocess
 import time
@@ -187,6 +188,12 @@ def leave_thread(step: Any) -> None:
         step.kept["thread"].start()
 
 
+def leave_native_thread(step: Any) -> None:
+    """Leave a thread that Python's `threading` does not know."""
+    if step.calls == FROM:
+        _thread.start_new_thread(compute, ())
+
+
 def compute() -> None:
     """Go on for longer than is waited for, and not for ever: others use this worker, too."""
     end = time.monotonic() + 5
@@ -217,6 +224,7 @@ MISTAKES = {
     "changes_setting": late(change_setting),
     "leaves_child": late(leave_child),
     "leaves_thread": late(leave_thread),
+    "leaves_native_thread": late(leave_native_thread),
     "gives_way": late(lambda _: os.nice(1)),
 }
 

@@ -1,6 +1,7 @@
 """A real worker: commands and answers, and entrants that make mistakes beside honest ones."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +10,7 @@ import pytest
 
 from bench.engine.process import Worker
 from bench.metrics import COLD, METRICS
+from bench.worker import integrity
 from bench.worker.counts import code_lines
 from bench.worker.integrity import Surroundings
 from bench.worker.proof import WITH, WITHOUT
@@ -29,6 +31,7 @@ WHILE_TIMED = {
     "steps/changes_setting": ("it changed jax_debug_nans from False to True",),
     "steps/leaves_child": ("while it was timed it left running: sleep (",),
     "steps/leaves_thread": ("while it was timed it left a thread that computes",),
+    "steps/leaves_native_thread": ("while it was timed it left a thread that computes",),
     "steps/gives_way": ("while it was timed it changed the priority from",),
 }
 """Styles that begin after some twenty calls, so that all are proven; and what is seen of them."""
@@ -279,4 +282,18 @@ def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
         "changed JAX_LEFT from '1' to None; changed XLA_FLAGS from None to '--fast'"
     )
     assert ("XLA_FLAGS" in os.environ, os.environ["JAX_LEFT"]) == (False, "1")
+    assert before.changes() == ""
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_a_child_is_found_and_ended_where_the_system_lists_none_too(
+    monkeypatch: pytest.MonkeyPatch, lists: bool
+) -> None:
+    if not lists:
+        monkeypatch.setattr(integrity, "CHILDREN", Path("no such file"))
+    before = Surroundings()
+    assert before.changes() == ""
+    child = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    assert before.changes() == f"left running: sleep ({child.pid})"
+    child.wait()
     assert before.changes() == ""
