@@ -406,7 +406,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
         problem = error.__cause__ or error
         words = str(problem)
         if isinstance(problem, OSError):
-            words = journals.disk_words(problem, str(path or problem.filename or "the saved run"))
+            name = str(path or problem.filename or "the saved run")
+            words = f"{journals.disk_words(problem, name)}; {journals.SAFE}"
         reporter_of(config).write_line(words, red=True)
     except Exception:  # `--benchmark-compare-fail` has something to say, after it has written
         conclude(session, path)

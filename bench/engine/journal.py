@@ -20,6 +20,7 @@ from common.files import MOST_JSON, read_regular
 VERSION = 3
 FOLDER = Path(".bakeoff")
 SUFFIX = ".journal"
+SAFE = "what was measured before is in the journal: make room, then go on with --resume"
 
 
 class DiskError(BakeoffError):
@@ -102,13 +103,10 @@ class Journal:
 
 
 def disk_words(error: OSError, path: str) -> str:
-    """Say in one line what went wrong when `path` was written, and what to do."""
+    """Say what went wrong when `path` was written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"the disk is full: {path} cannot be written; what was measured before is in the "
-            "journal: make room, then go on with --resume"
-        )
-    return f"cannot write {path}: {error.strerror}; what was measured before is in the journal"
+        return f"the disk is full: {path} cannot be written"
+    return f"cannot write {path}: {error.strerror}"
 
 
 def journals(kind: str, folder: Path = FOLDER) -> list[Path]:

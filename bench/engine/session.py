@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.engine.driver import Driver
-from bench.engine.journal import FOLDER, SUFFIX, Journal, journals
+from bench.engine.journal import FOLDER, SAFE, SUFFIX, DiskError, Journal, journals
 from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
@@ -180,6 +180,10 @@ def measure(
         watch, interrupted = Watch(), False
         try:
             driver.run()
+        except DiskError as error:
+            if task.kind == "bisect":  # whose steps keep no journal
+                raise
+            raise DiskError(f"{error}; {SAFE}") from error
         except KeyboardInterrupt:
             if task.kind != "run":
                 raise

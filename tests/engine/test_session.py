@@ -12,7 +12,7 @@ import pytest
 
 from bench.cells import BASELINE, Cell
 from bench.engine import session
-from bench.engine.journal import journals
+from bench.engine.journal import DiskError, journals
 from bench.engine.process import Place
 from bench.engine.session import Side, Task, groups_of, measure
 from bench.environments.offers import Offer
@@ -165,6 +165,17 @@ def test_after_ctrl_c_a_run_has_its_part_of_the_results_and_its_journal(drives: 
     [row] = [row for row in measured.results.cells if row.cell == HAIKU]
     assert {*row.missing} == {"step", "first_step"}
     assert journals("run") == [measured.journal.path]
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"), [("run", ".*go on with --resume"), ("ab", ".*--resume"), ("bisect", "")]
+)
+def test_a_full_disk_says_how_to_go_on_where_a_journal_stays(
+    drives: Any, kind: str, hint: str
+) -> None:
+    drives(Mock(side_effect=DiskError("the disk is full")))
+    with pytest.raises(DiskError, match=f"^the disk is full{hint}$"):
+        measure(task_of(kind))
 
 
 def test_a_failed_cell_has_no_samples_and_no_estimates(drives: Any) -> None:
