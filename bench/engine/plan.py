@@ -22,48 +22,31 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
-from bench.engine.visits import (
-    NOT_JAX,
-    UNKNOWN_PROGRAM,
-    TurnKind,
-    Visit,
-    Visits,
-    living_arms,
-)
+from bench.engine.costs import TurnKind
+from bench.engine.doubts import WIDEST, Doubts, narrowed
+from bench.engine.visits import NOT_JAX, UNKNOWN_PROGRAM, Visit, Visits, living
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, METRICS, STEP, TOGETHER, Kind
 from bench.options import MOST_COUNT
-from bench.stats.estimate import estimate
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from bench.cells import Arm
     from bench.engine.actions import Do, Lanes
-    from bench.engine.state import SideState
-    from bench.engine.visits import Group
-    from bench.estimates import Estimate
+    from bench.engine.state import Group, SideState
+    from bench.metrics import Metric
     from bench.options import Options
     from bench.runfile.reader import Run
     from bench.samples import Cores, Sample
 
-WIDEST = 8.0
-"""Largest doubt, in what it takes to decide, and that of a number of which nothing is known: a
-first answer goes before a better one, but not before ten."""
-TARGET_OF_MARGIN, TARGET_OF_DISTANCE = 1 / 4, 1 / 3
-"""Half width of a ratio's interval that is narrow enough, as a fraction of the margin, and of the
-distance of the ratio from the nearer end of the margin: the larger of both counts."""
+    type Pair = tuple[Group, Cell]
+    """A cell, and the sides that it is measured on."""
+
 FURTHER = 1 / 4
 """Weight of steps at larger workloads beside those at the tutorial's size, where that is measured
 too: a wide model's steps take ten times as long, and would take the time of the answer that people
 read first."""
-COLD_TARGET = 0.05
-"""Half width of a cold ratio that is narrow enough: such times differ by about as much between two
-hours."""
-HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
-"""Half width of a host cost that is narrow enough, in seconds and as a fraction of it: a step at
-`seed` takes a thousand times these microseconds."""
 BLOCKS_FOR_OPENING = {HOST: 0.9, STEP: 2.0, "pipelined": 2.0}
 """Seconds that a worker measures for each second that opening it takes, by kind of turns. Longer
 visits leave more of the time to samples; what a worker adds to a host cost varies more than its
@@ -103,11 +86,10 @@ LEAST_PAIRS = 2
 by."""
 FEW_GROUPS = 3
 """Pairs of environments that make a history: two are a comparison with one more side."""
-TURN_METRICS = {
-    kind: [metric for metric in METRICS.values() if metric.turn == kind]
-    for kind in BLOCKS_FOR_OPENING
-}
-"""What each kind of turns samples."""
+COLD_KIND = "cold"
+ASKED_OF = {kind: [m for m in METRICS.values() if m.turn == kind] for kind in BLOCKS_FOR_OPENING}
+ASKED_OF[COLD_KIND] = [METRICS[name] for name in COLD]
+"""What each kind of turns samples, and what a cold process does."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +136,9 @@ class Plan:
         self.groups, self.options, self.lanes, self.base = list(groups), options, lanes, base
         self.enough = enough or (lambda _: False)
         self.visits = Visits(options, before)
-        self.spent = self.visits.spent
+        self.costs, self.spent, self.rng = self.visits.costs, self.visits.spent, self.visits.rng
         self.sides = list(dict.fromkeys(side for group in groups for side in group))
+        self.doubts = Doubts(self.visits.samples, self.sides, base, options.margin)
         self.end = (1 - REPORT_SHARE) * options.budget - REPORT_SECONDS
         """Second of the budget until which something may begin."""
         self.paired = any(len(group) > 1 for group in groups)
@@ -186,11 +169,8 @@ class Plan:
         """Workers, or pairs of them, that came to their end."""
         self.lost: Counter[tuple[Group, TurnKind]] = Counter()
         """Visits in a row of which none did."""
-        self.chosen: dict[str, list[tuple[Group, Cell]]] = {}
+        self.in_sweeps: dict[str, list[Pair]] = {}
         """Whose cold processes are measured, by workload; since its first sweep."""
-        self.once: set[tuple[str, SideState, str]] = set()
-        """Counts and trainings that were begun, by side and workload."""
-        self.doubts = Doubts(self)
 
     def adopt(self, earlier: Run) -> None:
         """Go on from a measurement of the same task that has ended: what it knows is known."""
@@ -206,12 +186,15 @@ class Plan:
         self.spent.processes = max((s.worker for s in samples), default=0)
         self.spent.blocks = max((s.block for s in samples), default=0)
         self.spent.sampling = earlier.results.spent.sampling_seconds
-        for do, metric in (("count", "python_calls"), ("train", "final_loss")):
-            known = {(s.environment, s.cell.place) for s in samples if s.metric == metric}
-            for side in self.sides:
-                for cell in side.cells:
-                    if (side.environment, cell.place) in known:
-                        self.once.add((do, side, cell.workload))
+        known = {(s.environment, s.cell, s.metric) for s in samples}
+        metrics: dict[Do, str] = {"count": "python_calls", "train": "final_loss"}
+        self.visits.over |= {
+            (do, side, cell)
+            for do, metric in metrics.items()
+            for side in self.sides
+            for cell in side.cells
+            if (side.environment, cell, metric) in known
+        }
 
     @property
     def left(self) -> float:
@@ -226,7 +209,7 @@ class Plan:
 
     def next_job(self) -> Job | None:
         """Return what settles most for each second; None where nothing fits or is left to do."""
-        warm = list(self.warm_jobs())
+        warm = self.warm_jobs()
         if warm and not self.made and not self.lost:
             return warm[0]
         most = self.left + OVER * self.options.budget * (not self.visits.samples)
@@ -237,22 +220,39 @@ class Plan:
                 return max(possible, key=lambda job: job.worth)
         return None
 
-    # what is asked
+    # what is asked, and what it is worth
 
     def compared(self, group: Group) -> SideState:
         """Return the side of a group whose numbers are looked at: not the base."""
         return next(side for side in group if not self.base or side.environment != self.base)
 
-    def asked(self, group: Group, workload: str, metric: str) -> list[Cell]:
-        """Return the cells of a metric that are alive on all sides of a group."""
-        return [
-            cell
-            for cell, metrics in self.compared(group).needed.items()
-            if cell.workload == workload
-            and metric in metrics
-            and METRICS[metric].applies(cell)
-            and all(cell in side.cells and side.cells[cell].failure is None for side in group)
-        ]
+    def asked(self, group: Group, workload: str, kind: str) -> dict[Cell, list[Metric]]:
+        """Return what was asked for of a kind of turns, by cell that is alive on all sides."""
+        if any(side.given_up for side in group):
+            return {}
+        alive = {*living(group, workload).values()}
+        return {
+            cell: metrics
+            for cell, names in self.compared(group).needed.items()
+            if cell in alive
+            and (metrics := [m for m in ASKED_OF[kind] if m.name in names and m.applies(cell)])
+        }
+
+    def gain(self, group: Group, cell: Cell, metrics: Iterable[Metric], more: float) -> float:
+        """Return what further workers, or cold processes, take off the doubts of a cell."""
+        total, environment = 0.0, self.compared(group).environment
+        for metric in metrics:
+            doubt, n = self.doubts.of(metric.name, cell, environment)
+            if n < (self.least_cold if metric.kind is Kind.COLD else self.least):
+                total += metric.weight * WIDEST * more / (n + more)
+            else:
+                total += metric.weight * doubt * narrowed(n, more)
+        return total
+
+    def gains(self, group: Group, workload: str, kind: str, more: float) -> float:
+        """Return the same of all cells that a kind of turns was asked for."""
+        asked = self.asked(group, workload, kind).items()
+        return sum(self.gain(group, cell, metrics, more) for cell, metrics in asked)
 
     def turns(self) -> dict[TurnKind, list[Group]]:
         """Return the kinds of turns that are asked for, with the groups that can take them."""
@@ -260,11 +260,13 @@ class Plan:
         for workload in self.workloads:
             for kind in BLOCKS_FOR_OPENING:
                 for group in self.groups:
-                    given_up = any(side.given_up for side in group)
-                    metrics = TURN_METRICS[kind]
-                    if not given_up and any(self.asked(group, workload, m.name) for m in metrics):
+                    if self.asked(group, workload, kind):
                         turns[TurnKind(workload, kind)].append(group)
         return turns
+
+    def affordable(self, share: float) -> float:
+        """Return the seconds of a share of the budget, as far as they are left."""
+        return math.inf if self.options.fixed else min(self.left, share * self.options.budget)
 
     # warm metrics
 
@@ -275,139 +277,87 @@ class Plan:
         one = self.options.cores == "one" or (self.options.cores == "auto" and kind == HOST)
         return list(self.lanes) if one else [()] * len(self.lanes)
 
-    def warm_jobs(self) -> Iterator[Job]:
-        """Yield a visit of each kind of turns, the most asked about first.
+    def warm_jobs(self) -> list[Job]:
+        """Return a visit of each kind of turns, the most asked about first.
 
         Pairs of different days are in the lanes at the same time, those first that have least.
         """
-        turns = self.turns()
+        jobs, turns = list[Job](), self.turns()
         lacking = sum(
             self.weight(turn)
             for turn, groups in turns.items()
             for group in groups
             if self.made[group, turn] < self.least
         )
-        visits: list[tuple[Sequence[Group], TurnKind]] = []
         for turn, groups in turns.items():
             groups = [
                 group
                 for group in groups
                 if self.lost[group, turn] < TRIES and self.made[group, turn] < self.most_workers
             ]
-            if self.history:
-                order = self.visits.rng.sample(groups, len(groups))
+            if self.history and groups:
+                order = self.rng.sample(groups, len(groups))
                 order.sort(key=lambda group: self.made[group, turn])
-                visits += [(order, turn)] if order else []
+                jobs.append(self.warm_job(order, turn, lacking))
             else:
-                visits += [((group,), turn) for group in groups]
-        jobs = [self.warm_job(*visit, lacking) for visit in visits]
-        cheapest = min((job.least for job in jobs), default=0.0)
-        for visit, job in zip(visits, jobs, strict=True):
-            rest = self.left - job.seconds
-            last = 0 < rest < cheapest  # nothing fits into the rest: this visit takes it
-            yield self.warm_job(*visit, lacking, rest) if last else job
+                jobs += [self.warm_job([group], turn, lacking) for group in groups]
+        return jobs
 
     def weight(self, turn: TurnKind) -> float:
         """Return how much an answer about a kind of turns matters beside others."""
         larger = WORKLOADS[turn.workload].work > WORKLOADS["seed"].work
         return FURTHER if larger and "seed" in self.workloads else 1.0
 
-    def warm_job(
-        self, groups: Sequence[Group], turn: TurnKind, lacking: float, longer: float = 0.0
-    ) -> Job:
+    def warm_job(self, groups: Sequence[Group], turn: TurnKind, lacking: float) -> Job:
         """Return a visit.
 
         Args:
             groups: The first ones have a lane each; a single one has all of them.
             turn: What is measured.
             lacking: Weights of all that have too few workers yet: each is to get its part.
-            longer: Seconds that it takes beside what it usually would.
         """
-        cores = self.cores(groups[0], turn.kind)
-        pinned = bool(cores[0])
-        most = len(groups)
-        if most == 1:
-            most = self.most_workers - self.made[groups[0], turn]
+        cores, fixed, workload = self.cores(groups[0], turn.kind), self.options.fixed, turn.workload
+        made = self.made[groups[0], turn]
+        most = len(groups) if len(groups) > 1 else self.most_workers - made
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
-            in_a_row = 1 if pinned else count
-            again = max(
-                self.visits.opening_cost(g, turn.workload, count, proven=True) for g in visits
-            )
-            opening = max(self.visits.opening_cost(g, turn.workload, count) for g in visits)
-            block = max(
-                self.visits.block_cost(g, turn, living_arms(g, turn.workload)) for g in visits
-            )
+            in_a_row = 1 if cores[0] else count
+            again = max(self.costs.opening(group, workload, proven=True) for group in visits)
+            if self.paired:  # others prove before, once for all later visits
+                unproven = [(g, cell) for g in visits for cell in living(g, workload).values()]
+                opening = again + self.costs.proving(unproven, count)
+            else:
+                opening = max(self.costs.opening(group, workload, count) for group in visits)
+            block = max(self.costs.block(g, turn, [*living(g, workload)]) for g in visits)
             fewest = min(FEWEST_ROUNDS, turn.rounds) / turn.rounds * block
-            usual = PAIR_FOR_OPENING if self.paired else BLOCKS_FOR_OPENING[turn.kind]
-            seconds = max(block, usual * (again if self.paired else opening))
-            missing = math.ceil((self.least - self.made[visits[0], turn]) / count)
-            if missing > 0:
-                room = (self.left * self.weight(turn) / lacking / missing - opening) / in_a_row
-                seconds = max(2 * block, min(seconds, room))
             room = (self.left - opening) / in_a_row
-            seconds = max(fewest, min(seconds, room))
-            first = self.made[visits[0], turn] == 0  # several workers share its proofs
-            if room >= fewest or first or self.options.fixed:
+            if room >= fewest or not made or fixed:  # several workers share the first proofs
                 break
+        usual = PAIR_FOR_OPENING * again if self.paired else BLOCKS_FOR_OPENING[turn.kind] * opening
+        seconds, missing = max(block, usual), math.ceil((self.least - made) / count)
+        if missing > 0:
+            part = self.left * self.weight(turn) / lacking / missing
+            seconds = max(2 * block, min(seconds, (part - opening) / in_a_row))
+        seconds = max(fewest, min(seconds, room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
-        several = 1 if self.options.fixed or self.paired else max(1, missing)
+        several = 1 if fixed or self.paired else max(1, missing)
         workers = several * count / len({*visits})
-        gain = sum(self.gain(group, turn, workers) for group in dict.fromkeys(visits))
-        gain *= self.weight(turn)
-        before = opening
-        if self.paired:  # others prove before, once for all later visits
-            provers = Counter(v.group for v in self.proving(visits, turn.workload, count))
-            proofs = [self.visits.opening_cost(one, turn.workload, n) for one, n in provers.items()]
-            before = again + math.ceil(provers.total() / count) * max(proofs, default=0.0)
-        least = 0.0 if self.options.fixed else before + in_a_row * fewest
+        gain = sum(self.gains(g, workload, turn.kind, workers) for g in dict.fromkeys(visits))
+        least = 0.0 if fixed else opening + in_a_row * fewest
         if self.made:
             least += (several - 1) * (again + in_a_row * fewest)
-        seconds += longer / in_a_row
         rounds = turn.rounds
-        if not self.options.fixed and seconds < 2 * block:
+        if not fixed and seconds < 2 * block:
             rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * seconds / (2 * block)))
-        rounds = self.options.rounds or rounds
-        run = partial(self.visit, visits, turn, cores[:count], seconds, rounds)
-        more = (several - 1) * (again + in_a_row * seconds)
-        return Job(gain, opening + in_a_row * seconds, least, run, more)
-
-    def proving(
-        self,
-        groups: Sequence[Group],
-        workload: str,
-        lanes: int,
-        arms: Collection[Arm] | None = None,
-        until: float = math.inf,
-    ) -> list[Visit]:
-        """Return visits that prove alone what is not proven yet: in all lanes, a side in each.
-
-        Args:
-            groups: Whose sides are proven.
-            workload: What is proven of them.
-            lanes: How many there are.
-            arms: These alone; all if None.
-            until: Seconds of the budget after which only the reference is proven any more.
-        """
-        left: dict[SideState, tuple[Group, list[Cell]]] = {}
-        for side, group in {side: pair for pair in groups for side in pair}.items():
-            wanted = [c for c in side.alive(workload) if arms is None or c.arm in arms]
-            if cells := [cell for cell in wanted if not side.proven(cell)]:
-                left[side] = group, cells
-        visits = []
-        for place, (side, (group, cells)) in enumerate(left.items()):
-            workers = max(1, lanes // len(left) + (place < lanes % len(left)))
-            resting = frozenset(str(c.arm) for c in side.alive(workload) if c not in cells)
-            visits += [
-                Visit((side,), workload, None, resting, until, group) for _ in cells[:workers]
-            ]
-        return visits
-
-    def prove(self, cores: Sequence[Cores], visits: Sequence[Visit]) -> Lanes:
-        """Open workers that prove, no more at a time than there are lanes, and close them."""
-        for first in range(0, len(visits), len(cores)):
-            opened = yield from self.visits.opened(cores, visits[first : first + len(cores)])
-            yield from self.visits.measured(opened, 0.0, 0)
+        return Job(
+            gain * self.weight(turn),
+            opening + in_a_row * seconds,
+            least,
+            partial(
+                self.visit, visits, turn, cores[:count], seconds, self.options.rounds or rounds
+            ),
+            (several - 1) * (again + in_a_row * seconds),
+        )
 
     def visit(
         self,
@@ -422,26 +372,58 @@ class Plan:
         In a process that has compiled, a call costs the host about 8 % more until its end. The arms
         of one worker have that in common, the two workers of a pair do not: others prove for them.
         """
-        until = math.inf if self.options.fixed else self.visits.now + PROVE_SHARE * self.left
+        fixed, workload = self.options.fixed, turn.workload
+        until = math.inf if fixed else self.visits.now + PROVE_SHARE * self.left
         if self.paired:
-            proofs = self.proving(groups, turn.workload, len(cores), until=until)
-            yield from self.prove(cores, proofs)
-        alive = {group: len(living_arms(group, turn.workload)) for group in groups}
+            pairs = [(g, cell) for g in groups for cell in living(g, workload).values()]
+            yield from self.prove(pairs, workload, cores, until)
+        alive = {group: living(group, workload).keys() for group in groups}
         visits = [
-            Visit(group, turn.workload, turn, self.resting(group, turn), until) for group in groups
+            Visit(group, workload, alive[group] - self.resting(group, turn), until)
+            for group in groups
         ]
         opened = yield from self.visits.opened(cores, visits)
-        if not self.options.fixed:  # opening may have taken longer than it was thought to
+        if not fixed:  # opening took less or more than expected; a rest that fits no visit is ours
             in_a_row = 1 if cores[0] else max(1, len(opened))
-            seconds = min(seconds, self.left / in_a_row)
-        end = math.inf if self.options.fixed else self.end
-        done = yield from self.visits.measured(opened, seconds, rounds, end)
+            rest = self.left - in_a_row * seconds
+            if rest < min((job.least for job in self.warm_jobs()), default=0.0):
+                seconds += rest / in_a_row
+        end = math.inf if fixed else self.end
+        done = yield from self.visits.measured(opened, turn, seconds, rounds, end)
         for group in {*groups} - {visit.group for visit in done}:
-            fewer = len(living_arms(group, turn.workload)) < alive[group]
+            fewer = len(living(group, workload)) < len(alive[group])
             self.lost[group, turn] += not fewer  # an arm that is out by now ended it
         for visit in done:
             self.lost[visit.group, turn] = 0
             self.made[visit.group, turn] += 1
+
+    def prove(
+        self,
+        pairs: Iterable[Pair],
+        workload: str,
+        cores: Sequence[Cores],
+        until: float = math.inf,
+    ) -> Lanes:
+        """Prove alone what is not proven yet: in all lanes, a side in each.
+
+        Args:
+            pairs: What is proven on its sides.
+            workload: Of all of them.
+            cores: Of each lane.
+            until: Seconds of the budget after which only the reference is proven any more.
+        """
+        left: dict[SideState, tuple[Group, dict[str, None]]] = {}
+        for group, cell in pairs:
+            for side in group:
+                if not side.proven(cell):
+                    left.setdefault(side, (group, {}))[1][str(cell.arm)] = None
+        proofs = []
+        for place, (side, (group, arms)) in enumerate(left.items()):
+            workers = max(1, len(cores) // len(left) + (place < len(cores) % len(left)))
+            for _ in range(min(workers, len(arms))):
+                visit = Visit(group, workload, arms, until, only_proves=True)
+                proofs.append(partial(self.visits.prove, side, visit))
+        yield from self.visits.phase(cores, proofs)
 
     def resting(self, group: Group, turn: TurnKind) -> frozenset[str]:
         """Return the arms that sit a visit out: by turns, those of which it would settle least.
@@ -452,141 +434,114 @@ class Plan:
         if self.options.fixed or self.made[group, turn] < self.least or self.paired:
             return frozenset()
         worth: dict[str, float] = {}
-        metric = TURN_METRICS[turn.kind][0]
-        for cell in self.asked(group, turn.workload, metric.name):
-            doubt, n = self.doubts.of(metric.name, cell, group)
+        for cell, metrics in self.asked(group, turn.workload, turn.kind).items():
+            doubt, n = self.doubts.of(metrics[0].name, cell, self.compared(group).environment)
             arm = str(cell.arm)
-            seconds = self.visits.block_cost(group, turn, [arm])
+            seconds = self.costs.block(group, turn, [arm])
             worth[arm] = doubt * narrowed(n, 1) / max(seconds, 1e-9)
         middle = median(worth.values() or [0.0])
         return frozenset(
             arm
             for arm, value in worth.items()
             if arm not in map(str, REFERENCE)
-            and self.visits.rng.random() < min(MOST_RESTING, 1 - value / max(middle, 1e-12))
+            and self.rng.random() < min(MOST_RESTING, 1 - value / max(middle, 1e-12))
         )
-
-    def gain(self, group: Group, turn: TurnKind, workers: float) -> float:
-        """Return what further workers take off the doubts of a kind of turns."""
-        total = 0.0
-        for metric in TURN_METRICS[turn.kind]:
-            for cell in self.asked(group, turn.workload, metric.name):
-                doubt, n = self.doubts.of(metric.name, cell, group)
-                if n < self.least:
-                    total += metric.weight * WIDEST * workers / (n + workers)
-                else:
-                    total += metric.weight * doubt * narrowed(n, workers)
-        return total
 
     # cold metrics
 
     def cold_jobs(self, *, alone: bool = False) -> Iterator[Job]:
-        """Yield a sweep of cold processes at each workload; the first one is of several.
+        """Yield sweeps of cold processes at each workload, several at first: fewer samples are none.
 
-        It may take all that is left where it is `alone`.
+        They may take all that is left where they are `alone`.
         """
-        asked = self.options.cold_samples
-        if self.options.fixed and asked is None:
-            return
-        for workload in self.workloads:
-            first = workload not in self.chosen
-            if asked is not None and not first:
+        given = self.options.cold_samples
+        for workload in self.workloads if given or not self.options.fixed else ():
+            first = workload not in self.in_sweeps
+            if given and not first:
                 continue
-            sweeps = asked or (self.least_cold if first else 1)
-            pairs = self.cold_cells(workload, sweeps, alone) if first else self.chosen[workload]
-            pairs = [(g, c) for g, c in pairs if all(side.begins_cold(c) for side in g)]
-            if not pairs:
-                continue
-            seconds = self.sweeps_cost(pairs, sweeps)
-            gain = sum(self.cold_gain(group, cell, sweeps) for group, cell in pairs)
-            run = partial(self.sweep, workload, pairs, sweeps, alone)
-            yield Job(gain, seconds, 0.0 if asked is not None else seconds, run)
+            sweeps = (given or self.least_cold) if first else 1
+            if pairs := self.cold_pairs(workload, sweeps, alone=alone):
+                seconds = self.cold_seconds(pairs, sweeps)
+                asked = {g: self.asked(g, workload, COLD_KIND) for g, _ in pairs}
+                gain = sum(self.gain(g, c, asked[g].get(c, ()), sweeps) for g, c in pairs)
+                run = partial(self.sweep, workload, pairs, sweeps, alone=alone)
+                yield Job(gain, seconds, 0.0 if given else seconds, run)
 
-    def cold_gain(self, group: Group, cell: Cell, sweeps: int) -> float:
-        """Return what further cold processes of a cell take off its doubts."""
-        total = 0.0
-        for name in COLD:
-            if name in group[0].needed.get(cell, ()):
-                doubt, n = self.doubts.of(name, cell, group)
-                known = n >= self.least_cold
-                total += METRICS[name].weight * (doubt * narrowed(n, sweeps) if known else WIDEST)
-        return total
-
-    def sweeps_cost(self, pairs: Sequence[tuple[Group, Cell]], sweeps: int) -> float:
+    def cold_seconds(self, pairs: Sequence[Pair], sweeps: int) -> float:
         """Return the seconds of cold processes of each, and of proofs that come before."""
-        processes = sweeps * sum(self.visits.cold_cost(group) for group, _ in pairs)
-        return (processes + self.visits.proof_cost(pairs)) / len(self.cores(pairs[0][0], HOST))
+        lanes = len(self.cores(pairs[0][0], HOST))
+        processes = sweeps * sum(self.costs.cold(group) for group, _ in pairs) / lanes
+        return processes + self.costs.proving(pairs, lanes)
 
-    def cold_cells(self, workload: str, sweeps: int, alone: bool) -> list[tuple[Group, Cell]]:
-        """Return whose cold processes fit into their part of the time, each cell on all sides.
+    def cold_pairs(self, workload: str, sweeps: int, *, alone: bool) -> list[Pair]:
+        """Return whose cold processes come next; at first, as many cells as fit on all sides."""
+        first = workload not in self.in_sweeps
+        pairs = self.cold_cells(workload) if first else self.in_sweeps[workload]
+        pairs = [(g, cell) for g, cell in pairs if all(side.begins_cold(cell) for side in g)]
+        return self.fitting(workload, pairs, sweeps, alone=alone) if first else pairs
 
-        Plain JAX comes first, then the style that entrants share.
+    def fitting(self, workload: str, pairs: list[Pair], sweeps: int, *, alone: bool) -> list[Pair]:
+        """Return as many cells as fit into their part of the time, each on all of its sides."""
+        if self.options.cold_samples:
+            return pairs
+        cold = {c.workload for s in self.sides for c, names in s.needed.items() if names & {*COLD}}
+        part = COLD_SHARE / max(1, len(cold - {*self.in_sweeps} | {workload}))
+        most = self.affordable(1.0 if alone or not self.turns() else part)
+        while pairs and self.cold_seconds(pairs, sweeps) > most:
+            pairs = [pair for pair in pairs if pair[1] != pairs[-1][1]]
+        return pairs
+
+    def cold_cells(self, workload: str) -> list[Pair]:
+        """Return whose cold processes were asked for: plain JAX's, entrants' shared style, others.
+
+        Of several environments, the first one measures the reference. Where only what all styles of
+        a library share was asked for, the first one stands for all.
         """
-        pairs: list[tuple[Group, Cell]] = []
+        pairs: list[Pair] = []
         backends: set[str] = set()
         for group in self.groups:
-            if any(side.given_up for side in group):
-                continue
-            asked = dict.fromkeys(c for name in COLD for c in self.asked(group, workload, name))
-            cells = [cell for cell in asked if self.wants_cold(group, cell)]
-            backend = group[0].backend
+            asked, backend = self.asked(group, workload, COLD_KIND), group[0].backend
+            first = {cell.entrant: cell for cell in reversed(asked)}
+            cells = [
+                cell
+                for cell, metrics in asked.items()
+                if cell == first[cell.entrant] or not all(m.of_library for m in metrics)
+            ]
             if cells and not self.paired:
                 others = [cell for cell in cells if cell.arm not in REFERENCE]
                 reference = [arm.at(workload, backend) for arm in REFERENCE]
-                # of several environments, the first one measures the reference
                 cells = others if backend in backends else [*reference, *others]
             backends |= {backend} if cells else set()
             pairs += [(group, cell) for cell in cells]
-        if not pairs or self.options.cold_samples is not None:
-            return pairs
-        cold = {c.workload for s in self.sides for c, names in s.needed.items() if names & {*COLD}}
-        part = COLD_SHARE / max(1, len(cold - {*self.chosen}))
-        most = self.affordable(1.0 if alone or not self.turns() else part)
-        order = dict.fromkeys(cell for _, cell in pairs)
-        left = sorted(order, key=lambda cell: (cell.arm not in REFERENCE, cell.style != PURE))
-        while pairs and self.sweeps_cost(pairs, sweeps) > most:
-            last = left.pop()
-            pairs = [pair for pair in pairs if pair[1] != last]
-        return pairs
+        return sorted(pairs, key=lambda p: (p[1].arm not in REFERENCE, p[1].style != PURE))
 
-    def wants_cold(self, group: Group, cell: Cell) -> bool:
-        """Tell whether a cell has cold metrics of its own; one cell of a library has its import."""
-        cold = group[0].needed[cell] & {*COLD}
-        if any(not METRICS[metric].of_library for metric in cold):
-            return True
-        same = (c for c in group[0].needed if c[0::2] == cell[0::2] and c.backend == cell.backend)
-        return bool(cold) and next(same) == cell
+    def sweep(self, workload: str, pairs: list[Pair], sweeps: int, *, alone: bool) -> Lanes:
+        """Measure cold processes of each, every sweep in another random order.
 
-    def sweep(
-        self, workload: str, pairs: list[tuple[Group, Cell]], sweeps: int, alone: bool
-    ) -> Lanes:
-        """Measure cold processes, each sweep in another random order."""
-        first, given = workload not in self.chosen, self.options.cold_samples is not None
-        together: dict[tuple[Cores, ...], list[Group]] = defaultdict(list)
-        for group in dict.fromkeys(group for group, _ in pairs):
-            together[tuple(self.cores(group, HOST))].append(group)
-        arms = {cell.arm for _, cell in pairs} | {*REFERENCE}
-        for cores, groups in together.items():
-            yield from self.prove(cores, self.proving(groups, workload, len(cores), arms))
-        pairs = [(g, c) for g, c in pairs if all(s.proven(c) for s in g)]
+        The first processes at a workload say what one costs, and so how many cells fit.
+        """
+        by_cores: dict[tuple[Cores, ...], list[Pair]] = defaultdict(list)
+        for pair in pairs:
+            by_cores[tuple(self.cores(pair[0], HOST))].append(pair)
+        for cores, unproven in by_cores.items():
+            yield from self.prove(unproven, workload, cores)
+        pairs = [(g, cell) for g, cell in pairs if all(side.proven(cell) for side in g)]
+        first, self.in_sweeps[workload] = workload not in self.in_sweeps, pairs
         if not pairs:
-            self.chosen[workload] = []
             return
         lanes = self.cores(pairs[0][0], HOST)
 
-        def processes() -> Iterator[tuple[Group, Cell]]:
-            chosen = pairs
-            begun: list[tuple[Group, Cell]] = []
-            if first and not given:
-                begun = pairs[: len(lanes)]
-                yield from begun  # which says what one costs
-                fits = self.cold_cells(workload, sweeps, alone)
-                chosen = [pair for pair in pairs if pair in fits]
-            self.chosen[workload] = chosen
+        def processes() -> Iterator[Pair]:
+            begun = pairs[: len(lanes)] if first else []
+            yield from begun
+            if first:
+                fit = self.fitting(workload, pairs, sweeps, alone=alone)
+                self.in_sweeps[workload] = fit
             for number in range(sweeps):
-                order = [pair for pair in chosen if number or pair not in begun]
-                yield from self.visits.rng.sample(order, len(order))
+                order = [p for p in self.in_sweeps[workload] if number or p not in begun]
+                yield from self.rng.sample(order, len(order))
 
+        given = self.options.cold_samples
         last = math.inf if given else self.end + OVER * self.options.budget
         in_time = (pair for pair in processes() if self.visits.now <= last)
         yield from self.visits.phase(lanes, (partial(self.visits.cold, *pair) for pair in in_time))
@@ -594,7 +549,7 @@ class Plan:
     # what is done once
 
     def jobs_once(self, *, alone: bool = False) -> Iterator[Job]:
-        """Yield counts and trainings that were not begun yet, and that their share pays for.
+        """Yield counts and trainings that are not over, and that their share pays for.
 
         They may take all that is left where they are `alone`.
         """
@@ -602,35 +557,33 @@ class Plan:
         shares: list[tuple[Do, str, float]]
         shares = [("count", workload, count_share) for workload in self.counted.values()]
         shares += [("train", workload, TRAINING_SHARE) for workload in self.workloads]
-        for side in self.sides:
+        fixed = self.options.fixed
+        for side in (side for side in self.sides if not side.given_up):
             lanes = self.cores((side,), HOST)
             for do, workload, share in shares:
-                cells = [cell for cell in side.alive(workload) if not cell.is_control]
-                if do == "train":
-                    cells = [c for c in cells if "final_loss" in side.needed.get(c, ())]
-                if not cells or (do, side, workload) in self.once:
+                cells = [
+                    cell
+                    for cell in side.alive(workload)
+                    if not cell.is_control
+                    and (do, side, cell) not in self.visits.over
+                    and (do == "count" or "final_loss" in side.needed.get(cell, ()))
+                ]
+                if not cells:
                     continue
-                seconds, gain = 0.0, COUNT_GAIN
+                seconds, gain = self.costs.opening((side,), workload, len(lanes)), COUNT_GAIN
                 if do == "train":
-                    seconds = self.visits.training_cost(side, cells) / len(lanes)
+                    seconds += self.costs.training(side, cells) / len(lanes)
                     gain = METRICS["final_loss"].weight * WIDEST
-                seconds += self.visits.opening_cost((side,), workload, len(lanes))
                 if seconds <= self.affordable(1.0 if alone else share):
-                    least = 0.0 if self.options.fixed else seconds
                     run = partial(self.do_once, do, side, cells, lanes)
-                    yield Job(gain * len(cells), seconds, least, run)
-
-    def affordable(self, share: float) -> float:
-        """Return the seconds of a share of the budget, as far as they are left."""
-        return math.inf if self.options.fixed else min(self.left, share * self.options.budget)
+                    yield Job(gain * len(cells), seconds, 0.0 if fixed else seconds, run)
 
     def do_once(
         self, do: Do, side: SideState, cells: Sequence[Cell], lanes: Sequence[Cores]
     ) -> Lanes:
         """Count or train some cells of one workload, a part of them in each lane."""
-        self.once.add((do, side, cells[0].workload))
         end = math.inf if self.options.fixed else self.end
-        order = self.visits.rng.sample(cells, len(cells))
+        order = self.rng.sample(cells, len(cells))
         parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
         work = [partial(self.visits.count_or_train, side, do, part, end) for part in parts]
         yield from self.visits.phase(lanes, work)
@@ -664,62 +617,3 @@ class Plan:
                         elif count:
                             reason = f"{count} of the {fewest} samples it takes fitted the budget"
                         result.missing.setdefault(name, reason)
-
-
-def narrowed(have: float, more: float) -> float:
-    """Return by which fraction further workers narrow an interval of a mean of `have`."""
-    return 1 - math.sqrt(have / (have + more)) if have else 1.0
-
-
-class Doubts:
-    """How far each number is from being decided; looked at again when there are more samples."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.families: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
-        self.read = 0
-        self.known: dict[tuple[str, str, str], dict[tuple[str, Cell], Estimate]] = {}
-
-    def of(self, metric: str, cell: Cell, group: Group) -> tuple[float, int]:
-        """Return a number's doubt, and the workers that it rests on."""
-        samples = self.plan.visits.samples
-        for sample in samples[self.read :]:
-            family = sample.metric, sample.cell.workload, sample.cell.backend
-            self.families[family].append(sample)
-            self.known.pop(family, None)
-        self.read = len(samples)
-        family = metric, cell.workload, cell.backend
-        if family not in self.known:
-            self.known[family] = self.rows(self.families[family])
-        row = self.known[family].get((self.plan.compared(group).environment, cell))
-        if row is None:
-            return WIDEST, 0
-        return doubt(row, self.plan.options.margin), row.workers
-
-    def rows(self, samples: Sequence[Sample]) -> dict[tuple[str, Cell], Estimate]:
-        """Return a family's comparisons, or else amounts, by environment and cell."""
-        programs = {c: r.program for s in self.plan.sides for c, r in s.cells.items() if r.program}
-        rows: dict[tuple[str, Cell], Estimate] = {}
-        estimates = estimate(
-            samples,
-            self.plan.base,
-            margin=self.plan.options.margin,
-            programs=programs,
-            least_cold=1,
-        )
-        for row in sorted(estimates, key=lambda row: row.form == "amount"):
-            rows.setdefault((row.environment, row.cell), row)
-        return rows
-
-
-def doubt(row: Estimate, margin: float) -> float:
-    """Return half an interval's width in units of what it takes to decide; `WIDEST` at most."""
-    if row.form == "added":
-        target = max(HOST_SECONDS, HOST_FRACTION * abs(row.value))
-    elif row.form == "ratio":
-        distance = abs(abs(math.log(row.value)) - math.log1p(margin))
-        usual = COLD_TARGET if row.kind is Kind.COLD else TARGET_OF_MARGIN * margin
-        target = max(usual, TARGET_OF_DISTANCE * distance)
-    else:
-        return 1.0  # the baseline's own, an exact number, or one that is not compared
-    return min(WIDEST, row.half_width / target)

@@ -134,3 +134,7 @@ class SideState:
             for cell in self.alive():
                 if not self.proven(cell):
                     self.fail(cell, death.reason, death.stderr)
+
+
+type Group = tuple[SideState, ...]
+"""Sides whose workers take turns: one alone, or two."""

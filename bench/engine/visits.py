@@ -15,45 +15,28 @@ import random
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.cells import BASELINE, PURE, REFERENCE
+from bench.cells import BASELINE, REFERENCE
 from bench.engine.actions import Spent
-from bench.metrics import STEP
+from bench.engine.costs import Costs
 from bench.runfile import Proof
 from bench.samples import Sample
 from bench.worker import protocol
 from common.config import WORKLOADS, is_own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from bench.cells import Cell
     from bench.engine.actions import Action, Do, Lanes, LaneWork, Outcome, Phases, Steps
-    from bench.engine.state import SideState
+    from bench.engine.costs import TurnKind
+    from bench.engine.state import Group, SideState
     from bench.options import Options
     from bench.samples import Cores
 
-type Group = tuple[SideState, ...]
-"""Sides whose workers take turns: one alone, or two."""
-
-LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
-"""Guesses, until one has been seen, of the seconds that it takes to start a worker and import, to
-prove one arm, to open it once it is proven, and of a cold process; on one core of an EPYC."""
-SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
-"""Guesses of the seconds of a step at `seed`, over all arms, and of the smallest step."""
-ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6}
-"""Rounds in a block, by kind of turns. From eight on, a block of steps at `seed` is worth what its
-fresh buffers and warm calls cost."""
-FEW_ROUNDS = 3
-"""Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
-CALLS = {
-    kind: 1 + sum(series.calls for series in by_metric.values())
-    for kind, by_metric in protocol.KINDS.items()
-}
-"""Calls that a turn makes, by its kind, with the one that is not timed."""
 NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
 UNKNOWN_PROGRAM = "the program of a `make_step` is not known: its first step compiles it"
 """Why an arm has no times of stages, whatever the budget."""
@@ -62,61 +45,31 @@ SELDOM = 4
 it, which takes one block of a worker."""
 
 
-class TurnKind(NamedTuple):
-    """A kind of turns at a workload."""
-
-    workload: str
-    kind: str
-
-    @property
-    def rounds(self) -> int:
-        """Rounds in a block."""
-        long = WORKLOADS[self.workload].work > WORKLOADS["seed"].work
-        if is_own(self.workload) and self.kind == "host_cost":
-            return FEW_ROUNDS  # its steps take far longer than a tiny model's
-        return FEW_ROUNDS if long and self.kind == "step" else ROUNDS[self.kind]
-
-    @property
-    def guess(self) -> float:
-        """Seconds of one arm in a block, before any has been seen."""
-        work = WORKLOADS[self.workload].work / WORKLOADS["seed"].work
-        return max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * CALLS[self.kind] * self.rounds
-
-
 @dataclass
 class Visit:
     """Workers of a group on the same cores, and what they measure by turns."""
 
     group: Group
     workload: str
-    turn: TurnKind | None = None
-    """None where arms are to be proven alone."""
-    resting: frozenset[str] = frozenset()
-    """Arms that sit this visit out."""
+    arms: Collection[str]
+    """Those that take part."""
     prove_until: float = math.inf
     """Seconds of the budget after which only the reference is proven any more."""
-    others: Group = ()
-    """Sides that prove at the same time: what these have comes first."""
+    only_proves: bool = False
+    """Whether its worker proves for others, and measures nothing."""
     cores: Cores = ()
     workers: dict[SideState, int] = field(default_factory=dict)
     """Numbers of its open workers."""
 
-    @classmethod
-    def of(cls, group: Group, cells: Sequence[Cell], cores: Cores = ()) -> Visit:
-        """Return a visit that opens some cells of a workload, and the references, alone."""
-        workload, arms = cells[0].workload, {cell.arm for cell in cells} | {*REFERENCE}
-        resting = frozenset(living_arms(group, workload)) - {*map(str, arms)}
-        return cls(group, workload, resting=resting, cores=cores)
 
-
-def living_arms(group: Group, workload: str) -> list[str]:
-    """Return the arms that are alive on all sides, in a fixed order."""
-    sides = [{str(cell.arm) for cell in side.alive(workload)} for side in group]
-    return sorted(set.intersection(*sides))
+def living(group: Group, workload: str) -> dict[str, Cell]:
+    """Return the cells that are alive on all sides by arm, in a fixed order."""
+    sides = [{str(cell.arm): cell for cell in side.alive(workload)} for side in group]
+    return {arm: sides[0][arm] for arm in sorted(set.intersection(*map(set, sides)))}
 
 
 class Visits:
-    """What can be done, what it costs, and what came of it."""
+    """What can be done, and what came of it."""
 
     def __init__(self, options: Options, before: float = 0.0) -> None:
         """Begin; `before` are seconds that had been spent when the first action was asked for."""
@@ -124,84 +77,20 @@ class Visits:
         self.rng = random.Random(options.seed)  # noqa: S311 -- an order is no secret
         self.spent = Spent(wall=before)
         self.samples: list[Sample] = []
+        self.costs = Costs()
         self.lanes_in_use = 1
         """Lanes of the present phase."""
-        self.turn_seconds: dict[tuple[SideState, TurnKind, str], float] = {}
-        """Seconds of an arm in a whole block."""
-        self.open_seconds: dict[tuple[SideState, Cell], float] = {}
-        self.prove_seconds: list[float] = []
-        self.load_seconds: dict[SideState, float] = {}
-        """Seconds until a side's worker has imported everything."""
-        self.cold_seconds: dict[SideState, float] = {}
-        """Seconds of a side's last cold process."""
         self.held: dict[int, set[str]] = {}
         """Arms whose steps each living worker holds."""
         self.unasked: frozenset[str] = frozenset()
         """Arms that were not asked for."""
+        self.over: set[tuple[Do, SideState, Cell]] = set()
+        """Counts and trainings that are done, or failed."""
 
     @property
     def now(self) -> float:
         """Seconds of the budget that are spent."""
         return self.spent.wall
-
-    # what things cost
-
-    def opening_cost(
-        self, group: Group, workload: str, lanes: int, *, proven: bool = False
-    ) -> float:
-        """Return about how many seconds it takes to open workers in so many lanes at once.
-
-        Args:
-            group: Sides that have a worker each, one after the other.
-            workload: What is opened.
-            lanes: Workers of a side at the same time; they share the proofs.
-            proven: Whether to count as if everything were proven already.
-        """
-        seen = self.prove_seconds or [PROVE_SECONDS]
-        proof = sum(seen) / len(seen)
-        total = 0.0
-        for side in group:
-            total += self.load_seconds.get(side, LOAD_SECONDS)
-            for cell in side.alive(workload):
-                seconds = self.open_seconds.get((side, cell), OPEN_SECONDS)
-                ready = proven or side.proven(cell)
-                total += seconds if ready else (proof + (lanes - 1) * seconds) / lanes
-        return total
-
-    def block_cost(self, group: Group, turn: TurnKind, arms: Sequence[str]) -> float:
-        """Return about how many seconds a block of these arms takes, on all sides."""
-        seen = [self.turn_seconds.get((side, turn, arm)) for side in group for arm in arms]
-        known = [seconds for seconds in seen if seconds is not None]
-        usual = sum(known) / len(known) if known else turn.guess * self.slowness
-        return sum(usual if seconds is None else seconds for seconds in seen)
-
-    @property
-    def slowness(self) -> float:
-        """How much longer blocks have taken here than was guessed."""
-        if not self.turn_seconds:
-            return 1.0
-        guesses = sum(turn.guess for _, turn, _ in self.turn_seconds)
-        return sum(self.turn_seconds.values()) / guesses
-
-    def training_cost(self, side: SideState, cells: Sequence[Cell]) -> float:
-        """Return about how many seconds the trainings of some cells of a workload take."""
-        runs = sum(1 + protocol.OWN_SEEDS * (cell.style == PURE) for cell in cells)
-        turn = TurnKind(cells[0].workload, STEP)
-        block = self.block_cost((side,), turn, [str(cells[0].arm)])
-        return runs * protocol.FINAL_STEPS / (turn.rounds * CALLS[STEP]) * block
-
-    def proof_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
-        """Return the seconds that it takes in one lane to prove what is not proven yet."""
-        unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
-        loads = [self.load_seconds.get(side, LOAD_SECONDS) for side in {s for s, _ in unproven}]
-        seen = self.prove_seconds or [PROVE_SECONDS]
-        return sum(loads) + len(unproven) * sum(seen) / len(seen)
-
-    def cold_cost(self, group: Group) -> float:
-        """Return about how many seconds a cold process takes on each of a group's sides."""
-        seen = [self.cold_seconds[side] for side in group if side in self.cold_seconds]
-        usual = max(seen or self.cold_seconds.values(), default=COLD_SECONDS)
-        return sum(self.cold_seconds.get(side, usual) for side in group)
 
     # phases and lanes
 
@@ -275,7 +164,7 @@ class Visits:
         Of the arms that are not proven yet, this worker proves its part.
         """
         while not side.given_up:
-            cells = [c for c in side.alive(visit.workload) if str(c.arm) not in visit.resting]
+            cells = [c for c in side.alive(visit.workload) if str(c.arm) in visit.arms]
             if not cells:
                 return None
             worker = yield from self.loaded(side, cells, visit.cores)
@@ -297,8 +186,8 @@ class Visits:
         outcome = yield from self.done(side, action)
         if outcome is None:
             return None
-        if side not in self.load_seconds or not check:
-            self.load_seconds[side] = started.took + outcome.took
+        if side not in self.costs.loads or not check:
+            self.costs.loads[side] = started.took + outcome.took
         return worker
 
     def made(
@@ -310,7 +199,7 @@ class Visits:
         the other side of a pair has comes first: an arm is measured where both have it.
         """
         waiting = self.rng.sample(cells, len(cells))
-        others = [other for other in visit.others or visit.group if other is not side]
+        others = [other for other in visit.group if other is not side]
         waiting.sort(key=lambda cell: not all(other.proven(cell) for other in others))
         while waiting:
             free = (c for c in waiting if side.proven(c) or c not in side.claimed)
@@ -319,8 +208,8 @@ class Visits:
             late = self.now > visit.prove_until and cell.arm not in REFERENCE
             if side.cells[cell].failure is not None or (late and not side.proven(cell)):
                 continue
-            if visit.others and (side.proven(cell) or cell in side.claimed):
-                continue  # it is opened to prove, and nothing else
+            if visit.only_proves and (side.proven(cell) or cell in side.claimed):
+                continue
             do: Do = "open" if side.proven(cell) else "prove"
             if not (yield from self.one(side, worker, do, cell)):
                 return False
@@ -343,9 +232,9 @@ class Visits:
         if isinstance(answer, protocol.Proven):
             result.proof = msgspec.convert(answer.proof, Proof)
             result.losses = answer.losses
-            self.prove_seconds.append(outcome.took)
+            self.costs.proofs.append(outcome.took)
         elif do == "open":
-            self.open_seconds[side, cell] = outcome.took
+            self.costs.opens[side, cell] = outcome.took
         if isinstance(answer, protocol.Sampled) and do == "count":
             layers = WORKLOADS[cell.workload].layers
             for other in side.alive():  # what Python does depends on the layers alone
@@ -377,6 +266,13 @@ class Visits:
             cell = side.cell(arm or row.arm, workload)
             self.samples.append(Sample(side.environment, cell, row.metric, *taken, *row[2:]))
 
+    def prove(self, side: SideState, visit: Visit, cores: Cores) -> Steps[None]:
+        """Prove in a worker that measures nothing what is not proven yet of a side's arms."""
+        visit.cores = cores
+        worker = yield from self.open(side, visit)
+        if worker is not None:
+            yield from self.close(side, worker)
+
     # visits
 
     def opened(self, lanes: Sequence[Cores], visits: Sequence[Visit]) -> Phases[list[Visit]]:
@@ -398,7 +294,12 @@ class Visits:
         return sorted(ready, key=lambda visit: lanes.index(visit.cores))
 
     def measured(
-        self, visits: Sequence[Visit], seconds: float, rounds: int, until: float = math.inf
+        self,
+        visits: Sequence[Visit],
+        turn: TurnKind,
+        seconds: float,
+        rounds: int,
+        until: float = math.inf,
     ) -> Phases[list[Visit]]:
         """Measure in the workers of each visit, and close them; return those that came to an end.
 
@@ -407,6 +308,7 @@ class Visits:
 
         Args:
             visits: Open ones.
+            turn: What is measured.
             seconds: Of blocks in each.
             rounds: In a block.
             until: Seconds of the budget after which a second visit takes no first block.
@@ -416,11 +318,9 @@ class Visits:
         def measure(visit: Visit, _: Cores) -> Steps[None]:
             end = math.inf if self.options.fixed else self.now + seconds
             late = bool(done) and self.now > until
-            if visit.turn is None or (
-                not late and (yield from self.blocks_of(visit, visit.turn, end, rounds))
-            ):
+            if not late and (yield from self.blocks_of(visit, turn, end, rounds)):
                 done.append(visit)
-                for side in visit.group if visit.turn else ():
+                for side in visit.group:
                     side.lived(visit.workload, self.common(visit))
             for side in visit.group:
                 yield from self.close(side, visit.workers[side])
@@ -437,7 +337,7 @@ class Visits:
                 break
             if number % SELDOM:
                 arms = [arm for arm in arms if arm not in self.unasked]
-            cost = self.block_cost(visit.group, turn, arms) * rounds / turn.rounds
+            cost = self.costs.block(visit.group, turn, arms) * rounds / turn.rounds
             if self.options.blocks is None and number and self.now + cost / 2 > end:
                 break
             if not (yield from self.in_turns(visit, turn, arms, rounds)):
@@ -451,7 +351,7 @@ class Visits:
         None without the baseline: what an arm computed while it was timed is compared with that.
         """
         held = set.intersection(*(self.held[worker] for worker in visit.workers.values()))
-        arms = [arm for arm in living_arms(visit.group, visit.workload) if arm in held]
+        arms = [arm for arm in living(visit.group, visit.workload) if arm in held]
         return arms if str(BASELINE) in arms else []
 
     def in_turns(
@@ -473,7 +373,7 @@ class Visits:
             total = sum(answer.seconds.values())
             for arm, seconds in answer.seconds.items():
                 whole = outcome.took * seconds / total * turn.rounds / rounds
-                self.turn_seconds[side, turn, arm] = whole
+                self.costs.turns[side, turn, arm] = whole
         return True
 
     def close(self, side: SideState, worker: int) -> Steps[None]:
@@ -506,7 +406,7 @@ class Visits:
             side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
             return False
         answer: protocol.Cold = outcome.answer
-        self.cold_seconds[side] = outcome.took
+        self.costs.colds[side] = outcome.took
         self.spent.sampling += answer.timed_seconds / self.lanes_in_use
         result.program = answer.program or result.program
         if answer.missing:
@@ -518,23 +418,20 @@ class Visits:
     def count_or_train(
         self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
     ) -> Steps[None]:
-        """Count or train cells of one workload in a worker, started again where it dies."""
-        left = list(cells)
-        while not side.given_up:
-            left = [cell for cell in left if side.cells[cell].failure is None]
-            if not left:
+        """Count or train cells of one workload in a worker; what it dies of is not over."""
+        if do == "train":
+            arms = {str(cell.arm) for cell in cells} | {*map(str, REFERENCE)}
+            worker = yield from self.open(
+                side, Visit((side,), cells[0].workload, arms, cores=cores)
+            )
+        else:
+            worker = yield from self.loaded(side, cells, cores)
+        if worker is None:
+            return
+        for cell in cells:
+            able = do == "count" or str(cell.arm) in self.held[worker]
+            able = able and side.cells[cell].failure is None
+            if able and self.now <= end and not (yield from self.one(side, worker, do, cell)):
                 return
-            if do == "train":
-                worker = yield from self.open(side, Visit.of((side,), left, cores))
-            else:
-                worker = yield from self.loaded(side, left, cores)
-            if worker is None:
-                continue
-            while left:
-                cell = left[0]
-                able = do == "count" or str(cell.arm) in self.held[worker]
-                able = able and side.cells[cell].failure is None
-                if able and self.now <= end and not (yield from self.one(side, worker, do, cell)):
-                    break
-                left.pop(0)
-            yield from self.close(side, worker)
+            self.over.add((do, side, cell))
+        yield from self.close(side, worker)

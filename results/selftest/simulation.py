@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bench.engine.plan import MOST_RESTING, TARGET_OF_DISTANCE, TARGET_OF_MARGIN
+from bench.engine.doubts import TARGET_OF_DISTANCE, TARGET_OF_MARGIN
+from bench.engine.plan import MOST_RESTING
 from bench.estimates import MARGIN, MIN_WORKERS
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table

@@ -14,8 +14,7 @@ from typing import Any, Self
 from bench.cells import Cell, Selection
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.plan import Plan
-from bench.engine.state import SideState
-from bench.engine.visits import Group
+from bench.engine.state import Group, SideState
 from bench.metrics import COLD, SAMPLED
 from bench.options import Options
 from bench.worker.protocol import (

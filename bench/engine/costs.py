@@ -1,0 +1,131 @@
+"""What actions take here, in seconds: guesses until some have been seen, then what was seen."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.cells import PURE
+from bench.metrics import STEP
+from bench.worker import protocol
+from common.config import WORKLOADS, is_own
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bench.cells import Cell
+    from bench.engine.state import Group, SideState
+
+LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
+"""Guesses of what it takes to start a worker and import, to prove one arm, to open it once it is
+proven, and of a cold process; on one core of an EPYC."""
+SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
+"""Guesses of a step at `seed`, over all arms, and of the smallest step."""
+ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6}
+"""Rounds in a block, by kind of turns. From eight on, a block of steps at `seed` is worth what its
+fresh buffers and warm calls cost."""
+FEW_ROUNDS = 3
+"""Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
+CALLS = {
+    kind: 1 + sum(series.calls for series in by_metric.values())
+    for kind, by_metric in protocol.KINDS.items()
+}
+"""Calls that a turn makes, by its kind, with the one that is not timed."""
+
+
+class TurnKind(NamedTuple):
+    """A kind of turns at a workload."""
+
+    workload: str
+    kind: str
+
+    @property
+    def rounds(self) -> int:
+        """Rounds in a block."""
+        long = WORKLOADS[self.workload].work > WORKLOADS["seed"].work
+        if is_own(self.workload) and self.kind == "host_cost":
+            return FEW_ROUNDS  # its steps take far longer than a tiny model's
+        return FEW_ROUNDS if long and self.kind == STEP else ROUNDS[self.kind]
+
+    @property
+    def guess(self) -> float:
+        """Seconds of one arm in a block, before any has been seen."""
+        work = WORKLOADS[self.workload].work / WORKLOADS["seed"].work
+        return max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * CALLS[self.kind] * self.rounds
+
+
+class Costs:
+    """What was seen so far, and what is to be expected after that."""
+
+    def __init__(self) -> None:
+        self.turns: dict[tuple[SideState, TurnKind, str], float] = {}
+        """Of an arm in a whole block."""
+        self.opens: dict[tuple[SideState, Cell], float] = {}
+        self.proofs: list[float] = []
+        self.loads: dict[SideState, float] = {}
+        """Until a side's worker has imported everything."""
+        self.colds: dict[SideState, float] = {}
+        """Of a side's last cold process."""
+
+    @property
+    def proof(self) -> float:
+        """Of the proof of one arm."""
+        seen = self.proofs or [PROVE_SECONDS]
+        return sum(seen) / len(seen)
+
+    def load(self, side: SideState) -> float:
+        """Until a side's worker has imported everything."""
+        return self.loads.get(side, LOAD_SECONDS)
+
+    def opening(
+        self, group: Group, workload: str, lanes: int = 1, *, proven: bool = False
+    ) -> float:
+        """Return what it takes to open workers in so many lanes at the same time.
+
+        Args:
+            group: Sides that have a worker each, one after the other.
+            workload: What is opened.
+            lanes: Workers of a side at the same time; they share the proofs.
+            proven: Whether to count as if everything were proven already.
+        """
+        total = 0.0
+        for side in group:
+            total += self.load(side)
+            for cell in side.alive(workload):
+                seconds = self.opens.get((side, cell), OPEN_SECONDS)
+                ready = proven or side.proven(cell)
+                total += seconds if ready else (self.proof + (lanes - 1) * seconds) / lanes
+        return total
+
+    def proving(self, pairs: Iterable[tuple[Group, Cell]], lanes: int) -> float:
+        """Return what it takes to prove alone what is not proven yet, in so many lanes."""
+        unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
+        loads = [self.load(side) for side in {side for side, _ in unproven}]
+        each = math.ceil(len(loads) / lanes) * max(loads, default=0.0)
+        return each + len(unproven) * self.proof / lanes
+
+    def block(self, group: Group, turn: TurnKind, arms: Sequence[str]) -> float:
+        """Return what a block of these arms takes, on all sides."""
+        seen = [self.turns.get((side, turn, arm)) for side in group for arm in arms]
+        known = [seconds for seconds in seen if seconds is not None]
+        usual = sum(known) / len(known) if known else turn.guess * self.slowness
+        return sum(usual if seconds is None else seconds for seconds in seen)
+
+    @property
+    def slowness(self) -> float:
+        """How much longer blocks have taken here than was guessed."""
+        guesses = sum(turn.guess for _, turn, _ in self.turns)
+        return sum(self.turns.values()) / guesses if guesses else 1.0
+
+    def training(self, side: SideState, cells: Sequence[Cell]) -> float:
+        """Return what the trainings of some cells of a workload take."""
+        runs = sum(1 + protocol.OWN_SEEDS * (cell.style == PURE) for cell in cells)
+        turn = TurnKind(cells[0].workload, STEP)
+        block = self.block((side,), turn, [str(cells[0].arm)])
+        return runs * protocol.FINAL_STEPS / (turn.rounds * CALLS[STEP]) * block
+
+    def cold(self, group: Group) -> float:
+        """Return what a cold process takes on each of a group's sides."""
+        seen = [self.colds[side] for side in group if side in self.colds]
+        usual = max(seen or self.colds.values(), default=COLD_SECONDS)
+        return sum(self.colds.get(side, usual) for side in group)
