@@ -16,7 +16,6 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -75,9 +74,6 @@ the last processes of a sweep, without which some cells have one sample too few.
 REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
 """Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
 samples are estimated and shown, of which longer runs have more."""
-MOST_RESTING = 0.75
-"""Largest odds that an arm sits a visit out: what is settled or slow is still in every fourth,
-since a verdict may turn out to be wrong."""
 TRIES = 3
 """Visits in a row that may come to nothing, since their workers died: one may be the system's
 fault, two a style's, which then fails; after three there is no reason to hope."""
@@ -378,10 +374,7 @@ class Plan:
             pairs = [(g, cell) for g in groups for cell in living(g, workload).values()]
             yield from self.prove(pairs, workload, cores, until)
         alive = {group: living(group, workload).keys() for group in groups}
-        visits = [
-            Visit(group, workload, alive[group] - self.resting(group, turn), until)
-            for group in groups
-        ]
+        visits = [Visit(group, workload, alive[group], until) for group in groups]
         opened = yield from self.visits.opened(cores, visits)
         if not fixed:  # opening took less or more than expected; a rest that fits no visit is ours
             in_a_row = 1 if cores[0] else max(1, len(opened))
@@ -425,32 +418,10 @@ class Plan:
                 proofs.append(partial(self.visits.prove, side, visit))
         yield from self.visits.phase(cores, proofs)
 
-    def resting(self, group: Group, turn: TurnKind) -> frozenset[str]:
-        """Return the arms that sit a visit out: by turns, those of which it would settle least.
-
-        Once there are enough workers, an arm takes part with odds that are what it settles for each
-        second, beside what the middle arm does.
-        """
-        if self.options.fixed or self.made[group, turn] < self.least or self.paired:
-            return frozenset()
-        worth: dict[str, float] = {}
-        for cell, metrics in self.asked(group, turn.workload, turn.kind).items():
-            doubt, n = self.doubts.of(metrics[0].name, cell, self.compared(group).environment)
-            arm = str(cell.arm)
-            seconds = self.costs.block(group, turn, [arm])
-            worth[arm] = doubt * narrowed(n, 1) / max(seconds, 1e-9)
-        middle = median(worth.values() or [0.0])
-        return frozenset(
-            arm
-            for arm, value in worth.items()
-            if arm not in map(str, REFERENCE)
-            and self.rng.random() < min(MOST_RESTING, 1 - value / max(middle, 1e-12))
-        )
-
     # cold metrics
 
     def cold_jobs(self, *, alone: bool = False) -> Iterator[Job]:
-        """Yield sweeps of cold processes at each workload, several at first: fewer samples are none.
+        """Yield sweeps of cold processes at each workload; several at first, for an estimate.
 
         They may take all that is left where they are `alone`.
         """

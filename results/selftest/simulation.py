@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bench.engine.doubts import TARGET_OF_DISTANCE, TARGET_OF_MARGIN
-from bench.engine.plan import MOST_RESTING
-from bench.estimates import MARGIN, MIN_WORKERS
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
 from bench.stats import ratios
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     type Data = Float[np.ndarray, "blocks arms"]
     type Workers = Int[np.ndarray, " blocks"]
 
-DIFFERENCE = 0.1
-"""Log-ratio of the later half of the arms where arms may rest."""
 LONGEST = 13.0
 """Ratio of the slowest arm to the reference where added time is compared, at `toy`."""
 
@@ -63,8 +58,6 @@ class Condition:
     """Standard deviation of what all arms of a pair share; of added time, those of a worker."""
     rows: float = 0.2
     """Standard deviation of what all arms of a block share."""
-    resting: bool = False
-    """Whether arms of which little is open rest, as in a run."""
     kind: str = "warm"
     """Or `ab`, or `cold`; or `added`: arms take up to `LONGEST` times the reference's time, and
     their differences are looked for in seconds."""
@@ -127,30 +120,7 @@ class Noise:
             luck = self.normal(c.workers, 1) * c.common
             data[:, 2:] += luck[worker] + truth
             return ratios.added(np.exp(data), worker, [0, 1], members)[0], truth
-        if c.resting:
-            truth[c.arms // 2 :] = DIFFERENCE
-            data[:, 2:] += truth
-            data = rested(data, worker, self.random)
         return ratios.many_to_one(data, worker, [0, 1], members), truth
-
-
-def rested(data: Data, worker: Workers, random: np.random.Generator) -> Data:
-    """Return data without the blocks that a run leaves out: arms rest that need least.
-
-    As in `bench.engine.plan`, an arm takes part in a worker with odds that are what is open of it,
-    beside what is open of the middle arm.
-    """
-    data, members = data.copy(), range(2, data.shape[1])
-    for now in range(MIN_WORKERS, int(worker.max()) + 1):
-        seen = worker < now
-        contrasts = ratios.many_to_one(data[seen], worker[seen], [0, 1], members)
-        distance = np.abs(np.abs(contrasts.log_ratio) - np.log1p(MARGIN))
-        target = np.maximum(TARGET_OF_MARGIN * MARGIN, TARGET_OF_DISTANCE * distance)
-        doubt = (contrasts.high - contrasts.low) / 2 / target
-        odds = np.minimum(MOST_RESTING, 1 - doubt / np.nanmedian(doubt))
-        rests = random.random((data.shape[1],))[2:] < odds
-        data[np.ix_(worker == now, [False, False, *rests])] = np.nan
-    return data
 
 
 class Odds(NamedTuple):
@@ -194,7 +164,6 @@ def conditions(shapes: Sequence[tuple[int, int, int]], **others: Any) -> list[Co
 SHAPES = [(2, 2, 1), (2, 4, 3), (13, 2, 1), (13, 4, 3), (25, 8, 1)]
 SMALL = [(1, 1, 3), (13, 1, 3), (1, 2, 1), (1, 2, 3), (1, 4, 3)]
 NOISY = [(1, 2, 1), (1, 2, 3), (1, 4, 3), (1, 8, 3), *SHAPES, (13, 12, 3), (25, 25, 2)]
-RESTING = [(2, 8, 4), (4, 12, 4), (13, 12, 4)]
 MISSING = [(2, 4, 3), (13, 4, 3), (13, 12, 3)]
 SIDES = [(1, 3, 3), (1, 12, 1), (1, 40, 2), (3, 3, 2), (10, 6, 2), (10, 40, 1)]
 ADDED = [(2, 4, 6), (13, 4, 6), (13, 12, 4)]
@@ -208,9 +177,6 @@ CONDITIONS = {
     "outlying workers": conditions([(1, 4, 3), *SHAPES], tails="outliers"),
     "missing blocks": [
         c for noisy in (1, 4) for c in conditions(MISSING, missing=0.7, noisy=noisy)
-    ],
-    "arms that rest": [
-        c for noisy in (1, 4) for c in conditions(RESTING, resting=True, noisy=noisy)
     ],
     "A/B": [
         Condition(*shape, kind="ab", common=common)

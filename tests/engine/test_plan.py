@@ -182,13 +182,6 @@ def test_orders_are_random_and_the_reference_is_in_every_block() -> None:
     assert len({worker for worker, _ in proofs}) == 2, "by two workers at the same time"
 
 
-def test_arms_whose_verdict_is_clear_rest() -> None:
-    machine = Machine(noise=0.01, effects={("", "flax_linen/blog"): 3.0})
-    run(AT_SEED, 400, machine)
-    turns = Counter(arm for a in machine.actions() for arm in a.arms)
-    assert MIN_WORKERS <= turns["flax_linen/blog"] < 0.7 * turns[str(BASELINE)]
-
-
 def test_numbers_that_were_given_are_kept() -> None:
     given: Any = {"processes": 3, "blocks": 2, "rounds": 5, "cold_samples": 4}
     plan, machine = run(FEW_WITH_COLD, 10, **given)
