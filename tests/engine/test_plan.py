@@ -83,6 +83,8 @@ def test_a_budget_is_kept_and_answers(budget: float, slowness: float) -> None:
     assert budget < 300 or counts(plan, "compile"), "on slow machines, too"
     if slowness == 1:
         assert all(workers(plan)[turn] >= MIN_WORKERS for turn in ENOUGH.get(int(budget), ()))
+    if slowness <= 1 and budget >= 60:
+        assert min(workers(plan).values()) >= MIN_WORKERS, "nothing is begun that stays preliminary"
 
 
 def test_five_minutes_at_two_sizes_measure_everything() -> None:
@@ -180,6 +182,26 @@ def test_orders_are_random_and_the_reference_is_in_every_block() -> None:
     proofs = [(a.worker, *a.arms) for a in machine.actions("prove")]
     assert len({arm for _, arm in proofs}) == len(proofs) == 13, "each arm is proven once"
     assert len({worker for worker, _ in proofs}) == 2, "by two workers at the same time"
+
+
+@pytest.mark.parametrize("budget", [20, 80])
+def test_a_rest_that_fits_no_visit_is_measured_in_the_last_one(budget: float) -> None:
+    plan, machine = ab(FEW_AT_SEED, budget, Machine(noise=0.02), seed=1)
+    assert plan.end - max(end for _, end, action in machine.log if action.do == "block") < 2
+
+
+class Slowing(Machine):
+    """A machine on which each cold process takes longer than the one before."""
+
+    def seconds(self, action: Action) -> float:
+        slower = len(self.actions("cold")) / 4 if action.do == "cold" else 0
+        return super().seconds(action) * (1 + slower)
+
+
+def test_cold_processes_that_take_longer_and_longer_begin_in_time() -> None:
+    plan, machine = run(FEW_WITH_COLD, 120, Slowing(noise=0.01))
+    begun = [start for start, _, action in machine.log if action.do == "cold"]
+    assert 0.9 * plan.end < max(begun) <= plan.end + OVER * 120
 
 
 def test_numbers_that_were_given_are_kept() -> None:
@@ -287,6 +309,14 @@ def test_an_ab_keeps_its_budget(budget: float, slowness: float) -> None:
         assert {*counts(plan, STEP, name)} == {*wanted}
         assert min(counts(plan, "compile", name).values(), default=MIN_COLD) >= MIN_COLD
     assert slowness > 1 or min(workers(plan).values()) >= 2
+
+
+def test_an_ab_of_many_arms_on_a_slow_machine_counts_on_their_proofs() -> None:
+    many = needed(("toy", "seed"), (STEP, "host_cost"))
+    lanes = [(core,) for core in range(8)]
+    plan, machine = ab(many, 60, Machine(slowness=2.0, noise=0.02), seed=1, lanes=lanes)
+    assert machine.now <= (1 + OVER) * 60
+    assert workers(plan) == {"seed step": 8}
 
 
 def test_cold_metrics_take_what_pairs_leave() -> None:
