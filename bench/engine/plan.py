@@ -433,7 +433,8 @@ class Plan:
             sweeps = (given or self.least_cold) if first else 1
             if pairs := self.cold_pairs(workload, sweeps, alone=alone):
                 seconds = self.cold_seconds(pairs, sweeps)
-                asked = {g: self.asked(g, workload, COLD_KIND) for g, _ in pairs}
+                groups = {group for group, _ in pairs}
+                asked = {group: self.asked(group, workload, COLD_KIND) for group in groups}
                 gain = sum(self.gain(g, c, asked[g].get(c, ()), sweeps) for g, c in pairs)
                 run = partial(self.sweep, workload, pairs, sweeps, alone=alone)
                 yield Job(gain, seconds, 0.0 if given else seconds, run)
