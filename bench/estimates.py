@@ -35,8 +35,9 @@ a guess."""
 MIN_COLD = 5
 """Cold samples of a cell with fewer of which nothing is said of it: two gave intervals such as
 1 (0 to 9)."""
-TIMING, PROGRAM, COUNT = "timing", "same program", "count"
-"""How a verdict was reached: by timing; by a proof and a known host cost; by an exact number."""
+PROGRAM, COUNT = "same program", "count"
+"""How a verdict was reached, if not by timing: by a proof and a known host cost; by a number that is
+exact."""
 
 
 class Verdict(StrEnum):
@@ -81,7 +82,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     blocks: int = 0
     """Blocks that it rests on; a cold metric has one sample in each."""
     settled_by: str = ""
-    """`TIMING`, `PROGRAM` or `COUNT`; empty where the verdict is inconclusive."""
+    """`PROGRAM` or `COUNT`; empty where timing alone says what is known."""
     level: float | None = None
     """Seconds of the reference's call that what is added was measured as a fraction of."""
     bound: float | None = None

@@ -10,15 +10,11 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import numpy as np
 from msgspec.structs import replace
-from scipy import special
 
-from bench.estimates import ALPHA
-from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
-from bench.stats.changes import summed
-from bench.stats.estimate import of_contrasts
-from bench.stats.ratios import Contrasts
+from bench.metrics import HOST, HOST_PER_ARRAY
+from bench.stats.changes import difference
+from bench.stats.components import summed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,10 +45,8 @@ def per_array(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Es
         if row.metric == HOST and row.against == base and arrays and call and row.df > 0:
             of_arm = depths[row.environment, row.cell.backend, row.cell.arm]
             of_arm.append((arrays.value, call.value, row))
-    metric = METRICS[HOST_PER_ARRAY]
     seconds: dict[Key, Estimate] = {}
-    keys: list[Key] = []
-    contrasts: list[tuple[float, ...]] = []
+    ratios: list[Estimate] = []
     for several in depths.values():
         few, many = (choose(several, key=lambda depth: depth[0]) for choose in (min, max))
         more, before = many[0] - few[0], many[1] - few[1]
@@ -64,24 +58,26 @@ def per_array(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Es
             for _, call, row in (few, many)
         ]
         variance, df = summed(parts, pooled=False)
-        middle, error = math.log(after / before), math.sqrt(variance)
-        half = float(special.stdtrit(df, 1 - ALPHA / 2 / len(depths))) * error
-        p = min(1.0, len(depths) * 2 * float(special.stdtr(df, -abs(middle) / error)))
-        least = (min(few[2].blocks, many[2].blocks), min(few[2].workers, many[2].workers))
-        contrasts.append((middle, error, df, middle - half, middle + half, p, *least))
-        environment, cell = many[2].environment, many[2].cell
-        keys.append((environment, cell))
-        for name, cost in ((base, before), (environment, after)):
+        ratio = replace(
+            many[2],
+            metric=HOST_PER_ARRAY,
+            value=after / before,
+            standard_error=math.sqrt(variance),
+            df=df,
+            workers=min(few[2].workers, many[2].workers),
+            blocks=min(few[2].blocks, many[2].blocks),
+        )
+        none = replace(ratio, environment=base, value=1.0, standard_error=0.0)
+        ratios.append(difference([none], [ratio], comparisons=len(depths), margin=margin))
+        cell = ratio.cell
+        for name, cost in ((base, before), (ratio.environment, after)):
             seconds[name, cell] = replace(
                 amounts[name, cell, HOST],
-                metric=metric.name,
+                metric=HOST_PER_ARRAY,
                 value=cost / more,
                 low=None,
                 high=None,
                 standard_error=None,
                 df=0.0,
             )
-    yield from seconds.values()
-    if keys:
-        columns = Contrasts(*map(np.array, zip(*contrasts, strict=True)))
-        yield from of_contrasts(keys, metric, base, columns, margin)
+    yield from (*seconds.values(), *ratios)

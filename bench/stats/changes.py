@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from bench.estimates import ALPHA, MARGIN, PROGRAM, Estimate, Verdict
-from bench.stats.components import MAD
+from bench.stats.components import MAD, summed
 from bench.stats.estimate import exp, finite
 from bench.stats.verdicts import verdict
 
@@ -124,24 +124,6 @@ def difference(
 def variance_of(row: Estimate) -> float:
     """Return the variance that a row knows by itself; infinite where nothing is known."""
     return math.inf if row.standard_error is None else row.standard_error**2
-
-
-def summed(parts: Sequence[tuple[float, float]], *, pooled: bool) -> tuple[float, float]:
-    """Return the sum of independent variances, and its degrees of freedom.
-
-    Args:
-        parts: Variances, each with its degrees of freedom.
-        pooled: Whether they are one estimate, so that standard deviations of them add up.
-    """
-    some = [(variance, df) for variance, df in parts if variance > 0]
-    total = sum(variance for variance, _ in some)
-    if not some or math.isinf(total) or min(df for _, df in some) <= 0:
-        return total, 0.0
-    shares = [(variance / total, df) for variance, df in some]
-    if pooled:
-        return total, 1 / sum(share / math.sqrt(df) for share, df in shares) ** 2
-    spread = sum(share**2 / df for share, df in shares)
-    return total, 1 / spread if spread else math.inf
 
 
 def stretches(

@@ -14,6 +14,7 @@ much in simulations; the larger of pooled and own does not, but is wider than `s
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -291,6 +292,25 @@ def shared_unless_noisy(squares: MeanSquares, more: Arms) -> Variances:
     borrowed = np.where(known, np.maximum(borrowed, df), total)
     variance = weight * pooled + (1 - weight) * larger
     return Variances(variance, 1 / (weight / borrowed + (1 - weight) / free), pooled)
+
+
+def summed(parts: Sequence[tuple[float, float]], *, pooled: bool) -> tuple[float, float]:
+    """Return the sum of independent variances, and its degrees of freedom.
+
+    Args:
+        parts: Variances, each with its degrees of freedom.
+        pooled: Whether they may be one estimate, so that standard deviations of them add up: two
+            that are one keep its degrees of freedom, two that are not get too few.
+    """
+    some = [(variance, df) for variance, df in parts if variance > 0]
+    total = sum(variance for variance, _ in some)
+    if not some or math.isinf(total) or min(df for _, df in some) <= 0:
+        return total, 0.0
+    shares = [(variance / total, df) for variance, df in some]
+    if pooled:
+        return total, 1 / sum(share / math.sqrt(df) for share, df in shares) ** 2
+    spread = sum(share**2 / df for share, df in shares)
+    return total, 1 / spread if spread else math.inf
 
 
 def winsorised_mean(own: Arms, df: Arms) -> float:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from scipy import special
 
 from bench.cells import BASELINE, CONTROL, REFERENCE, Cell
-from bench.estimates import MARGIN, MIN_COLD, PROGRAM, TIMING, Estimate, Verdict
+from bench.estimates import MARGIN, MIN_COLD, PROGRAM, Estimate
 from bench.metrics import METRICS, Kind
 from bench.stats import ratios
 from bench.stats.ratios import Contrasts
@@ -152,7 +152,7 @@ def beside_baseline(
     for members, against in ((others, references), (control, [arms.index(BASELINE)])):
         if not members:
             continue
-        level = math.nan
+        level = None
         if metric.kind is Kind.COLD:
             contrasts = cold_contrasts(list(columns.values()), against, members)
         else:
@@ -212,7 +212,7 @@ def of_contrasts(
     against: str,
     contrasts: Contrasts,
     margin: float,
-    level: float = math.nan,
+    level: float | None = None,
 ) -> list[Estimate]:
     """Return contrasts as estimates; every answer is a property of the one interval.
 
@@ -224,18 +224,14 @@ def of_contrasts(
         margin: Fraction within which two times are equivalent.
         level: Seconds of the reference, where the time that is added is what people read.
     """
-    added = not math.isnan(level)
     estimates = []
     for i, (environment, cell) in enumerate(keys):
         log_ratio, error, df, log_low, log_high, p = (float(field[i]) for field in contrasts[:6])
         if math.isnan(log_ratio):
             continue
-        result = verdict(log_ratio, log_low, log_high, margin)
-        settled_by = "" if result is Verdict.INCONCLUSIVE else TIMING
-        if error == 0:  # of cold metrics, that of one program
-            settled_by = PROGRAM
+        settled_by = PROGRAM if error == 0 else ""  # of cold metrics, that of one program
         value, low, high = exp(log_ratio), exp(log_low), exp(log_high)
-        if added:
+        if level is not None:
             error *= level * value
             value, low, high = (level * (ratio - 1) for ratio in (value, low, high))
         estimates.append(
@@ -244,16 +240,16 @@ def of_contrasts(
                 environment=environment,
                 against=against,
                 metric=metric.name,
-                unit=metric.unit if added else "",
-                form="added" if added else "ratio",
-                level=level if added else None,
+                unit="" if level is None else metric.unit,
+                form="ratio" if level is None else "added",
+                level=level,
                 value=value,
                 low=finite(low) if log_low > -math.inf else None,
                 high=finite(high),
                 standard_error=finite(error),
                 df=df,
                 p=p,
-                verdict=result,
+                verdict=verdict(log_ratio, log_low, log_high, margin),
                 workers=int(contrasts.workers[i]),
                 blocks=int(contrasts.blocks[i]),
                 settled_by=settled_by,
@@ -281,14 +277,12 @@ def all_together(rows: Iterable[Estimate], margin: float) -> list[Estimate]:
         odds = float(special.stdtr(row.df, -row.half_width / row.standard_error))
         half = -float(special.stdtrit(row.df, odds / times)) * row.standard_error
         middle = math.log(row.value)
-        result = verdict(middle, middle - half, middle + half, margin)
         return replace(
             row,
             low=exp(middle - half),
             high=finite(exp(middle + half)),
             p=min(1.0, times * (row.p or 0.0)),
-            verdict=result,
-            settled_by="" if result is Verdict.INCONCLUSIVE else TIMING,
+            verdict=verdict(middle, middle - half, middle + half, margin),
         )
 
     return [widened(row) for row in rows]

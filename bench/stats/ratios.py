@@ -92,7 +92,7 @@ def paired(difference: Table, pair: Workers, members: Columns | None = None) -> 
 
 def added(
     seconds: Table, worker: Workers, reference: Columns, members: Columns
-) -> tuple[Contrasts, float]:
+) -> tuple[Contrasts, float | None]:
     """Return what each member adds to the references' time, as a part: workers are the unit.
 
     In each block it is a part of what the references take there: a core that another guest of the
@@ -109,7 +109,7 @@ def added(
     """
     used = ~np.isnan(seconds[:, reference]).any(1)
     if not used.any():
-        return _nothing(len(members)), math.nan
+        return _nothing(len(members)), None
     seconds, worker = seconds[used], worker[used]
     beside = seconds[:, reference].mean(1)
     relative = seconds / beside[:, None]
@@ -157,7 +157,9 @@ def _beside(fit: components.Fit, reference: Columns, members: Columns) -> Contra
     total = fit.variance + of_reference
     finite = np.isfinite(total) & (total > 0)
     share = np.where(finite, of_reference / np.where(finite, total, 1), 0.0)
-    df = _joint_df(fit.variance, fit.df, of_reference, float(fit.df[first[0]]))
+    shared = of_reference, float(fit.df[first[0]])
+    parts = zip(fit.variance, fit.df, strict=True)
+    df = np.array([components.summed([part, shared], pooled=True)[1] for part in parts])
     effect = fit.effect - fit.effect[first].mean()
     return _simultaneous(fit._replace(effect=effect, variance=total, df=df), share, members)
 
@@ -191,17 +193,3 @@ def _nothing(members: int) -> Contrasts:
     """Return contrasts of members of which nothing is known."""
     unknown = (math.nan, math.inf, 0.0, -math.inf, math.inf, 1.0, 0, 0)
     return Contrasts(*(np.full(members, value) for value in unknown))
-
-
-def _joint_df(first: Arms, first_df: Arms, second: float, second_df: float) -> Arms:
-    """Return degrees of freedom of a sum of two variances that may be one estimate.
-
-    Their standard deviations add up, not their variances as in Satterthwaite's formula: two that
-    share an estimate keep its degrees of freedom, two that do not get too few.
-    """
-    total = first + second
-    usable = np.isfinite(total) & (np.minimum(first_df, second_df) > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        one = np.where(usable & (total > 0), first / total, 0.5)
-        spread = one / np.sqrt(first_df) + (1 - one) / np.sqrt(second_df)
-        return np.where(usable, 1 / spread**2, 0.0)

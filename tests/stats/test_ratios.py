@@ -153,6 +153,7 @@ def test_added_seconds_by_hand() -> None:
     """Two references of 80 us; 4, 6 and 8 us more in three workers; another arm of 160 us."""
     us = np.array([[79, 81, 84, 160], [80, 80, 86, 160], [81, 79, 88, 160]]) * 1e-6
     contrasts, level = added(us, np.arange(3), REFERENCES, [2, 3])
+    assert level is not None
     assert level == pytest.approx(80e-6)
     assert level * np.expm1(contrasts.log_ratio) == pytest.approx([6e-6, 80e-6])
     assert (contrasts.blocks[0], contrasts.workers[0]) == (3, 3)
