@@ -36,8 +36,8 @@ MIN_COLD = 5
 """Cold samples of a cell with fewer of which nothing is said of it: two gave intervals such as
 1 (0 to 9)."""
 PROGRAM, COUNT = "same program", "count"
-"""How a verdict was reached, if not by timing: by a proof and a known host cost; by a number that is
-exact."""
+"""How a verdict was reached, if not by timing: by a proof and a known host cost; by a number
+without noise."""
 
 
 class Verdict(StrEnum):
@@ -157,6 +157,14 @@ class EstimateTable:
         """Return the smallest difference that a family of a run finds; see there."""
         family = metric, (workload, backend)
         return detectable(row for row in self.rows if (row.metric, row.place) == family)
+
+
+def grouped[K, V](pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Return the values that go with each key, in their order."""
+    groups: dict[K, list[V]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
 def detectable(rows: Iterable[Estimate]) -> float:

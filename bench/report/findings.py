@@ -225,7 +225,8 @@ def cause(view: View, arm: Arm, ratio: Estimate) -> str:
     Where the host cost was not measured, it is the likeliest reason, and another program is not
     given as one.
     """
-    proof = view.cells[arm.at(view.main, view.backend)].proof
+    result = view.cells.get(arm.at(view.main, view.backend))
+    proof = result.proof if result else None
     host = view.hosts().get(arm)
     compiled = view.amount(arm, view.main, "compilations_warm")
     calls, base_calls = (view.amount(a, view.main, "python_calls") for a in (arm, BASELINE))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from bench.cells import BASELINE, PURE
-from bench.estimates import MIN_WORKERS, PROGRAM, Estimate
+from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, grouped
 from bench.metrics import HOST, METRICS, SAMPLED, STARTUP, STEP, TOGETHER, Kind, label
 from bench.report import charts, wording
 from bench.report.findings import NAMED, REFERENCE, findings, views
@@ -83,10 +83,7 @@ def document(run: Run) -> Document:
 
 def _places(cells: Iterable[CellResult]) -> Iterator[tuple[str, list[CellResult]]]:
     """Yield each workload and backend in words, with the cells there, the baseline's first."""
-    places: dict[str, list[CellResult]] = {}
-    for result in cells:
-        if not result.cell.is_control:
-            places.setdefault(result.cell.place, []).append(result)
+    places = grouped((row.cell.place, row) for row in cells if not row.cell.is_control)
     for place, rows in places.items():
         order = [BASELINE.entrant, *(row.cell.entrant for row in rows)]
         yield place, sorted(rows, key=lambda r: (order.index(r.cell.entrant), r.cell.style != PURE))
@@ -240,12 +237,11 @@ def _legend(results: Results) -> Iterator[str]:
 
 def _failures(cells: Iterable[CellResult]) -> Section:
     """Return which arms failed and why, with the last lines of their workers."""
-    failed: dict[tuple[str, str, str], list[str]] = {}
-    for result in cells:
-        if result.failure is not None:
-            name = f"{result.cell.entrant} {result.cell.style}"
-            places = failed.setdefault((name, result.failure, result.stderr), [])
-            places.append(result.cell.place)
+    failed = grouped(
+        ((f"{row.cell.entrant} {row.cell.style}", row.failure, row.stderr), row.cell.place)
+        for row in cells
+        if row.failure is not None
+    )
     lines = []
     for (name, reason, stderr), places in failed.items():
         last = [line for line in stderr.splitlines() if line.strip()][-LAST_LINES:]

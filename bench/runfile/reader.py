@@ -89,8 +89,6 @@ def read(path: Path, *, samples: bool = True) -> Run:
                 "or read it with the version that wrote it"
             )
         results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
-        if results.kind == "run":
-            require_cells(results)
     except msgspec.ValidationError as error:
         raise BakeoffError(
             f"{path} is no run, or is damaged: {error}; give what "
@@ -106,14 +104,6 @@ def read(path: Path, *, samples: bool = True) -> Run:
         commit=file.commit_info,
         when=file.datetime[:19],
     )
-
-
-def require_cells(results: Results) -> None:
-    """Raise ValidationError if an estimate of a run is of no cell that it has."""
-    cells = {row.cell for row in results.cells}
-    for row in results.estimates:
-        if row.cell not in cells and not row.cell.is_control:
-            raise msgspec.ValidationError(f"an estimate is of {row.cell}, which is no cell of it")
 
 
 def processor_model(machine: dict[str, Any]) -> str:

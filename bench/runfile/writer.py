@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
     from bench.runfile import ResultsWithSamples
 
-SMALL = 100_000
-"""Bytes of a file up to which it is indented, since people read it; of a larger one, indentation
-would be most of the bytes."""
-
 
 def run_file(results: ResultsWithSamples) -> dict[str, Any]:
     """Return a whole run file of what a command measured itself, without pytest.
@@ -42,11 +38,9 @@ def run_file(results: ResultsWithSamples) -> dict[str, Any]:
 
 
 def write(path: Path, data: Mapping[str, object]) -> None:
-    """Write a new file of JSON; a large one without indentation."""
-    encoded = msgspec.json.encode(data, enc_hook=float)
-    indent = 1 if len(encoded) < SMALL else -1
+    """Write a new file of JSON."""
     with whole_file(path) as partial:
-        partial.write_bytes(msgspec.json.format(encoded, indent=indent) + b"\n")
+        partial.write_bytes(msgspec.json.encode(data, enc_hook=float) + b"\n")
 
 
 @contextmanager

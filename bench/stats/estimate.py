@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from scipy import special
 
 from bench.cells import BASELINE, CONTROL, REFERENCE, Cell
-from bench.estimates import MARGIN, MIN_COLD, PROGRAM, Estimate
+from bench.estimates import MARGIN, MIN_COLD, PROGRAM, Estimate, grouped
 from bench.metrics import METRICS, Kind
 from bench.stats import ratios
 from bench.stats.ratios import Contrasts
@@ -55,11 +55,9 @@ def estimate(
             share compile times.
         least_cold: Cold samples of a cell with fewer of which it has no estimate.
     """
-    groups: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
-    for sample in samples:
-        groups[sample.metric, sample.cell.workload, sample.cell.backend].append(sample)
+    groups = grouped(((s.metric, s.cell.place), s) for s in samples)
     estimates = []
-    for (metric, _, _), together in groups.items():
+    for (metric, _), together in groups.items():
         columns = pooled(together, programs or {})
         if METRICS[metric].kind is Kind.COLD:
             columns = {key: rows for key, rows in columns.items() if len(rows) >= least_cold}
@@ -78,9 +76,7 @@ def pooled(samples: Sequence[Sample], programs: Mapping[Cell, str]) -> dict[Key,
     All cells of a library, or of a program, have one list of samples, one of each process. The
     control shares with no cell.
     """
-    columns: dict[Key, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        columns[sample.environment, sample.cell].append(sample)
+    columns = grouped(((s.environment, s.cell), s) for s in samples)
     metric = METRICS[samples[0].metric]
 
     def pool_of(key: Key) -> tuple[str, str]:
@@ -295,9 +291,7 @@ def amount(key: Key, metric: str, samples: Sequence[Sample]) -> Estimate:
     and of exact metrics.
     """
     environment, cell = key
-    by_worker: dict[int, list[float]] = defaultdict(list)
-    for sample in samples:
-        by_worker[sample.worker].append(sample.typical)
+    by_worker = grouped((sample.worker, sample.typical) for sample in samples)
     values = [sample.typical for sample in samples]
     middle, df = float(np.median(values)), 0
     low = high = error = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.environments.spec import PACKAGES
+from bench.estimates import grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
 from bench.report.table import Column, Document, Row, Section, Table, percent
 from bench.report.wording import few, joined, settling_words
@@ -126,10 +127,7 @@ def _times(it: Comparison, rows: Iterable[Estimate]) -> Iterator[Table]:
 
 def _counts(it: Comparison) -> Iterator[Table]:
     """Yield the table of exact numbers that changed, those that did alike in one row."""
-    alike: dict[tuple[str, str], list[Estimate]] = defaultdict(list)
-    for row in it.counts:
-        alike[label(row.metric), it.difference(row)].append(row)
-    if alike:
+    if alike := grouped(((label(row.metric), it.difference(row)), row) for row in it.counts):
         counts = [
             Row((f"{name} of {cells_words((r.cell for r in group), 1)}", by), is_costlier(group[0]))
             for (name, by), group in alike.items()

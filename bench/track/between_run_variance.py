@@ -10,12 +10,12 @@ they vary by, a run knows.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import optimize
 
+from bench.estimates import grouped
 from bench.metrics import HOST, HOST_IN_A_ROW, STEP, Kind
 from bench.stats.changes import TINIEST, Spread, position
 from bench.track.comparison import shared
@@ -67,13 +67,10 @@ def learned(runs: Sequence[Mapping[Row, Estimate]]) -> dict[str, Spread]:
 
     An uncertain spread that is larger than the table's is taken: the machine is not a quiet one.
     """
-    groups: dict[str, list[list[Estimate]]] = defaultdict(list)
-    for key in dict.fromkeys(key for run in runs for key in run):
-        rows = [run[key] for run in runs if key in run and run[key].df >= KNOWN_DF]
-        if len(rows) > 1:
-            groups[key[1]].append(rows)
+    known_rows = ((key, row) for run in runs for key, row in run.items() if row.df >= KNOWN_DF)
+    several = ((key[1], rows) for key, rows in grouped(known_rows).items() if len(rows) > 1)
     out = dict(BETWEEN)
-    for metric, group in groups.items():
+    for metric, group in grouped(several).items():
         of_runs, known = paule_mandel(group), BETWEEN.get(metric, OTHERS)
         uncertain = Spread(max(of_runs.sd, known.sd), known.df)
         out[metric] = of_runs if of_runs.df >= LEAST_DF else uncertain

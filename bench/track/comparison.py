@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bench.estimates import COUNT, Verdict, detectable
+from bench.estimates import COUNT, Verdict, detectable, grouped
 from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
 from bench.report.table import amount, change, percent
 from bench.report.wording import few, main_workload, ordered, sentence
@@ -24,7 +24,7 @@ from common.versions import COMMON
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from bench.cells import Arm, Cell
+    from bench.cells import Cell
     from bench.estimates import Estimate
     from bench.runfile import Results
 
@@ -246,12 +246,8 @@ def releases_words(pairs: Mapping[str, tuple[str | None, str | None]]) -> list[s
 
 def cells_words(cells: Iterable[Cell], most: int = NAMED) -> str:
     """Return cells as a list in a sentence: arms of the same workloads, then these."""
-    workloads: dict[Arm, list[str]] = {}
-    for cell in cells:
-        workloads.setdefault(cell.arm, []).append(cell.workload)
-    arms: dict[str, list[str]] = {}
-    for arm, names in workloads.items():
-        arms.setdefault(few(ordered(names), most), []).append(arm.words)
+    workloads = grouped((cell.arm, cell.workload) for cell in cells)
+    arms = grouped((few(ordered(at), most), arm.words) for arm, at in workloads.items())
     return few([f"{few(names, most)} at {where}" for where, names in arms.items()], most)
 
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 import impls
 from bench.cells import BASELINE
-from bench.estimates import ALPHA
+from bench.estimates import ALPHA, grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
@@ -256,9 +256,7 @@ def _failures(it: Timeline) -> Iterator[str]:
 
 def _charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
     """Yield metrics, each with its chart at the workload that is spoken about first."""
-    places: dict[str, list[str]] = defaultdict(list)
-    for cell, metric in it.series:
-        places[metric].append(cell.workload)
+    places = grouped((metric, cell.workload) for cell, metric in it.series)
     for (metric, at), keys in groupby(it.series, lambda key: (key[1], key[0].place)):
         cells = [cell for cell, _ in keys if len(it.series[cell, metric]) > 1]
         if not cells or cells[0].workload != main_workload(places[metric]):

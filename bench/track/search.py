@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -83,21 +83,20 @@ class Bisection:
     budget: float
     """Seconds for measuring: those that it takes to build environments are not counted."""
 
-    def __post_init__(self) -> None:
-        self.pythons: tuple[str, ...] = ()
-        """Versions that sides may have: those of the two ends."""
-        self.sides: dict[Spec, Side] = {}
-        self.estimates: list[Estimate] = []
-        """Of each step, with the interval that decided it."""
-        self.outcomes: list[Results] = []
-        """Results of the steps, in their order."""
-        self.samples: list[Sample] = []
-        """Of all steps, by SPEC."""
-        self.start = time.monotonic()
-        self.building = 0.0
-        """Seconds that it took to build environments."""
-        self.boundary = 0.0
-        """Logarithm of the ratio to the good end at which half of the difference lies."""
+    pythons: tuple[str, ...] = ()
+    """Versions that sides may have: those of the two ends."""
+    sides: dict[Spec, Side] = field(default_factory=dict)
+    estimates: list[Estimate] = field(default_factory=list)
+    """Of each step, with the interval that decided it."""
+    outcomes: list[Results] = field(default_factory=list)
+    """Results of the steps, in their order."""
+    samples: list[Sample] = field(default_factory=list)
+    """Of all steps, by SPEC."""
+    start: float = field(default_factory=time.monotonic)
+    building: float = 0.0
+    """Seconds that it took to build environments."""
+    boundary: float = 0.0
+    """Logarithm of the ratio to the good end at which half of the difference lies."""
 
     def run(self, good: Spec, bad: Spec) -> ResultsWithSamples:
         """Search between two sides, on one backend that both have, and return the results.
@@ -224,20 +223,14 @@ class Bisection:
             commits = commits_between(source, last, self.builder.sources)
             states = [replace(source, revision=commit) for commit in commits]
             self.halve("commit", [[self.good.with_source(state)] for state in states])
-            self.record.releases = self.releases(self.good)[name], self.releases(self.bad)[name]
-            return
-        older, newer = sorted((low, high), key=Version)
-        known = releases_between(name, older, newer, self.environment(self.good).python)
-        known.sort(key=Version, reverse=older != low)
-        # Without those that are released with it named, uv would keep them as old as they may be
-        ways: list[tuple[str, ...]] = [JAX, (name,)] if name == JAX[0] else [(name,)]
-        self.halve(
-            "release",
-            [
-                [self.good.with_releases(dict.fromkeys(way, release)) for way in ways]
-                for release in known
-            ],
-        )
+        else:
+            older, newer = sorted((low, high), key=Version)
+            known = releases_between(name, older, newer, self.environment(self.good).python)
+            known.sort(key=Version, reverse=older != low)
+            # Without jaxlib named beside jax, uv would keep it as old as it may be
+            ways = [JAX, (name,)] if name == JAX[0] else [(name,)]
+            pins = [[dict.fromkeys(way, release) for way in ways] for release in known]
+            self.halve("release", [list(map(self.good.with_releases, either)) for either in pins])
         self.record.releases = self.releases(self.good)[name], self.releases(self.bad)[name]
 
     def halve(self, phase: str, choices: Sequence[Sequence[Spec]]) -> None:
