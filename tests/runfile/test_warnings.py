@@ -46,19 +46,10 @@ def test_environments() -> None:
     assert "keras runs in its own environment with jax 0.4.0 for 0.12.0.1:" in sentence
 
 
-@pytest.mark.parametrize(
-    ("noise", "workers", "busiest", "advice"),
-    [
-        (0.03, 5, "", "% (seed) would not be found: more time helps, or a quieter machine."),
-        (0.5, 5, "cc (0.9 cores)", "more time helps, or a quieter machine."),
-        (0.03, 1, "", "Too few workers to know the noise at seed: use a larger --budget."),
-    ],
-)
-def test_noise_has_advice_that_can_be_followed(
-    noise: float, workers: int, busiest: str, advice: str
-) -> None:
-    run = made_run({"haiku/pure": Planted()}, noise=noise, workers=workers, cold=0)
-    run.results.spent.busiest = busiest
+@pytest.mark.parametrize("noise", [0.03, 0.5])
+def test_noise_has_advice_that_can_be_followed(noise: float) -> None:
+    run = made_run({"haiku/pure": Planted()}, noise=noise, cold=0)
+    advice = "% (seed) would not be found: more time helps, or a quieter machine."
     assert any(advice in sentence for sentence in given(run))
 
 
