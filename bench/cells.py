@@ -191,15 +191,11 @@ class Selection:
 
     def measures(self, metric: str, cell: Cell) -> bool:
         """Tell whether a metric of a cell is measured."""
-        if not SAMPLED[metric].applies(cell):
-            return False
-        if self.metrics:
-            return metric in self.metrics
-        if SAMPLED[metric].named:
-            return False
-        several = any(cell.workload in names for names in TOGETHER.values())
-        every = bool(self.workloads) and not several
-        return every or metric in USUAL.get(cell.workload, SAMPLED)
+        about, several = SAMPLED[metric], any(cell.workload in names for names in TOGETHER.values())
+        if self.metrics or about.named:
+            return metric in self.metrics and about.applies(cell)
+        usual = SAMPLED if self.workloads and not several else USUAL.get(cell.workload, SAMPLED)
+        return metric in usual and about.applies(cell)
 
 
 def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:

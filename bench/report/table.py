@@ -23,7 +23,7 @@ LARGEST = 10_000
 """Ratio, or amount of a unit, above which digits say nothing."""
 MISSING = "–"
 """Content of a cell for which a number was asked for, and not measured."""
-MARKS = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
+MARKS: dict[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 """What stands before an estimate that is neither slower nor faster; those have a colour instead."""
 UNITS = {
     "s": {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9},
@@ -177,9 +177,7 @@ def change(estimate: Estimate) -> str:
 
 def mark(content: Content) -> str:
     """Return the sign that stands before a cell's number: `=`, `?`, or nothing."""
-    if isinstance(content, str) or content.verdict is None:
-        return ""
-    return MARKS.get(content.verdict, "")
+    return "" if isinstance(content, str) else MARKS.get(content.verdict, "")
 
 
 def colour(content: Content) -> str:

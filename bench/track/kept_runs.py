@@ -51,10 +51,9 @@ def kept_runs(places: Sequence[Path]) -> ResultsWithSamples:
             others[", ".join(filter(None, [run.processor, *there.values()]))] += 1
             continue
         devices |= there
-        moment, number = run.when, 0
-        while moment in results.environments:  # several may be of the same second
-            number += 1
-            moment = f"{run.when}.{number}"
+        moment = run.when
+        if moment in results.environments:  # several may be of the same second
+            moment += f".{len(results.environments)}"
         _add(results, moment, run)
     for other, count in others.items():
         results.warnings.append(

@@ -128,7 +128,6 @@ def conditions(run: Run) -> dict[str, str]:
         "processor": processor_model(machine),
         "cores": len(about.affinity or ()) or None,
         "system": " ".join(filter(None, map(machine.get, ("system", "machine")))),
-        "Python": machine.get("python_implementation"),
         "garbage collector": about.garbage_collector,
         "threads": about.threads,
         "cores of workers": options.cores,
@@ -170,8 +169,7 @@ def relative(results: Results) -> dict[Row, Estimate]:
         if row.against != str(BASELINE) or row.cell.is_control:
             continue
         if row.form == "added":
-            level = row.level or 0.0  # files of before November 2026 lack it
-            if not level or row.value <= -level:
+            if not (level := row.level) or row.value <= -level:
                 continue
             low, high = (end if end is None else 1 + end / level for end in (row.low, row.high))
             error = row.standard_error and row.standard_error / (level + row.value)
