@@ -1,4 +1,4 @@
-"""What a run found: most findings are a predicate over estimates and a phrase.
+"""What a run found: most findings are a phrase, and the arms of which it holds.
 
 Nothing is found that the estimates do not hold. Terminal, Markdown and page say the same, from
 here.
@@ -7,8 +7,8 @@ here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE, PURE
 from bench.estimates import Verdict
@@ -29,8 +29,10 @@ REFERENCE = BASELINE.words
 CHEAP = 1e-5
 """Seconds added to a call up to which a style costs next to nothing: 1 % of a step of a
 millisecond."""
-NUMBERED, NAMED = 2, 3
-"""Arms that a sentence names with their number, and without; tables have the others."""
+NUMBERED = 2
+"""Arms that a sentence names with their number; tables have the others."""
+ORDER = (Verdict.EQUIVALENT, Verdict.SLOWER, Verdict.FASTER, Verdict.INCONCLUSIVE)
+"""In which it is said how steps stand."""
 
 
 @dataclass(frozen=True)
@@ -97,49 +99,9 @@ def views(results: Results) -> Iterator[View]:
         yield View(backend, on, results.options.margin, cells, table)
 
 
-class Rule(NamedTuple):
-    """Which estimates make a finding together, and how that is told."""
-
-    phrase: str
-    """With `{place}`, `{margin}` and `{arms}`."""
-    holds: Callable[[Estimate, float], bool]
-    """Whether an estimate belongs to it, by the run's margin."""
-    number: Callable[[Estimate], str] | None = None
-    """How an arm's number is written; None where arms are named alone."""
-
-
-EQUAL = Rule(
-    f"within ±{{margin}} of {REFERENCE} at {{place}}: {{arms}}",
-    lambda row, margin: row.within(margin),
-)
-SLOWER = Rule(
-    "slower at {place}: {arms}",
-    lambda row, margin: row.verdict is Verdict.SLOWER and not row.within(margin),
-    timed,
-)
-FASTER = Rule(
-    "faster at {place}: {arms}",
-    lambda row, margin: row.verdict is Verdict.FASTER and not row.within(margin),
-    timed,
-)
-OPEN = Rule(
-    "inconclusive at {place}: {arms}",
-    lambda row, _: row.verdict in (None, Verdict.INCONCLUSIVE),
-)
-CERTAIN = Rule(
-    "certain, but within ±{margin} at {place}: {arms}",
-    lambda row, margin: row.within(margin) and row.differs,
-    change,
-)
-CHEAP_CALLS = Rule(
-    f"at most {1e6 * CHEAP:.0f} µs added to each call of a tiny model{{place}}: {{arms}}",
-    lambda row, _: row.high is not None and row.high <= CHEAP,
-)
-DEAR_CALLS = Rule(
-    "added to each call of a tiny model{place}: {arms}",
-    lambda row, _: row.verdict is Verdict.SLOWER,
-    words,
-)
+def standing(row: Estimate, margin: float) -> Verdict:
+    """Return how an arm stands to the baseline: what is within the margin is equivalent."""
+    return Verdict.EQUIVALENT if row.within(margin) else row.verdict or Verdict.INCONCLUSIVE
 
 
 def findings(results: Results) -> list[str]:
@@ -156,35 +118,53 @@ def findings(results: Results) -> list[str]:
 
 def _of_view(view: View) -> Iterator[Iterable[str]]:
     """Yield what was found on one backend in parts, the most important first; some are empty."""
-    steps = partial(_told, view, view.comparisons(view.main, STEP), view.main)
-    calls = partial(_told, view, view.hosts(), "")
-    widest = view.compared[-1] if view.compared else view.main
-    elsewhere = view.comparisons(widest, STEP) if widest != view.main else {}
+    main, widest = view.main, view.compared[-1] if view.compared else view.main
+    hosts, calls = view.hosts(), f"added to each call of a tiny model{view.on}"
     none_timed = f"steps are not compared{view.on}: none was timed beside {REFERENCE}'s"
-    yield [] if view.main else [none_timed]
+    cheap = {arm: row for arm, row in hosts.items() if row.high is not None and row.high <= CHEAP}
+    dear = {arm: row for arm, row in hosts.items() if row.verdict is Verdict.SLOWER}
+    yield [] if main else [none_timed]
     yield _advice(view)
-    yield steps(EQUAL)
-    yield steps(SLOWER, FASTER)
-    yield calls(CHEAP_CALLS)
-    yield calls(DEAR_CALLS)
-    yield steps(OPEN)
-    yield _told(view, elsewhere, widest, EQUAL, SLOWER, FASTER, OPEN, CERTAIN)
+    yield _steps(view, main, Verdict.EQUIVALENT)
+    yield _steps(view, main, Verdict.SLOWER, Verdict.FASTER)
+    yield _told(f"at most {1e6 * CHEAP:.0f} µs {calls}", cheap)
+    yield _told(calls, dear, words)
+    yield _steps(view, main, Verdict.INCONCLUSIVE)
+    yield [*_steps(view, widest, *ORDER), *_certain(view, widest)] if widest != main else []
     yield _causes(view)
-    yield steps(CERTAIN)
+    yield _certain(view, main)
 
 
-def _told(view: View, rows: Mapping[Arm, Estimate], workload: str, *rules: Rule) -> Iterator[str]:
-    """Yield what rules say of some estimates, those that hold for any."""
-    for rule in rules:
-        matches = {arm.words: row for arm, row in rows.items() if rule.holds(row, view.margin)}
-        if rule.number is None:
-            arms = few(list(matches), NAMED)
-        else:
-            largest = sorted(matches.items(), key=lambda item: -_distance(item[1]))
-            arms = few([f"{name} {rule.number(row)}" for name, row in largest], NUMBERED)
-        if matches:
-            place, margin = view.at(workload), percent(view.margin)
-            yield rule.phrase.format(place=place, margin=margin, arms=arms)
+def _steps(view: View, workload: str, *verdicts: Verdict) -> Iterator[str]:
+    """Yield the arms whose steps stand so to the baseline's; those that differ with their ratio."""
+    rows = view.comparisons(workload, STEP)
+    for verdict in verdicts:
+        differs = verdict in (Verdict.SLOWER, Verdict.FASTER)
+        within = f"within ±{percent(view.margin)} of {REFERENCE}"
+        what = within if verdict is Verdict.EQUIVALENT else verdict
+        arms = {arm: row for arm, row in rows.items() if standing(row, view.margin) is verdict}
+        yield from _told(f"{what} at {view.at(workload)}", arms, timed if differs else None)
+
+
+def _certain(view: View, workload: str) -> Iterator[str]:
+    """Yield the arms whose steps certainly differ, by too little to matter."""
+    rows = view.comparisons(workload, STEP)
+    arms = {arm: row for arm, row in rows.items() if row.within(view.margin) and row.differs}
+    what = f"certain, but within ±{percent(view.margin)} at {view.at(workload)}"
+    yield from _told(what, arms, change)
+
+
+def _told(
+    what: str, rows: Mapping[Arm, Estimate], number: Callable[[Estimate], str] | None = None
+) -> Iterator[str]:
+    """Yield what holds for some arms, if for any; with their numbers, the largest come first."""
+    if not rows:
+        return
+    arms = few([arm.words for arm in rows])
+    if number is not None:
+        largest = sorted(rows.items(), key=lambda item: -_distance(item[1]))
+        arms = few([f"{arm.words} {number(row)}" for arm, row in largest], NUMBERED)
+    yield f"{what}: {arms}"
 
 
 def _distance(row: Estimate) -> float:
@@ -201,22 +181,22 @@ def _advice(view: View) -> Iterator[str]:
     if level:
         everybody = len(level) == len(libraries) > 1
         names = "all libraries" if everybody else joined([REFERENCE, *level])
-        costly = any(SLOWER.holds(row, view.margin) for a, row in sure.items() if a.style != PURE)
-        mind = "; mind how you write steps" if costly else ""
+        styles = (standing(row, view.margin) for arm, row in sure.items() if arm.style != PURE)
+        mind = "; mind how you write steps" if Verdict.SLOWER in styles else ""
         yield f"equally fast at {view.at(view.main)}: {names}. Choose by API{mind}"
 
 
 def _causes(view: View) -> Iterator[str]:
     """Yield why arms are slower or faster, those with the same reason together."""
     ratios = view.comparisons(view.main, STEP)
-    for rule in (SLOWER, FASTER):
+    for verdict in (Verdict.SLOWER, Verdict.FASTER):
         groups: dict[str, list[str]] = {}
         for arm, ratio in ratios.items():
-            if rule.holds(ratio, view.margin) and (reason := cause(view, arm, ratio)):
+            if standing(ratio, view.margin) is verdict and (reason := cause(view, arm, ratio)):
                 groups.setdefault(reason, []).append(arm.words)
         for reason, names in groups.items():
-            verb = f"{'is' if len(names) == 1 else 'are'} {rule.phrase.split()[0]}"
-            yield f"why {few(names, NAMED)} {verb} at {view.at(view.main)}: {reason}"
+            verb = f"{'is' if len(names) == 1 else 'are'} {verdict}"
+            yield f"why {few(names)} {verb} at {view.at(view.main)}: {reason}"
 
 
 def cause(view: View, arm: Arm, ratio: Estimate) -> str:

@@ -13,7 +13,7 @@ from bench.cells import BASELINE, PURE
 from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, grouped
 from bench.metrics import HOST, METRICS, SAMPLED, STARTUP, STEP, TOGETHER, Kind, label
 from bench.report import charts, wording
-from bench.report.findings import NAMED, REFERENCE, findings, views
+from bench.report.findings import REFERENCE, findings, views
 from bench.report.table import MISSING, Column, Document, Row, Section, Table, percent, words
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS
 
@@ -210,7 +210,7 @@ def _notes(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[str]:
     for reason in dict.fromkeys(why for why, _, _ in absent):
         metrics = dict.fromkeys(label(name) for why, name, _ in absent if why == reason)
         arms = dict.fromkeys(row.cell.arm.words for why, _, row in absent if why == reason)
-        of = f" of {wording.few(list(arms), NAMED)}" if len(arms) < len(rows) else ""
+        of = f" of {wording.few(list(arms))}" if len(arms) < len(rows) else ""
         yield wording.sentence(f"{reason}: {wording.joined(list(metrics))}{of}")
     estimates = [e for name in NEEDED for row in rows if (e := table.comparison(row.cell, name))]
     thin = dict.fromkeys(label(e.metric) for e in estimates if e.preliminary)

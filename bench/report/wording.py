@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from bench.estimates import Estimate
     from bench.runfile import Proof, Results
 
-OPERATIONS = 3
-"""Kinds of operations that are named; of more, their number is."""
+NAMED = 3
+"""Arms, releases or operations that a sentence names; of more, their number is."""
 LONG = 3600.0
 """Seconds from which on a prediction is no more than that."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
@@ -52,7 +52,7 @@ def operations(counts: dict[str, int]) -> str:
     """Return by which operations a program differs: their kinds if they are few, or else a sum."""
     if not counts:
         return "another order"
-    if len(counts) > OPERATIONS:
+    if len(counts) > NAMED:
         return f"{sum(map(abs, counts.values()))} operations differ"
     return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())
 
@@ -75,11 +75,16 @@ def joined(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
-def few(words: Sequence[str], most: int) -> str:
+def few(words: Sequence[str], most: int = NAMED) -> str:
     """Return at most `most` words as a list in a sentence, and how many more there are."""
     if len(words) <= most + 1:
         return joined(words)
     return joined([*words[:most], f"{len(words) - most} more"])
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things: `1 step`, `2 steps`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def sentence(text: str) -> str:

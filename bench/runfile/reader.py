@@ -68,9 +68,6 @@ def read(path: Path, *, samples: bool = True) -> Run:
     """
     try:
         raw = read_regular(path, MOST_JSON)
-    except OSError as error:
-        raise BakeoffError(f"{path} cannot be read ({error.strerror}); give a run file") from error
-    try:
         raw.decode("utf-8")
         try:
             file = msgspec.json.decode(raw, type=_File)
@@ -89,6 +86,8 @@ def read(path: Path, *, samples: bool = True) -> Run:
                 "or read it with the version that wrote it"
             )
         results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
+    except OSError as error:
+        raise BakeoffError(f"{path} cannot be read ({error.strerror}); give a run file") from error
     except msgspec.ValidationError as error:
         raise BakeoffError(
             f"{path} is no run, or is damaged: {error}; give what "

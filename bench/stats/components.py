@@ -69,16 +69,6 @@ class MeanSquares(NamedTuple):
     """Degrees of freedom of all together."""
 
 
-class Variances(NamedTuple):
-    """Variances to use."""
-
-    variance: Arms
-    """At least the pooled one; NaN where nothing is known."""
-    df: Arms
-    """Zero where nothing is known."""
-    pooled: float
-
-
 def two_way(table: Table, weight: Table) -> tuple[Arms, Table]:
     """Return weighted least-squares effects of arms, free of row effects, and the residuals.
 
@@ -244,7 +234,7 @@ def _fit(
     if not (squares.df > 0).any():
         nothing = np.full(blocks.shape, np.inf)
         return Fit(effect, nothing, np.zeros(blocks.shape), blocks, workers)
-    sigma2 = np.nan_to_num(shared_unless_noisy(of_blocks, np.zeros(more.shape)).variance[group])
+    sigma2 = np.nan_to_num(shared_unless_noisy(of_blocks, np.zeros(more.shape))[0][group])
     explained = np.where(present, sigma2 / np.where(present, counts, 1), 0)
     middle = winsorised_mean(squares.mean, squares.df)
     tau2 = max(middle - float(explained.sum() / present.sum()), 0.0)
@@ -255,18 +245,19 @@ def _fit(
     factor = np.ones(blocks.shape)
     for _ in range(3):
         effect, squares, correlation = layer(weight / factor)
-        used = shared_unless_noisy(squares._replace(mean=squares.mean * factor), more)
-        variance = np.maximum(used.variance, 1.0)
-        last, factor = factor, (variance / max(used.pooled, 1.0))[group]
+        scaled = squares._replace(mean=squares.mean * factor)
+        variance, df, pooled = shared_unless_noisy(scaled, more)
+        variance = np.maximum(variance, 1.0)
+        last, factor = factor, (variance / max(pooled, 1.0))[group]
         if np.allclose(last, factor):
             break
     with np.errstate(divide="ignore"):
         variance = variance[group] / weight.sum(0)
-    return Fit(effect, variance, used.df[group], blocks, workers, correlation)
+    return Fit(effect, variance, df[group], blocks, workers, correlation)
 
 
-def shared_unless_noisy(squares: MeanSquares, more: Arms) -> Variances:
-    """Return the pooled variance, or between that and the own one where this is larger.
+def shared_unless_noisy(squares: MeanSquares, more: Arms) -> tuple[Arms, Arms, float]:
+    """Return each arm's variance: the pooled one, or between that and its own where this is larger.
 
     The weight of the pooled one is the probability of an own variance as large as this by chance (F
     test), divided by `LIKELY` and at most 1. What is interpolated of the degrees of freedom is
@@ -275,15 +266,18 @@ def shared_unless_noisy(squares: MeanSquares, more: Arms) -> Variances:
     Args:
         squares: Own variances.
         more: Degrees of freedom with which other data have shown the arm to be like the rest.
+
+    Returns:
+        Variances, NaN where nothing is known; their degrees of freedom, 0 there; the pooled one.
     """
     own, df, total = squares
     if not (df > 0).any():
-        return Variances(np.full(df.shape, np.nan), np.zeros(df.shape), np.nan)
+        return np.full(df.shape, np.nan), np.zeros(df.shape), np.nan
     known, free = df > 0, np.where(df > 0, df, 1.0)
     pooled = winsorised_mean(own, df)
     larger = np.where(known, np.maximum(own, pooled), pooled)
     if pooled == 0:
-        return Variances(larger, np.full(df.shape, total), 0.0)
+        return larger, np.full(df.shape, total), 0.0
     rest = np.maximum(total - df, 1e-9)
     chance = special.fdtrc(free, rest, larger / pooled)
     chance = np.where(known & (own > pooled * (1 + 1e-9)), chance, 1.0)
@@ -291,7 +285,7 @@ def shared_unless_noisy(squares: MeanSquares, more: Arms) -> Variances:
     borrowed = np.minimum(total, BORROWED * (df + more) ** 2)
     borrowed = np.where(known, np.maximum(borrowed, df), total)
     variance = weight * pooled + (1 - weight) * larger
-    return Variances(variance, 1 / (weight / borrowed + (1 - weight) / free), pooled)
+    return variance, 1 / (weight / borrowed + (1 - weight) / free), pooled
 
 
 def summed(parts: Sequence[tuple[float, float]], *, pooled: bool) -> tuple[float, float]:

@@ -143,10 +143,10 @@ def cold(reference: Arms, samples: Sequence[Float[np.ndarray, " samples"]]) -> C
     size = np.array([logs.size for logs in samples])
     own = np.array([logs.var(ddof=1) if logs.size > 1 else 0.0 for logs in samples])
     squares = components.MeanSquares(own, (size - 1).astype(float), float((size - 1).sum()))
-    used = components.shared_unless_noisy(squares, np.zeros(size.size))
-    variance = np.where(used.df > 0, used.variance, np.inf) / size
+    variance, df, _ = components.shared_unless_noisy(squares, np.zeros(size.size))
+    variance = np.where(df > 0, variance, np.inf) / size
     effect = np.array([logs.mean() for logs in samples])
-    fit = components.Fit(effect, variance, used.df, size, size)
+    fit = components.Fit(effect, variance, df, size, size)
     return _beside(fit, [0], range(1, size.size))
 
 

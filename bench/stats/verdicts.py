@@ -101,17 +101,15 @@ def settled_by_program(
         if (row.metric, row.form) == (HOST, "added")
         if row.low is not None and row.high is not None
     }
-    seconds = {
-        row.cell: row.value for row in estimates if (row.metric, row.form) == (STEP, "amount")
-    }
+    table = EstimateTable(estimates)
 
     def settled(row: Estimate) -> Estimate:
         host = hosts.get((row.cell.arm, row.cell.backend))
-        level = seconds.get(row.cell.baseline)
+        step = table.amount(row.cell.baseline, STEP)
         is_step = (row.metric, row.form) == (STEP, "ratio")
-        if host is None or not level or not is_step or row.cell not in same_program:
+        if host is None or not step or not is_step or row.cell not in same_program:
             return row
-        bound = GROWTH * host / level
+        bound = GROWTH * host / step.value
         agrees = (row.low or 0.0) <= 1 + bound and (row.high is None or row.high >= 1 - bound)
         if row.verdict is Verdict.INCONCLUSIVE and bound <= margin and agrees:
             row = msgspec.structs.replace(row, verdict=Verdict.EQUIVALENT, settled_by=PROGRAM)

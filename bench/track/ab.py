@@ -10,11 +10,10 @@ from bench.environments.spec import PACKAGES
 from bench.estimates import grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
 from bench.report.table import Column, Document, Row, Section, Table, percent
-from bench.report.wording import few, joined, settling_words
+from bench.report.wording import NAMED, few, joined, settling_words
 from bench.track.comparison import (
     BASE,
     CHANGED,
-    NAMED,
     NEW,
     ORDER,
     Comparison,
@@ -27,7 +26,7 @@ from bench.track.comparison import (
 from bench.track.sides import IN_TURNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from bench.cells import Cell
     from bench.estimates import Estimate
@@ -86,7 +85,7 @@ def _headline(it: Comparison) -> str:
     faster = [_short(row, it) for row in reversed(it.differing) if it.faster(row)]
     within = [_short(r, it) for r in it.differing if not it.worse(r) and not it.faster(r)]
     parts = [
-        f"{what}: {few(rows, NAMED)}."
+        f"{what}: {few(rows)}."
         for what, rows in (
             ("Worse", worse),
             (f"Differs, within the margin of {percent(it.margin)}", within),
@@ -181,16 +180,13 @@ def _settling_command(it: Comparison) -> Iterator[str]:
         specs = [base.commit, new.commit]  # revisions, each with its own lock
     if not unsettled or not all(specs) or any(CHANGED in spec for spec in specs):
         return
-    options: dict[str, Sequence[str]] = {
-        "base": specs[:1],
-        "new": specs[1:],
-        "entrant": sorted({row.cell.entrant for row in unsettled} & {*impls.names()}),
-        "workload": sorted({row.cell.workload for row in unsettled}),
-        "metric": sorted({row.metric for row in unsettled}, key=ORDER.index),
+    names = {
+        "entrant": {row.cell.entrant for row in unsettled} & {*impls.names()},
+        "workload": {row.cell.workload for row in unsettled},
+        "metric": {row.metric for row in unsettled},
     }
-    few = {name: some for name, some in options.items() if 0 < len(some) <= NAMED}
-    given = (f"--{name} {','.join(some)}" for name, some in few.items())
-    yield f"To settle what is open: `bakeoff ab {' '.join(given)}`"
+    given = [f" --{what} {','.join(sorted(s))}" for what, s in names.items() if 0 < len(s) <= NAMED]
+    yield f"To settle what is open: `bakeoff ab --base {specs[0]} --new {specs[1]}{''.join(given)}`"
 
 
 def _fine_print(it: Comparison) -> Iterator[str]:

@@ -12,7 +12,7 @@ from scipy import special
 from bench.cells import Cell
 from bench.metrics import label
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
-from bench.report.wording import sentence
+from bench.report.wording import counted, sentence
 from bench.stats.changes import position
 from bench.track.comparison import releases_words
 
@@ -127,7 +127,7 @@ def sentences(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
         yield f"The change lies between {record.good} and {record.bad}."
     decided = sum(step.conclusion != UNDECIDED for step in record.steps)
     odds = f"all are right with a probability of {percent(max(0.0, 1 - ALPHA * decided))} or more"
-    steps = f"{len(rows)} step{'' if len(rows) == 1 else 's'} in {record.seconds:.0f} s"
+    steps = f"{counted(len(rows), 'step')} in {record.seconds:.0f} s"
     yield f"{steps}, {decided} decided{f': {odds}' if decided else ''}."
 
 

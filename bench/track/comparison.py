@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from bench.estimates import COUNT, Verdict, detectable, grouped
 from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
 from bench.report.table import amount, change, percent
-from bench.report.wording import few, main_workload, ordered, sentence
+from bench.report.wording import NAMED, few, main_workload, ordered, sentence
 from common.config import TRAJECTORY_TOLERANCE, WORKLOADS, is_own
 from common.versions import COMMON
 
@@ -38,8 +38,6 @@ ORDER = list(METRICS)
 """Metrics in the order in which they matter; lines of code are the last."""
 CHANGED = ", changed since"
 """Follows a commit where the files were others than its."""
-NAMED = 3
-"""Arms, differences or releases that a sentence names; of more, their number is."""
 SAME_LOSS = 0.01
 """Nats per character by which two losses may differ and still be called the same: a compiler may
 change the last bits, and training makes more of them."""
@@ -109,7 +107,7 @@ class Comparison:
                 rounding = max(rounding, *away)
         if same:
             to = f", to {rounding:.1g} of a loss" if rounding else ""
-            yield f"Both sides have the same losses in ten steps{to}: {few(same, NAMED)}."
+            yield f"Both sides have the same losses in ten steps{to}: {few(same)}."
         yield from map(sentence, changed)
 
     @property

@@ -21,12 +21,19 @@ from bench.estimates import ALPHA, grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
-from bench.report.wording import few, main_workload, ordered, place, sentence, settling_words
+from bench.report.wording import (
+    counted,
+    few,
+    main_workload,
+    ordered,
+    place,
+    sentence,
+    settling_words,
+)
 from bench.stats.changes import NO_SPREAD, stretches
 from bench.track.between_run_variance import spread
 from bench.track.comparison import (
     BENEATH,
-    NAMED,
     ORDER,
     cells_words,
     exact_changes,
@@ -172,7 +179,7 @@ def document(results: Results) -> Document:
     ]
     ends = dict.fromkeys(name[:DAY] for name in it.moments[:1] + it.moments[-1:])
     days = " to ".join(ends)
-    about = [_counted(len(it.moments), "stack" if it.measured else "run"), days]
+    about = [counted(len(it.moments), "stack" if it.measured else "run"), days]
     return Document(
         title=f"{days}: what became slower, and when",
         subtitle=", ".join([*about, *results.conditions.devices.values()]),
@@ -186,22 +193,18 @@ def document(results: Results) -> Document:
 def _headline(it: Timeline) -> str:
     if not it.comparisons:
         return "Nothing could be compared: that takes a metric at two moments."
-    count = _counted(len(it.changes), "change") if it.changes else "No change"
+    count = counted(len(it.changes), "change") if it.changes else "No change"
     first = f" {sentence(_sentence_of(it.changes[0], it))}" if it.changes else ""
-    return f"{count} found in {_counted(it.comparisons, 'comparison')}.{first}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{count} found in {counted(it.comparisons, 'comparison')}.{first}"
 
 
 def _change_row(rows: Sequence[Estimate], it: Timeline) -> Row:
     """Return changes that are alike as a row: what, by how much, when, why and of which styles."""
     first = rows[0]
     between = " and ".join(map(when, (first.against, first.environment)))
-    styles = few([row.cell.arm.words for row in rows], NAMED)
+    styles = few([row.cell.arm.words for row in rows])
     places = [*dict.fromkeys(it.where(row.cell) for row in rows)]
-    what = f"{label(first.metric)} at {few(places, NAMED)}"
+    what = f"{label(first.metric)} at {few(places)}"
     worse = is_rise(first) and not METRICS[first.metric].neutral
     return Row((what, growth(rows), between, causes(rows, it), styles), worse)
 
@@ -229,7 +232,7 @@ def causes(rows: Sequence[Estimate], it: Timeline) -> str:
     ours = {_distribution(row.cell.entrant) for row in rows}
     others = {_distribution(name) for name in it.entrants()} - ours - {*BENEATH}
     pairs = {n: p for n, p in moved(before.versions, after.versions).items() if n not in others}
-    parts = [few(releases_words(pairs), NAMED)] if pairs else []
+    parts = [few(releases_words(pairs))] if pairs else []
     if before.commit and after.commit and before.commit != after.commit:
         parts.append(f"commit {before.commit} → {after.commit}")
     if not parts and before.versions and after.versions:
@@ -277,7 +280,7 @@ def _gaps(it: Timeline) -> Iterator[str]:
     for moment, info in it.results.environments.items():
         for name, why in info.gaps.items():
             moments[f"{name or 'all'}: {why}"].append(when(moment))
-    yield from (f"{what} ({few(times, NAMED)})" for what, times in moments.items())
+    yield from (f"{what} ({few(times)})" for what, times in moments.items())
 
 
 def _fine_print(it: Timeline) -> Iterator[str]:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from bench.cells import BASELINE
 from bench.estimates import MARGIN
+from bench.report.wording import counted
 from bench.runfile import EnvironmentInfo, ResultsWithSamples, RunOptions
 from bench.runfile.reader import processor_model
 from bench.stats.changes import difference
@@ -206,6 +207,6 @@ def warnings(runs: Sequence[Run]) -> Iterator[str]:
             "too: a ratio may have changed because the baseline did; `bakeoff ab` compares seconds"
         )
     for run in runs[-2:]:
-        if count := len(run.results.warnings):
-            plural = "" if count == 1 else "s"
-            yield f"{run.name} has {count} warning{plural} of its own; `bakeoff report` shows them"
+        if run.results.warnings:
+            its = counted(len(run.results.warnings), "warning")
+            yield f"{run.name} has {its} of its own; `bakeoff report` shows them"

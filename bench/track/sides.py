@@ -206,18 +206,15 @@ def needed(
         BakeoffError: no cell has a metric that is asked for.
     """
 
-    def wanted(cell: Cell) -> Iterable[str]:
-        if cell.workload != DEEP or selection.workloads:
-            return IN_TURNS
-        return (HOST,) if HOST in selection.metrics or budget >= DEEP_SECONDS else ()
+    def metrics_of(cell: Cell) -> frozenset[str]:
+        names = IN_TURNS
+        if cell.workload == DEEP and not selection.workloads:
+            names = [HOST] if HOST in selection.metrics or budget >= DEEP_SECONDS else []
+        return frozenset(name for name in names if selection.measures(name, cell))
 
     some = {
-        name: {
-            cell: metrics
-            for cell in of_side
-            if (metrics := frozenset(m for m in wanted(cell) if selection.measures(m, cell)))
-        }
-        for name, of_side in cells.items()
+        side: {cell: metrics for cell in of_side if (metrics := metrics_of(cell))}
+        for side, of_side in cells.items()
     }
     if not any(some.values()):
         raise BakeoffError(
