@@ -107,9 +107,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def differs(self) -> bool:
         """Whether the interval leaves out no difference."""
         none = 1.0 if self.form == "ratio" else 0.0
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        return low > none or high < none
+        above = self.low is not None and self.low > none
+        return above or (self.high is not None and self.high < none)
 
     @property
     def preliminary(self) -> bool:

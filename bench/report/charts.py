@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import impls
 from bench.metrics import label
-from bench.report.table import words
+from bench.report.table import colour, words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -203,12 +203,7 @@ def _point(estimate: Estimate, floor: float = 0.0, ceiling: float = math.inf) ->
     low, high = (value if end is None else end for end in (estimate.low, estimate.high))
     if low < floor or high > ceiling:
         low = high = value
-    return {
-        "value": value,
-        "low": low,
-        "high": high,
-        "verdict": estimate.verdict if estimate.verdict in VERDICTS else "",
-    }
+    return {"value": value, "low": low, "high": high, "verdict": colour(estimate)}
 
 
 def _channel(field: str, kind: str = "quantitative", **more: Any) -> dict[str, Any]:

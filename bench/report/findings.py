@@ -50,11 +50,6 @@ class View:
     """All estimates of the run."""
 
     @cached_property
-    def arms(self) -> list[Arm]:
-        """All arms but the baseline."""
-        return [a for a in dict.fromkeys(cell.arm for cell in self.cells) if a != BASELINE]
-
-    @cached_property
     def workloads(self) -> list[str]:
         """The smallest model's first."""
         return wording.ordered(cell.workload for cell in self.cells)
@@ -80,7 +75,8 @@ class View:
 
     def comparisons(self, workload: str, metric: str) -> dict[Arm, Estimate]:
         """Return the arms' ratios to the baseline, or what they add to it."""
-        rows = {a: self.table.comparison(a.at(workload, self.backend), metric) for a in self.arms}
+        arms = dict.fromkeys(cell.arm for cell in self.cells)
+        rows = {arm: self.table.comparison(arm.at(workload, self.backend), metric) for arm in arms}
         return {arm: row for arm, row in rows.items() if row}
 
     def hosts(self) -> dict[Arm, Estimate]:

@@ -68,9 +68,7 @@ def name_new(file: Path, path: Path) -> None:
     """
     try:
         path.hardlink_to(file)
-    except FileExistsError:
-        raise
     except OSError:
-        if path.exists():
+        if path.exists(follow_symlinks=False):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         file.replace(path)

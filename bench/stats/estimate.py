@@ -221,8 +221,8 @@ def of_contrasts(
         level: Seconds of the reference, where the time that is added is what people read.
     """
     estimates = []
-    for i, (environment, cell) in enumerate(keys):
-        log_ratio, error, df, log_low, log_high, p = (float(field[i]) for field in contrasts[:6])
+    for (environment, cell), *numbers, blocks, workers in zip(keys, *contrasts, strict=True):
+        log_ratio, error, df, log_low, log_high, p = map(float, numbers)
         if math.isnan(log_ratio):
             continue
         settled_by = PROGRAM if error == 0 else ""  # of cold metrics, that of one program
@@ -246,8 +246,8 @@ def of_contrasts(
                 df=df,
                 p=p,
                 verdict=verdict(log_ratio, log_low, log_high, margin),
-                workers=int(contrasts.workers[i]),
-                blocks=int(contrasts.blocks[i]),
+                workers=int(workers),
+                blocks=int(blocks),
                 settled_by=settled_by,
             )
         )

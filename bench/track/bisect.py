@@ -82,14 +82,9 @@ def interval(estimate: Estimate) -> tuple[float, float]:
     """Return the interval of a log-ratio with a look's part of the odds outside of it."""
     if estimate.standard_error is None or not estimate.df:
         return -math.inf, math.inf
-    half = critical(estimate.df) * estimate.standard_error
-    return position(estimate) - half, position(estimate) + half
-
-
-def critical(df: float) -> float:
-    """Return the half width of an interval in standard errors, at a look's part of the odds."""
     share = ALPHA / (len(LOOKS) + 1)  # the one more is the last, when the time is over
-    return float(special.stdtrit(df, 1 - share / 2))
+    half = float(special.stdtrit(estimate.df, 1 - share / 2)) * estimate.standard_error
+    return position(estimate) - half, position(estimate) + half
 
 
 def document(results: Results) -> Document:

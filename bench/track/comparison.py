@@ -221,8 +221,9 @@ def exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
 
 
 def is_costlier(row: Estimate) -> bool:
-    """Tell whether the change of an exact number is more of what costs."""
-    return row.value > 0 and not METRICS[row.metric].neutral
+    """Tell whether there is more of what costs."""
+    rises = row.value > (1 if row.form == "ratio" else 0)
+    return rises and not METRICS[row.metric].neutral
 
 
 def moved(

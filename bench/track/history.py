@@ -37,6 +37,7 @@ from bench.track.comparison import (
     ORDER,
     cells_words,
     exact_changes,
+    is_costlier,
     is_exact,
     moved,
     releases_words,
@@ -106,7 +107,7 @@ class Timeline:
                 continue
             at = row.cell.workload if row.form == "ratio" else ""  # all sizes count alike
             what = row.metric, at, row.cell.backend
-            groups[*what, row.against, row.environment, is_rise(row)].append(row)
+            groups[*what, row.against, row.environment, is_costlier(row)].append(row)
         if self.measured:
             return sorted(groups.values(), key=lambda rows: -max(map(size, rows)))
         return sorted(groups.values(), key=lambda rows: rows[0].environment, reverse=True)
@@ -115,10 +116,6 @@ class Timeline:
         """Return a cell's workload in words, and its backend where there are several."""
         several = len({other.backend for other, _ in (*self.series, *self.counts)}) > 1
         return f"{place(cell.workload)}{f' on {cell.backend}' if several else ''}"
-
-    def entrants(self) -> set[str]:
-        """Return the entrants that have a series."""
-        return {cell.entrant for cell, _ in (*self.series, *self.counts)}
 
 
 def in_order(series: Series) -> Series:
@@ -134,11 +131,6 @@ def in_order(series: Series) -> Series:
         key: sorted(series[key], key=lambda row: row.environment)
         for key in sorted(series, key=rank)
     }
-
-
-def is_rise(row: Estimate) -> bool:
-    """Tell whether a cost became larger."""
-    return row.value > (1 if row.form == "ratio" else 0)
 
 
 def size(row: Estimate) -> float:
@@ -205,8 +197,7 @@ def _change_row(rows: Sequence[Estimate], it: Timeline) -> Row:
     styles = few([row.cell.arm.words for row in rows])
     places = [*dict.fromkeys(it.where(row.cell) for row in rows)]
     what = f"{label(first.metric)} at {few(places)}"
-    worse = is_rise(first) and not METRICS[first.metric].neutral
-    return Row((what, growth(rows), between, causes(rows, it), styles), worse)
+    return Row((what, growth(rows), between, causes(rows, it), styles), is_costlier(first))
 
 
 def _sentence_of(rows: Sequence[Estimate], it: Timeline) -> str:
@@ -229,8 +220,8 @@ def causes(rows: Sequence[Estimate], it: Timeline) -> str:
     The libraries of other entrants than those whose change it is are no cause.
     """
     before, after = (it.results.environments[m] for m in (rows[0].against, rows[0].environment))
-    ours = {_distribution(row.cell.entrant) for row in rows}
-    others = {_distribution(name) for name in it.entrants()} - ours - {*BENEATH}
+    ours = {_distribution(row.cell) for row in rows}
+    others = {_distribution(cell) for cell, _ in (*it.series, *it.counts)} - ours - {*BENEATH}
     pairs = {n: p for n, p in moved(before.versions, after.versions).items() if n not in others}
     parts = [few(releases_words(pairs))] if pairs else []
     if before.commit and after.commit and before.commit != after.commit:
@@ -240,9 +231,9 @@ def causes(rows: Sequence[Estimate], it: Timeline) -> str:
     return "; ".join(parts)
 
 
-def _distribution(entrant: str) -> str:
-    known = entrant in impls.names()
-    return (impls.declared(entrant).distribution if known else "") or entrant
+def _distribution(cell: Cell) -> str:
+    known = cell.entrant in impls.names()
+    return (impls.declared(cell.entrant).distribution if known else "") or cell.entrant
 
 
 def _failures(it: Timeline) -> Iterator[str]:

@@ -71,10 +71,9 @@ def json_files(place: Path) -> Iterator[Path]:
     if place.is_file():
         yield place
         return
-    for folder, inside, names in place.walk():
-        inside[:] = sorted({*inside} - PASSED_OVER)
-        paths = [folder / name for name in sorted(names) if name.endswith(".json")]
-        yield from filter(type(place).is_file, paths)  # no links to nowhere
+    for path in sorted(place.rglob("*.json")):
+        if path.is_file() and not PASSED_OVER & {*path.relative_to(place).parts}:
+            yield path
 
 
 def _readable(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:

@@ -27,13 +27,10 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench.cells import Cell
     from bench.estimates import Estimate
     from bench.runfile import Results
     from bench.runfile.reader import Run
-
-    type Row = tuple[Cell, str]
-    """A cell and a metric."""
+    from bench.track.between_run_variance import Row
 
 DETAILS = ("driver", "matmul_precision")
 """Details of a device that change what is measured."""

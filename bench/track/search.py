@@ -36,7 +36,6 @@ from bench.track.bisect import (
     Looks,
     SearchRecord,
     SearchStep,
-    critical,
     interval,
 )
 from bench.track.comparison import BASE, NEW, moved
@@ -306,9 +305,8 @@ class Bisection:
         """Return what the last step came to, and how long it would take to decide it."""
         row, step = self.estimates[-1], self.record.steps[-1]
         distance = max(abs(position(row) - self.boundary), math.log1p(MARGIN))
-        times = LOOKS[1] / max(1, row.workers)
-        if row.low is not None and row.standard_error:
-            times = (critical(row.df) * row.standard_error / distance) ** 2
+        known = row.half_width < math.inf
+        times = (row.half_width / distance) ** 2 if known else LOOKS[1] / max(1, row.workers)
         seconds = float(f"{max(times, 1.5) * step.seconds:.1g}")
         return f"{change(row)} in {row.workers} pairs; it needs about {seconds:.0f} s"
 
