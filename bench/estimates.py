@@ -104,11 +104,15 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.standard_error == 0
 
     @property
+    def no_difference(self) -> float:
+        """The value that is no difference."""
+        return 1.0 if self.form == "ratio" else 0.0
+
+    @property
     def differs(self) -> bool:
         """Whether the interval leaves out no difference."""
-        none = 1.0 if self.form == "ratio" else 0.0
-        above = self.low is not None and self.low > none
-        return above or (self.high is not None and self.high < none)
+        above = self.low is not None and self.low > self.no_difference
+        return above or (self.high is not None and self.high < self.no_difference)
 
     @property
     def preliminary(self) -> bool:

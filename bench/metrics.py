@@ -56,8 +56,6 @@ class Metric:
     first."""
     compared: bool = True
     """Whether it is compared with a reference; what is not may be zero, and is never decided."""
-    derived: bool = False
-    """Calculated from estimates of another metric, where these are there."""
     neutral: bool = False
     """Less is not better."""
     named: bool = False
@@ -132,7 +130,6 @@ TABLE = (
         "what each further array of parameters costs the host in a call",
         Kind.WARM,
         "s",
-        derived=True,
         weight=3,
     ),
     Metric(
@@ -213,8 +210,9 @@ TABLE = (
 )
 """All metrics, in the order of tables."""
 METRICS = {metric.name: metric for metric in TABLE}
-SAMPLED = {m.name: m for m in TABLE if m.kind is not Kind.EXACT and not m.derived}
-"""What a run can be asked for by name; exact numbers are counted beside it."""
+SAMPLED = {m.name: m for m in TABLE if m.kind is not Kind.EXACT and m.name != HOST_PER_ARRAY}
+"""What a run can be asked for by name; exact numbers are counted beside it, and host cost per array
+follows from host costs."""
 COLD = tuple(m.name for m in TABLE if m.kind is Kind.COLD)
 STARTUP = tuple(m.name for m in TABLE if m.kind is Kind.COLD and m.unit == "s")
 """What a process pays for before its second step."""

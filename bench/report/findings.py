@@ -158,14 +158,9 @@ def _told(
         return
     arms = few([arm.words for arm in rows])
     if number is not None:
-        largest = sorted(rows.items(), key=lambda item: -_distance(item[1]))
+        largest = sorted(rows.items(), key=lambda item: -abs(item[1].value - item[1].no_difference))
         arms = few([f"{arm.words} {number(row)}" for arm, row in largest], NUMBERED)
     yield f"{what}: {arms}"
-
-
-def _distance(row: Estimate) -> float:
-    """Return how far an estimate is from no difference."""
-    return abs(row.value - (1.0 if row.form == "ratio" else 0.0))
 
 
 def _advice(view: View) -> Iterator[str]:

@@ -314,7 +314,7 @@ def _closing(results: Results) -> Iterator[str]:
     yield from wording.settling_words(results, results.estimates)
     yield (
         f"detectable difference: {', '.join(seen) or 'not known'}; {spent.wall_seconds:.0f} s, "
-        f"{percent(round(spent.sampling_share, 2))} of it taking samples, "
+        f"{percent(round(spent.sampling_seconds / spent.wall_seconds, 2))} of it taking samples, "
         f"{spent.processes} processes"
     )
 

@@ -118,11 +118,6 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     busiest: str = ""
     """The other process that used most, where it is worth a sentence."""
 
-    @property
-    def sampling_share(self) -> float:
-        """Fraction of the time that took samples."""
-        return self.sampling_seconds / self.wall_seconds if self.wall_seconds else 0.0
-
 
 class SampleRow(NamedTuple):
     """A sample in a series: what differs from row to row."""

@@ -73,9 +73,8 @@ class Comparison:
         """Exact numbers that both sides have."""
         self.counts = exact_changes(self.exact)
         """Exact numbers that changed."""
-        self.cells = {
-            (row.environment, row.cell): row for row in results.cells if not row.cell.is_control
-        }
+        cells = (row for row in results.cells if not row.cell.is_control)
+        self.cells = {(row.environment, row.cell): row for row in cells}
         self.both = [
             (row, self.cells[NEW, cell])
             for (name, cell), row in self.cells.items()
@@ -222,8 +221,7 @@ def exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
 
 def is_costlier(row: Estimate) -> bool:
     """Tell whether there is more of what costs."""
-    rises = row.value > (1 if row.form == "ratio" else 0)
-    return rises and not METRICS[row.metric].neutral
+    return row.value > row.no_difference and not METRICS[row.metric].neutral
 
 
 def moved(

@@ -44,7 +44,7 @@ from bench.track.comparison import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bench.cells import Cell
     from bench.estimates import Estimate
@@ -70,17 +70,10 @@ class Timeline:
         self.results = results
         self.measured = bool(results.base)
         """Whether its days took turns with a reference; or else it is made of runs."""
-        against = results.base or str(BASELINE)
-        compared: Series = defaultdict(list)
-        counted: Series = defaultdict(list)
-        for row in results.estimates:
-            if row.cell.is_control or row.environment == results.base:
-                continue
-            if row.against == against and row.form == "ratio":
-                compared[row.cell, row.metric].append(row)
-            elif is_exact(row):
-                counted[row.cell, row.metric].append(row)
-        self.series, self.counts = in_order(compared), in_order(counted)
+        base, against = results.base, results.base or str(BASELINE)
+        rows = [r for r in results.estimates if r.environment != base and not r.cell.is_control]
+        self.series = in_order(r for r in rows if r.against == against and r.form == "ratio")
+        self.counts = in_order(filter(is_exact, rows))
         """Comparisons, and exact numbers, of each cell and metric along time."""
         points = [*self.series.values(), *self.counts.values()]
         present = {row.environment for rows in points for row in rows}
@@ -118,8 +111,10 @@ class Timeline:
         return f"{place(cell.workload)}{f' on {cell.backend}' if several else ''}"
 
 
-def in_order(series: Series) -> Series:
+def in_order(rows: Iterable[Estimate]) -> Series:
     """Return series by metric, then by the size of the model, each in the order of time."""
+    by_time = sorted(rows, key=lambda row: row.environment)
+    series = grouped(((row.cell, row.metric), row) for row in by_time)
     sizes = ordered(cell.workload for cell, _ in series)
 
     def rank(key: tuple[Cell, str]) -> tuple[object, ...]:
@@ -127,10 +122,7 @@ def in_order(series: Series) -> Series:
         where = ORDER.index(metric), cell.backend, sizes.index(cell.workload)
         return *where, not cell.is_baseline, cell
 
-    return {
-        key: sorted(series[key], key=lambda row: row.environment)
-        for key in sorted(series, key=rank)
-    }
+    return {key: series[key] for key in sorted(series, key=rank)}
 
 
 def size(row: Estimate) -> float:

@@ -40,7 +40,7 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
     """Return what a new run is beside a base run, or several of the same code.
 
     Args:
-        bases: In any order; the last one's amounts are shown.
+        bases: In any order; the last one's amounts are shown. Names that are alike are numbered.
         new: The other run.
         margin: Fraction within which two times are equivalent.
 
@@ -48,7 +48,11 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
         BakeoffError: the runs have no cell in common, one is given twice, or they were measured on
             other machines or in another way.
     """
-    *bases, new = runs = numbered([*bases, new])
+    alike = Counter(run.name for run in (*bases, new))
+    *bases, new = runs = [
+        dataclasses.replace(run, name=f"{run.name} ({number})") if alike[run.name] > 1 else run
+        for number, run in enumerate((*bases, new), 1)
+    ]
     require_comparable(runs)
     together = ", ".join(run.name for run in bases)
     sides = {BASE: dataclasses.replace(bases[-1], name=together), NEW: new}
@@ -71,15 +75,6 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
         estimates=[*rows, *differences([run.results for run in bases], new.results, margin)],
         warnings=list(warnings(runs)),
     )
-
-
-def numbered(runs: Sequence[Run]) -> list[Run]:
-    """Return runs; those whose files have one name have a number in it, too."""
-    alike = Counter(run.name for run in runs)
-    return [
-        dataclasses.replace(run, name=f"{run.name} ({number})") if alike[run.name] > 1 else run
-        for number, run in enumerate(runs, 1)
-    ]
 
 
 def require_comparable(runs: Sequence[Run]) -> None:

@@ -259,7 +259,7 @@ def default() -> Iterator[Record]:
         "detectable": detectable,
         "steps": len(steps),
         "settled": sum(row.verdict is not Verdict.INCONCLUSIVE for row in steps),
-        "sampling share": results.spent.sampling_share,
+        "sampling share": results.spent.sampling_seconds / results.spent.wall_seconds,
         "seconds": results.spent.wall_seconds,
     }
     yield {"trial": "default run", "right": detectable <= GOOD, "numbers": numbers}
