@@ -117,8 +117,6 @@ def require_own(folder: Path) -> Path:
     except OSError as error:
         why = (error.strerror or "cannot be made").lower()
         raise BakeoffError(f"cache folder {shortened(folder)}: {why}; {YOURS}") from error
-    if not hasattr(os, "getuid"):  # Windows, which tells neither
-        return folder
     whose = "is another user's" if about.st_uid != os.getuid() else ""
     if whose := whose or ("can be written by anybody" if about.st_mode & stat.S_IWOTH else ""):
         name = shortened(folder)
