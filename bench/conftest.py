@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from bench.samples import Sample
 
 EVERYBODY = "all"
+NO_KEYWORD = "cannot donate: its factory has no keyword `donate`"
 TABLE_OPTIONS = tuple(
     f"--benchmark-{name}"
     for name in ("verbose", "columns", "sort", "group-by", "name", "histogram", "compare")
@@ -169,11 +170,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         offer = replace(offer, conditions=load)
         left_out = {}
         if options.donate:
-            left_out = {
-                arm: f"cannot donate: {why}"
-                for arm, why in offer.kept_styles.items()
-                if selection.selects(Arm.of(arm))
-            }
+            kept = [Arm(name, s) for name, styles in offer.not_donating.items() for s in styles]
+            left_out = {str(arm): NO_KEYWORD for arm in kept if selection.selects(arm)}
             offer = offer.donating
         for arm, why in left_out.items():
             streams.say(f"--donate leaves out {arm}: it {why}")
