@@ -25,8 +25,6 @@ from common.errors import BakeoffError, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PASSES = 5
-"""Times that is looked for what runs on: what is killed may have started more before."""
 MEMORY = 8 << 30
 """Bytes that a process may use: a step that takes more and more is to fail before the machine."""
 OVERRUN = 1.2
@@ -223,10 +221,4 @@ class Runner:
 
         A process that has ended leaves its own children to us. `judge` is the one that goes on.
         """
-        names = list[str]()
-        for _ in range(PASSES):
-            ended = end_processes(descendants(os.getpid()) - self.before - {judge or 0})
-            if not ended:
-                break
-            names += ended
-        return names
+        return end_processes(descendants(os.getpid()) - self.before - {judge or 0})
