@@ -71,16 +71,12 @@ class CheckResult:
 class Judgement:
     """The results of all checks of one entrant."""
 
-    entrant: str
     path: str
     """The path or name that the user gave."""
+    options: CheckOptions
     styles: tuple[str, ...]
     """The styles that were checked."""
     results: tuple[CheckResult, ...]
-    complete: bool
-    """Whether all checks were requested; otherwise nothing is called equal."""
-    all_styles: bool = True
-    """Whether all styles of the file were checked."""
 
     @property
     def findings(self) -> list[CheckFinding]:
@@ -91,11 +87,6 @@ class Judgement:
     def errors(self) -> list[CheckFinding]:
         """Findings that keep the entrant from being measured."""
         return [finding for finding in self.findings if finding.severity == ERROR]
-
-    @property
-    def equal(self) -> bool | None:
-        """Whether the styles compute what the others do; None if not everything was checked."""
-        return False if self.errors else (True if self.complete else None)
 
 
 def entrant_name(given: str) -> str:
@@ -129,9 +120,7 @@ def judge(given: str, options: CheckOptions, on_progress: Callable[[str, str], N
                 results += runner.results_of(style)
     finally:
         runner.end_processes()
-    complete = set(options.checks) == set(CHECKS)
-    styles = runner.styles
-    return Judgement(runner.name, given, styles, tuple(results), complete, not options.styles)
+    return Judgement(given, options, runner.styles, tuple(results))
 
 
 def place_of(name: str, backend: str) -> Place:
