@@ -163,11 +163,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             require_journal("run", resume)
         if not config.getoption("collectonly"):
             config.stash[LOCK] = machine_lock()
-        load = conditions()  # before the workers that are asked add to it
         silence = silence_of(options.budget)
         place, builder = place_of(config.getoption("--environment")), Builder(notify=streams.say)
         offer, places = offers(selection.entrants, selection.files, silence, builder, place)
-        offer = replace(offer, conditions=load)
+        offer = replace(offer, conditions=conditions())
         left_out = {}
         if options.donate:
             kept = [Arm(name, s) for name, styles in offer.not_donating.items() for s in styles]
@@ -363,22 +362,6 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
                 stats.update(sample.typical)
 
     return hand_over
-
-
-def pytest_benchmark_update_machine_info(
-    config: pytest.Config, machine_info: dict[str, Any]
-) -> None:
-    """Add versions of everything measured, devices, flags, affinity and load, once known."""
-    if (bench := config.stash.get(BENCH, None)) is not None:
-        machine_info |= bench.offer.facts
-
-
-def pytest_benchmark_compare_machine_info(
-    machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
-) -> None:
-    """Have what pytest-benchmark adds compared next: `--benchmark-compare` comes before workers."""
-    theirs = compared_benchmark["machine_info"]
-    compared_benchmark["machine_info"] = {name: theirs.get(name) for name in machine_info}
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:

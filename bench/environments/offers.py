@@ -45,7 +45,7 @@ class Offer:
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By backend: how many devices, and the driver."""
     conditions: dict[str, Any] = field(default_factory=dict)
-    """Flags, affinity, load."""
+    """Flags, affinity."""
     uncached: int = 0
     """Modules that each process compiles from source, since Python can keep no bytecode of them."""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Offer:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a run file says of it."""
+        """What a journal says of it: a run that goes on finds the same."""
         return {"versions": self.versions, "devices": self.devices, **self.conditions}
 
     @property
