@@ -180,11 +180,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
                 "nothing to measure: no selected style and workload has the metric "
                 f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
             )
-        versions = {name: offer.apart.get(name, offer.versions) for name in places}
-        sides = {
-            name: Side(there, offer, EnvironmentInfo(versions=versions[name]), heavy=bool(name))
-            for name, there in places.items()
-        }
+        sides = {}
+        for name, there in places.items():
+            info = EnvironmentInfo(versions=offer.apart.get(name, offer.versions))
+            sides[name] = Side(there, offer, info, heavy=bool(name))
         task = Task(
             kind="run",
             arguments=tuple(map(str, config.invocation_params.args)),
