@@ -19,11 +19,11 @@ from bench import streams
 from bench.cells import Arm, Cell, Selection, added_files, require_known
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
-from bench.engine.process import Place, WorkerFailedError, silence_of
+from bench.engine.process import WorkerFailedError, silence_of
 from bench.engine.session import Measured, Side, Task, measure, require_journal
 from bench.environments.builder import Builder
 from bench.environments.offers import offers
-from bench.environments.spec import parse
+from bench.environments.spec import CURRENT, parse
 from bench.metrics import METRICS, SAMPLED
 from bench.options import ABOUT, NAMES, Options, add_pytest_options, names_of
 from bench.report import terminal
@@ -77,9 +77,8 @@ class Bench:
         rows = [
             sample
             for sample in self.measured.samples
-            if sample.metric == metric
-            and sample.environment == self.environment(cell)
-            and (sample.cell.entrant, *sample.cell[2:]) == (cell.entrant, *cell[2:])
+            if (sample.metric, sample.environment) == (metric, self.environment(cell))
+            and sample.cell._replace(style=cell.style) == cell
         ]
         shared = METRICS[metric].of_library
         return [sample for sample in rows if sample.cell == cell] or (rows if shared else [])
@@ -125,6 +124,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--environment",
         metavar="SPEC",
+        default=CURRENT,
         help="measure in an environment of other releases, which uv builds: a day, @2025-12-01, or "
         "releases, flax==0.12.8 (default: the one at hand)",
     )
@@ -163,8 +163,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             require_journal("run", resume)
         if not config.getoption("collectonly"):
             config.stash[LOCK] = machine_lock()
-        silence = silence_of(options.budget)
-        place, builder = place_of(config.getoption("--environment")), Builder(notify=streams.say)
+        silence, builder = silence_of(options.budget), Builder(notify=streams.say)
+        spec = parse(config.getoption("--environment"), "--environment", revisions=False)
+        place = builder.environment(spec).place
         offer, places = offers(selection.entrants, selection.files, silence, builder, place)
         offer = replace(offer, conditions=conditions())
         left_out = {}
@@ -218,19 +219,6 @@ def selected(config: pytest.Config) -> Selection:
     selection.check_names()
     selection.check_styles()
     return selection
-
-
-def place_of(environment: str | None) -> Place | None:
-    """Return where workers run, built if it was not; None for the environment at hand."""
-    if environment is None:
-        return None
-    spec = parse(environment, "--environment")
-    if spec.revision is not None:
-        raise BakeoffError(
-            f"--environment is {environment!r}, a git revision; give a day or releases, or compare "
-            "revisions by `bakeoff ab`"
-        )
-    return None if spec.current else Builder(notify=streams.say).environment(spec).place
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
