@@ -187,7 +187,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_first(
 # `pytest bench`
 
 BENCH = {
-    "--budget=0": "--budget is 0.0; it must be a positive number",
+    "--budget=0": "--budget is 0; it must be from 0.001 to 604800: give seconds",
     "--workload=tiny": "unknown workload 'tiny'; known: toy, seed, wide, ",
     "--style=jti": "unknown style 'jti'; known: ",
     "--metric=tiem": "unknown metric 'tiem'; known: step, ",
