@@ -95,7 +95,7 @@ def train(
 
     Ctrl-C saves what is done and says how to resume it.
     """
-    given = {name: value for name, value in locals().items() if value is not None}
+    given = {name: value for name, value in locals().items() if value is not None}  # options alone
     if save is not None and save != resume:
         require_new(save, "--save")
     elif resume is not None and os.path.isfile(resume):  # noqa: PTH113 -- False for any bad name
