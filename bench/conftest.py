@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 EVERYBODY = "all"
 NO_KEYWORD = "cannot donate: its factory has no keyword `donate`"
+"""Why `--donate` leaves a style out."""
 TABLE_OPTIONS = tuple(
     f"--benchmark-{name}"
     for name in ("verbose", "columns", "sort", "group-by", "name", "histogram", "compare")
