@@ -19,11 +19,11 @@ from bench import streams
 from bench.cells import Arm, Cell, Selection, added_files, require_known
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
-from bench.engine.process import Place, WorkerFailedError, silence_of
+from bench.engine.process import WorkerFailedError, silence_of
 from bench.engine.session import Measured, Side, Task, measure, require_journal
 from bench.environments.builder import Builder
 from bench.environments.offers import offers
-from bench.environments.spec import parse
+from bench.environments.spec import CURRENT, parse
 from bench.metrics import METRICS, SAMPLED
 from bench.options import ABOUT, NAMES, Options, add_pytest_options, names_of
 from bench.report import terminal
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from bench.samples import Sample
 
 EVERYBODY = "all"
+NO_KEYWORD = "cannot donate: its factory has no keyword `donate`"
+"""Why `--donate` leaves a style out."""
 TABLE_OPTIONS = tuple(
     f"--benchmark-{name}"
     for name in ("verbose", "columns", "sort", "group-by", "name", "histogram", "compare")
@@ -76,9 +78,8 @@ class Bench:
         rows = [
             sample
             for sample in self.measured.samples
-            if sample.metric == metric
-            and sample.environment == self.environment(cell)
-            and (sample.cell.entrant, *sample.cell[2:]) == (cell.entrant, *cell[2:])
+            if (sample.metric, sample.environment) == (metric, self.environment(cell))
+            and sample.cell._replace(style=cell.style) == cell
         ]
         shared = METRICS[metric].of_library
         return [sample for sample in rows if sample.cell == cell] or (rows if shared else [])
@@ -124,6 +125,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--environment",
         metavar="SPEC",
+        default=CURRENT,
         help="measure in an environment of other releases, which uv builds: a day, @2025-12-01, or "
         "releases, flax==0.12.8 (default: the one at hand)",
     )
@@ -162,18 +164,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             require_journal("run", resume)
         if not config.getoption("collectonly"):
             config.stash[LOCK] = machine_lock()
-        load = conditions()  # before the workers that are asked add to it
-        silence = silence_of(options.budget)
-        place, builder = place_of(config.getoption("--environment")), Builder(notify=streams.say)
+        silence, builder = silence_of(options.budget), Builder(notify=streams.say)
+        spec = parse(config.getoption("--environment"), "--environment", revisions=False)
+        place = builder.environment(spec).place
         offer, places = offers(selection.entrants, selection.files, silence, builder, place)
-        offer = replace(offer, conditions=load)
+        offer = replace(offer, conditions=conditions())
         left_out = {}
         if options.donate:
-            left_out = {
-                arm: f"cannot donate: {why}"
-                for arm, why in offer.kept_styles.items()
-                if selection.selects(Arm.of(arm))
-            }
+            kept = [Arm(name, s) for name, styles in offer.not_donating.items() for s in styles]
+            left_out = {str(arm): NO_KEYWORD for arm in kept if selection.selects(arm)}
             offer = offer.donating
         for arm, why in left_out.items():
             streams.say(f"--donate leaves out {arm}: it {why}")
@@ -183,11 +182,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
                 "nothing to measure: no selected style and workload has the metric "
                 f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
             )
-        versions = {name: offer.apart.get(name, offer.versions) for name in places}
-        sides = {
-            name: Side(there, offer, EnvironmentInfo(versions=versions[name]), heavy=bool(name))
-            for name, there in places.items()
-        }
+        sides = {}
+        for name, there in places.items():
+            info = EnvironmentInfo(versions=offer.apart.get(name, offer.versions))
+            sides[name] = Side(there, offer, info, heavy=bool(name))
         task = Task(
             kind="run",
             arguments=tuple(map(str, config.invocation_params.args)),
@@ -222,19 +220,6 @@ def selected(config: pytest.Config) -> Selection:
     selection.check_names()
     selection.check_styles()
     return selection
-
-
-def place_of(environment: str | None) -> Place | None:
-    """Return where workers run, built if it was not; None for the environment at hand."""
-    if environment is None:
-        return None
-    spec = parse(environment, "--environment")
-    if spec.revision is not None:
-        raise BakeoffError(
-            f"--environment is {environment!r}, a git revision; give a day or releases, or compare "
-            "revisions by `bakeoff ab`"
-        )
-    return None if spec.current else Builder(notify=streams.say).environment(spec).place
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -365,22 +350,6 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
                 stats.update(sample.typical)
 
     return hand_over
-
-
-def pytest_benchmark_update_machine_info(
-    config: pytest.Config, machine_info: dict[str, Any]
-) -> None:
-    """Add versions of everything measured, devices, flags, affinity and load, once known."""
-    if (bench := config.stash.get(BENCH, None)) is not None:
-        machine_info |= bench.offer.facts
-
-
-def pytest_benchmark_compare_machine_info(
-    machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
-) -> None:
-    """Have what pytest-benchmark adds compared next: `--benchmark-compare` comes before workers."""
-    theirs = compared_benchmark["machine_info"]
-    compared_benchmark["machine_info"] = {name: theirs.get(name) for name in machine_info}
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:

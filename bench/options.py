@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from bench.estimates import MARGIN
-from common.config import check_rate, check_size
+from common.config import check_size
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 type CoreChoice = Literal["auto", "all", "one"]
 
-BUDGETS = (1e-3, 7 * 24 * 3600.0)
-"""Seconds of a budget, from and to: a week; more is a typing error."""
-MARGINS = (1e-6, 0.5)
-"""Margins, from and to: half; more is a percentage that was meant as a fraction."""
+LIMITS = {
+    "budget": (1e-3, 7 * 24 * 3600.0, "give seconds"),  # a week: more is a typing error
+    "margin": (1e-6, 0.5, "0.02 is 2 %"),  # half: more is a percentage that was meant as a fraction
+}
+"""Least and most of these options, and advice."""
 MOST_COUNT = 100_000
 """Largest number of workers, blocks, rounds or cold samples: more is a typing error."""
 BY_BUDGET = "as the budget goes"
@@ -48,13 +49,9 @@ class Options:
 
     def check(self) -> None:
         """Raise BakeoffError unless all numbers can be measured by."""
-        for name, (least, most), advice in (
-            ("budget", BUDGETS, "give seconds"),
-            ("margin", MARGINS, "0.02 is 2 %"),
-        ):
+        for name, (least, most, advice) in LIMITS.items():
             value = getattr(self, name)
-            check_rate(f"--{name}", value)
-            if not least <= value <= most:
+            if not least <= value <= most:  # NaN is not, either
                 allowed = f"from {least:g} to {most:g}"
                 raise BakeoffError(f"--{name} is {value:g}; it must be {allowed}: {advice}")
         for name in ("processes", "blocks", "rounds", "cold_samples"):

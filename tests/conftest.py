@@ -55,6 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def own_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget after a test which entrants and training steps of a user's own took part."""
     monkeypatch.setattr(impls, "OUTSIDE", {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
     yield
     for name in [name for name, workload in WORKLOADS.items() if workload.file]:
         del WORKLOADS[name]

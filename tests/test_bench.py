@@ -186,11 +186,10 @@ def test_estimates_and_proofs(done: Done) -> None:
 
 def test_a_run_says_how_it_was_made(done: Done) -> None:
     """In its file, and the report is shown without pytest-benchmark's."""
-    machine, results = done.data["machine_info"], done.run.results
-    assert {"python", "jax", "jaxlib", "optax", "numpy"} <= {*machine["versions"]}
-    assert machine["environment"]["JAX_ENABLE_COMPILATION_CACHE"] == "false"
-    assert results.versions == machine["versions"]
-    assert results.conditions.devices == machine["devices"]
+    results = done.run.results
+    assert {"python", "jax", "jaxlib", "optax", "numpy"} <= {*results.versions}
+    assert results.conditions.variables["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+    assert "cpu" in results.conditions.devices
     assert "--style=pure" in results.arguments
     assert (results.options.budget_seconds, results.options.margin) == (300, 0.02)
     started = sum(record["action"]["do"] in ("start", "cold") for record in done.records)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,7 @@ def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
             f"DISTRIBUTION is {entrant.distribution!r}, which is not installed",
             "DISTRIBUTION",
         )
-    if not isinstance(entrant.styles, Mapping) or not entrant.styles:
+    if not entrant.styles:
         yield subject.finding("STYLES maps names to styles", f"it is {entrant.styles!r}", "STYLES")
 
 

@@ -25,8 +25,6 @@ from common.errors import BakeoffError, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PASSES = 5
-"""Times that is looked for what runs on: what is killed may have started more before."""
 MEMORY = 8 << 30
 """Bytes that a process may use: a step that takes more and more is to fail before the machine."""
 OVERRUN = 1.2
@@ -73,16 +71,12 @@ class CheckResult:
 class Judgement:
     """The results of all checks of one entrant."""
 
-    entrant: str
     path: str
     """The path or name that the user gave."""
+    options: CheckOptions
     styles: tuple[str, ...]
     """The styles that were checked."""
     results: tuple[CheckResult, ...]
-    complete: bool
-    """Whether all checks were requested; otherwise nothing is called equal."""
-    all_styles: bool = True
-    """Whether all styles of the file were checked."""
 
     @property
     def findings(self) -> list[CheckFinding]:
@@ -93,11 +87,6 @@ class Judgement:
     def errors(self) -> list[CheckFinding]:
         """Findings that keep the entrant from being measured."""
         return [finding for finding in self.findings if finding.severity == ERROR]
-
-    @property
-    def equal(self) -> bool | None:
-        """Whether the styles compute what the others do; None if not everything was checked."""
-        return False if self.errors else (True if self.complete else None)
 
 
 def entrant_name(given: str) -> str:
@@ -131,9 +120,7 @@ def judge(given: str, options: CheckOptions, on_progress: Callable[[str, str], N
                 results += runner.results_of(style)
     finally:
         runner.end_processes()
-    complete = set(options.checks) == set(CHECKS)
-    styles = runner.styles
-    return Judgement(runner.name, given, styles, tuple(results), complete, not options.styles)
+    return Judgement(given, options, runner.styles, tuple(results))
 
 
 def place_of(name: str, backend: str) -> Place:
@@ -223,10 +210,4 @@ class Runner:
 
         A process that has ended leaves its own children to us. `judge` is the one that goes on.
         """
-        names = list[str]()
-        for _ in range(PASSES):
-            ended = end_processes(descendants(os.getpid()) - self.before - {judge or 0})
-            if not ended:
-                break
-            names += ended
-        return names
+        return end_processes(descendants(os.getpid()) - self.before - {judge or 0})

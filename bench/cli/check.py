@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """Examples:
 bakeoff check mine.py
-bakeoff check haiku --json
+bakeoff check haiku
 bakeoff check mine.py --style pure --only equality,retrace"""
 
 
@@ -40,7 +38,6 @@ def check(
     backend: Annotated[
         str, typer.Option(metavar="NAME", help="What it runs on: cpu, gpu, tpu, …")
     ] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Check an entrant: contract, numbers, and whether warm calls compile anything.
 
@@ -69,10 +66,7 @@ def check(
             line.update(f"{path} {style}: {check}, {CHECKS[check].about}")
 
         judgement = judge(path, options, on_progress)
-    if as_json:
-        print(json.dumps({"equal": judgement.equal, **asdict(judgement)}, indent=2))
-    else:
-        show(document(judgement))
+    show(document(judgement))
     return int(bool(judgement.errors))
 
 
@@ -108,6 +102,7 @@ def document(judgement: Judgement) -> Document:
 
 def verdict(judgement: Judgement) -> str:
     """Return in a sentence whether the entrant is equal, and what to do next."""
+    from bench.check.judge import CHECKS
     from bench.check.subject import DONATES
 
     if errors := judgement.errors:
@@ -115,10 +110,10 @@ def verdict(judgement: Judgement) -> str:
         of = f" of {first.style}" if first.style else ""
         findings = f"{count} finding{'' if count == 1 else 's'}"
         return f"not equal: {findings}; begin with {first.check}{of} at {first.where}"
-    if not judgement.complete:
+    if {*judgement.options.checks} != {*CHECKS}:
         return "no findings in these checks; run all checks before you measure it"
     command = f"pytest bench --entrant {shlex.quote(judgement.path)}"
-    if not judgement.all_styles:
+    if judgement.options.styles:
         command += f" --style {','.join(judgement.styles)}"
     command += " --workload toy,seed"
     if any(finding.expected == DONATES for finding in judgement.findings):

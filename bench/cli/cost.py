@@ -13,7 +13,7 @@ from bench import options
 from bench.cells import require_known
 from bench.cli import tracking
 from bench.cli.documents import format_of, publish
-from common.config import check_size
+from common.config import check_rate, check_size
 from common.errors import BakeoffError
 
 EXAMPLES = """Examples:
@@ -24,9 +24,6 @@ SECONDS = 60.0
 """Budget of a measurement: enough for eight styles of a step of a few milliseconds."""
 STEP_MS = 10.0
 """Milliseconds of a step unless they are given: a small model on a CPU."""
-MOST_ARRAYS = 1_000_000
-MOST_MILLISECONDS = 86_400_000.0
-"""A day."""
 
 
 def cost(
@@ -106,12 +103,8 @@ def by_table(
             "nothing to look at: name the file of your step, as in `bakeoff cost mine.py`, or give "
             "--arrays, the number of your model's parameter arrays"
         )
-    check_size("--arrays", arrays, most=MOST_ARRAYS)
-    if step_ms is not None and not 0 < step_ms <= MOST_MILLISECONDS:  # NaN is not
-        raise BakeoffError(
-            f"--step-ms is {step_ms:g}; more than 0 and at most {MOST_MILLISECONDS:.0f} are "
-            "allowed: give another one"
-        )
+    check_size("--arrays", arrays)
+    check_rate("--step-ms", STEP_MS if step_ms is None else step_ms)
     if format_ == "json":
         raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
     costs = published()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cells import require_known
 from bench.options import names_of
 from bench.streams import say
 from common.errors import BakeoffError
@@ -38,12 +39,7 @@ def entrants(
 
     own = [name for name in impls.names() if impls.readable(name).own_environment]
     asked = names_of(build)
-    for name in asked:
-        if name != "all" and not impls.declared(name).own_environment:
-            raise BakeoffError(
-                f"entrant {name!r} has no environment of its own; those that have: "
-                f"{', '.join(own)}; choose one of them"
-            )
+    require_known("entrant with an environment of its own", asked, [*own, "all"])
     builder = Builder(notify=say)
     for name in own if "all" in asked else asked:
         builder.place_of(name)

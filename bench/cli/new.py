@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import keyword
 import shlex
-import sys
-import sysconfig
 from importlib import resources
-from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench.cells import require_known
-from bench.worker.settings import ROOT
 from common.errors import BakeoffError, require_new
 from common.files import atomic_write
 
-HIDING = {"conftest", "__main__", *sys.stdlib_module_names}
-"""Modules that a file of this name would hide, beside those that can be imported."""
-INSTALLED = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(ROOT)]
-"""Folders of libraries, and of this project and its tests."""
 EXAMPLES = """Examples:
 bakeoff new mine --model equinox
 bakeoff new mylib --into impls"""
@@ -52,16 +45,13 @@ def new(
         raise BakeoffError(
             f"{name!r} is not a Python identifier; give a name of letters, digits and _"
         )
-    if name in impls.RESERVED:
-        raise BakeoffError(
-            f"entrant {name!r}: {' and '.join(impls.RESERVED)} are reserved; give another name"
-        )
-    for kind, known in {"a workload": WORKLOADS, "an entrant": impls.names()}.items():
+    entrants = *impls.names(), *impls.RESERVED
+    for kind, known in {"a workload": WORKLOADS, "an entrant": entrants}.items():
         if name in known:
             raise BakeoffError(f"there is {kind} {name!r} already; give another name")
     path = into / f"{name}.py"
     require_new(path, "file")
-    if name in HIDING or PathFinder.find_spec(name, INSTALLED):
+    if name in ("conftest", "__main__") or find_spec(name):
         raise BakeoffError(f"a file {name}.py would hide the module {name}; give another name")
     if model is None:
         skeleton = resources.files("bench.check").joinpath("skeleton.py.txt")

@@ -75,11 +75,10 @@ def report(
         output = Path(f"{files[0].stem}.html")
     chosen = format_of(format_, output, FORMATS)
     runs = [read(path, samples=False) for path in files]
-    documents = list(map(document_of, runs))
     if chosen == "csv":
         give(csv_text(runs), output)
     else:
-        publish(documents, chosen, output, details=True)
+        publish([*map(document_of, runs)], chosen, output, details=True)
 
 
 def document_of(run: Run) -> Document:
@@ -113,8 +112,7 @@ def csv_text(runs: Iterable[Run]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in csv_rows(runs):
-        writer.writerow({name: _safe(value) for name, value in row.items()})
+    writer.writerows({name: _safe(value) for name, value in row.items()} for row in csv_rows(runs))
     return file.getvalue()
 
 

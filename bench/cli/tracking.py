@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -15,9 +14,10 @@ from common.config import check_size
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+    from filelock import AcquireReturnProxy
     from rich.console import Console
 
     from bench.cells import Selection
@@ -92,14 +92,13 @@ def error_console() -> Console:
     return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
 
 
-@contextmanager
-def machine() -> Iterator[None]:
+def machine() -> AcquireReturnProxy:
     """Have this machine to oneself, also while workers are asked what they have."""
+    from filelock import AcquireReturnProxy
+
     from bench.engine.machine import machine_lock
 
-    with ExitStack() as stack:
-        stack.callback(machine_lock().release)
-        yield
+    return AcquireReturnProxy(machine_lock())
 
 
 def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:

@@ -95,6 +95,7 @@ def train(
 
     Ctrl-C saves what is done and says how to resume it.
     """
+    given = {name: value for name, value in locals().items() if value is not None}  # options alone
     if save is not None and save != resume:
         require_new(save, "--save")
     elif resume is not None and os.path.isfile(resume):  # noqa: PTH113 -- False for any bad name
@@ -102,11 +103,6 @@ def train(
     check_size("epochs", epochs, least=0)
     check_size("sample-every", sample_every, least=0)
     use(backend)
-    options: dict[str, object] = {"entrant": entrant, "style": style, "corpus": corpus}
-    options |= {"width": width, "layers": layers, "seed": seed, "chunk": chunk, "batch": batch}
-    options |= {"epoch_chars": epoch_chars, "learning_rate": learning_rate}
-    options |= {"weight_decay": weight_decay}
-    given = {name: value for name, value in options.items() if value is not None}
     run = prepared(given, resume)
     if epochs < run.start.epoch:
         raise BakeoffError(

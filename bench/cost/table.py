@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -77,12 +76,9 @@ class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class CostTable(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="jax-bakeoff cost"
-):
+class CostTable(msgspec.Struct, frozen=True, kw_only=True):
     """The laws of all styles on one machine, and what its file has."""
 
-    version: Literal[5] = 5
     machine: str
     versions: dict[str, str]
     when: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import sys
@@ -25,7 +24,7 @@ from filelock import FileLock
 
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
-from bench.environments.sources import built, commit_of, git, state_of
+from bench.environments.sources import built, commit_of, git
 from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
 from bench.environments.uv import UnsolvableError, compiled, minor, require_own, uv
 from bench.worker.settings import ROOT
@@ -34,10 +33,11 @@ from common.fetch import cache_folder
 from common.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from bench.environments.spec import Spec
 
+PYTHON = "bin/python"
 MARK = "built.json"
 """File that is written last: an environment without it is incomplete."""
 
@@ -113,13 +113,6 @@ class Builder:
         place = Place.of(interpreter, root)
         return Environment(spec, place, tuple(pins), python, made.gaps, commit, developed)
 
-    def changed(self, environment: Environment) -> Iterator[str]:
-        """Yield which checkouts of an environment have changed since it was built."""
-        for source in environment.spec.sources:
-            version = environment.developed[source.package]
-            if not version.endswith(f"+{state_of(source, self.sources, self.notify).name}"):
-                yield f"{source} has changed since it was built: {version} was measured"
-
     def place_of(self, entrant: str) -> Place:
         """Return where the workers of an entrant's own environment run; build it if need be."""
         require_own(self.folder.parent)
@@ -142,7 +135,7 @@ class Builder:
             try:
                 resolution = self.resolution(request, python)
                 path = self.install(request, resolution.pins, python)
-                return str(python_of(path)), python, resolution
+                return str(path / PYTHON), python, resolution
             except UnsolvableError as error:
                 problems.append(str(error))
         raise UnsolvableError(
@@ -178,7 +171,7 @@ class Builder:
                 return path
             shutil.rmtree(path, ignore_errors=True)
             uv("venv", "--quiet", "--no-project", "--python", python, str(path))
-            file, interpreter = path / "requirements.txt", str(python_of(path))
+            file, interpreter = path / "requirements.txt", str(path / PYTHON)
             file.write_text("\n".join(pins), encoding="utf-8")
             # Bytecode, since compiling it in a worker would be timed with the import
             uv(
@@ -228,11 +221,6 @@ def failure(error: WorkerFailedError) -> str:
     return ": ".join([error.reason, *error.stderr.splitlines()[-1:]])
 
 
-def python_of(path: Path) -> Path:
-    """Return the path of an environment's Python."""
-    return path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
 def _resolved(request: BuildRequest, preferences: Sequence[str], python: str) -> Resolution:
     solve = partial(
         compiled, python=python, date=request.date, preferences=preferences, options=request.options
@@ -255,7 +243,7 @@ def _resolved(request: BuildRequest, preferences: Sequence[str], python: str) ->
 
 
 def _is_complete(path: Path) -> bool:
-    return (path / MARK).exists() and python_of(path).exists()
+    return (path / MARK).exists() and (path / PYTHON).exists()
 
 
 def _digest(*parts: object) -> str:

@@ -20,11 +20,11 @@ from common.config import is_own
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from bench.environments.builder import Builder
 
-OF_ENTRANT = ("styles", "problems", "missing", "if_named", "keeping")
+OF_ENTRANT = ("styles", "problems", "missing", "if_named", "not_donating")
 """Fields of an offer that are by entrant, and that a worker reports."""
 
 
@@ -45,15 +45,15 @@ class Offer:
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By backend: how many devices, and the driver."""
     conditions: dict[str, Any] = field(default_factory=dict)
-    """Flags, affinity, load."""
+    """Flags, affinity."""
     uncached: int = 0
     """Modules that each process compiles from source, since Python can keep no bytecode of them."""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entrant: styles that its library's release cannot have, and why."""
     if_named: dict[str, list[str]] = field(default_factory=dict)
     """By entrant: styles that are measured where they or the entrant are named, and at depths."""
-    keeping: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By entrant: styles that cannot donate their state, and why."""
+    not_donating: dict[str, list[str]] = field(default_factory=dict)
+    """By entrant: styles that cannot donate their state."""
     apart: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entrant with an environment of its own: the versions that are in it."""
     lacking: dict[str, list[str]] = field(default_factory=dict)
@@ -61,20 +61,14 @@ class Offer:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a run file says of it."""
+        """What a journal says of it: a run that goes on finds the same."""
         return {"versions": self.versions, "devices": self.devices, **self.conditions}
-
-    @property
-    def kept_styles(self) -> dict[str, str]:
-        """Why styles cannot donate their state, by `entrant/style`."""
-        reasons = self.keeping.items()
-        return {f"{name}/{style}": why for name, styles in reasons for style, why in styles.items()}
 
     @property
     def donating(self) -> Offer:
         """The same without the styles that cannot donate their state."""
         styles = {
-            entrant: [style for style in names if style not in self.keeping.get(entrant, ())]
+            entrant: [style for style in names if style not in self.not_donating.get(entrant, ())]
             for entrant, names in self.styles.items()
         }
         return replace(self, styles=styles)
@@ -114,42 +108,22 @@ def offer(
         WorkerFailedError: not even the baseline can be loaded.
         msgspec.ValidationError: its answer is another revision's.
     """
-
-    def described(names: list[str]) -> Offer:
-        command = {"do": "describe", "entrants": names, "outside": dict(outside)}
-        return msgspec.convert(ask_once(command, place, silence), Offer)
-
     names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.usual())]))
     if any(map(is_own, outside)):  # there is nothing beside it that might do
         names = names[:1]
     asked = names if len(names) == 1 or entrants else []  # another revision may have others
     problems: dict[str, str] = {}
     while True:
+        command = {"do": "describe", "entrants": asked, "outside": dict(outside)}
         try:
-            known = described(asked)
-        except WorkerFailedError as error:
-            if len(names) == 1 or error.arm == 0:
-                raise
-            if asked and error.arm:
-                problems[names.pop(error.arm)] = f"import failed: {failure(error)}"
-            elif asked:  # an older revision does not say whose turn it was
-                alone = {name: problem_alone(described, name) for name in names[1:]}
-                problems |= {name: why for name, why in alone.items() if why}
-                if not any(alone.values()):
-                    raise
-                names = [name for name in names if not alone.get(name)]
-            asked = names
-        else:
+            known = msgspec.convert(ask_once(command, place, silence), Offer)
             return replace(known, problems=known.problems | problems)
-
-
-def problem_alone(described: Callable[[list[str]], Offer], name: str) -> str:
-    """Return why an entrant kills a worker that loads it beside the baseline; empty if not."""
-    try:
-        described([impls.BASELINE, name])
-    except WorkerFailedError as error:
-        return f"import failed: {failure(error)}"
-    return ""
+        except WorkerFailedError as error:
+            if not error.arm:
+                raise
+            if asked:
+                problems[names.pop(error.arm)] = f"import failed: {failure(error)}"
+            asked = names
 
 
 def offers(

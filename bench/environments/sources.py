@@ -16,7 +16,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -54,18 +54,6 @@ class Source:
         of_url = "git+" if "://" in self.location else ""
         revision = f"@{self.revision}" if self.revision else ""
         return f"{self.package} @ {of_url}{self.location}{revision}"
-
-
-class State(NamedTuple):
-    """What a source is now."""
-
-    name: str
-    """Digits of its commit, and of what is not in that."""
-    repository: str
-    """On this machine; empty for a folder without git."""
-    commit: str
-    files: list[str] | None
-    """All files of a folder that is not as its commit has it."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +114,8 @@ def built(source: Source, folder: Path, notify: Callable[[str], None]) -> Built:
         NotBuiltError: the state cannot be built, or is another package's.
         BakeoffError: there is no such repository or revision.
     """
-    state, repository, commit, files = state_of(source, folder, notify)
+    repository, commit = head(source, folder, notify)
+    state, files = state_of(source, commit)
     kept = folder / "wheels" / source.package / state
     if not (wheels := list(kept.glob("*.whl"))):
         notify(f"building {source} ({state})")
@@ -158,16 +147,18 @@ def built(source: Source, folder: Path, notify: Callable[[str], None]) -> Built:
     return Built(wheels[0], f"{version.public}+{state}")
 
 
-def state_of(source: Source, folder: Path, notify: Callable[[str], None]) -> State:
-    """Return what a source is now; see `built`."""
-    repository, commit = head(source, folder, notify)
+def state_of(source: Source, commit: str) -> tuple[str, list[str] | None]:
+    """Return the name of what a source is now: digits of its commit, and of what is not in that.
+
+    With it come all files of a folder that is not as its commit has it; None for any other source.
+    """
     if source.revision or "://" in source.location or (files := changed_files(source)) is None:
-        return State(commit[:NAMED], repository, commit, None)
+        return commit[:NAMED], None
     digest = hashlib.sha256()
     for name in files:
         digest.update(f"{name}\n".encode() + (Path(source.location) / name).read_bytes())
     changed = f"changed.{digest.hexdigest()[:NAMED]}"
-    return State(".".join(filter(None, [commit[:NAMED], changed])), repository, commit, files)
+    return ".".join(filter(None, [commit[:NAMED], changed])), files
 
 
 def head(source: Source, folder: Path, notify: Callable[[str], None]) -> tuple[str, str]:

@@ -95,11 +95,12 @@ def of_parts(
     return Spec(",".join(parts), date, tuple(pins.items()), sources)
 
 
-def parse(text: str, option: str = "SPEC") -> Spec:
+def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
     """Return the meaning of a SPEC that an option was given.
 
     Raises:
-        BakeoffError: it is malformed. Whether its releases exist is not checked here.
+        BakeoffError: it is malformed, or a git revision where these cannot be measured. Whether its
+            releases exist is not checked here.
     """
     given = text.strip()
     if not given:
@@ -112,6 +113,11 @@ def parse(text: str, option: str = "SPEC") -> Spec:
     if not re.search("^@|[=<>]", given) and not (
         source and (package.endswith(" ") or canonicalize_name(package) in PACKAGES)
     ):
+        if not revisions:
+            raise BakeoffError(
+                f"{option} {given!r} is a git revision; give a day or releases, or compare "
+                "revisions by `bakeoff ab`"
+            )
         return Spec(given, revision=given)
     date, pins, sources = None, dict[str, str](), list[Source]()
     for part in re.split(r",\s*(?![<>=!~])", given):  # `jax>=0.6,<0.7` is one part

@@ -17,7 +17,6 @@ from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from common.errors import BakeoffError, shortened
-from common.fetch import cache_folder
 
 if TYPE_CHECKING:
     import datetime
@@ -105,8 +104,8 @@ def releases_between(package: str, low: str, high: str, python: str) -> list[str
     return releases[::-1]
 
 
-def require_own(folder: Path) -> Path:
-    """Return a cache folder, made if it is not there, for what is run from it.
+def require_own(folder: Path) -> None:
+    """Make a cache folder for what is run from it, if it is not there.
 
     Raises:
         BakeoffError: it cannot be made, is another user's, or anybody can write there.
@@ -117,15 +116,12 @@ def require_own(folder: Path) -> Path:
     except OSError as error:
         why = (error.strerror or "cannot be made").lower()
         raise BakeoffError(f"cache folder {shortened(folder)}: {why}; {YOURS}") from error
-    if not hasattr(os, "getuid"):  # Windows, which tells neither
-        return folder
     whose = "is another user's" if about.st_uid != os.getuid() else ""
     if whose := whose or ("can be written by anybody" if about.st_mode & stat.S_IWOTH else ""):
         name = shortened(folder)
         raise BakeoffError(f"cache folder {name} {whose}, and its code is run: {YOURS}")
     if about.st_mode & stat.S_IWGRP:  # as some systems make all folders
         folder.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IWGRP)
-    return folder
 
 
 def uv(*arguments: str, input_: str = "") -> None:
@@ -147,7 +143,7 @@ def uv(*arguments: str, input_: str = "") -> None:
         capture_output=True,
         text=True,
         env=variables,
-        cwd=require_own(cache_folder()).anchor,  # the user's settings count, and those of no folder
+        cwd="/",  # the user's settings count, and those of no folder
         check=False,
     )
     if done.returncode == 0:

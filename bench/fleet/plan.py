@@ -49,11 +49,7 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         chosen.check_styles()
         require_known("backend", self.backends, BACKENDS)
         for environment in self.environments:
-            if spec.parse(environment, "environment").revision is not None:
-                raise BakeoffError(
-                    f"environment {environment!r} is a git revision; give `current`, a day or "
-                    "releases, or compare revisions by `bakeoff ab`"
-                )
+            spec.parse(environment, "environment", revisions=False)
         cells = len(set(self.entrants)) * len(set(self.styles))
         for environment, backend, workload, number in product(
             self.environments, self.backends, self.workloads, range(self.repeat)

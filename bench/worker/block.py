@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,14 +18,14 @@ import numpy as np
 from bench.cells import BASELINE, Arm
 from bench.worker.arms import End, guarded
 from bench.worker.counts import collector_off
-from bench.worker.protocol import KINDS, CallSeries, Failed, Timed, WorkerSample
+from bench.worker.protocol import KINDS, Failed, Timed, WorkerSample
 from bench.worker.settings import affinity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bench.worker.arms import Arms
-    from common.contract import Chunk, Hidden, TrainStep
+    from common.contract import Chunk
 
     type Calls = dict[str, list[Call]]
     """By metric."""
@@ -60,7 +59,6 @@ class Call(NamedTuple):
         return cls((end - start) / calls, (end - start - (CPU_CLOCK() - cpu)) / calls)
 
 
-@dataclass
 class Turn:
     """Series of calls of an arm's step, after an untimed one; each block has a new one.
 
@@ -70,22 +68,16 @@ class Turn:
     without it, a step of a tenth of a millisecond pays for what the other arms left behind.
     """
 
-    step: TrainStep
-    hidden: Hidden
-    chunk: Chunk
-    series: Mapping[str, CallSeries]
-    calls: int = 0
-    loss: Any = None
-
-    @classmethod
-    def fresh(cls, kind: str, arms: Arms, arm: Arm, chunk: Chunk, scale: float) -> Turn:
-        """Return turns over buffers of the arm's own, warm; a block's arms share the content."""
-        step, hidden = arms.steps[arm], arms.case.zero()
-        arms.load(step, scale)
+    def __init__(self, kind: str, arms: Arms, arm: Arm, chunk: Chunk, scale: float) -> None:
+        """Warm up over buffers of the arm's own, whose content a block's arms share."""
+        self.step, self.hidden, self.chunk = arms.steps[arm], arms.case.zero(), chunk
+        arms.load(self.step, scale)
         for _ in range(WARMING_CALLS):
-            WAIT(step(hidden, chunk))
-        series = {name: calls for name, calls in KINDS[kind].items() if name not in arms.left_out}
-        return cls(step, hidden, chunk, series, calls=WARMING_CALLS)
+            WAIT(self.step(self.hidden, chunk))
+        series = KINDS[kind].items()
+        self.series = {name: calls for name, calls in series if name not in arms.left_out}
+        self.calls = WARMING_CALLS
+        self.loss: Any = None
 
     def __call__(self) -> Calls:
         """Take one turn."""
@@ -197,7 +189,7 @@ class TimedBlock:
         for arm in self.rng.sample(members, len(members)):
             size = self.rng.randrange(1, MOST_PADDING)
             padding.append(jax.device_put(np.zeros(size, np.float32)))
-            fresh = partial(Turn.fresh, kind, arms, arm, chunk, scale)
+            fresh = partial(Turn, kind, arms, arm, chunk, scale)
             if turn := self.attempt(arm, "before", fresh):
                 turns[arm] = turn
         return turns

@@ -106,34 +106,30 @@ def python_counts(call: Callable[[], Any]) -> dict[str, int | None]:
     """
     for _ in range(UNCOUNTED):
         jax.block_until_ready(call())
-    sys.monitoring.use_tool_id(TOOL_ID, TOOL)
-    try:
-        with collector_off():
-            first, *others = (_counts_of_one(call) for _ in range(COUNTED))
-    finally:
-        sys.monitoring.free_tool_id(TOOL_ID)
-    same = all(other == first for other in others)
-    return {name: first[event] if same else None for name, event in OF_PYTHON.items()}
-
-
-def _counts_of_one(call: Callable[[], Any]) -> dict[int, int]:
-    counts = dict.fromkeys(OF_PYTHON.values(), 0)
-    here, ours, monitoring = threading.get_ident(), _counts_of_one.__code__, sys.monitoring
+    counts: list[Counter[int]] = []
+    here, ours, monitoring = threading.get_ident(), python_counts.__code__, sys.monitoring
 
     def happened(event: int, code: CodeType, *_: object) -> None:
-        counts[event] += code is not ours and threading.get_ident() == here
+        counts[-1][event] += code is not ours and threading.get_ident() == here
 
-    for event in counts:
-        monitoring.register_callback(TOOL_ID, event, partial(happened, event))
+    monitoring.use_tool_id(TOOL_ID, TOOL)
     try:
-        monitoring.set_events(TOOL_ID, sum(counts))
-        result = call()
+        for event in OF_PYTHON.values():
+            monitoring.register_callback(TOOL_ID, event, partial(happened, event))
+        with collector_off():
+            for _ in range(COUNTED):
+                counts.append(Counter())
+                monitoring.set_events(TOOL_ID, sum(OF_PYTHON.values()))
+                result = call()
+                monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
+                jax.block_until_ready(result)
     finally:
         monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
-        for event in counts:
+        for event in OF_PYTHON.values():
             monitoring.register_callback(TOOL_ID, event, None)
-    jax.block_until_ready(result)
-    return counts
+        monitoring.free_tool_id(TOOL_ID)
+    same = counts.count(counts[0]) == COUNTED
+    return {name: counts[0][event] if same else None for name, event in OF_PYTHON.items()}
 
 
 @contextmanager

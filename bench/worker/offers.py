@@ -23,15 +23,12 @@ if TYPE_CHECKING:
 
     from bench.worker.protocol import TurnMarker
 
-NO_KEYWORD = "its factory has no keyword `donate`"
-"""Reason why a style cannot donate its state."""
-
 
 def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str]) -> dict[str, Any]:
     """Say what this environment offers of some entrants, or the usual ones, each at its turn."""
     steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
     by_entrant: dict[str, dict[str, Any]] = {
-        name: {} for name in ("styles", "problems", "missing", "if_named", "keeping")
+        name: {} for name in ("styles", "problems", "missing", "if_named", "not_donating")
     }
     libraries: list[str] = []
     for name in steps:
@@ -46,12 +43,11 @@ def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str])
             continue
         libraries.append(entrant.distribution)
         styles = list(entrant.styles)
-        # One from outside may always donate: its program tells.
-        keeping = [] if name in impls.OUTSIDE else [s for s in styles if not entrant.can_donate(s)]
         by_entrant["styles"][name] = styles
         by_entrant["missing"][name] = dict(entrant.missing)
         by_entrant["if_named"][name] = [style for style in declared.if_named if style in styles]
-        by_entrant["keeping"][name] = dict.fromkeys(keeping, NO_KEYWORD)
+        if name not in impls.OUTSIDE:  # one from outside may always donate: its program tells
+            by_entrant["not_donating"][name] = [s for s in styles if not entrant.can_donate(s)]
     turn.at()
     devices = offered_devices()
     return by_entrant | {

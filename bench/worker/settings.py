@@ -82,7 +82,6 @@ def conditions() -> dict[str, Any]:
     return {
         "environment": dict(sorted(seen.items())),
         "affinity": affinity(),
-        "load_average": list(os.getloadavg()),
         "garbage_collector": "frozen after imports, run before each block, off while it is timed",
         "threads": "XLA has one for each core of the affinity mask, which workers set (NPROC)",
     }

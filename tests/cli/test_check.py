@@ -1,6 +1,6 @@
 """`bakeoff check` as a command: its verdicts, what it prints, and Ctrl-C."""
 
-import json
+import re
 import signal
 import subprocess
 import time
@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.check.runner import CheckResult, Judgement
+from bench.check.judge import CHECKS
+from bench.check.runner import CheckOptions, CheckResult, Judgement
 from bench.check.subject import DONATES, FILE, NOTE, CheckFinding
 from bench.cli.check import document, verdict
 from bench.cli.documents import show
@@ -23,26 +24,25 @@ TAKES = CheckFinding(DONATES, "it does so always", severity=NOTE)
 
 
 @pytest.mark.parametrize(
-    ("finding", "complete", "equal", "words"),
+    ("finding", "complete", "words"),
     [
-        (WRONG, True, False, "not equal: 1 finding; begin with equality of pure at mine.py"),
-        (THREAD, True, True, "equal; to measure it: pytest bench --entrant 'my own.py' --style"),
-        (TAKES, True, True, "--entrant 'my own.py' --style pure --workload toy,seed --donate"),
-        (THREAD, False, None, "no findings in these checks; run all checks"),
+        (WRONG, True, "not equal: 1 finding; begin with equality of pure at mine.py"),
+        (THREAD, True, "equal; to measure it: pytest bench --entrant 'my own.py' --style"),
+        (TAKES, True, "--entrant 'my own.py' --style pure --workload toy,seed --donate"),
+        (THREAD, False, "no findings in these checks; run all checks"),
     ],
 )
 def test_the_verdict(
     finding: CheckFinding,
     complete: bool,
-    equal: bool | None,
     words: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     finding = replace(finding, check="equality", style="pure")
     skipped = CheckResult("retrace", "pure", not_run="needs weights to pass")
     results = (CheckResult("contract", FILE), CheckResult("equality", "pure", (finding,)), skipped)
-    judgement = Judgement("mine", "my own.py", ("pure",), results, complete, all_styles=False)
-    assert judgement.equal is equal
+    options = CheckOptions(("pure",), tuple(CHECKS) if complete else ("equality",))
+    judgement = Judgement("my own.py", options, ("pure",), results)
     assert words in verdict(judgement)
     show(document(judgement))
     text = capsys.readouterr().out
@@ -51,14 +51,13 @@ def test_the_verdict(
 
 def test_a_file_with_a_mistake(bakeoff: Bakeoff) -> None:
     Path("mine.py").write_text("def build(config)\n")
-    done = bakeoff("check", "mine.py", "--json")
+    done = bakeoff("check", "mine.py")
     assert done.status == 1
     assert done.err.startswith("bakeoff: mine.py will be executed now, with your rights")
-    record = json.loads(done.out)
-    assert record["equal"] is False
-    outcomes = [(r["check"], r["not_run"], len(r["findings"])) for r in record["results"]]
-    needs = "needs contract to pass"
-    assert outcomes == [("contract", "", 1), ("shapes", needs, 0), ("weights", needs, 0)]
+    assert "not equal: 1 finding; begin with contract at mine.py" in done.out
+    assert "not run: needs contract to pass" in done.out
+    outcomes = re.findall(r"^ *(contract|shapes|weights) +(finding|not run)\b", done.out, re.M)
+    assert outcomes == [("contract", "finding"), ("shapes", "not run"), ("weights", "not run")]
 
 
 def test_ctrl_c_ends_all_of_it(heard: Callable[[list[str]], list[str]], tmp_path: Path) -> None:

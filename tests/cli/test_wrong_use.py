@@ -47,8 +47,7 @@ REFUSED = {
     "sample good --prompt é": "'é' at position 0",
     "sample good --temperature nan": "temperature is nan",
     "sample good --backend cpu:99": "backend is 'cpu:99', and cpu has 1 device here: give cpu:0",
-    "entrants --build nope": "unknown entrant 'nope'; known",
-    "entrants --build pure_jax": "has no environment of its own; those that have: blox",
+    "entrants --build pure_jax": "an environment of its own 'pure_jax'; known: blox, brainstate, ",
     "check missing.py": "no such entrant 'missing.py'; give a name, or a Python file's path",
     "check haiku --only speed": "unknown check 'speed'; known: contract, shapes",
     "check haiku --time-limit nan": "--time-limit is nan; it must be a positive number",
@@ -56,7 +55,7 @@ REFUSED = {
     "new haiku": "there is an entrant 'haiku' already; give another name",
     "new json": "a file json.py would hide the module json; give another name",
     "new jax": "a file jax.py would hide the module jax",
-    "new control": "entrant 'control': control and all are reserved",
+    "new control": "there is an entrant 'control' already; give another name",
     "new mine --into nowhere": "there is no folder nowhere; make it first",
     "report nowhere.json": "nowhere.json cannot be read (No such file",
     "report other.txt -o page.html": "other.txt is not JSON (",
@@ -188,7 +187,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_first(
 # `pytest bench`
 
 BENCH = {
-    "--budget=0": "--budget is 0.0; it must be a positive number",
+    "--budget=0": "--budget is 0; it must be from 0.001 to 604800: give seconds",
     "--workload=tiny": "unknown workload 'tiny'; known: toy, seed, wide, ",
     "--style=jti": "unknown style 'jti'; known: ",
     "--metric=tiem": "unknown metric 'tiem'; known: step, ",

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,8 +10,7 @@ import pytest
 from bench.cells import Arm
 from bench.worker import block
 from bench.worker.arms import Arms
-from bench.worker.block import SCALES, Call, TimedBlock, Turn, sample_of
-from bench.worker.protocol import KINDS
+from bench.worker.block import SCALES, WARMING_CALLS, Call, TimedBlock, Turn, sample_of
 
 ARMS = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
 QUIET, INTERRUPTED = Call(1.0, 0.002), Call(1.6, 0.502)
@@ -47,13 +47,15 @@ def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
         now += 2.0
         return hidden, 1.0
 
+    case = SimpleNamespace(zero=tuple)
+    arms: Any = SimpleNamespace(steps={ARMS[0]: step}, case=case, load=Mock(), left_out=())
     monkeypatch.setattr(block, "CLOCK", lambda: now)
     monkeypatch.setattr(block, "CPU_CLOCK", lambda: now)
     for kind, calls in {"step": 5, "pipelined": 51, "host_cost": 21}.items():
+        turn = Turn(kind, arms, ARMS[0], None, scale=1.0)  # type: ignore[arg-type]
         now = 0.0
-        turn = Turn(step, (), None, KINDS[kind])  # type: ignore[arg-type]
         assert {call.seconds for several in turn().values() for call in several} == {2.0}
-        assert turn.calls * 2.0 == now == calls * 2.0, "all calls are counted"
+        assert (turn.calls - WARMING_CALLS) * 2.0 == now == calls * 2.0, "all calls are counted"
 
 
 def test_every_round_has_another_order() -> None:
