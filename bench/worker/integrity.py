@@ -47,7 +47,7 @@ class Surroundings:
     def __init__(self) -> None:
         self.kinds = settings, variables, scheduling
         self.values = [kind() for kind in self.kinds]
-        self.threads, self.children = thread_count(), children()
+        self.threads, self.children = threads(), children()
         self.spoiled = False
         """Whether something goes on that nobody can end: what comes next has wrong times."""
 
@@ -77,18 +77,18 @@ class Surroundings:
         self.children |= new
         if new and (names := end_processes(new)):
             return f"left running: {', '.join(names)}"
-        threads, self.threads = self.threads, threading.active_count()
-        if self.threads <= threads or not computing():
+        known, self.threads = self.threads, threads()
+        if self.threads <= known or not computing():
             return ""
         self.spoiled = True
         return "left a thread that computes"
 
 
-def thread_count() -> int:
-    """Return how many threads this process has; not on Linux, how many of Python's."""
+def threads() -> set[str]:
+    """Return the names of this process's threads; not on Linux, of those that Python knows."""
     with suppress(OSError):
-        return sum(1 for _ in THREADS.iterdir())
-    return threading.active_count()
+        return {path.name for path in THREADS.iterdir()}
+    return {str(thread.ident) for thread in threading.enumerate()}
 
 
 def children() -> set[int]:
