@@ -104,6 +104,7 @@ def ab(
         arguments = tuple(sys.argv[1:])
         task = Task("ab", arguments, metrics, both, extent, [names], BASE, selection.files)
         made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
+    made.results.warnings += [text for side in environments for text in builder.changed(side)]
     tracking.finish(
         made.results, track.document, chosen, output, details=details, journal=made.journal
     )

@@ -249,8 +249,6 @@ def command(kind: str, arguments: Iterable[str]) -> str:
 def header_of(task: Task, options: Options, before: float) -> Header:
     """Return what the first line of a task's journal says."""
     facts = {name: side.offer.facts for name, side in task.sides.items()}
-    for fact in facts.values():
-        fact.pop("load_average", None)
     return Header(
         kind=task.kind,
         arguments=list(task.arguments),

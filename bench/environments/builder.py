@@ -24,7 +24,7 @@ from filelock import FileLock
 
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
-from bench.environments.sources import built, commit_of, git
+from bench.environments.sources import built, commit_of, git, head, state_of
 from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
 from bench.environments.uv import UnsolvableError, compiled, minor, require_own, uv
 from bench.worker.settings import ROOT
@@ -33,7 +33,7 @@ from common.fetch import cache_folder
 from common.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.environments.spec import Spec
 
@@ -112,6 +112,15 @@ class Builder:
         pins = [f"{pin}=={developed[pin]}" if pin in developed else pin for pin in pins]
         place = Place.of(interpreter, root)
         return Environment(spec, place, tuple(pins), python, made.gaps, commit, developed)
+
+    def changed(self, environment: Environment) -> Iterator[str]:
+        """Yield which checkouts of an environment have changed since it was built."""
+        for source in environment.spec.sources:
+            _, commit = head(source, self.sources, self.notify)
+            name, _ = state_of(source, commit)
+            version = environment.developed[source.package]
+            if not version.endswith(f"+{name}"):
+                yield f"{source} has changed since it was built: {version} was measured"
 
     def place_of(self, entrant: str) -> Place:
         """Return where the workers of an entrant's own environment run; build it if need be."""

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.engine.process import Place
+from bench.environments.builder import Builder, Environment
 from bench.environments.sources import NotBuiltError, built, commits_between, source_of
+from bench.environments.spec import parse
 from common.errors import BakeoffError
 from tests.environments.repository import git, repository
 
@@ -33,7 +36,13 @@ def test_a_state_is_built_once_and_named_by_its_commit(folder: Path) -> None:
     (checkout / "new.py").write_text("")
     changed = version(str(checkout))
     assert changed.startswith(f"3+{last[:10]}.changed.")
+    builder = Builder(folder / "environments")
+    spec = parse(f"optax @ {checkout}")
+    measured = Environment(spec, Place(), developed={"optax": changed})
+    assert [*builder.changed(measured)] == []
     (checkout / "new.py").unlink()
+    [warning] = builder.changed(measured)
+    assert f"{checkout} has changed since it was built: {changed} was measured" in warning
     assert version(str(checkout)) not in (changed, f"3+{last[:10]}")
     git(checkout, "checkout", "-q", ".")
     assert version(str(checkout)) == f"3+{last[:10]}"
