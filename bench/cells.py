@@ -157,7 +157,10 @@ class Selection:
         styles = sorted({style for names in offer.styles.values() for style in names})
         backends = [Device.of(name) for name in self.backends]
         require_known("entrant", self.entrants, entrants)
-        require_known("style", self.styles, styles)
+        failed = offer.problems.keys() & {*self.entrants}  # whose styles nobody knows
+        if not failed:
+            require_known("style", self.styles, styles)
+        by_entrant = offer.styles | dict.fromkeys(failed, self.styles or (PURE,))
         require_known("backend", [device.backend for device in backends], offer.backends)
         for device in backends:
             device.require(offer.details.get(device.backend, {}).get("count", 1))
@@ -170,7 +173,7 @@ class Selection:
             for workload in workloads
             for entrant in entrants
             if Device.of(backend).backend not in offer.lacking.get(entrant, ())
-            for style in offer.styles.get(entrant, [PURE])
+            for style in by_entrant.get(entrant, [PURE])
             if self.wants(Arm(entrant, style), workload, offer)
         ]
         if not cells:

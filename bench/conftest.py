@@ -92,6 +92,8 @@ class Bench:
                 "interrupted: no run file is written; what was measured is safe. Go on with:\n"
                 f"  {self.measured.resuming}"
             )
+        if not self.numbers and all(row.failure for row in self.measured.results.cells):
+            return "no benchmark has a number, so no run file is written: every style failed."
         if not self.numbers:
             return (
                 "no benchmark has a number, so no run file is written: give a larger --budget than "

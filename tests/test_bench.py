@@ -281,6 +281,7 @@ THREE = [*TWO, "equinox-filter_jit"]
         ({"entrants": ("equinox",)}, RARE, THREE[1:]),
         ({"styles": ("filter_jit",)}, RARE, THREE[2:]),
         ({"workloads": ("depth3",)}, RARE, [*THREE, "gone-pure"]),
+        ({"entrants": ("gone",), "styles": ("jit",)}, OFFER, ["gone-jit"]),
     ],
 )
 def test_selection(names: dict[str, Any], offer: Offer, expected: list[str]) -> None:

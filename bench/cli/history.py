@@ -73,9 +73,10 @@ def history(
     takes turns with one of the last day's stack, so that a busy hour is no trend. Days and
     libraries that cannot be had are named. Ctrl-C loses nothing: --resume goes on.
 
-    Exit status: 0 done, 1 some of the kept runs cannot be read, 2 wrong use, 130 Ctrl-C.
+    Exit status: 0 done, 1 some of the kept runs cannot be read, 2 nothing could be compared, or
+    wrong use, 130 Ctrl-C.
     """
-    from bench.track.history import document
+    from bench.track.history import Timeline, document
 
     chosen = format_of(format_, output, tracking.FORMATS)
     if runs:
@@ -118,7 +119,7 @@ def history(
         made = tracking.measured(task, stacks.asking, resume=resume, more=more)
     stacks.complete(made.results)
     tracking.finish(made.results, document, chosen, output, details=details, journal=made.journal)
-    return 0
+    return 0 if Timeline(made.results).comparisons else 2
 
 
 def last_day() -> str:

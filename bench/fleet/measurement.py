@@ -6,6 +6,7 @@ Run as a program, this module is `pytest bench`, killed when its parent ends.
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import signal
 import subprocess
@@ -143,7 +144,7 @@ def connected(address: str) -> Any:
         ray: Any = importlib.import_module("ray")
     except ModuleNotFoundError as error:
         raise BakeoffError(
-            "--ray needs Ray, which is not installed: uv pip install --editable '.[ray]'"
+            "--ray needs Ray, which is not installed: .venv/bin/uv pip install --editable '.[ray]'"
         ) from error
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -193,10 +194,10 @@ def identity() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    import pytest
-
     from bench.worker.__main__ import end_with_parent
     from bench.worker.settings import ROOT
 
     end_with_parent()  # a Ray node may die while its machine lives on
-    sys.exit(pytest.main([str(ROOT / "bench"), *sys.argv[1:]]))
+    # In this process, pytest would find that `bench`, a plugin of its own, was imported before
+    pytest = [sys.executable, "-m", "pytest", str(ROOT / "bench")]
+    os.execv(sys.executable, [*pytest, *sys.argv[1:]])  # noqa: S606 -- no shell

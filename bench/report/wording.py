@@ -103,7 +103,7 @@ def settling_words(results: Results, rows: Sequence[Estimate]) -> Iterator[str]:
     seconds = settling(asked, results.spent.wall_seconds, results.options.margin)
     if more := float(f"{seconds:.1g}"):
         about = f"About {more:g} s" if more <= LONG else "More than an hour"
-        yield f"{about} more would settle what is open: --more."
+        yield f"{about} more would settle what is open: --more with the JSON file of this run."
 
 
 def printable(text: str) -> str:

@@ -81,7 +81,7 @@ def _headline(it: Comparison) -> str:
     worse = [_short(row, it) for row in it.differing if it.worse(row)]
     if it.failures:
         worse.append(f"{cells_words(row.cell for row in it.failures)} fails")
-    worse += [_short(row, it) for row in it.counts if is_costlier(row)]
+    worse += [_short(row, it) for row in it.costlier]
     faster = [_short(row, it) for row in reversed(it.differing) if it.faster(row)]
     within = [_short(r, it) for r in it.differing if not it.worse(r) and not it.faster(r)]
     parts = [

@@ -87,6 +87,11 @@ class Comparison:
         """Cells that fail now, and did not."""
 
     @property
+    def costlier(self) -> list[Estimate]:
+        """Counts of what costs that are higher; none where metrics were named: these decide."""
+        return [] if self.results.metrics else [row for row in self.counts if is_costlier(row)]
+
+    @property
     def computed(self) -> Iterator[str]:
         """Sentences on whether both sides compute the same in ten steps of a user's own."""
         same, changed, rounding = [], [], 0.0
@@ -150,7 +155,7 @@ class Comparison:
         One settled row is enough to pass: otherwise one inconclusive row among a hundred would
         fail every day. Where times were compared and none is settled, counts alone do not pass.
         """
-        if any(map(self.worse, self.times)) or any(map(is_costlier, self.counts)) or self.failures:
+        if any(map(self.worse, self.times)) or self.costlier or self.failures:
             return Status.WORSE
         if any(map(self.settled, self.times)):
             return Status.NOT_WORSE
@@ -164,7 +169,11 @@ class Comparison:
     def difference(self, row: Estimate) -> str:
         """Return by how much a row differs; an exact number by both of its values, `4 → 5`."""
         if row.settled_by == COUNT:
-            return f"{self.amount(BASE, row)} → {self.amount(NEW, row)}"
+            sides = [self.amounts[side, row.cell, row.metric] for side in (BASE, NEW)]
+            words = [amount(side.value, side.unit) for side in sides]
+            if words[0] == words[1]:  # too few digits to see it
+                words = [amount(side.value, "") for side in sides]
+            return " → ".join(words)
         base = self.amounts.get((BASE, row.cell, HOST_PER_ARRAY))
         if row.metric == HOST_PER_ARRAY and base:  # microseconds are what people can add up
             ends = {name: getattr(row, name) for name in ("value", "low", "high")}

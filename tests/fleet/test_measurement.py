@@ -13,6 +13,7 @@ import pytest
 
 from bench.fleet.measurement import measure_here, measure_on_cluster
 from bench.fleet.plan import CompareTable
+from bench.runfile.reader import read
 from common.errors import BakeoffError
 from tests.commands import Bakeoff
 
@@ -49,7 +50,17 @@ def test_ray_is_an_extra(tmp_path: Path, bakeoff: Bakeoff, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
     done = bakeoff("matrix", "plan.toml", "--out", "out", "--ray", "auto")
     assert done.status == 2
-    assert "--ray needs Ray, which is not installed: uv pip install --editable '.[ray]'" in done.err
+    assert "which is not installed: .venv/bin/uv pip install --editable '.[ray]'" in done.err
+
+
+@pytest.mark.slow
+def test_a_plan_is_measured_by_pytest_bench(tmp_path: Path, bakeoff: Bakeoff) -> None:
+    plan = 'entrants = ["pure_jax"]\nworkloads = ["toy"]\nmetrics = ["step"]\nbudget = 15'
+    (tmp_path / "plan.toml").write_text(f"[[compare]]\n{plan}\n")
+    done = bakeoff("matrix", "plan.toml", "--out", "out")
+    assert done.status == 0, done.err
+    [path] = (tmp_path / "out").glob("*.json")
+    assert {sample.metric for sample in read(path).samples} >= {"step"}
 
 
 @pytest.mark.slow

@@ -118,6 +118,7 @@ def test_exact_counts_are_compared_exactly() -> None:
     changed = {
         (FILTER_JIT, "python_calls"): 1538.0,
         (FILTER_JIT, "temp_bytes"): 900.0,
+        (HAIKU, "temp_bytes"): 1217.0,
         (FILTER_JIT, "code_lines"): 60.0,
         (HAIKU, "python_calls"): 5.0,
         (BLOG, "final_loss"): 2.270,  # the last bits of a compiler
@@ -127,15 +128,19 @@ def test_exact_counts_are_compared_exactly() -> None:
     assert counts == {
         ("equinox", "python_calls"): True,
         ("haiku", "python_calls"): True,
+        ("haiku", "temp_bytes"): True,
         ("equinox", "temp_bytes"): False,
         ("equinox", "code_lines"): False,
     }
     assert list(counts)[-1] == ("equinox", "code_lines")  # lines of code matter least
     assert it.status is Status.WORSE
+    named = Comparison(replace(it.results, metrics=["step"]))
+    assert (named.counts, named.status) == (it.counts, Status.NOT_WORSE), "told, and not decisive"
+    assert "Worse" not in document(named.results).headline
     [table] = document(it.results).sections[0].tables
-    assert ("Python calls of equinox filter_jit at seed", "1 537 → 1 538") in [
-        row.cells for row in table.rows
-    ]
+    told = {row.cells for row in table.rows}
+    assert ("Python calls of equinox filter_jit at seed", "1 537 → 1 538") in told
+    assert ("temp bytes of haiku at seed", "1 216 → 1 217") in told, "1.2 kB on both sides"
     worse = both(BEFORE, a_run(1, changed={(BLOG, "final_loss"): 2.3}))
     text = "Worse: flax_linen blog loss, same weights at seed 2.269 → 2.300."
     assert text in document(worse.results).headline
