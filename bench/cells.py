@@ -154,13 +154,12 @@ class Selection:
         """
         self.check_names()
         entrants = [*offer.styles, *offer.problems]
-        styles = sorted({style for names in offer.styles.values() for style in names})
+        failed = self.named_styles(offer.problems) if self.styles else {}
+        by_entrant = offer.styles | failed
+        styles = sorted({style for names in by_entrant.values() for style in names})
         backends = [Device.of(name) for name in self.backends]
         require_known("entrant", self.entrants, entrants)
-        failed = offer.problems.keys() & {*self.entrants}  # whose styles nobody knows
-        if not failed:
-            require_known("style", self.styles, styles)
-        by_entrant = offer.styles | dict.fromkeys(failed, self.styles or (PURE,))
+        require_known("style", self.styles, styles)
         require_known("backend", [device.backend for device in backends], offer.backends)
         for device in backends:
             device.require(offer.details.get(device.backend, {}).get("count", 1))
@@ -173,13 +172,21 @@ class Selection:
             for workload in workloads
             for entrant in entrants
             if Device.of(backend).backend not in offer.lacking.get(entrant, ())
-            for style in by_entrant.get(entrant, [PURE])
+            for style in by_entrant.get(entrant) or [PURE]
             if self.wants(Arm(entrant, style), workload, offer)
         ]
         if not cells:
             known = sorted({s for name in entrants for s in offer.styles.get(name, [])})
             raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), known)
         return cells
+
+    def named_styles(self, entrants: Iterable[str]) -> dict[str, list[str]]:
+        """Return the styles that files name of entrants that cannot be imported."""
+        styles: dict[str, list[str]] = {}
+        for name in entrants:
+            with suppress(BakeoffError):
+                styles[name] = impls.styles_of(name)
+        return styles
 
     def wants(self, arm: Arm, workload: str, offer: Offer) -> bool:
         """Tell whether an arm is measured at a workload.

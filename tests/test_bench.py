@@ -268,6 +268,7 @@ OFFER = Offer(
     devices={},
 )
 RARE = replace(OFFER, if_named={"equinox": ["filter_jit"]})
+BROKEN = replace(OFFER, problems={"flax_nnx": "import failed: no such name"})
 TWO = ["pure_jax-pure", "equinox-pure"]
 THREE = [*TWO, "equinox-filter_jit"]
 
@@ -281,7 +282,8 @@ THREE = [*TWO, "equinox-filter_jit"]
         ({"entrants": ("equinox",)}, RARE, THREE[1:]),
         ({"styles": ("filter_jit",)}, RARE, THREE[2:]),
         ({"workloads": ("depth3",)}, RARE, [*THREE, "gone-pure"]),
-        ({"entrants": ("gone",), "styles": ("jit",)}, OFFER, ["gone-jit"]),
+        ({"entrants": ("flax_nnx",), "styles": ("jit",)}, BROKEN, ["flax_nnx-jit"]),
+        ({"styles": ("pure",)}, BROKEN, [*TWO, "flax_nnx-pure"]),
     ],
 )
 def test_selection(names: dict[str, Any], offer: Offer, expected: list[str]) -> None:

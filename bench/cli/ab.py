@@ -60,8 +60,8 @@ def ab(
     --resume goes on.
 
     Exit status: 0 nothing is certainly worse; 1 something is: slower by more than the margin, more
-    Python calls, compilations or bytes of memory (unless --metric names what counts), or a cell
-    fails that did not; 2 cannot say, or wrong use; 130 Ctrl-C.
+    Python calls, compilations or bytes of memory (which do not decide where --metric is given), or
+    a cell fails that did not; 2 cannot say, or wrong use; 130 Ctrl-C.
     """
     from bench.engine.session import Task
     from bench.environments.builder import Builder
@@ -103,8 +103,8 @@ def ab(
         metrics = sides.needed(selection, cells, budget)
         arguments = tuple(sys.argv[1:])
         task = Task("ab", arguments, metrics, both, extent, [names], BASE, selection.files)
+        task = replace(task, metrics=selection.metrics)
         made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
-    made.results.metrics = list(selection.metrics)
     made.results.warnings += [text for side in environments for text in builder.changed(side)]
     tracking.finish(
         made.results, track.document, chosen, output, details=details, journal=made.journal

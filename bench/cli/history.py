@@ -92,7 +92,9 @@ def history(
         results = kept_runs(runs)
         results.arguments = sys.argv[1:]
         tracking.finish(results, document, chosen, output, details=details)
-        return int(any(text.startswith(SKIPPED) for text in results.warnings))
+        if any(text.startswith(SKIPPED) for text in results.warnings):
+            return 1
+        return 0 if Timeline(results).comparisons else 2
 
     from bench.engine.session import Task
     from bench.environments.builder import Builder

@@ -45,8 +45,12 @@ def new(
         raise BakeoffError(
             f"{name!r} is not a Python identifier; give a name of letters, digits and _"
         )
-    entrants = *impls.names(), *impls.RESERVED
-    for kind, known in {"a workload": WORKLOADS, "an entrant": entrants}.items():
+    taken = {
+        "a workload": WORKLOADS,
+        "an entrant": impls.names(),
+        "a reserved name": impls.RESERVED,
+    }
+    for kind, known in taken.items():
         if name in known:
             raise BakeoffError(f"there is {kind} {name!r} already; give another name")
     path = into / f"{name}.py"

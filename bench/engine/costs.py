@@ -58,24 +58,25 @@ class Costs:
     """What was seen so far, and what is to be expected after that."""
 
     def __init__(self) -> None:
-        self.turns: dict[tuple[SideState, TurnKind, str], float] = {}
+        self.turn_seconds: dict[tuple[SideState, TurnKind, str], float] = {}
         """Of an arm in a whole block."""
-        self.opens: dict[tuple[SideState, Cell], float] = {}
-        self.proofs: list[float] = []
-        self.loads: dict[SideState, float] = {}
+        self.open_seconds: dict[tuple[SideState, Cell], float] = {}
+        self.proof_seconds: list[float] = []
+        """Of all proofs so far."""
+        self.load_seconds: dict[SideState, float] = {}
         """Until a side's worker has imported everything."""
-        self.colds: dict[SideState, float] = {}
+        self.cold_seconds: dict[SideState, float] = {}
         """Of a side's last cold process."""
 
     @property
     def proof(self) -> float:
-        """Of the proof of one arm."""
-        seen = self.proofs or [PROVE_SECONDS]
+        """Seconds of the proof of one arm."""
+        seen = self.proof_seconds or [PROVE_SECONDS]
         return sum(seen) / len(seen)
 
     def load(self, side: SideState) -> float:
-        """Until a side's worker has imported everything."""
-        return self.loads.get(side, LOAD_SECONDS)
+        """Return the seconds until a side's worker has imported everything."""
+        return self.load_seconds.get(side, LOAD_SECONDS)
 
     def opening(
         self, group: Group, workload: str, lanes: int = 1, *, proven: bool = False
@@ -92,7 +93,7 @@ class Costs:
         for side in group:
             total += self.load(side)
             for cell in side.alive(workload):
-                seconds = self.opens.get((side, cell), OPEN_SECONDS)
+                seconds = self.open_seconds.get((side, cell), OPEN_SECONDS)
                 ready = proven or side.proven(cell)
                 total += seconds if ready else (self.proof + (lanes - 1) * seconds) / lanes
         return total
@@ -106,7 +107,7 @@ class Costs:
 
     def block(self, group: Group, turn: TurnKind, arms: Sequence[str]) -> float:
         """Return what a block of these arms takes, on all sides."""
-        seen = [self.turns.get((side, turn, arm)) for side in group for arm in arms]
+        seen = [self.turn_seconds.get((side, turn, arm)) for side in group for arm in arms]
         known = [seconds for seconds in seen if seconds is not None]
         usual = sum(known) / len(known) if known else turn.guess * self.slowness
         return sum(usual if seconds is None else seconds for seconds in seen)
@@ -114,8 +115,8 @@ class Costs:
     @property
     def slowness(self) -> float:
         """How much longer blocks have taken here than was guessed."""
-        guesses = sum(turn.guess for _, turn, _ in self.turns)
-        return sum(self.turns.values()) / guesses if guesses else 1.0
+        guesses = sum(turn.guess for _, turn, _ in self.turn_seconds)
+        return sum(self.turn_seconds.values()) / guesses if guesses else 1.0
 
     def training(self, side: SideState, cells: Sequence[Cell]) -> float:
         """Return what the trainings of some cells of a workload take."""
@@ -126,6 +127,6 @@ class Costs:
 
     def cold(self, group: Group) -> float:
         """Return what a cold process takes on each of a group's sides."""
-        seen = [self.colds[side] for side in group if side in self.colds]
-        usual = max(seen or self.colds.values(), default=COLD_SECONDS)
-        return sum(self.colds.get(side, usual) for side in group)
+        seen = [self.cold_seconds[side] for side in group if side in self.cold_seconds]
+        usual = max(seen or self.cold_seconds.values(), default=COLD_SECONDS)
+        return sum(self.cold_seconds.get(side, usual) for side in group)

@@ -20,7 +20,7 @@ from common.files import MOST_JSON, read_regular
 VERSION = 3
 FOLDER = Path(".bakeoff")
 SUFFIX = ".journal"
-SAFE = "what was measured before is in the journal: make room, then go on with --resume"
+SAFE = "what was measured before is in the journal: go on with --resume"
 
 
 class DiskError(BakeoffError):
@@ -105,7 +105,7 @@ class Journal:
 def disk_words(error: OSError, path: str) -> str:
     """Say what went wrong when `path` was written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full: {path} cannot be written"
+        return f"the disk is full: {path} cannot be written; make room"
     return f"cannot write {path}: {error.strerror}"
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bench.runfile.reader import Run
     from bench.samples import Cores, Sample
 
-    type Pair = tuple[Group, Cell]
+    type GroupCell = tuple[Group, Cell]
     """A cell, and the sides that it is measured on."""
 
 FURTHER = 1 / 4
@@ -162,10 +162,10 @@ class Plan:
         self.most_workers = options.processes or (1 if options.fixed else MOST_COUNT)
         """Workers of each kind of turns at most: those that were asked for, if any."""
         self.made: Counter[tuple[Group, TurnKind]] = Counter()
-        """Workers, or pairs of them, that came to their end."""
+        """Workers, or pairs of them, that came to their end, or are measuring."""
         self.lost: Counter[tuple[Group, TurnKind]] = Counter()
         """Visits in a row of which none did."""
-        self.in_sweeps: dict[str, list[Pair]] = {}
+        self.in_sweeps: dict[str, list[GroupCell]] = {}
         """Whose cold processes are measured, by workload; since its first sweep."""
 
     def adopt(self, earlier: Run) -> None:
@@ -183,7 +183,7 @@ class Plan:
         self.spent.blocks = max((s.block for s in samples), default=0)
         self.spent.sampling = earlier.results.spent.sampling_seconds
         known = {(s.environment, s.cell, s.metric) for s in samples}
-        metrics: dict[Do, str] = {"count": "python_calls", "train": "final_loss"}
+        metrics: dict[Do, str] = {"count": "compilations_first", "train": "final_loss"}
         self.visits.over |= {
             (do, side, cell)
             for do, metric in metrics.items()
@@ -376,6 +376,7 @@ class Plan:
         alive = {group: living(group, workload).keys() for group in groups}
         visits = [Visit(group, workload, alive[group], until) for group in groups]
         opened = yield from self.visits.opened(cores, visits)
+        self.made.update((visit.group, turn) for visit in opened)
         if not fixed:  # opening took less or more than expected; a rest that fits no visit is ours
             in_a_row = 1 if cores[0] else max(1, len(opened))
             rest = self.left - in_a_row * seconds
@@ -386,13 +387,15 @@ class Plan:
         for group in {*groups} - {visit.group for visit in done}:
             fewer = len(living(group, workload)) < len(alive[group])
             self.lost[group, turn] += not fewer  # an arm that is out by now ended it
-        for visit in done:
-            self.lost[visit.group, turn] = 0
-            self.made[visit.group, turn] += 1
+        for visit in opened:
+            if visit in done:
+                self.lost[visit.group, turn] = 0
+            else:
+                self.made[visit.group, turn] -= 1
 
     def prove(
         self,
-        pairs: Iterable[Pair],
+        pairs: Iterable[GroupCell],
         workload: str,
         cores: Sequence[Cores],
         until: float = math.inf,
@@ -439,20 +442,22 @@ class Plan:
                 run = partial(self.sweep, workload, pairs, sweeps, alone=alone)
                 yield Job(gain, seconds, 0.0 if given else seconds, run)
 
-    def cold_seconds(self, pairs: Sequence[Pair], sweeps: int) -> float:
+    def cold_seconds(self, pairs: Sequence[GroupCell], sweeps: int) -> float:
         """Return the seconds of cold processes of each, and of proofs that come before."""
         lanes = len(self.cores(pairs[0][0], HOST))
         processes = sweeps * sum(self.costs.cold(group) for group, _ in pairs) / lanes
         return processes + self.costs.proving(pairs, lanes)
 
-    def cold_pairs(self, workload: str, sweeps: int, *, alone: bool) -> list[Pair]:
+    def cold_pairs(self, workload: str, sweeps: int, *, alone: bool) -> list[GroupCell]:
         """Return whose cold processes come next; at first, as many cells as fit on all sides."""
         first = workload not in self.in_sweeps
         pairs = self.cold_cells(workload) if first else self.in_sweeps[workload]
         pairs = [(g, cell) for g, cell in pairs if all(side.begins_cold(cell) for side in g)]
         return self.fitting(workload, pairs, sweeps, alone=alone) if first else pairs
 
-    def fitting(self, workload: str, pairs: list[Pair], sweeps: int, *, alone: bool) -> list[Pair]:
+    def fitting(
+        self, workload: str, pairs: list[GroupCell], sweeps: int, *, alone: bool
+    ) -> list[GroupCell]:
         """Return as many cells as fit into their part of the time, each on all of its sides."""
         if self.options.cold_samples:
             return pairs
@@ -463,13 +468,13 @@ class Plan:
             pairs = [pair for pair in pairs if pair[1] != pairs[-1][1]]
         return pairs
 
-    def cold_cells(self, workload: str) -> list[Pair]:
+    def cold_cells(self, workload: str) -> list[GroupCell]:
         """Return whose cold processes were asked for: plain JAX's, entrants' shared style, others.
 
         Of several environments, the first one measures the reference. Where only what all styles of
         a library share was asked for, the first one stands for all.
         """
-        pairs: list[Pair] = []
+        pairs: list[GroupCell] = []
         backends: set[str] = set()
         for group in self.groups:
             asked, backend = self.asked(group, workload, COLD_KIND), group[0].backend
@@ -487,12 +492,12 @@ class Plan:
             pairs += [(group, cell) for cell in cells]
         return sorted(pairs, key=lambda p: (p[1].arm not in REFERENCE, p[1].style != PURE))
 
-    def sweep(self, workload: str, pairs: list[Pair], sweeps: int, *, alone: bool) -> Lanes:
+    def sweep(self, workload: str, pairs: list[GroupCell], sweeps: int, *, alone: bool) -> Lanes:
         """Measure cold processes of each, every sweep in another random order.
 
         The first processes at a workload say what one costs, and so how many cells fit.
         """
-        by_cores: dict[tuple[Cores, ...], list[Pair]] = defaultdict(list)
+        by_cores: dict[tuple[Cores, ...], list[GroupCell]] = defaultdict(list)
         for pair in pairs:
             by_cores[tuple(self.cores(pair[0], HOST))].append(pair)
         for cores, unproven in by_cores.items():
@@ -503,7 +508,7 @@ class Plan:
             return
         lanes = self.cores(pairs[0][0], HOST)
 
-        def processes() -> Iterator[Pair]:
+        def processes() -> Iterator[GroupCell]:
             begun = pairs[: len(lanes)] if first else []
             yield from begun
             if first:
@@ -537,6 +542,7 @@ class Plan:
                     cell
                     for cell in side.alive(workload)
                     if not cell.is_control
+                    and str(cell.arm) not in self.visits.unasked
                     and (do, side, cell) not in self.visits.over
                     and (do == "count" or "final_loss" in side.needed.get(cell, ()))
                 ]

@@ -20,6 +20,7 @@ from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
 from bench.estimates import MIN_COLD, Estimate
+from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.options import Options
 from bench.runfile import (
     CellResult,
@@ -98,6 +99,8 @@ class Task:
     """Styles that were asked for and cannot take part, and why."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Remarks on entrants, by name."""
+    metrics: Sequence[str] = ()
+    """Of an A/B, those that were asked for by name: nothing else is compared; all if none."""
 
 
 class Header(msgspec.Struct):
@@ -359,6 +362,12 @@ def results_of(
     options = header.options
     estimates = estimates_of(samples, cells, options, task.base, plan.least_cold)
     if task.kind == "ab":
+        named = {*task.metrics} | {HOST_PER_ARRAY for name in task.metrics if name == HOST}
+        estimates = [
+            row
+            for row in estimates
+            if not named or row.metric in named or not METRICS[row.metric].varies
+        ]
         estimates = all_together(estimates, options.margin)
     if not task.base and (wrong := impossible(estimates, same_programs(cells))):
         for row in cells:
@@ -371,6 +380,7 @@ def results_of(
         kind=task.kind,
         base=task.base,
         arguments=header.arguments,
+        metrics=list(task.metrics),
         options=msgspec.convert({**asdict(options), "budget_seconds": options.budget}, RunOptions),
         environments={name: side.info for name, side in task.sides.items()},
         setup=setup_of(task, header),

@@ -85,7 +85,7 @@ class Visits:
         self.unasked: frozenset[str] = frozenset()
         """Arms that were not asked for."""
         self.over: set[tuple[Do, SideState, Cell]] = set()
-        """Counts and trainings that are done, or failed."""
+        """Counts and trainings that are done, failed, or too late."""
 
     @property
     def now(self) -> float:
@@ -186,8 +186,8 @@ class Visits:
         outcome = yield from self.done(side, action)
         if outcome is None:
             return None
-        if side not in self.costs.loads or not check:
-            self.costs.loads[side] = started.took + outcome.took
+        if side not in self.costs.load_seconds or not check:
+            self.costs.load_seconds[side] = started.took + outcome.took
         return worker
 
     def made(
@@ -232,9 +232,9 @@ class Visits:
         if isinstance(answer, protocol.Proven):
             result.proof = msgspec.convert(answer.proof, Proof)
             result.losses = answer.losses
-            self.costs.proofs.append(outcome.took)
+            self.costs.proof_seconds.append(outcome.took)
         elif do == "open":
-            self.costs.opens[side, cell] = outcome.took
+            self.costs.open_seconds[side, cell] = outcome.took
         if isinstance(answer, protocol.Sampled) and do == "count":
             layers = WORKLOADS[cell.workload].layers
             for other in side.alive():  # what Python does depends on the layers alone
@@ -373,7 +373,7 @@ class Visits:
             total = sum(answer.seconds.values())
             for arm, seconds in answer.seconds.items():
                 whole = outcome.took * seconds / total * turn.rounds / rounds
-                self.costs.turns[side, turn, arm] = whole
+                self.costs.turn_seconds[side, turn, arm] = whole
         return True
 
     def close(self, side: SideState, worker: int) -> Steps[None]:
@@ -406,7 +406,7 @@ class Visits:
             side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
             return False
         answer: protocol.Cold = outcome.answer
-        self.costs.colds[side] = outcome.took
+        self.costs.cold_seconds[side] = outcome.took
         self.spent.sampling += answer.timed_seconds / self.lanes_in_use
         result.program = answer.program or result.program
         if answer.missing:
@@ -418,7 +418,10 @@ class Visits:
     def count_or_train(
         self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
     ) -> Steps[None]:
-        """Count or train cells of one workload in a worker; what it dies of is not over."""
+        """Count or train cells of one workload in a worker.
+
+        Where it dies, that cell and those after it are still to do.
+        """
         if do == "train":
             arms = {str(cell.arm) for cell in cells} | {*map(str, REFERENCE)}
             worker = yield from self.open(

@@ -32,7 +32,7 @@ millisecond."""
 NUMBERED = 2
 """Arms that a sentence names with their number; tables have the others."""
 ORDER = (Verdict.EQUIVALENT, Verdict.SLOWER, Verdict.FASTER, Verdict.INCONCLUSIVE)
-"""In which it is said how steps stand."""
+"""Order in which findings say how steps stand to the baseline's."""
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ class Results(msgspec.Struct, kw_only=True):
     """The environment that others are compared with; empty where arms are compared."""
     arguments: list[str] = []
     metrics: list[str] = []
-    """Those that an A/B was asked for by name, which alone decide its status; none for all."""
+    """Those that an A/B was asked for by name: counts do not decide its status then."""
     options: RunOptions = msgspec.field(default_factory=RunOptions)
     environments: dict[str, EnvironmentInfo] = {}
     """By name: empty for the shared one of a run, an entrant's for its own, `base` and `new`, or

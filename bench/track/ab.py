@@ -19,7 +19,6 @@ from bench.track.comparison import (
     Comparison,
     Status,
     cells_words,
-    is_costlier,
     moved,
     releases_words,
 )
@@ -128,7 +127,10 @@ def _counts(it: Comparison) -> Iterator[Table]:
     """Yield the table of exact numbers that changed, those that did alike in one row."""
     if alike := grouped(((label(row.metric), it.difference(row)), row) for row in it.counts):
         counts = [
-            Row((f"{name} of {cells_words((r.cell for r in group), 1)}", by), is_costlier(group[0]))
+            Row(
+                (f"{name} of {cells_words((r.cell for r in group), 1)}", by),
+                group[0] in it.costlier,
+            )
             for (name, by), group in alike.items()
         ]
         yield Table((Column("count"), Column("change")), tuple(counts), "Exact counts that changed")

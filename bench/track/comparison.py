@@ -159,7 +159,8 @@ class Comparison:
             return Status.WORSE
         if any(map(self.settled, self.times)):
             return Status.NOT_WORSE
-        return Status.NOT_WORSE if self.exact and not self.times else Status.CANNOT_SAY
+        counts_alone = self.exact and not self.times and not self.results.metrics
+        return Status.NOT_WORSE if counts_alone else Status.CANNOT_SAY
 
     def amount(self, side: str, row: Estimate) -> str:
         """Return what a side has of a row's cell and metric; empty if it is not known."""

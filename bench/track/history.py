@@ -176,9 +176,8 @@ def document(results: Results) -> Document:
 
 def _headline(it: Timeline) -> str:
     if not it.comparisons:
-        return (
-            "Nothing could be compared: that takes a metric at two moments, and a --budget for all."
-        )
+        more = ", and a --budget for all of them" if it.measured else ""
+        return f"Nothing could be compared: that takes a metric at two moments{more}."
     count = counted(len(it.changes), "change") if it.changes else "No change"
     first = f" {sentence(_sentence_of(it.changes[0], it))}" if it.changes else ""
     return f"{count} found in {counted(it.comparisons, 'comparison')}.{first}"

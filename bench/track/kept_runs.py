@@ -53,7 +53,7 @@ def kept_runs(places: Sequence[Path]) -> ResultsWithSamples:
         devices |= there
         moment = run.when
         if moment in results.environments:  # several may be of the same second
-            moment += f".{len(results.environments)}"
+            moment += f".{len(results.environments):03}"
         _add(results, moment, run)
     for other, count in others.items():
         results.warnings.append(

@@ -123,6 +123,7 @@ def python_counts(call: Callable[[], Any]) -> dict[str, int | None]:
                 result = call()
                 monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
                 jax.block_until_ready(result)
+                del result  # here, since a library's finalisers would be counted with the next call
     finally:
         monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
         for event in OF_PYTHON.values():

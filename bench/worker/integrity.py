@@ -85,14 +85,14 @@ class Surroundings:
 
 
 def threads() -> set[str]:
-    """Return the names of this process's threads; not on Linux, of those that Python knows."""
+    """Return the ids of this process's threads; elsewhere than on Linux, of Python's alone."""
     with suppress(OSError):
         return {path.name for path in THREADS.iterdir()}
     return {str(thread.ident) for thread in threading.enumerate()}
 
 
 def children() -> set[int]:
-    """Return the ids of this thread's children; not on Linux, of this process's."""
+    """Return the ids of this thread's children; elsewhere than on Linux, of this process's."""
     with suppress(OSError):
         return {*map(int, CHILDREN.read_bytes().split())}
     with suppress(AttributeError):  # macOS has `waitid` from Python 3.13 on

@@ -55,7 +55,7 @@ REFUSED = {
     "new haiku": "there is an entrant 'haiku' already; give another name",
     "new json": "a file json.py would hide the module json; give another name",
     "new jax": "a file jax.py would hide the module jax",
-    "new control": "there is an entrant 'control' already; give another name",
+    "new control": "there is a reserved name 'control' already; give another name",
     "new mine --into nowhere": "there is no folder nowhere; make it first",
     "report nowhere.json": "nowhere.json cannot be read (No such file",
     "report other.txt -o page.html": "other.txt is not JSON (",

@@ -192,7 +192,9 @@ class Machine:
                 [1.0] * 10,
             ),
             "open": Opened(),
-            "count": Sampled([WorkerSample(arm, "python_calls", 3.0)]),
+            "count": Sampled(
+                [WorkerSample(arm, name, 3.0) for name in ("python_calls", "compilations_first")]
+            ),
             "train": Sampled([WorkerSample(arm, "final_loss", 2.5)]),
         }.get(do)
 

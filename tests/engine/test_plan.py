@@ -190,6 +190,12 @@ def test_a_rest_that_fits_no_visit_is_measured_in_the_last_one(budget: float) ->
     assert plan.end - max(end for _, end, action in machine.log if action.do == "block") < 2
 
 
+@pytest.mark.parametrize("budget", [40, 60])
+def test_a_last_worker_leaves_the_rest_to_those_that_are_missing(budget: float) -> None:
+    plan, _ = run(AT_SEED, budget, Machine(noise=0.01), seed=1, lanes=[(0,)])
+    assert workers(plan) == {"seed step": MIN_WORKERS}
+
+
 class Slowing(Machine):
     """A machine on which each cold process takes longer than the one before."""
 
@@ -334,6 +340,7 @@ def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
     each = Counter(arm for action in machine.actions() for arm in action.arms)
     assert (each[BAD], each[str(BASELINE)]) == (2 * 2 * 5, 2 * 2 * 2)
     assert all(BAD in action.arms for action in machine.actions())
+    assert {arm for action in machine.actions("count") for arm in action.arms} == {BAD}
 
 
 def test_what_has_compiled_measures_no_pair() -> None:

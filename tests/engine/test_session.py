@@ -89,7 +89,9 @@ def test_a_journal_of_another_task_is_left_alone(
     }
     for words, other in others.items():
         for resume in (str(path), ""):
-            message = rf"{path} is of another run \({words}\): .*`pytest run --new 'a b'`, or"
+            message = (
+                rf"{path} is of another run \({words}\): .*`pytest run --new 'a b' --resume`, or"
+            )
             with pytest.raises(BakeoffError, match=message):
                 measure(other, resume=resume)
     for name, changed, words in (
@@ -129,6 +131,14 @@ def test_results_of_two_environments(drives: Any) -> None:
     assert {(row.form, row.environment, row.against) for row in rows} == {
         *(("amount", "base", ""), ("amount", "new", ""), ("ratio", "new", "base"))
     }
+
+
+def test_an_ab_of_named_metrics_compares_nothing_else(drives: Any) -> None:
+    results = measure(task_of(metrics=("step",))).results
+    assert results.metrics == ["step"]
+    compared = {row.metric for row in results.estimates if row.against}
+    assert compared == {"step"} < {row.metric for row in measure(task_of()).results.estimates}
+    assert "python_calls" in {row.metric for row in results.estimates}, "counts are told"
 
 
 def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> None:

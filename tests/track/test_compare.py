@@ -165,6 +165,7 @@ def test_nothing_settled_is_no_pass() -> None:
     exact = [row for row in BEFORE.results.estimates if row.metric == "python_calls"]
     it = both(replaced(BEFORE, estimates=exact), replaced(LATER, estimates=exact))
     assert it.status is Status.NOT_WORSE
+    assert Comparison(replace(it.results, metrics=["step"])).status is Status.CANNOT_SAY
 
 
 OTHER: dict[str, dict[str, Any]] = {

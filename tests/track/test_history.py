@@ -168,7 +168,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     write(tmp_path / "ab.json", run_file(FASTER))
     results = kept_runs([tmp_path, tmp_path / "1.json"])
     assert list(results.environments) == [
-        *("2026-01-15T08:00:00", "2026-02-15T08:00:00", "2026-02-15T08:00:00.1")
+        *("2026-01-15T08:00:00", "2026-02-15T08:00:00", "2026-02-15T08:00:00.001")
     ]
     assert results.conditions.devices == {"cpu": "CPU X (family 6), 2 cores"}
     assert results.warnings == [
