@@ -81,6 +81,7 @@ def heard() -> Callable[[list[str]], list[str]]:
     """Return what makes a command hear Ctrl-C even where a shell has it ignored."""
     code = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL);"
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
     return lambda command: [sys.executable, "-c", code, *command]

@@ -54,7 +54,11 @@ def test_ray_is_an_extra(tmp_path: Path, bakeoff: Bakeoff, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_a_plan_is_measured_by_pytest_bench(tmp_path: Path, bakeoff: Bakeoff) -> None:
+def test_a_plan_is_measured_by_pytest_bench(
+    tmp_path: Path, bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if "XDIST" in name]:
+        monkeypatch.delenv(name)  # or pytest-benchmark would switch itself off
     plan = 'entrants = ["pure_jax"]\nworkloads = ["toy"]\nmetrics = ["step"]\nbudget = 15'
     (tmp_path / "plan.toml").write_text(f"[[compare]]\n{plan}\n")
     done = bakeoff("matrix", "plan.toml", "--out", "out")
