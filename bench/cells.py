@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -140,11 +141,9 @@ class Selection:
         Styles of a user's own file are known once that is imported.
         """
         if self.styles and not self.files:
-            known = list[str]()
-            for name in self.entrants or impls.names():
-                with nullcontext() if self.entrants else suppress(BakeoffError):
-                    known += impls.styles_of(name)
-            require_known("style", self.styles, dict.fromkeys(known))
+            named = {name: impls.styles_of(name) for name in self.entrants}
+            styles = (named or styles_in_files(impls.names())).values()
+            require_known("style", self.styles, dict.fromkeys(chain.from_iterable(styles)))
 
     def cells(self, offer: Offer) -> list[Cell]:
         """Return the selected cells of what an environment offers, the baseline's first.
@@ -154,8 +153,7 @@ class Selection:
         """
         self.check_names()
         entrants = [*offer.styles, *offer.problems]
-        failed = self.named_styles(offer.problems) if self.styles else {}
-        by_entrant = offer.styles | failed
+        by_entrant = offer.styles | (styles_in_files(offer.problems) if self.styles else {})
         styles = sorted({style for names in by_entrant.values() for style in names})
         backends = [Device.of(name) for name in self.backends]
         require_known("entrant", self.entrants, entrants)
@@ -180,14 +178,6 @@ class Selection:
             raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), known)
         return cells
 
-    def named_styles(self, entrants: Iterable[str]) -> dict[str, list[str]]:
-        """Return the styles that files name of entrants that cannot be imported."""
-        styles: dict[str, list[str]] = {}
-        for name in entrants:
-            with suppress(BakeoffError):
-                styles[name] = impls.styles_of(name)
-        return styles
-
     def wants(self, arm: Arm, workload: str, offer: Offer) -> bool:
         """Tell whether an arm is measured at a workload.
 
@@ -206,6 +196,15 @@ class Selection:
             return metric in self.metrics and about.applies(cell)
         usual = SAMPLED if self.workloads and not several else USUAL.get(cell.workload, SAMPLED)
         return metric in usual and about.applies(cell)
+
+
+def styles_in_files(entrants: Iterable[str]) -> dict[str, list[str]]:
+    """Return the styles of entrants by the text of their files, of those that can be read."""
+    styles: dict[str, list[str]] = {}
+    for name in entrants:
+        with suppress(BakeoffError):
+            styles[name] = impls.styles_of(name)
+    return styles
 
 
 def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:

@@ -258,6 +258,22 @@ def test_interrupted_and_resumed(tmp_path: Path, heard: Callable[[list[str]], li
     assert {*known} <= {*samples}
 
 
+@pytest.mark.parametrize(
+    ("failures", "words"),
+    [
+        (["not equal", "not equal"], "every style failed"),
+        (["not equal", None], "a larger --budget"),
+    ],
+)
+def test_what_is_to_be_done_where_no_benchmark_has_a_number(
+    failures: list[str | None], words: str
+) -> None:
+    results = Mock(cells=[Mock(failure=failure) for failure in failures])
+    measured, task = Mock(interrupted=False, results=results), Mock()
+    task.options.budget = 40
+    assert words in conftest.Bench.advice(Mock(measured=measured, numbers=0, task=task))
+
+
 # What is selected.
 
 OFFER = Offer(

@@ -102,8 +102,8 @@ class Costs:
         """Return what it takes to prove alone what is not proven yet, in so many lanes."""
         unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
         loads = [self.load(side) for side in {side for side, _ in unproven}]
-        each = math.ceil(len(loads) / lanes) * max(loads, default=0.0)
-        return each + len(unproven) * self.proof / lanes
+        loading = math.ceil(len(loads) / lanes) * max(loads, default=0.0)
+        return loading + len(unproven) * self.proof / lanes
 
     def block(self, group: Group, turn: TurnKind, arms: Sequence[str]) -> float:
         """Return what a block of these arms takes, on all sides."""

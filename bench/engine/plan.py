@@ -340,7 +340,7 @@ class Plan:
         workers = several * count / len({*visits})
         gain = sum(self.gains(g, workload, turn.kind, workers) for g in dict.fromkeys(visits))
         least = 0.0 if fixed else opening + in_a_row * fewest
-        if self.made:
+        if self.made.total():
             least += (several - 1) * (again + in_a_row * fewest)
         rounds = turn.rounds
         if not fixed and seconds < 2 * block:
@@ -377,7 +377,7 @@ class Plan:
         visits = [Visit(group, workload, alive[group], until) for group in groups]
         opened = yield from self.visits.opened(cores, visits)
         self.made.update((visit.group, turn) for visit in opened)
-        if not fixed:  # opening took less or more than expected; a rest that fits no visit is ours
+        if not fixed:  # opening took less or more than expected; no rest stays that fits no visit
             in_a_row = 1 if cores[0] else max(1, len(opened))
             rest = self.left - in_a_row * seconds
             if rest < min((job.least for job in self.warm_jobs()), default=0.0):

@@ -237,10 +237,10 @@ def taken_up(task: Task, path: str) -> Journal:
         if not differing:
             return journal
         given = [text for text in header.arguments if not text.startswith("--resume")]
-        own = command(header.kind, [*given, "--resume"])
+        resuming = command(header.kind, [*given, "--resume"])
         problem = problem or (
             f"the journal {journal.path} is of another run ({', '.join(differing)}): go on with it "
-            f"by its own command, `{own}`, or start anew "
+            f"by its own command, `{resuming}`, or start anew "
             "without --resume"
         )
     raise BakeoffError(problem or NO_JOURNAL)

@@ -196,6 +196,11 @@ def test_a_last_worker_leaves_the_rest_to_those_that_are_missing(budget: float) 
     assert workers(plan) == {"seed step": MIN_WORKERS}
 
 
+def test_a_first_visit_that_comes_to_nothing_is_tried_again_in_a_short_budget() -> None:
+    plan, _ = run(AT_SEED, 25, Machine(dies("block", times=len(LANES)), noise=0.01), seed=1)
+    assert all(cell in counts(plan, STEP) for cell in AT_SEED)
+
+
 class Slowing(Machine):
     """A machine on which each cold process takes longer than the one before."""
 

@@ -212,3 +212,10 @@ def test_a_real_history_is_measured_and_written(tmp_path: Path) -> None:
     assert row.value < 0.7
     assert made.environments["2025-08-01"].versions["jax"] == "0.7.0"
     assert not list(tmp_path.glob(".bakeoff/*"))
+
+
+def test_one_run_is_no_history(tmp_path: Path, bakeoff: Bakeoff) -> None:
+    write(tmp_path / "run.json", file_of(a_run(1)))
+    done = bakeoff("history", "run.json")
+    assert (done.status, "--budget" in done.out) == (2, False), "nothing was measured"
+    assert "Nothing could be compared: that takes a metric at two moments." in done.out
