@@ -204,7 +204,7 @@ def measure(
 def begun(task: Task, before: float) -> Journal:
     """Start a journal."""
     header = header_of(task, replace(task.options, seed=secrets.randbelow(1 << 32)), before)
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000:03d}-{task.kind}{SUFFIX}"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{task.kind}{SUFFIX}"
     return Journal.create(FOLDER / name, msgspec.to_builtins(header))
 
 
