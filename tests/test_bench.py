@@ -153,7 +153,8 @@ def journalled(records: list[dict[str, Any]]) -> list[tuple[str, str, float]]:
     return sorted(
         ((action["arms"][0] if action["do"] == "cold" else arm).split("/")[0], metric, value)
         for action, answer in answers
-        for arm, metric, value, *_ in answer.get("samples", [])
+        for part in (answer if action["do"] == "block" else [answer])
+        for arm, metric, value, *_ in part.get("samples", [])
     )
 
 

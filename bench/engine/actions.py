@@ -47,6 +47,16 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     """In `load`: whether to look if an import changes the baseline's program."""
     losses: tuple[float, ...] = ()
     """In `open`: the ten losses that the arm was proven with."""
+    anew: bool = False
+    """In `block`: whether steps are made anew before."""
+    partner: int = 0
+    """In `block`: number of the worker of another side that takes turns with this one, if any."""
+    partner_environment: str = ""
+
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """Numbers of the workers that do it."""
+        return (self.worker, self.partner) if self.partner else (self.worker,)
 
     def __str__(self) -> str:
         parts = (self.do, self.workload, " ".join(self.arms[:1]), self.kind)
@@ -61,6 +71,8 @@ class Death(msgspec.Struct, frozen=True, omit_defaults=True):
     stderr: str = ""
     arm: str = ""
     """Whose turn it was; empty where no arm's."""
+    worker: int = 0
+    """Of two workers that took turns, the one that died; both are ended."""
     cut: bool = False
     """The run as a whole was cut off: no arm is to blame."""
 
@@ -74,7 +86,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     at: float
     """Seconds of the budget that were spent when it ended."""
     answer: Any = None
-    """The dataclass of `bench.worker.protocol` that belongs to the action; None after a death."""
+    """The dataclass of `bench.worker.protocol` that belongs to the action, of a block a list of
+    them, one for each worker; None after a death."""
     death: Death | None = None
 
 
@@ -95,7 +108,7 @@ TYPES: dict[str, Any] = {
     "count": protocol.Sampled,
     "prove": protocol.Proven,
     "open": protocol.Opened,
-    "block": protocol.Timed,
+    "block": list[protocol.Timed],
     "train": protocol.Sampled,
     "cold": protocol.Cold,
 }
@@ -123,7 +136,10 @@ def typed(action: Action, record: Any) -> Any:
             msgspec.convert(answer.proof, Proof)
     except (msgspec.ValidationError, TypeError) as error:
         raise AnswerError(str(error)) from error
-    samples: list[protocol.WorkerSample] = getattr(answer, "samples", [])
+    answers = answer if action.do == "block" else [answer]
+    if len(answers) != len(action.workers):
+        raise AnswerError(f"{len(answers)} workers answered, not {len(action.workers)}")
+    samples = [sample for part in answers for sample in getattr(part, "samples", [])]
     for sample in samples:
         asked = sample.arm in action.arms or action.do == "cold"  # of the control, the baseline's
         if sample.metric not in METRICS or not asked:
@@ -131,7 +147,8 @@ def typed(action: Action, record: Any) -> Any:
         if not sample.value >= 0:
             raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
     if action.do == "block":
-        check_block(action, answer)
+        for part in answers:
+            check_block(action, part)
     elif action.do == "cold" and (others := {s.metric for s in samples} - {*COLD}):
         raise AnswerError(f"{min(others)!r} is not measured in a cold process")
     return answer

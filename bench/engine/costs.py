@@ -21,9 +21,9 @@ LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
 proven, and of a cold process; on one core of an EPYC."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
 """Guesses of a step at `seed`, over all arms, and of the smallest step."""
-ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6}
-"""Rounds in a block, by kind of turns. From eight on, a block of steps at `seed` is worth what its
-fresh buffers and warm calls cost."""
+ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 8}
+"""Rounds in a block at least, by kind of turns. From eight on, a block of steps at `seed` is worth
+what its fresh buffers and warm calls cost."""
 FEW_ROUNDS = 3
 """Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
 CALLS = {
@@ -97,6 +97,11 @@ class Costs:
                 ready = proven or side.proven(cell)
                 total += seconds if ready else (self.proof + (lanes - 1) * seconds) / lanes
         return total
+
+    def making(self, group: Group, workload: str, arms: Sequence[str]) -> float:
+        """Return the seconds in which the steps of some arms are made anew, on all sides."""
+        cells = [(s, s.cell(arm, workload)) for s in group for arm in arms]
+        return sum(self.open_seconds.get(pair, OPEN_SECONDS) for pair in cells)
 
     def proving(self, pairs: Iterable[tuple[Group, Cell]], lanes: int) -> float:
         """Return what it takes to prove alone what is not proven yet, in so many lanes."""

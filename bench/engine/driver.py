@@ -24,6 +24,7 @@ from bench.engine.process import (
     Worker,
     WorkerFailedError,
     descendants,
+    link,
 )
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
@@ -48,6 +49,9 @@ seconds at least: ten times is more than a busy machine adds."""
 MOST_LANES = 256
 """Threads at most, one for each lane: no machine has as many lanes."""
 CUT = Death("the run was cut off", cut=True)
+TOKEN_SHARE = 0.8
+"""Part of a worker's silence after which another one that takes turns with it ends: before it is
+taken to hang itself."""
 BEGIN = ("start", "cold")
 """Actions that begin a process."""
 
@@ -183,8 +187,9 @@ class Driver:
 
     def answered(self, action: Action) -> tuple[Any, Death | None]:
         """Return the typed answer of a worker, or how it died."""
-        if action.do not in BEGIN and action.worker not in self.workers:
+        if action.do not in BEGIN and not self.workers.keys() >= {*action.workers}:
             return None, CUT
+        dead = action.worker
         try:
             return typed(action, self.asked(action)), None
         except AnswerError as error:
@@ -194,9 +199,9 @@ class Driver:
             reason, stderr = f"worker failed (it cannot be started: {error.strerror})", ""
             arm = None
         except WorkerFailedError as error:
-            reason, stderr, arm = error.reason, error.stderr, error.arm
+            reason, stderr, arm, dead = error.reason, error.stderr, error.arm, error.number or dead
         self.end(action)
-        return None, Death(reason, stderr, self.blamed(action, arm))
+        return None, Death(reason, stderr, self.blamed(action, dead, arm), dead)
 
     def asked(self, action: Action) -> Any:
         """Return the record that a worker gives; starts it and ends it."""
@@ -207,12 +212,36 @@ class Driver:
             worker = Worker(self.sides[action.environment].place, patience, action.cores)
             self.workers[action.worker] = worker
             worker.start()
-        record = None
-        if action.do not in ("start", "close"):
+        record: Any = None
+        if action.do == "block":
+            record = self.asked_together(action, patience)
+        elif action.do not in ("start", "close"):
             record = self.workers[action.worker].ask(self.command(action), patience)
         if action.do in ("cold", "close"):
             self.end(action)
         return record
+
+    def asked_together(self, action: Action, patience: float) -> list[dict[str, Any]]:
+        """Return what the workers of a block answer: one, or two that take turns."""
+        workers = {number: self.workers[number] for number in action.workers}
+        turns: dict[str, Any] = {}
+        if action.partner:
+            link(*workers.values())
+            turns["patience"] = TOKEN_SHARE * patience
+        failures: dict[int, WorkerFailedError] = {}
+        with ThreadPoolExecutor(len(workers)) as pool:
+            answers = {}
+            for place, (number, worker) in enumerate(workers.items()):
+                command = self.command(action) | turns | ({"place": place} if turns else {})
+                answers[number] = pool.submit(worker.ask, command, patience)
+            for number, answer in answers.items():
+                if isinstance(error := answer.exception(), WorkerFailedError):
+                    failures[number] = error
+        if failures:  # whoever waited for the other one is not to blame
+            number = min(failures, key=lambda number: failures[number].lost_token)
+            failures[number].number = number
+            raise failures[number]
+        return [answer.result() for answer in answers.values()]
 
     def command(self, action: Action) -> dict[str, Any]:
         """Return an action as what a worker is told."""
@@ -230,7 +259,7 @@ class Driver:
                 rest = place | files | Arm.of(arms[0]).code._asdict()
             case "block":
                 rest = place | {"arms": arms, "kind": action.kind, "seed": action.seed}
-                rest["rounds"] = action.rounds
+                rest |= {"rounds": action.rounds, "anew": action.anew}
             case "open":
                 rest = place | {"arm": arms[0], "losses": list(action.losses) or None}
             case _:
@@ -250,17 +279,18 @@ class Driver:
         imports = action.do in ("load", "cold") and self.sides[action.environment].heavy
         return max(patience, HEAVY_SILENCE) if imports else patience
 
-    def blamed(self, action: Action, index: int | None) -> str:
+    def blamed(self, action: Action, worker: int, index: int | None) -> str:
         """Return the arm whose turn it was when a worker died; empty if it was at none's."""
         if action.do == "cold":
             return action.arms[0]
-        arms = self.arms.get(action.worker, ())
+        arms = self.arms.get(worker, ())
         return arms[index] if index is not None and index < len(arms) else ""
 
     def end(self, action: Action) -> None:
-        """End an action's worker, if it lives, and what workers have left behind by now."""
-        if worker := self.workers.pop(action.worker, None):
-            worker.close()
+        """End an action's workers, if they live, and what workers have left behind by now."""
+        for number in action.workers:
+            if worker := self.workers.pop(number, None):
+                worker.close()
         if hasattr(os, "getsid"):
             for pid in descendants(os.getpid()) - self.before:
                 with suppress(OSError):  # ours have our session

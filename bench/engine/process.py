@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import psutil
 from bench.worker.integrity import end_processes
 from bench.worker.protocol import PROTOCOL, Recorder
 from bench.worker.settings import ROOT, as_users, environment, threads
+from bench.worker.token import BYTE, LOST_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,13 +51,19 @@ def silence_of(budget: float) -> float:
 class WorkerFailedError(Exception):
     """A worker died, hung, or said what the protocol does not allow."""
 
-    def __init__(self, reason: str, stderr: str, arm: int | None) -> None:
+    def __init__(
+        self, reason: str, stderr: str, arm: int | None, *, lost_token: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.stderr = stderr
         """Its last lines."""
         self.arm = arm
         """Index of the arm whose turn it was, or None."""
+        self.number = 0
+        """Number of the worker, where several were asked."""
+        self.lost_token = lost_token
+        """Whether it ended since the worker that it took turns with did not go on."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +98,20 @@ class Worker:
         place = Place() if place is None else place
         self.silence = silence
         self.recorder = Recorder()
+        self.channel, channel = socket.socketpair()
         self.stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- `close` does
+        inherited = self.recorder.file.fileno(), channel.fileno()
         self.process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
-            [*place.command, self.recorder.path],
+            [*place.command, self.recorder.path, str(channel.fileno())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
             cwd=place.root,
             env=dict(place.variables) | (threads(cores) if cores else {}),
-            pass_fds=[self.recorder.file.fileno()],
+            pass_fds=inherited,
             process_group=0,  # so that what it starts can be ended with it
         )
+        channel.close()
         assert self.process.stdout is not None
         self.output, self.unread = select.poll(), b""
         self.output.register(self.process.stdout, select.POLLIN)
@@ -135,7 +146,8 @@ class Worker:
     def close(self) -> None:
         """End the process, whatever it does."""
         self.kill()
-        for file in (self.process.stdin, self.process.stdout, self.stderr, self.recorder.file):
+        files = self.process.stdin, self.process.stdout, self.stderr, self.recorder.file
+        for file in (*files, self.channel):
             if file is not None:
                 with suppress(OSError):  # what was still to be written has no reader
                     file.close()
@@ -191,14 +203,25 @@ class Worker:
             self._end_group()
         except subprocess.TimeoutExpired:
             return self._failed("it closed its output")
+        if status == LOST_STATUS:
+            return self._failed("the other side did not go on", lost_token=True)
         killed = "; killed, perhaps for want of memory" if status == -9 else ""
         return self._failed(f"exit status {status}{killed}")
 
-    def _failed(self, reason: str) -> WorkerFailedError:
+    def _failed(self, reason: str, *, lost_token: bool = False) -> WorkerFailedError:
         self.kill()
         self.stderr.seek(0)
         tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
-        return WorkerFailedError(f"worker failed ({reason})", "\n".join(tail), self.recorder.who())
+        words, arm = f"worker failed ({reason})", self.recorder.who()
+        return WorkerFailedError(words, "\n".join(tail), arm, lost_token=lost_token)
+
+
+def link(*workers: Worker) -> None:
+    """Give two workers the ends of a pair of sockets, over which they pass a token."""
+    ends = socket.socketpair()
+    for worker, end in zip(workers, ends, strict=True):
+        with end, suppress(OSError):  # it may have died already; reading says how
+            socket.send_fds(worker.channel, [BYTE], [end.fileno()])
 
 
 def descendants(pid: int) -> set[int]:

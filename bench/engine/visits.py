@@ -1,7 +1,7 @@
 """What can be done in a run: visits of workers, cold processes, counts and trainings.
 
 A *visit* opens one worker on each side of a group, on the same cores, measures blocks of one kind
-of turns in them by turns, and closes them. A run has groups of one side, an A/B and a history of
+of turns in both together, and closes them. A run has groups of one side, an A/B and a history of
 two. What comes when is the plan's (`bench.engine.plan`).
 
 Nothing here looks at a clock or at the disk, but at outcomes alone, so a run that was cut off is
@@ -40,6 +40,14 @@ if TYPE_CHECKING:
 NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
 UNKNOWN_PROGRAM = "the program of a `make_step` is not known: its first step compiles it"
 """Why an arm has no times of stages, whatever the budget."""
+BLOCK_SECONDS = 1.0
+"""Seconds that a block takes at least where that is no more than `MOST_ROUNDS`: from then on, what
+its fresh buffers, warm calls and proof take is little beside it."""
+MOST_ROUNDS = 64
+"""Rounds in a block at most: more tell less than other buffers do."""
+MEASURED_PER_MAKING = 3.0
+"""Seconds that are measured between two makings of all steps, per second that one takes: what steps
+differ by from making to making is as large as what a second of blocks varies by."""
 SELDOM = 4
 """An arm that nobody asked for is in one block of so many: what others computed is compared with
 it, which takes one block of a worker."""
@@ -60,6 +68,8 @@ class Visit:
     cores: Cores = ()
     workers: dict[SideState, int] = field(default_factory=dict)
     """Numbers of its open workers."""
+    measured_seconds: float = 0.0
+    """Seconds of its blocks since their steps were made."""
 
 
 def living(group: Group, workload: str) -> dict[str, Cell]:
@@ -129,7 +139,8 @@ class Visits:
         outcome = yield action
         self.spent.wall = max(self.spent.wall, outcome.at)
         if action.do in ("block", "train") and outcome.death is None:
-            self.spent.sampling += outcome.took / self.lanes_in_use
+            making = sum(part.making for part in outcome.answer) if action.do == "block" else 0.0
+            self.spent.sampling += (outcome.took - making) / self.lanes_in_use
         return outcome
 
     def done(self, side: SideState, action: Action) -> Steps[Outcome | None]:
@@ -143,7 +154,7 @@ class Visits:
         answer = outcome.answer
         if isinstance(answer, protocol.Failed):
             side.fail_arm(action.arms[0], answer.failure, action.workload, answer.stderr)
-        elif isinstance(answer, protocol.Failures | protocol.Timed):
+        elif isinstance(answer, protocol.Failures):
             for arm, failure in answer.failures.items():
                 side.fail_arm(arm, failure, action.workload)
         if getattr(answer, "spoiled", False):
@@ -239,28 +250,29 @@ class Visits:
             layers = WORKLOADS[cell.workload].layers
             for other in side.alive():  # what Python does depends on the layers alone
                 if other.arm == cell.arm and WORKLOADS[other.workload].layers == layers:
-                    self.keep(side, other.workload, outcome, worker)
+                    self.keep(side, other.workload, answer, outcome.at, worker)
         elif isinstance(answer, protocol.Proven | protocol.Sampled):
-            self.keep(side, cell.workload, outcome, worker)
+            self.keep(side, cell.workload, answer, outcome.at, worker)
         return True
 
     def keep(
         self,
         side: SideState,
         workload: str,
-        outcome: Outcome,
+        answer: Any,
+        at: float,
         worker: int,
         *,
         block: int = 0,
         cores: Cores = (),
         arm: str = "",
     ) -> None:
-        """Add the samples of an outcome to the table; of this arm, where one is given.
+        """Add the samples of an answer that came `at` a time; of this arm, where one is given.
 
         Those of arms that nobody asked for would make intervals wider: they are few, and noisy.
         """
-        taken = worker, block or worker, outcome.at, len(cores)
-        for row in outcome.answer.samples:
+        taken = worker, block or worker, at, len(cores)
+        for row in answer.samples:
             if (arm or row.arm) in self.unasked:
                 continue
             cell = side.cell(arm or row.arm, workload)
@@ -331,16 +343,19 @@ class Visits:
 
     def blocks_of(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[bool]:
         """Measure blocks until a time, one at least; False where a worker died."""
-        number = 0
+        number, given = 0, self.options.rounds
         while arms := self.common(visit):
             if self.options.blocks is not None and number >= self.options.blocks:
                 break
             if number % SELDOM:
                 arms = [arm for arm in arms if arm not in self.unasked]
-            cost = self.costs.block(visit.group, turn, arms) * rounds / turn.rounds
-            if self.options.blocks is None and number and self.now + cost / 2 > end:
-                break
-            if not (yield from self.in_turns(visit, turn, arms, rounds)):
+            one = self.costs.block(visit.group, turn, arms) / turn.rounds
+            count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
+            if self.options.blocks is None and number:
+                count = count if given else max(rounds, min(count, int((end - self.now) / one)))
+                if self.now + one * count / 2 > end:
+                    break
+            if not (yield from self.in_turns(visit, turn, arms, count)):
                 return False
             number += 1
         return number > 0
@@ -357,24 +372,52 @@ class Visits:
     def in_turns(
         self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int
     ) -> Steps[bool]:
-        """Measure one block on each side, in random order, with the same seed; False at a death."""
+        """Measure one block, on two sides by turns of each arm; False where a worker ended."""
         self.spent.blocks += 1
-        number, pair = self.spent.blocks, min(visit.workers.values())
-        seed = self.rng.getrandbits(32)
-        same = {"kind": turn.kind, "rounds": rounds, "seed": seed, "cores": visit.cores}
-        for side in self.rng.sample(visit.group, len(visit.group)):
-            order = self.rng.sample(arms, len(arms))
-            action = side.action("block", visit.workers[side], turn.workload, order, **same)
-            outcome = yield from self.done(side, action)
-            if outcome is None:
-                return False
-            answer: protocol.Timed = outcome.answer
-            self.keep(side, turn.workload, outcome, pair, block=number, cores=visit.cores)
-            total = sum(answer.seconds.values())
+        block, pair = self.spent.blocks, min(visit.workers.values())
+        sides = self.rng.sample(visit.group, len(visit.group))
+        first, *others = sides
+        making = self.costs.making(visit.group, turn.workload, arms)
+        anew = visit.measured_seconds >= MEASURED_PER_MAKING * making > 0
+        action = first.action(
+            "block",
+            visit.workers[first],
+            turn.workload,
+            self.rng.sample(arms, len(arms)),
+            kind=turn.kind,
+            rounds=rounds,
+            seed=self.rng.getrandbits(32),
+            cores=visit.cores,
+            anew=anew,
+            partner=visit.workers[others[0]] if others else 0,
+            partner_environment=others[0].environment if others else "",
+        )
+        outcome = yield from self.do(action)
+        if outcome.death is not None:
+            worker = outcome.death.worker or action.worker
+            dead = next(side for side in sides if visit.workers[side] == worker)
+            dead.died(outcome.death, action)
+            for number in action.workers:
+                self.held.pop(number, None)
+            return False
+        answers: list[protocol.Timed] = outcome.answer
+        measured = outcome.took - sum(answer.making for answer in answers)
+        visit.measured_seconds = measured + visit.measured_seconds * (not anew)
+        total = sum(sum(answer.seconds.values()) for answer in answers)
+        for side, answer in zip(sides, answers, strict=True):
+            side.did_well(action)
+            for arm, failure in answer.failures.items():
+                side.fail_arm(arm, failure, turn.workload)
+            self.keep(
+                side, turn.workload, answer, outcome.at, pair, block=number, cores=visit.cores
+            )
             for arm, seconds in answer.seconds.items():
-                whole = outcome.took * seconds / total * turn.rounds / rounds
+                whole = measured * seconds / total * turn.rounds / rounds
                 self.costs.turn_seconds[side, turn, arm] = whole
-        return True
+        for side, answer in zip(sides, answers, strict=True):
+            if answer.spoiled:
+                yield from self.close(side, visit.workers[side])
+        return not any(answer.spoiled for answer in answers)
 
     def close(self, side: SideState, worker: int) -> Steps[None]:
         """End a worker, unless it has died."""
@@ -412,7 +455,7 @@ class Visits:
         if answer.missing:
             reason = UNKNOWN_PROGRAM if is_own(cell.workload) else NOT_JAX
             result.missing |= dict.fromkeys(answer.missing, reason)
-        self.keep(side, cell.workload, outcome, number, cores=cores, arm=arm)
+        self.keep(side, cell.workload, answer, outcome.at, number, cores=cores, arm=arm)
         return True
 
     def count_or_train(

@@ -1,8 +1,9 @@
 """A worker: a fresh interpreter that does what it is told, one command at a time.
 
-`python -m bench.worker PAGE`. It reads commands from standard input and writes answers to standard
-output, both JSON lines: `bench.worker.protocol` says which. PAGE is the file that `TurnMarker`
-maps. When standard input is closed, the worker ends.
+`python -m bench.worker PAGE CHANNEL`. It reads commands from standard input and writes answers to
+standard output, both JSON lines: `bench.worker.protocol` says which. PAGE is the file that
+`TurnMarker` maps, CHANNEL the descriptor of a socket over which tokens come
+(`bench.worker.token`). When standard input is closed, the worker ends.
 
 This module imports the standard library alone: what an import costs is one of the measurements.
 Commands import numpy, jax, optax and the entrants that they name, nothing else.
@@ -88,7 +89,7 @@ def session(turn: TurnMarker) -> Session:
     """Return the session, begun when first asked for."""
     from bench.worker.session import Session
 
-    return Session(turn)
+    return Session(turn, int(sys.argv[2]))
 
 
 def closed_in_forks(descriptor: int) -> None:

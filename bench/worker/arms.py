@@ -21,7 +21,15 @@ from common import corpus as corpora
 from common.chunker import chunks
 from common.config import TRAJECTORY_TOLERANCE, WORKLOADS, Device
 from common.contract import Checkpoint, Chunk, Weights, fresh_checkpoint
-from common.equality import Case, deviation, make, random_weights, relative_norm, trajectory
+from common.equality import (
+    Case,
+    NotEqualError,
+    deviation,
+    make,
+    random_weights,
+    relative_norm,
+    trajectory,
+)
 from common.errors import BakeoffError
 from common.vocab import Vocab
 
@@ -123,6 +131,8 @@ class Arms:
         """Steps that can be timed: those of arms that are proven or opened."""
         self.counted: list[TrainStep] = []
         """Kept: `jax.clear_caches` of jax 0.4.28 and 0.7.0 crashes where it frees a step."""
+        self.expected = np.zeros(0)
+        """The baseline's ten losses, that arms were proven or opened with."""
         self.prepare(workload)
 
     def prepare(self, workload: str) -> None:
@@ -160,6 +170,20 @@ class Arms:
         self.steps.pop(arm, None)
         self.steps[arm] = self.make(arm)
         return self.steps[arm]
+
+    def open(self, arm: Arm, losses: np.ndarray) -> None:
+        """Make the step that blocks time, anew if there is one; the arm was proven before.
+
+        Raises:
+            NotEqualError: it has other losses than the baseline's ten.
+        """
+        self.expected = losses
+        away = self.apart(arm, self.losses(self.make_timed(arm)), losses)
+        if not away <= self.tolerance:
+            raise NotEqualError(
+                f"not equal in this process, though it was in another: ten steps' losses off "
+                f"by {away:.2g} from the baseline (allowed: {self.tolerance:.2g})"
+            )
 
     def load(self, step: TrainStep, scale: float) -> None:
         """Give a step fresh buffers, of numbers that are so many times the first ones.

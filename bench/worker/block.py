@@ -1,15 +1,19 @@
 """Blocks: timed calls of arms in turns, over fresh buffers, and a look at what they computed.
 
 A kind of turns is a row of `KINDS`: the series of calls that a turn has, by metric. A block is some
-rounds, each with a turn of every arm in another order.
+rounds, each with a turn of every arm in another order. Two workers, one of each side of a
+comparison, can measure a block together: then an arm's turns on both sides follow each other.
 """
 
 from __future__ import annotations
 
+import gc
+import math
 import random
 import time
 from collections import defaultdict
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -20,23 +24,26 @@ from bench.worker.arms import End, guarded
 from bench.worker.counts import collector_off
 from bench.worker.protocol import KINDS, Failed, Timed, WorkerSample
 from bench.worker.settings import affinity
+from bench.worker.token import share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from bench.worker.arms import Arms
+    from bench.worker.token import Token
     from common.contract import Chunk
 
     type Calls = dict[str, list[Call]]
-    """By metric."""
+    """Of one turn, by metric."""
 
 CLOCK, CPU_CLOCK, WAIT = time.perf_counter, time.process_time, jax.block_until_ready
 
 WARMING_CALLS = 3
 """Calls before a block's rounds: the second and third can still take another path."""
-QUANTILE = 0.1
-"""Quantile of an arm's calls that stands for its block. Noise only ever adds time, so a low
-quantile varies far less than a median; A/A runs chose this one, see docs/measuring.md."""
+FASTEST = 0.5
+"""Fraction of an arm's turns, the fastest ones, whose mean stands for its block. Noise only ever
+adds time; a half is as precise as any other choice in quiet and in busy hours, and stays at the
+times of a quiet machine: see docs/measuring.md."""
 DIGITS = 7
 """Significant digits of a sample: more would be noise."""
 SCALES = 0.99, 1.01
@@ -119,28 +126,40 @@ class TimedBlock:
     """One block of turns of one kind.
 
     Args:
-        at: Called with the arm whose turn it is.
+        at: Called with the arm whose turn it is; with None while the other side has its turns.
         compiled: Returns how many programs the process has compiled so far.
         changes: Returns in words what an arm has changed that it may not.
-        seed: Of the order of rounds.
+        seed: Of the order of turns, which both sides of a comparison follow.
+        token: Passed to and from the worker of the other side; None where there is none.
     """
 
     def __init__(
         self,
-        at: Callable[[Arm], None],
+        at: Callable[[Arm | None], None],
         compiled: Callable[[], int],
         changes: Callable[[], str],
         seed: int,
+        token: Token | None = None,
     ) -> None:
-        self.at, self.compiled, self.changes = at, compiled, changes
-        self.rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
+        self.at, self.compiled, self.changes, self.token = at, compiled, changes, token
+        self.shared = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
+        self.buffers = random.Random(f"{seed} {token.place if token else 0}")  # noqa: S311
         self.failures: dict[Arm, str] = {}
-        self.calls: dict[Arm, Calls] = defaultdict(lambda: defaultdict(list))
+        self.calls: dict[Arm, dict[str, list[list[Call]]]] = defaultdict(lambda: defaultdict(list))
+        """Of each arm and metric, those of each turn."""
         self.cpu_seconds: dict[Arm, float] = defaultdict(float)
         self.wall_seconds: dict[Arm, float] = defaultdict(float)
+        self.making_seconds = 0.0
 
     def run(
-        self, arms: Arms, kind: str, members: Sequence[Arm], rounds: int, untimed: int
+        self,
+        arms: Arms,
+        kind: str,
+        members: Sequence[Arm],
+        rounds: int,
+        untimed: int,
+        *,
+        anew: bool = False,
     ) -> Timed:
         """Take turns over fresh buffers in random order, and compare where the arms have got to.
 
@@ -150,9 +169,16 @@ class TimedBlock:
             members: Arms that take part.
             rounds: Timed rounds.
             untimed: Rounds that come in addition, first; their samples are dropped.
+            anew: Whether the arms' steps are made anew before.
         """
-        turns = self.turns(arms, kind, members)
-        self.interleave(turns, rounds, untimed)
+        chunk = jax.tree.map(jax.numpy.array, self.shared.choice(arms.chunks))
+        scale = self.shared.uniform(*SCALES)
+
+        def begin() -> dict[Arm, Turn]:
+            self.renew(arms, members if anew else ())
+            return self.turns(arms, kind, members, chunk, scale)
+
+        turns = self.interleave(members, begin, rounds, untimed)
         self.compare(arms, turns, baseline=BASELINE if BASELINE in members else None)
         good = [arm for arm in turns if arm not in self.failures]
         samples = [
@@ -170,6 +196,7 @@ class TimedBlock:
             samples,
             {str(arm): why for arm, why in self.failures.items()},
             {str(arm): self.wall_seconds[arm] for arm in good},
+            self.making_seconds,
         )
 
     def attempt[Result](self, arm: Arm, when: str, action: Callable[[], Result]) -> Result | None:
@@ -182,30 +209,45 @@ class TimedBlock:
             self.failures[arm] = f"{result.failure} ({when} it was timed)"
         return None if arm in self.failures or isinstance(result, Failed) else result
 
-    def turns(self, arms: Arms, kind: str, members: Sequence[Arm]) -> dict[Arm, Turn]:
+    def renew(self, arms: Arms, members: Sequence[Arm]) -> None:
+        """Make steps anew in random order; they have the losses that they had before."""
+        start = CLOCK()
+        for arm in self.buffers.sample(members, len(members)):
+            self.attempt(arm, "before", partial(arms.open, arm, arms.expected))
+        self.making_seconds = CLOCK() - start if members else 0.0
+
+    def turns(
+        self, arms: Arms, kind: str, members: Sequence[Arm], chunk: Chunk, scale: float
+    ) -> dict[Arm, Turn]:
         """Return turns over fresh buffers, at new offsets, allocated and warmed in random order."""
-        chunk = jax.tree.map(jax.numpy.array, self.rng.choice(arms.chunks))
-        scale, turns, padding = self.rng.uniform(*SCALES), {}, []
-        for arm in self.rng.sample(members, len(members)):
-            size = self.rng.randrange(1, MOST_PADDING)
+        turns, padding = {}, []
+        for arm in self.buffers.sample(members, len(members)):
+            size = self.buffers.randrange(1, MOST_PADDING)
             padding.append(jax.device_put(np.zeros(size, np.float32)))
             fresh = partial(Turn, kind, arms, arm, chunk, scale)
-            if turn := self.attempt(arm, "before", fresh):
+            if arm not in self.failures and (turn := self.attempt(arm, "before", fresh)):
                 turns[arm] = turn
         return turns
 
-    def interleave(
-        self, turns: Mapping[Arm, Callable[[], Calls]], rounds: int, untimed: int
-    ) -> None:
-        """Take `rounds` turns of each, every round in another order.
+    def interleave[T: Callable[[], Calls]](
+        self, members: Sequence[Arm], begin: Callable[[], dict[Arm, T]], rounds: int, untimed: int
+    ) -> dict[Arm, T]:
+        """Take `rounds` turns of each arm; return what `begin` returned, called at its time.
 
         An arm that fails takes no further ones.
         """
+        sides = 2 if self.token else 1
+        first = [(side, None) for side in self.shared.sample(range(sides), sides)]
+        order = schedule(self.shared, members, range(-untimed, rounds), sides)
+        turns: dict[Arm, T] = {}
         with collector_off():
-            for number in range(-untimed, rounds):
-                names = [arm for arm in turns if arm not in self.failures]
-                for arm in self.rng.sample(names, len(names)):
-                    self.take(arm, turns[arm], timed=number >= 0)
+            for item in share(chain(first, order), self.token, self.at):
+                if item is None:
+                    turns = begin()
+                    gc.collect()  # here, for the other side's turns may come next
+                elif item.arm in turns and item.arm not in self.failures:
+                    self.take(item.arm, turns[item.arm], timed=item.number >= 0)
+        return turns
 
     def take(self, arm: Arm, turn: Callable[[], Calls], *, timed: bool) -> None:
         """Take one turn of an arm, and keep its calls unless something is wrong."""
@@ -219,7 +261,7 @@ class TimedBlock:
             self.wall_seconds[arm] += wall
             self.cpu_seconds[arm] += cpu
             for metric, taken in calls.items():
-                self.calls[arm][metric].extend(taken)
+                self.calls[arm][metric].append(taken)
 
     def compare(self, arms: Arms, turns: Mapping[Arm, Turn], baseline: Arm | None) -> None:
         """Compare what each arm has computed with what the baseline has, after as many calls.
@@ -239,12 +281,49 @@ class TimedBlock:
                 )
 
 
-def sample_of(arm: Arm, metric: str, calls: Sequence[Call]) -> WorkerSample:
-    """Return the sample of an arm's calls in a block."""
-    seconds = seconds_of(calls)
-    low, median, high = np.quantile(seconds, [QUANTILE, 0.5, 0.95]).tolist()
+class TurnItem(NamedTuple):
+    """A turn of an arm in a block's order."""
+
+    number: int
+    """Of its round; below zero, it is not timed."""
+    arm: Arm
+
+
+def schedule(
+    rng: random.Random, members: Sequence[Arm], rounds: Iterable[int], sides: int
+) -> Iterator[tuple[int, TurnItem]]:
+    """Yield the turns of a block, each with the side that takes it: 0, or 1 of two.
+
+    Arms come in random order, an arm's turns on both sides one after the other. Every second round
+    reverses the one before: so each arm, and each side, is as often before another one as after it.
+    """
+    order: list[tuple[int, Arm]] = []
+    for number in rounds:
+        if order:
+            turns, order = order[::-1], []
+        else:
+            turns = order = [
+                (side, arm)
+                for arm in rng.sample(members, len(members))
+                for side in rng.sample(range(sides), sides)
+            ]
+        yield from ((side, TurnItem(number, arm)) for side, arm in turns)
+
+
+def sample_of(arm: Arm, metric: str, turns: Sequence[Sequence[Call]]) -> WorkerSample:
+    """Return the sample of an arm's turns in a block.
+
+    Its value is the geometric mean of the fastest half of the turns, each of which counts as its
+    fastest call.
+    """
+    seconds = seconds_of([call for calls in turns for call in calls])
+    sizes = np.cumsum([len(calls) for calls in turns])[:-1]
+    fastest = np.sort([part.min() for part in np.split(np.array(seconds), sizes)])
+    half = np.log(fastest[: math.ceil(FASTEST * len(fastest))])
+    median, high = np.quantile(seconds, [0.5, 0.95]).tolist()
     return WorkerSample(
-        str(arm), metric, rounded(low), len(seconds), rounded(median), rounded(high)
+        *(str(arm), metric, rounded(math.exp(half.mean()))),
+        *(len(seconds), rounded(median), rounded(high)),
     )
 
 

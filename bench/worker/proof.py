@@ -14,16 +14,14 @@ from bench.cells import BASELINE, PURE
 from bench.worker.arms import program_of
 from bench.worker.counts import live_arrays, live_bytes, samples_of
 from bench.worker.program import Graph, facts
-from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Opened, Proven, Sampled, WorkerSample
+from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Proven, Sampled, WorkerSample
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
-from common.equality import Case, NotEqualError, make
+from common.equality import Case, make
 from common.errors import BakeoffError
 from common.steps import on_host
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bench.cells import Arm
     from bench.worker.arms import Arms
     from common.contract import TrainStep
@@ -58,6 +56,7 @@ def proven(arms: Arms, arm: Arm) -> Proven:
     if taken := taken_arguments(step, case):
         raise BakeoffError(taken)
     away, losses = arms.judged(step, baseline.losses)
+    arms.expected = baseline.losses
     counts = arms.facts_of(arm)
     live = live_bytes(step, case, before, arms.backend)
     program = program_of(step, case)  # which holds arrays, too
@@ -75,26 +74,6 @@ def proven(arms: Arms, arm: Arm) -> Proven:
         }
     about |= away | {"settings": dict(getattr(step, "settings", {}))}
     return Proven(about, samples_of(arm, counts), losses.tolist())
-
-
-def opened(arms: Arms, arm: Arm, losses: Sequence[float]) -> Opened:
-    """Make the step of an arm that another process has proven.
-
-    Args:
-        arms: Those of the workload.
-        arm: The one that is opened.
-        losses: Ten of the baseline's, which the arm's must be.
-
-    Raises:
-        NotEqualError: the arm has other losses here.
-    """
-    away = arms.apart(arm, arms.losses(arms.make_timed(arm)), np.array(losses))
-    if not away <= arms.tolerance:
-        raise NotEqualError(
-            f"not equal in this process, though it was in another: ten steps' losses off "
-            f"by {away:.2g} from the baseline (allowed: {arms.tolerance:.2g})"
-        )
-    return Opened()
 
 
 def trained(arms: Arms, arm: Arm) -> Sampled:

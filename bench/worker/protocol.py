@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Raised whenever the protocol changes, so that two revisions do not misunderstand each other."""
 NOBODY = 255
 """Byte that stands for no arm's turn."""
@@ -45,7 +45,7 @@ class WorkerSample(NamedTuple):
     arm: str
     metric: str
     value: float
-    """In the metric's unit: of a warm block a low quantile of its calls, which is compared; of a
+    """In the metric's unit: of a warm block the mean of its fastest turns, which is compared; of a
     cold process, a count, or a metric that is not compared, the one number."""
     calls: int = 1
     median: float | None = None
@@ -63,8 +63,9 @@ class CallSeries(NamedTuple):
 
 
 KINDS: dict[str, dict[str, CallSeries]] = {
-    # With four, the untimed first call is a fifth of the time.
-    "step": {"step": CallSeries(4)},
+    # The fastest of three, after an untimed one, is that of a quiet machine in busy hours, too;
+    # with more calls, an arm's turns are too far from each other.
+    "step": {"step": CallSeries(3)},
     # A training loop waits now and then, to print its loss.
     "pipelined": {"step_pipelined": CallSeries(50, in_a_row=True)},
     # Calls of a tiny step take next to no time. Where a library's own jit waits on every call,
@@ -130,13 +131,15 @@ class Opened:
 
 @dataclass
 class Timed:
-    """Answer to `block`."""
+    """Answer to `block`; of two workers that take turns, each has its own."""
 
     samples: list[WorkerSample]
     failures: dict[str, str] = field(default_factory=dict)
     """Arms whose samples do not count, and why: they are not in `samples`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By arm: wall time that its turns took."""
+    making: float = 0.0
+    """Seconds in which steps were made anew."""
     spoiled: bool = False
     """As in `Failed`."""
 

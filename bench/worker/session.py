@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import random
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
+import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 import impls
@@ -18,8 +20,9 @@ from bench.worker.block import TimedBlock
 from bench.worker.counts import compilations, counted
 from bench.worker.integrity import Surroundings
 from bench.worker.own import OwnArms
-from bench.worker.proof import baseline_program, opened, proven, trained
-from bench.worker.protocol import Failed, Failures, Opened, Proven, Sampled, Timed
+from bench.worker.proof import baseline_program, proven, trained
+from bench.worker.protocol import NOBODY, Failed, Failures, Opened, Proven, Sampled, Timed
+from bench.worker.token import Token
 from common.config import is_own
 
 if TYPE_CHECKING:
@@ -41,8 +44,8 @@ class Session:
     A command about one arm answers `Failed` where the arm fails.
     """
 
-    def __init__(self, turn: TurnMarker) -> None:
-        self.turn = turn
+    def __init__(self, turn: TurnMarker, channel: int = -1) -> None:
+        self.turn, self.channel = turn, channel
         self.index: dict[Arm, int] = {}
         """The byte that says that it is an arm's turn."""
         self.workloads: dict[tuple[str, str], Arms] = {}
@@ -52,6 +55,8 @@ class Session:
         """Returns how many programs the process has compiled since the first block."""
         self.donate = False
         """Whether steps donate their state."""
+        self.compiles_anew = False
+        """Whether a step that was made anew was not in the cache."""
 
     def load(
         self,
@@ -103,9 +108,9 @@ class Session:
         gc.freeze()  # what is imported stays; collections before blocks need not look at it
         return answer
 
-    def at(self, arm: Arm) -> None:
-        """Say that it is an arm's turn."""
-        self.turn.at(self.index[arm])
+    def at(self, arm: Arm | None) -> None:
+        """Say that it is an arm's turn; None stands for nobody's."""
+        self.turn.at(NOBODY if arm is None else self.index[arm])
 
     def on(self, workload: str, backend: str) -> Arms:
         """Return the arms of a workload, made when first asked for."""
@@ -160,18 +165,44 @@ class Session:
         """
         if losses is None:
             losses = self.on(workload, backend).reference.losses.tolist()
-        return self.guard(workload, backend, arm, partial(opened, losses=losses))
+        answer = self.guard(workload, backend, arm, lambda a, b: a.open(b, np.array(losses)))
+        return answer or Opened()
 
     def block(
-        self, workload: str, backend: str, kind: str, arms: list[str], rounds: int, seed: int
+        self,
+        workload: str,
+        backend: str,
+        kind: str,
+        arms: list[str],
+        rounds: int,
+        seed: int,
+        anew: bool = False,
+        place: int | None = None,
+        patience: float = 0.0,
     ) -> Timed:
-        """Measure one block of turns of this kind: fresh buffers, then rounds in random order."""
+        """Measure one block of turns of this kind: fresh buffers, then rounds in random order.
+
+        Args:
+            workload: That the arms are at.
+            backend: That they run on.
+            kind: A row of `KINDS`.
+            arms: Those that take part, by name.
+            rounds: Timed rounds.
+            seed: Of the order.
+            anew: Whether steps are made anew before, from the cache: not where that compiles.
+            place: 0 or 1, where a worker of another side takes turns with this one.
+            patience: Seconds after which that one is taken to hang.
+        """
         opened_arms = self.on(workload, backend)
         self.compiled = self.compiled or compilations()
         around = self.surroundings.setdefault(backend, Surroundings())
-        block = TimedBlock(self.at, self.compiled, around.changes, seed)
+        token = None if place is None else Token.receive(self.channel, place, patience)
+        block = TimedBlock(self.at, self.compiled, around.changes, seed, token)
         untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
-        timed = block.run(opened_arms, kind, [*map(Arm.of, arms)], rounds, untimed)
+        members, programs = [*map(Arm.of, arms)], cached_programs()
+        anew = anew and not self.compiles_anew
+        timed = block.run(opened_arms, kind, members, rounds, untimed, anew=anew)
+        self.compiles_anew |= cached_programs() > programs
         timed.spoiled = around.spoiled
         self.turn.at()
         return timed
@@ -179,6 +210,13 @@ class Session:
     def train(self, workload: str, backend: str, arm: str) -> Sampled | Failed:
         """Train an arm, from the same weights and from its library's own initialisers."""
         return self.guard(workload, backend, arm, trained)
+
+
+def cached_programs() -> int:
+    """Return the number of programs in the compilation cache."""
+    folder = jax.config.jax_compilation_cache_dir
+    names = (path.name for path in Path(folder).glob("*")) if folder else ()
+    return sum(not name.endswith("-atime") for name in names)
 
 
 def use_cache(folder: str) -> None:

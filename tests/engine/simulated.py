@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from bench.cells import Cell, Selection
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.plan import Plan
@@ -42,12 +44,12 @@ FEW = {"pure_jax": ["pure"], "haiku": ["pure", "transform"]}
 STEP_SECONDS = {"toy": 1e-4, "depth12": 2e-4, "seed": 3.6e-3, "wide": 3e-2}
 SLOW_AT_TOY = {"flax_linen/blog": 18.0, "flax_nnx/jit": 8.0}
 CALLS = {
-    "step": {"step": 4},
+    "step": {"step": 3},
     "pipelined": {"step_pipelined": 1},
     "host_cost": {"host_cost": 10, "host_cost_pipelined": 1},
 }
 """Timed calls in a turn, by kind of turns and metric."""
-ALL_CALLS = {"step": 5, "pipelined": 51, "host_cost": 21}
+ALL_CALLS = {"step": 4, "pipelined": 51, "host_cost": 21}
 """Calls in a turn, with those that are not timed."""
 LANES = [(0,), (1,)]
 PROOF = dict.fromkeys(("loss", "gradient", "trajectory"), 1e-8)
@@ -138,7 +140,8 @@ class Machine:
         """Return the seconds that an action takes."""
         step = STEP_SECONDS.get(action.workload, 0.0)
         one = 1.0 if action.cores or self.cores.get(action.worker) else 0.7
-        arms = sum(self.factor(action, arm) for arm in action.arms)
+        sides = {action.environment, action.partner_environment or action.environment}
+        arms = sum(self.factor(action.workload, e, arm) for e in sides for arm in action.arms)
         calls = action.rounds * ALL_CALLS.get(action.kind, 0) + 4
         return (
             self.slowness
@@ -151,14 +154,14 @@ class Machine:
                 "train": 0.3 + 800 * step,
                 "cold": 3.0,
                 "close": 0.01,
-                "block": 0.05 + arms * calls * step,
+                "block": 0.05 + arms * (calls * step + 0.2 * action.anew),
             }[action.do]
         )
 
-    def factor(self, action: Action, arm: str) -> float:
+    def factor(self, workload: str, environment: str, arm: str) -> float:
         """Return the time of an arm's step, in units of the baseline's."""
-        slow = SLOW_AT_TOY.get(arm, 1.0) if action.workload == "toy" else 1.0
-        return slow * self.effects.get((action.environment, arm), 1.0)
+        slow = SLOW_AT_TOY.get(arm, 1.0) if workload == "toy" else 1.0
+        return slow * self.effects.get((environment, arm), 1.0)
 
     def answer(self, action: Action, failing: str = "") -> Any:
         """Return a worker's answer; asserts that it can be asked at this moment."""
@@ -176,13 +179,18 @@ class Machine:
             assert action.arms[0] in self.loaded[worker]
             self.opened[worker].add((action.workload, action.arms[0]))
         if do in ("block", "train"):
-            assert all((action.workload, arm) in self.opened[worker] for arm in action.arms)
+            for number in action.workers:
+                assert number in self.cores
+                assert all((action.workload, arm) in self.opened[number] for arm in action.arms)
         if do == "block":
-            return self.timed(action, failing)
+            sides = (worker, action.environment), (action.partner, action.partner_environment)
+            return [self.timed(action, *side, failing) for side in sides[: len(action.workers)]]
         if failing:
             return Failed(f"{failing} failed")
         [arm] = action.arms or [""]
-        level = STEP_SECONDS.get(action.workload, 1.0) * self.factor(action, arm)
+        level = STEP_SECONDS.get(action.workload, 1.0) * self.factor(
+            action.workload, action.environment, arm
+        )
         cold = level * math.exp(self.rng.gauss(0, self.noise))
         return {
             "cold": Cold([WorkerSample(arm, metric, cold) for metric in COLD], [], 2.0, ""),
@@ -198,13 +206,13 @@ class Machine:
             "train": Sampled([WorkerSample(arm, "final_loss", 2.5)]),
         }.get(do)
 
-    def timed(self, action: Action, failing: str) -> Timed:
-        """Return the answer to a block."""
+    def timed(self, action: Action, worker: int, environment: str, failing: str) -> Timed:
+        """Return a worker's answer to a block."""
         samples = []
         level = STEP_SECONDS[action.workload]
         for arm in action.arms:
-            luck = self.luck.setdefault((action.worker, arm), self.rng.gauss(0, self.noise / 2))
-            seconds = self.factor(action, arm) * level
+            luck = self.luck.setdefault((worker, arm), self.rng.gauss(0, self.noise / 2))
+            seconds = self.factor(action.workload, environment, arm) * level
             seconds *= math.exp(luck + self.rng.gauss(0, self.noise))
             samples += [
                 WorkerSample(arm, metric, seconds, calls * action.rounds, seconds, seconds)
@@ -212,7 +220,7 @@ class Machine:
                 if arm != failing
             ]
         failures = {failing: "it computed something else"} if failing else {}
-        shares = {arm: self.factor(action, arm) for arm in action.arms}
+        shares = {a: self.factor(action.workload, environment, a) for a in action.arms}
         return Timed(samples, failures, shares)
 
     def drive(self, plan: Plan) -> Self:
@@ -224,8 +232,8 @@ class Machine:
             begin = next(lanes)
             while True:
                 for action in begin:
-                    busy = {other.worker for *_, other in running}
-                    assert action.worker not in busy, "a worker does one thing at a time"
+                    busy = {number for *_, other in running for number in other.workers}
+                    assert not busy & {*action.workers}, "a worker does one thing at a time"
                     count += 1
                     end = self.now + self.seconds(action)
                     heapq.heappush(running, (end, count, self.now, action))
@@ -241,7 +249,9 @@ class Machine:
         """Return the outcome of an action that ends now."""
         wrong = self.fault(action)
         if isinstance(wrong, Death):
-            self.cores.pop(action.worker, None)
+            for number in action.workers:
+                self.cores.pop(number, None)
+            wrong = replace(wrong, worker=wrong.worker or action.worker)
             return Outcome(action.worker, took, self.now, None, wrong)
         return Outcome(action.worker, took, self.now, self.answer(action, wrong or ""))
 

@@ -1,5 +1,7 @@
 """Blocks: times without other processes' on one core, orders, and the datum of a block."""
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -11,6 +13,7 @@ from bench.cells import Arm
 from bench.worker import block
 from bench.worker.arms import Arms
 from bench.worker.block import SCALES, WARMING_CALLS, Call, TimedBlock, Turn, sample_of
+from bench.worker.token import Token
 
 ARMS = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
 QUIET, INTERRUPTED = Call(1.0, 0.002), Call(1.6, 0.502)
@@ -51,29 +54,60 @@ def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
     arms: Any = SimpleNamespace(steps={ARMS[0]: step}, case=case, load=Mock(), left_out=())
     monkeypatch.setattr(block, "CLOCK", lambda: now)
     monkeypatch.setattr(block, "CPU_CLOCK", lambda: now)
-    for kind, calls in {"step": 5, "pipelined": 51, "host_cost": 21}.items():
+    for kind, calls in {"step": 4, "pipelined": 51, "host_cost": 21}.items():
         turn = Turn(kind, arms, ARMS[0], None, scale=1.0)  # type: ignore[arg-type]
         now = 0.0
         assert {call.seconds for several in turn().values() for call in several} == {2.0}
         assert (turn.calls - WARMING_CALLS) * 2.0 == now == calls * 2.0, "all calls are counted"
 
 
-def test_every_round_has_another_order() -> None:
-    seen: list[Arm] = []
+def taken(timed: TimedBlock, rounds: int, untimed: int) -> None:
+    """Take turns that take no time."""
+    turns = dict.fromkeys(ARMS, lambda: {"step": [Call(1.0, 0.0)]})
+    timed.interleave(ARMS, lambda: turns, rounds, untimed)
+
+
+def test_rounds_have_other_orders_and_every_second_one_reverses_the_one_before() -> None:
+    seen: list[Arm | None] = []
     timed = TimedBlock(seen.append, compiled=lambda: 0, changes=str, seed=1)
-    calls = dict.fromkeys(ARMS, lambda: {"step": [Call(1.0, 0.0)]})  # they take no time
-    timed.interleave(calls, rounds=12, untimed=1)
+    taken(timed, rounds=23, untimed=1)
     orders = [tuple(seen[i : i + 3]) for i in range(0, len(seen), 3)]
-    assert len(orders) == 13
+    assert len(orders) == 24
     assert all(set(order) == set(ARMS) for order in orders)
-    assert len(set(orders)) > 3
-    assert {order[0] for order in orders} == set(ARMS)
-    assert all(len(timed.calls[arm]["step"]) == 12 for arm in ARMS)
+    assert {order[0] for order in orders[::2]} == set(ARMS)
+    assert [order[::-1] for order in orders[::2]] == orders[1::2]
+    assert all(len(timed.calls[arm]["step"]) == 23 for arm in ARMS)
+
+
+def test_two_workers_take_the_turns_of_an_arm_one_after_the_other() -> None:
+    """Both sides are as often first; the arms that one has are those of the other one."""
+    ends, seen = socket.socketpair(), list[tuple[int, Arm]]()
+
+    def worker(place: int) -> None:
+        def at(arm: Arm | None) -> None:
+            if arm is not None:
+                seen.append((place, arm))
+
+        token = Token(place, ends[place])
+        taken(TimedBlock(at, lambda: 0, str, seed=5, token=token), rounds=40, untimed=0)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(worker, place) for place in (0, 1)]:
+            done.result(timeout=20)
+    turns = [seen[i : i + 2] for i in range(0, len(seen), 2)]
+    assert len(turns) == 40 * len(ARMS)
+    assert all({place for place, _ in turn} == {0, 1} for turn in turns)
+    assert all(len({arm for _, arm in turn}) == 1 for turn in turns)
+    for arm in ARMS:
+        first = [turn[0][0] for turn in turns if turn[0][1] == arm]
+        assert first.count(0) == 20, "every second round reverses the one before"
+    for end in ends:
+        end.close()
 
 
 def test_what_an_arm_does_before_its_turn_is_not_the_next_ones_fault() -> None:
     changes = iter(["", "left running: sleep (1)", "", ""])
-    timed = TimedBlock(list[Arm]().append, lambda: 0, lambda: next(changes), seed=1)
+    timed = TimedBlock(list[Arm | None]().append, lambda: 0, lambda: next(changes), seed=1)
     first, second, third = ARMS
     assert [timed.attempt(arm, "before", lambda: 1) for arm in (first, second)] == [1, None]
     assert timed.failures == {second: "before it was timed it left running: sleep (1)"}
@@ -82,13 +116,14 @@ def test_what_an_arm_does_before_its_turn_is_not_the_next_ones_fault() -> None:
     assert timed.failures.keys() == {second}
 
 
-def test_slow_calls_do_not_move_the_datum_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_turns_do_not_move_the_datum_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the geometric mean of the fastest half of turns, each counted as its fastest call."""
     monkeypatch.setattr(block, "affinity", lambda: [0, 1])
-    quiet = [Call(1.0 + 0.001 * number, 0.0) for number in range(41)]
-    disturbed = quiet[:20] + [Call(9.0, 0.0)] * 21
-    before, after = (sample_of(ARMS[0], "step", calls) for calls in (quiet, disturbed))
-    assert before == ("pure_jax/pure", "step", 1.004, 41, 1.02, 1.038)
-    assert (after.value, after.median, after.p95) == (1.004, 9.0, 9.0)
+    quiet = [[Call(1.0, 0.0), Call(3.0, 0.0)], [Call(6.0, 0.0), Call(4.0, 0.0)]]
+    slow = [[Call(9.0, 0.0), Call(8.0, 0.0)]]
+    before, after = (sample_of(ARMS[0], "step", quiet + slow * n) for n in (1, 2))
+    assert before == ("pure_jax/pure", "step", 2.0, 6, 5.0, 8.75)
+    assert (after.value, after.calls, after.median) == (2.0, 8, 7.0)
 
 
 def test_each_block_starts_from_other_weights() -> None:

@@ -1,0 +1,83 @@
+"""The token of two workers that measure one block together: who has it takes its turns.
+
+The parent gives each of them an end of a pair of sockets. A byte that one sends is the token, which
+is then the other's: on one core that costs a change of process, and no parent is in between. A
+worker that has ended closes its end, so that the other one hears of it at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+LOST_STATUS = 75
+"""Exit status of a worker to which the token does not come back (EX_TEMPFAIL of sysexits.h)."""
+BYTE = b"."
+
+
+@dataclass
+class Token:
+    """One worker's end."""
+
+    place: int
+    """Of this worker's side: 0 or 1."""
+    end: socket.socket
+
+    @classmethod
+    def receive(cls, channel: int, place: int, patience: float) -> Token:
+        """Return the end that the parent has sent.
+
+        Args:
+            channel: Descriptor of the socket that it comes over.
+            place: Of this worker's side.
+            patience: Seconds after which the other worker is taken to hang.
+        """
+        with socket.socket(fileno=os.dup(channel)) as parent:
+            _, [descriptor], *_ = socket.recv_fds(parent, len(BYTE), 1)
+        end = socket.socket(fileno=descriptor)
+        end.settimeout(patience)
+        return cls(place, end)
+
+    def send(self) -> None:
+        """Give the token to the other side; where that has ended, this worker ends too."""
+        try:
+            self.end.sendall(BYTE)
+        except OSError:
+            os._exit(LOST_STATUS)
+
+    def wait(self, at: Callable[[None], None]) -> None:
+        """Wait for the token; where it does not come, this worker ends."""
+        at(None)
+        try:
+            came = self.end.recv(len(BYTE))
+        except OSError:
+            came = b""
+        if not came:
+            os._exit(LOST_STATUS)
+
+
+def share[Item](
+    order: Iterable[tuple[int, Item]], token: Token | None, at: Callable[[None], None]
+) -> Iterator[Item]:
+    """Yield this side's items of an order that both workers follow, each at its time.
+
+    Args:
+        order: Items with the side that each is of; the first one's side has the token.
+        token: This worker's; without one, all items are its own.
+        at: Called with None while the other side has the token.
+    """
+    holder: int | None = None
+    for side, item in order:
+        if token and holder not in (None, side):
+            if holder == token.place:
+                token.send()
+            else:
+                token.wait(at)
+        holder = side
+        if not token or side == token.place:
+            yield item
