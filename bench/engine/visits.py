@@ -408,9 +408,8 @@ class Visits:
             side.did_well(action)
             for arm, failure in answer.failures.items():
                 side.fail_arm(arm, failure, turn.workload)
-            self.keep(
-                side, turn.workload, answer, outcome.at, pair, block=number, cores=visit.cores
-            )
+            taken: dict[str, Any] = {"block": block, "cores": visit.cores}
+            self.keep(side, turn.workload, answer, outcome.at, pair, **taken)
             for arm, seconds in answer.seconds.items():
                 whole = measured * seconds / total * turn.rounds / rounds
                 self.costs.turn_seconds[side, turn, arm] = whole
