@@ -19,6 +19,10 @@ bakeoff doctor --seconds 30
 bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
 
 
+ROUNDS = 16
+"""Rounds of plain JAX's two copies in a block: half a second."""
+
+
 class Probe(NamedTuple):
     """One line of the report."""
 
@@ -53,7 +57,7 @@ def doctor(
         probes = list(activity(watch.usage()))
         try:
             offer = ask_once({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
-            probes += backends(offer)
+            probes += [*backends(offer), steps(seconds)]
         except WorkerFailedError as error:
             advice = "Nothing can be measured: `python -c 'import jax; jax.devices()'` says why."
             state = f"{error.reason}: {error.stderr or 'nothing on stderr'}"
@@ -83,6 +87,37 @@ def activity(usage: TimeSpent) -> Iterator[Probe]:
     advice = "Measure at another time, or on a dedicated machine."
     state = f"{percent(usage.stolen)} of the machine"
     yield Probe("other guests", state, advice * (usage.stolen > STOLEN))
+
+
+def steps(seconds: float) -> Probe:
+    """Return how much single steps vary, and what a default run can tell by that."""
+    import impls
+    from bench.cells import REFERENCE
+    from bench.engine.process import Worker
+    from bench.engine.visits import STEPS_SHARE
+    from bench.options import Options
+    from bench.report.table import percent
+    from bench.stats.forecast import smallest, variation
+    from bench.worker.protocol import KINDS, WorkerSample
+
+    names, place = [str(arm) for arm in REFERENCE], {"workload": "seed", "backend": "cpu"}
+    with Worker() as worker:
+        worker.start()
+        worker.ask({"do": "load", "arms": names, "outside": {}, "cache": "", "seed": 0})
+        for name in names:
+            worker.ask({"do": "open", **place, "arm": name, "losses": None})
+        block = {"do": "block", **place, "kind": "step", "arms": names, "rounds": 1, "seed": 0}
+        end, samples = time.monotonic() + seconds, list[WorkerSample]()
+        while not samples or time.monotonic() < end:
+            rows = worker.ask(block | {"rounds": ROUNDS, "seed": len(samples)})["samples"]
+            samples += [s for s in map(WorkerSample._make, rows) if s.metric == "step"]
+    varies, budget = variation(samples), Options().budget
+    arms = len(REFERENCE) + sum(len(impls.styles_of(name)) for name in impls.usual())
+    calls = STEPS_SHARE * budget / arms / min(s.value for s in samples)
+    timed = KINDS["step"]["step"].calls
+    found = smallest(varies, calls * timed / (timed + 1), arms)
+    state = f"vary by {percent(varies)}: `pytest bench` can detect about {percent(found)} at seed"
+    return Probe("calls of a step", state)
 
 
 def backends(offer: Mapping[str, Any]) -> Iterator[Probe]:

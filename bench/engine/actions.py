@@ -101,6 +101,10 @@ class Spent(msgspec.Struct):
     each counts for its share."""
     processes: int = 0
     blocks: int = 0
+    calls_vary: float = 0.0
+    """Standard deviation of single calls' log-times in the first visit; 0 until then."""
+    forecast: float = 0.0
+    """Difference of a step that the budget can detect about, by that; a fraction."""
 
 
 TYPES: dict[str, Any] = {

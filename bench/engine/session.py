@@ -394,6 +394,8 @@ def results_of(
             wall_seconds=plan.spent.wall,
             sampling_seconds=plan.spent.sampling,
             processes=plan.spent.processes,
+            calls_vary=plan.spent.calls_vary,
+            forecast=plan.spent.forecast,
         ),
         samples=packed(samples),
     )

@@ -22,8 +22,10 @@ import msgspec
 from bench.cells import BASELINE, REFERENCE
 from bench.engine.actions import Spent
 from bench.engine.costs import Costs
+from bench.metrics import STEP
 from bench.runfile import Proof
 from bench.samples import Sample
+from bench.stats.forecast import detectable_after, variation
 from bench.worker import protocol
 from common.config import WORKLOADS, is_own
 
@@ -48,6 +50,8 @@ MOST_ROUNDS = 64
 MEASURED_PER_MAKING = 3.0
 """Seconds that are measured between two makings of all steps, per second that one takes: what steps
 differ by from making to making is as large as what a second of blocks varies by."""
+STEPS_SHARE = 0.5
+"""Part of a budget that goes to the steps of the first workload, about, and to opening for them."""
 SELDOM = 4
 """An arm that nobody asked for is in one block of so many: what others computed is compared with
 it, which takes one block of a worker."""
@@ -337,9 +341,20 @@ class Visits:
             for side in visit.group:
                 yield from self.close(side, visit.workers[side])
 
-        lanes = list(dict.fromkeys(visit.cores for visit in visits))
+        lanes, begun = list(dict.fromkeys(visit.cores for visit in visits)), len(self.samples)
         yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
+        if turn.kind == STEP and not self.spent.forecast:
+            self.forecast(self.samples[begun:])
         return done
+
+    def forecast(self, samples: Sequence[Sample]) -> None:
+        """Say what the budget can tell, by the steps of a first visit."""
+        steps = [sample for sample in samples if sample.metric == STEP]
+        first = self.now / (self.options.budget * STEPS_SHARE)
+        pairs = len({sample.environment for sample in steps}) > 1
+        about = detectable_after(steps, max(1.0, 1 / first), pairs=pairs)
+        if math.isfinite(about):
+            self.spent.calls_vary, self.spent.forecast = variation(steps), about
 
     def blocks_of(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[bool]:
         """Measure blocks until a time, one at least; False where a worker died."""

@@ -312,8 +312,10 @@ def _closing(results: Results) -> Iterator[str]:
         if math.isfinite(least := view.table.detectable(STEP, workload, view.backend))
     ]
     yield from wording.settling_words(results, results.estimates)
+    forecast = f"; {percent(spent.forecast)} was forecast" if spent.forecast else ""
     yield (
-        f"detectable difference: {', '.join(seen) or 'not known'}; {spent.wall_seconds:.0f} s, "
+        f"detectable difference: {', '.join(seen) or 'not known'}{forecast}; "
+        f"{spent.wall_seconds:.0f} s, "
         f"{percent(round(spent.sampling_seconds / spent.wall_seconds, 2))} of it taking samples, "
         f"{spent.processes} processes"
     )

@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.cells import Arm
-from bench.report.table import colour, mark, text_of
+from bench.report.table import colour, mark, percent, text_of
 from bench.report.wording import printable
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ class Progress(progress.Progress):
         """Seconds."""
         self.printed = 0
         """Lines that a pipe has got."""
+        self.has_forecast = False
+        """Whether it was said what the budget can tell."""
         self.bar = self.add_task("", total=budget)
 
     def __call__(self, action: Action, spent: Spent) -> None:
@@ -170,6 +172,13 @@ class Progress(progress.Progress):
             action: The next thing that a worker does.
             spent: Where the time has gone so far.
         """
+        if spent.forecast and not self.has_forecast:
+            self.has_forecast = True
+            self.console.print(
+                f"calls vary by {percent(spent.calls_vary)} now: a difference of a step of about "
+                f"{percent(spent.forecast)} can be detected in {self.budget:g} s",
+                markup=False,
+            )
         arm = Arm.of(action.arms[0]).words if action.arms else ""
         text = WORDS[action.do].format(
             arm=arm, kind=action.kind, workload=action.workload, blocks=spent.blocks

@@ -117,6 +117,10 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     """Fraction of the processor time that the hypervisor gave to other guests."""
     busiest: str = ""
     """The other process that used most, where it is worth a sentence."""
+    calls_vary: NotNegative = 0.0
+    """Standard deviation of single steps' log-times in the first visit."""
+    forecast: NotNegative = 0.0
+    """Difference of a step that was to be detected, by that; a fraction."""
 
 
 class SampleRow(NamedTuple):

@@ -1,0 +1,56 @@
+"""What a budget can tell: how much calls vary, and what follows from that."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bench.cells import BASELINE, CONTROL, Arm
+from bench.samples import Sample
+from bench.stats.forecast import detectable_after, smallest, variation
+from bench.worker.block import Call, sample_of
+
+ARMS = [BASELINE, CONTROL, Arm("haiku", "pure"), Arm("equinox", "pure")]
+
+
+def samples_of(varies: float, *, environments: tuple[str, ...] = ("",)) -> list[Sample]:
+    """Return the samples of 40 blocks of eight turns of three calls."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for block in range(40):
+        for environment in environments:
+            for arm in ARMS if environments == ("",) else ARMS[2:]:
+                calls = np.exp(rng.normal(0, varies, (8, 3)))
+                row = sample_of(arm, "step", [[Call(x, 0.0) for x in turn] for turn in calls])
+                cell = arm.at("seed", "cpu")
+                taken = (1, block, 0.0, 0, *row[2:])
+                samples.append(Sample(environment, cell, "step", *taken))
+    return samples
+
+
+@pytest.mark.parametrize("varies", [0.01, 0.07])
+def test_how_much_calls_vary_is_seen_in_blocks(varies: float) -> None:
+    assert variation(samples_of(varies)) == pytest.approx(varies, rel=0.15)
+
+
+def test_what_can_be_detected_goes_with_the_root_of_the_time_and_with_how_much_calls_vary() -> None:
+    quiet, busy = samples_of(0.01), samples_of(0.07)
+    one = detectable_after(quiet, 1)
+    assert detectable_after(quiet, 4) == pytest.approx(one / 2)
+    assert detectable_after(busy, 1) / one == pytest.approx(7, rel=0.2)
+    assert 0.001 < one < 0.01
+    sides = samples_of(0.01, environments=("base", "new"))
+    assert detectable_after(sides, 1, pairs=True) == pytest.approx(
+        one * math.sqrt(2 / 1.5), rel=0.1
+    )
+
+
+def test_more_arms_that_are_compared_together_need_more() -> None:
+    assert smallest(0.05, 100, 13) > 1.2 * smallest(0.05, 100, 1)
+    assert smallest(0.05, 100, 1, references=1) > smallest(0.05, 100, 1, references=2)
+
+
+def test_nothing_is_forecast_where_nothing_is_known() -> None:
+    assert detectable_after([], 1) == math.inf
+    assert detectable_after([s for s in samples_of(0.01) if s.cell.is_baseline], 1) == math.inf
+    assert smallest(0.0, 100, 1) == math.inf
