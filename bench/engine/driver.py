@@ -252,8 +252,8 @@ class Driver:
         place: dict[str, Any] = {"workload": action.workload, "backend": action.backend}
         match action.do:
             case "load":
-                cache = self.cache / (action.environment or "everybody").replace("/", "-")
-                rest = files | {"arms": arms, "cache": str(cache), "seed": action.seed}
+                cache = str(self.cache / self.compiler(action.environment))
+                rest = files | {"arms": arms, "cache": cache, "seed": action.seed}
                 rest["check_programs"] = action.check
             case "cold":
                 rest = place | files | Arm.of(arms[0]).code._asdict()
@@ -265,6 +265,17 @@ class Driver:
             case _:
                 rest = place | {"arm": arms[0]}
         return {"do": action.do} | rest
+
+    def compiler(self, environment: str) -> str:
+        """Return a name for what compiles in an environment: those of one name share programs.
+
+        Two compilations of one program lay out its code in other orders, which shows in its times:
+        sides that compile the same program run the same code.
+        """
+        side = self.sides.get(environment)
+        versions = side.offer.versions if side else {}
+        names = (versions.get(name, environment) for name in ("jax", "jaxlib"))
+        return "-".join(names).replace("/", "-") or "everybody"
 
     def patience(self, action: Action) -> float:
         """Return after how many silent seconds a worker is taken to hang: less near the end."""
