@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -278,3 +279,15 @@ def test_an_answer_has_to_be_one_to_its_question(
         return
     with pytest.raises(AnswerError, match=wrong):
         typed(action, answer)
+
+
+def test_sides_share_compiled_programs_where_they_compile_with_the_same(lab: Lab) -> None:
+    assert lab is not None
+    driver: Any = FakeDriver(plan_of(SMALL), Mock(), {}, {})
+    jax = {"jax": "0.12.0", "jaxlib": "0.12.0"}
+    versions = {"base": jax, "new": jax | {"flax": "1"}, "older": jax | {"jaxlib": "0.11.0"}}
+    driver.sides = {
+        name: SimpleNamespace(offer=SimpleNamespace(versions=v)) for name, v in versions.items()
+    }
+    assert driver.compiler("base") == driver.compiler("new") != driver.compiler("older")
+    assert driver.compiler("a/b") != driver.compiler("c"), "of unknown ones, each has its own"

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from functools import cache
 from itertools import accumulate
+from statistics import median
 from typing import Any
 from unittest.mock import Mock
 
@@ -331,6 +332,21 @@ def test_cold_metrics_take_what_pairs_leave() -> None:
     plan, machine = ab(wanted, 150, processes=2)
     assert machine.now > 100
     assert {cell.workload for cell in counts(plan, "compile", "new")} == {"toy", "seed", "wide"}
+
+
+def test_blocks_take_a_second_and_steps_are_made_anew() -> None:
+    """Where three times as long was measured as making them takes; a given number is kept."""
+    _, machine = ab(needed(("seed",), (STEP,), {"haiku": ["transform"]}), 90)
+    times = [(end - start, action) for start, end, action in machine.log if action.do == "block"]
+    assert 0.7 < median(took for took, _ in times) < 2
+    visits: dict[int, list[Action]] = defaultdict(list)
+    for _, action in times:
+        visits[action.worker + action.partner].append(action)
+    assert not any(blocks[0].anew for blocks in visits.values()), "they were made just before"
+    share = [sum(action.anew for action in blocks) / len(blocks) for blocks in visits.values()]
+    assert 0.2 < median(share) < 0.8
+    _, machine = ab(FEW_AT_SEED, 9, processes=1, blocks=3, rounds=2)
+    assert {action.rounds for action in machine.actions()} == {2}
 
 
 def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
