@@ -2,7 +2,7 @@
 
     PYTHONPATH=ENGINE python -P results/selftest/trial.py '{"run": "arms", "budget": 20}' OUT.json
 
-It imports what engines of all revisions have, and runs in an empty folder.
+It runs in an empty folder, and imports what engines of other revisions have, too.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from bench.cells import Arm, Cell
 from bench.engine.process import Place
@@ -32,7 +35,7 @@ from bench.worker.settings import ROOT
 from results.selftest import plants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bench.estimates import Estimate
     from bench.runfile.reader import Run
@@ -42,24 +45,23 @@ if TYPE_CHECKING:
 
 PLANTED, OTHER = (Arm("planted", style).at("seed", "cpu") for style in ("pure", "other"))
 STEP_AT_SEED = ("--workload=seed", "--metric=step")
-COLD = "trace", "lower", "compile"
-DEEP = "depth12"
-"""Workload that is compared with `toy` for the cost of an array."""
-MOST_SETTLED = 13
-"""Styles at `seed` of which a default run says something certain: all but two."""
+COLD = ("trace", "lower", "compile")
+SETTLED = 13
+"""Styles at `seed` that a default run has to settle: all but two."""
 
 
 def main(given: str, out: str) -> None:
-    """Run a trial, and write what it says."""
+    """Run a trial, and write what it says; null stands for what is infinite."""
     arguments = json.loads(given)
-    numbers = RUNS[arguments.pop("run")](**arguments)
-    known = {n: None if v in (math.inf, -math.inf) else v for n, v in numbers.items()}
+    runs = {each.__name__: each for each in (step, arms, sides, default, libraries)}
+    numbers = runs[arguments.pop("run")](**arguments)
+    known = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
     Path(out).write_text(json.dumps({"root": str(ROOT), "numbers": known}), "utf-8")
 
 
 def run(command: Sequence[str], **options: Any) -> tuple[int, str]:
-    """Run a command, which has its time to end after Ctrl-C; return its status and last words."""
-    with Path("said.txt").open("w+", encoding="utf-8", errors="replace") as said:
+    """Run a command, which may end by itself after Ctrl-C; return its status and last words."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         process = subprocess.Popen(  # noqa: S603 -- this project's commands
             command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, **options
         )
@@ -70,7 +72,7 @@ def run(command: Sequence[str], **options: Any) -> tuple[int, str]:
             process.wait()
             raise
         said.seek(0)
-        return process.returncode, " ".join(said.read().split("\n")[-12:]).strip()
+        return process.returncode, " ".join(said.read().split("\n")[-6:]).strip()
 
 
 def run_file(command: Sequence[str], option: str) -> Run:
@@ -88,15 +90,14 @@ def bench(*options: str) -> Run:
     return run_file([*command, *options], "--benchmark-json")
 
 
-def median_seconds(samples: Iterable[Sample], cell: Cell, environment: str = "") -> float:
+def step_seconds(samples: Iterable[Sample], cell: Cell, environment: str = "") -> float:
     """Return the median of what stood for a cell's step in blocks."""
-    return median(
-        s.value for s in samples if (s.metric, s.cell, s.environment) == (STEP, cell, environment)
-    )
+    wanted = STEP, cell, environment
+    return median(s.value for s in samples if (s.metric, s.cell, s.environment) == wanted)
 
 
-def comparison(results: Results, cell: Cell, metric: str = STEP) -> Estimate:
-    """Return the ratio of a cell, which the run is for."""
+def ratio_of(results: Results, cell: Cell, metric: str = STEP) -> Estimate:
+    """Return the ratio of an arm."""
     for row in results.estimates:
         if (row.metric, row.form, row.cell.arm) == (metric, "ratio", cell.arm):
             return row
@@ -104,7 +105,7 @@ def comparison(results: Results, cell: Cell, metric: str = STEP) -> Estimate:
 
 
 def numbers_of(results: Results, row: Estimate, truth: float, base: float) -> Numbers:
-    """Return what a run says of a planted ratio, and false calls among rows without a plant.
+    """Return what a run says of a planted ratio, and how many rows without a plant are called.
 
     Args:
         results: Of the run.
@@ -113,12 +114,8 @@ def numbers_of(results: Results, row: Estimate, truth: float, base: float) -> Nu
         base: Seconds of what it is compared with.
     """
     low, high = row.low or 0.0, math.inf if row.high is None else row.high
-    without = [
-        each
-        for each in results.estimates
-        if each.form == "ratio" and each.standard_error
-        if each.cell.entrant != PLANTED.entrant or (truth == 1 and each == row)
-    ]
+    rows = [r for r in results.estimates if r.form == "ratio" and r.standard_error]
+    rows = [r for r in rows if r.cell.entrant != PLANTED.entrant or (truth == 1 and r == row)]
     return {
         "right": low > 1 if truth > 1 else high < 1 if truth < 1 else low <= 1 <= high,
         "ratio": row.value,
@@ -130,47 +127,37 @@ def numbers_of(results: Results, row: Estimate, truth: float, base: float) -> Nu
         "workers": row.workers,
         "blocks": row.blocks,
         "seconds": results.spent.wall_seconds,
-        "rows": len(without),
-        "false": sum(each.differs for each in without),
+        "rows": len(rows),
+        "false": sum(r.differs for r in rows),
     }
 
 
 def step(budget: float, cores: str) -> Numbers:
     """Measure plain JAX's step, in microseconds."""
     alone = "--entrant=pure_jax", "--style=pure", f"--budget={budget}", f"--cores={cores}"
-    return {"base": 1e6 * median_seconds(bench(*STEP_AT_SEED, *alone).samples, PLANTED.baseline)}
+    return {"base": 1e6 * step_seconds(bench(*STEP_AT_SEED, *alone).samples, PLANTED.baseline)}
 
 
-def arms(budget: float, wait: float = 0.0, first: float = 0.0) -> Numbers:
+def arms(budget: float, waits: Sequence[float] = (0.0,), *, first: bool = False) -> Numbers:
     """Compare an arm that waits so many microseconds with plain JAX.
 
-    Or two arms of which the first one in a round is faster by `first` microseconds.
+    Or compare two arms of which the first one in a round does not wait, and the other does.
     """
-    styles = {"pure": f"wait({wait:.2f})"}
+    styles = {"pure": f"wait({waits[0]:.2f})"}
     if first:
         styles = {"pure": "first_of_round(0)", "other": "first_of_round(1)"}
-        os.environ |= {
-            plants.MICROSECONDS: str(first),
-            plants.COUNTS: str(Path("counts").resolve()),
-        }
+        os.environ[plants.MICROSECONDS] = str(waits[0])
+        os.environ[plants.COUNTS] = str(Path("counts").resolve())
     path = plants.write_entrant(Path("planted.py"), styles)
     made = bench(f"--entrant={path}", *STEP_AT_SEED, f"--budget={budget}")
-    base = median_seconds(made.samples, PLANTED.baseline)
-    row = comparison(made.results, PLANTED)
-    if first:
-        row = quotient(row, comparison(made.results, OTHER))
-    return numbers_of(made.results, row, 1 + 1e-6 * wait / base, base)
-
-
-def quotient(row: Estimate, other: Estimate) -> Estimate:
-    """Return the ratio of two arms; its interval is as wide as if they shared no noise."""
-    half = math.hypot(row.half_width, other.half_width)
+    base, row = step_seconds(made.samples, PLANTED.baseline), ratio_of(made.results, PLANTED)
+    if not first:
+        return numbers_of(made.results, row, 1 + 1e-6 * waits[0] / base, base)
+    other = ratio_of(made.results, OTHER)
     value = row.value / other.value
-    ends = (None, None) if half == math.inf else (value * math.exp(-half), value * math.exp(half))
-    return type(row)(
-        **{n: getattr(row, n) for n in row.__struct_fields__}
-        | {"value": value, "low": ends[0], "high": ends[1]}
-    )
+    half = math.hypot(row.half_width, other.half_width)  # as if they shared no noise
+    ends = {"low": value * math.exp(-half), "high": value * math.exp(min(half, 700.0))}
+    return numbers_of(made.results, msgspec.structs.replace(row, value=value, **ends), 1.0, base)
 
 
 def sides(
@@ -191,7 +178,7 @@ def sides(
         arrays: Whether the cost of an array is compared, in place of a step.
     """
     path = plants.write_entrant(Path("planted.py").resolve(), {"pure": plant})
-    sides, outside = {}, {"planted": str(path)}
+    both, outside = {}, {"planted": str(path)}
     for number, side in enumerate((BASE, NEW)):
         place = Place.of(pythons[number], ROOT) if pythons else Place()
         planted = {plants.MICROSECONDS: str(waits[number])}
@@ -199,15 +186,15 @@ def sides(
             planted |= {plants.COUNTS: str(path.with_name("counts")), plants.SIDE: str(number)}
         place = replace(place, variables={**place.variables, **planted})
         offered = offer(("planted",), outside, place=place)
-        sides[side] = Side(place, offered, EnvironmentInfo(versions=offered.versions))
+        both[side] = Side(place, offered, EnvironmentInfo(versions=offered.versions))
     cells: Mapping[Cell, str] = {PLANTED: STEP}
     if arrays:
-        cells = {PLANTED._replace(workload=workload): HOST for workload in ("toy", DEEP)}
+        cells = {PLANTED._replace(workload=workload): HOST for workload in ("toy", "depth12")}
     task = Task(
         kind="ab",
         arguments=(),
-        needed={side: {cell: frozenset({m}) for cell, m in cells.items()} for side in sides},
-        sides=sides,
+        needed={side: {cell: frozenset({m}) for cell, m in cells.items()} for side in both},
+        sides=both,
         options=Options(budget=budget, cores="one"),
         groups=[(BASE, NEW)],
         base=BASE,
@@ -215,18 +202,14 @@ def sides(
     )
     measured = measure(task)
     measured.journal.remove()
-    row = comparison(measured.results, PLANTED, HOST_PER_ARRAY if arrays else STEP)
-    if arrays:
-        level = measured.results.table.amount(row.cell, HOST_PER_ARRAY)
-        base = level.value if level else math.nan
-    else:
-        base = median_seconds(measured.samples, PLANTED, BASE)
-    truth = 1 + 1e-6 * (waits[1] - waits[0]) / base
-    return numbers_of(measured.results, row, truth, base)
+    row = ratio_of(measured.results, PLANTED, HOST_PER_ARRAY if arrays else STEP)
+    level = measured.results.table.amount(row.cell, HOST_PER_ARRAY)
+    base = level.value if arrays and level else step_seconds(measured.samples, PLANTED, BASE)
+    return numbers_of(measured.results, row, 1 + 1e-6 * (waits[1] - waits[0]) / base, base)
 
 
 def default(budget: float) -> Numbers:
-    """Make a default run: what it tells of steps and of what happens once, at `seed`."""
+    """Make a default run: what it tells of steps, and of what happens once, at `seed`."""
     results = bench(f"--budget={budget}").results
     rows = {
         metric: [
@@ -239,43 +222,35 @@ def default(budget: float) -> Numbers:
     }
     settled = sum(row.verdict is not Verdict.INCONCLUSIVE for row in rows[STEP])
     numbers: Numbers = {
-        "right": settled >= MOST_SETTLED,
-        "detectable": results.table.detectable(STEP, PLANTED.workload, PLANTED.backend),
+        "right": settled >= SETTLED,
         "settled": settled,
-        "styles": len(rows[STEP]),
-        "sampling share": results.spent.sampling_seconds / results.spent.wall_seconds,
+        "of": len(rows[STEP]),
+        "detectable": results.table.detectable(STEP, PLANTED.workload, PLANTED.backend),
         "seconds": results.spent.wall_seconds,
     }
     for metric, several in rows.items():
-        widths = [row.half_width for row in several if row.half_width < math.inf]
-        numbers |= {
-            metric: median(widths or [math.inf]),
-            f"{metric}, widest": max(widths or [math.inf]),
-            f"{metric}, styles": len(widths),
-        }
+        widths = [row.half_width for row in several if row.half_width < math.inf] or [math.inf]
+        numbers |= {f"±{metric}": median(widths), f"widest ±{metric}": max(widths)}
+        numbers[f"styles with {metric}"] = sum(width < math.inf for width in widths)
     return numbers
 
 
 def libraries(budget: float) -> Numbers:
     """Compare this environment's libraries with themselves: which change of a step would show."""
-    sides = f"--base=current --new=current --budget={budget}".split()
-    results = run_file(["bench.cli", "ab", *sides, *STEP_AT_SEED], "--output").results
+    current = "--base=current", "--new=current", f"--budget={budget}"
+    results = run_file(["bench.cli", "ab", *current, *STEP_AT_SEED], "--output").results
     rows = [row for row in results.estimates if (row.metric, row.against) == (STEP, BASE)]
-    limit = detectable(rows)
+    limit, status = detectable(rows), Comparison(results).status
     return {
-        "right": limit <= MOST_TOLD and Comparison(results).status is not Status.CANNOT_SAY,
+        "right": limit <= MOST_TOLD and status is not Status.CANNOT_SAY,
         "detectable": limit,
-        "half width": median([row.half_width for row in rows] or [math.inf]),
+        "±step": median([row.half_width for row in rows] or [math.inf]),
         "workers": max((row.workers for row in rows), default=0),
         "seconds": results.spent.wall_seconds,
         "rows": len(rows),
         "false": sum(row.differs for row in rows),
     }
 
-
-RUNS: dict[str, Callable[..., Numbers]] = {
-    each.__name__: each for each in (step, arms, sides, default, libraries)
-}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
