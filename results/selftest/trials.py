@@ -45,13 +45,15 @@ RECORDS, TABLES = "engine.jsonl", "engine.md"
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("bench", "common", "impls")
 """Folders of an engine: its commit is the last one that changed them."""
+OTHERS = "is measuring on this machine"
+"""Part of the words with which a run does not begin beside another one: that is no trial."""
 STEP_BUDGET = 10
 """Seconds in which plain JAX's step is measured, to plant parts of it."""
 LOOPS, ITERATIONS = 300, 4000
 """Empty loops before a trial, of 40 µs each."""
-BUSY = 1.1
+BUSY = 1.2
 """Median of these from which on an hour is busy, as a ratio to the least 10 % quantile on that
-processor: in quiet hours the two differ by 7 % at most."""
+processor: in quiet hours it was up to 1.13, in a busy one 1.5 to 1.8."""
 
 
 class Part(NamedTuple):
@@ -118,6 +120,8 @@ class Engine(NamedTuple):
         with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as folder, chdir(folder):
             command = [self.python, "-P", script, json.dumps(given), "out.json"]
             status, said = run(command, env=variables | {"PYTHONPATH": str(self.root)})
+            if OTHERS in said:
+                raise SystemExit(said)
             if status or not Path("out.json").exists():
                 return {"numbers": {}, "failed": said.replace(f"{self.root}{os.sep}", "")[-300:]}
             record: Record = json.loads(Path("out.json").read_text("utf-8"))
@@ -255,22 +259,29 @@ def markdown(records: Sequence[Record]) -> str:
     for record in records:
         loop = min(record.get("loop", [math.inf])[0], least.get(record["processor"], math.inf))
         least[record["processor"]] = loop
-    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, ...], dict[str, list[Record]]] = {}
     for record in records:
         hour = ""
         if loops := record.get("loop"):
             hour = "busy" if loops[1] > BUSY * least[record["processor"]] else "quiet"
-        groups[record["trial"], record["engine"], hour, record["processor"]].append(record)
+        key = record["trial"], record["engine"], record["processor"]
+        groups.setdefault(key, {}).setdefault(hour, []).append(record)
+    for hours in groups.values():
+        if len(hours) > 1:
+            hours["both"] = [record for several in hours.values() for record in several]
     ratios, whole = [], []
-    for (trial, engine, hour, processor), several in groups.items():
+    for (trial, engine, processor), hour, several in (
+        (key, *item) for key, hours in groups.items() for item in hours.items()
+    ):
         numbers: dict[str, list[float]] = defaultdict(list)
         for record in several:
             for name, value in record["numbers"].items():
                 numbers[name].append(math.inf if value is None else value)
-        if hour:
-            hour += f", {median(record['loop'][1] for record in several):.1f} µs"
-        first = trial, engine, hour, str(len(several)), f"{sum(numbers['right']):.0f}"
-        reasons = "; ".join(f"failed: {each['failed']}" for each in several if "failed" in each)
+        loops = [record["loop"][1] for record in several if "loop" in record]
+        when = f"{hour}, {median(loops):.1f} µs" if loops else ""
+        first = trial, engine, when, str(len(several)), f"{sum(numbers['right']):.0f}"
+        failed = [each["failed"] for each in several if "failed" in each]
+        reasons = f"{len(failed)}: {'; '.join(dict.fromkeys(failed))}" if failed else ""
         if "ratio" in numbers:
             ratios.append(Row((*first, *ratio_cells(several, numbers), reasons, processor)))
         else:
@@ -304,22 +315,19 @@ def table(rows: Sequence[Row], *titles: str) -> str:
 
 def ratio_cells(records: Sequence[Record], numbers: Mapping[str, list[float]]) -> list[str]:
     """Return what trials say of a planted ratio, as cells of the table."""
-    cells = dict.fromkeys(("off", "error", "covered", "false"), "")
-    known = [each["numbers"] for each in records if "truth" in each["numbers"]]
-    if off := [math.log(each["ratio"] / each["truth"]) for each in known]:
-        error = stdev(off) / math.sqrt(len(off)) if len(off) > 1 else math.inf
-        cells["off"] = f"{100 * mean(off):+.2f} %{' !' * (abs(mean(off)) > 2 * error)}"
-        cells["error"] = percent(error) if error < math.inf else ""
-        ends = [(each["low"], math.inf if each["high"] is None else each["high"]) for each in known]
-        covered = [low <= n["truth"] <= high for n, (low, high) in zip(known, ends, strict=True)]
-        cells["covered"] = f"{100 * mean(covered):.0f} %"
+    off, error, covered, false = "", "", "", ""
+    if known := [each["numbers"] for each in records if "truth" in each["numbers"]]:
+        logs = [math.log(each["ratio"] / each["truth"]) for each in known]
+        spread = stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+        off = f"{100 * mean(logs):+.2f} %{' !' * (abs(mean(logs)) > 2 * spread)}"
+        error = percent(spread) if spread < math.inf else ""
+        held = [n["low"] <= n["truth"] and (n["high"] or math.inf) >= n["truth"] for n in known]
+        covered = f"{100 * mean(held):.0f} %"
     if rows := sum(numbers.get("rows", ())):
-        false = sum(numbers["false"])
-        cells["false"] = f"{1000 * false / rows:.0f} ({false:.0f} of {rows:.0f})"
+        called = sum(numbers["false"])
+        false = f"{1000 * called / rows:.0f} ({called:.0f} of {rows:.0f})"
     middle, width = f"{median(numbers['ratio']):.4f}", percent(median(numbers["half width"]))
-    off_cells = (cells["off"], cells["error"])
-    workers = f"{median(numbers['workers']):g}"
-    return [middle, *off_cells, width, cells["covered"], cells["false"], workers]
+    return [middle, off, error, width, covered, false, f"{median(numbers['workers']):g}"]
 
 
 if __name__ == "__main__":
