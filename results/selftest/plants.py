@@ -103,8 +103,10 @@ def first_of_round(side: int | None = None) -> Style:
         plain = jax.jit(pure_update(model, optimiser))
 
         def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
-            end = time.perf_counter() + (seconds if calls[mine] < calls[1 - mine] else 0.0)
-            calls[mine] += 1
+            first = calls[mine] >= calls[1 - mine]
+            for slot, more in ((mine, 1), (2 + mine, first), (4 + mine, 1)):
+                calls[slot] += more
+            end = time.perf_counter() + (0.0 if first else seconds)
             while time.perf_counter() < end:
                 pass
             return plain(state, hidden, chunk)
@@ -121,13 +123,22 @@ def first_of_round(side: int | None = None) -> Style:
 
 
 def counts() -> memoryview:
-    """Return two counts of calls, which the processes on these cores share."""
+    """Return counts of both sides, which the processes on these cores share.
+
+    They are calls since buffers were loaded, calls that came first, and all calls.
+    """
     path = f"{os.environ[COUNTS]}-{os.environ[CORES]}"
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    os.ftruncate(file, 16)
-    shared = memoryview(mmap(file, 16)).cast("q")
+    os.ftruncate(file, 6 * 8)
+    shared = memoryview(mmap(file, 6 * 8)).cast("q")
     os.close(file)
     return shared
+
+
+def shares_of_first(path: Path) -> list[float]:
+    """Return which part of all calls of each side came first, by the files that `counts` made."""
+    files = [memoryview(file.read_bytes()).cast("q") for file in path.parent.glob(f"{path.name}-*")]
+    return [sum(f[2 + side] for f in files) / sum(f[4 + side] for f in files) for side in (0, 1)]
 
 
 def write_entrant(path: Path, styles: Mapping[str, str]) -> Path:

@@ -147,7 +147,7 @@ def arms(budget: float, waits: Sequence[float] = (0.0,), *, first: bool = False)
     if first:
         styles = {"pure": "first_of_round(0)", "other": "first_of_round(1)"}
         os.environ[plants.MICROSECONDS] = str(waits[0])
-        os.environ[plants.COUNTS] = str(Path("counts").resolve())
+        os.environ[plants.COUNTS] = str(counts := Path("counts").resolve())
     path = plants.write_entrant(Path("planted.py"), styles)
     made = bench(f"--entrant={path}", *STEP_AT_SEED, f"--budget={budget}")
     base, row = step_seconds(made.samples, PLANTED.baseline), ratio_of(made.results, PLANTED)
@@ -157,7 +157,13 @@ def arms(budget: float, waits: Sequence[float] = (0.0,), *, first: bool = False)
     value = row.value / other.value
     half = math.hypot(row.half_width, other.half_width)  # as if they shared no noise
     ends = {"low": value * math.exp(-half), "high": value * math.exp(min(half, 700.0))}
-    return numbers_of(made.results, msgspec.structs.replace(row, value=value, **ends), 1.0, base)
+    row = msgspec.structs.replace(row, value=value, **ends)
+    return numbers_of(made.results, row, 1.0, base) | shares_of_first(counts)
+
+
+def shares_of_first(counts: Path) -> Numbers:
+    """Return how often each of two came first: about half of the time, or nothing was planted."""
+    return dict(zip(("base first", "new first"), plants.shares_of_first(counts), strict=True))
 
 
 def sides(
@@ -178,12 +184,12 @@ def sides(
         arrays: Whether the cost of an array is compared, in place of a step.
     """
     path = plants.write_entrant(Path("planted.py").resolve(), {"pure": plant})
-    both, outside = {}, {"planted": str(path)}
+    both, outside, counts = {}, {"planted": str(path)}, path.with_name("counts")
     for number, side in enumerate((BASE, NEW)):
         place = Place.of(pythons[number], ROOT) if pythons else Place()
         planted = {plants.MICROSECONDS: str(waits[number])}
         if "first" in plant:
-            planted |= {plants.COUNTS: str(path.with_name("counts")), plants.SIDE: str(number)}
+            planted |= {plants.COUNTS: str(counts), plants.SIDE: str(number)}
         place = replace(place, variables={**place.variables, **planted})
         offered = offer(("planted",), outside, place=place)
         both[side] = Side(place, offered, EnvironmentInfo(versions=offered.versions))
@@ -205,7 +211,8 @@ def sides(
     row = ratio_of(measured.results, PLANTED, HOST_PER_ARRAY if arrays else STEP)
     level = measured.results.table.amount(row.cell, HOST_PER_ARRAY)
     base = level.value if arrays and level else step_seconds(measured.samples, PLANTED, BASE)
-    return numbers_of(measured.results, row, 1 + 1e-6 * (waits[1] - waits[0]) / base, base)
+    numbers = numbers_of(measured.results, row, 1 + 1e-6 * (waits[1] - waits[0]) / base, base)
+    return numbers | (shares_of_first(counts) if "first" in plant else {})
 
 
 def default(budget: float) -> Numbers:

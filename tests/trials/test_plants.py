@@ -16,6 +16,7 @@ from results.selftest.plants import (
     COUNTS,
     MICROSECONDS,
     first_of_round,
+    shares_of_first,
     wait,
     wait_of_side,
     write_entrant,
@@ -60,6 +61,8 @@ def test_whoever_is_first_in_a_round_does_not_wait(
                     start = next(now)
                     jax.block_until_ready(steps[side](hidden, chunk))
                     assert (next(now) - start > 1000) == (place == 1)
+    # Of 13 calls in each block: both of the rounds that it began, and once three before them.
+    assert shares_of_first(tmp_path / "counts") == [(2 * 6 + 3) / 26, 2 * 4 / 26]
 
 
 def test_an_entrant_file_takes_part(tmp_path: Path) -> None:
