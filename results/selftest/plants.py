@@ -6,19 +6,22 @@ To try a tool with them, write an entrant's file and measure its styles beside `
     write_entrant(Path("planted.py"), {"same": "wait(0)", "slower": "wait(27)"})
     # pytest bench --entrant planted.py --workload seed --metric step
 
-`wait` adds so many microseconds to each call, by the clock, and so many for each parameter array.
-It is a `Style` that passes the equality proof.
+`wait` adds so many microseconds to each call, by the clock, and so many for each parameter array;
+`first_of_round` adds them unless it is the first of two to run in a round. They are a `Style` that
+passes the equality proof.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 import jax
 
-from common.steps import functional, pure_update, stages_of
+from bench.worker.settings import CORES
+from common.steps import FunctionalStep, functional, pure_update, stages_of
 from impls.pure_jax import build
 
 if TYPE_CHECKING:
@@ -28,14 +31,17 @@ if TYPE_CHECKING:
     import optax
 
     from common.config import ModelConfig
-    from common.contract import Chunk, Hidden, Style, TrainStep
+    from common.contract import Checkpoint, Chunk, Hidden, Style, TrainStep
     from common.steps import Loss
 
     type State = Any
     """Parameters and optimiser state."""
 
 MICROSECONDS = "BAKEOFF_PLANTED_MICROSECONDS"
-"""Variable with what `wait_of_side` adds on one side of a comparison, or adds for each array."""
+"""Variable with what `wait_of_side` adds on one side of a comparison, or adds for each array, and
+with what `first_of_round` adds."""
+COUNTS, SIDE = "BAKEOFF_PLANTED_COUNTS", "BAKEOFF_PLANTED_SIDE"
+"""Variables with the path of a file of `first_of_round`, and with the number of a side, 0 or 1."""
 
 ENTRANT = '''\
 """Planted differences, written by results.selftest.plants."""
@@ -77,6 +83,62 @@ def wait_of_side(*, per_array: bool = False) -> Style:
     """Return `wait` of as many microseconds as this process's environment says."""
     microseconds = float(os.environ[MICROSECONDS])
     return wait(0.0, microseconds) if per_array else wait(microseconds)
+
+
+def first_of_round(side: int | None = None) -> Style:
+    """Return the baseline's style, which waits before a call unless it is its round's first to run.
+
+    Two have it: arms of a worker, or sides whose processes take turns on one core. They count their
+    calls since their buffers were loaded in a file that both map: the one whose turn it is comes
+    first where it has made as many as the other, however many calls a turn has.
+
+    Args:
+        side: 0 or 1; by the environment unless given.
+    """
+    mine = int(os.environ[SIDE]) if side is None else side
+    seconds = float(os.environ[MICROSECONDS]) / 1e6
+
+    def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+        model, calls = build(config), counts()
+        plain = jax.jit(pure_update(model, optimiser))
+
+        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
+            first = calls[mine] >= calls[1 - mine]
+            for slot, more in ((mine, 1), (2 + mine, first), (4 + mine, 1)):
+                calls[slot] += more
+            end = time.perf_counter() + (0.0 if first else seconds)
+            while time.perf_counter() < end:
+                pass
+            return plain(state, hidden, chunk)
+
+        def load(checkpoint: Checkpoint) -> None:
+            calls[mine] = 0
+            FunctionalStep.load(step, checkpoint)
+
+        step = functional(update, model, optimiser, stages_of(plain))
+        step.load = load  # type: ignore[method-assign]
+        return step
+
+    return style
+
+
+def counts() -> memoryview:
+    """Return counts of both sides, which the processes on these cores share.
+
+    They are calls since buffers were loaded, calls that came first, and all calls.
+    """
+    path = f"{os.environ[COUNTS]}-{os.environ[CORES]}"
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    os.ftruncate(file, 6 * 8)
+    shared = memoryview(mmap(file, 6 * 8)).cast("q")
+    os.close(file)
+    return shared
+
+
+def shares_of_first(path: Path) -> list[float]:
+    """Return which part of all calls of each side came first, by the files that `counts` made."""
+    files = [memoryview(file.read_bytes()).cast("q") for file in path.parent.glob(f"{path.name}-*")]
+    return [sum(f[2 + side] for f in files) / sum(f[4 + side] for f in files) for side in (0, 1)]
 
 
 def write_entrant(path: Path, styles: Mapping[str, str]) -> Path:

@@ -1,13 +1,16 @@
 """Error rates and coverage of `bench.stats.ratios`: `python results/selftest/simulation.py`.
 
-Arms that do not differ, with seeded noise; prints a Markdown table.
+Arms that do not differ, with seeded noise, or with that of recorded calls; prints a Markdown table.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
     type Data = Float[np.ndarray, "blocks arms"]
     type Workers = Int[np.ndarray, " blocks"]
 
+CALLS = Path(__file__).with_name("calls.json")
+"""Recorded calls, in microseconds."""
+POOL, STRETCH = 2000, (4, 16)
+"""Blocks that are put together of recorded calls, and how many rounds in a row are taken from an
+episode: enough that busy moments stay together."""
 LONGEST = 13.0
 """Ratio of the slowest arm to the reference where added time is compared, at `toy`."""
 
@@ -61,6 +69,43 @@ class Condition:
     kind: str = "warm"
     """Or `ab`, or `cold`; or `added`: arms take up to `LONGEST` times the reference's time, and
     their differences are looked for in seconds."""
+    recorded: tuple[str, int, int] | None = None
+    """Noise within a worker is that of recorded calls, in place of `sigma` and what changes it: on
+    which cores, the timed calls of a turn, and the turns of a block."""
+
+
+def datum(calls: Float[np.ndarray, "turns calls"]) -> float:
+    """Return what stands for an arm's block: the mean log of the fastest half of its turns.
+
+    A turn is its fastest call, in any unit.
+    """
+    turns = np.sort(calls.min(1))
+    return float(np.log(turns[: (len(turns) + 1) // 2]).mean())
+
+
+@cache
+def resampled(cores: str, calls: int, turns: int) -> Data:
+    """Return data of blocks made of stretches of recorded rounds; no column differs on average.
+
+    All arms of a stretch are those of the same rounds: what these had in common, they share.
+    """
+    rng, known = np.random.default_rng(0), json.loads(CALLS.read_text("utf-8"))
+    episodes = [
+        np.reshape(episode["rounds"], (-1, len(known["arms"]), calls))
+        for episode in known["episodes"]
+        if (episode["cores"], episode["calls"]) == (cores, calls)
+    ]
+    data = np.empty((POOL, len(known["arms"])))
+    for row in data:
+        parts: list[Any] = []
+        while (missing := turns - sum(map(len, parts))) > 0:
+            episode = episodes[rng.integers(len(episodes))]
+            length = min(missing, int(rng.integers(STRETCH[0], STRETCH[1] + 1)), len(episode))
+            start = rng.integers(len(episode) - length + 1)
+            parts.append(episode[start : start + length])
+        block = np.concatenate(parts)
+        row[:] = [datum(block[:, arm]) for arm in range(data.shape[1])]
+    return data - data.mean(0)
 
 
 class Noise:
@@ -87,6 +132,8 @@ class Noise:
         if c.tails == "outliers":
             luck[self.random.random(luck.shape) < 0.05] *= 5
         worker = np.repeat(np.arange(c.workers), c.blocks)
+        if c.recorded:
+            return luck[worker] + self.blocks(worker.size, arms, sides=c.kind == "ab"), worker
         data = luck[worker] + self.normal(worker.size, arms) * c.sigma * factor
         if references:
             data += self.random.normal(size=(worker.size, 1)) * c.rows
@@ -96,6 +143,14 @@ class Noise:
             gone[:2] = False
             data[:, references:][gone] = np.nan
         return data, worker
+
+    def blocks(self, number: int, arms: int, *, sides: bool) -> Data:
+        """Return noise of blocks of recorded calls; of an A/B, that of one side less the other."""
+        assert self.condition.recorded
+        pool = resampled(*self.condition.recorded)
+        columns = self.random.permutation(pool.shape[1])
+        drawn = pool[self.random.integers(len(pool), size=number)][:, columns]
+        return drawn[:, :arms] - (drawn[:, -arms:] if sides else 0.0)
 
     def differences(self) -> tuple[Data, Workers]:
         """Return the differences of an A/B's sides, and each block's pair."""
@@ -167,6 +222,8 @@ NOISY = [(1, 2, 1), (1, 2, 3), (1, 4, 3), (1, 8, 3), *SHAPES, (13, 12, 3), (25, 
 MISSING = [(2, 4, 3), (13, 4, 3), (13, 12, 3)]
 SIDES = [(1, 3, 3), (1, 12, 1), (1, 40, 2), (3, 3, 2), (10, 6, 2), (10, 40, 1)]
 ADDED = [(2, 4, 6), (13, 4, 6), (13, 12, 4)]
+RECORDED = [(1, 2, 3), (1, 4, 3), (2, 4, 3), (13, 2, 1), (13, 4, 3), (13, 12, 3)]
+RECORDED_SIDES = [(1, 3, 5), (1, 14, 5), (1, 20, 1), (3, 6, 2), (8, 6, 2)]
 CONDITIONS = {
     "alike": conditions([*SMALL, *SHAPES, (25, 25, 2)]),
     "no luck": conditions([(2, 4, 3), (13, 12, 3)], tau=0),
@@ -192,6 +249,18 @@ CONDITIONS = {
         for common, noisy in product((0.0, 0.02), (1, 4))
         for c in conditions(ADDED, kind="added", rows=0.01, common=common, noisy=noisy)
     ],
+    **{
+        f"{sides}recorded, {cores}, {turns} turns of {calls}": [
+            Condition(*shape, kind=kind, recorded=(cores, calls, turns)) for shape in shapes
+        ]
+        for sides, kind, cores, calls, turns, shapes in (
+            ("", "warm", "all cores", 1, 32, RECORDED),
+            ("", "warm", "all cores", 4, 8, RECORDED),
+            ("", "warm", "one core", 1, 32, RECORDED),
+            ("A/B, ", "ab", "one core", 1, 64, RECORDED_SIDES),
+            ("A/B, ", "ab", "one core", 4, 8, RECORDED_SIDES),
+        )
+    },
     "cold": [
         Condition(arms, size, sigma=0.05, noisy=noisy, kind="cold")
         for arms, size, noisy in product((2, 13), (3, 6), (1, 4))
@@ -199,12 +268,12 @@ CONDITIONS = {
 }
 
 
-def table(runs: int) -> Table:
-    """Return the error rates of all conditions."""
+def table(runs: int, part: str = "") -> Table:
+    """Return the error rates of conditions with this part of a name."""
     titles = "arms", "workers", "blocks", "false calls", "first arm", "worst other", "half width"
     rows = []
     for name, several in CONDITIONS.items():
-        for c in several:
+        for c in several if part in name else ():
             noise = name + ", first noisy" * (c.noisy > 1 and "noisy" not in name)
             noise += f", common {c.common:.1%}" if c.common else ""
             rates = odds(c, runs)
@@ -218,8 +287,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="of each condition")
+    parser.add_argument("--noise", default="", help="conditions with this in their name alone")
     options = parser.parse_args()
-    print("\n".join(table_lines(table(options.runs))))
+    print("\n".join(table_lines(table(options.runs, options.noise))))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Trials on real runs: planted differences, identical programs, whole runs.
+"""Trials on real runs of one engine or two: planted differences, identical programs, whole runs.
 
-    python results/selftest/trials.py --part two_arms,ab --repeat 10
+    python results/selftest/trials.py --part arms-1 --part ab-1 --repeat 10 --beside ../a38445f
 
-Each trial is a line of `engine.jsonl`, appended when it ends: what was tried, whether it came out
-right, and numbers. The table of `engine.md` is written from all lines; `--repeat 0` writes it
-alone. Nothing else should run meanwhile.
+Each trial is a line of `engine.jsonl`, appended when it ends. What an engine's commit has there
+counts: `--repeat 10` goes on until there are ten, after Ctrl-C too, and `--repeat 0` writes the
+tables of `engine.md` alone. `--beside` is a checkout of another commit of this project, which runs
+in its own `.venv` if it has one; which of the two is first is drawn for each turn. Nothing else
+should run meanwhile.
 """
 
 from __future__ import annotations
@@ -14,260 +16,318 @@ import datetime
 import json
 import math
 import os
+import random
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from contextlib import chdir
 from functools import cache
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from statistics import mean, median, stdev
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
-from pytest_benchmark.utils import get_commit_info
+from uv import find_uv_bin
 
-from bench.cells import Arm
-from bench.engine.process import Place
-from bench.engine.session import Side, Task, measure
-from bench.environments.offers import offer
-from bench.estimates import Verdict
-from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
-from bench.options import Options
 from bench.report.markdown import table_lines
-from bench.report.table import Column, Row, Table
-from bench.runfile import EnvironmentInfo
-from bench.runfile.reader import processor_model, read
-from bench.track.sides import DEEP
-from bench.worker.settings import ROOT, environment
-from results.selftest.plants import MICROSECONDS, write_entrant
+from bench.report.table import Column, Row, Table, percent
+from bench.runfile.reader import processor_model
+from results.selftest.trial import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from bench.cells import Cell
-    from bench.runfile import Results
-    from bench.runfile.reader import Run
+    from collections.abc import Mapping, Sequence
 
     type Record = dict[str, Any]
 
 RECORDS, TABLES = "engine.jsonl", "engine.md"
-PLANTED = Arm("planted", "pure").at("seed", "cpu")
-STEP_AT_SEED = ("--workload=seed", "--metric=step")
-TWO_ARMS: Sequence[tuple[float, int]] = ((1.0, 20), (0.5, 60), *[(0, 20)] * 4)
-SIDES: Sequence[tuple[float, int]] = ((1.0, 30), (0.5, 90), *[(0, 30)] * 6)
-"""Per cent that are planted, and the budget in seconds; nothing is planted more often, for a
-share of false calls is small, and takes more runs to be known."""
-ARRAYS: Sequence[tuple[float, int]] = ((0.3, 60), (0, 60))
-"""Microseconds for each array that are planted, and the budget in seconds."""
-GOOD = 0.015
-"""Detectable difference at `seed` at most of a default run on a quiet machine."""
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("bench", "common", "impls")
+"""Folders of an engine: its commit is the last one that changed them."""
+OTHERS = "is measuring on this machine"
+"""Part of the words with which a run does not begin beside another one: that is no trial."""
+STEP_BUDGET = 10
+"""Seconds in which plain JAX's step is measured, to plant parts of it."""
+LOOPS, ITERATIONS = 300, 4000
+"""Empty loops before a trial, of 40 µs each."""
+BUSY = 1.2
+"""Median of these from which on an hour is busy, as a ratio to the least 10 % quantile on that
+processor: in quiet hours it was up to 1.13, in a busy one 1.5 to 1.8."""
 
 
-class TrialFailedError(Exception):
-    """A run came to no result; its last words say why."""
+class Part(NamedTuple):
+    """Trials of one kind."""
+
+    name: str
+    """In the table; the budget is added."""
+    run: str
+    """Function of trial.py."""
+    budget: float
+    """Seconds."""
+    percent: tuple[float, ...] = ()
+    """What is planted, in per cent of plain JAX's step: in an arm, or on the base and new sides."""
+    given: Mapping[str, Any] = {}
+    """Further arguments of that function."""
+
+
+ARRAYS = {"plant": "wait_of_side(per_array=True)", "waits": [0, 0.3], "arrays": True}
+PARTS = {
+    "arms-0": Part("two arms, 0 %", "arms", 20),
+    "arms-1": Part("two arms, 1 %", "arms", 20, (1,)),
+    "arms-0.5": Part("two arms, 0.5 %", "arms", 60, (0.5,)),
+    "ab-0": Part("ab, 0 %", "sides", 60),
+    "ab-1": Part("ab, 1 %", "sides", 60, (0, 1)),
+    "ab-0-30": Part("ab, 0 %", "sides", 30),
+    "ab-1-30": Part("ab, 1 %", "sides", 30, (0, 1)),
+    "ab-0.5": Part("ab, 0.5 %", "sides", 60, (0, 0.5)),
+    "arrays": Part("ab, 0.3 µs per array", "sides", 60, given=ARRAYS),
+    "default": Part("default run", "default", 300),
+    "libraries": Part("ab, all libraries", "libraries", 120),
+    "apart": Part("ab, built apart, 0 %", "sides", 60),
+    "swapped": Part("ab, 1 % on the base side", "sides", 60, (1, 0)),
+    "first": Part("ab, 5 % for the first", "sides", 60, (5, 5), {"plant": "first_of_round()"}),
+    "first-arms": Part("two arms, 5 % for the first", "arms", 60, (5,), {"first": True}),
+}
+ALONE = ("first", "first-arms")
+"""Parts with plants that other engines may not have."""
+
+
+class Engine(NamedTuple):
+    """A checkout of this project."""
+
+    root: Path
+
+    @property
+    def python(self) -> str:
+        """Its interpreter, or this one."""
+        own = self.root / ".venv/bin/python"
+        return str(own) if own.exists() else sys.executable
+
+    def commit(self) -> str:
+        """Return the commit of its code; with a plus where that has changed since."""
+        commands = ("log", "-1", "--abbrev=7", "--format=%h"), ("status", "--porcelain")
+        commit, changed = (
+            subprocess.check_output(["git", "-C", self.root, *command, "--", *CODE], text=True)  # noqa: S603, S607
+            for command in commands
+        )
+        return commit.strip() + ("+" if changed else "")
+
+    def run(self, **given: Any) -> Record:
+        """Run a trial in a process of its own; return its numbers, or how it failed."""
+        variables = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+        script = str(Path(__file__).with_name("trial.py"))
+        with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as folder, chdir(folder):
+            command = [self.python, "-P", script, json.dumps(given), "out.json"]
+            status, said = run(command, env=variables | {"PYTHONPATH": str(self.root)})
+            if OTHERS in said:
+                raise SystemExit(said)
+            if status or not Path("out.json").exists():
+                return {"numbers": {}, "failed": said.replace(f"{self.root}{os.sep}", "")[-300:]}
+            record: Record = json.loads(Path("out.json").read_text("utf-8"))
+        if (used := Path(record.pop("root"))) != self.root:
+            raise SystemExit(f"{used} was measured, not {self.root}: its packages are in the way")
+        return record
+
+    def built_apart(self, folder: Path) -> list[str]:
+        """Return the interpreters of two environments of its lock, built if they are not there."""
+        pythons = []
+        for place in (folder / self.commit() / side for side in ("base", "new")):
+            pythons.append(str(place / "bin/python"))
+            if not place.exists():
+                lock = ["--require-hashes", str(self.root / "requirements.lock")]
+                for command in (
+                    ["venv", "--python", self.python, str(place)],
+                    ["pip", "sync", "--python", pythons[-1], *lock],
+                ):
+                    subprocess.run([find_uv_bin(), *command, "--quiet"], check=True)  # noqa: S603
+        return pythons
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make trials; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--part", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--repeat", type=int, default=1)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="of the records")
+    parser.add_argument("--part", action="append", choices=PARTS, help="again for more; or all")
+    parser.add_argument("--repeat", type=int, default=1, help="trials of each part and engine")
+    parser.add_argument("--beside", type=Path, metavar="DIR", help="a checkout of another engine")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of all budgets")
     options = parser.parse_args(arguments)
-    for name in (names := options.part.split(",")):
-        if name not in PARTS:
-            parser.error(f"unknown part {name!r}; known: {', '.join(PARTS)}")
+    engines = [Engine(ROOT), *([Engine(options.beside.resolve())] if options.beside else [])]
+    if len({engine.commit() for engine in engines}) < len(engines):
+        parser.error(f"{options.beside} has the same code as this checkout")
     options.folder.mkdir(parents=True, exist_ok=True)
-    path = options.folder / RECORDS
-    for name in names * options.repeat:
-        try:
-            for record in PARTS[name]():
-                keep(path, record)
-        except TrialFailedError as error:
-            keep(path, {"trial": name, "right": False, "numbers": {}, "failed": str(error)})
-    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    (options.folder / TABLES).write_text(markdown(records), encoding="utf-8")
-    return 0
+    path, status = options.folder / RECORDS, 0
+    try:
+        with tempfile.TemporaryDirectory(prefix="bakeoff-apart-") as folder:
+            for turn in range(options.repeat):
+                for name in options.part or PARTS:
+                    take_turn(turn, name, engines, path, options.scale, Path(folder))
+    except KeyboardInterrupt:
+        status = 130
+    (options.folder / TABLES).write_text(markdown(read(path)), encoding="utf-8")
+    return status
 
 
-def keep(path: Path, record: Record) -> None:
-    """Append a record with the machine, the load and the code, and print it."""
-    about = {
-        "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
-        "machine": machine(),
-        "load": round(os.getloadavg()[0], 2),
-        "code": str(get_commit_info()["id"])[:7],
-    }
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(about | record) + "\n")
-    print(json.dumps(record), flush=True)
+def take_turn(
+    turn: int, name: str, engines: Sequence[Engine], path: Path, scale: float, folder: Path
+) -> None:
+    """Let each engine make a trial, in random order, unless it has made more than `turn` of them.
+
+    Args:
+        turn: Number of the turn.
+        name: Of the part.
+        engines: This one, which says what is planted, and perhaps another one.
+        path: The file of records.
+        scale: Factor of budgets.
+        folder: For environments that are built.
+    """
+    part = PARTS[name]
+    budget = part.budget * scale
+    trial = f"{part.name} in {budget:g} s"
+    made = Counter(record["engine"] for record in read(path) if record["trial"] == trial)
+    for engine in random.sample(engines, len(engines)):
+        if made[engine.commit()] > turn or (name in ALONE and engine != engines[0]):
+            continue
+        given = {"run": part.run, "budget": budget, **part.given}
+        if part.percent:
+            cores = "auto" if part.run == "arms" else "one"
+            step = microseconds_of_step(engines[0], cores, STEP_BUDGET * scale)
+            given["waits"] = [each / 100 * step for each in part.percent]
+        if name == "apart":
+            given["pythons"] = engine.built_apart(folder)
+        about = {
+            "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
+            "processor": processor(),
+            "engine": engine.commit(),
+            "loop": empty_loop(),
+            "trial": trial,
+            "budget": budget,
+            "waits": given.get("waits", []),
+        }
+        line = json.dumps(about | engine.run(**given), ensure_ascii=False)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        print(line, flush=True)
 
 
 @cache
-def machine() -> str:
+def microseconds_of_step(engine: Engine, cores: str, budget: float) -> float:
+    """Return what plain JAX's step at `seed` takes on this machine."""
+    record = engine.run(run="step", budget=budget, cores=cores)
+    if "failed" in record:
+        raise SystemExit(f"plain JAX's step cannot be measured: {record['failed']}")
+    return float(record["numbers"]["base"])
+
+
+def empty_loop() -> tuple[float, float]:
+    """Return the 10 % quantile and the median of what empty loops take now, in microseconds."""
+    taken = []
+    for _ in range(LOOPS):
+        start = time.perf_counter()
+        for _ in range(ITERATIONS):
+            pass
+        taken.append(round(1e6 * (time.perf_counter() - start), 1))
+    return sorted(taken)[LOOPS // 10], median(taken)
+
+
+@cache
+def processor() -> str:
     """Return this machine's processor and its number of cores."""
     return f"{processor_model(pytest_benchmark_generate_machine_info())}, {os.cpu_count()} cores"
 
 
-def markdown(records: Sequence[Record]) -> str:
-    """Return a table of all records: how often each trial came out right, on which code."""
-    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+def read(path: Path) -> list[Record]:
+    """Return all records; the oldest, which have a `code`, are given the others' fields."""
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    records: list[Record] = [json.loads(line) for line in lines]
     for record in records:
-        groups[record["trial"], record["machine"], record["code"]].append(record)
-    rows = []
-    for (trial, machine, code), several in groups.items():
+        if "code" in record:
+            planted, right = record.pop("planted", {}), record["right"]
+            nothing = planted.pop("microseconds", None) == 0
+            counts = {"truth": 1, "rows": 1, "false": not right} if nothing else {}
+            record["numbers"] |= {"right": right, **planted, **counts}
+            record |= {"engine": record["code"], "processor": record["machine"]}
+    return records
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """Return tables of all records: of ratios, and of whole runs."""
+    least: dict[str, float] = {}
+    for record in records:
+        loop = min(record.get("loop", [math.inf])[0], least.get(record["processor"], math.inf))
+        least[record["processor"]] = loop
+    groups: dict[tuple[str, ...], dict[str, list[Record]]] = {}
+    for record in records:
+        hour = ""
+        if loops := record.get("loop"):
+            hour = "busy" if loops[1] > BUSY * least[record["processor"]] else "quiet"
+        key = record["trial"], record["engine"], record["processor"]
+        groups.setdefault(key, {}).setdefault(hour, []).append(record)
+    for hours in groups.values():
+        if len(hours) > 1:
+            hours["both"] = [record for several in hours.values() for record in several]
+    ratios, whole = [], []
+    for (trial, engine, processor), hour, several in (
+        (key, *item) for key, hours in groups.items() for item in hours.items()
+    ):
         numbers: dict[str, list[float]] = defaultdict(list)
         for record in several:
             for name, value in record["numbers"].items():
                 numbers[name].append(math.inf if value is None else value)
-        came = [f"{name} {median(values):.5g}" for name, values in numbers.items()]
-        came += [f"failed: {record['failed']}" for record in several if "failed" in record]
-        right = sum(record["right"] for record in several)
-        rows.append(Row((trial, str(len(several)), str(right), ", ".join(came), machine, code)))
-    titles = "trial", "runs", "right", "medians", "machine", "commit"
-    columns = tuple(Column(title, number=title in ("runs", "right")) for title in titles)
+        loops = [record["loop"][1] for record in several if "loop" in record]
+        when = f"{hour}, {median(loops):.1f} µs" if loops else ""
+        first = trial, engine, when, str(len(several)), f"{sum(numbers['right']):.0f}"
+        failed = [each["failed"] for each in several if "failed" in each]
+        reasons = f"{len(failed)}: {'; '.join(dict.fromkeys(failed))}" if failed else ""
+        if "ratio" in numbers:
+            ratios.append(Row((*first, *ratio_cells(several, numbers), reasons, processor)))
+        else:
+            numbers.pop("right")
+            words = [f"{name} {median(values):.4g}" for name, values in numbers.items()]
+            whole.append(Row((*first, ", ".join(words), reasons, processor)))
+    about = ("trial", "engine", "hour", "runs", "right")
+    titles = ("ratio", "off", "error", "half width", "covered", "false in 1,000", "workers")
     parts = [
         "# Trials on real runs",
         f"Made by trials.py (kills now are tests/test_kills.py); records: [{RECORDS}]({RECORDS}). "
-        "Right: what was planted is called slower, and nothing where nothing was planted (the 95 % "
-        "interval leaves out 1); a default run detects 1.5 %; no journalled sample is lost.",
-        "\n".join(table_lines(Table(columns, tuple(rows)))),
+        f"An hour is busy where empty loops before a trial took {BUSY:g} times as long (median) as "
+        "ever on that processor (10 % quantile); its number is the median over trials. Right: what "
+        "was planted is found with its sign, and nothing where nothing was planted; a default run "
+        "settles 13 styles at `seed`; an A/B of all libraries has an answer. Off: mean ratio less "
+        "what was planted, with its standard error; `!` where it is not centred within two. "
+        "Covered: intervals that hold what was planted. False: rows without a plant that are "
+        "called different.",
+        table(ratios, *about, *titles, "failures", "processor"),
+        table(whole, *about, "medians", "failures", "processor"),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def bench(*options: str, styles: Mapping[str, str] | None = None) -> Run:
-    """Run `pytest bench` once, with an entrant `planted` of these plants by style, if any."""
-    with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
-        folder = Path(name)
-        if styles:
-            options = (f"--entrant={write_entrant(folder / 'planted.py', styles)}", *options)
-        command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), f"--rootdir={ROOT}", "-q"]
-        command += ["-p", "no:cacheprovider", *options, f"--benchmark-json={folder / 'run.json'}"]
-        done = subprocess.run(  # noqa: S603 -- this project's benchmarks
-            command,
-            cwd=folder,
-            env={name: value for name, value in os.environ.items() if "XDIST" not in name},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        if not (folder / "run.json").exists():
-            raise TrialFailedError(" ".join((done.stdout + done.stderr).splitlines()[-12:]))
-        return read(folder / "run.json")
+def table(rows: Sequence[Row], *titles: str) -> str:
+    """Return a table, with numbers from the fourth column on."""
+    words = (*titles[:3], "failures", "medians", "processor")
+    columns = tuple(Column(title, number=title not in words) for title in titles)
+    return "\n".join(table_lines(Table(columns, tuple(rows))))
 
 
-@cache
-def microseconds_of_step(cores: str) -> float:
-    """Return what plain JAX's step at `seed` takes on this machine, by a run of 10 s."""
-    alone = "--entrant=pure_jax", "--style=pure", "--budget=10", f"--cores={cores}"
-    run = bench(*STEP_AT_SEED, *alone)
-    return 1e6 * median(s.value for s in run.samples if s.metric == STEP)
-
-
-def planted(trial: str, results: Results, microseconds: float, metric: str = STEP) -> Record:
-    """Return what a run says of a planted difference.
-
-    Raises:
-        TrialFailedError: it says nothing.
-    """
-    rows = [row for row in results.estimates if (row.metric, row.form) == (metric, "ratio")]
-    row = next((row for row in rows if row.cell.arm == PLANTED.arm), None)
-    if row is None:
-        raise TrialFailedError(f"the run has no estimate of the planted {label(metric)}")
-    numbers = {"ratio": row.value, "half width": row.half_width, "workers": row.workers}
-    level = results.table.amount(row.cell, metric)
-    if metric != STEP and level is not None:
-        numbers |= {"base": 1e6 * level.value, "found": 1e6 * level.value * (row.value - 1)}
-    right = (row.differs and row.value > 1) if microseconds else not row.differs
-    planted = {"microseconds": microseconds, "low": row.low, "high": row.high}
-    return {"trial": trial, "right": right, "numbers": numbers, "planted": planted}
-
-
-def two_arms() -> Iterator[Record]:
-    """Plant a difference between two arms of a run, on the cores that a run uses by itself."""
-    for percent, budget in TWO_ARMS:
-        wait = percent / 100 * microseconds_of_step("auto")
-        run = bench(*STEP_AT_SEED, f"--budget={budget}", styles={"pure": f"wait({wait:.2f})"})
-        yield planted(f"two arms, {percent:g} % in {budget} s", run.results, wait)
-
-
-def sides_of(plant: str, wait: float, needed: Mapping[Cell, str], budget: float) -> Results:
-    """Return an A/B of this environment with itself, of which one side's step waits for so long.
-
-    It is what `bakeoff ab` does once its environments are built; the entrant's step waits for as
-    long as a variable of its side says.
-
-    Args:
-        plant: The entrant's style.
-        wait: Microseconds of the new side.
-        needed: The metric that is measured of each cell.
-        budget: Seconds.
-    """
-    with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name, chdir(name):
-        path = write_entrant(Path(name) / "planted.py", {"pure": plant})
-        sides, outside = {}, {"planted": str(path)}
-        for side, microseconds in (("base", 0.0), ("new", wait)):
-            place = Place(variables=environment() | {MICROSECONDS: str(microseconds)})
-            offered = offer(("planted",), outside, place=place)
-            sides[side] = Side(place, offered, EnvironmentInfo(versions=offered.versions))
-        task = Task(
-            kind="ab",
-            arguments=(),
-            needed={s: {cell: frozenset({m}) for cell, m in needed.items()} for s in sides},
-            sides=sides,
-            options=Options(budget=budget, cores="one"),
-            groups=[("base", "new")],
-            base="base",
-            outside=outside,
-        )
-        measured = measure(task)
-        measured.journal.remove()
-        return measured.results
-
-
-def ab() -> Iterator[Record]:
-    """Plant a difference of a step between two sides."""
-    for percent, budget in SIDES:
-        wait = percent / 100 * microseconds_of_step("one")
-        results = sides_of("wait_of_side()", wait, {PLANTED: STEP}, budget)
-        yield planted(f"A/B, {percent:g} % in {budget} s", results, wait)
-
-
-def arrays() -> Iterator[Record]:
-    """Plant a difference of the host's cost for each parameter array between two sides."""
-    cells = {PLANTED._replace(workload=workload): HOST for workload in ("toy", DEEP)}
-    for wait, budget in ARRAYS:
-        results = sides_of("wait_of_side(per_array=True)", wait, cells, budget)
-        yield planted(f"A/B, {wait:g} µs per array in {budget} s", results, wait, HOST_PER_ARRAY)
-
-
-def default() -> Iterator[Record]:
-    """Make a default run: what it can detect, and where its time went."""
-    results = bench().results
-    detectable = results.table.detectable(STEP, "seed", PLANTED.backend)
-    steps = [
-        row
-        for row in results.estimates
-        if (row.metric, row.form, row.cell.workload) == (STEP, "ratio", "seed")
-        and not row.cell.is_control
-    ]
-    numbers = {
-        "detectable": detectable,
-        "steps": len(steps),
-        "settled": sum(row.verdict is not Verdict.INCONCLUSIVE for row in steps),
-        "sampling share": results.spent.sampling_seconds / results.spent.wall_seconds,
-        "seconds": results.spent.wall_seconds,
-    }
-    yield {"trial": "default run", "right": detectable <= GOOD, "numbers": numbers}
-
-
-PARTS: dict[str, Callable[[], Iterator[Record]]] = {
-    part.__name__: part for part in (two_arms, ab, arrays, default)
-}
+def ratio_cells(records: Sequence[Record], numbers: Mapping[str, list[float]]) -> list[str]:
+    """Return what trials say of a planted ratio, as cells of the table."""
+    off, error, covered, false = "", "", "", ""
+    if known := [each["numbers"] for each in records if "truth" in each["numbers"]]:
+        logs = [math.log(each["ratio"] / each["truth"]) for each in known]
+        spread = stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+        off = f"{100 * mean(logs):+.2f} %{' !' * (abs(mean(logs)) > 2 * spread)}"
+        error = percent(spread) if spread < math.inf else ""
+        held = [n["low"] <= n["truth"] and (n["high"] or math.inf) >= n["truth"] for n in known]
+        covered = f"{100 * mean(held):.0f} %"
+    if rows := sum(numbers.get("rows", ())):
+        called = sum(numbers["false"])
+        false = f"{1000 * called / rows:.0f} ({called:.0f} of {rows:.0f})"
+    middle, width = f"{median(numbers['ratio']):.4f}", percent(median(numbers["half width"]))
+    return [middle, off, error, width, covered, false, f"{median(numbers['workers']):g}"]
 
 
 if __name__ == "__main__":

@@ -1,60 +1,169 @@
-"""Trials on real runs: what they record, and what their table says."""
+"""Trials on real runs: what they record, and what their tables say."""
 
 import json
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.cells import BASELINE
 from bench.estimates import Estimate
 from bench.runfile import Results
+from results.selftest import trial
 from tests.commands import script
 
 trials = script("results/selftest/trials.py")
+ROW = "| two arms, 1 % in 20 s | {} | quiet, 40.0 µs | {} |"
 
 
-def ratio(value: float) -> Results:
+def ratio(value: float, cell: Any = trial.PLANTED) -> Estimate:
     low, high = value - 0.005, value + 0.005
-    row = Estimate(
-        cell=trials.PLANTED, metric="step", form="ratio", value=value, low=low, high=high
+    return Estimate(
+        cell=cell,
+        metric="step",
+        form="ratio",
+        value=value,
+        low=low,
+        high=high,
+        standard_error=0.002,
+        workers=4,
     )
-    return Results(estimates=[row])
 
 
-def test_records_are_kept_and_their_table_is_written_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("value", "truth", "right"),
+    [
+        (1.01, 1.01, True),
+        (1.00, 1.01, False),
+        (0.99, 1.01, False),  # with the wrong sign
+        (0.99, 0.99, True),  # on the base side
+        (1.00, 1.00, True),
+        (0.99, 1.00, False),  # any call is false where nothing is planted
+    ],
+)
+def test_what_is_right(value: float, truth: float, right: bool) -> None:
+    other = ratio(1.02, BASELINE.at("seed", "cpu"))
+    results = Results(estimates=[other, ratio(value)])
+    numbers = trial.numbers_of(results, trial.ratio_of(results, trial.PLANTED), truth, 4e-3)
+    assert numbers["right"] is right
+    nothing = truth == 1
+    assert (numbers["rows"], numbers["false"]) == (1 + nothing, 1 + (nothing and not right))
+    with pytest.raises(SystemExit, match="no estimate of planted/other's step"):
+        trial.ratio_of(results, trial.OTHER)
+
+
+@pytest.fixture
+def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return the command with two engines, `new` and `old`, whose trials are made up."""
+    root, other = trials.ROOT, tmp_path / "other"
+    commits = {root: "new", other: "old"}
+    values: dict[Path, Iterator[float | None]] = {}
+    monkeypatch.setattr(trials.Engine, "commit", lambda engine: commits[engine.root])
+    monkeypatch.setattr(trials, "empty_loop", lambda: (39.0, 40.0))
+
+    def run(engine: Any, **given: Any) -> Any:
+        if given["run"] == "step":
+            return {"numbers": {"base": 4000.0}}
+        if (value := next(values[engine.root])) is None:
+            raise KeyboardInterrupt
+        if not value:
+            return {"numbers": {}, "failed": "no estimate"}
+        assert given["waits"] == [40.0]
+        results = Results(estimates=[ratio(value)])
+        return {"numbers": trial.numbers_of(results, results.estimates[0], 1.01, 4e-3)}
+
+    def command(*given: list[float | None], n: int) -> int:
+        values.update(zip(commits, map(iter, given), strict=True))
+        where = ["--folder", str(tmp_path), "--part", "arms-1", "--beside", str(other)]
+        return int(trials.main([*where, "--repeat", str(n)]))
+
+    monkeypatch.setattr(trials.Engine, "run", run)
+    return command
+
+
+def test_engines_take_turns_and_go_on_where_they_were(
+    tmp_path: Path, engines: Callable[..., int]
 ) -> None:
-    planted = [(1.01, 27, True), (1.00, 27, False), (0.99, 27, False)]
-    planted += [(1.00, 0, True), (0.99, 0, False)]  # any call is false where nothing is planted
-    runs = iter([*((ratio(value), wait) for value, wait, _ in planted), (Results(), 27)])
-
-    def part() -> Any:
-        yield trials.planted("two arms, 1 % in 20 s", *next(runs))
-
-    monkeypatch.setitem(trials.PARTS, "two_arms", part)
-    given = ["--folder", str(tmp_path), "--part", "two_arms"]
-    assert trials.main([*given, "--repeat", "6"]) == 0
-    records = [json.loads(line) for line in (tmp_path / trials.RECORDS).read_text().splitlines()]
-    assert [record["right"] for record in records] == [*(right for *_, right in planted), False]
-    assert all(record["code"] and record["machine"] and record["at"] for record in records)
+    assert engines([1.01, 1.01, None], [0, 1.01, 1.01], n=4) == 130
+    records = trials.read(tmp_path / trials.RECORDS)
+    made = [record["engine"] for record in records]
+    assert {*made[:2]} == {*made[2:4]} == {"new", "old"}
+    assert made.count("new") == 2
+    assert all(record["at"] and record["processor"] for record in records)
+    assert engines([1.03, 1.01], [1.01] * (4 - made.count("old")), n=4) == 0
+    made = [record["engine"] for record in trials.read(tmp_path / trials.RECORDS)]
+    assert made.count("new") == made.count("old") == 4
     text = (tmp_path / trials.TABLES).read_text()
-    assert "| two arms, 1 % in 20 s | 5 | 2 | ratio 1, half width 0.00" in text
-    assert "| two_arms | 1 | 0 | failed: the run has no estimate of the planted step" in text
+    assert ROW.format("new", "4 | 4 | 1.0100 | +0.49 % | 0.5 % | 0.5 % | 75 %") in text
+    assert ROW.format("old", "4 | 3 | 1.0100 | +0.00 % | 0 % | 0.5 % | 100 %") in text
+    assert "| 1: no estimate |" in text
     (tmp_path / trials.TABLES).unlink()
-    assert trials.main([*given, "--repeat", "0"]) == 0
+    assert engines([], [], n=0) == 0
     assert (tmp_path / trials.TABLES).read_text() == text
-    with pytest.raises(SystemExit):
-        trials.main(["--folder", str(tmp_path / "new"), "--part", "two_arms,pwoer"])
-    assert "unknown part 'pwoer'; known: two_arms" in capsys.readouterr().err
+
+
+def test_old_records_are_in_the_tables(tmp_path: Path) -> None:
+    planted = {"microseconds": 0, "low": 0.99, "high": 1.03}
+    numbers = {"ratio": 1.01, "half width": 0.02, "workers": 4}
+    about = {"at": "2026-11-28T00:17:36", "machine": "a, 2 cores", "load": 1.5, "code": "9fa3818"}
+    old = about | {"trial": "A/B, 0 % in 30 s", "right": True, "numbers": numbers}
+    (tmp_path / trials.RECORDS).write_text(json.dumps(old | {"planted": planted}) + "\n")
+    assert trials.main(["--folder", str(tmp_path), "--repeat", "0"]) == 0
+    row = "| A/B, 0 % in 30 s | 9fa3818 | 1 | 1 | 1.0100 | +1.00 % | 2 % | 100 % | 0 (0 of 1) | 4 |"
+    assert row in (tmp_path / trials.TABLES).read_text()
+
+
+def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ["--folder", str(tmp_path / "new")]
+    for given, why in (
+        (["--part", "pwoer"], "invalid choice: 'pwoer'"),
+        (["--beside", str(trials.ROOT)], "has the same code as this checkout"),
+    ):
+        with pytest.raises(SystemExit):
+            trials.main([*folder, *given])
+        assert why in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_the_code_of_an_engine_is_what_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = trials.Engine(trials.ROOT)
+    assert engine.run(run="nothing")["failed"].endswith("KeyError: 'nothing'")
+    out = '{"root": "/elsewhere", "numbers": {}}'
+    fake = lambda *_, **__: (Path("out.json").write_text(out) and 0, "")  # noqa: E731
+    monkeypatch.setattr(trials, "run", fake)
+    with pytest.raises(SystemExit, match="/elsewhere was measured, not"):
+        engine.run(run="nothing")
+
+
+def test_a_commit_is_that_of_the_code(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        about = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *about, *arguments]
+        return subprocess.check_output(command, text=True).strip()
+
+    git("init", "-q")
+    (tmp_path / "bench").mkdir()
+    for name in ("bench/a.py", "README.md"):
+        (tmp_path / name).write_text("1\n")
+        git("add", "-A")
+        git("commit", "-qm", name)
+    engine, commit = trials.Engine(tmp_path), git("rev-parse", "--short=7", "HEAD~1")
+    assert engine.commit() == commit
+    (tmp_path / "bench/a.py").write_text("2\n")
+    assert engine.commit() == f"{commit}+"
 
 
 @pytest.mark.slow
 def test_a_planted_difference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a step in 60 s: hardly any load of a machine hides that."""
-    monkeypatch.setattr(trials, "TWO_ARMS", ((50.0, 60),))
+    half = trials.Part("two arms, 50 %", "arms", 60, (50,))
+    monkeypatch.setitem(trials.PARTS, "arms-1", half)
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the machine's lock is
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # tests' programs are made quickly
-    assert trials.main(["--folder", str(tmp_path), "--part", "two_arms"]) == 0
-    records = [json.loads(line) for line in (tmp_path / trials.RECORDS).read_text().splitlines()]
-    assert [record["right"] for record in records] == [True], records
+    assert trials.main(["--folder", str(tmp_path), "--part", "arms-1"]) == 0
+    records = trials.read(tmp_path / trials.RECORDS)
+    assert [record["numbers"].get("right") for record in records] == [True], records

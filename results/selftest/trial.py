@@ -1,0 +1,263 @@
+"""One trial. `trials.py` runs this file with an engine's root first on Python's path.
+
+    PYTHONPATH=ENGINE python -P results/selftest/trial.py '{"run": "arms", "budget": 20}' OUT.json
+
+It runs in an empty folder, and imports what engines of other revisions have, too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bench.cells import Arm, Cell
+from bench.engine.process import Place
+from bench.engine.session import Side, Task, measure
+from bench.environments.offers import offer
+from bench.estimates import Verdict, detectable
+from bench.metrics import HOST, HOST_PER_ARRAY, STEP
+from bench.options import Options
+from bench.runfile import EnvironmentInfo, Results
+from bench.runfile.reader import read
+from bench.track.comparison import BASE, MOST_TOLD, NEW, Comparison, Status
+from bench.worker.settings import ROOT
+from results.selftest import plants
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bench.estimates import Estimate
+    from bench.runfile.reader import Run
+    from bench.samples import Sample
+
+    type Numbers = dict[str, Any]
+
+PLANTED, OTHER = (Arm("planted", style).at("seed", "cpu") for style in ("pure", "other"))
+STEP_AT_SEED = ("--workload=seed", "--metric=step")
+COLD = ("trace", "lower", "compile")
+SETTLED = 13
+"""Styles at `seed` that a default run has to settle: all but two."""
+
+
+def main(given: str, out: str) -> None:
+    """Run a trial, and write what it says; null stands for what is infinite."""
+    arguments = json.loads(given)
+    runs = {each.__name__: each for each in (step, arms, sides, default, libraries)}
+    numbers = runs[arguments.pop("run")](**arguments)
+    known = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    Path(out).write_text(json.dumps({"root": str(ROOT), "numbers": known}), "utf-8")
+
+
+def run(command: Sequence[str], **options: Any) -> tuple[int, str]:
+    """Run a command, which may end by itself after Ctrl-C; return its status and last words."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        process = subprocess.Popen(  # noqa: S603 -- this project's commands
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, **options
+        )
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+        said.seek(0)
+        return process.returncode, " ".join(said.read().split("\n")[-6:]).strip()
+
+
+def run_file(command: Sequence[str], option: str) -> Run:
+    """Return the run that a command of this engine writes."""
+    path = Path("run.json")
+    _, said = run([sys.executable, "-m", *command, f"{option}={path}"])
+    if not path.exists():
+        raise SystemExit(said)
+    return read(path)
+
+
+def bench(*options: str) -> Run:
+    """Run `pytest bench` of this engine."""
+    command = ["pytest", str(ROOT / "bench"), f"--rootdir={ROOT}", "-q", "-p", "no:cacheprovider"]
+    return run_file([*command, *options], "--benchmark-json")
+
+
+def step_seconds(samples: Iterable[Sample], cell: Cell, environment: str = "") -> float:
+    """Return the median of what stood for a cell's step in blocks."""
+    wanted = STEP, cell, environment
+    return median(s.value for s in samples if (s.metric, s.cell, s.environment) == wanted)
+
+
+def ratio_of(results: Results, cell: Cell, metric: str = STEP) -> Estimate:
+    """Return the ratio of an arm."""
+    for row in results.estimates:
+        if (row.metric, row.form, row.cell.arm) == (metric, "ratio", cell.arm):
+            return row
+    raise SystemExit(f"the run has no estimate of {cell.arm}'s {metric}")
+
+
+def numbers_of(results: Results, row: Estimate, truth: float, base: float) -> Numbers:
+    """Return what a run says of a planted ratio, and how many rows without a plant are called.
+
+    Args:
+        results: Of the run.
+        row: The ratio.
+        truth: What was planted.
+        base: Seconds of what it is compared with.
+    """
+    low, high = row.low or 0.0, math.inf if row.high is None else row.high
+    rows = [r for r in results.estimates if r.form == "ratio" and r.standard_error]
+    rows = [r for r in rows if r.cell.entrant != PLANTED.entrant or (truth == 1 and r == row)]
+    return {
+        "right": low > 1 if truth > 1 else high < 1 if truth < 1 else low <= 1 <= high,
+        "ratio": row.value,
+        "half width": row.half_width,
+        "low": low,
+        "high": high,
+        "truth": truth,
+        "base": 1e6 * base,
+        "workers": row.workers,
+        "blocks": row.blocks,
+        "seconds": results.spent.wall_seconds,
+        "rows": len(rows),
+        "false": sum(r.differs for r in rows),
+    }
+
+
+def step(budget: float, cores: str) -> Numbers:
+    """Measure plain JAX's step, in microseconds."""
+    alone = "--entrant=pure_jax", "--style=pure", f"--budget={budget}", f"--cores={cores}"
+    return {"base": 1e6 * step_seconds(bench(*STEP_AT_SEED, *alone).samples, PLANTED.baseline)}
+
+
+def arms(budget: float, waits: Sequence[float] = (0.0,), *, first: bool = False) -> Numbers:
+    """Compare an arm that waits so many microseconds with plain JAX.
+
+    Or compare two arms of which the first one in a round does not wait, and the other does.
+    """
+    styles = {"pure": f"wait({waits[0]:.2f})"}
+    if first:
+        styles = {"pure": "first_of_round(0)", "other": "first_of_round(1)"}
+        os.environ[plants.MICROSECONDS] = str(waits[0])
+        os.environ[plants.COUNTS] = str(counts := Path("counts").resolve())
+    path = plants.write_entrant(Path("planted.py"), styles)
+    made = bench(f"--entrant={path}", *STEP_AT_SEED, f"--budget={budget}")
+    base, row = step_seconds(made.samples, PLANTED.baseline), ratio_of(made.results, PLANTED)
+    if not first:
+        return numbers_of(made.results, row, 1 + 1e-6 * waits[0] / base, base)
+    other = ratio_of(made.results, OTHER)
+    value = row.value / other.value
+    half = math.hypot(row.half_width, other.half_width)  # as if they shared no noise
+    ends = {"low": value * math.exp(-half), "high": value * math.exp(min(half, 700.0))}
+    row = msgspec.structs.replace(row, value=value, **ends)
+    return numbers_of(made.results, row, 1.0, base) | shares_of_first(counts)
+
+
+def shares_of_first(counts: Path) -> Numbers:
+    """Return how often each of two came first: about half of the time, or nothing was planted."""
+    return dict(zip(("base first", "new first"), plants.shares_of_first(counts), strict=True))
+
+
+def sides(
+    budget: float,
+    waits: Sequence[float] = (0.0, 0.0),
+    plant: str = "wait_of_side()",
+    pythons: Sequence[str] = (),
+    *,
+    arrays: bool = False,
+) -> Numbers:
+    """Compare two sides, as `bakeoff ab` does once its environments are built.
+
+    Args:
+        budget: Seconds.
+        waits: Microseconds of the base side and of the new one.
+        plant: Style of both.
+        pythons: Interpreters of the two sides; this one if none.
+        arrays: Whether the cost of an array is compared, in place of a step.
+    """
+    path = plants.write_entrant(Path("planted.py").resolve(), {"pure": plant})
+    both, outside, counts = {}, {"planted": str(path)}, path.with_name("counts")
+    for number, side in enumerate((BASE, NEW)):
+        place = Place.of(pythons[number], ROOT) if pythons else Place()
+        planted = {plants.MICROSECONDS: str(waits[number])}
+        if "first" in plant:
+            planted |= {plants.COUNTS: str(counts), plants.SIDE: str(number)}
+        place = replace(place, variables={**place.variables, **planted})
+        offered = offer(("planted",), outside, place=place)
+        both[side] = Side(place, offered, EnvironmentInfo(versions=offered.versions))
+    cells: Mapping[Cell, str] = {PLANTED: STEP}
+    if arrays:
+        cells = {PLANTED._replace(workload=workload): HOST for workload in ("toy", "depth12")}
+    task = Task(
+        kind="ab",
+        arguments=(),
+        needed={side: {cell: frozenset({m}) for cell, m in cells.items()} for side in both},
+        sides=both,
+        options=Options(budget=budget, cores="one"),
+        groups=[(BASE, NEW)],
+        base=BASE,
+        outside=outside,
+    )
+    measured = measure(task)
+    measured.journal.remove()
+    row = ratio_of(measured.results, PLANTED, HOST_PER_ARRAY if arrays else STEP)
+    level = measured.results.table.amount(row.cell, HOST_PER_ARRAY)
+    base = level.value if arrays and level else step_seconds(measured.samples, PLANTED, BASE)
+    numbers = numbers_of(measured.results, row, 1 + 1e-6 * (waits[1] - waits[0]) / base, base)
+    return numbers | (shares_of_first(counts) if "first" in plant else {})
+
+
+def default(budget: float) -> Numbers:
+    """Make a default run: what it tells of steps, and of what happens once, at `seed`."""
+    results = bench(f"--budget={budget}").results
+    rows = {
+        metric: [
+            row
+            for row in results.estimates
+            if (row.metric, row.form, row.cell.workload) == (metric, "ratio", PLANTED.workload)
+            and not row.cell.is_control
+        ]
+        for metric in (STEP, *COLD)
+    }
+    settled = sum(row.verdict is not Verdict.INCONCLUSIVE for row in rows[STEP])
+    numbers: Numbers = {
+        "right": settled >= SETTLED,
+        "settled": settled,
+        "of": len(rows[STEP]),
+        "detectable": results.table.detectable(STEP, PLANTED.workload, PLANTED.backend),
+        "seconds": results.spent.wall_seconds,
+    }
+    for metric, several in rows.items():
+        widths = [row.half_width for row in several if row.half_width < math.inf] or [math.inf]
+        numbers |= {f"±{metric}": median(widths), f"widest ±{metric}": max(widths)}
+        numbers[f"styles with {metric}"] = sum(width < math.inf for width in widths)
+    return numbers
+
+
+def libraries(budget: float) -> Numbers:
+    """Compare this environment's libraries with themselves: which change of a step would show."""
+    current = "--base=current", "--new=current", f"--budget={budget}"
+    results = run_file(["bench.cli", "ab", *current, *STEP_AT_SEED], "--output").results
+    rows = [row for row in results.estimates if (row.metric, row.against) == (STEP, BASE)]
+    limit, status = detectable(rows), Comparison(results).status
+    return {
+        "right": limit <= MOST_TOLD and status is not Status.CANNOT_SAY,
+        "detectable": limit,
+        "±step": median([row.half_width for row in rows] or [math.inf]),
+        "workers": max((row.workers for row in rows), default=0),
+        "seconds": results.spent.wall_seconds,
+        "rows": len(rows),
+        "false": sum(row.differs for row in rows),
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
