@@ -29,6 +29,8 @@ from bench.worker.token import share
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from jaxtyping import Float
+
     from bench.worker.arms import Arms
     from bench.worker.token import Token
     from common.contract import Chunk
@@ -311,20 +313,18 @@ def schedule(
 
 
 def sample_of(arm: Arm, metric: str, turns: Sequence[Sequence[Call]]) -> WorkerSample:
-    """Return the sample of an arm's turns in a block.
-
-    Its value is the geometric mean of the fastest half of the turns, each of which counts as its
-    fastest call.
-    """
-    seconds = seconds_of([call for calls in turns for call in calls])
-    sizes = np.cumsum([len(calls) for calls in turns])[:-1]
-    fastest = np.sort([part.min() for part in np.split(np.array(seconds), sizes)])
-    half = np.log(fastest[: math.ceil(FASTEST * len(fastest))])
+    """Return the sample of an arm's turns in a block."""
+    seconds = np.array(seconds_of([call for calls in turns for call in calls]))
     median, high = np.quantile(seconds, [0.5, 0.95]).tolist()
-    return WorkerSample(
-        *(str(arm), metric, rounded(math.exp(half.mean()))),
-        *(len(seconds), rounded(median), rounded(high)),
-    )
+    fastest = math.exp(mean_of_fastest(seconds.reshape(len(turns), -1)))
+    numbers = rounded(fastest), seconds.size, rounded(median), rounded(high)
+    return WorkerSample(str(arm), metric, *numbers)
+
+
+def mean_of_fastest(seconds: Float[np.ndarray, "turns calls"]) -> float:
+    """Return the mean logarithm of the fastest half of turns, each of which is its fastest call."""
+    turns = np.sort(seconds.min(1))
+    return float(np.log(turns[: math.ceil(FASTEST * turns.size)]).mean())
 
 
 def rounded(value: float) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
 from bench.stats import ratios
+from bench.worker.block import mean_of_fastest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,15 +75,6 @@ class Condition:
     which cores, the timed calls of a turn, and the turns of a block."""
 
 
-def datum(calls: Float[np.ndarray, "turns calls"]) -> float:
-    """Return what stands for an arm's block: the mean log of the fastest half of its turns.
-
-    A turn is its fastest call, in any unit.
-    """
-    turns = np.sort(calls.min(1))
-    return float(np.log(turns[: (len(turns) + 1) // 2]).mean())
-
-
 @cache
 def resampled(cores: str, calls: int, turns: int) -> Data:
     """Return data of blocks made of stretches of recorded rounds; no column differs on average.
@@ -104,7 +96,7 @@ def resampled(cores: str, calls: int, turns: int) -> Data:
             start = rng.integers(len(episode) - length + 1)
             parts.append(episode[start : start + length])
         block = np.concatenate(parts)
-        row[:] = [datum(block[:, arm]) for arm in range(data.shape[1])]
+        row[:] = [mean_of_fastest(block[:, arm]) for arm in range(data.shape[1])]
     return data - data.mean(0)
 
 
