@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import PURE
-from bench.metrics import STEP
+from bench.metrics import HOST, STEP
 from bench.worker import protocol
 from common.config import WORKLOADS, is_own
 
@@ -21,9 +21,29 @@ LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
 proven, and of a cold process; on one core of an EPYC."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
 """Guesses of a step at `seed`, over all arms, and of the smallest step."""
-ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6}
-"""Rounds in a block, by kind of turns. From eight on, a block of steps at `seed` is worth what its
-fresh buffers and warm calls cost."""
+
+
+class TurnTraits(NamedTuple):
+    """How a kind of turns is measured."""
+
+    rounds: int
+    """Rounds in a block. From eight on, a block of steps at `seed` is worth what its fresh buffers
+    and warm calls cost."""
+    seconds_for_opening: float
+    """Measuring time per second of opening a worker. Longer visits leave more of the time to
+    samples; a worker adds more noise to a host cost than its blocks do, so there many short visits
+    tell most. A wide range is about as precise."""
+    on_one_core: bool
+    """Whether workers have one core each, several at a time, where nothing else was asked for."""
+
+
+TURNS = {
+    HOST: TurnTraits(6, 0.9, on_one_core=True),
+    STEP: TurnTraits(8, 2.0, on_one_core=False),
+    "pipelined": TurnTraits(2, 2.0, on_one_core=False),
+}
+"""Kinds of turns. At a tiny size, the host's cost comes first: it decides there, and steps hardly
+do."""
 FEW_ROUNDS = 3
 """Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
 CALLS = {
@@ -43,9 +63,9 @@ class TurnKind(NamedTuple):
     def rounds(self) -> int:
         """Rounds in a block."""
         long = WORKLOADS[self.workload].work > WORKLOADS["seed"].work
-        if is_own(self.workload) and self.kind == "host_cost":
+        if is_own(self.workload) and self.kind == HOST:
             return FEW_ROUNDS  # its steps take far longer than a tiny model's
-        return FEW_ROUNDS if long and self.kind == STEP else ROUNDS[self.kind]
+        return FEW_ROUNDS if long and self.kind == STEP else TURNS[self.kind].rounds
 
     @property
     def guess(self) -> float:
@@ -128,5 +148,6 @@ class Costs:
     def cold(self, group: Group) -> float:
         """Return what a cold process takes on each of a group's sides."""
         seen = [self.cold_seconds[side] for side in group if side in self.cold_seconds]
-        usual = max(seen or self.cold_seconds.values(), default=COLD_SECONDS)
+        guess = COLD_SECONDS * max(map(self.load, group)) / LOAD_SECONDS
+        usual = max(seen or self.cold_seconds.values(), default=guess)
         return sum(self.cold_seconds.get(side, usual) for side in group)

@@ -10,7 +10,8 @@ import pytest
 
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import Action, Do
-from bench.engine.plan import OVER, Plan
+from bench.engine.choice import OVER
+from bench.engine.plan import Plan
 from bench.engine.session import estimates_of
 from bench.engine.state import COLD_DEATHS
 from bench.estimates import MIN_COLD, MIN_WORKERS
@@ -44,7 +45,7 @@ def usual(budget: float, slowness: float = 1.0) -> tuple[Plan, Machine]:
 def workers(plan: Plan) -> dict[str, int]:
     """Return the workers that came to their end, or pairs of them, by kind of turns."""
     totals: Counter[str] = Counter()
-    for (_, turn), count in plan.made.items():
+    for (_, turn), count in plan.agenda.made.items():
         totals[f"{turn.workload} {turn.kind}"] += count
     return dict(totals)
 
@@ -91,7 +92,7 @@ def test_five_minutes_at_two_sizes_measure_everything() -> None:
     plan, machine = run()
     lacking = {
         (cell, metric)
-        for [state] in plan.groups
+        for [state] in plan.agenda.groups
         for cell, metrics in state.needed.items()
         for metric in metrics - {*COLD}
         if cell not in counts(plan, metric)
@@ -381,7 +382,7 @@ def history(budget: float, machine: Machine, wanted: Any = FEW_WITH_COLD) -> tup
 def test_a_history_visits_each_day_as_often(budget: float) -> None:
     plan, machine = history(budget, Machine())
     assert machine.now <= (1 + OVER) * budget
-    visits = [plan.made[group, turn] for turn in plan.turns() for group in plan.groups]
+    visits = [plan.agenda.made[group, turn] for turn, groups in plan.agenda.open_turns() for group in groups]
     assert max(visits) - min(visits) <= 1
     assert min(visits) >= (2 if budget >= 900 else 0)
     order = list(dict.fromkeys(a.environment for a in machine.actions("start")))
@@ -430,7 +431,7 @@ def test_a_day_that_fails_is_a_gap() -> None:
 def different(plan: Plan) -> set[str]:
     """Return the arms whose step is told apart from what it is compared with."""
     states = [row for state in plan.sides for row in state.cells.values()]
-    rows = estimates_of(plan.visits.samples, states, plan.options, plan.base)
+    rows = estimates_of(plan.visits.samples, states, plan.options, plan.agenda.base)
     return {str(row.cell.arm) for row in rows if row.form == "ratio" and row.differs}
 
 
