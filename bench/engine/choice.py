@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bench.engine.state import Group
     from bench.engine.visits import Visits
 
-WEIGHTS = {HOST: 1.0, STEP: 1.0, "pipelined": 1.0, COLD_KIND: 0.75, "count": 0.25, "train": 0.15}
+WEIGHTS = {HOST: 1.0, STEP: 1.0, "pipelined": 1.0, COLD_KIND: 1.0, "count": 0.25, "train": 0.15}
 """How much numbers of each kind of work matter, times the weight of their metric: people ask about
 steps and host costs first. Where all else is equal, time goes with the power 2/3 of a weight."""
 FURTHER = 1 / 4
@@ -85,7 +85,7 @@ class Job(NamedTuple):
         """Tell whether a question is settled, or may be if it has all the time left."""
         have, excess = question.doubt.workers, question.doubt.excess
         most = have + self.more * max(1.0, left / self.seconds)
-        return 0 < have < question.least or excess * math.sqrt(max(have, 1) / most) <= HOPE
+        return excess * math.sqrt(max(have, 1) / most) <= HOPE
 
     def worth(self, left: float, wait: float) -> float:
         """Return the gain for each second, without what cannot be settled and weighs too little."""
@@ -129,12 +129,14 @@ class Choice:
 
     def next_work(self) -> Work | None:
         """Return what comes next; None where nothing fits or is left to do."""
-        warm = self.warm_jobs()
-        if warm and not self.agenda.made and not self.agenda.lost:
+        warm, agenda = self.warm_jobs(), self.agenda
+        if warm and not agenda.made and not agenda.lost:
             return warm[0].work  # the main question has a first answer, whatever else there is
         most = self.left + OVER * self.options.budget * (not self.visits.samples)
-        jobs = [*warm, *self.cold_jobs(), *self.jobs_once()]
-        kept = sum(job.seconds for job in jobs if job.begun and job.least <= most)
+        jobs = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
+        kept = sum(job.seconds for job in jobs if job.begun)
+        if agenda.made or agenda.lost or agenda.swept or not jobs:
+            jobs += self.jobs_once()
         fits = [job for job in jobs if job.least + (not job.begun) * kept <= most]
         job = choose_job(fits, self.left)
         return None if job is None else job.work
@@ -152,9 +154,9 @@ class Choice:
         asked, weight = self.agenda.asked(group, workload, kind), self.weight(workload, kind)
         for cell in cells:
             for metric in asked.get(cell, ()):
-                doubt = self.doubts.of(metric.name, cell, environment, rounds)
                 cold = metric.kind is Kind.COLD
                 least = self.agenda.least_cold if cold else self.agenda.least
+                doubt = self.doubts.of(metric.name, cell, environment, least, rounds)
                 yield Question(metric.weight * weight, doubt, least)
 
     def warm_jobs(self) -> list[Job]:
@@ -216,9 +218,10 @@ class Choice:
         seconds = max(fewest, min(seconds, room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
         several = 1 if paired else max(1, missing)
-        least = opening + in_a_row * fewest
-        if agenda.made.total():
-            least += (several - 1) * (again + in_a_row * fewest)
+        first = not agenda.made.total()
+        shortest = fewest if first or made else seconds  # costs of what was never done are guesses
+        least = opening + in_a_row * shortest
+        least += (not first) * (several - 1) * (again + in_a_row * shortest)
         rounds, blocks = turn.rounds, seconds / block
         if blocks < 2:
             rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * blocks / 2))
@@ -257,9 +260,12 @@ class Choice:
             rest = [pair for pair in cells if pair not in swept]
             if swept and not given:
                 yield self.cold_job(workload, swept, 1)
-            if not given and not swept and any(cell.style == PURE for _, cell in rest):
-                rest = [p for p in rest if p[1].style == PURE or p[1].arm in REFERENCE]
-            elif rest and not self.agenda.paired:
+            shared = [p for p in rest if p[1].style == PURE or p[1].arm in REFERENCE]
+            if self.agenda.paired:
+                pass
+            elif not given and not swept and any(cell.style == PURE for _, cell in shared):
+                rest = shared
+            elif rest:
                 rest = [*(pair for pair in swept if pair[1].arm in REFERENCE), *rest]
             sweeps = given or self.agenda.least_cold
             if (fits := self.fitting(rest, sweeps)) and not (given and swept):

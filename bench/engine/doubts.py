@@ -81,17 +81,20 @@ class Doubts:
                 rows.setdefault((row.environment, row.cell), row)
         return self.known[family]
 
-    def of(self, metric: str, cell: Cell, environment: str, rounds: float = 1.0) -> Doubt:
-        """Return a number's doubt; of one with no samples, what a worker's rounds will leave."""
+    def of(self, metric: str, cell: Cell, environment: str, least: int, rounds: float) -> Doubt:
+        """Return a number's doubt, which is the widest with fewer than the least workers.
+
+        Of a number with no samples, it has the excess that so many rounds in a worker will leave.
+        """
         row = self.rows(metric, cell.workload, cell.backend).get((environment, cell))
-        if row is None:
-            if METRICS[metric].compared and (self.base or not cell.is_baseline):
-                return Doubt(WIDEST, self.foreseen(metric, cell, rounds), 0)
-            return Doubt(1.0, math.inf, 0)
-        if row.form == "amount":  # the baseline's own, an exact number, or one not compared
-            return Doubt(1.0, 0.0, row.workers)
+        have = row.workers if row else 0
+        alone = not METRICS[metric].compared or (cell.is_baseline and not self.base)
+        if alone or (row and row.form == "amount"):
+            return Doubt(1.0, 0.0 if row else math.inf, have)
+        if row is None or have < least:
+            return Doubt(WIDEST, 0.0 if row else self.foreseen(metric, cell, rounds), have)
         enough, settling = narrow_enough(row, self.margin)
-        return Doubt(min(WIDEST, row.half_width / enough), row.half_width / settling, row.workers)
+        return Doubt(min(WIDEST, row.half_width / enough), row.half_width / settling, have)
 
     def foreseen(self, metric: str, cell: Cell, rounds: float) -> float:
         """Return the excess that so many rounds will leave of ratios near 1; 0 if not known.

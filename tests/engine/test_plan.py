@@ -333,8 +333,8 @@ def test_an_ab_of_many_arms_on_a_slow_machine_counts_on_their_proofs() -> None:
 
 def test_cold_metrics_take_what_pairs_leave() -> None:
     wanted = needed(("toy", "seed", "wide"), (STEP, "compile"), FEW)
-    plan, machine = ab(wanted, 150, processes=2)
-    assert machine.now > 100
+    plan, machine = ab(wanted, 240, processes=2)
+    assert machine.now > 200
     assert {cell.workload for cell in counts(plan, "compile", "new")} == {"toy", "seed", "wide"}
 
 
@@ -515,7 +515,8 @@ def test_cold_processes_that_die_cost_their_own_samples() -> None:
     plan, machine = run(FEW_WITH_COLD, 300, Machine(dies("cold", BAD, times=99)))
     assert not failed(plan)
     assert {*counts(plan, "compile")} == {*FEW_WITH_COLD, CONTROL.at("seed", "cpu")} - {BAD_CELL}
-    assert sum(BAD in action.arms for action in machine.actions("cold")) == COLD_DEATHS
+    died = sum(BAD in action.arms for action in machine.actions("cold"))
+    assert COLD_DEATHS <= died < COLD_DEATHS + len(LANES), "none begins after that"
     plan, machine = run(FEW_WITH_COLD, 300, Machine(dies("cold", times=10_000)))
     assert len(machine.actions("cold")) < 2 * COLD_DEATHS * len(FEW_ARMS), "and the run ends"
 
