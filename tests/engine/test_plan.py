@@ -10,13 +10,17 @@ import pytest
 
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import Action, Do
-from bench.engine.choice import OVER
+from bench.engine.agenda import ColdSweeps
+from bench.engine.choice import OVER, WEIGHTS, Job, Question, choose_job
+from bench.engine.costs import TURNS
+from bench.engine.doubts import Doubt
 from bench.engine.plan import Plan
 from bench.engine.session import estimates_of
 from bench.engine.state import COLD_DEATHS
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, STEP
 from bench.runfile import Results
+from bench.worker.protocol import KINDS
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
 
 REFERENCES = {str(BASELINE), str(CONTROL)}
@@ -144,6 +148,94 @@ def test_a_library_is_imported_once_for_all_its_styles_and_takes_no_blocks() -> 
     cold = {action.arms[0] for action in machine.actions("cold")}
     assert cold == REFERENCES | {f"{e}/pure" for e in STYLES if e != "pure_jax"}
     assert not any(row.missing for row in plan.sides[0].cells.values())
+
+
+# What comes next.
+
+
+def job(name: str, gain: float, excess: float, weight: float = 1.0, workers: int = 4) -> Job:
+    """Return ten seconds that give a number with four workers as many again."""
+    doubt = Doubt(gain / (1 - 0.5**0.5) / weight, excess, workers)
+    return Job(ColdSweeps(name, [], 1), [Question(weight, doubt, MIN_WORKERS)], 4, 10, 10)
+
+
+def chosen(*jobs: Job, left: float = 30.0) -> str:
+    """Return the name of what comes next."""
+    best = choose_job(jobs, left)
+    assert best is not None
+    assert isinstance(best.work, ColdSweeps)
+    return best.work.workload
+
+
+def test_the_largest_gain_for_each_second_comes_next() -> None:
+    assert chosen(job("small", 1, 1.5), job("large", 2, 1.5)) == "large"
+    assert chosen(job("small", 1, 1.5), job("large", 2, 1.5)._replace(seconds=30)) == "small"
+    assert choose_job([], 30) is None
+    assert choose_job([job("settled, without doubt", 0, 0.0)], 30) is None
+
+
+def test_what_cannot_be_settled_waits_while_something_that_matters_more_can() -> None:
+    """Thirty seconds halve an interval, so an excess of three leaves 1.5."""
+    hopeless = job("wide", 5, excess=3.1, weight=0.75)
+    assert chosen(job("seed", 1, excess=2.9, weight=3), hopeless) == "seed"
+    assert chosen(job("seed", 1, excess=2.9, weight=3), hopeless, left=60) == "wide", "it can, now"
+    assert chosen(job("seed", 1, excess=3.1, weight=3), hopeless) == "wide", "none can: all count"
+    assert chosen(job("seed", 1, excess=0.9, weight=3), hopeless) == "wide", "nothing else is open"
+    assert chosen(job("cold", 1, excess=2.9, weight=0.3), hopeless) == "wide", "it matters less"
+
+
+def test_an_answer_that_was_begun_is_brought_to_its_end() -> None:
+    begun = job("wide", 5, excess=0.0, weight=0.75, workers=2)
+    assert chosen(job("seed", 1, excess=2.9, weight=3), begun) == "wide"
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(0.005, True), (0.04, False)])
+def test_steps_of_a_wide_model_are_measured_if_they_can_be_told(
+    noise: float, expected: bool
+) -> None:
+    """In a busy hour their first answer would say +-13 %, and take the time that others lack."""
+    plan, _ = run(needed(("toy", "seed", "wide")), 300, Machine(noise=noise))
+    measured = workers(plan).get("wide step", 0)
+    assert (measured >= MIN_WORKERS) is expected
+    assert expected or not measured
+    reasons = {row.missing.get(STEP) for row in plan.sides[0].cells.values()}
+    assert ("not measured within the budget" in reasons) is not expected
+
+
+def test_where_nothing_can_be_settled_something_is_measured() -> None:
+    plan, machine = run(needed(("seed", "wide"), (STEP,), FEW), 300, Machine(noise=0.5))
+    assert machine.now > 250
+    assert workers(plan)["seed step"] > 2 * MIN_WORKERS
+    assert workers(plan)["wide step"] >= MIN_WORKERS, "too: all count"
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.02])
+def test_no_kind_of_work_takes_the_time_of_what_people_ask_first(noise: float) -> None:
+    _, machine = run(budget=300, machine=Machine(noise=noise))
+    seconds: dict[str, float] = defaultdict(float)
+    lanes = {"block": 1, "cold": len(LANES), "count": len(LANES), "train": len(LANES)}
+    for start, end, action in machine.log:
+        if action.do in lanes:
+            seconds[action.do] += (end - start) / lanes[action.do]
+    assert seconds["block"] > 60
+    assert 30 < seconds["cold"] < 130
+    assert seconds["count"] < 10
+    assert seconds["train"] < 40
+
+
+def test_each_kind_of_turns_is_a_row_of_each_table() -> None:
+    assert {*TURNS} == {*KINDS}
+    assert {*TURNS} < {*WEIGHTS}
+
+
+def test_fixed_counts_take_turns() -> None:
+    """So that kinds of turns do not differ by the hour."""
+    wanted = needed(("toy", "seed"), (STEP, "host_cost"), FEW)
+    plan, machine = run(wanted, 10, processes=4, blocks=2)
+    assert set(workers(plan).values()) == {4}
+    order = [(a.workload, a.kind) for a in machine.actions()]
+    assert len({*order[: 3 * 4]}) == 3, "two workers of each, then two more"
+    assert {cell for cell in wanted if cell.workload == "seed"} <= {*counts(plan, STEP)}
 
 
 # Lanes, orders and turns.
@@ -382,7 +474,11 @@ def history(budget: float, machine: Machine, wanted: Any = FEW_WITH_COLD) -> tup
 def test_a_history_visits_each_day_as_often(budget: float) -> None:
     plan, machine = history(budget, Machine())
     assert machine.now <= (1 + OVER) * budget
-    visits = [plan.agenda.made[group, turn] for turn, groups in plan.agenda.open_turns() for group in groups]
+    visits = [
+        plan.agenda.made[group, turn]
+        for turn, groups in plan.agenda.open_turns()
+        for group in groups
+    ]
     assert max(visits) - min(visits) <= 1
     assert min(visits) >= (2 if budget >= 900 else 0)
     order = list(dict.fromkeys(a.environment for a in machine.actions("start")))
