@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
@@ -178,24 +179,17 @@ class Agenda:
         """Return the counts and trainings that are not over."""
         places: list[tuple[Do, str]] = [("count", workload) for workload in self.counted]
         places += [("train", workload) for workload in self.workloads]
-        works = [
-            OnceWork(
-                do,
-                side,
-                [
-                    cell
-                    for cell in side.alive(workload)
-                    if not cell.is_control
-                    and str(cell.arm) not in self.unasked
-                    and (do, side, cell) not in over
-                    and (do == "count" or "final_loss" in side.needed.get(cell, ()))
-                ],
-            )
-            for side in self.sides
-            if not side.given_up
-            for do, workload in places
-        ]
-        return [work for work in works if work.cells]
+        works = []
+        for side, (do, workload) in product(self.sides, places):
+            cells = [
+                cell
+                for cell in side.alive(workload)
+                if not (cell.is_control or side.given_up or str(cell.arm) in self.unasked)
+                and (do, side, cell) not in over
+                and (do == "count" or "final_loss" in side.needed.get(cell, ()))
+            ]
+            works += [OnceWork(do, side, cells)] if cells else []
+        return works
 
 
 class FixedCounts:
@@ -213,9 +207,9 @@ class FixedCounts:
         if turns := agenda.open_turns():
             turn, groups = min(turns, key=lambda t: min(made[group, t[0]] for group in t[1]))
             groups = sorted(groups, key=lambda group: made[group, turn])
-            cores, missing = agenda.cores(groups[0], turn.kind), agenda.most_workers
-            missing = len(groups) if len(groups) > 1 else missing - made[groups[0], turn]
-            count = min(len(cores), missing)
+            cores = agenda.cores(groups[0], turn.kind)
+            missing = agenda.most_workers - made[groups[0], turn]
+            count = min(len(cores), len(groups) if len(groups) > 1 else missing)
             visits = [groups[i % len(groups)] for i in range(count)]
             rounds = agenda.options.rounds or turn.rounds
             return WarmVisits(visits, turn, cores[:count], math.inf, rounds)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.cells import PURE, REFERENCE, Cell
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
-from bench.engine.doubts import WIDEST, Doubt, Doubts
+from bench.engine.doubts import WIDEST, Doubts, Question
 from bench.engine.visits import living
 from bench.metrics import HOST, STEP, Kind
 from common.config import WORKLOADS
@@ -41,30 +41,12 @@ PAIR_FOR_OPENING = 1.0
 vary more than their blocks, so many short visits tell most."""
 FEWEST_ROUNDS = 3
 """Rounds of a block where there is no time for the usual number: fewer say nothing of noise."""
+REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
+"""Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
+samples are estimated and shown, of which longer runs have more."""
 OVER = 0.03
 """Fraction of the budget by which it may be exceeded: for the first answer to a question, and for
 the last processes of a sweep, without which some cells have one sample too few."""
-
-
-class Question(NamedTuple):
-    """A number that was asked for."""
-
-    weight: float
-    doubt: Doubt
-    least: int
-    """Workers, or cold samples, with fewer of which it is not worth much."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it is not settled yet."""
-        return self.doubt.workers < self.least or self.doubt.excess > 1
-
-    def gain(self, more: float) -> float:
-        """Return what further workers take off its doubt."""
-        have, size = self.doubt.workers, self.weight * self.doubt.size
-        if have < self.least:
-            return size * more / (have + more)
-        return size * (1 - math.sqrt(have / (have + more)))
 
 
 class Job(NamedTuple):
@@ -83,9 +65,9 @@ class Job(NamedTuple):
 
     def is_hopeful(self, question: Question, left: float) -> bool:
         """Tell whether a question is settled, or may be if it has all the time left."""
-        have, excess = question.doubt.workers, question.doubt.excess
+        have = question.workers
         most = have + self.more * max(1.0, left / self.seconds)
-        return excess * math.sqrt(max(have, 1) / most) <= HOPE
+        return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
 
     def worth(self, left: float, wait: float) -> float:
         """Return the gain for each second, without what cannot be settled and weighs too little."""
@@ -109,17 +91,12 @@ def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
 
 
 class Choice:
-    """All that can be done within a budget, and which of it comes next.
+    """All that can be done within a budget, and which of it comes next."""
 
-    Args:
-        agenda: What was asked for.
-        visits: What came of it so far.
-        end: Second of the budget until which something may begin.
-    """
-
-    def __init__(self, agenda: Agenda, visits: Visits, end: float) -> None:
-        self.agenda, self.visits, self.end = agenda, visits, end
+    def __init__(self, agenda: Agenda, visits: Visits) -> None:
+        self.agenda, self.visits = agenda, visits
         self.options, self.costs = agenda.options, visits.costs
+        self.end = (1 - REPORT_SHARE) * self.options.budget - REPORT_SECONDS
         self.doubts = Doubts(visits.samples, agenda.sides, agenda.base, self.options.margin)
 
     @property
@@ -156,8 +133,7 @@ class Choice:
             for metric in asked.get(cell, ()):
                 cold = metric.kind is Kind.COLD
                 least = self.agenda.least_cold if cold else self.agenda.least
-                doubt = self.doubts.of(metric.name, cell, environment, least, rounds)
-                yield Question(metric.weight * weight, doubt, least)
+                yield self.doubts.of(metric, cell, environment, weight, least, rounds)
 
     def warm_jobs(self) -> list[Job]:
         """Return a visit of each kind of turns, the most asked about first.
@@ -185,12 +161,9 @@ class Choice:
         return jobs
 
     def warm_job(self, groups: Sequence[Group], turn: TurnKind, lacking: float) -> Job:
-        """Return a visit.
+        """Return a visit of the first groups, with a lane each, or of a single one in all lanes.
 
-        Args:
-            groups: The first ones have a lane each; a single one has all of them.
-            turn: What is measured.
-            lacking: Weights of all that have too few workers yet: each is to get its part.
+        All that has too few workers yet is to get its part, by weights whose sum is `lacking`.
         """
         agenda, workload, paired = self.agenda, turn.workload, self.agenda.paired
         cores, made = agenda.cores(groups[0], turn.kind), agenda.made[groups[0], turn]
@@ -302,5 +275,5 @@ class Choice:
             seconds = self.costs.opening((side,), cells[0].workload, lanes)
             if work.do == "train":
                 seconds += self.costs.training(side, cells) / lanes
-            question = Question(WEIGHTS[work.do], Doubt(WIDEST, 0.0, 0), 1)
+            question = Question(WEIGHTS[work.do], WIDEST, 0.0, 0, 1)
             yield Job(work, [question] * len(cells), 1, seconds, seconds)

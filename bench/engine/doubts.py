@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.engine.costs import TurnKind
-from bench.metrics import METRICS, Kind
+from bench.metrics import Kind
 from bench.stats.estimate import estimate
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.engine.state import SideState
     from bench.estimates import Estimate
+    from bench.metrics import Metric
     from bench.samples import Sample
 
 WIDEST = 8.0
@@ -33,15 +34,28 @@ HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 `seed` takes a thousand times these microseconds."""
 
 
-class Doubt(NamedTuple):
-    """What is not known of a number."""
+class Question(NamedTuple):
+    """A number that was asked for, and how far it is from being settled."""
 
-    size: float
+    weight: float
+    doubt: float
     """Half width of its interval, in units of one that is narrow enough; `WIDEST` at most."""
     excess: float
     """Half width, in units of one that settles it: above 1, its verdict is open. 0 if unknown."""
     workers: int
     """Workers, or cold samples, that it rests on."""
+    least: int
+    """Workers, or cold samples, with fewer of which it is not worth much."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not settled yet."""
+        return self.workers < self.least or self.excess > 1
+
+    def gain(self, more: float) -> float:
+        """Return what further workers take off its doubt."""
+        have, rest = self.workers, self.workers / (self.workers + more)
+        return self.weight * self.doubt * (1 - (rest if have < self.least else math.sqrt(rest)))
 
 
 class Doubts:
@@ -81,33 +95,40 @@ class Doubts:
                 rows.setdefault((row.environment, row.cell), row)
         return self.known[family]
 
-    def of(self, metric: str, cell: Cell, environment: str, least: int, rounds: float) -> Doubt:
-        """Return a number's doubt, which is the widest with fewer than the least workers.
-
-        Of a number with no samples, it has the excess that so many rounds in a worker will leave.
-        """
-        row = self.rows(metric, cell.workload, cell.backend).get((environment, cell))
-        have = row.workers if row else 0
-        alone = not METRICS[metric].compared or (cell.is_baseline and not self.base)
+    def of(
+        self,
+        metric: Metric,
+        cell: Cell,
+        environment: str,
+        weight: float,
+        least: int,
+        rounds: float,
+    ) -> Question:
+        """Return what is known of a number; of one with no samples, what such rounds will leave."""
+        row = self.rows(metric.name, cell.workload, cell.backend).get((environment, cell))
+        have, doubt, excess = row.workers if row else 0, WIDEST, 0.0
+        alone = not metric.compared or (cell.is_baseline and not self.base)
         if alone or (row and row.form == "amount"):
-            return Doubt(1.0, 0.0 if row else math.inf, have)
-        if row is None or have < least:
-            return Doubt(WIDEST, 0.0 if row else self.foreseen(metric, cell, rounds), have)
-        enough, settling = narrow_enough(row, self.margin)
-        return Doubt(min(WIDEST, row.half_width / enough), row.half_width / settling, have)
+            doubt, excess = 1.0, 0.0 if row else math.inf
+        elif row is None:
+            excess = self.foreseen(metric, cell, rounds)
+        elif have >= least:
+            enough, settling = narrow_enough(row, self.margin)
+            doubt, excess = min(WIDEST, row.half_width / enough), row.half_width / settling
+        return Question(metric.weight * weight, doubt, excess, have, least)
 
-    def foreseen(self, metric: str, cell: Cell, rounds: float) -> float:
+    def foreseen(self, metric: Metric, cell: Cell, rounds: float) -> float:
         """Return the excess that so many rounds will leave of ratios near 1; 0 if not known.
 
         A round is taken to be as noisy as it was at other workloads.
         """
-        cold, turn, worst = METRICS[metric].kind is Kind.COLD, METRICS[metric].turn, 0.0
+        cold, worst = metric.kind is Kind.COLD, 0.0
         for name, workload, backend in list(self.families):
-            if (name, backend) == (metric, cell.backend) and workload != cell.workload:
-                each = 1 if cold else TurnKind(workload, turn).rounds
+            if (name, backend) == (metric.name, cell.backend) and workload != cell.workload:
+                each = 1 if cold else TurnKind(workload, metric.turn).rounds
                 spreads = [
                     row.half_width * math.sqrt(row.blocks * each / rounds)
-                    for row in self.rows(metric, workload, backend).values()
+                    for row in self.rows(name, workload, backend).values()
                     if row.form == "ratio" and row.workers > 1 and not row.exact
                 ]
                 worst = max(worst, statistics.median(spreads or [0.0]))

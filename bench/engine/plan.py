@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 PROVE_SHARE = 0.6
 """Fraction of the time left that a first visit may spend on proofs; then it measures, so that a
 short budget has an answer about the arms that are proven by then."""
-REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
-"""Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
-samples are estimated and shown, of which longer runs have more."""
 
 
 class Plan:
@@ -66,12 +64,7 @@ class Plan:
         self.visits = Visits(options, before)
         self.visits.unasked = self.agenda.unasked
         self.spent = self.visits.spent
-        end = (1 - REPORT_SHARE) * options.budget - REPORT_SECONDS
-        self.choice = (
-            FixedCounts(self.agenda, self.visits)
-            if options.fixed
-            else Choice(self.agenda, self.visits, end)
-        )
+        self.choice = (FixedCounts if options.fixed else Choice)(self.agenda, self.visits)
         self.end = self.choice.end
         """Second of the budget until which something may begin."""
 
@@ -82,8 +75,8 @@ class Plan:
         for side in self.sides:
             for cell in side.cells:
                 if row := rows.get((side.environment, cell)):
-                    lasting = (NOT_JAX, UNKNOWN_PROGRAM)
-                    missing = {name: why for name, why in row.missing.items() if why in lasting}
+                    kept = (NOT_JAX, UNKNOWN_PROGRAM)
+                    missing = {name: why for name, why in row.missing.items() if why in kept}
                     side.cells[cell] = replace(row, missing=missing)
         self.visits.samples += samples
         self.spent.processes = max((s.worker for s in samples), default=0)
@@ -145,13 +138,9 @@ class Plan:
         cores: Sequence[Cores],
         until: float = math.inf,
     ) -> Lanes:
-        """Prove alone what is not proven yet: in all lanes, a side in each.
+        """Prove cells in workers that do nothing else, in all lanes, a side in each.
 
-        Args:
-            pairs: What is proven on its sides.
-            workload: Of all of them.
-            cores: Of each lane.
-            until: Seconds of the budget after which only the reference is proven any more.
+        After `until` seconds of the budget, only the reference is proven any more.
         """
         left: dict[SideState, tuple[Group, dict[str, None]]] = {}
         for group, cell in pairs:
@@ -221,11 +210,7 @@ class Plan:
                     fewest = least if name in COLD else 1
                     if count < fewest and METRICS[name].applies(cell) and result.failure is None:
                         reason = "not measured within the budget"
-                        at = (
-                            (who, where)
-                            for who in (str(cell.arm), "")
-                            for where in (cell.workload, "")
-                        )
+                        at = product((str(cell.arm), ""), (cell.workload, ""))
                         if death := next(filter(None, map(side.deaths.get, at)), ""):
                             reason = f"{death}, and there was no time to try again"
                         elif count:

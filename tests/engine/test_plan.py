@@ -11,9 +11,9 @@ import pytest
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import Action, Do
 from bench.engine.agenda import ColdSweeps
-from bench.engine.choice import OVER, WEIGHTS, Job, Question, choose_job
+from bench.engine.choice import OVER, WEIGHTS, Job, choose_job
 from bench.engine.costs import TURNS
-from bench.engine.doubts import Doubt
+from bench.engine.doubts import Question
 from bench.engine.plan import Plan
 from bench.engine.session import estimates_of
 from bench.engine.state import COLD_DEATHS
@@ -92,6 +92,14 @@ def test_a_budget_is_kept_and_answers(budget: float, slowness: float) -> None:
         assert min(workers(plan).values()) >= MIN_WORKERS, "nothing is begun that stays preliminary"
 
 
+@pytest.mark.parametrize(("budget", "slowness"), [(45, 1.0), (60, 1.5), (120, 0.7), (150, 1.0)])
+def test_time_is_kept_for_an_answer_that_was_begun(budget: float, slowness: float) -> None:
+    for seed in range(3):
+        machine = Machine(slowness=slowness, noise=0.015, seed=seed)
+        plan, _ = run(needed(("toy", "seed", "wide")), budget, machine, seed=seed)
+        assert min(workers(plan).values()) >= MIN_WORKERS
+
+
 def test_five_minutes_at_two_sizes_measure_everything() -> None:
     plan, machine = run()
     lacking = {
@@ -155,8 +163,8 @@ def test_a_library_is_imported_once_for_all_its_styles_and_takes_no_blocks() -> 
 
 def job(name: str, gain: float, excess: float, weight: float = 1.0, workers: int = 4) -> Job:
     """Return ten seconds that give a number with four workers as many again."""
-    doubt = Doubt(gain / (1 - 0.5**0.5) / weight, excess, workers)
-    return Job(ColdSweeps(name, [], 1), [Question(weight, doubt, MIN_WORKERS)], 4, 10, 10)
+    question = Question(weight, gain / (1 - 0.5**0.5) / weight, excess, workers, MIN_WORKERS)
+    return Job(ColdSweeps(name, [], 1), [question], 4, 10, 10)
 
 
 def chosen(*jobs: Job, left: float = 30.0) -> str:
