@@ -91,13 +91,11 @@ class Agenda:
             {str(BASELINE)} - {str(c.arm) for c in cells} if self.paired else ()
         )
         """Arms that take part in blocks, but were not asked for."""
-        several = [workload for names in TOGETHER.values() for workload in names]
         work = {cell.workload: WORKLOADS[cell.workload].work for cell in cells}
-        key = {
-            w: (w in several, w != "seed", size * (-1) ** (w not in several))
-            for w, size in work.items()
-        }
-        self.workloads = sorted(work, key=key.__getitem__)
+        sweeps = [w for names in TOGETHER.values() for w in names if w in work]
+        others = [w for w in work if w not in sweeps]
+        others.sort(key=lambda w: (w != "seed", -work[w]))
+        self.workloads = [*others, *sorted(sweeps, key=work.__getitem__)]
         """The tutorial's first: it is what people ask about. Sweeps come last and go up."""
         layers = {WORKLOADS[w].layers: w for w in sorted(work, key=work.__getitem__, reverse=True)}
         self.counted = [*layers.values()]

@@ -27,12 +27,9 @@ class TurnTraits(NamedTuple):
     """How a kind of turns is measured."""
 
     rounds: int
-    """Rounds in a block. From eight on, a block of steps at `seed` is worth what its fresh buffers
-    and warm calls cost."""
+    """Rounds in a block."""
     seconds_for_opening: float
-    """Measuring time per second of opening a worker. Longer visits leave more of the time to
-    samples; a worker adds more noise to a host cost than its blocks do, so there many short visits
-    tell most. A wide range is about as precise."""
+    """Measuring time per second of opening a worker."""
     on_one_core: bool
     """Whether workers have one core each, several at a time, where nothing else was asked for."""
 
@@ -42,8 +39,9 @@ TURNS = {
     STEP: TurnTraits(8, 2.0, on_one_core=False),
     "pipelined": TurnTraits(2, 2.0, on_one_core=False),
 }
-"""Kinds of turns. At a tiny size, the host's cost comes first: it decides there, and steps hardly
-do."""
+"""Kinds of turns; host costs come first at a tiny size, where steps decide hardly anything. From
+eight rounds on, a block of steps at `seed` is worth its fresh buffers and warm calls. A worker adds
+more to a host cost than its blocks vary by, so there short visits tell most."""
 FEW_ROUNDS = 3
 """Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
 CALLS = {
