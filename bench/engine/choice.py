@@ -222,9 +222,9 @@ class Choice:
         return work.seconds + (0.0 if fits else rest / in_a_row)
 
     def cold_jobs(self) -> Iterator[Job]:
-        """Yield sweeps of what has cold samples, of entrants' shared styles first, then of others.
+        """Yield sweeps of what has cold samples, and of what has none, beside the reference.
 
-        The reference is measured with each of them.
+        Entrants' shared styles come first, then others.
         """
         given = self.options.cold_samples
         for workload in self.agenda.workloads:
@@ -233,13 +233,11 @@ class Choice:
             rest = [pair for pair in cells if pair not in swept]
             if swept and not given:
                 yield self.cold_job(workload, swept, 1)
-            shared = [p for p in rest if p[1].style == PURE or p[1].arm in REFERENCE]
-            if self.agenda.paired:
-                pass
-            elif not given and not swept and any(cell.style == PURE for _, cell in shared):
-                rest = shared
-            elif rest:
-                rest = [*(pair for pair in swept if pair[1].arm in REFERENCE), *rest]
+            if rest and not self.agenda.paired:
+                reference = [pair for pair in cells if pair[1].arm in REFERENCE]
+                shared = [p for p in rest if p[1].style == PURE and p not in reference]
+                others = [pair for pair in rest if pair not in reference]
+                rest = [*reference, *(others if given or swept else shared or others)]
             sweeps = given or self.agenda.least_cold
             if (fits := self.fitting(rest, sweeps)) and not (given and swept):
                 yield self.cold_job(workload, fits, sweeps)

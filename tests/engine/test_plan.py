@@ -150,6 +150,20 @@ def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
     assert min(s.worker for s in after) > max(s.worker for s in before)
 
 
+def test_cold_metrics_of_a_style_alone_are_beside_the_reference() -> None:
+    plan, _ = run(needed(("seed",), ("compile",), {"haiku": ["transform"]}), 100)
+    assert {str(cell.arm) for cell in counts(plan, "compile")} == {*REFERENCES, BAD}
+    assert min(counts(plan, "compile").values()) >= MIN_COLD
+
+
+def test_other_styles_follow_shared_ones_in_cold_processes() -> None:
+    _, machine = run(needed(("seed",), ("compile",)), 200)
+    arms = [action.arms[0] for action in machine.actions("cold")]
+    first = arms.index("equinox/filter_jit")
+    assert {*arms[:first]} >= {*REFERENCES, *(f"{entrant}/pure" for entrant in STYLES)}
+    assert {*arms[first:]} >= REFERENCES, "whose times may have changed since"
+
+
 def test_a_library_is_imported_once_for_all_its_styles_and_takes_no_blocks() -> None:
     plan, machine = run(needed(("seed",), ("import", "init")), 200)
     assert not machine.actions()
