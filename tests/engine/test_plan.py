@@ -211,15 +211,15 @@ def test_an_answer_that_was_begun_is_brought_to_its_end() -> None:
     assert chosen(job("seed", 1, excess=2.9, weight=3), begun) == "wide"
 
 
-@pytest.mark.parametrize(("noise", "expected"), [(0.005, True), (0.04, False)])
+@pytest.mark.parametrize(("noise", "expected"), [(0.005, True), (0.03, False)])
 def test_steps_of_a_wide_model_are_measured_if_they_can_be_told(
     noise: float, expected: bool
 ) -> None:
     """In a busy hour their first answer would say +-13 %, and take the time that others lack."""
-    plan, _ = run(needed(("toy", "seed", "wide")), 300, Machine(noise=noise))
+    plan, _ = run(needed(("seed", "wide"), (STEP,)), 200, Machine(noise=noise))
     measured = workers(plan).get("wide step", 0)
     assert (measured >= MIN_WORKERS) is expected
-    assert expected or not measured
+    assert expected or (not measured and workers(plan)["seed step"] > 3 * MIN_WORKERS)
     reasons = {row.missing.get(STEP) for row in plan.sides[0].cells.values()}
     assert ("not measured within the budget" in reasons) is not expected
 
