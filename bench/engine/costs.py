@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import PURE
-from bench.metrics import STEP
+from bench.metrics import HOST, STEP
 from bench.worker import protocol
 from common.config import WORKLOADS, is_own
 
@@ -21,9 +21,27 @@ LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
 proven, and of a cold process; on one core of an EPYC."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
 """Guesses of a step at `seed`, over all arms, and of the smallest step."""
-ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 8}
-"""Rounds in a block at least, by kind of turns. From eight on, a block of steps at `seed` is worth
-what its fresh buffers and warm calls cost."""
+
+
+class TurnTraits(NamedTuple):
+    """How a kind of turns is measured."""
+
+    rounds: int
+    """Rounds in a block, at least."""
+    seconds_for_opening: float
+    """Measuring time per second of opening a worker."""
+    on_one_core: bool
+    """Whether workers have one core each, several at a time, where nothing else was asked for."""
+
+
+TURNS = {
+    HOST: TurnTraits(8, 0.9, on_one_core=True),
+    STEP: TurnTraits(8, 2.0, on_one_core=False),
+    "pipelined": TurnTraits(2, 2.0, on_one_core=False),
+}
+"""Kinds of turns; host costs come first at a tiny size, where steps decide hardly anything. From
+eight rounds on, a block of steps at `seed` is worth its fresh buffers and warm calls. A worker adds
+more to a host cost than its blocks vary by, so there short visits tell most."""
 FEW_ROUNDS = 3
 """Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
 CALLS = {
@@ -43,9 +61,9 @@ class TurnKind(NamedTuple):
     def rounds(self) -> int:
         """Rounds in a block."""
         long = WORKLOADS[self.workload].work > WORKLOADS["seed"].work
-        if is_own(self.workload) and self.kind == "host_cost":
+        if is_own(self.workload) and self.kind == HOST:
             return FEW_ROUNDS  # its steps take far longer than a tiny model's
-        return FEW_ROUNDS if long and self.kind == STEP else ROUNDS[self.kind]
+        return FEW_ROUNDS if long and self.kind == STEP else TURNS[self.kind].rounds
 
     @property
     def guess(self) -> float:
@@ -133,5 +151,6 @@ class Costs:
     def cold(self, group: Group) -> float:
         """Return what a cold process takes on each of a group's sides."""
         seen = [self.cold_seconds[side] for side in group if side in self.cold_seconds]
-        usual = max(seen or self.cold_seconds.values(), default=COLD_SECONDS)
+        guess = COLD_SECONDS * max(map(self.load, group)) / LOAD_SECONDS
+        usual = max(seen or self.cold_seconds.values(), default=guess)
         return sum(self.cold_seconds.get(side, usual) for side in group)

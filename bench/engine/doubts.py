@@ -1,11 +1,13 @@
-"""How far each number is from being decided: what a plan spends its seconds on."""
+"""How far each number is from being settled: what a plan spends its seconds on."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from bench.engine.costs import TurnKind
 from bench.metrics import Kind
 from bench.stats.estimate import estimate
 
@@ -15,11 +17,12 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.engine.state import SideState
     from bench.estimates import Estimate
+    from bench.metrics import Metric
     from bench.samples import Sample
 
 WIDEST = 8.0
-"""Largest doubt, in what it takes to decide, and that of a number of which nothing is known: a
-first answer goes before a better one, but not before ten."""
+"""Largest doubt, in half widths that are narrow enough, and that of a number of which nothing is
+known: a first answer goes before a better one, but not before ten."""
 TARGET_OF_MARGIN, TARGET_OF_DISTANCE = 1 / 4, 1 / 3
 """Half width of a ratio's interval that is narrow enough, as a fraction of the margin, and of the
 distance of the ratio from the nearer end of the margin: the larger of both counts."""
@@ -31,14 +34,38 @@ HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 `seed` takes a thousand times these microseconds."""
 
 
+class Question(NamedTuple):
+    """A number that was asked for, and how far it is from being settled."""
+
+    weight: float
+    doubt: float
+    """Half width of its interval, in units of one that is narrow enough; `WIDEST` at most."""
+    excess: float
+    """Half width, in units of one that settles it: above 1, its verdict is open. 0 if unknown."""
+    workers: int
+    """Workers, or cold samples, that it rests on."""
+    least: int
+    """Workers, or cold samples, with fewer of which it is not worth much."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not settled yet."""
+        return self.workers < self.least or self.excess > 1
+
+    def gain(self, more: float) -> float:
+        """Return what further workers take off its doubt."""
+        have, rest = self.workers, self.workers / (self.workers + more)
+        return self.weight * self.doubt * (1 - (rest if have < self.least else math.sqrt(rest)))
+
+
 class Doubts:
     """The doubts of all numbers of a run; a family is looked at again when it has more samples.
 
     Args:
         samples: All so far; it grows.
-        sides: Whose cells they are of.
+        sides: Environments, and what is known of their cells.
         base: Environment that others are compared with; empty where arms are compared.
-        margin: Below which a difference does not matter.
+        margin: Fraction below which a difference does not matter.
     """
 
     def __init__(
@@ -49,44 +76,73 @@ class Doubts:
         self.read = 0
         self.known: dict[tuple[str, str, str], dict[tuple[str, Cell], Estimate]] = {}
 
-    def of(self, metric: str, cell: Cell, environment: str) -> tuple[float, int]:
-        """Return a number's doubt, and the workers that it rests on."""
+    def rows(self, metric: str, workload: str, backend: str) -> dict[tuple[str, Cell], Estimate]:
+        """Return a family's comparisons, or else amounts, by environment and cell."""
         for sample in self.samples[self.read :]:
             family = sample.metric, sample.cell.workload, sample.cell.backend
             self.families[family].append(sample)
             self.known.pop(family, None)
         self.read = len(self.samples)
-        family = metric, cell.workload, cell.backend
+        family = metric, workload, backend
         if family not in self.known:
-            self.known[family] = self.rows(self.families[family])
-        row = self.known[family].get((environment, cell))
-        return (WIDEST, 0) if row is None else (doubt(row, self.margin), row.workers)
+            programs = {c: r.program for s in self.sides for c, r in s.cells.items() if r.program}
+            samples = self.families.get(family, [])
+            estimates = estimate(
+                samples, self.base, margin=self.margin, programs=programs, least_cold=1
+            )
+            rows = self.known[family] = {}
+            for row in sorted(estimates, key=lambda row: row.form == "amount"):
+                rows.setdefault((row.environment, row.cell), row)
+        return self.known[family]
 
-    def rows(self, samples: Sequence[Sample]) -> dict[tuple[str, Cell], Estimate]:
-        """Return a family's comparisons, or else amounts, by environment and cell."""
-        programs = {c: r.program for s in self.sides for c, r in s.cells.items() if r.program}
-        rows: dict[tuple[str, Cell], Estimate] = {}
-        estimates = estimate(
-            samples, self.base, margin=self.margin, programs=programs, least_cold=1
-        )
-        for row in sorted(estimates, key=lambda row: row.form == "amount"):
-            rows.setdefault((row.environment, row.cell), row)
-        return rows
+    def of(
+        self,
+        metric: Metric,
+        cell: Cell,
+        environment: str,
+        weight: float,
+        least: int,
+        rounds: float,
+    ) -> Question:
+        """Return what is known of a number; of one with no samples, what such rounds will leave."""
+        row = self.rows(metric.name, cell.workload, cell.backend).get((environment, cell))
+        have, doubt, excess = row.workers if row else 0, WIDEST, 0.0
+        alone = not metric.compared or (cell.is_baseline and not self.base)
+        if alone or (row and row.form == "amount"):
+            doubt, excess = 1.0, 0.0 if row else math.inf
+        elif row is None:
+            excess = self.foreseen(metric, cell, rounds)
+        elif have >= least:
+            enough, settling = narrow_enough(row, self.margin)
+            doubt, excess = min(WIDEST, row.half_width / enough), row.half_width / settling
+        return Question(metric.weight * weight, doubt, excess, have, least)
+
+    def foreseen(self, metric: Metric, cell: Cell, rounds: float) -> float:
+        """Return the excess that so many rounds will leave of ratios near 1; 0 if not known.
+
+        A round is taken to be as noisy as it was at other workloads.
+        """
+        cold, worst = metric.kind is Kind.COLD, 0.0
+        for name, workload, backend in list(self.families):
+            if (name, backend) == (metric.name, cell.backend) and workload != cell.workload:
+                each = 1 if cold else TurnKind(workload, metric.turn).rounds
+                spreads = [
+                    row.half_width * math.sqrt(row.blocks * each / rounds)
+                    for row in self.rows(name, workload, backend).values()
+                    if row.form == "ratio" and row.workers > 1 and not row.exact
+                ]
+                worst = max(worst, statistics.median(spreads or [0.0]))
+        return worst / max(COLD_TARGET if cold else 0.0, math.log1p(self.margin))
 
 
-def doubt(row: Estimate, margin: float) -> float:
-    """Return half an interval's width in units of what it takes to decide; `WIDEST` at most."""
+def narrow_enough(row: Estimate, margin: float) -> tuple[float, float]:
+    """Return the half widths of a comparison that are narrow enough, and that settle it.
+
+    A ratio's verdict is known where its interval has one side of the margin's nearer end.
+    """
     if row.form == "added":
         target = max(HOST_SECONDS, HOST_FRACTION * abs(row.value))
-    elif row.form == "ratio":
-        distance = abs(abs(math.log(row.value)) - math.log1p(margin))
-        usual = COLD_TARGET if row.kind is Kind.COLD else TARGET_OF_MARGIN * margin
-        target = max(usual, TARGET_OF_DISTANCE * distance)
-    else:
-        return 1.0  # the baseline's own, an exact number, or one that is not compared
-    return min(WIDEST, row.half_width / target)
-
-
-def narrowed(have: float, more: float) -> float:
-    """Return by which fraction further workers narrow an interval of a mean of `have`."""
-    return 1 - math.sqrt(have / (have + more)) if have else 1.0
+        return target, target
+    distance = abs(abs(math.log(row.value)) - math.log1p(margin))
+    usual = COLD_TARGET if row.kind is Kind.COLD else TARGET_OF_MARGIN * margin
+    return max(usual, TARGET_OF_DISTANCE * distance), max(usual, distance)

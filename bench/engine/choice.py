@@ -1,0 +1,277 @@
+"""What comes next: of all that can be done, what a second spent on it settles most.
+
+One greedy rule (`choose_job`) serves a run, an A/B, a bisection's step and a history. What can be
+done is a *job*: a visit of a kind of turns, sweeps of cold processes, counts, trainings. It costs
+seconds, and narrows the intervals of numbers, its *questions*, with the square root of the number
+of workers. Nothing here measures, or changes what is known: `bench.engine.plan` does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.cells import PURE, REFERENCE, Cell
+from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
+from bench.engine.costs import TURNS
+from bench.engine.doubts import WIDEST, Doubts, Question
+from bench.engine.visits import living
+from bench.metrics import HOST, STEP, Kind
+from common.config import WORKLOADS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from bench.engine.agenda import Agenda, GroupCell, Work
+    from bench.engine.costs import TurnKind
+    from bench.engine.state import Group
+    from bench.engine.visits import Visits
+
+WEIGHTS = {HOST: 1.0, STEP: 1.0, "pipelined": 1.0, COLD_KIND: 1.0, "count": 0.25, "train": 0.15}
+"""How much numbers of each kind of work matter, times the weight of their metric: people ask about
+steps and host costs first. Where all else is equal, time goes with the power 2/3 of a weight."""
+FURTHER = 1 / 4
+"""Weight of larger workloads beside those at the tutorial's size, where that is measured too: their
+steps take ten times as long, and would take the time of the answer that people read first."""
+HOPE = 1.5
+"""Half width, in units of what settles a number, that is foreseen at most for one that can still be
+settled: with few workers, what is foreseen is wrong by half."""
+PAIR_FOR_OPENING = 1.0
+"""Measuring time of a pair of workers per second of opening it, whatever the kind of turns: pairs
+vary more than their blocks, so many short visits tell most."""
+FEWEST_ROUNDS = 3
+"""Rounds of a block where there is no time for the usual number: fewer say nothing of noise."""
+REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
+"""Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
+samples are estimated and shown, of which longer runs have more."""
+OVER = 0.03
+"""Fraction of the budget by which it may be exceeded: for the first answer to a question, and for
+the last processes of a sweep, without which some cells have one sample too few."""
+
+
+class Job(NamedTuple):
+    """Something that can be done next."""
+
+    work: Work
+    questions: Sequence[Question]
+    more: float
+    """Workers, or cold samples, that each question gets."""
+    seconds: float
+    """Seconds that they take, with those of later jobs without which this one is worth nothing."""
+    least: float
+    """Seconds that have to be left for it to begin."""
+    begun: bool = False
+    """Whether it is the rest of a first answer, for which time is kept."""
+
+    def is_hopeful(self, question: Question, left: float) -> bool:
+        """Tell whether a question is settled, or may be if it has all the time left."""
+        have = question.workers
+        most = have + self.more * max(1.0, left / self.seconds)
+        return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
+
+    def worth(self, left: float, wait: float) -> float:
+        """Return the gain for each second, without what cannot be settled and weighs too little."""
+        questions = (q for q in self.questions if q.weight >= wait or self.is_hopeful(q, left))
+        return sum(question.gain(self.more) for question in questions) / self.seconds
+
+
+def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
+    """Return what settles most for each second that is left; None where nothing is left to do.
+
+    What cannot be settled waits while something that matters more can be. Where nothing can be
+    settled, everything counts: something is always measured.
+    """
+    asked = ((job, question) for job in jobs for question in job.questions)
+    can_be_settled = [q.weight for job, q in asked if q.is_open and job.is_hopeful(q, left)]
+    for wait in (max(can_be_settled, default=0.0), 0.0):
+        worths = [job.worth(left, wait) for job in jobs]
+        if max(worths, default=0.0) > 0:
+            return jobs[worths.index(max(worths))]
+    return None
+
+
+class Choice:
+    """All that can be done within a budget, and which of it comes next."""
+
+    def __init__(self, agenda: Agenda, visits: Visits) -> None:
+        self.agenda, self.visits = agenda, visits
+        self.options, self.costs = agenda.options, visits.costs
+        self.end = (1 - REPORT_SHARE) * self.options.budget - REPORT_SECONDS
+        self.doubts = Doubts(visits.samples, agenda.sides, agenda.base, self.options.margin)
+
+    @property
+    def left(self) -> float:
+        """Seconds until nothing begins any more."""
+        return max(0.0, self.end - self.visits.now)
+
+    def next_work(self) -> Work | None:
+        """Return what comes next; None where nothing fits or is left to do."""
+        warm, agenda = self.warm_jobs(), self.agenda
+        if warm and not agenda.made and not agenda.lost:
+            return warm[0].work  # the main question has a first answer, whatever else there is
+        most = self.left + OVER * self.options.budget * (not self.visits.samples)
+        jobs = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
+        kept = sum(job.seconds for job in jobs if job.begun)
+        if agenda.made or agenda.lost or agenda.swept or not jobs:
+            jobs += self.jobs_once()
+        fits = [job for job in jobs if job.least + (not job.begun) * kept <= most]
+        job = choose_job(fits, self.left)
+        return None if job is None else job.work
+
+    def weight(self, workload: str, kind: str) -> float:
+        """Return how much numbers of a kind of work at a workload matter beside others."""
+        larger = WORKLOADS[workload].work > WORKLOADS["seed"].work
+        return WEIGHTS[kind] * (FURTHER if larger and "seed" in self.agenda.workloads else 1.0)
+
+    def questions(
+        self, group: Group, cells: Iterable[Cell], workload: str, kind: str, rounds: float = 1.0
+    ) -> Iterator[Question]:
+        """Yield what a kind of work, of so many rounds in each worker, answers of some cells."""
+        environment = self.agenda.compared(group).environment
+        asked, weight = self.agenda.asked(group, workload, kind), self.weight(workload, kind)
+        for cell in cells:
+            for metric in asked.get(cell, ()):
+                cold = metric.kind is Kind.COLD
+                least = self.agenda.least_cold if cold else self.agenda.least
+                yield self.doubts.of(metric, cell, environment, weight, least, rounds)
+
+    def warm_jobs(self) -> list[Job]:
+        """Return a visit of each kind of turns, the most asked about first.
+
+        Pairs of different days are in the lanes at the same time, those first that have least.
+        """
+        made, turns = self.agenda.made, self.agenda.open_turns()
+        lacking = sum(
+            self.weight(*turn)
+            for turn, groups in turns
+            for group in groups
+            if made[group, turn] < self.agenda.least
+        )
+        lacking += sum(
+            self.weight(workload, COLD_KIND)
+            for workload in self.agenda.workloads
+            if {*self.agenda.cold_cells(workload)} - {*self.agenda.swept.get(workload, ())}
+        )
+        jobs = []
+        for turn, groups in turns:
+            if len(groups) > 1:
+                self.visits.rng.shuffle(groups)
+                groups.sort(key=lambda group: made[group, turn])
+            jobs.append(self.warm_job(groups, turn, lacking))
+        return jobs
+
+    def warm_job(self, groups: Sequence[Group], turn: TurnKind, lacking: float) -> Job:
+        """Return a visit of the first groups, with a lane each, or of a single one in all lanes.
+
+        All that has too few workers yet is to get its part, by weights whose sum is `lacking`.
+        """
+        agenda, workload, paired = self.agenda, turn.workload, self.agenda.paired
+        cores, made = agenda.cores(groups[0], turn.kind), agenda.made[groups[0], turn]
+        most = len(groups) if len(groups) > 1 else agenda.most_workers - made
+        for count in range(min(len(cores), most), 0, -1):
+            visits = [groups[i % len(groups)] for i in range(count)]
+            in_a_row = 1 if cores[0] else count
+            again = max(self.costs.opening(group, workload, proven=True) for group in visits)
+            if paired:  # others prove before, once for all later visits
+                unproven = [(g, cell) for g in visits for cell in living(g, workload).values()]
+                opening = again + self.costs.proving(unproven, count)
+            else:
+                opening = max(self.costs.opening(group, workload, count) for group in visits)
+            block = max(self.costs.block(g, turn, [*living(g, workload)]) for g in visits)
+            fewest = min(FEWEST_ROUNDS, turn.rounds) / turn.rounds * block
+            room = (self.left - opening) / in_a_row
+            if room >= fewest or not made:  # several workers share the first proofs
+                break
+        for_opening = TURNS[turn.kind].seconds_for_opening * opening
+        seconds = max(block, PAIR_FOR_OPENING * again if paired else for_opening)
+        missing = math.ceil((agenda.least - made) / count)
+        if missing > 0:
+            part = self.weight(*turn) / lacking * self.left / missing
+            seconds = max(2 * block, min(seconds, (part - opening) / in_a_row))
+        seconds = max(fewest, min(seconds, room))
+        # too few workers are preliminary: until there are enough, all that are missing count as one
+        several = 1 if paired else max(1, missing)
+        first = not agenda.made.total()
+        shortest = fewest if first or made else seconds  # costs of what was never done are guesses
+        least = opening + in_a_row * shortest
+        least += (not first) * (several - 1) * (again + in_a_row * shortest)
+        rounds, blocks = turn.rounds, seconds / block
+        if blocks < 2:
+            rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * blocks / 2))
+        distinct = dict.fromkeys(visits)
+        return Job(
+            WarmVisits(visits, turn, cores[:count], seconds, self.options.rounds or rounds),
+            [
+                question
+                for group in distinct
+                for question in self.questions(
+                    group, living(group, workload).values(), *turn, blocks * turn.rounds
+                )
+            ],
+            several * count / len(distinct),
+            opening + in_a_row * seconds + (several - 1) * (again + in_a_row * seconds),
+            least,
+            begun=not paired and 0 < made < agenda.least,
+        )
+
+    def seconds_when_open(self, work: WarmVisits, opened: int) -> float:
+        """Return how long workers measure that are open now: no rest stays that fits no visit."""
+        in_a_row = 1 if work.cores[0] else max(1, opened)
+        rest = self.left - in_a_row * work.seconds
+        fits = rest >= min((job.least for job in self.warm_jobs()), default=0.0)
+        return work.seconds + (0.0 if fits else rest / in_a_row)
+
+    def cold_jobs(self) -> Iterator[Job]:
+        """Yield sweeps of what has cold samples, and of what has none, beside the reference.
+
+        Entrants' shared styles come first, then others.
+        """
+        given = self.options.cold_samples
+        for workload in self.agenda.workloads:
+            cells = self.agenda.cold_cells(workload)
+            swept = [pair for pair in cells if pair in self.agenda.swept.get(workload, ())]
+            rest = [pair for pair in cells if pair not in swept]
+            if swept and not given:
+                yield self.cold_job(workload, swept, 1)
+            if rest and not self.agenda.paired:
+                reference = [pair for pair in cells if pair[1].arm in REFERENCE]
+                shared = [p for p in rest if p[1].style == PURE and p not in reference]
+                others = [pair for pair in rest if pair not in reference]
+                rest = [*reference, *(others if given or swept else shared or others)]
+            sweeps = given or self.agenda.least_cold
+            if (fits := self.fitting(rest, sweeps)) and not (given and swept):
+                yield self.cold_job(workload, fits, sweeps)
+
+    def cold_job(self, workload: str, pairs: Sequence[GroupCell], sweeps: int) -> Job:
+        """Return some cold sweeps."""
+        questions: list[Question] = []
+        for group, cell in pairs:
+            questions += self.questions(group, [cell], workload, COLD_KIND)
+        seconds = self.cold_seconds(pairs, sweeps)
+        least = 0.0 if self.options.cold_samples else seconds
+        return Job(ColdSweeps(workload, pairs, sweeps), questions, sweeps, seconds, least)
+
+    def cold_seconds(self, pairs: Sequence[GroupCell], sweeps: int) -> float:
+        """Return the seconds of cold processes of each, and of proofs that come before."""
+        lanes = len(self.agenda.cores(pairs[0][0]))
+        processes = sweeps * sum(self.costs.cold(group) for group, _ in pairs) / lanes
+        return processes + self.costs.proving(pairs, lanes)
+
+    def fitting(self, pairs: Sequence[GroupCell], sweeps: int) -> Sequence[GroupCell]:
+        """Return the first cells, as many as fit into the time left, each on all of its sides."""
+        while (
+            pairs and not self.options.cold_samples and self.cold_seconds(pairs, sweeps) > self.left
+        ):
+            pairs = [pair for pair in pairs if pair[1] != pairs[-1][1]]
+        return pairs
+
+    def jobs_once(self) -> Iterator[Job]:
+        """Yield counts and trainings that are not over."""
+        for work in self.agenda.once(self.visits.over):
+            side, cells = work.side, work.cells
+            lanes = len(self.agenda.cores((side,)))
+            seconds = self.costs.opening((side,), cells[0].workload, lanes)
+            if work.do == "train":
+                seconds += self.costs.training(side, cells) / lanes
+            question = Question(WEIGHTS[work.do], WIDEST, 0.0, 0, 1)
+            yield Job(work, [question] * len(cells), 1, seconds, seconds)
