@@ -267,10 +267,9 @@ class Driver:
         return {"do": action.do} | rest
 
     def compiler(self, environment: str) -> str:
-        """Return a name for what compiles in an environment: those of one name share programs.
+        """Return a name for what compiles in an environment.
 
-        Two compilations of one program lay out its code in other orders, which shows in its times:
-        sides that compile the same program run the same code.
+        Sides of one name share compiled programs: what is the same for both is compiled once.
         """
         side = self.sides.get(environment)
         versions = side.offer.versions if side else {}

@@ -292,22 +292,30 @@ class Visits:
     # visits
 
     def opened(self, lanes: Sequence[Cores], visits: Sequence[Visit]) -> Phases[list[Visit]]:
-        """Open the workers of visits at the same time, one in each lane; those that did not die."""
-        ready: list[Visit] = []
+        """Open the workers of visits at the same time, one visit's on each lane's cores.
 
-        def begin(visit: Visit, cores: Cores) -> Steps[None]:
+        Both sides of a pair begin together. Where one was opened after the other, the first took
+        0.5 % longer in each call until its end (standard error 0.1 %, 36 pairs); so, 0.1 % (0.1 %).
+
+        Returns:
+            Visits of which no worker died.
+        """
+
+        def begin(visit: Visit, side: SideState, _: Cores) -> Steps[None]:
+            worker = yield from self.open(side, visit)
+            if worker is not None:
+                visit.workers[side] = worker
+
+        work = []
+        for visit, cores in zip(visits, lanes, strict=True):
             visit.cores = cores
             for side in self.rng.sample(visit.group, len(visit.group)):
-                worker = yield from self.open(side, visit)
-                if worker is None:
-                    for other, opened in visit.workers.items():
-                        yield from self.close(other, opened)
-                    return
-                visit.workers[side] = worker
-            ready.append(visit)
-
-        yield from self.phase(lanes, [partial(begin, visit) for visit in visits])
-        return sorted(ready, key=lambda visit: lanes.index(visit.cores))
+                work.append(partial(begin, visit, side))
+        yield from self.phase([()] * len(work), work)
+        alone = [visit for visit in visits if len(visit.workers) < len(visit.group)]
+        for side, worker in [pair for visit in alone for pair in visit.workers.items()]:
+            yield from self.phase([()], [partial(self.close, side, worker)])
+        return [visit for visit in visits if len(visit.workers) == len(visit.group)]
 
     def measured(
         self,
@@ -433,7 +441,7 @@ class Visits:
                 yield from self.close(side, visit.workers[side])
         return not any(answer.spoiled for answer in answers)
 
-    def close(self, side: SideState, worker: int) -> Steps[None]:
+    def close(self, side: SideState, worker: int, _: Cores = ()) -> Steps[None]:
         """End a worker, unless it has died."""
         if self.held.pop(worker, None) is not None:
             yield from self.do(side.action("close", worker))
