@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bench.engine.state import Group
     from bench.engine.visits import Visits
 
-WEIGHTS = {HOST: 1.0, STEP: 1.0, "pipelined": 1.0, COLD_KIND: 1.0, "count": 0.25, "train": 0.15}
+WEIGHTS = {HOST: 1.0, STEP: 1.0, "pipelined": 1.0, COLD_KIND: 1.0, "count": 0.5, "train": 0.15}
 """How much numbers of each kind of work matter, times the weight of their metric: people ask about
 steps and host costs first. Where all else is equal, time goes with the power 2/3 of a weight."""
 FURTHER = 1 / 4

@@ -79,6 +79,8 @@ class Costs:
         self.turn_seconds: dict[tuple[SideState, TurnKind, str], float] = {}
         """Of an arm in a whole block."""
         self.open_seconds: dict[tuple[SideState, Cell], float] = {}
+        self.making_seconds: dict[tuple[Group, str], float] = {}
+        """Of the last time that a workload's steps were made anew, on all sides."""
         self.proof_seconds: list[float] = []
         """Of all proofs so far."""
         self.load_seconds: dict[SideState, float] = {}
@@ -102,24 +104,26 @@ class Costs:
         """Return what it takes to open workers in so many lanes at the same time.
 
         Args:
-            group: Sides that have a worker each, one after the other.
+            group: Sides that have a worker each, at the same time.
             workload: What is opened.
             lanes: Workers of a side at the same time; they share the proofs.
             proven: Whether to count as if everything were proven already.
         """
-        total = 0.0
+        totals = []
         for side in group:
-            total += self.load(side)
+            total = self.load(side)
             for cell in side.alive(workload):
                 seconds = self.open_seconds.get((side, cell), OPEN_SECONDS)
                 ready = proven or side.proven(cell)
                 total += seconds if ready else (self.proof + (lanes - 1) * seconds) / lanes
-        return total
+            totals.append(total)
+        return max(totals)
 
     def making(self, group: Group, workload: str, arms: Sequence[str]) -> float:
         """Return the seconds in which the steps of some arms are made anew, on all sides."""
         cells = [(s, s.cell(arm, workload)) for s in group for arm in arms]
-        return sum(self.open_seconds.get(pair, OPEN_SECONDS) for pair in cells)
+        seconds = sum(self.open_seconds.get(pair, OPEN_SECONDS) for pair in cells)
+        return self.making_seconds.get((group, workload), seconds / len(group))
 
     def proving(self, pairs: Iterable[tuple[Group, Cell]], lanes: int) -> float:
         """Return what it takes to prove alone what is not proven yet, in so many lanes."""

@@ -424,7 +424,10 @@ class Visits:
                 self.held.pop(number, None)
             return False
         answers: list[protocol.Timed] = outcome.answer
-        measured = outcome.took - sum(answer.making for answer in answers)
+        made = sum(answer.making for answer in answers)
+        if made:
+            self.costs.making_seconds[visit.group, turn.workload] = made
+        measured = outcome.took - made
         visit.measured_seconds = measured + visit.measured_seconds * (not anew)
         total = sum(sum(answer.seconds.values()) for answer in answers)
         for side, answer in zip(sides, answers, strict=True):

@@ -104,10 +104,12 @@ def dies(do: str, arm: str = "", *, times: int = 1, environment: str | None = No
     left = [times]
 
     def fault(action: Action) -> Death | None:
-        same = action.do == do and environment in (None, action.environment)
+        sides = {action.environment: action.worker, action.partner_environment: action.partner}
+        same = action.do == do and (environment is None or environment in sides)
         if same and left[0] and (not arm or arm in action.arms):
             left[0] -= 1
-            return Death("worker failed (exit status -9)", "last words", arm)
+            worker = sides.get(environment or "", action.worker)
+            return Death("worker failed (exit status -9)", "last words", arm, worker)
         return None
 
     return fault
@@ -235,7 +237,12 @@ class Machine:
                     busy = {number for *_, other in running for number in other.workers}
                     assert not busy & {*action.workers}, "a worker does one thing at a time"
                     count += 1
-                    end = self.now + self.seconds(action)
+                    shared = sum(
+                        self.cores_of(other) == self.cores_of(action) for *_, other in running
+                    )
+                    end = self.now + self.seconds(action) * (
+                        1 + shared * bool(self.cores_of(action))
+                    )
                     heapq.heappush(running, (end, count, self.now, action))
                 end, _, start, action = heapq.heappop(running)
                 self.now = end
@@ -244,6 +251,10 @@ class Machine:
         except StopIteration:
             assert not running, "everything that was begun has ended"
         return self
+
+    def cores_of(self, action: Action) -> tuple[int, ...]:
+        """Return the cores of an action's worker; what others do there takes as long again."""
+        return action.cores or self.cores.get(action.worker, ())
 
     def outcome(self, action: Action, took: float) -> Outcome:
         """Return the outcome of an action that ends now."""
