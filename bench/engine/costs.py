@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import PURE
-from bench.metrics import STEP
+from bench.metrics import STAGES, STEP
 from bench.worker import protocol
 from common.config import WORKLOADS, is_own
 
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
 """Guesses of what it takes to start a worker and import, to prove one arm, to open it once it is
 proven, and of a cold process; on one core of an EPYC."""
+STAGES_SECONDS = 1.0
+"""Guess of what it takes to trace, lower and compile one arm there, however wide; of 48 layers, it
+takes five times as long."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
 """Guesses of a step at `seed`, over all arms, and of the smallest step."""
-ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6}
+ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6, STAGES: 1}
 """Rounds in a block, by kind of turns. From eight on, a block of steps at `seed` is worth what its
 fresh buffers and warm calls cost."""
 FEW_ROUNDS = 3
@@ -50,6 +53,8 @@ class TurnKind(NamedTuple):
     @property
     def guess(self) -> float:
         """Seconds of one arm in a block, before any has been seen."""
+        if self.kind == STAGES:
+            return STAGES_SECONDS
         work = WORKLOADS[self.workload].work / WORKLOADS["seed"].work
         return max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * CALLS[self.kind] * self.rounds
 

@@ -26,6 +26,8 @@ distance of the ratio from the nearer end of the margin: the larger of both coun
 COLD_TARGET = 0.05
 """Half width of a cold ratio that is narrow enough: such times differ by about as much between two
 hours."""
+STAGES_TARGETS = {"compile": 0.03, "lower": 0.05, "trace": 0.08}
+"""The same of stages in turns: about a standard deviation from round to round."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 """Half width of a host cost that is narrow enough, in seconds and as a fraction of it: a step at
 `seed` takes a thousand times these microseconds."""
@@ -81,7 +83,7 @@ def doubt(row: Estimate, margin: float) -> float:
     elif row.form == "ratio":
         distance = abs(abs(math.log(row.value)) - math.log1p(margin))
         usual = COLD_TARGET if row.kind is Kind.COLD else TARGET_OF_MARGIN * margin
-        target = max(usual, TARGET_OF_DISTANCE * distance)
+        target = max(STAGES_TARGETS.get(row.metric, usual), TARGET_OF_DISTANCE * distance)
     else:
         return 1.0  # the baseline's own, an exact number, or one that is not compared
     return min(WIDEST, row.half_width / target)

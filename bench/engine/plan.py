@@ -25,7 +25,7 @@ from bench.engine.costs import TurnKind
 from bench.engine.doubts import WIDEST, Doubts, narrowed
 from bench.engine.visits import NOT_JAX, UNKNOWN_PROGRAM, Visit, Visits, living
 from bench.estimates import MIN_COLD, MIN_WORKERS
-from bench.metrics import COLD, HOST, METRICS, STEP, TOGETHER, Kind
+from bench.metrics import COLD, HOST, METRICS, STAGES, STEP, TOGETHER, Kind
 from bench.options import MOST_COUNT
 from common.config import WORKLOADS
 
@@ -46,7 +46,7 @@ FURTHER = 1 / 4
 """Weight of steps at larger workloads beside those at the tutorial's size, where that is measured
 too: a wide model's steps take ten times as long, and would take the time of the answer that people
 read first."""
-BLOCKS_FOR_OPENING = {HOST: 0.9, STEP: 2.0, "pipelined": 2.0}
+BLOCKS_FOR_OPENING = {HOST: 0.9, STEP: 2.0, "pipelined": 2.0, STAGES: 2.0}
 """Seconds that a worker measures for each second that opening it takes, by kind of turns. Longer
 visits leave more of the time to samples; what a worker adds to a host cost varies more than its
 blocks do, so there many short visits tell most. A wide range is about as precise. At a tiny size,
@@ -232,6 +232,7 @@ class Plan:
             for cell, names in self.compared(group).needed.items()
             if cell in alive
             and (metrics := [m for m in ASKED_OF[kind] if m.name in names and m.applies(cell)])
+            and not any(m.name in side.cells[cell].missing for m in metrics for side in group)
         }
 
     def gain(self, group: Group, cell: Cell, metrics: Iterable[Metric], more: float) -> float:
@@ -270,7 +271,8 @@ class Plan:
         """Return the cores of each lane: one each, or all for each."""
         if group[0].backend != "cpu":
             return [()]
-        one = self.options.cores == "one" or (self.options.cores == "auto" and kind == HOST)
+        auto = self.options.cores == "auto" and kind in (HOST, STAGES)
+        one = self.options.cores == "one" or auto
         return list(self.lanes) if one else [()] * len(self.lanes)
 
     def warm_jobs(self) -> list[Job]:
@@ -313,13 +315,15 @@ class Plan:
             lacking: Weights of all that have too few workers yet: each is to get its part.
         """
         cores, fixed, workload = self.cores(groups[0], turn.kind), self.options.fixed, turn.workload
-        made = self.made[groups[0], turn]
+        made, apart = self.made[groups[0], turn], self.paired or turn.kind == STAGES
         most = len(groups) if len(groups) > 1 else self.most_workers - made
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
             in_a_row = 1 if cores[0] else count
             again = max(self.costs.opening(group, workload, proven=True) for group in visits)
-            if self.paired:  # others prove before, once for all later visits
+            if turn.kind == STAGES:  # whose arms need no opening
+                again = max(sum(map(self.costs.load, group)) for group in visits)
+            if apart:  # others prove before, once for all later visits
                 unproven = [(g, cell) for g in visits for cell in living(g, workload).values()]
                 opening = again + self.costs.proving(unproven, count)
             else:
@@ -343,15 +347,13 @@ class Plan:
         if self.made.total():
             least += (several - 1) * (again + in_a_row * fewest)
         rounds = turn.rounds
-        if not fixed and seconds < 2 * block:
+        if not fixed and rounds > 1 and seconds < 2 * block:
             rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * seconds / (2 * block)))
         return Job(
             gain * self.weight(turn),
             opening + in_a_row * seconds,
             least,
-            partial(
-                self.visit, visits, turn, cores[:count], seconds, self.options.rounds or rounds
-            ),
+            partial(self.visit, visits, turn, cores[:count], seconds, rounds),
             (several - 1) * (again + in_a_row * seconds),
         )
 
@@ -366,15 +368,17 @@ class Plan:
         """Open workers, measure in them, and close them.
 
         In a process that has compiled, a call costs the host about 8 % more until its end. The arms
-        of one worker have that in common, the two workers of a pair do not: others prove for them.
+        of one worker have that in common, the two workers of a pair do not: others prove for them,
+        and for a worker that compiles its arms anew.
         """
-        fixed, workload = self.options.fixed, turn.workload
+        fixed, workload, compiles = self.options.fixed, turn.workload, turn.kind == STAGES
+        rounds = rounds if compiles else self.options.rounds or rounds
         until = math.inf if fixed else self.visits.now + PROVE_SHARE * self.left
-        if self.paired:
+        if self.paired or compiles:
             pairs = [(g, cell) for g in groups for cell in living(g, workload).values()]
             yield from self.prove(pairs, workload, cores, until)
         alive = {group: living(group, workload).keys() for group in groups}
-        visits = [Visit(group, workload, alive[group], until) for group in groups]
+        visits = [Visit(g, workload, alive[g], until, compiles=compiles) for g in groups]
         opened = yield from self.visits.opened(cores, visits)
         self.made.update((visit.group, turn) for visit in opened)
         if not fixed:  # opening took less or more than expected; no rest stays that fits no visit

@@ -22,6 +22,7 @@ import msgspec
 from bench.cells import BASELINE, REFERENCE
 from bench.engine.actions import Spent
 from bench.engine.costs import Costs
+from bench.metrics import STAGES
 from bench.runfile import Proof
 from bench.samples import Sample
 from bench.worker import protocol
@@ -57,6 +58,8 @@ class Visit:
     """Seconds of the budget after which only the reference is proven any more."""
     only_proves: bool = False
     """Whether its worker proves for others, and measures nothing."""
+    compiles: bool = False
+    """Whether its turns make and compile the steps of arms that others have proven."""
     cores: Cores = ()
     workers: dict[SideState, int] = field(default_factory=dict)
     """Numbers of its open workers."""
@@ -165,14 +168,25 @@ class Visits:
         """
         while not side.given_up:
             cells = [c for c in side.alive(visit.workload) if str(c.arm) in visit.arms]
+            if visit.compiles:
+                rows = side.cells
+                cells = [c for c in cells if rows[c].proof and "compile" not in rows[c].missing]
             if not cells:
                 return None
-            worker = yield from self.loaded(side, cells, visit.cores)
-            if worker is not None and (yield from self.made(side, worker, cells, visit)):
+            kind = STAGES if visit.compiles else ""
+            worker = yield from self.loaded(side, cells, visit.cores, kind)
+            if worker is None:
+                continue
+            if visit.compiles:
+                self.held[worker] = {str(c.arm) for c in cells if side.cells[c].failure is None}
+                return worker
+            if (yield from self.made(side, worker, cells, visit)):
                 return worker
         return None
 
-    def loaded(self, side: SideState, cells: Sequence[Cell], cores: Cores) -> Steps[int | None]:
+    def loaded(
+        self, side: SideState, cells: Sequence[Cell], cores: Cores, kind: str = ""
+    ) -> Steps[int | None]:
         """Start a worker and let it import what some cells need; None if it died."""
         worker = self.next_worker()
         self.held[worker] = set()
@@ -182,7 +196,8 @@ class Visits:
             return None
         check = not any(map(side.proven, side.cells))
         seed = self.rng.getrandbits(32)
-        action = side.action("load", worker, arms=arms, seed=seed, cores=cores, check=check)
+        more: dict[str, Any] = {"seed": seed, "cores": cores, "check": check, "kind": kind}
+        action = side.action("load", worker, arms=arms, **more)
         outcome = yield from self.done(side, action)
         if outcome is None:
             return None
@@ -335,7 +350,7 @@ class Visits:
         while arms := self.common(visit):
             if self.options.blocks is not None and number >= self.options.blocks:
                 break
-            if number % SELDOM:
+            if number % SELDOM or visit.compiles:
                 arms = [arm for arm in arms if arm not in self.unasked]
             cost = self.costs.block(visit.group, turn, arms) * rounds / turn.rounds
             if self.options.blocks is None and number and self.now + cost / 2 > end:
@@ -370,7 +385,14 @@ class Visits:
                 return False
             answer: protocol.Timed = outcome.answer
             self.keep(side, turn.workload, outcome, pair, block=number, cores=visit.cores)
-            total = sum(answer.seconds.values())
+            for arm, program in answer.programs.items():
+                result = side.cells[side.cell(arm, turn.workload)]
+                result.program = program or result.program
+                if not program:
+                    reason = UNKNOWN_PROGRAM if is_own(turn.workload) else NOT_JAX
+                    result.missing |= dict.fromkeys(protocol.KINDS[turn.kind], reason)
+                    self.held[action.worker].discard(arm)
+            total = sum(answer.seconds.values()) or 1.0
             for arm, seconds in answer.seconds.items():
                 whole = outcome.took * seconds / total * turn.rounds / rounds
                 self.costs.turn_seconds[side, turn, arm] = whole
@@ -397,7 +419,7 @@ class Visits:
         """Measure a cold process on one side, unless too many have died; False if this one did."""
         if not side.begins_cold(cell):
             return True
-        worker, arm, result = self.next_worker(), str(cell.arm), side.cells[cell]
+        worker, arm = self.next_worker(), str(cell.arm)
         cores = cores if side.backend == "cpu" else ()
         outcome = yield from self.do(side.action("cold", worker, cell.workload, [arm], cores=cores))
         if outcome.death is not None:
@@ -408,10 +430,6 @@ class Visits:
         answer: protocol.Cold = outcome.answer
         self.costs.cold_seconds[side] = outcome.took
         self.spent.sampling += answer.timed_seconds / self.lanes_in_use
-        result.program = answer.program or result.program
-        if answer.missing:
-            reason = UNKNOWN_PROGRAM if is_own(cell.workload) else NOT_JAX
-            result.missing |= dict.fromkeys(answer.missing, reason)
         self.keep(side, cell.workload, outcome, number, cores=cores, arm=arm)
         return True
 

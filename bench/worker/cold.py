@@ -1,4 +1,4 @@
-"""What happens once in a process: import, init, trace, lower, compile, first step, memory.
+"""What happens once in a process: import, init, first step, all up to its end, memory.
 
 Nothing of jax may be imported before `cold` is called, so this module imports the standard library
 alone.
@@ -11,6 +11,7 @@ import importlib
 import sys
 import time
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bench.worker.integrity import Surroundings
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from common.contract import Program, TrainStep
 
 CLOCK = time.perf_counter
+COLLECTING = "collecting garbage"
+"""What stages leave to no other one, in seconds beside theirs: a process of a user's has it not."""
 
 
 @contextmanager
@@ -35,10 +38,17 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     fall into one stage in one run, and into another one in the next.
     """
     if stage != "import":
-        gc.collect()
+        collect(seconds)
     start = CLOCK()
     yield
     seconds[stage] = CLOCK() - start
+
+
+def collect(seconds: dict[str, float]) -> None:
+    """Collect garbage, and add the seconds that it takes."""
+    start = CLOCK()
+    gc.collect()
+    seconds[COLLECTING] = seconds.get(COLLECTING, 0.0) + CLOCK() - start
 
 
 def cold(
@@ -49,34 +59,29 @@ def cold(
     outside: dict[str, str],
     donate: bool = False,
 ) -> Cold:
-    """Return the seconds of each stage, and the bytes of the process's largest resident set.
+    """Return the seconds of what happens once, and the bytes of the largest resident set.
 
     Raises:
         RuntimeError: the persistent compilation cache was used, or the entrant has changed what
             measuring relies on.
     """
     assert "jax" not in sys.modules, "its import is to be timed"
-    before, seconds = Surroundings(), dict[str, float]()
+    before, seconds, others = Surroundings(), dict[str, float](), dict[str, float]()
     impls = importlib.import_module("impls")
     for path in outside.values():
         impls.add(path)
+    start = CLOCK()
     with timed(seconds, "import"):
         loaded = impls.step_module(workload) if is_own(workload) else impls.load(entrant)
 
     import jax
 
     from bench.worker.arms import load_workload, use
-    from bench.worker.program import Graph
     from common.contract import fresh_checkpoint
     from common.equality import make
     from common.steps import on_host
 
-    events: list[str] = []
-
-    def happened(event: str, **_: str | int) -> None:
-        events.append(event)
-
-    jax.monitoring.register_event_listener(happened)
+    cache_hits()
     use(backend)
     key = jax.block_until_ready(jax.random.key(0))
     step: TrainStep
@@ -104,26 +109,23 @@ def cold(
     inputs = case.zero(), case.data()
     jax.block_until_ready(inputs)
     program = step.program(*inputs)
-    lowered = None if program is None else stages(program, seconds)
+    if program is not None:
+        stages(program, others)
     with timed(seconds, "first_step"):
         jax.block_until_ready(step(*inputs))
-    values = seconds | {"peak_rss": peak_rss()}
-    if any(event.endswith("cache_hits") for event in events):
-        raise RuntimeError(
-            "the persistent compilation cache was used; compile times would be wrong"
-        )
+    startup = CLOCK() - start - seconds.pop(COLLECTING) - others.get(COLLECTING, 0.0)
+    values = seconds | {"startup": startup, "peak_rss": peak_rss()}
+    require_compiled()
     if changes := before.changes():
         raise RuntimeError(f"{entrant}/{style} {changes}: its times mean nothing")
     return Cold(
         samples=[WorkerSample(f"{entrant}/{style}", name, value) for name, value in values.items()],
-        missing=[] if program is not None else ["trace", "lower", "compile"],
-        timed_seconds=sum(seconds.values()),
-        program=Graph.of(lowered).fingerprint() if lowered is not None else "",
+        timed_seconds=startup,
     )
 
 
 def stages(program: Program, seconds: dict[str, float]) -> jax.stages.Lowered:
-    """Trace, lower and compile a program, and return it lowered."""
+    """Trace, lower and compile a program, and return it lowered; add the seconds of each."""
     if program.trace is not None:
         with timed(seconds, "trace"):
             traced = program.trace()
@@ -131,23 +133,52 @@ def stages(program: Program, seconds: dict[str, float]) -> jax.stages.Lowered:
             lowered = traced.lower()
     else:
         # There is no clock between the two: JAX's own event says what lowering took.
-        import jax
-
-        lowering: list[float] = []
-
-        def took(event: str, duration_secs: float, **_: str | int) -> None:
-            lowering.extend([duration_secs] if "jaxpr_to_mlir_module" in event else [])
-
-        jax.monitoring.register_event_duration_secs_listener(took)
-        gc.collect()
+        lowering().clear()
+        collect(seconds)
         start = CLOCK()
         lowered = program.lower()
-        both, lower = CLOCK() - start, sum(lowering)
+        both, lower = CLOCK() - start, sum(lowering())
         if 0 < lower < both:  # else nothing tells where the one ends
             seconds |= {"lower": lower, "trace": both - lower}
     with timed(seconds, "compile"):
         lowered.compile()
     return lowered
+
+
+@cache  # not every release of JAX can unregister a listener
+def lowering() -> list[float]:
+    """Return the list to which JAX adds the seconds of each lowering from now on."""
+    import jax
+
+    seconds: list[float] = []
+
+    def took(event: str, duration_secs: float, **_: str | int) -> None:
+        seconds.extend([duration_secs] if "jaxpr_to_mlir_module" in event else [])
+
+    jax.monitoring.register_event_duration_secs_listener(took)
+    return seconds
+
+
+@cache
+def cache_hits() -> list[str]:
+    """Return the list to which JAX adds what it reads from its compilation cache from now on."""
+    import jax
+
+    hits: list[str] = []
+
+    def happened(event: str, **_: str | int) -> None:
+        hits.extend([event] if event.endswith("cache_hits") else [])
+
+    jax.monitoring.register_event_listener(happened)
+    return hits
+
+
+def require_compiled() -> None:
+    """Raise RuntimeError where the persistent compilation cache was used."""
+    if cache_hits():
+        raise RuntimeError(
+            "the persistent compilation cache was used; compile times would be wrong"
+        )
 
 
 def peak_rss() -> float:

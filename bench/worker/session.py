@@ -12,7 +12,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import impls
 from bench.cells import BASELINE, Arm
-from bench.metrics import TINY
+from bench.metrics import STAGES, TINY
 from bench.worker.arms import Arms, guarded, use
 from bench.worker.block import TimedBlock
 from bench.worker.counts import compilations, counted
@@ -20,6 +20,7 @@ from bench.worker.integrity import Surroundings
 from bench.worker.own import OwnArms
 from bench.worker.proof import baseline_program, opened, proven, trained
 from bench.worker.protocol import Failed, Failures, Opened, Proven, Sampled, Timed
+from bench.worker.stages import StagesBlock
 from common.config import is_own
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Session:
         Args:
             arms: By name; their order gives them their indices.
             outside: Files of entrants that lie elsewhere, by name.
-            cache: Folder of the compilation cache.
+            cache: Folder of the compilation cache; empty for none.
             seed: Draws the order.
             check_programs: If true, fail an entrant whose import changes the baseline's program.
             donate: Whether steps donate their state.
@@ -166,13 +167,17 @@ class Session:
         self, workload: str, backend: str, kind: str, arms: list[str], rounds: int, seed: int
     ) -> Timed:
         """Measure one block of turns of this kind: fresh buffers, then rounds in random order."""
-        opened_arms = self.on(workload, backend)
-        self.compiled = self.compiled or compilations()
+        ours, members, untimed = self.on(workload, backend), [*map(Arm.of, arms)], 0
         around = self.surroundings.setdefault(backend, Surroundings())
-        block = TimedBlock(self.at, self.compiled, around.changes, seed)
-        untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
-        timed = block.run(opened_arms, kind, [*map(Arm.of, arms)], rounds, untimed)
+        if kind == STAGES:
+            block: TimedBlock = StagesBlock(self.at, lambda: 0, around.changes, seed)
+        else:
+            self.compiled = self.compiled or compilations()
+            block = TimedBlock(self.at, self.compiled, around.changes, seed)
+            untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
+        timed = block.run(ours, kind, members, rounds, untimed)
         timed.spoiled = around.spoiled
+        timed.programs = {str(arm): ours.programs[arm] for arm in members if arm in ours.programs}
         self.turn.at()
         return timed
 
@@ -182,7 +187,13 @@ class Session:
 
 
 def use_cache(folder: str) -> None:
-    """Have JAX read programs from `folder`, and write there what had to be compiled."""
+    """Have JAX read programs from `folder`, and write there what had to be compiled.
+
+    An empty name stands for no cache.
+    """
+    if not folder:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
     for name, value in {**CACHE, "jax_compilation_cache_dir": folder}.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()  # JAX decides once a process whether there is one

@@ -15,7 +15,7 @@ from bench.cells import Cell, Selection
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.plan import Plan
 from bench.engine.state import Group, SideState
-from bench.metrics import COLD, SAMPLED
+from bench.metrics import COLD, SAMPLED, STAGES
 from bench.options import Options
 from bench.worker.protocol import (
     Cold,
@@ -45,6 +45,7 @@ CALLS = {
     "step": {"step": 4},
     "pipelined": {"step_pipelined": 1},
     "host_cost": {"host_cost": 10, "host_cost_pipelined": 1},
+    "stages": {"trace": 1, "lower": 1, "compile": 1},
 }
 """Timed calls in a turn, by kind of turns and metric."""
 ALL_CALLS = {"step": 5, "pipelined": 51, "host_cost": 21}
@@ -131,6 +132,7 @@ class Machine:
         self.rng = random.Random(self.seed)
         self.loaded: dict[int, tuple[str, ...]] = {}
         self.opened: dict[int, set[tuple[str, str]]] = defaultdict(set)
+        self.proven: dict[tuple[str, str], set[str]] = defaultdict(set)
         self.cores: dict[int, tuple[int, ...]] = {}
         self.luck: dict[tuple[int, str], float] = {}
 
@@ -151,7 +153,7 @@ class Machine:
                 "train": 0.3 + 800 * step,
                 "cold": 3.0,
                 "close": 0.01,
-                "block": 0.05 + arms * calls * step,
+                "block": 0.05 + arms * (0.9 if action.kind == STAGES else calls * step),
             }[action.do]
         )
 
@@ -175,7 +177,12 @@ class Machine:
         if do in ("prove", "open"):
             assert action.arms[0] in self.loaded[worker]
             self.opened[worker].add((action.workload, action.arms[0]))
-        if do in ("block", "train"):
+            self.proven[action.environment, action.workload].add(action.arms[0])
+        if do == "block" and action.kind == STAGES:
+            proven = self.proven[action.environment, action.workload]
+            assert {*action.arms} <= {*self.loaded[worker]} & proven, "none is opened here"
+            assert worker not in self.opened, "it does nothing else"
+        elif do in ("block", "train"):
             assert all((action.workload, arm) in self.opened[worker] for arm in action.arms)
         if do == "block":
             return self.timed(action, failing)
@@ -185,7 +192,7 @@ class Machine:
         level = STEP_SECONDS.get(action.workload, 1.0) * self.factor(action, arm)
         cold = level * math.exp(self.rng.gauss(0, self.noise))
         return {
-            "cold": Cold([WorkerSample(arm, metric, cold) for metric in COLD], [], 2.0, ""),
+            "cold": Cold([WorkerSample(arm, metric, cold) for metric in COLD], 2.0),
             "prove": Proven(
                 PROOF | {"same_program_as_baseline": False},
                 [WorkerSample(arm, "flops", 5.0)],
@@ -213,7 +220,8 @@ class Machine:
             ]
         failures = {failing: "it computed something else"} if failing else {}
         shares = {arm: self.factor(action, arm) for arm in action.arms}
-        return Timed(samples, failures, shares)
+        programs = dict.fromkeys(action.arms, "a") if action.kind == STAGES else {}
+        return Timed(samples, failures, shares, programs=programs)
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""

@@ -1,0 +1,59 @@
+"""Turns that trace, lower and compile a step that is made anew, in workers that do nothing else.
+
+What a process does for the first time takes it longer than later, so a turn begins as a process
+does: without what JAX keeps of other turns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+
+from bench.metrics import STAGES
+from bench.worker.block import Call, TimedBlock, Turn
+from bench.worker.cold import cache_hits, require_compiled, stages
+from bench.worker.program import Graph
+from bench.worker.protocol import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.cells import Arm
+    from bench.worker.arms import Arms
+    from bench.worker.block import Calls
+
+
+class StagesTurn(Turn):
+    """The stages of an arm's step, each time of a new one, which is then dropped."""
+
+    def __init__(self, arms: Arms, arm: Arm) -> None:
+        self.arms, self.arm = arms, arm
+
+    def __call__(self) -> Calls:
+        """Take one turn; it times nothing where the step's program is not known."""
+        arms, case = self.arms, self.arms.case
+        cache_hits()
+        step = arms.make(self.arm)
+        arms.load(step, 1.0)
+        program = step.program(*jax.block_until_ready((case.zero(), case.data())))
+        if program is None:
+            arms.programs[self.arm] = ""
+            return {}
+        seconds: dict[str, float] = {}
+        lowered = stages(program, seconds)
+        require_compiled()
+        if self.arm not in arms.programs:
+            arms.programs[self.arm] = Graph.of(lowered).fingerprint()
+        return {name: [Call(seconds[name], 0.0)] for name in KINDS[STAGES] if name in seconds}
+
+
+class StagesBlock(TimedBlock):
+    """Turns of the stages of some arms, none of which has any step to run."""
+
+    def turns(self, arms: Arms, _kind: str, members: Sequence[Arm]) -> dict[Arm, Turn]:
+        """Return a turn of each arm."""
+        return {arm: StagesTurn(arms, arm) for arm in members}
+
+    def compare(self, arms: Arms, turns: Mapping[Arm, Turn], baseline: Arm | None) -> None:
+        """Compare nothing: no step was run."""
