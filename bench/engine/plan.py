@@ -337,7 +337,7 @@ class Plan:
         seconds, missing = max(block, usual), math.ceil((self.least - made) / count)
         if missing > 0:
             part = self.left * self.weight(turn) / lacking / missing
-            seconds = max(2 * block, min(seconds, (part - opening) / in_a_row))
+            seconds = max(min(2, turn.rounds) * block, min(seconds, (part - opening) / in_a_row))
         seconds = max(fewest, min(seconds, room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
         several = 1 if fixed or self.paired else max(1, missing)
