@@ -168,7 +168,7 @@ TABLE = (
     Metric(
         STARTUP,
         "startup",
-        "from a fresh process to the end of its first step: the import and all stages",
+        "from a fresh process to the end of its first step: the sum of all stages",
         Kind.COLD,
         "s",
     ),
