@@ -19,7 +19,7 @@ from bench.worker.protocol import Cold, WorkerSample
 from common.config import is_own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import jax
 
@@ -31,17 +31,19 @@ COLLECTING = "collecting garbage"
 
 
 @contextmanager
-def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the seconds that a stage takes, which is done inside.
+def timed(
+    seconds: dict[str, float], stage: str, clock: Callable[[], float] = CLOCK
+) -> Iterator[None]:
+    """Add the seconds that a stage takes by a clock, which is done inside.
 
     Garbage is collected before: a collection that earlier stages have brought near would otherwise
     fall into one stage in one run, and into another one in the next.
     """
     if stage != "import":
         collect(seconds)
-    start = CLOCK()
+    start = clock()
     yield
-    seconds[stage] = CLOCK() - start
+    seconds[stage] = clock() - start
 
 
 def collect(seconds: dict[str, float]) -> None:
@@ -124,23 +126,26 @@ def cold(
     )
 
 
-def stages(program: Program, seconds: dict[str, float]) -> jax.stages.Lowered:
+def stages(
+    program: Program, seconds: dict[str, float], clock: Callable[[], float] = CLOCK
+) -> jax.stages.Lowered:
     """Trace, lower and compile a program, and return it lowered; add the seconds of each."""
     if program.trace is not None:
-        with timed(seconds, "trace"):
+        with timed(seconds, "trace", clock):
             traced = program.trace()
-        with timed(seconds, "lower"):
+        with timed(seconds, "lower", clock):
             lowered = traced.lower()
     else:
         # There is no clock between the two: JAX's own event says what lowering took.
         lowering().clear()
         collect(seconds)
-        start = CLOCK()
+        start, began = CLOCK(), clock()
         lowered = program.lower()
-        both, lower = CLOCK() - start, sum(lowering())
-        if 0 < lower < both:  # else nothing tells where the one ends
-            seconds |= {"lower": lower, "trace": both - lower}
-    with timed(seconds, "compile"):
+        taken, both = CLOCK() - start, clock() - began
+        share = sum(lowering()) / taken
+        if 0 < share < 1:  # else nothing tells where the one ends
+            seconds |= {"lower": share * both, "trace": (1 - share) * both}
+    with timed(seconds, "compile", clock):
         lowered.compile()
     return lowered
 
@@ -174,8 +179,9 @@ def cache_hits() -> list[str]:
 
 
 def require_compiled() -> None:
-    """Raise RuntimeError where the persistent compilation cache was used."""
-    if cache_hits():
+    """Raise RuntimeError where the persistent compilation cache was used since the last time."""
+    if hits := cache_hits():
+        hits.clear()
         raise RuntimeError(
             "the persistent compilation cache was used; compile times would be wrong"
         )

@@ -191,9 +191,8 @@ def use_cache(folder: str) -> None:
 
     An empty name stands for no cache.
     """
-    if not folder:
-        jax.config.update("jax_enable_compilation_cache", False)
-        return
-    for name, value in {**CACHE, "jax_compilation_cache_dir": folder}.items():
+    none = {"jax_enable_compilation_cache": False}
+    settings = {**CACHE, "jax_compilation_cache_dir": folder} if folder else none
+    for name, value in settings.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()  # JAX decides once a process whether there is one

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from bench.metrics import STAGES
-from bench.worker.block import Call, TimedBlock, Turn
+from bench.worker.block import CLOCK, CPU_CLOCK, Call, TimedBlock, Turn, on_one_core
 from bench.worker.cold import cache_hits, require_compiled, stages
 from bench.worker.program import Graph
 from bench.worker.protocol import KINDS
@@ -40,8 +40,10 @@ class StagesTurn(Turn):
         if program is None:
             arms.programs[self.arm] = ""
             return {}
+        # On one core a process runs or waits, and it waits for others alone: XLA may for a GPU's
+        clock = CPU_CLOCK if on_one_core() and arms.backend == "cpu" else CLOCK
         seconds: dict[str, float] = {}
-        lowered = stages(program, seconds)
+        lowered = stages(program, seconds, clock)
         require_compiled()
         if self.arm not in arms.programs:
             arms.programs[self.arm] = Graph.of(lowered).fingerprint()

@@ -124,6 +124,8 @@ class Machine:
     noise: float = 0.0
     """Standard deviation of a block's log-time; half of it again by a worker's arm."""
     seed: int = 0
+    foreign: str = ""
+    """Arm whose program is not JAX's."""
     now: float = 0.0
     log: list[tuple[float, float, Action]] = field(default_factory=list)
     """Beginning, end and action, in the order of ends."""
@@ -132,7 +134,6 @@ class Machine:
         self.rng = random.Random(self.seed)
         self.loaded: dict[int, tuple[str, ...]] = {}
         self.opened: dict[int, set[tuple[str, str]]] = defaultdict(set)
-        self.proven: dict[tuple[str, str], set[str]] = defaultdict(set)
         self.cores: dict[int, tuple[int, ...]] = {}
         self.luck: dict[tuple[int, str], float] = {}
 
@@ -177,10 +178,8 @@ class Machine:
         if do in ("prove", "open"):
             assert action.arms[0] in self.loaded[worker]
             self.opened[worker].add((action.workload, action.arms[0]))
-            self.proven[action.environment, action.workload].add(action.arms[0])
         if do == "block" and action.kind == STAGES:
-            proven = self.proven[action.environment, action.workload]
-            assert {*action.arms} <= {*self.loaded[worker]} & proven, "none is opened here"
+            assert {*action.arms} <= {*self.loaded[worker]}
             assert worker not in self.opened, "it does nothing else"
         elif do in ("block", "train"):
             assert all((action.workload, arm) in self.opened[worker] for arm in action.arms)
@@ -220,8 +219,11 @@ class Machine:
             ]
         failures = {failing: "it computed something else"} if failing else {}
         shares = {arm: self.factor(action, arm) for arm in action.arms}
-        programs = dict.fromkeys(action.arms, "a") if action.kind == STAGES else {}
-        return Timed(samples, failures, shares, programs=programs)
+        if action.kind != STAGES:
+            return Timed(samples, failures, shares)
+        programs = {arm: "a" * (arm != self.foreign) for arm in action.arms}
+        samples = [sample for sample in samples if sample.arm != self.foreign]
+        return Timed(samples, failures, shares, programs)
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""

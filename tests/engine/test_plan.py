@@ -13,6 +13,7 @@ from bench.engine.actions import Action, Do
 from bench.engine.plan import OVER, Plan
 from bench.engine.session import estimates_of
 from bench.engine.state import COLD_DEATHS
+from bench.engine.visits import NOT_JAX
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, STAGES, STEP
 from bench.runfile import Results
@@ -235,6 +236,53 @@ def test_what_was_not_given_follows() -> None:
     assert workers(plan) == {"seed step": 2}
     assert counts(plan, "first_step")[GOOD_CELL] >= MIN_COLD
     assert machine.now <= (1 + OVER) * 200
+
+
+STAGES_AT_SEED = needed(("seed",), ("trace", "compile"), FEW)
+
+
+def test_stages_are_timed_in_workers_that_do_nothing_else() -> None:
+    plan, machine = run(STAGES_AT_SEED, 60, rounds=5)
+    measuring = {action.worker for action in machine.actions(kind=STAGES)}
+    assert len(measuring) == workers(plan)["seed stages"] >= MIN_WORKERS
+    of_worker = [a for *_, a in machine.log if a.worker in measuring]
+    assert {a.do for a in of_worker} == {"start", "load", "block", "close"}
+    blocks = machine.actions(kind=STAGES)
+    assert {(a.rounds, frozenset(a.arms)) for a in blocks} == {(1, frozenset(FEW_ARMS))}
+    assert {a.cores for a in blocks} == set(LANES)
+    loads = {a.worker: a.kind for a in machine.actions("load")}
+    assert {worker for worker, kind in loads.items() if kind == STAGES} == measuring
+    ends = {a.arms[0]: end for _, end, a in machine.log if a.do == "prove"}
+    first = min(start for start, _, a in machine.log if a.worker in measuring)
+    assert {*ends} == FEW_ARMS
+    assert max(ends.values()) <= first, "what takes part is proven before"
+    assert {row.program for row in plan.sides[0].cells.values()} == {"a"}
+
+
+def test_a_program_that_is_not_jax_s_takes_no_further_part() -> None:
+    plan, machine = run(STAGES_AT_SEED, 100, Machine(foreign=BAD))
+    blocks = machine.actions(kind=STAGES)
+    asked = [action.worker for action in blocks if BAD in action.arms]
+    assert len(asked) == len({*asked}) <= len(LANES), "once in those that were open already"
+    assert GOOD_CELL in counts(plan, "compile")
+    assert BAD_CELL not in counts(plan, "compile")
+    reasons = plan.sides[0].cells[BAD_CELL].missing
+    assert reasons["compile"] == reasons["trace"] == NOT_JAX
+    assert not failed(plan)
+
+
+def test_pairs_take_their_stages_by_turns() -> None:
+    plan, machine = ab(STAGES_AT_SEED, 60)
+    [pairs] = workers(plan).values()
+    assert pairs > 2
+    rows = [sample for sample in plan.visits.samples if sample.metric == "compile"]
+    sides = {name: [s for s in rows if s.environment == name] for name in BOTH}
+    pairs_of = [{(s.worker, s.block, s.cell) for s in ours} for ours in sides.values()]
+    assert pairs_of[0] == pairs_of[1] != set()
+    alone = needed(("seed",), ("compile",), {"haiku": ["transform"]})
+    _, machine = ab(alone, 60)
+    blocks = machine.actions(kind=STAGES)
+    assert {action.arms for action in blocks[2:]} == {(BAD,)}, "and nothing that nobody asked for"
 
 
 def test_enough_is_asked_between_visits() -> None:

@@ -1,6 +1,7 @@
 """Turns that trace, lower and compile: what they time, and that each has a step of its own."""
 
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from bench.cells import Arm
 from bench.metrics import METRICS, STAGES
+from bench.worker.session import use_cache
 from bench.worker.stages import StagesBlock
 from common.contract import Program
 from tests.worker.test_worker import PLAIN, Child, samples
@@ -23,7 +25,8 @@ TIMED = [name for name, metric in METRICS.items() if metric.turn == STAGES]
 def test_a_block_of_stages() -> None:
     """Of two rounds; a program that is not JAX's has no times, and its arm does not fail."""
     with Child() as child:
-        assert child.load(ARMS, Path(), cache="") == {"failures": {}, "spoiled": False}
+        loaded = child.do("load", arms=ARMS, outside={}, cache="", seed=0)
+        assert loaded == {"failures": {}, "spoiled": False}
         answer = child.block(ARMS, STAGES)
         assert child.recorder.who() is None
     assert answer["failures"] == {}
@@ -43,6 +46,15 @@ def test_a_program_that_is_read_from_a_cache_has_no_times(tmp_path: Path) -> Non
         answer = child.block([PLAIN], STAGES)
     assert answer["samples"] == []
     assert "the persistent compilation cache was used" in answer["failures"][PLAIN]
+
+
+@pytest.fixture
+def uncached() -> Iterator[None]:
+    """Have this process use no compilation cache for a while."""
+    was = jax.config.jax_compilation_cache_dir
+    use_cache("")
+    yield
+    use_cache(was)
 
 
 class Step:
@@ -76,12 +88,13 @@ def block_of_made_steps(rounds: int) -> Any:
         return step
 
     case = SimpleNamespace(zero=tuple, data=tuple)
-    arms: Any = SimpleNamespace(make=make, load=lambda *_: None, case=case, programs={})
+    arms: Any = SimpleNamespace(make=make, load=lambda *_: None, case=case, programs={}, backend="cpu")
     timed = StagesBlock(lambda _: None, lambda: 0, str, seed=1)
     answer = timed.run(arms, STAGES, [GOOD, LIKE_IT, UNKNOWN, BROKEN], rounds, untimed=0)
     return SimpleNamespace(answer=answer, programs=arms.programs, traced=traced, alive=alive)
 
 
+@pytest.mark.usefixtures("uncached")
 def test_each_turn_traces_a_step_of_its_own_and_drops_it() -> None:
     block = block_of_made_steps(rounds=4)
     assert len(block.traced) == 2 * 4
@@ -89,6 +102,7 @@ def test_each_turn_traces_a_step_of_its_own_and_drops_it() -> None:
     assert {sample.calls for sample in block.answer.samples} == {4}
 
 
+@pytest.mark.usefixtures("uncached")
 def test_an_arm_that_fails_or_has_no_program_costs_its_own_times() -> None:
     block = block_of_made_steps(rounds=2)
     assert {sample.arm for sample in block.answer.samples} == {str(GOOD), str(LIKE_IT)}
@@ -98,6 +112,7 @@ def test_an_arm_that_fails_or_has_no_program_costs_its_own_times() -> None:
     assert block.programs[GOOD] == block.programs[LIKE_IT]
 
 
+@pytest.mark.usefixtures("uncached")
 def test_what_a_library_cannot_trace_apart_is_told_by_jax_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
