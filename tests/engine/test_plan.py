@@ -118,7 +118,9 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
     assert missing.pop("first_step") == "not measured within the budget"
     state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = "worker failed (silent for 20 s)"
     plan.note_missing()
-    assert missing["first_step"].startswith("worker failed (silent for 20 s), and there was no time")
+    assert missing["first_step"].startswith(
+        "worker failed (silent for 20 s), and there was no time"
+    )
 
 
 def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:

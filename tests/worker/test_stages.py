@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +89,7 @@ def block_of_made_steps(rounds: int) -> Any:
         return step
 
     case = SimpleNamespace(zero=tuple, data=tuple)
-    arms: Any = SimpleNamespace(make=make, load=lambda *_: None, case=case, programs={}, backend="cpu")
+    arms: Any = SimpleNamespace(make=make, load=Mock(), case=case, programs={}, backend="cpu")
     timed = StagesBlock(lambda _: None, lambda: 0, str, seed=1)
     answer = timed.run(arms, STAGES, [GOOD, LIKE_IT, UNKNOWN, BROKEN], rounds, untimed=0)
     return SimpleNamespace(answer=answer, programs=arms.programs, traced=traced, alive=alive)
