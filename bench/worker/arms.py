@@ -172,6 +172,14 @@ class Arms:
         weights = jax.tree.map(lambda array: scale * array, self.start.weights)
         step.load(jax.tree.map(np.copy, self.start._replace(weights=weights)))
 
+    def initialise(self, arm: Arm) -> None:
+        """Trace a library's own initialiser, or call it where it cannot be traced."""
+        model, key = impls.load(arm.code.entrant).build(self.case.model), jax.random.key(0)
+        try:
+            jax.eval_shape(model.init, key)
+        except Exception:
+            jax.block_until_ready(model.init(key))
+
     def losses(self, step: TrainStep) -> np.ndarray:
         """Return the losses of ten training steps from the same start."""
         return trajectory(step, self.case)

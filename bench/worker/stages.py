@@ -1,11 +1,14 @@
 """Turns that trace, lower and compile a step that is made anew, in workers that do nothing else.
 
-What a process does for the first time takes it longer than later, so a turn begins as a process
-does: without what JAX keeps of other turns.
+What a process traces for the first time takes it twice as long as later, and some libraries more.
+So a turn begins as a process does: without what JAX has kept of other turns, and with the library's
+own initialiser, which traces some of what a step does. Ratios are then those of fresh processes, to
+some per cent (docs/measuring.md).
 """
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import jax
@@ -34,12 +37,15 @@ class StagesTurn(Turn):
         """Take one turn; it times nothing where the step's program is not known."""
         arms, case = self.arms, self.arms.case
         cache_hits()
+        gc.collect()  # JAX 0.4.28 and 0.7.0 crash where clearing frees a step
+        jax.clear_caches()
         step = arms.make(self.arm)
         arms.load(step, 1.0)
         program = step.program(*jax.block_until_ready((case.zero(), case.data())))
         if program is None:
             arms.programs[self.arm] = ""
             return {}
+        arms.initialise(self.arm)
         # On one core a process runs or waits, and it waits for others alone: XLA may for a GPU's
         clock = CPU_CLOCK if on_one_core() and arms.backend == "cpu" else CLOCK
         seconds: dict[str, float] = {}

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +57,16 @@ def uncached() -> Iterator[None]:
     use_cache(was)
 
 
+INNER: list[int] = []
+"""Grows each time that JAX traces what all steps share."""
+
+
+@jax.jit
+def shared(x: jax.Array) -> jax.Array:
+    INNER.append(1)
+    return x + 1
+
+
 class Step:
     """A step whose trace counts itself."""
 
@@ -67,7 +76,7 @@ class Step:
     def program(self, *_: Any) -> Program | None:
         def function(x: jax.Array) -> jax.Array:
             self.traced.append(1)
-            return x + 1
+            return shared(x)
 
         ours = jax.jit(function)
         return Program.traced(lambda: ours.trace(jnp.zeros(2))) if self.known else None
@@ -89,7 +98,9 @@ def block_of_made_steps(rounds: int) -> Any:
         return step
 
     case = SimpleNamespace(zero=tuple, data=tuple)
-    arms: Any = SimpleNamespace(make=make, load=Mock(), case=case, programs={}, backend="cpu")
+    about: dict[str, Any] = {"case": case, "programs": {}, "backend": "cpu"}
+    nothing = {"load": lambda *_: None, "initialise": lambda _: None}
+    arms: Any = SimpleNamespace(make=make, **about, **nothing)
     timed = StagesBlock(lambda _: None, lambda: 0, str, seed=1)
     answer = timed.run(arms, STAGES, [GOOD, LIKE_IT, UNKNOWN, BROKEN], rounds, untimed=0)
     return SimpleNamespace(answer=answer, programs=arms.programs, traced=traced, alive=alive)
@@ -97,8 +108,10 @@ def block_of_made_steps(rounds: int) -> Any:
 
 @pytest.mark.usefixtures("uncached")
 def test_each_turn_traces_a_step_of_its_own_and_drops_it() -> None:
+    before = len(INNER)
     block = block_of_made_steps(rounds=4)
     assert len(block.traced) == 2 * 4
+    assert len(INNER) - before == 2 * 4, "nothing is kept of other turns"
     assert max(block.alive) <= 1, "no step outlives the next turn"
     assert {sample.calls for sample in block.answer.samples} == {4}
 
