@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Cold, WorkerSample
@@ -26,8 +26,19 @@ if TYPE_CHECKING:
     from common.contract import Program, TrainStep
 
 CLOCK = time.perf_counter
+CLOCK_DIGIT = 1e-4
+"""Seconds by which JAX's clock and ours may differ."""
 COLLECTING = "collecting garbage"
 """What stages leave to no other one, in seconds beside theirs: a process of a user's has it not."""
+
+
+class Event(NamedTuple):
+    """What JAX tells when something has ended: how long it took, and both clocks."""
+
+    name: str
+    seconds: float
+    at: float
+    cpu: float
 
 
 @contextmanager
@@ -136,32 +147,41 @@ def stages(
         with timed(seconds, "lower", clock):
             lowered = traced.lower()
     else:
-        # There is no clock between the two: JAX's own event says what lowering took.
-        lowering().clear()
+        # There is no clock between the two: JAX's own events say where the one ends.
+        told().clear()
         collect(seconds)
-        start, began = CLOCK(), clock()
+        began = clock()
         lowered = program.lower()
-        taken, both = CLOCK() - start, clock() - began
-        share = sum(lowering()) / taken
-        if 0 < share < 1:  # else nothing tells where the one ends
-            seconds |= {"lower": share * both, "trace": (1 - share) * both}
+        both, lower = clock() - began, lowering_seconds(clock)
+        if 0 < lower < both:  # else nothing tells
+            seconds |= {"lower": lower, "trace": both - lower}
     with timed(seconds, "compile", clock):
         lowered.compile()
     return lowered
 
 
+def lowering_seconds(clock: Callable[[], float]) -> float:
+    """Return what the last lowering took by a clock: events have wall time; 0 where none tells."""
+    *_, end = [None, *(event for event in told() if "jaxpr_to_mlir_module" in event.name)]
+    if end is None or clock is CLOCK:
+        return end.seconds if end else 0.0
+    start = end.at - end.seconds + CLOCK_DIGIT
+    traced = [event for event in told() if "jaxpr_trace" in event.name and event.at <= start]
+    return end.cpu - traced[-1].cpu if traced else 0.0
+
+
 @cache  # not every release of JAX can unregister a listener
-def lowering() -> list[float]:
-    """Return the list to which JAX adds the seconds of each lowering from now on."""
+def told() -> list[Event]:
+    """Return the list to which JAX adds what took how long, when it has ended, from now on."""
     import jax
 
-    seconds: list[float] = []
+    events: list[Event] = []
 
     def took(event: str, duration_secs: float, **_: str | int) -> None:
-        seconds.extend([duration_secs] if "jaxpr_to_mlir_module" in event else [])
+        events.append(Event(event, duration_secs, CLOCK(), time.process_time()))
 
     jax.monitoring.register_event_duration_secs_listener(took)
-    return seconds
+    return events
 
 
 @cache

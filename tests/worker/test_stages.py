@@ -12,6 +12,7 @@ import pytest
 
 from bench.cells import Arm
 from bench.metrics import METRICS, STAGES
+from bench.worker import stages as worker_stages
 from bench.worker.session import use_cache
 from bench.worker.stages import StagesBlock
 from common.contract import Program
@@ -127,9 +128,11 @@ def test_an_arm_that_fails_or_has_no_program_costs_its_own_times() -> None:
 
 
 @pytest.mark.usefixtures("uncached")
+@pytest.mark.parametrize("pinned", [False, True])
 def test_what_a_library_cannot_trace_apart_is_told_by_jax_events(
-    monkeypatch: pytest.MonkeyPatch,
+    pinned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker_stages, "on_one_core", lambda: pinned)
     whole = Program.traced
 
     def lowers_only(trace: Any) -> Program:
