@@ -80,7 +80,9 @@ TOGETHER = {
 """Names that stand for several workloads."""
 TINY = ("toy", *TOGETHER["depth"])
 """Workloads where the device has next to nothing to do, so that a call's time is the host's."""
-STEP, HOST = "step", "host_cost"
+STEP, HOST, STAGES = "step", "host_cost", "stages"
+"""The two metrics that people ask for first, and the turns that trace, lower and compile."""
+STARTUP = "startup"
 HOST_IN_A_ROW, HOST_PER_ARRAY = "host_cost_pipelined", "host_cost_per_array"
 USUAL: dict[str, tuple[str, ...]] = {
     "toy": (HOST,),
@@ -151,10 +153,25 @@ TABLE = (
         of_library=True,
     ),
     Metric("init", "init", "the library's own initialiser", Kind.COLD, "s", of_library=True),
-    Metric("trace", "trace", "Python to jaxpr", Kind.COLD, "s"),
-    Metric("lower", "lower", "jaxpr to StableHLO", Kind.COLD, "s"),
-    Metric("compile", "compile", "StableHLO to a program, by XLA", Kind.COLD, "s", of_program=True),
+    Metric("trace", "trace", "Python to jaxpr", Kind.WARM, "s", turn=STAGES),
+    Metric("lower", "lower", "jaxpr to StableHLO", Kind.WARM, "s", turn=STAGES),
+    Metric(
+        "compile",
+        "compile",
+        "StableHLO to a program, by XLA",
+        Kind.WARM,
+        "s",
+        turn=STAGES,
+        of_program=True,
+    ),
     Metric("first_step", "first\nstep", "the first call after compiling", Kind.COLD, "s"),
+    Metric(
+        STARTUP,
+        "startup",
+        "from a fresh process to the end of its first step: the sum of all stages",
+        Kind.COLD,
+        "s",
+    ),
     Metric(
         "peak_rss", "peak\nmemory", "largest resident memory of a fresh process", Kind.COLD, "B"
     ),
@@ -215,8 +232,12 @@ SAMPLED = {m.name: m for m in TABLE if m.kind is not Kind.EXACT and m.name != HO
 """What a run can be asked for by name; exact numbers are counted beside it, and host cost per array
 follows from host costs."""
 COLD = tuple(m.name for m in TABLE if m.kind is Kind.COLD)
-STARTUP = tuple(m.name for m in TABLE if m.kind is Kind.COLD and m.unit == "s")
-"""What a process pays for before its second step."""
+BEFORE = tuple(
+    m.name
+    for m in TABLE
+    if m.unit == "s" and m.name != STARTUP and (m.kind is Kind.COLD or m.turn == STAGES)
+)
+"""Stages that a process goes through before its second step."""
 
 
 def label(name: str) -> str:

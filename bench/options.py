@@ -145,7 +145,7 @@ WorkloadNames = Annotated[
 ]
 MetricNames = Annotated[
     list[str] | None,
-    typer.Option("--metric", metavar="NAME", show_default="step, host_cost and all cold ones"),
+    typer.Option("--metric", metavar="NAME", show_default="step, host_cost and what happens once"),
 ]
 BackendName = Annotated[
     str | None,

@@ -169,7 +169,8 @@ def check_block(action: Action, answer: protocol.Timed) -> None:
             if not sample.value > 0:
                 raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
     timed = {sample.arm for sample in answer.samples}
-    missing = set(action.arms) - timed - set(answer.failures)
+    nothing = {arm for arm, program in answer.programs.items() if not program}
+    missing = set(action.arms) - timed - set(answer.failures) - nothing
     if missing:
         raise AnswerError(f"{min(missing)!r} was left out of a block")
     if any(len(counts) > 1 or min(counts) % action.rounds for counts in calls.values()):

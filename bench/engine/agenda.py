@@ -122,6 +122,7 @@ class Agenda:
             if cell in alive
             and not any(side.given_up for side in group)
             and (metrics := [m for m in ASKED_OF[kind] if m.name in names and m.applies(cell)])
+            and not any(m.name in side.cells[cell].missing for m in metrics for side in group)
         }
 
     def cores(self, group: Group, kind: str = COLD_KIND) -> Sequence[Cores]:
@@ -209,7 +210,7 @@ class FixedCounts:
             missing = agenda.most_workers - made[groups[0], turn]
             count = min(len(cores), len(groups) if len(groups) > 1 else missing)
             visits = [groups[i % len(groups)] for i in range(count)]
-            rounds = agenda.options.rounds or turn.rounds
+            rounds = turn.rounds
             return WarmVisits(visits, turn, cores[:count], math.inf, rounds)
         if sweeps := agenda.options.cold_samples:
             for workload in agenda.workloads:

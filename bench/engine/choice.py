@@ -16,7 +16,7 @@ from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Question
 from bench.engine.visits import living
-from bench.metrics import HOST, STEP, Kind
+from bench.metrics import HOST, STAGES, STEP, Kind
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from bench.engine.state import Group
     from bench.engine.visits import Visits
 
-WEIGHTS = {HOST: 1.0, STEP: 1.0, "pipelined": 1.0, COLD_KIND: 1.0, "count": 0.5, "train": 0.15}
+WEIGHTS = {
+    HOST: 1.0,
+    STEP: 1.0,
+    "pipelined": 1.0,
+    STAGES: 2.0,
+    COLD_KIND: 1.0,
+    "count": 0.5,
+    "train": 0.15,
+}
 """How much numbers of each kind of work matter, times the weight of their metric: people ask about
 steps and host costs first. Where all else is equal, time goes with the power 2/3 of a weight."""
 FURTHER = 1 / 4
@@ -166,13 +174,16 @@ class Choice:
         All that has too few workers yet is to get its part, by weights whose sum is `lacking`.
         """
         agenda, workload, paired = self.agenda, turn.workload, self.agenda.paired
+        compiles = turn.kind == STAGES
         cores, made = agenda.cores(groups[0], turn.kind), agenda.made[groups[0], turn]
         most = len(groups) if len(groups) > 1 else agenda.most_workers - made
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
             in_a_row = 1 if cores[0] else count
             again = max(self.costs.opening(group, workload, proven=True) for group in visits)
-            if paired:  # others prove before, once for all later visits
+            if compiles:  # whose arms need no opening
+                again = max(max(map(self.costs.load, group)) for group in visits)
+            if paired or compiles:  # others prove before, once for all later visits
                 unproven = [(g, cell) for g in visits for cell in living(g, workload).values()]
                 opening = again + self.costs.proving(unproven, count)
             else:
@@ -187,7 +198,8 @@ class Choice:
         missing = math.ceil((agenda.least - made) / count)
         if missing > 0:
             part = self.weight(*turn) / lacking * self.left / missing
-            seconds = max(2 * block, min(seconds, (part - opening) / in_a_row))
+            shortest = min(2, turn.rounds) * block
+            seconds = max(shortest, min(seconds, (part - opening) / in_a_row))
         seconds = max(fewest, min(seconds, room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
         several = 1 if paired else max(1, missing)
@@ -196,11 +208,11 @@ class Choice:
         least = opening + in_a_row * shortest
         least += (not first) * (several - 1) * (again + in_a_row * shortest)
         rounds, blocks = turn.rounds, seconds / block
-        if blocks < 2:
+        if blocks < 2 and rounds > 1:
             rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * blocks / 2))
         distinct = dict.fromkeys(visits)
         return Job(
-            WarmVisits(visits, turn, cores[:count], seconds, self.options.rounds or rounds),
+            WarmVisits(visits, turn, cores[:count], seconds, rounds),
             [
                 question
                 for group in distinct

@@ -29,6 +29,8 @@ distance of the ratio from the nearer end of the margin: the larger of both coun
 COLD_TARGET = 0.05
 """Half width of a cold ratio that is narrow enough: such times differ by about as much between two
 hours."""
+STAGES_TARGETS = {"compile": 0.03, "lower": 0.05, "trace": 0.08}
+"""The same of stages in turns: about a standard deviation from round to round."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 """Half width of a host cost that is narrow enough, in seconds and as a fraction of it: a step at
 `seed` takes a thousand times these microseconds."""
@@ -145,4 +147,5 @@ def narrow_enough(row: Estimate, margin: float) -> tuple[float, float]:
         return target, target
     distance = abs(abs(math.log(row.value)) - math.log1p(margin))
     usual = COLD_TARGET if row.kind is Kind.COLD else TARGET_OF_MARGIN * margin
+    usual = STAGES_TARGETS.get(row.metric, usual)
     return max(usual, TARGET_OF_DISTANCE * distance), max(usual, distance)

@@ -17,6 +17,7 @@ import msgspec
 
 from bench.cells import Arm
 from bench.engine.actions import Action, AnswerError, Death, Outcome, typed
+from bench.engine.costs import STAGES_SECONDS
 from bench.engine.machine import COMPILED
 from bench.engine.process import (
     HEAVY_SILENCE,
@@ -26,6 +27,7 @@ from bench.engine.process import (
     descendants,
     link,
 )
+from bench.metrics import STAGES
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
 from common.errors import BakeoffError
@@ -253,6 +255,7 @@ class Driver:
         match action.do:
             case "load":
                 cache = str(self.cache / self.compiler(action.environment))
+                cache = "" if action.kind == STAGES else cache  # it is to compile
                 rest = files | {"arms": arms, "cache": cache, "seed": action.seed}
                 rest["check_programs"] = action.check
             case "cold":
@@ -286,6 +289,8 @@ class Driver:
         else:
             left = self.plan.end - (time.monotonic() - self.zero)
             patience = min(self.silence, max(LAST_SILENCE, left + LAST_SILENCE / 2))
+        if action.do == "block" and action.kind == STAGES:
+            patience = max(patience, USUAL * STAGES_SECONDS * len(action.arms))
         imports = action.do in ("load", "cold") and self.sides[action.environment].heavy
         return max(patience, HEAVY_SILENCE) if imports else patience
 

@@ -18,7 +18,7 @@ from bench.engine.agenda import Agenda, ColdSweeps, FixedCounts, OnceWork, WarmV
 from bench.engine.choice import OVER, Choice
 from bench.engine.visits import NOT_JAX, UNKNOWN_PROGRAM, Visit, Visits, living
 from bench.estimates import grouped
-from bench.metrics import COLD, METRICS
+from bench.metrics import COLD, METRICS, STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -108,16 +108,17 @@ class Plan:
         """Open workers, measure in them, and close them.
 
         In a process that has compiled, a call costs the host about 8 % more until its end. The arms
-        of one worker have that in common, the two workers of a pair do not: others prove for them.
+        of one worker have that in common, the two workers of a pair do not: others prove for them,
+        and for a worker that compiles its arms anew.
         """
         turn, made, lost = work.turn, self.agenda.made, self.agenda.lost
-        groups, workload = work.groups, turn.workload
+        groups, workload, compiles = work.groups, turn.workload, turn.kind == STAGES
         until = self.visits.now + PROVE_SHARE * self.choice.left
-        if self.agenda.paired:
+        if self.agenda.paired or compiles:
             pairs = [(g, cell) for g in groups for cell in living(g, workload).values()]
             yield from self.prove(pairs, workload, work.cores, until)
         alive = {group: living(group, workload).keys() for group in groups}
-        visits = [Visit(group, workload, alive[group], until) for group in groups]
+        visits = [Visit(g, workload, alive[g], until, compiles=compiles) for g in groups]
         opened = yield from self.visits.opened(work.cores, visits)
         made.update((visit.group, turn) for visit in opened)
         seconds = self.choice.seconds_when_open(work, len(opened))

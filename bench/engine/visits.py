@@ -22,7 +22,7 @@ import msgspec
 from bench.cells import BASELINE, REFERENCE
 from bench.engine.actions import Spent
 from bench.engine.costs import Costs
-from bench.metrics import STEP
+from bench.metrics import STAGES, STEP
 from bench.runfile import Proof
 from bench.samples import Sample
 from bench.stats.forecast import detectable_after, variation
@@ -69,6 +69,8 @@ class Visit:
     """Seconds of the budget after which only the reference is proven any more."""
     only_proves: bool = False
     """Whether its worker proves for others, and measures nothing."""
+    compiles: bool = False
+    """Whether its turns make and compile the steps of arms that others have proven."""
     cores: Cores = ()
     workers: dict[SideState, int] = field(default_factory=dict)
     """Numbers of its open workers."""
@@ -180,14 +182,25 @@ class Visits:
         """
         while not side.given_up:
             cells = [c for c in side.alive(visit.workload) if str(c.arm) in visit.arms]
+            if visit.compiles:
+                rows = side.cells
+                cells = [c for c in cells if rows[c].proof and "compile" not in rows[c].missing]
             if not cells:
                 return None
-            worker = yield from self.loaded(side, cells, visit.cores)
-            if worker is not None and (yield from self.made(side, worker, cells, visit)):
+            kind = STAGES if visit.compiles else ""
+            worker = yield from self.loaded(side, cells, visit.cores, kind)
+            if worker is None:
+                continue
+            if visit.compiles:
+                self.held[worker] = {str(c.arm) for c in cells if side.cells[c].failure is None}
+                return worker
+            if (yield from self.made(side, worker, cells, visit)):
                 return worker
         return None
 
-    def loaded(self, side: SideState, cells: Sequence[Cell], cores: Cores) -> Steps[int | None]:
+    def loaded(
+        self, side: SideState, cells: Sequence[Cell], cores: Cores, kind: str = ""
+    ) -> Steps[int | None]:
         """Start a worker and let it import what some cells need; None if it died."""
         worker = self.next_worker()
         self.held[worker] = set()
@@ -197,7 +210,8 @@ class Visits:
             return None
         check = not any(map(side.proven, side.cells))
         seed = self.rng.getrandbits(32)
-        action = side.action("load", worker, arms=arms, seed=seed, cores=cores, check=check)
+        more: dict[str, Any] = {"seed": seed, "cores": cores, "check": check, "kind": kind}
+        action = side.action("load", worker, arms=arms, **more)
         outcome = yield from self.done(side, action)
         if outcome is None:
             return None
@@ -366,16 +380,16 @@ class Visits:
 
     def blocks_of(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[bool]:
         """Measure blocks until a time, one at least; False where a worker died."""
-        number, given = 0, self.options.rounds
+        number, given = 0, rounds if visit.compiles else self.options.rounds
         while arms := self.common(visit):
             if self.options.blocks is not None and number >= self.options.blocks:
                 break
-            if number % SELDOM:
+            if number % SELDOM or visit.compiles:
                 arms = [arm for arm in arms if arm not in self.unasked]
             one = self.costs.block(visit.group, turn, arms) / turn.rounds
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
             if self.options.blocks is None and number:
-                count = count if given else max(rounds, min(count, int((end - self.now) / one)))
+                count = given or max(rounds, min(count, int((end - self.now) / one)))
                 if self.now + one * count / 2 > end:
                     break
             if not (yield from self.in_turns(visit, turn, arms, count)):
@@ -401,7 +415,7 @@ class Visits:
         sides = self.rng.sample(visit.group, len(visit.group))
         first, *others = sides
         making = self.costs.making(visit.group, turn.workload, arms)
-        anew = visit.measured_seconds >= MEASURED_PER_MAKING * making > 0
+        anew = not visit.compiles and visit.measured_seconds >= MEASURED_PER_MAKING * making > 0
         action = first.action(
             "block",
             visit.workers[first],
@@ -429,13 +443,20 @@ class Visits:
             self.costs.making_seconds[visit.group, turn.workload] = made
         measured = outcome.took - made
         visit.measured_seconds = measured + visit.measured_seconds * (not anew)
-        total = sum(sum(answer.seconds.values()) for answer in answers)
+        total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
         for side, answer in zip(sides, answers, strict=True):
             side.did_well(action)
             for arm, failure in answer.failures.items():
                 side.fail_arm(arm, failure, turn.workload)
             taken: dict[str, Any] = {"block": block, "cores": visit.cores}
             self.keep(side, turn.workload, answer, outcome.at, pair, **taken)
+            for arm, program in answer.programs.items():
+                result = side.cells[side.cell(arm, turn.workload)]
+                result.program = program or result.program
+                if not program:
+                    reason = UNKNOWN_PROGRAM if is_own(turn.workload) else NOT_JAX
+                    result.missing |= dict.fromkeys(protocol.KINDS[turn.kind], reason)
+                    self.held[visit.workers[side]].discard(arm)
             for arm, seconds in answer.seconds.items():
                 whole = measured * seconds / total * turn.rounds / rounds
                 self.costs.turn_seconds[side, turn, arm] = whole
@@ -465,7 +486,7 @@ class Visits:
         """Measure a cold process on one side, unless too many have died; False if this one did."""
         if not side.begins_cold(cell):
             return True
-        worker, arm, result = self.next_worker(), str(cell.arm), side.cells[cell]
+        worker, arm = self.next_worker(), str(cell.arm)
         cores = cores if side.backend == "cpu" else ()
         outcome = yield from self.do(side.action("cold", worker, cell.workload, [arm], cores=cores))
         if outcome.death is not None:
@@ -476,10 +497,6 @@ class Visits:
         answer: protocol.Cold = outcome.answer
         self.costs.cold_seconds[side] = outcome.took
         self.spent.sampling += answer.timed_seconds / self.lanes_in_use
-        result.program = answer.program or result.program
-        if answer.missing:
-            reason = UNKNOWN_PROGRAM if is_own(cell.workload) else NOT_JAX
-            result.missing |= dict.fromkeys(answer.missing, reason)
         self.keep(side, cell.workload, answer, outcome.at, number, cores=cores, arm=arm)
         return True
 

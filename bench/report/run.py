@@ -11,7 +11,18 @@ from msgspec import structs
 
 from bench.cells import BASELINE, PURE
 from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, grouped
-from bench.metrics import HOST, METRICS, SAMPLED, STARTUP, STEP, TOGETHER, Kind, label
+from bench.metrics import (
+    BEFORE,
+    HOST,
+    METRICS,
+    SAMPLED,
+    STAGES,
+    STARTUP,
+    STEP,
+    TOGETHER,
+    Kind,
+    label,
+)
 from bench.report import charts, wording
 from bench.report.findings import REFERENCE, findings, views
 from bench.report.table import MISSING, Column, Document, Row, Section, Table, percent, words
@@ -28,18 +39,17 @@ if TYPE_CHECKING:
     from bench.runfile import CellResult, Results
     from bench.runfile.reader import Run
 
-SUM, PROGRAM_COLUMN = "startup", "program"
-"""Columns that are no metric: the sum of all stages up to the first step, and how the compiled
-program differs from the baseline's."""
-MAIN = (STEP, HOST, "compile", SUM, "peak_rss", "python_calls", PROGRAM_COLUMN)
+PROGRAM_COLUMN = "program"
+"""Column that is no metric: how the compiled program differs from the baseline's."""
+MAIN = (STEP, HOST, "compile", STARTUP, "peak_rss", "python_calls", PROGRAM_COLUMN)
 """Columns of the table that is read first."""
 NEEDED = (STEP, HOST)
 """Of those, what the narrowest terminal shows."""
 REST = [metric for metric in METRICS.values() if metric.name not in MAIN]
 COUNTED = [metric for metric in REST if not metric.varies]
 OTHERS = {
-    "calls": [metric.name for metric in REST if metric.kind is Kind.WARM],
-    "before the first step": STARTUP,
+    "calls": [m.name for m in REST if m.kind is Kind.WARM and m.turn != STAGES],
+    "before the first step": BEFORE,
     "programs and training": [metric.name for metric in COUNTED if metric.unit != "B"],
     "memory": [metric.name for metric in COUNTED if metric.unit == "B"],
 }
@@ -146,9 +156,6 @@ def _table(
 def _column(name: str, *, number: bool) -> Column:
     if name == PROGRAM_COLUMN:
         return Column("program", help="how it differs from the baseline's", needed=False)
-    if name == SUM:
-        about = "from a fresh process to the end of its first step: the sum of all stages"
-        return Column("startup", number=True, help=about, needed=False)
     metric = METRICS[name]
     needed = name in NEEDED or name not in MAIN
     return Column(metric.label, number or name not in COMPARED, metric.help, needed)
@@ -160,9 +167,7 @@ def _compared(table: EstimateTable, row: CellResult, name: str) -> Content:
         return ""
     if name == PROGRAM_COLUMN:
         return "" if row.cell.is_baseline else wording.program(row.proof)
-    if name == SUM:
-        return _startup(table, row.cell) or ""
-    value = table.amount(row.cell, name)
+    value = _startup(table, row.cell) if name == STARTUP else table.amount(row.cell, name)
     if value is None:
         return MISSING if name in row.missing else ""
     if name in SAMPLED or value.unit == "nats" or row.cell.is_baseline:
@@ -177,14 +182,15 @@ def _compared(table: EstimateTable, row: CellResult, name: str) -> Content:
 
 
 def _startup(table: EstimateTable, cell: Cell) -> Estimate | None:
-    """Return the seconds from a fresh process to the end of its first step: the sum of all stages.
+    """Return the seconds from a fresh process to the end of its first step.
 
-    None where a stage is not known.
+    Of files from before it was a metric, the sum of all stages, which fresh processes measured.
     """
-    stages = [stage.value for name in STARTUP if (stage := table.amount(cell, name))]
-    if len(stages) < len(STARTUP):
-        return None
-    return Estimate(cell=cell, metric=SUM, form="amount", unit="s", value=sum(stages))
+    stages = [stage for name in BEFORE if (stage := table.amount(cell, name))]
+    of_fresh = len(stages) == len(BEFORE)
+    total = sum(stage.value for stage in stages)
+    known = Estimate(cell=cell, metric=STARTUP, form="amount", unit="s", value=total)
+    return table.amount(cell, STARTUP) or (known if of_fresh else None)
 
 
 def _title(table: EstimateTable, place: str, rows: Sequence[CellResult]) -> str:
@@ -365,7 +371,7 @@ def _startup_chart(view: View) -> Iterator[Figure]:
         return
     rows = {
         total.cell.arm.words: {
-            label(name): stage for name in STARTUP if (stage := view.table.amount(total.cell, name))
+            label(name): stage for name in BEFORE if (stage := view.table.amount(total.cell, name))
         }
         for total in here
     }

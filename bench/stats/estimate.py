@@ -18,7 +18,6 @@ from bench.cells import BASELINE, CONTROL, REFERENCE, Cell
 from bench.estimates import MARGIN, MIN_COLD, PROGRAM, Estimate, grouped
 from bench.metrics import METRICS, Kind
 from bench.stats import ratios
-from bench.stats.ratios import Contrasts
 from bench.stats.verdicts import verdict
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from bench.metrics import Metric
     from bench.samples import Sample
+    from bench.stats.ratios import Contrasts
 
     type Key = tuple[str, Cell]
     """Environment and cell: what a column of data is of."""
@@ -59,13 +59,15 @@ def estimate(
     estimates = []
     for (metric, _), together in groups.items():
         columns = pooled(together, programs or {})
+        own = grouped(((s.environment, s.cell), s) for s in together)
         if METRICS[metric].kind is Kind.COLD:
-            columns = {key: rows for key, rows in columns.items() if len(rows) >= least_cold}
+            own = columns = {key: rows for key, rows in columns.items() if len(rows) >= least_cold}
         if METRICS[metric].compared and METRICS[metric].varies:
+            known = (programs or {}) if METRICS[metric].of_program else {}
             if base:
-                estimates += between_environments(metric, base, columns, margin)
+                estimates += between_environments(metric, base, own, margin, known)
             else:
-                estimates += beside_baseline(metric, columns, margin)
+                estimates += beside_baseline(metric, own, margin, known)
         estimates += [amount(key, metric, rows) for key, rows in columns.items()]
     return estimates
 
@@ -73,8 +75,8 @@ def estimate(
 def pooled(samples: Sequence[Sample], programs: Mapping[Cell, str]) -> dict[Key, list[Sample]]:
     """Return the samples of a group by environment and cell, with those that cells share.
 
-    All cells of a library, or of a program, have one list of samples, one of each process. The
-    control shares with no cell.
+    All cells of a library, or of a program, have one list of samples; of a library, one of each
+    process. The control shares with no cell.
     """
     columns = grouped(((s.environment, s.cell), s) for s in samples)
     metric = METRICS[samples[0].metric]
@@ -85,9 +87,10 @@ def pooled(samples: Sequence[Sample], programs: Mapping[Cell, str]) -> dict[Key,
             return environment, ""
         return environment, cell.entrant if metric.of_library else programs.get(cell, "")
 
-    pools: dict[tuple[str, str], dict[int, Sample]] = defaultdict(dict)
+    pools: dict[tuple[str, str], dict[tuple[int, Cell | None], Sample]] = defaultdict(dict)
     for key, rows in columns.items():
-        pools[pool_of(key)].update({sample.worker: sample for sample in rows})
+        cell = None if metric.of_library else key[1]
+        pools[pool_of(key)].update({(sample.block, cell): sample for sample in rows})
     lists = {pool: list(rows.values()) for pool, rows in pools.items() if pool[1]}
     return {key: lists.get(pool_of(key), rows) for key, rows in columns.items()}
 
@@ -127,13 +130,19 @@ def across_environments(
     return merged
 
 
+def of_one_program(keys: Iterable[Key], programs: Mapping[Cell, str]) -> list[list[int]]:
+    """Return the columns of each program that is known."""
+    groups = grouped((programs.get(cell, ""), i) for i, (_, cell) in enumerate(keys))
+    return [columns for program, columns in groups.items() if program]
+
+
 def beside_baseline(
-    name: str, columns: Mapping[Key, list[Sample]], margin: float
+    name: str, columns: Mapping[Key, list[Sample]], margin: float, programs: Mapping[Cell, str]
 ) -> list[Estimate]:
     """Return each cell's comparison with the baseline: Dunnett's many-to-one test.
 
-    Both copies of the baseline together are what others are compared with; the control is compared
-    with the baseline alone.
+    Both copies of the baseline together are what others are compared with, and all cells of its
+    program where these share samples; the control is compared with the baseline alone.
     """
     metric = METRICS[name]
     columns = across_environments(columns, cold=metric.kind is Kind.COLD)
@@ -156,7 +165,8 @@ def beside_baseline(
             if metric.added:
                 contrasts, level = ratios.added(np.exp(logs), worker, against, members)
             else:
-                contrasts = ratios.many_to_one(logs, worker, against, members)
+                shared = of_one_program(keys, programs if members is others else {})
+                contrasts = ratios.many_to_one(logs, worker, against, members, shared)
         cells = [keys[i] for i in members]
         estimates += of_contrasts(cells, metric, str(BASELINE), contrasts, margin, level)
     return estimates
@@ -167,7 +177,7 @@ def cold_contrasts(
 ) -> Contrasts:
     """Return contrasts of samples that are one a process; columns may share a list of them.
 
-    A column that shares the reference's list is the same program: its ratio is 1, exactly.
+    A column that shares the reference's list is of the same library: its ratio is 1, exactly.
     """
 
     def logs(pools: Iterable[list[Sample]]) -> Float[np.ndarray, " samples"]:
@@ -177,15 +187,17 @@ def cold_contrasts(
     others = {id(lists[i]): lists[i] for i in members if id(lists[i]) not in reference}
     first = logs(reference.values())
     contrasts = ratios.cold(first, [logs([samples]) for samples in others.values()])
-    exact = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0, first.size, first.size)
     place = {key: i for i, key in enumerate(others)}
     rows = [place.get(id(lists[i]), len(place)) for i in members]
-    fields = zip(contrasts, exact, strict=True)
-    return Contrasts(*(np.append(several, one)[rows] for several, one in fields))
+    return ratios.with_reference(contrasts, rows, first.size, first.size)
 
 
 def between_environments(
-    metric: str, base: str, columns: Mapping[Key, list[Sample]], margin: float
+    metric: str,
+    base: str,
+    columns: Mapping[Key, list[Sample]],
+    margin: float,
+    programs: Mapping[Cell, str],
 ) -> list[Estimate]:
     """Return each cell's ratio, environment to environment: pairs of workers are the unit.
 
@@ -199,7 +211,8 @@ def between_environments(
         return []
     logs, pair = table_of(columns)  # blocks of a pair have one number
     difference = logs[:, [place[key] for key in new]] - logs[:, [place[sides[key]] for key in new]]
-    return of_contrasts(new, METRICS[metric], base, ratios.paired(difference, pair), margin)
+    contrasts = ratios.paired(difference, pair, programs=of_one_program(new, programs))
+    return of_contrasts(new, METRICS[metric], base, contrasts, margin)
 
 
 def of_contrasts(
@@ -225,7 +238,7 @@ def of_contrasts(
         log_ratio, error, df, log_low, log_high, p = map(float, numbers)
         if math.isnan(log_ratio):
             continue
-        settled_by = PROGRAM if error == 0 else ""  # of cold metrics, that of one program
+        settled_by = PROGRAM if error == 0 else ""  # or of one library
         value, low, high = exp(log_ratio), exp(log_low), exp(log_high)
         if level is not None:
             error *= level * value
@@ -312,7 +325,7 @@ def amount(key: Key, metric: str, samples: Sequence[Sample]) -> Estimate:
         standard_error=error,
         df=float(df),
         workers=len(by_worker),
-        blocks=len(samples),
+        blocks=len({sample.block for sample in samples}),
     )
 
 

@@ -10,7 +10,8 @@ These arguments mean the same in every function:
 * `data`, blocks x arms: log of an arm's datum in a block, NaN where it has none;
 * `worker`, by block: its worker or its pair of workers, any numbers;
 * `reference`: columns of one program, one or more; blocks that lack one of them do not count;
-* `members`: columns of the family. The others help to know the noise.
+* `members`: columns of the family. The others help to know the noise;
+* `programs`: columns that are one program each, if any: they have one effect, and count once.
 """
 
 from __future__ import annotations
@@ -54,8 +55,16 @@ class Contrasts(NamedTuple):
     """Or pairs of workers."""
 
 
-def many_to_one(data: Table, worker: Workers, reference: Columns, members: Columns) -> Contrasts:
+def many_to_one(
+    data: Table,
+    worker: Workers,
+    reference: Columns,
+    members: Columns,
+    programs: Sequence[Columns] = (),
+) -> Contrasts:
     """Return each member's ratio to the mean of the references: Dunnett's test, single-step.
+
+    What is the references' program is at 1, exactly, and is one of them.
 
     With one worker, the variance between workers is known from how much two references differ
     there, with one degree of freedom; from a single reference it is not (an infinite interval).
@@ -63,11 +72,31 @@ def many_to_one(data: Table, worker: Workers, reference: Columns, members: Colum
     used = ~np.isnan(data[:, reference]).any(1)
     if not used.any():
         return _nothing(len(members))
-    fit = components.of_workers(data[used], worker[used], reference)
-    return _beside(fit, reference, members)
+    fit, first = _shared(components.of_workers(data[used], worker[used], reference), programs)
+    reference = list(dict.fromkeys(first[reference]))
+    others = [column for column in dict.fromkeys(first[members]) if column not in reference]
+    place = {column: i for i, column in enumerate(others)}
+    contrasts = _beside(fit, reference, others)
+    at = reference[0]
+    rows = [place.get(column, len(place)) for column in first[members]]
+    return with_reference(contrasts, rows, int(fit.blocks[at]), int(fit.workers[at]))
 
 
-def paired(difference: Table, pair: Workers, members: Columns | None = None) -> Contrasts:
+def with_reference(
+    contrasts: Contrasts, rows: Sequence[int], blocks: int, workers: int
+) -> Contrasts:
+    """Return some rows of contrasts; that after the last is the reference itself, exactly 1."""
+    exact = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0, blocks, workers)
+    fields = zip(contrasts, exact, strict=True)
+    return Contrasts(*(np.append(several, one)[list(rows)] for several, one in fields))
+
+
+def paired(
+    difference: Table,
+    pair: Workers,
+    members: Columns | None = None,
+    programs: Sequence[Columns] = (),
+) -> Contrasts:
     """Return each member's ratio of one side to the other: pairs of workers are the unit.
 
     What a pair has in common moves all its arms, so that their estimates are correlated; that
@@ -78,6 +107,7 @@ def paired(difference: Table, pair: Workers, members: Columns | None = None) -> 
         difference: Of logs, new less base, as `data`.
         pair: Of each block.
         members: All columns unless given.
+        programs: As above.
     """
     members = range(difference.shape[1]) if members is None else members
     known = ~np.isnan(difference).all(1)
@@ -86,8 +116,12 @@ def paired(difference: Table, pair: Workers, members: Columns | None = None) -> 
     fit = components.of_pairs(difference[known], pair[known])
     with np.errstate(invalid="ignore", divide="ignore"):
         least = np.min(fit.variance[fit.blocks > 0])
+        fit, first = _shared(fit, programs)
         share = fit.correlation * np.nan_to_num(least / fit.variance, nan=0.0)
-    return _simultaneous(fit, share, members)
+    family = dict.fromkeys(first[list(members)])
+    place = {column: i for i, column in enumerate(family)}
+    rows = [place[column] for column in first[list(members)]]
+    return Contrasts(*(field[rows] for field in _simultaneous(fit, share, list(family))))
 
 
 def added(
@@ -187,6 +221,22 @@ def _simultaneous(fit: components.Fit, share: Arms, members: Columns) -> Contras
         for field, value in zip(out, (*row, fit.blocks[arm], fit.workers[arm]), strict=True):
             field[i] = value
     return out
+
+
+def _shared(
+    fit: components.Fit, programs: Sequence[Columns]
+) -> tuple[components.Fit, Int[np.ndarray, " arms"]]:
+    """Return a fit in which the first column of each program has its effect; and whose that is."""
+    effect, variance, df = fit.effect.copy(), fit.variance.copy(), fit.df.copy()
+    first = np.arange(effect.size)
+    for columns in programs:
+        if known := [column for column in columns if fit.blocks[column]]:
+            at, number = known[0], len(known)
+            first[list(columns)] = at
+            effect[at], df[at] = fit.effect[known].mean(), fit.df[known].min()
+            correlated = (1 + (number - 1) * fit.correlation) / number
+            variance[at] = fit.variance[known].mean() * correlated
+    return fit._replace(effect=effect, variance=variance, df=df), first
 
 
 def _nothing(members: int) -> Contrasts:

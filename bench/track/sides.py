@@ -18,7 +18,7 @@ from bench.environments.builder import failure
 from bench.environments.offers import offer
 from bench.environments.spec import of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
-from bench.metrics import HOST, SAMPLED, STEP, Kind
+from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile import EnvironmentInfo
 from bench.track.comparison import BENEATH, moved
 from common.errors import BakeoffError
@@ -41,7 +41,7 @@ WORKLOADS = ("toy", DEEP, "seed")
 IN_TURNS = [
     name
     for name, metric in SAMPLED.items()
-    if metric.kind is Kind.COLD or metric.turn in (STEP, HOST)
+    if metric.kind is Kind.COLD or metric.turn in (STEP, HOST, STAGES)
 ]
 """Metrics that are measured side by side."""
 REFERENCE = "reference"

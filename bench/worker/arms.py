@@ -129,6 +129,8 @@ class Arms:
         self.backend, self.donate = backend, donate
         self.steps: dict[Arm, TrainStep] = {}
         """Steps that can be timed: those of arms that are proven or opened."""
+        self.programs: dict[Arm, str] = {}
+        """Fingerprints of what was lowered in turns; empty of a step whose program is not known."""
         self.counted: list[TrainStep] = []
         """Kept: `jax.clear_caches` of jax 0.4.28 and 0.7.0 crashes where it frees a step."""
         self.expected = np.zeros(0)
@@ -193,6 +195,14 @@ class Arms:
         """
         weights = jax.tree.map(lambda array: scale * array, self.start.weights)
         step.load(jax.tree.map(np.copy, self.start._replace(weights=weights)))
+
+    def initialise(self, arm: Arm) -> None:
+        """Trace a library's own initialiser, or call it where it cannot be traced."""
+        model, key = impls.load(arm.code.entrant).build(self.case.model), jax.random.key(0)
+        try:
+            jax.eval_shape(model.init, key)
+        except Exception:
+            jax.block_until_ready(model.init(key))
 
     def losses(self, step: TrainStep) -> np.ndarray:
         """Return the losses of ten training steps from the same start."""

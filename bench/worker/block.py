@@ -198,7 +198,7 @@ class TimedBlock:
             samples,
             {str(arm): why for arm, why in self.failures.items()},
             {str(arm): self.wall_seconds[arm] for arm in good},
-            self.making_seconds,
+            making=self.making_seconds,
         )
 
     def attempt[Result](self, arm: Arm, when: str, action: Callable[[], Result]) -> Result | None:

@@ -1,4 +1,4 @@
-"""What happens once in a process: import, init, trace, lower, compile, first step, memory.
+"""What happens once in a process: import, init, first step, all up to its end, memory.
 
 Nothing of jax may be imported before `cold` is called, so this module imports the standard library
 alone.
@@ -11,34 +11,57 @@ import importlib
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Cold, WorkerSample
 from common.config import is_own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import jax
 
     from common.contract import Program, TrainStep
 
 CLOCK = time.perf_counter
+CLOCK_DIGIT = 1e-4
+"""Seconds by which JAX's clock and ours may differ."""
+COLLECTING = "collecting garbage"
+"""What stages leave to no other one, in seconds beside theirs: a process of a user's has it not."""
+
+
+class Event(NamedTuple):
+    """What JAX tells when something has ended: how long it took, and both clocks."""
+
+    name: str
+    seconds: float
+    at: float
+    cpu: float
 
 
 @contextmanager
-def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the seconds that a stage takes, which is done inside.
+def timed(
+    seconds: dict[str, float], stage: str, clock: Callable[[], float] = CLOCK
+) -> Iterator[None]:
+    """Add the seconds that a stage takes by a clock, which is done inside.
 
     Garbage is collected before: a collection that earlier stages have brought near would otherwise
     fall into one stage in one run, and into another one in the next.
     """
     if stage != "import":
-        gc.collect()
-    start = CLOCK()
+        collect(seconds)
+    start = clock()
     yield
-    seconds[stage] = CLOCK() - start
+    seconds[stage] = clock() - start
+
+
+def collect(seconds: dict[str, float]) -> None:
+    """Collect garbage, and add the seconds that it takes."""
+    start = CLOCK()
+    gc.collect()
+    seconds[COLLECTING] = seconds.get(COLLECTING, 0.0) + CLOCK() - start
 
 
 def cold(
@@ -49,34 +72,29 @@ def cold(
     outside: dict[str, str],
     donate: bool = False,
 ) -> Cold:
-    """Return the seconds of each stage, and the bytes of the process's largest resident set.
+    """Return the seconds of what happens once, and the bytes of the largest resident set.
 
     Raises:
         RuntimeError: the persistent compilation cache was used, or the entrant has changed what
             measuring relies on.
     """
     assert "jax" not in sys.modules, "its import is to be timed"
-    before, seconds = Surroundings(), dict[str, float]()
+    before, seconds, others = Surroundings(), dict[str, float](), dict[str, float]()
     impls = importlib.import_module("impls")
     for path in outside.values():
         impls.add(path)
+    start = CLOCK()
     with timed(seconds, "import"):
         loaded = impls.step_module(workload) if is_own(workload) else impls.load(entrant)
 
     import jax
 
     from bench.worker.arms import load_workload, use
-    from bench.worker.program import Graph
     from common.contract import fresh_checkpoint
     from common.equality import make
     from common.steps import on_host
 
-    events: list[str] = []
-
-    def happened(event: str, **_: str | int) -> None:
-        events.append(event)
-
-    jax.monitoring.register_event_listener(happened)
+    cache_hits()
     use(backend)
     key = jax.block_until_ready(jax.random.key(0))
     step: TrainStep
@@ -104,50 +122,89 @@ def cold(
     inputs = case.zero(), case.data()
     jax.block_until_ready(inputs)
     program = step.program(*inputs)
-    lowered = None if program is None else stages(program, seconds)
+    if program is not None:
+        stages(program, others)
     with timed(seconds, "first_step"):
         jax.block_until_ready(step(*inputs))
-    values = seconds | {"peak_rss": peak_rss()}
-    if any(event.endswith("cache_hits") for event in events):
-        raise RuntimeError(
-            "the persistent compilation cache was used; compile times would be wrong"
-        )
+    startup = CLOCK() - start - seconds.pop(COLLECTING) - others.get(COLLECTING, 0.0)
+    values = seconds | {"startup": startup, "peak_rss": peak_rss()}
+    require_compiled()
     if changes := before.changes():
         raise RuntimeError(f"{entrant}/{style} {changes}: its times mean nothing")
     return Cold(
         samples=[WorkerSample(f"{entrant}/{style}", name, value) for name, value in values.items()],
-        missing=[] if program is not None else ["trace", "lower", "compile"],
-        timed_seconds=sum(seconds.values()),
-        program=Graph.of(lowered).fingerprint() if lowered is not None else "",
+        timed_seconds=startup,
     )
 
 
-def stages(program: Program, seconds: dict[str, float]) -> jax.stages.Lowered:
-    """Trace, lower and compile a program, and return it lowered."""
+def stages(
+    program: Program, seconds: dict[str, float], clock: Callable[[], float] = CLOCK
+) -> jax.stages.Lowered:
+    """Trace, lower and compile a program, and return it lowered; add the seconds of each."""
     if program.trace is not None:
-        with timed(seconds, "trace"):
+        with timed(seconds, "trace", clock):
             traced = program.trace()
-        with timed(seconds, "lower"):
+        with timed(seconds, "lower", clock):
             lowered = traced.lower()
     else:
-        # There is no clock between the two: JAX's own event says what lowering took.
-        import jax
-
-        lowering: list[float] = []
-
-        def took(event: str, duration_secs: float, **_: str | int) -> None:
-            lowering.extend([duration_secs] if "jaxpr_to_mlir_module" in event else [])
-
-        jax.monitoring.register_event_duration_secs_listener(took)
-        gc.collect()
-        start = CLOCK()
+        # There is no clock between the two: JAX's own events say where the one ends.
+        told().clear()
+        collect(seconds)
+        began = clock()
         lowered = program.lower()
-        both, lower = CLOCK() - start, sum(lowering)
-        if 0 < lower < both:  # else nothing tells where the one ends
+        both, lower = clock() - began, lowering_seconds(clock)
+        if 0 < lower < both:  # else nothing tells
             seconds |= {"lower": lower, "trace": both - lower}
-    with timed(seconds, "compile"):
+    with timed(seconds, "compile", clock):
         lowered.compile()
     return lowered
+
+
+def lowering_seconds(clock: Callable[[], float]) -> float:
+    """Return what the last lowering took by a clock: events have wall time; 0 where none tells."""
+    *_, end = [None, *(event for event in told() if "jaxpr_to_mlir_module" in event.name)]
+    if end is None or clock is CLOCK:
+        return end.seconds if end else 0.0
+    start = end.at - end.seconds + CLOCK_DIGIT
+    traced = [event for event in told() if "jaxpr_trace" in event.name and event.at <= start]
+    return end.cpu - traced[-1].cpu if traced else 0.0
+
+
+@cache  # not every release of JAX can unregister a listener
+def told() -> list[Event]:
+    """Return the list to which JAX adds what took how long, when it has ended, from now on."""
+    import jax
+
+    events: list[Event] = []
+
+    def took(event: str, duration_secs: float, **_: str | int) -> None:
+        events.append(Event(event, duration_secs, CLOCK(), time.process_time()))
+
+    jax.monitoring.register_event_duration_secs_listener(took)
+    return events
+
+
+@cache
+def cache_hits() -> list[str]:
+    """Return the list to which JAX adds what it reads from its compilation cache from now on."""
+    import jax
+
+    hits: list[str] = []
+
+    def happened(event: str, **_: str | int) -> None:
+        hits.extend([event] if event.endswith("cache_hits") else [])
+
+    jax.monitoring.register_event_listener(happened)
+    return hits
+
+
+def require_compiled() -> None:
+    """Raise RuntimeError where the persistent compilation cache was used since the last time."""
+    if hits := cache_hits():
+        hits.clear()
+        raise RuntimeError(
+            "the persistent compilation cache was used; compile times would be wrong"
+        )
 
 
 def peak_rss() -> float:

@@ -215,6 +215,9 @@ class OwnArms(Arms):
         """Give a step fresh buffers; of a user's own model, they have the first numbers."""
         step.load(self.case.fresh())
 
+    def initialise(self, arm: Arm) -> None:
+        """Do nothing: `make` has made a model."""
+
     def losses(self, step: Any) -> np.ndarray:
         """Return the losses of ten steps from the first parameters.
 

@@ -74,6 +74,8 @@ KINDS: dict[str, dict[str, CallSeries]] = {
         "host_cost": CallSeries(10),
         "host_cost_pipelined": CallSeries(10, in_a_row=True),
     },
+    # Of a step that is made for it: a second time, there would be nothing to do.
+    "stages": dict.fromkeys(("trace", "lower", "compile"), CallSeries(1)),
 }
 """The series of each kind of turns, by metric."""
 
@@ -138,6 +140,9 @@ class Timed:
     """Arms whose samples do not count, and why: they are not in `samples`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By arm: wall time that its turns took."""
+    programs: dict[str, str] = field(default_factory=dict)
+    """By arm: fingerprint of the program that its turns have lowered; empty where it is not JAX's,
+    or not known, and nothing is timed."""
     making: float = 0.0
     """Seconds in which steps were made anew."""
     spoiled: bool = False
@@ -149,12 +154,7 @@ class Cold:
     """Answer to `cold`: one sample of each cold metric."""
 
     samples: list[WorkerSample]
-    missing: list[str] = field(default_factory=list)
-    """Metrics that the system does not tell, or that this arm does not have."""
     timed_seconds: float = 0.0
-    program: str = ""
-    """Fingerprint of the lowered program, in a process that has loaded this one entrant; empty for
-    a program that is not JAX's."""
 
 
 class Recorder:

@@ -14,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import impls
 from bench.cells import BASELINE, Arm
-from bench.metrics import TINY
+from bench.metrics import STAGES, TINY
 from bench.worker.arms import Arms, guarded, use
 from bench.worker.block import TimedBlock
 from bench.worker.counts import compilations, counted
@@ -22,6 +22,7 @@ from bench.worker.integrity import Surroundings
 from bench.worker.own import OwnArms
 from bench.worker.proof import baseline_program, proven, trained
 from bench.worker.protocol import NOBODY, Failed, Failures, Opened, Proven, Sampled, Timed
+from bench.worker.stages import StagesBlock
 from bench.worker.token import Token
 from common.config import is_own
 
@@ -193,17 +194,21 @@ class Session:
             place: 0 or 1, where a worker of another side takes turns with this one.
             patience: Seconds after which that one is taken to hang.
         """
-        opened_arms = self.on(workload, backend)
-        self.compiled = self.compiled or compilations()
+        ours, members = self.on(workload, backend), [*map(Arm.of, arms)]
         around = self.surroundings.setdefault(backend, Surroundings())
         token = None if place is None else Token.receive(self.channel, place, patience)
-        block = TimedBlock(self.at, self.compiled, around.changes, seed, token)
-        untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
-        members, programs = [*map(Arm.of, arms)], cached_programs()
-        anew = anew and not self.compiles_anew
-        timed = block.run(opened_arms, kind, members, rounds, untimed, anew=anew)
-        self.compiles_anew |= cached_programs() > programs
+        if kind == STAGES:
+            stages = StagesBlock(self.at, lambda: 0, around.changes, seed, token)
+            timed = stages.run(ours, kind, members, rounds, untimed=0)
+        else:
+            self.compiled = self.compiled or compilations()
+            block = TimedBlock(self.at, self.compiled, around.changes, seed, token)
+            untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
+            programs, anew = cached_programs(), anew and not self.compiles_anew
+            timed = block.run(ours, kind, members, rounds, untimed, anew=anew)
+            self.compiles_anew |= cached_programs() > programs
         timed.spoiled = around.spoiled
+        timed.programs = {str(arm): ours.programs[arm] for arm in members if arm in ours.programs}
         self.turn.at()
         return timed
 
@@ -220,7 +225,12 @@ def cached_programs() -> int:
 
 
 def use_cache(folder: str) -> None:
-    """Have JAX read programs from `folder`, and write there what had to be compiled."""
-    for name, value in {**CACHE, "jax_compilation_cache_dir": folder}.items():
+    """Have JAX read programs from `folder`, and write there what had to be compiled.
+
+    An empty name stands for no cache.
+    """
+    none = {"jax_enable_compilation_cache": False}
+    settings = {**CACHE, "jax_compilation_cache_dir": folder} if folder else none
+    for name, value in settings.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()  # JAX decides once a process whether there is one

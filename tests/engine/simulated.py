@@ -17,7 +17,7 @@ from bench.cells import Cell, Selection
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.plan import Plan
 from bench.engine.state import Group, SideState
-from bench.metrics import COLD, SAMPLED
+from bench.metrics import COLD, SAMPLED, STAGES
 from bench.options import Options
 from bench.worker.protocol import (
     Cold,
@@ -47,6 +47,7 @@ CALLS = {
     "step": {"step": 3},
     "pipelined": {"step_pipelined": 1},
     "host_cost": {"host_cost": 10, "host_cost_pipelined": 1},
+    "stages": {"trace": 1, "lower": 1, "compile": 1},
 }
 """Timed calls in a turn, by kind of turns and metric."""
 ALL_CALLS = {"step": 4, "pipelined": 51, "host_cost": 21}
@@ -127,6 +128,8 @@ class Machine:
     noise: float = 0.0
     """Standard deviation of a block's log-time; half of it again by a worker's arm."""
     seed: int = 0
+    foreign: str = ""
+    """Arm whose program is not JAX's."""
     now: float = 0.0
     log: list[tuple[float, float, Action]] = field(default_factory=list)
     """Beginning, end and action, in the order of ends."""
@@ -156,7 +159,8 @@ class Machine:
                 "train": 0.3 + 800 * step,
                 "cold": 3.0,
                 "close": 0.01,
-                "block": 0.05 + arms * (calls * step + 0.2 * action.anew),
+                "block": 0.05
+                + arms * (0.9 if action.kind == STAGES else calls * step + 0.2 * action.anew),
             }[action.do]
         )
 
@@ -180,7 +184,11 @@ class Machine:
         if do in ("prove", "open"):
             assert action.arms[0] in self.loaded[worker]
             self.opened[worker].add((action.workload, action.arms[0]))
-        if do in ("block", "train"):
+        if do == "block" and action.kind == STAGES:
+            for number in action.workers:
+                assert {*action.arms} <= {*self.loaded[number]}
+                assert number not in self.opened, "it does nothing else"
+        elif do in ("block", "train"):
             for number in action.workers:
                 assert number in self.cores
                 assert all((action.workload, arm) in self.opened[number] for arm in action.arms)
@@ -195,7 +203,7 @@ class Machine:
         )
         cold = level * math.exp(self.rng.gauss(0, self.noise))
         return {
-            "cold": Cold([WorkerSample(arm, metric, cold) for metric in COLD], [], 2.0, ""),
+            "cold": Cold([WorkerSample(arm, metric, cold) for metric in COLD], 2.0),
             "prove": Proven(
                 PROOF | {"same_program_as_baseline": False},
                 [WorkerSample(arm, "flops", 5.0)],
@@ -223,7 +231,11 @@ class Machine:
             ]
         failures = {failing: "it computed something else"} if failing else {}
         shares = {a: self.factor(action.workload, environment, a) for a in action.arms}
-        return Timed(samples, failures, shares)
+        if action.kind != STAGES:
+            return Timed(samples, failures, shares)
+        programs = {arm: "a" * (arm != self.foreign) for arm in action.arms}
+        samples = [sample for sample in samples if sample.arm != self.foreign]
+        return Timed(samples, failures, shares, programs)
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""

@@ -23,7 +23,7 @@ from bench.samples import Sample
 from common.errors import BakeoffError
 from tests.engine.simulated import PROOF, Machine, Needed, needed, plan_of, side
 
-METRICS = ("step", "host_cost", "import", "final_loss")
+METRICS = ("step", "host_cost", "trace", "import", "final_loss")
 STYLES = {"pure_jax": ["pure"], "haiku": ["pure"]}
 SMALL = needed(("toy",), METRICS, STYLES)
 FIXED: dict[str, Any] = {"processes": 2, "blocks": 2, "rounds": 2, "cold_samples": 2}
@@ -110,7 +110,7 @@ def located(plan: Plan) -> list[Sample]:
 
 def is_whole(plan: Plan) -> bool:
     """Tell whether each cell has what was asked for."""
-    fewest = {"step": 4, "host_cost": 4, "import": 2, "final_loss": 1}
+    fewest = {"step": 4, "host_cost": 4, "trace": 4, "import": 2, "final_loss": 1}
     rows = [(sample.cell, sample.metric) for sample in plan.visits.samples]
     return all(
         rows.count((cell, m)) >= fewest[m] for cell, metrics in SMALL.items() for m in metrics
@@ -227,7 +227,9 @@ def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_pa
         told[command["do"]].append(command)
     loads = told["load"]
     assert len({command["seed"] for command in loads}) == len(loads)
-    assert len({command["cache"] for command in loads}) == 2, "one for each environment"
+    caches = {command["cache"] for command in loads}
+    assert len(caches - {""}) == 2, "one for each environment"
+    assert "" in caches, "and none where compiling is timed"
     assert all("cache" not in command for command in told["cold"])
     assert {command["entrant"] for command in told["cold"]} == {"pure_jax", "haiku"}
     assert (1.0,) * 10 in {tuple(command["losses"] or ()) for command in told["open"]}
@@ -266,7 +268,10 @@ OTHER = ["c/d", *ROW[1:]]
         ("block", {"samples": [[*ROW[:2], 0.0, 8], OTHER]}, "'step' of 'a/b' is 0.0"),
         ("block", {"samples": [ROW, OTHER, ["e/f", *ROW[1:]]]}, "'e/f' was not asked"),
         ("block", {"samples": [ROW, ["c/d", "host_cost", 1.0, 8]]}, "not measured in a turn of"),
+        ("block", {"samples": [ROW], "programs": {"c/d": ""}}, None),
+        ("block", {"samples": [ROW], "programs": {"c/d": "known"}}, "'c/d' was left out"),
         ("cold", {"samples": [["a/b", "import", 1.0]]}, None),
+        ("cold", {"samples": [["a/b", "trace", 1.0]]}, "'trace' is not measured in a cold process"),
     ],
 )
 def test_an_answer_has_to_be_one_to_its_question(

@@ -18,8 +18,9 @@ from bench.engine.doubts import Question
 from bench.engine.plan import Plan
 from bench.engine.session import estimates_of
 from bench.engine.state import COLD_DEATHS
+from bench.engine.visits import NOT_JAX
 from bench.estimates import MIN_COLD, MIN_WORKERS
-from bench.metrics import COLD, STEP
+from bench.metrics import COLD, STAGES, STEP
 from bench.runfile import Results
 from bench.worker.protocol import KINDS
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
@@ -30,7 +31,7 @@ FEW_ARMS = REFERENCES | {"haiku/pure", BAD}
 BAD_CELL, GOOD_CELL = (Cell("haiku", style, "seed", "cpu") for style in ("transform", "pure"))
 AT_SEED = needed(("seed",), (STEP,))
 FEW_AT_SEED = needed(("seed",), (STEP,), FEW)
-FEW_WITH_COLD = needed(("seed",), (STEP, "compile"), FEW)
+FEW_WITH_COLD = needed(("seed",), (STEP, "first_step"), FEW)
 
 
 def run(
@@ -86,7 +87,7 @@ def test_a_budget_is_kept_and_answers(budget: float, slowness: float) -> None:
     assert slowness * 40 > budget or all(cell in measured for cell in AT_SEED)
     for metric in COLD:
         assert min(counts(plan, metric).values(), default=MIN_COLD) >= MIN_COLD, metric
-    assert budget < 300 or counts(plan, "compile"), "on slow machines, too"
+    assert budget < 300 or counts(plan, "first_step"), "on slow machines, too"
     if slowness == 1:
         assert all(workers(plan)[turn] >= MIN_WORKERS for turn in ENOUGH.get(int(budget), ()))
     if slowness <= 1 and budget >= 60:
@@ -111,7 +112,7 @@ def test_five_minutes_at_two_sizes_measure_everything() -> None:
         if cell not in counts(plan, metric)
     }
     assert not lacking
-    pure = {cell for cell in counts(plan, "compile") if cell.style == "pure"}
+    pure = {cell for cell in counts(plan, "first_step") if cell.style == "pure"}
     assert {cell.entrant for cell in pure} == {*STYLES, "control"}
     assert plan.spent.sampling > 0.5 * plan.spent.wall
     assert {a.cores for a in machine.actions(kind=STEP)} == {()}, "all, as users run it"
@@ -128,10 +129,12 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
                 continue  # their library's
             assert (metric in state.cells[cell].missing) == (have == 0), (cell, metric)
     missing = state.cells[GOOD_CELL].missing
-    assert missing.pop("compile") == "not measured within the budget"
+    assert missing.pop("first_step") == "not measured within the budget"
     state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = "worker failed (silent for 20 s)"
     plan.note_missing()
-    assert missing["compile"].startswith("worker failed (silent for 20 s), and there was no time")
+    assert missing["first_step"].startswith(
+        "worker failed (silent for 20 s), and there was no time"
+    )
 
 
 def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
@@ -152,13 +155,13 @@ def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
 
 
 def test_cold_metrics_of_a_style_alone_are_beside_the_reference() -> None:
-    plan, _ = run(needed(("seed",), ("compile",), {"haiku": ["transform"]}), 100)
-    assert {str(cell.arm) for cell in counts(plan, "compile")} == {*REFERENCES, BAD}
-    assert min(counts(plan, "compile").values()) >= MIN_COLD
+    plan, _ = run(needed(("seed",), ("first_step",), {"haiku": ["transform"]}), 100)
+    assert {str(cell.arm) for cell in counts(plan, "first_step")} == {*REFERENCES, BAD}
+    assert min(counts(plan, "first_step").values()) >= MIN_COLD
 
 
 def test_other_styles_follow_shared_ones_in_cold_processes() -> None:
-    _, machine = run(needed(("seed",), ("compile",)), 200)
+    _, machine = run(needed(("seed",), ("first_step",)), 200)
     arms = [action.arms[0] for action in machine.actions("cold")]
     first = arms.index("equinox/filter_jit")
     assert {*arms[:first]} >= {*REFERENCES, *(f"{entrant}/pure" for entrant in STYLES)}
@@ -338,7 +341,7 @@ def test_numbers_that_were_given_are_kept() -> None:
     assert len({s.worker for s in rows}) == 3
     assert len({s.block for s in rows}) == len(rows) == 3 * 2
     assert {s.calls for s in rows} == {3 * 5}
-    assert set(counts(plan, "compile").values()) == {4}
+    assert set(counts(plan, "first_step").values()) == {4}
     assert machine.now > 10, "the budget does not cut it"
 
 
@@ -346,11 +349,58 @@ def test_what_was_not_given_follows() -> None:
     """A number of blocks means one worker and nothing else; the rest is up to the budget."""
     plan, _ = run(FEW_WITH_COLD, 200, blocks=2)
     assert workers(plan) == {"seed step": 1}
-    assert not counts(plan, "compile")
+    assert not counts(plan, "first_step")
     plan, machine = run(FEW_WITH_COLD, 200, processes=2)
     assert workers(plan) == {"seed step": 2}
-    assert counts(plan, "compile")[GOOD_CELL] >= MIN_COLD
+    assert counts(plan, "first_step")[GOOD_CELL] >= MIN_COLD
     assert machine.now <= (1 + OVER) * 200
+
+
+STAGES_AT_SEED = needed(("seed",), ("trace", "compile"), FEW)
+
+
+def test_stages_are_timed_in_workers_that_do_nothing_else() -> None:
+    plan, machine = run(STAGES_AT_SEED, 60, rounds=5)
+    measuring = {action.worker for action in machine.actions(kind=STAGES)}
+    assert len(measuring) == workers(plan)["seed stages"] >= MIN_WORKERS
+    of_worker = [a for *_, a in machine.log if a.worker in measuring]
+    assert {a.do for a in of_worker} == {"start", "load", "block", "close"}
+    blocks = machine.actions(kind=STAGES)
+    assert {(a.rounds, frozenset(a.arms)) for a in blocks} == {(1, frozenset(FEW_ARMS))}
+    assert {a.cores for a in blocks} == set(LANES)
+    loads = {a.worker: a.kind for a in machine.actions("load")}
+    assert {worker for worker, kind in loads.items() if kind == STAGES} == measuring
+    ends = {a.arms[0]: end for _, end, a in machine.log if a.do == "prove"}
+    first = min(start for start, _, a in machine.log if a.worker in measuring)
+    assert {*ends} == FEW_ARMS
+    assert max(ends.values()) <= first, "what takes part is proven before"
+    assert {row.program for row in plan.sides[0].cells.values()} == {"a"}
+
+
+def test_a_program_that_is_not_jax_s_takes_no_further_part() -> None:
+    plan, machine = run(STAGES_AT_SEED, 100, Machine(foreign=BAD))
+    blocks = machine.actions(kind=STAGES)
+    asked = [action.worker for action in blocks if BAD in action.arms]
+    assert len(asked) == len({*asked}) <= len(LANES), "once in those that were open already"
+    assert GOOD_CELL in counts(plan, "compile")
+    assert BAD_CELL not in counts(plan, "compile")
+    reasons = plan.sides[0].cells[BAD_CELL].missing
+    assert reasons["compile"] == reasons["trace"] == NOT_JAX
+    assert not failed(plan)
+
+
+def test_pairs_take_their_stages_by_turns() -> None:
+    plan, machine = ab(STAGES_AT_SEED, 60)
+    [pairs] = workers(plan).values()
+    assert pairs > 2
+    rows = [sample for sample in plan.visits.samples if sample.metric == "compile"]
+    sides = {name: [s for s in rows if s.environment == name] for name in BOTH}
+    pairs_of = [{(s.worker, s.block, s.cell) for s in ours} for ours in sides.values()]
+    assert pairs_of[0] == pairs_of[1] != set()
+    alone = needed(("seed",), ("compile",), {"haiku": ["transform"]})
+    _, machine = ab(alone, 60)
+    blocks = machine.actions(kind=STAGES)
+    assert {action.arms for action in blocks[2:]} == {(BAD,)}, "and nothing that nobody asked for"
 
 
 def test_enough_is_asked_between_visits() -> None:
@@ -372,8 +422,8 @@ def test_the_same_outcomes_give_the_same_actions() -> None:
 def test_each_environment_and_backend_has_blocks_with_its_reference() -> None:
     foreign = {"keras": ["pure"]}
     groups = [
-        (side(needed(("seed",), (STEP, "compile"), FEW)),),
-        (side(needed(("seed",), (STEP, "compile"), foreign), "keras"),),
+        (side(needed(("seed",), (STEP, "first_step"), FEW)),),
+        (side(needed(("seed",), (STEP, "first_step"), foreign), "keras"),),
         (side(needed(("seed",), (STEP,), FEW, backend="gpu")),),
     ]
     plan, machine = run(groups, 300)
@@ -425,12 +475,12 @@ def test_pairs_share_blocks_and_a_core() -> None:
 @pytest.mark.parametrize("slowness", [1.0, 2.0])
 @pytest.mark.parametrize("budget", [60, 120, 900])
 def test_an_ab_keeps_its_budget(budget: float, slowness: float) -> None:
-    wanted = needed(("toy", "seed"), (STEP, "host_cost", "compile"), FEW)
+    wanted = needed(("toy", "seed"), (STEP, "host_cost", "first_step"), FEW)
     plan, machine = ab(wanted, budget, Machine(slowness=slowness))
     assert machine.now <= (1 + OVER) * budget
     for name in BOTH:
         assert {*counts(plan, STEP, name)} == {*wanted}
-        assert min(counts(plan, "compile", name).values(), default=MIN_COLD) >= MIN_COLD
+        assert min(counts(plan, "first_step", name).values(), default=MIN_COLD) >= MIN_COLD
     assert slowness > 1 or min(workers(plan).values()) >= 2
 
 
@@ -443,10 +493,10 @@ def test_an_ab_of_many_arms_on_a_slow_machine_counts_on_their_proofs() -> None:
 
 
 def test_cold_metrics_take_what_pairs_leave() -> None:
-    wanted = needed(("toy", "seed", "wide"), (STEP, "compile"), FEW)
+    wanted = needed(("toy", "seed", "wide"), (STEP, "first_step"), FEW)
     plan, machine = ab(wanted, 240, processes=2)
     assert machine.now > 200
-    assert {cell.workload for cell in counts(plan, "compile", "new")} == {"toy", "seed", "wide"}
+    assert {cell.workload for cell in counts(plan, "first_step", "new")} == {"toy", "seed", "wide"}
 
 
 def test_blocks_take_a_second_and_steps_are_made_anew() -> None:
@@ -518,7 +568,7 @@ def test_a_history_visits_each_day_as_often(budget: float) -> None:
     order = list(dict.fromkeys(a.environment for a in machine.actions("start")))
     assert sorted(order[: len(DAYS) + 1]) == [*DAYS, "reference"]
     assert order[: len(DAYS)] != DAYS, "in random order"
-    cold = [counts(plan, "compile", day).get(GOOD_CELL, 0) for day in DAYS]
+    cold = [counts(plan, "first_step", day).get(GOOD_CELL, 0) for day in DAYS]
     assert max(cold) == min(cold)
 
 
@@ -526,9 +576,9 @@ def test_a_history_visits_each_day_as_often(budget: float) -> None:
 def test_cold_metrics_of_a_history_are_of_as_many_cells_as_fit_on_all_days(
     budget: float, cells: int
 ) -> None:
-    plan, machine = history(budget, Machine(), needed(("seed",), ("compile",), FEW))
+    plan, machine = history(budget, Machine(), needed(("seed",), ("first_step",), FEW))
     assert machine.now <= (1 + OVER) * budget
-    days = [counts(plan, "compile", day) for day in DAYS]
+    days = [counts(plan, "first_step", day) for day in DAYS]
     assert [len(day) for day in days] == [cells] * len(DAYS)
     assert min(min(day.values()) for day in days) >= 2
     loads = Counter(action.environment for action in machine.actions("load"))
@@ -592,7 +642,8 @@ def test_one_death_costs_no_cell(do: Do, arm: str) -> None:
     plan, machine = run(wanted, 200, Machine(dies(do, arm)))
     assert not failed(plan)
     blocks = {(s.worker, s.block) for s in plan.visits.samples if s.metric in (STEP, "host_cost")}
-    assert len(blocks) == len(machine.actions()) - (do == "block"), "no other block is lost"
+    others = [action for action in machine.actions() if action.kind != STAGES]
+    assert len(blocks) == len(others) - (do == "block"), "no other block is lost"
     assert all(cell in counts(plan, STEP) for cell in wanted if cell.workload == "seed")
     assert len(plan.sides[0].notes) == 1
     two, _ = ab(FEW_WITH_COLD, 200, Machine(dies(do, arm, environment="new")))
@@ -641,10 +692,10 @@ def test_deaths_with_a_success_in_between_fail_nothing() -> None:
 
 def test_cold_processes_that_die_cost_their_own_samples() -> None:
     plan, _ = run(FEW_WITH_COLD, 300, Machine(dies("cold", str(BASELINE))))
-    assert min(counts(plan, "compile").values()) >= MIN_COLD
+    assert min(counts(plan, "first_step").values()) >= MIN_COLD
     plan, machine = run(FEW_WITH_COLD, 300, Machine(dies("cold", BAD, times=99)))
     assert not failed(plan)
-    assert {*counts(plan, "compile")} == {*FEW_WITH_COLD, CONTROL.at("seed", "cpu")} - {BAD_CELL}
+    assert {*counts(plan, "first_step")} == {*FEW_WITH_COLD, CONTROL.at("seed", "cpu")} - {BAD_CELL}
     died = sum(BAD in action.arms for action in machine.actions("cold"))
     assert COLD_DEATHS <= died < COLD_DEATHS + len(LANES), "none begins after that"
     plan, machine = run(FEW_WITH_COLD, 300, Machine(dies("cold", times=10_000)))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bench.cells import CONTROL, REFERENCE, Arm, Cell
-from bench.metrics import COLD
+from bench.metrics import COLD, METRICS, STAGES
 from bench.report.table import Document, Section
 from bench.runfile import (
     CellResult,
@@ -26,7 +26,7 @@ from bench.stats.verdicts import settled_by_program
 
 STEP_SECONDS = {"toy": 1e-4, "width64": 1e-3, "seed": 4e-3, "width256": 8e-3, "wide": 4e-2}
 HOST_SECONDS = 5e-5
-COLD_VALUES = {"peak_rss": 3e8, "first_step": 0.01, "import": 0.5}
+COLD_VALUES = {"peak_rss": 3e8, "first_step": 0.01, "import": 0.5, "startup": 0.9}
 COUNTS = {"python_calls": 4, "jaxpr_equations": 290, "temp_bytes": 725_568, "compilations_warm": 0}
 
 
@@ -126,11 +126,11 @@ def samples_of(
         value = seconds * float(np.exp(noise * rng.normal()))
         about = block // 3, block, 2.0 * block, 0
         yield Sample("", cell, metric, *about, value, 32, 1.02 * value, 1.2 * value)
-    # Each arm's cold processes have numbers of their own.
+    # Each arm's cold processes have numbers of their own; stages are in turns.
     first = 1000 + 100 * (sum(map(ord, str(cell.arm))) % 97)
-    for name in COLD:
-        value = COLD_VALUES.get(name, 0.1) * arm.cold
-        for i in range(first, first + cold):
+    for name in (*COLD, *(name for name in METRICS if METRICS[name].turn == STAGES)):
+        value, start = COLD_VALUES.get(name, 0.1) * arm.cold, first if name in COLD else 500
+        for i in range(start, start + cold):
             yield Sample("", cell, name, i, i, 0.0, 0, value * float(np.exp(noise * rng.normal())))
     if cell.arm != CONTROL:
         for name, count in (COUNTS | {"python_calls": arm.calls} | arm.counts).items():

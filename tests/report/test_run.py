@@ -33,8 +33,8 @@ def test_a_table_has_the_baselines_times_and_the_others_ratios() -> None:
         ("flax_linen blog", "+8 996", "several"),
         ("planted failed", "", ""),
     ]
-    assert [row["step"][:3] for row in rows] == ["4.0", "0.9", "1.2", "1.5", ""]
-    assert [row["startup"][:3] for row in rows] == ["908", "1.8", "911", "910", ""]
+    assert [row["step"][:3] for row in rows] == ["4.0", "1.0", "1.2", "1.5", ""]
+    assert [row["startup"][:3] for row in rows] == ["899", "2.0", "1.0", "1.0", ""]
     memory = section(shown, "More about seed on cpu").tables[-2]
     assert [text_of(row.cells[1]) for row in memory.rows] == ["726 kB", "=", "+4 B", "part"]
     assert "FAILED planted pure (seed on cpu): not equal\n    first\n" in terminal(shown)
@@ -48,7 +48,7 @@ def test_what_was_not_asked_for_shows_nothing_and_the_rest_has_one_reason() -> N
     run.results.estimates = kept
     toy, seed = section(document(run), "Results").tables
     assert [column.title for column in toy.columns][:2] == ["style", "host\ncost"]
-    assert [text_of(row.cells[1]) for row in seed.rows] == ["4.08 ms", "–"]
+    assert [text_of(row.cells[1]) for row in seed.rows] == ["4.09 ms", "–"]
     assert seed.notes == (
         "Not measured within the budget: step, import and compile of flax_nnx jit.",
     )
@@ -133,7 +133,19 @@ def test_a_run_has_a_chart_for_each_question() -> None:
     assert steps.title == "At seed, flax_nnx jit differs from pure_jax's"
     assert "Grey: differences that would not be found." in steps.text
     assert widths.title == "At the widest, 1 of 2 steps are within ±2 %"
-    assert startup.title.endswith("at seed: 909 ms with pure_jax, 1.72 s with flax_nnx jit")
+    assert startup.title.endswith("at seed: 900 ms with pure_jax, 1.80 s with flax_nnx jit")
+
+
+def test_startup_is_the_sum_of_all_stages_in_files_from_before_it_was_measured() -> None:
+    old = made_run({NNX: Planted(1.2, cold=2.0, differs={"add": 1})})
+    rows = old.results.estimates
+    old.results.estimates = [row for row in rows if row.metric != "startup"]
+    shown = document(old)
+    [table] = section(shown, "Results").tables
+    place = [column.title for column in table.columns].index("startup")
+    assert [text_of(row.cells[place])[:3] for row in table.rows] == ["909", "1.8"]
+    [_, startup] = section(shown, "Charts").figures
+    assert startup.title.endswith("at seed: 909 ms with pure_jax, 1.82 s with flax_nnx jit")
 
 
 def test_two_backends_are_named() -> None:

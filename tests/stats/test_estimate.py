@@ -1,7 +1,7 @@
 """From samples to estimates: what cells share, what is compared, and what a proof settles."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -49,22 +49,48 @@ def warm(
     ]
 
 
-def compared(rows: Sequence[Estimate]) -> dict[Cell, Estimate]:
+def compared(rows: Iterable[Estimate]) -> dict[Cell, Estimate]:
     return {row.cell: row for row in rows if row.form != "amount"}
 
 
+PROGRAMS = {PLAIN: "a", OTHER: "a", EQUINOX: "a", FILTERED: "b", HAIKU: "b"}
+APART = {EQUINOX: 0.97, FILTERED: 1.04, HAIKU: 1.06}
+
+
 def test_arms_with_the_same_program_share_what_compiling_it_took() -> None:
-    samples = cold("compile", ALL)
-    rows = estimate(samples, programs={**dict.fromkeys(ALL, "a"), FILTERED: "b"})
-    sizes = {row.cell: row.blocks for row in rows if row.form == "amount"}
-    assert sizes == {PLAIN: 15, EQUINOX: 15, HAIKU: 15, OTHER: 5, FILTERED: 5}
-    same, other = compared(rows)[EQUINOX], compared(rows)[FILTERED]
+    samples = warm("compile", APART, noise=1e-6)
+    rows = estimate(samples, programs=PROGRAMS)
+    same, one, other = (compared(rows)[cell] for cell in (EQUINOX, FILTERED, HAIKU))
     assert (same.value, same.low, same.high, same.exact) == (1, 1, 1, True)
     assert (same.settled_by, same.verdict) == (PROGRAM, Verdict.EQUIVALENT)
-    assert other.differs is False
-    alone = compared(estimate(s for s in samples if s.cell in (PLAIN, OTHER, FILTERED)))
-    assert other.half_width < 0.9 * alone[FILTERED].half_width
-    assert detectable(rows) == detectable([other]), "what is exact has no part in it"
+    assert msgspec.structs.replace(one, cell=HAIKU) == other
+    assert one.value == pytest.approx(math.sqrt(1.04 * 1.06) / 0.97 ** (1 / 3), rel=1e-4)
+    amounts = {row.cell: (row.value, row.blocks) for row in rows if row.form == "amount"}
+    assert amounts[PLAIN] == amounts[EQUINOX] != amounts[OTHER]
+    assert {blocks for _, blocks in amounts.values()} == {12}
+    assert detectable(rows) == detectable([one]), "what is exact has no part in it"
+    for metric in ("trace", STEP):
+        rows = estimate(warm(metric, APART, noise=1e-6), programs=PROGRAMS)
+        assert compared(rows)[HAIKU].value == pytest.approx(1.06, rel=1e-4)
+
+
+def test_arms_with_the_same_program_have_narrower_intervals() -> None:
+    samples = warm("compile", dict.fromkeys(APART, 1.0), noise=0.03)
+    alone = compared(estimate(samples))
+    shared = compared(estimate(samples, programs=PROGRAMS))
+    assert (shared[HAIKU].standard_error or 0) < 0.8 * (alone[HAIKU].standard_error or 0)
+    assert shared[OTHER] == alone[OTHER], "the control is compared with the baseline alone"
+    late = [s for s in samples if s.cell != EQUINOX or s.block > 8]
+    assert compared(estimate(late, programs=PROGRAMS))[HAIKU].blocks == 12
+    unknown = compared(estimate(samples, programs={HAIKU: "b", FILTERED: ""}))
+    assert unknown[EQUINOX] == alone[EQUINOX]
+    both = [*warm("compile", APART, "base"), *warm("compile", APART, "new", seed=1)]
+    pairs = compared(r for r in estimate(both, "base", programs=PROGRAMS) if r.form == "ratio")
+    lone = compared(r for r in estimate(both, "base") if r.form == "ratio")
+    assert msgspec.structs.replace(pairs[FILTERED], cell=HAIKU) == pairs[HAIKU]
+    middle = math.sqrt(lone[FILTERED].value * lone[HAIKU].value)
+    assert pairs[HAIKU].value == pytest.approx(middle)
+    assert (pairs[HAIKU].standard_error or 0) < 0.9 * (lone[HAIKU].standard_error or 0)
 
 
 def test_styles_share_what_importing_their_library_took_and_nothing_else() -> None:

@@ -1,0 +1,143 @@
+"""Turns that trace, lower and compile: what they time, and that each has a step of its own."""
+
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from bench.cells import Arm
+from bench.metrics import METRICS, STAGES
+from bench.worker import stages as worker_stages
+from bench.worker.session import use_cache
+from bench.worker.stages import StagesBlock
+from common.contract import Program
+from tests.worker.test_worker import PLAIN, Child, samples
+
+FILTERED, NUMPY = "equinox/filter_jit", "numpy/loop"
+ARMS = [PLAIN, "control/pure", FILTERED, NUMPY]
+TIMED = [name for name, metric in METRICS.items() if metric.turn == STAGES]
+
+
+def test_a_block_of_stages() -> None:
+    """Of two rounds; a program that is not JAX's has no times, and its arm does not fail."""
+    with Child() as child:
+        loaded = child.do("load", arms=ARMS, outside={}, cache="", seed=0)
+        assert loaded == {"failures": {}, "spoiled": False}
+        answer = child.block(ARMS, STAGES)
+        assert child.recorder.who() is None
+    assert answer["failures"] == {}
+    table = samples(answer)
+    assert [*table] == TIMED == ["trace", "lower", "compile"]
+    for by_arm in table.values():
+        assert {*by_arm} == {*ARMS} - {NUMPY}
+        assert all(calls == 2 and value > 0 for value, calls, *_ in by_arm.values())
+    programs = answer["programs"]
+    assert programs[PLAIN] == programs["control/pure"] != programs[FILTERED]
+    assert [len(programs[arm]) for arm in ARMS] == [16, 16, 16, 0]
+
+
+def test_a_program_that_is_read_from_a_cache_has_no_times(tmp_path: Path) -> None:
+    with Child() as child:
+        child.load([PLAIN], tmp_path)
+        answer = child.block([PLAIN], STAGES)
+    assert answer["samples"] == []
+    assert "the persistent compilation cache was used" in answer["failures"][PLAIN]
+
+
+@pytest.fixture
+def uncached() -> Iterator[None]:
+    """Have this process use no compilation cache for a while."""
+    was = jax.config.jax_compilation_cache_dir
+    use_cache("")
+    yield
+    use_cache(was)
+
+
+INNER: list[int] = []
+"""Grows each time that JAX traces what all steps share."""
+
+
+@jax.jit
+def shared(x: jax.Array) -> jax.Array:
+    INNER.append(1)
+    return x + 1
+
+
+class Step:
+    """A step whose trace counts itself."""
+
+    def __init__(self, traced: list[int], *, known: bool = True) -> None:
+        self.traced, self.known = traced, known
+
+    def program(self, *_: Any) -> Program | None:
+        def function(x: jax.Array) -> jax.Array:
+            self.traced.append(1)
+            return shared(x)
+
+        ours = jax.jit(function)
+        return Program.traced(lambda: ours.trace(jnp.zeros(2))) if self.known else None
+
+
+GOOD, LIKE_IT, UNKNOWN, BROKEN = (Arm("made", name) for name in ("a", "b", "unknown", "broken"))
+
+
+def block_of_made_steps(rounds: int) -> Any:
+    """Return a block of arms, one of which cannot be made, and what its steps were seen to do."""
+    made, traced, alive = list[weakref.ref[Step]](), list[int](), list[int]()
+
+    def make(arm: Arm) -> Step:
+        if arm == BROKEN:
+            raise OSError("no such planet")
+        alive.append(sum(step() is not None for step in made))
+        step = Step(traced, known=arm != UNKNOWN)
+        made.append(weakref.ref(step))
+        return step
+
+    case = SimpleNamespace(zero=tuple, data=tuple)
+    about: dict[str, Any] = {"case": case, "programs": {}, "backend": "cpu"}
+    nothing = {"load": lambda *_: None, "initialise": lambda _: None}
+    arms: Any = SimpleNamespace(make=make, **about, **nothing)
+    timed = StagesBlock(lambda _: None, lambda: 0, str, seed=1)
+    answer = timed.run(arms, STAGES, [GOOD, LIKE_IT, UNKNOWN, BROKEN], rounds, untimed=0)
+    return SimpleNamespace(answer=answer, programs=arms.programs, traced=traced, alive=alive)
+
+
+@pytest.mark.usefixtures("uncached")
+def test_each_turn_traces_a_step_of_its_own_and_drops_it() -> None:
+    before = len(INNER)
+    block = block_of_made_steps(rounds=4)
+    assert len(block.traced) == 2 * 4
+    assert len(INNER) - before == 2 * 4, "nothing is kept of other turns"
+    assert max(block.alive) <= 1, "no step outlives the next turn"
+    assert {sample.calls for sample in block.answer.samples} == {4}
+
+
+@pytest.mark.usefixtures("uncached")
+def test_an_arm_that_fails_or_has_no_program_costs_its_own_times() -> None:
+    block = block_of_made_steps(rounds=2)
+    assert {sample.arm for sample in block.answer.samples} == {str(GOOD), str(LIKE_IT)}
+    [(arm, why)] = block.answer.failures.items()
+    assert (arm, why) == (str(BROKEN), "raised OSError: no such planet (while it was timed)")
+    assert block.programs[UNKNOWN] == ""
+    assert block.programs[GOOD] == block.programs[LIKE_IT]
+
+
+@pytest.mark.usefixtures("uncached")
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_a_library_cannot_trace_apart_is_told_by_jax_events(
+    pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_stages, "on_one_core", lambda: pinned)
+    whole = Program.traced
+
+    def lowers_only(trace: Any) -> Program:
+        return whole(trace)._replace(trace=None)
+
+    monkeypatch.setattr(Program, "traced", lowers_only)
+    table = {(s.arm, s.metric): s.value for s in block_of_made_steps(rounds=2).answer.samples}
+    assert {metric for arm, metric in table if arm == str(GOOD)} == {*TIMED}
