@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.costs import TURNS, TurnKind
 from bench.engine.visits import living
-from bench.estimates import MIN_COLD, MIN_WORKERS
-from bench.metrics import COLD, METRICS, TOGETHER
+from bench.estimates import MIN_COLD, MIN_COMPILING, MIN_WORKERS
+from bench.metrics import COLD, METRICS, STAGES, TOGETHER
 from bench.options import MOST_COUNT
 from common.config import WORKLOADS
 
@@ -82,9 +82,7 @@ class Agenda:
         self.sides = list(dict.fromkeys(side for group in groups for side in group))
         self.paired = any(len(group) > 1 for group in groups)
         self.history = self.paired and len(groups) >= FEW_GROUPS
-        self.least = LEAST_PAIRS if self.history else MIN_WORKERS
-        self.least_cold = LEAST_PAIRS if self.history else MIN_COLD
-        """Workers and cold samples with fewer of which a number is not worth much."""
+        self.least_cold = self.least(COLD_KIND)
         self.most_workers = options.processes or (1 if options.fixed else MOST_COUNT)
         cells = [cell for side in self.sides for cell in side.needed]
         self.unasked = frozenset(
@@ -108,6 +106,12 @@ class Agenda:
         """Cells in each workload's cold sweeps."""
         self.left_out: set[GroupCell] = set()
         """Cells that turned out not to fit into the time of cold sweeps."""
+
+    def least(self, kind: str) -> int:
+        """Return the workers, or cold samples, with fewer of which a number is not worth much."""
+        if self.history:
+            return LEAST_PAIRS
+        return {COLD_KIND: MIN_COLD, STAGES: MIN_COMPILING}.get(kind, MIN_WORKERS)
 
     def compared(self, group: Group) -> SideState:
         """Return the side of a group whose numbers are looked at: not the base."""

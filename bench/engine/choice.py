@@ -16,7 +16,7 @@ from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Question
 from bench.engine.visits import living
-from bench.metrics import HOST, STAGES, STEP, Kind
+from bench.metrics import HOST, STAGES, STEP
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -29,15 +29,16 @@ if TYPE_CHECKING:
 
 WEIGHTS = {
     HOST: 1.0,
-    STEP: 1.0,
+    STEP: 2.0,
     "pipelined": 1.0,
-    STAGES: 2.0,
+    STAGES: 3.0,
     COLD_KIND: 1.0,
-    "count": 0.5,
-    "train": 0.15,
+    "count": 1.0,
+    "train": 0.3,
 }
 """How much numbers of each kind of work matter, times the weight of their metric: people ask about
-steps and host costs first. Where all else is equal, time goes with the power 2/3 of a weight."""
+steps first. Where all else is equal, time goes with the power 2/3 of a weight. By these, a default
+run spends a third of its time on steps, and a fifth on stages, whose metrics weigh a tenth."""
 FURTHER = 1 / 4
 """Weight of larger workloads beside those at the tutorial's size, where that is measured too: their
 steps take ten times as long, and would take the time of the answer that people read first."""
@@ -139,8 +140,7 @@ class Choice:
         asked, weight = self.agenda.asked(group, workload, kind), self.weight(workload, kind)
         for cell in cells:
             for metric in asked.get(cell, ()):
-                cold = metric.kind is Kind.COLD
-                least = self.agenda.least_cold if cold else self.agenda.least
+                least = self.agenda.least(kind)
                 yield self.doubts.of(metric, cell, environment, weight, least, rounds)
 
     def warm_jobs(self) -> list[Job]:
@@ -153,7 +153,7 @@ class Choice:
             self.weight(*turn)
             for turn, groups in turns
             for group in groups
-            if made[group, turn] < self.agenda.least
+            if made[group, turn] < self.agenda.least(turn.kind)
         )
         lacking += sum(
             self.weight(workload, COLD_KIND)
@@ -195,7 +195,8 @@ class Choice:
                 break
         for_opening = TURNS[turn.kind].seconds_for_opening * opening
         seconds = max(block, PAIR_FOR_OPENING * again if paired else for_opening)
-        missing = math.ceil((agenda.least - made) / count)
+        enough = agenda.least(turn.kind)
+        missing = math.ceil((enough - made) / count)
         if missing > 0:
             part = self.weight(*turn) / lacking * self.left / missing
             shortest = min(2, turn.rounds) * block
@@ -223,7 +224,7 @@ class Choice:
             several * count / len(distinct),
             opening + in_a_row * seconds + (several - 1) * (again + in_a_row * seconds),
             least,
-            begun=not paired and 0 < made < agenda.least,
+            begun=not paired and 0 < made < enough,
         )
 
     def seconds_when_open(self, work: WarmVisits, opened: int) -> float:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
 """Guesses of what it takes to start a worker and import, to prove one arm, to open it once it is
 proven, and of a cold process; on one core of an EPYC."""
-STAGES_SECONDS = 2.0
+STAGES_SECONDS = 1.0
 """Guess of what a turn of stages takes: an arm is made, traced, lowered and compiled, however wide;
 one of 48 layers takes five times as long."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
@@ -41,7 +41,7 @@ TURNS = {
     HOST: TurnTraits(8, 0.9, on_one_core=True),
     STEP: TurnTraits(8, 2.0, on_one_core=False),
     "pipelined": TurnTraits(2, 2.0, on_one_core=False),
-    STAGES: TurnTraits(1, 4.0, on_one_core=True),
+    STAGES: TurnTraits(2, 8.0, on_one_core=True),
 }
 """Kinds of turns; host costs come first at a tiny size, where steps decide hardly anything. From
 eight rounds on, a block of steps at `seed` is worth its fresh buffers and warm calls. A worker adds
@@ -73,7 +73,7 @@ class TurnKind(NamedTuple):
     def guess(self) -> float:
         """Seconds of one arm in a block, before any has been seen."""
         if self.kind == STAGES:
-            return STAGES_SECONDS
+            return STAGES_SECONDS * self.rounds
         work = WORKLOADS[self.workload].work / WORKLOADS["seed"].work
         return max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * CALLS[self.kind] * self.rounds
 

@@ -255,7 +255,6 @@ class Driver:
         match action.do:
             case "load":
                 cache = str(self.cache / self.compiler(action.environment))
-                cache = "" if action.kind == STAGES else cache  # it is to compile
                 rest = files | {"arms": arms, "cache": cache, "seed": action.seed}
                 rest["check_programs"] = action.check
             case "cold":
@@ -277,7 +276,7 @@ class Driver:
         side = self.sides.get(environment)
         versions = side.offer.versions if side else {}
         names = (versions.get(name, environment) for name in ("jax", "jaxlib"))
-        return "-".join(names).replace("/", "-") or "everybody"
+        return "-".join(names).replace("/", "-")
 
     def patience(self, action: Action) -> float:
         """Return after how many silent seconds a worker is taken to hang: less near the end."""

@@ -225,12 +225,7 @@ def cached_programs() -> int:
 
 
 def use_cache(folder: str) -> None:
-    """Have JAX read programs from `folder`, and write there what had to be compiled.
-
-    An empty name stands for no cache.
-    """
-    none = {"jax_enable_compilation_cache": False}
-    settings = {**CACHE, "jax_compilation_cache_dir": folder} if folder else none
-    for name, value in settings.items():
+    """Have JAX read programs from `folder`, and write there what had to be compiled."""
+    for name, value in {**CACHE, "jax_compilation_cache_dir": folder}.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()  # JAX decides once a process whether there is one

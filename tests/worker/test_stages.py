@@ -1,7 +1,7 @@
 """Turns that trace, lower and compile: what they time, and that each has a step of its own."""
 
 import weakref
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from bench.cells import Arm
 from bench.metrics import METRICS, STAGES
@@ -23,10 +24,10 @@ ARMS = [PLAIN, "control/pure", FILTERED, NUMPY]
 TIMED = [name for name, metric in METRICS.items() if metric.turn == STAGES]
 
 
-def test_a_block_of_stages() -> None:
+def test_a_block_of_stages(tmp_path: Path) -> None:
     """Of two rounds; a program that is not JAX's has no times, and its arm does not fail."""
     with Child() as child:
-        loaded = child.do("load", arms=ARMS, outside={}, cache="", seed=0)
+        loaded = child.do("load", arms=ARMS, outside={}, cache=str(tmp_path), seed=0)
         assert loaded == {"failures": {}, "spoiled": False}
         answer = child.block(ARMS, STAGES)
         assert child.recorder.who() is None
@@ -39,23 +40,6 @@ def test_a_block_of_stages() -> None:
     programs = answer["programs"]
     assert programs[PLAIN] == programs["control/pure"] != programs[FILTERED]
     assert [len(programs[arm]) for arm in ARMS] == [16, 16, 16, 0]
-
-
-def test_a_program_that_is_read_from_a_cache_has_no_times(tmp_path: Path) -> None:
-    with Child() as child:
-        child.load([PLAIN], tmp_path)
-        answer = child.block([PLAIN], STAGES)
-    assert answer["samples"] == []
-    assert "the persistent compilation cache was used" in answer["failures"][PLAIN]
-
-
-@pytest.fixture
-def uncached() -> Iterator[None]:
-    """Have this process use no compilation cache for a while."""
-    was = jax.config.jax_compilation_cache_dir
-    use_cache("")
-    yield
-    use_cache(was)
 
 
 INNER: list[int] = []
@@ -99,7 +83,7 @@ def block_of_made_steps(rounds: int) -> Any:
         return step
 
     case = SimpleNamespace(zero=tuple, data=tuple)
-    about: dict[str, Any] = {"case": case, "programs": {}, "backend": "cpu"}
+    about: dict[str, Any] = {"case": case, "programs": {}, "backend": "cpu", "chunks": [()]}
     nothing = {"load": lambda *_: None, "initialise": lambda _: None}
     arms: Any = SimpleNamespace(make=make, **about, **nothing)
     timed = StagesBlock(lambda _: None, lambda: 0, str, seed=1)
@@ -107,7 +91,24 @@ def block_of_made_steps(rounds: int) -> Any:
     return SimpleNamespace(answer=answer, programs=arms.programs, traced=traced, alive=alive)
 
 
-@pytest.mark.usefixtures("uncached")
+def test_a_program_that_is_read_from_a_cache_has_no_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_stages, "uncached", nullcontext)
+    before = jax.config.jax_enable_compilation_cache, jax.config.jax_compilation_cache_dir
+    try:
+        use_cache(str(tmp_path))
+        answer = block_of_made_steps(rounds=2).answer
+    finally:
+        for name, value in zip(
+            ("enable_compilation_cache", "compilation_cache_dir"), before, strict=True
+        ):
+            jax.config.update(f"jax_{name}", value)
+        compilation_cache.reset_cache()
+    assert answer.samples == []
+    assert "the persistent compilation cache was used" in answer.failures[str(GOOD)]
+
+
 def test_each_turn_traces_a_step_of_its_own_and_drops_it() -> None:
     before = len(INNER)
     block = block_of_made_steps(rounds=4)
@@ -117,7 +118,6 @@ def test_each_turn_traces_a_step_of_its_own_and_drops_it() -> None:
     assert {sample.calls for sample in block.answer.samples} == {4}
 
 
-@pytest.mark.usefixtures("uncached")
 def test_an_arm_that_fails_or_has_no_program_costs_its_own_times() -> None:
     block = block_of_made_steps(rounds=2)
     assert {sample.arm for sample in block.answer.samples} == {str(GOOD), str(LIKE_IT)}
@@ -127,7 +127,6 @@ def test_an_arm_that_fails_or_has_no_program_costs_its_own_times() -> None:
     assert block.programs[GOOD] == block.programs[LIKE_IT]
 
 
-@pytest.mark.usefixtures("uncached")
 @pytest.mark.parametrize("pinned", [False, True])
 def test_what_a_library_cannot_trace_apart_is_told_by_jax_events(
     pinned: bool, monkeypatch: pytest.MonkeyPatch
