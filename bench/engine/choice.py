@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = {
     HOST: 1.0,
-    STEP: 2.0,
+    STEP: 3.0,
     "pipelined": 1.0,
     STAGES: 3.0,
     COLD_KIND: 1.0,
@@ -39,7 +39,7 @@ WEIGHTS = {
 """How much numbers of each kind of work matter, times the weight of their metric: people ask about
 steps first. Where all else is equal, time goes with the power 2/3 of a weight. By these, a default
 run spends a third of its time on steps, and a fifth on stages, whose metrics weigh a tenth."""
-FURTHER = 1 / 4
+FURTHER = 1 / 8
 """Weight of larger workloads beside those at the tutorial's size, where that is measured too: their
 steps take ten times as long, and would take the time of the answer that people read first."""
 HOPE = 1.5
