@@ -116,16 +116,16 @@ def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
         proofs = {arm: ask("prove", arm=arm, **AT) for arm in arms}
         for kind in ("step", "host_cost"):
             block = ask("block", kind=kind, arms=arms, rounds=1, seed=0, **AT)
-            timed = typed(Action("block", 1, arms=tuple(arms), kind=kind, rounds=1), block)
+            [timed] = typed(Action("block", 1, arms=tuple(arms), kind=kind, rounds=1), [block])
             assert timed.failures == {}
             assert {sample.arm for sample in timed.samples} == set(arms)
         assert 0 < by_metric(ask("train", arm=arms[2], **AT))["final_loss"] < 1.5
     with Worker(there.place, SILENCE) as worker:
         worker.start()
-        worker.ask({"do": "load", "arms": arms, "outside": {}, "cache": "", "seed": 0})
+        worker.ask({"do": "load", "arms": arms, "outside": {}, "cache": str(tmp_path), "seed": 0})
         command = {"do": "block", "kind": STAGES, "arms": arms, "rounds": 1, "seed": 0, **AT}
         action = Action("block", 1, arms=tuple(arms), kind=STAGES, rounds=1)
-        timed = typed(action, worker.ask(command))
+        [timed] = typed(action, [worker.ask(command)])
         assert timed.failures == {}
         assert {sample.arm for sample in timed.samples} == {*(arms if jax else arms[:2])}
     for arm, answer in proofs.items():

@@ -32,8 +32,8 @@ WEIGHTS = {
     STEP: 3.0,
     "pipelined": 1.0,
     STAGES: 3.0,
-    COLD_KIND: 1.0,
-    "count": 1.0,
+    COLD_KIND: 1.5,
+    "count": 1.5,
     "train": 0.3,
 }
 """How much numbers of each kind of work matter, times the weight of their metric: people ask about

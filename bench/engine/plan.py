@@ -179,8 +179,9 @@ class Plan:
                 order = [pair for pair in fit if number or pair not in begun]
                 yield from self.visits.rng.sample(order, len(order))
 
-        last = math.inf if self.options.cold_samples else self.end + OVER * self.options.budget
-        in_time = (pair for pair in processes() if self.visits.now <= last)
+        last = math.inf if self.options.cold_samples else (1 + OVER) * self.options.budget
+        cost = self.visits.costs.cold
+        in_time = (pair for pair in processes() if self.visits.now + cost(pair[0]) <= last)
         yield from self.visits.phase(lanes, (partial(self.visits.cold, *pair) for pair in in_time))
 
     def do_once(self, work: OnceWork) -> Lanes:

@@ -390,7 +390,8 @@ class Visits:
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
             if self.options.blocks is None and number:
                 count = given or max(rounds, min(count, int((end - self.now) / one)))
-                if self.now + one * count / 2 > end:
+                last = self.now + one * count > self.options.budget
+                if last or self.now + one * count / 2 > end:
                     break
             if not (yield from self.in_turns(visit, turn, arms, count)):
                 return False
