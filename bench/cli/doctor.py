@@ -92,32 +92,37 @@ def activity(usage: TimeSpent) -> Iterator[Probe]:
 def steps(seconds: float) -> Probe:
     """Return how much single steps vary, and what a default run can tell by that."""
     import impls
-    from bench.cells import REFERENCE
+    from bench.cells import REFERENCE, Arm
     from bench.engine.process import Worker
     from bench.engine.visits import STEPS_SHARE
     from bench.options import Options
     from bench.report.table import percent
-    from bench.stats.forecast import smallest, variation
-    from bench.worker.protocol import KINDS, WorkerSample
+    from bench.samples import Sample
+    from bench.stats.forecast import detectable_after, variation
+    from bench.worker.protocol import KINDS
 
     names, place = [str(arm) for arm in REFERENCE], {"workload": "seed", "backend": "cpu"}
+    samples: list[Sample] = []
     with Worker() as worker:
         worker.start()
         worker.ask({"do": "load", "arms": names, "outside": {}, "cache": "", "seed": 0})
         for name in names:
             worker.ask({"do": "open", **place, "arm": name, "losses": None})
         block = {"do": "block", **place, "kind": "step", "arms": names, "rounds": 1, "seed": 0}
-        end, samples = time.monotonic() + seconds, list[WorkerSample]()
-        while not samples or time.monotonic() < end:
-            rows = worker.ask(block | {"rounds": ROUNDS, "seed": len(samples)})["samples"]
-            samples += [s for s in map(WorkerSample._make, rows) if s.metric == "step"]
-    varies, budget = variation(samples), Options().budget
+        end, number = time.monotonic() + seconds, 0
+        while number < 2 or time.monotonic() < end:
+            number += 1
+            for arm, metric, *row in worker.ask(block | {"rounds": ROUNDS, "seed": number})[
+                "samples"
+            ]:
+                cell = Arm.of(arm).at("seed", "cpu")
+                samples += [Sample("", cell, metric, 1, number, 0.0, 0, *row)] * (metric == "step")
     arms = len(REFERENCE) + sum(len(impls.styles_of(name)) for name in impls.usual())
-    calls = STEPS_SHARE * budget / arms / min(s.value for s in samples)
-    timed = KINDS["step"]["step"].calls
-    found = smallest(varies, calls * timed / (timed + 1), arms)
-    state = f"vary by {percent(varies)}: `pytest bench` can detect about {percent(found)} at seed"
-    return Probe("calls of a step", state)
+    calls = KINDS["step"]["step"].calls + 1
+    rounds = STEPS_SHARE * Options().budget / (arms * calls * min(s.value for s in samples))
+    found = detectable_after(samples, rounds / ROUNDS / number)
+    state = f"vary by {percent(variation(samples))}: `pytest bench` can detect about "
+    return Probe("calls of a step", f"{state}{percent(found)} at seed")
 
 
 def backends(offer: Mapping[str, Any]) -> Iterator[Probe]:

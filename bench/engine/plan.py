@@ -61,7 +61,7 @@ class Plan:
         self.options, self.enough = options, enough or (lambda _: False)
         self.agenda = Agenda(groups, options, lanes, base)
         self.sides, self.least_cold = self.agenda.sides, self.agenda.least_cold
-        self.visits = Visits(options, before)
+        self.visits = Visits(options, before, base)
         self.visits.unasked = self.agenda.unasked
         self.spent = self.visits.spent
         self.choice = (FixedCounts if options.fixed else Choice)(self.agenda, self.visits)

@@ -87,9 +87,9 @@ def living(group: Group, workload: str) -> dict[str, Cell]:
 class Visits:
     """What can be done, and what came of it."""
 
-    def __init__(self, options: Options, before: float = 0.0) -> None:
+    def __init__(self, options: Options, before: float = 0.0, base: str = "") -> None:
         """Begin; `before` are seconds that had been spent when the first action was asked for."""
-        self.options = options
+        self.options, self.base = options, base
         self.rng = random.Random(options.seed)  # noqa: S311 -- an order is no secret
         self.spent = Spent(wall=before)
         self.samples: list[Sample] = []
@@ -363,20 +363,19 @@ class Visits:
             for side in visit.group:
                 yield from self.close(side, visit.workers[side])
 
-        lanes, begun = list(dict.fromkeys(visit.cores for visit in visits)), len(self.samples)
+        lanes = list(dict.fromkeys(visit.cores for visit in visits))
         yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
         if turn.kind == STEP and not self.spent.forecast:
-            self.forecast(self.samples[begun:])
+            self.forecast(turn.workload)
         return done
 
-    def forecast(self, samples: Sequence[Sample]) -> None:
-        """Say what the budget can tell, by the steps of a first visit."""
-        steps = [sample for sample in samples if sample.metric == STEP]
-        first = self.now / (self.options.budget * STEPS_SHARE)
-        pairs = len({sample.environment for sample in steps}) > 1
-        about = detectable_after(steps, max(1.0, 1 / first), pairs=pairs)
+    def forecast(self, workload: str) -> None:
+        """Say what the budget can tell, by the first blocks of a workload's steps."""
+        rows = [s for s in self.samples if (s.metric, s.cell.workload) == (STEP, workload)]
+        times = max(1.0, self.options.budget * STEPS_SHARE / self.now)
+        about = detectable_after(rows, times, base=self.base)
         if math.isfinite(about):
-            self.spent.calls_vary, self.spent.forecast = variation(steps), about
+            self.spent.calls_vary, self.spent.forecast = variation(rows), about
 
     def blocks_of(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[bool]:
         """Measure blocks until a time, one at least; False where a worker died."""

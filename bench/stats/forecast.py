@@ -1,25 +1,29 @@
-"""What a budget can tell in this hour, by how much single calls vary in its first seconds."""
+"""What a budget can tell in this hour, by how much calls and blocks vary in its first seconds."""
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bench.cells import REFERENCE
-from bench.estimates import ALPHA, POWER, grouped
+from bench.estimates import ALPHA, POWER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from bench.cells import Cell
     from bench.samples import Sample
     from bench.worker.protocol import WorkerSample
 
 TAIL = 1.645
 """Standard deviations of a normal variable between its median and its 95 % quantile."""
-EXCESS = 1.5
-"""Factor by which estimates vary more than so many independent turns would: by blocks and workers,
-and since half of the turns count."""
+EXCESS = 1.1
+"""Factor by which intervals are wider than those of so many independent blocks: workers vary, too,
+and a standard error is not known exactly."""
 
 
 def variation(samples: Sequence[Sample | WorkerSample]) -> float:
@@ -32,40 +36,54 @@ def variation(samples: Sequence[Sample | WorkerSample]) -> float:
     return math.log(statistics.median(ratios)) / TAIL if ratios else 0.0
 
 
-def detectable_after(samples: Sequence[Sample], times: float, *, pairs: bool = False) -> float:
+def detectable_after(samples: Sequence[Sample], times: float, *, base: str = "") -> float:
     """Return about which difference is found in four runs of five, with more samples like these.
 
     Args:
-        samples: Of steps of one workload, of a first visit.
+        samples: Of steps of one workload.
         times: How many times as many there will be.
-        pairs: Whether two sides take turns; otherwise arms are compared with the references.
+        base: Environment that others are compared with; empty where arms are, with the references.
 
     Returns:
-        A fraction; infinite where nothing is known.
+        A fraction; infinite where too little is known.
     """
-    arms = grouped(((s.environment, s.cell), s.calls) for s in samples)
-    others = [key for key in arms if key[1].arm not in REFERENCE]
-    if not others:
+    by_block: dict[int, dict[tuple[str, Cell], float]] = defaultdict(dict)
+    for s in samples:
+        by_block[s.block][s.environment, s.cell] = math.log(s.value)
+    tables: Sequence[Mapping[tuple[str, Cell], float]] = [*by_block.values()]
+    if base:
+        tables = [
+            {key: log - logs[base, key[1]] for key, log in logs.items() if key[0] != base}
+            for logs in tables
+            if all((base, cell) in logs for _, cell in logs)
+        ]
+    keys = [key for key in (tables[0] if tables else ()) if all(key in logs for logs in tables)]
+    members = [key for key in keys if key[1].arm not in REFERENCE] or keys[:-1]
+    references = len(keys) - len(members)
+    if len(tables) < 2 or not members or not (base or references):
         return math.inf
-    calls = times * statistics.median(sum(arms[key]) for key in others)
-    references = 1 if pairs else max(1, len(arms) - len(others))
-    return smallest(variation(samples), calls, len(others) // (1 + pairs), references)
+    rest = np.array([[logs[key] for key in keys] for logs in tables])
+    free = (len(tables) - 1) * (len(keys) if base else len(keys) - 1)
+    rest -= rest.mean(0)
+    if not base:  # what all arms of a block share is nobody's
+        rest -= rest.mean(1, keepdims=True)
+    spread = math.sqrt((rest**2).sum() / free)
+    of_two = spread if base else spread * math.sqrt(1 + 1 / references)
+    return smallest(of_two, times * len(tables), len(members))
 
 
-def smallest(varies: float, calls: float, members: int, references: int = 2) -> float:
+def smallest(spread: float, blocks: float, members: int) -> float:
     """Return about which difference is found in four runs of five.
 
     Args:
-        varies: By how much single calls do.
-        calls: Timed ones of each arm.
+        spread: Standard deviation of a log-ratio from block to block.
+        blocks: Number of blocks.
         members: Arms that are compared together.
-        references: Copies of what each is compared with.
 
     Returns:
-        A fraction; infinite where nothing is known.
+        A fraction; infinite where nothing varies, for then too little is known.
     """
     from scipy import special  # takes a third of a second to import
 
-    needed = float(special.ndtri(1 - ALPHA / 2 / max(1, members)) + special.ndtri(POWER))
-    found = EXCESS * needed * math.sqrt((1 + 1 / references) / max(1.0, calls)) * varies
-    return found or math.inf
+    needed = float(special.ndtri(1 - ALPHA / 2 / members) + special.ndtri(POWER))
+    return EXCESS * needed * spread / math.sqrt(max(1.0, blocks)) or math.inf
