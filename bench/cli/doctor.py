@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -21,6 +22,9 @@ bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
 
 ROUNDS = 16
 """Rounds of plain JAX's two copies in a block: half a second."""
+APART = 1.4
+"""Factor by which a turn varies more than the mean of its calls: turns of many arms are a quarter of
+a second apart, in which calls vary together."""
 
 
 class Probe(NamedTuple):
@@ -92,37 +96,32 @@ def activity(usage: TimeSpent) -> Iterator[Probe]:
 def steps(seconds: float) -> Probe:
     """Return how much single steps vary, and what a default run can tell by that."""
     import impls
-    from bench.cells import REFERENCE, Arm
+    from bench.cells import REFERENCE
     from bench.engine.process import Worker
     from bench.engine.visits import STEPS_SHARE
     from bench.options import Options
     from bench.report.table import percent
-    from bench.samples import Sample
-    from bench.stats.forecast import detectable_after, variation
-    from bench.worker.protocol import KINDS
+    from bench.stats.forecast import smallest, variation
+    from bench.worker.protocol import KINDS, WorkerSample
 
     names, place = [str(arm) for arm in REFERENCE], {"workload": "seed", "backend": "cpu"}
-    samples: list[Sample] = []
+    samples: list[WorkerSample] = []
     with Worker() as worker:
         worker.start()
         worker.ask({"do": "load", "arms": names, "outside": {}, "cache": "", "seed": 0})
         for name in names:
             worker.ask({"do": "open", **place, "arm": name, "losses": None})
-        block = {"do": "block", **place, "kind": "step", "arms": names, "rounds": 1, "seed": 0}
-        end, number = time.monotonic() + seconds, 0
-        while number < 2 or time.monotonic() < end:
-            number += 1
-            for arm, metric, *row in worker.ask(block | {"rounds": ROUNDS, "seed": number})[
-                "samples"
-            ]:
-                cell = Arm.of(arm).at("seed", "cpu")
-                samples += [Sample("", cell, metric, 1, number, 0.0, 0, *row)] * (metric == "step")
+        block = {"do": "block", **place, "kind": "step", "arms": names, "rounds": ROUNDS}
+        end = time.monotonic() + seconds
+        while not samples or time.monotonic() < end:
+            rows = worker.ask(block | {"seed": len(samples)})["samples"]
+            samples += [s for s in map(WorkerSample._make, rows) if s.metric == "step"]
     arms = len(REFERENCE) + sum(len(impls.styles_of(name)) for name in impls.usual())
-    calls = KINDS["step"]["step"].calls + 1
-    rounds = STEPS_SHARE * Options().budget / (arms * calls * min(s.value for s in samples))
-    found = detectable_after(samples, rounds / ROUNDS / number)
-    state = f"vary by {percent(variation(samples))}: `pytest bench` can detect about "
-    return Probe("calls of a step", f"{state}{percent(found)} at seed")
+    timed = KINDS["step"]["step"].calls
+    turns = STEPS_SHARE * Options().budget / arms / (timed + 1) / min(s.value for s in samples)
+    spread = APART * variation(samples) * math.sqrt((1 + 1 / len(REFERENCE)) / timed)
+    can = f"`pytest bench` can detect about {percent(smallest(spread, turns, arms))} at seed"
+    return Probe("calls of a step", f"vary by {percent(variation(samples))}: {can}")
 
 
 def backends(offer: Mapping[str, Any]) -> Iterator[Probe]:

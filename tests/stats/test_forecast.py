@@ -40,17 +40,23 @@ def test_what_can_be_detected_goes_with_the_root_of_the_time_and_with_how_much_c
     assert detectable_after(busy, 1) / one == pytest.approx(7, rel=0.2)
     assert 0.001 < one < 0.01
     sides = samples_of(0.01, environments=("base", "new"))
-    assert detectable_after(sides, 1, pairs=True) == pytest.approx(
-        one * math.sqrt(2 / 1.5), rel=0.1
-    )
+    two = detectable_after(sides, 1, base="base")
+    assert two == pytest.approx(one * math.sqrt(2 / 1.5), rel=0.15)
+
+
+def test_what_all_arms_of_a_block_share_does_not_count() -> None:
+    rows = samples_of(0.01)
+    slowed = [s._replace(value=s.value * (1 + s.block % 3)) for s in rows]
+    assert detectable_after(slowed, 1) == pytest.approx(detectable_after(rows, 1))
 
 
 def test_more_arms_that_are_compared_together_need_more() -> None:
     assert smallest(0.05, 100, 13) > 1.2 * smallest(0.05, 100, 1)
-    assert smallest(0.05, 100, 1, references=1) > smallest(0.05, 100, 1, references=2)
 
 
-def test_nothing_is_forecast_where_nothing_is_known() -> None:
+def test_nothing_is_forecast_where_too_little_is_known() -> None:
+    rows = samples_of(0.01)
     assert detectable_after([], 1) == math.inf
-    assert detectable_after([s for s in samples_of(0.01) if s.cell.is_baseline], 1) == math.inf
+    assert detectable_after([s for s in rows if s.cell.is_baseline], 1) == math.inf
+    assert detectable_after([s for s in rows if s.block == 0], 1) == math.inf
     assert smallest(0.0, 100, 1) == math.inf
