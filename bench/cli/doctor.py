@@ -23,7 +23,7 @@ bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
 ROUNDS = 16
 """Rounds of plain JAX's two copies in a block: half a second."""
 APART = 1.4
-"""Factor by which a turn varies more than the mean of its calls: turns of many arms are a quarter of
+"""Factor by which turns vary more than the mean of their calls: those of many arms are a quarter of
 a second apart, in which calls vary together."""
 
 
