@@ -275,7 +275,8 @@ def _method(run: Run) -> Iterator[str]:
     results = run.results
     yield (
         "Styles of a workload take turns in one process, in a new random order every round, over "
-        "buffers that are new in each block; what happens once is measured in fresh processes. "
+        "buffers that are new in each block; compiling takes turns too, in workers that do nothing "
+        "else, and what else happens once is measured in fresh processes. "
         "Plain JAX runs under a second name as well: what differs between the two is noise. The "
         "intervals of a column hold for all of its rows together (Dunnett)."
     )
@@ -335,7 +336,6 @@ def figures(results: Results) -> Iterator[Figure]:
     for view in views(results):
         yield from _steps_chart(view)
         yield from _widths_chart(view)
-        yield from _startup_chart(view)
 
 
 def _steps_chart(view: View) -> Iterator[Figure]:
@@ -360,22 +360,3 @@ def _widths_chart(view: View) -> Iterator[Figure]:
         level = sum(row[max(row)].within(view.margin) for row in series.values())
         title = f"At the widest, {level} of {len(series)} steps are within ±{limit}"
         yield charts.lines(title, series, "width of the layers", band=view.margin)
-
-
-def _startup_chart(view: View) -> Iterator[Figure]:
-    """Yield what comes before the second step, stage by stage."""
-    totals = [total for cell in view.cells if (total := _startup(view.table, cell))]
-    main = wording.main_workload(total.cell.workload for total in totals)
-    here = [total for total in totals if total.cell.workload == main]
-    if not here:
-        return
-    rows = {
-        total.cell.arm.words: {
-            label(name): stage for name in BEFORE if (stage := view.table.amount(total.cell, name))
-        }
-        for total in here
-    }
-    ends = (least(here, key=lambda total: total.value) for least in (min, max))
-    words_of = ", ".join(f"{words(total)} with {total.cell.arm.words}" for total in ends)
-    title = f"From a fresh process to the second step at {view.at(main)}: {words_of}"
-    yield charts.bars(title, rows)
