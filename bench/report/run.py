@@ -336,6 +336,7 @@ def figures(results: Results) -> Iterator[Figure]:
     for view in views(results):
         yield from _steps_chart(view)
         yield from _widths_chart(view)
+        yield from _startup_chart(view)
 
 
 def _steps_chart(view: View) -> Iterator[Figure]:
@@ -360,3 +361,30 @@ def _widths_chart(view: View) -> Iterator[Figure]:
         level = sum(row[max(row)].within(view.margin) for row in series.values())
         title = f"At the widest, {level} of {len(series)} steps are within ±{limit}"
         yield charts.lines(title, series, "width of the layers", band=view.margin)
+
+
+def _startup_chart(view: View) -> Iterator[Figure]:
+    """Yield what comes before the second step, stage by stage."""
+    totals = [total for cell in view.cells if (total := _startup(view.table, cell))]
+    main = wording.main_workload(total.cell.workload for total in totals)
+    here = [total for total in totals if total.cell.workload == main]
+    if not here:
+        return
+    rows = {total.cell.arm.words: _stages(view.table, total) for total in here}
+    ends = (least(here, key=lambda total: total.value) for least in (min, max))
+    words_of = ", ".join(f"{words(total)} with {total.cell.arm.words}" for total in ends)
+    title = f"From a fresh process to the second step at {view.at(main)}: {words_of}"
+    yield charts.bars(title, rows)
+
+
+def _stages(table: EstimateTable, total: Estimate) -> dict[str, Estimate]:
+    """Return what makes up a startup, all of it as fresh processes measured it.
+
+    What compiling takes there is the rest: stages by themselves are measured in turns.
+    """
+    stages = {name: s for name in BEFORE if (s := table.amount(total.cell, name))}
+    if table.amount(total.cell, STARTUP):
+        stages = {name: s for name, s in stages.items() if METRICS[name].kind is Kind.COLD}
+        rest = total.value - sum(stage.value for stage in stages.values())
+        stages["trace, lower and compile"] = structs.replace(total, value=rest)
+    return {label(name): stage for name, stage in stages.items()}
