@@ -45,8 +45,8 @@ class WorkerSample(NamedTuple):
     arm: str
     metric: str
     value: float
-    """In the metric's unit: of a warm block the geometric mean of its fastest half of turns, which is
-    compared; of a cold process, a count, or what is not compared, the one number."""
+    """In the metric's unit: of a warm block the geometric mean of its fastest half of turns; of a
+    cold process, a count, or a metric that is not compared, the one number."""
     calls: int = 1
     median: float | None = None
     """Median of the calls, in the same unit; None where the number is of no single calls."""
