@@ -69,7 +69,7 @@ ABOUT = {
     "margin": about("within this fraction, two times are called equivalent", "FRACTION", float),
     "processes": about("workers that measure each kind of turns; 1 where --blocks is given"),
     "blocks": about("blocks of interleaved rounds over fresh buffers, in each worker"),
-    "rounds": about("rounds in a block: one turn of every arm"),
+    "rounds": about("rounds in a block: one turn of every arm; two where compiling is timed"),
     "cold_samples": about("fresh processes for each cell's cold metrics"),
     "cores": about(
         "cores that workers use: all, as users run it; one each, pinned and several workers at a "

@@ -104,7 +104,7 @@ class Spent(msgspec.Struct):
     calls_vary: float = 0.0
     """Standard deviation of single calls' log-times in the first visit; 0 until then."""
     forecast: float = 0.0
-    """Difference of a step that the budget can detect about, by that; a fraction."""
+    """Step difference that the budget is forecast to detect, as a fraction."""
 
 
 TYPES: dict[str, Any] = {
@@ -123,6 +123,9 @@ OF_ONE_ARM = ("count", "prove", "open", "train")
 
 class AnswerError(ValueError):
     """An answer does not fit its question."""
+
+    place = 0
+    """Of the worker that gave it, where two were asked."""
 
 
 def typed(action: Action, record: Any) -> Any:
@@ -151,8 +154,12 @@ def typed(action: Action, record: Any) -> Any:
         if not sample.value >= 0:
             raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
     if action.do == "block":
-        for part in answers:
-            check_block(action, part)
+        for place, part in enumerate(answers):
+            try:
+                check_block(action, part)
+            except AnswerError as error:
+                error.place = place
+                raise
     elif action.do == "cold" and (others := {s.metric for s in samples} - {*COLD}):
         raise AnswerError(f"{min(others)!r} is not measured in a cold process")
     return answer

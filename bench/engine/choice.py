@@ -43,8 +43,8 @@ FURTHER = 1 / 8
 """Weight of larger workloads beside those at the tutorial's size, where that is measured too: their
 steps take ten times as long, and would take the time of the answer that people read first."""
 HOPE = 1.5
-"""Half width, in units of what settles a number, that is foreseen at most for one that can still be
-settled: with few workers, what is foreseen is wrong by half."""
+"""Largest foreseen half width, relative to the one that settles a number, at which measuring it is
+still worth while: with few workers, what is foreseen is wrong by half."""
 PAIR_FOR_OPENING = 1.0
 """Measuring time of a pair of workers per second of opening it, whatever the kind of turns: pairs
 vary more than their blocks, so many short visits tell most."""
@@ -54,8 +54,8 @@ REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
 """Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
 samples are estimated and shown, of which longer runs have more."""
 OVER = 0.03
-"""Fraction of the budget by which it may be exceeded: for the first answer to a question, and for
-the last processes of a sweep, without which some cells have one sample too few."""
+"""Fraction of the budget by which a run may exceed it, to complete a first answer or a sweep:
+otherwise some cells have one sample too few."""
 
 
 class Job(NamedTuple):
@@ -261,7 +261,8 @@ class Choice:
         for group, cell in pairs:
             questions += self.questions(group, [cell], workload, COLD_KIND)
         seconds = self.cold_seconds(pairs, sweeps)
-        least = 0.0 if self.options.cold_samples else seconds
+        one = max(self.costs.cold(group) for group, _ in pairs)  # with fewer cells than lanes
+        least = 0.0 if self.options.cold_samples else max(seconds, one)
         return Job(ColdSweeps(workload, pairs, sweeps), questions, sweeps, seconds, least)
 
     def cold_seconds(self, pairs: Sequence[GroupCell], sweeps: int) -> float:

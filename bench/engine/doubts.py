@@ -7,9 +7,9 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.engine.costs import TurnKind
 from bench.metrics import Kind
 from bench.stats.estimate import estimate
+from bench.worker.protocol import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +127,7 @@ class Doubts:
         cold, worst = metric.kind is Kind.COLD, 0.0
         for name, workload, backend in list(self.families):
             if (name, backend) == (metric.name, cell.backend) and workload != cell.workload:
-                each = 1 if cold else TurnKind(workload, metric.turn).rounds
+                each = 1.0 if cold else rounds_of(metric, self.families[name, workload, backend])
                 spreads = [
                     row.half_width * math.sqrt(row.blocks * each / rounds)
                     for row in self.rows(name, workload, backend).values()
@@ -135,6 +135,13 @@ class Doubts:
                 ]
                 worst = max(worst, statistics.median(spreads or [0.0]))
         return worst / max(COLD_TARGET if cold else 0.0, math.log1p(self.margin))
+
+
+def rounds_of(metric: Metric, samples: Sequence[Sample]) -> float:
+    """Return the mean number of rounds in the blocks of some samples."""
+    series = KINDS[metric.turn][metric.name]
+    turns = [sample.calls if series.in_a_row else sample.calls / series.calls for sample in samples]
+    return statistics.mean(turns)
 
 
 def narrow_enough(row: Estimate, margin: float) -> tuple[float, float]:

@@ -196,7 +196,8 @@ class Driver:
             return typed(action, self.asked(action)), None
         except AnswerError as error:
             reason, stderr = f"worker failed (it answered `{action.do}`: {error})", ""
-            arm = self.workers[action.worker].recorder.who() if action.do != "cold" else None
+            dead = action.workers[error.place]
+            arm = self.workers[dead].recorder.who() if action.do != "cold" else None
         except OSError as error:  # no room for its files, or no process more
             reason, stderr = f"worker failed (it cannot be started: {error.strerror})", ""
             arm = None
@@ -240,7 +241,7 @@ class Driver:
                 if isinstance(error := answer.exception(), WorkerFailedError):
                     failures[number] = error
         if failures:  # whoever waited for the other one is not to blame
-            number = min(failures, key=lambda number: failures[number].lost_token)
+            number = min(failures, key=lambda n: (failures[n].lost_token, failures[n].arm is None))
             failures[number].number = number
             raise failures[number]
         return [answer.result() for answer in answers.values()]
@@ -289,7 +290,8 @@ class Driver:
             left = self.plan.end - (time.monotonic() - self.zero)
             patience = min(self.silence, max(LAST_SILENCE, left + LAST_SILENCE / 2))
         if action.do == "block" and action.kind == STAGES:
-            patience = max(patience, USUAL * STAGES_SECONDS * len(action.arms))
+            turns = len(action.arms) * action.rounds * len(action.workers)
+            patience = max(patience, USUAL * STAGES_SECONDS * turns)
         imports = action.do in ("load", "cold") and self.sides[action.environment].heavy
         return max(patience, HEAVY_SILENCE) if imports else patience
 

@@ -81,6 +81,7 @@ class Plan:
         self.visits.samples += samples
         self.spent.processes = max((s.worker for s in samples), default=0)
         self.spent.blocks = max((s.block for s in samples), default=0)
+        self.visits.earlier_blocks = self.spent.blocks
         self.spent.sampling = earlier.results.spent.sampling_seconds
         known = {(s.environment, s.cell, s.metric) for s in samples}
         metrics: dict[Do, str] = {"count": "compilations_first", "train": "final_loss"}

@@ -204,7 +204,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             return self._failed("it closed its output")
         if status == LOST_STATUS:
-            return self._failed("the other side did not go on", lost_token=True)
+            return self._failed("lost the token: the other worker died or hung", lost_token=True)
         killed = "; killed, perhaps for want of memory" if status == -9 else ""
         return self._failed(f"exit status {status}{killed}")
 
@@ -212,7 +212,7 @@ class Worker:
         self.kill()
         self.stderr.seek(0)
         tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
-        words, arm = f"worker failed ({reason})", self.recorder.who()
+        words, arm = f"worker failed ({reason})", None if lost_token else self.recorder.who()
         return WorkerFailedError(words, "\n".join(tail), arm, lost_token=lost_token)
 
 

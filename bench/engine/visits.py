@@ -51,7 +51,8 @@ MEASURED_PER_MAKING = 3.0
 """Seconds that are measured between two makings of all steps, per second that one takes: what steps
 differ by from making to making is as large as what a second of blocks varies by."""
 STEPS_SHARE = 0.5
-"""Part of a budget that goes to the steps of the first workload, about, and to opening for them."""
+"""Fraction of a budget that goes to the steps of the first workload, with opening and proving: a
+third of a default run is steps, nearly all of an A/B of steps."""
 SELDOM = 4
 """An arm that nobody asked for is in one block of so many: what others computed is compared with
 it, which takes one block of a worker."""
@@ -100,6 +101,8 @@ class Visits:
         """Arms whose steps each living worker holds."""
         self.unasked: frozenset[str] = frozenset()
         """Arms that were not asked for."""
+        self.earlier_blocks = 0
+        """Number of the last block of a measurement that this one goes on from."""
         self.over: set[tuple[Do, SideState, Cell]] = set()
         """Counts and trainings that are done, failed, or too late."""
 
@@ -224,8 +227,8 @@ class Visits:
     ) -> Steps[bool]:
         """Prove or open cells in random order, the baseline at no fixed place; False if it died.
 
-        What another living worker is proving comes last: by then it is proven, and is opened. What
-        the other side of a pair has comes first: an arm is measured where both have it.
+        Cells that another worker is proving come last: they can be opened by then. Cells that are
+        proven on the other side of a pair come first: only common arms are measured.
         """
         waiting = self.rng.sample(cells, len(cells))
         others = [other for other in visit.group if other is not side]
@@ -371,7 +374,12 @@ class Visits:
 
     def forecast(self, workload: str) -> None:
         """Say what the budget can tell, by the first blocks of a workload's steps."""
+        if self.options.fixed:
+            return
         rows = [s for s in self.samples if (s.metric, s.cell.workload) == (STEP, workload)]
+        rows = [s for s in rows if s.block > self.earlier_blocks]
+        if not self.base:  # blocks of two environments have no arms in common
+            rows = [s for s in rows if s.environment == rows[0].environment]
         times = max(1.0, self.options.budget * STEPS_SHARE / self.now)
         about = detectable_after(rows, times, base=self.base)
         if math.isfinite(about):

@@ -175,8 +175,8 @@ class Progress(progress.Progress):
         if spent.forecast and not self.has_forecast:
             self.has_forecast = True
             self.console.print(
-                f"calls vary by {percent(spent.calls_vary)} now: a difference of a step of about "
-                f"{percent(spent.forecast)} can be detected in {self.budget:g} s",
+                f"Calls vary by {percent(spent.calls_vary)} now; step differences of about "
+                f"{percent(spent.forecast)} can be detected in {self.budget:g} s.",
                 markup=False,
             )
         arm = Arm.of(action.arms[0]).words if action.arms else ""

@@ -100,6 +100,8 @@ class Conditions(msgspec.Struct, kw_only=True):
     """Environment variables that change what is measured."""
     affinity: list[int] | None = None
     garbage_collector: str = ""
+    datum: str = "10 % quantile of calls"
+    """What stands for an arm's calls in a block; unless it is said, that of older runs."""
     threads: str = ""
 
 

@@ -1,7 +1,7 @@
 """Reasons to doubt the numbers of a measurement, in sentences.
 
-The datum that is compared is a low quantile of a block's calls, which hardly moves when a few of
-them are slow; what is warned of here is what moves it.
+The datum that is compared is the mean of the fastest half of an arm's turns in a block, which a few
+slow turns hardly move; what is warned of here is what moves it.
 """
 
 from __future__ import annotations

@@ -122,6 +122,7 @@ def conditions(run: Run) -> dict[str, str]:
         "cores": len(about.affinity or ()) or None,
         "system": " ".join(filter(None, map(machine.get, ("system", "machine")))),
         "garbage collector": about.garbage_collector,
+        "datum of a block": about.datum,
         "threads": about.threads,
         "cores of workers": options.cores,
         "donation of buffers": options.donate,

@@ -357,7 +357,7 @@ class Bisection:
             return over or ((row := estimate(samples)) is not None and decided(row))
 
         def on_progress(action: Action, spent: Spent) -> None:
-            self.on_progress(action, msgspec.structs.replace(spent, wall=self.spent))
+            self.on_progress(action, msgspec.structs.replace(spent, wall=self.spent, forecast=0.0))
 
         metrics = needed(self.selection, {name: [cell] for name in sides})
         files = self.selection.files

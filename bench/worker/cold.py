@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 CLOCK = time.perf_counter
 CLOCK_DIGIT = 1e-4
 """Seconds by which JAX's clock and ours may differ."""
-COLLECTING = "collecting garbage"
-"""What stages leave to no other one, in seconds beside theirs: a process of a user's has it not."""
 
 
 class Event(NamedTuple):
@@ -51,17 +49,10 @@ def timed(
     fall into one stage in one run, and into another one in the next.
     """
     if stage != "import":
-        collect(seconds)
+        gc.collect()
     start = clock()
     yield
     seconds[stage] = clock() - start
-
-
-def collect(seconds: dict[str, float]) -> None:
-    """Collect garbage, and add the seconds that it takes."""
-    start = CLOCK()
-    gc.collect()
-    seconds[COLLECTING] = seconds.get(COLLECTING, 0.0) + CLOCK() - start
 
 
 def cold(
@@ -83,7 +74,6 @@ def cold(
     impls = importlib.import_module("impls")
     for path in outside.values():
         impls.add(path)
-    start = CLOCK()
     with timed(seconds, "import"):
         loaded = impls.step_module(workload) if is_own(workload) else impls.load(entrant)
 
@@ -126,7 +116,7 @@ def cold(
         stages(program, others)
     with timed(seconds, "first_step"):
         jax.block_until_ready(step(*inputs))
-    startup = CLOCK() - start - seconds.pop(COLLECTING) - others.get(COLLECTING, 0.0)
+    startup = sum(seconds.values()) + sum(others.values())
     values = seconds | {"startup": startup, "peak_rss": peak_rss()}
     require_compiled()
     if changes := before.changes():
@@ -149,7 +139,7 @@ def stages(
     else:
         # There is no clock between the two: JAX's own events say where the one ends.
         told().clear()
-        collect(seconds)
+        gc.collect()
         began = clock()
         lowered = program.lower()
         both, lower = clock() - began, lowering_seconds(clock)

@@ -45,7 +45,7 @@ class WorkerSample(NamedTuple):
     arm: str
     metric: str
     value: float
-    """In the metric's unit: of a warm block the mean of its fastest turns, which is compared; of a
+    """In the metric's unit: of a warm block the geometric mean of its fastest half of turns; of a
     cold process, a count, or a metric that is not compared, the one number."""
     calls: int = 1
     median: float | None = None

@@ -207,6 +207,8 @@ class Session:
             programs, anew = cached_programs(), anew and not self.compiles_anew
             timed = block.run(ours, kind, members, rounds, untimed, anew=anew)
             self.compiles_anew |= cached_programs() > programs
+        if token:
+            token.end.close()
         timed.spoiled = around.spoiled
         timed.programs = {str(arm): ours.programs[arm] for arm in members if arm in ours.programs}
         self.turn.at()

@@ -34,6 +34,8 @@ RECORDED = (
     *("PYTHONHASHSEED", "PYTHON_JIT", "PYTHON_GIL"),
 )
 """Beginnings of the variables that every run says."""
+DATUM = "mean of the fastest half of turns, each its fastest call"
+"""What stands for an arm's calls in a block: runs with another one cannot be compared."""
 CORES = "BAKEOFF_CORES"
 """Variable that tells a worker which cores to keep to."""
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,5 +85,6 @@ def conditions() -> dict[str, Any]:
         "environment": dict(sorted(seen.items())),
         "affinity": affinity(),
         "garbage_collector": "frozen after imports, run before each block, off while it is timed",
+        "datum": DATUM,
         "threads": "XLA has one for each core of the affinity mask, which workers set (NPROC)",
     }

@@ -39,6 +39,7 @@ class Token:
         """
         with socket.socket(fileno=os.dup(channel)) as parent:
             _, [descriptor], *_ = socket.recv_fds(parent, len(BYTE), 1)
+        os.set_inheritable(descriptor, False)  # what a library starts does not hold it open
         end = socket.socket(fileno=descriptor)
         end.settimeout(patience)
         return cls(place, end)

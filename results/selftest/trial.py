@@ -233,6 +233,8 @@ def default(budget: float) -> Numbers:
         "settled": settled,
         "of": len(rows[STEP]),
         "detectable": results.table.detectable(STEP, PLANTED.workload, PLANTED.backend),
+        "forecast": getattr(results.spent, "forecast", None),
+        "calls vary": getattr(results.spent, "calls_vary", None),
         "seconds": results.spent.wall_seconds,
     }
     for metric, several in rows.items():
@@ -251,6 +253,7 @@ def libraries(budget: float) -> Numbers:
     return {
         "right": limit <= MOST_TOLD and status is not Status.CANNOT_SAY,
         "detectable": limit,
+        "forecast": getattr(results.spent, "forecast", None),
         "±step": median([row.half_width for row in rows] or [math.inf]),
         "workers": max((row.workers for row in rows), default=0),
         "seconds": results.spent.wall_seconds,
