@@ -31,10 +31,10 @@ WEIGHTS = {
     HOST: 1.0,
     STEP: 3.0,
     "pipelined": 1.0,
-    STAGES: 3.0,
-    COLD_KIND: 1.5,
-    "count": 1.5,
-    "train": 0.3,
+    STAGES: 4.0,
+    COLD_KIND: 2.0,
+    "count": 2.0,
+    "train": 0.6,
 }
 """How much numbers of each kind of work matter, times the weight of their metric: people ask about
 steps first. Where all else is equal, time goes with the power 2/3 of a weight. By these, a default

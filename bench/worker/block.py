@@ -20,9 +20,10 @@ import jax
 import numpy as np
 
 from bench.cells import BASELINE, Arm
+from bench.metrics import STEP
 from bench.worker.arms import End, guarded
 from bench.worker.counts import collector_off
-from bench.worker.protocol import KINDS, Failed, Timed, WorkerSample
+from bench.worker.protocol import KINDS, CallSeries, Failed, Timed, WorkerSample
 from bench.worker.settings import affinity
 from bench.worker.token import share
 
@@ -71,13 +72,18 @@ class Call(NamedTuple):
 class Turn:
     """Series of calls of an arm's step, after an untimed one; each block has a new one.
 
+    Steps of a pair are called once in a turn, without an untimed call: what the other side leaves
+    in the caches is the same for both.
+
     A call is over when what it returns is there: loss and hidden state, which come with the new
     parameters where one program makes them all. Where a step is several programs, updates are in
     flight then. The untimed call gives the others the caches that they have in a loop of their own:
     without it, a step of a tenth of a millisecond pays for what the other arms left behind.
     """
 
-    def __init__(self, kind: str, arms: Arms, arm: Arm, chunk: Chunk, scale: float) -> None:
+    def __init__(
+        self, kind: str, arms: Arms, arm: Arm, chunk: Chunk, scale: float, *, paired: bool = False
+    ) -> None:
         """Warm up over buffers of the arm's own, whose content a block's arms share."""
         self.step, self.hidden, self.chunk = arms.steps[arm], arms.case.zero(), chunk
         arms.load(self.step, scale)
@@ -85,13 +91,17 @@ class Turn:
             WAIT(self.step(self.hidden, chunk))
         series = KINDS[kind].items()
         self.series = {name: calls for name, calls in series if name not in arms.left_out}
+        self.single = paired and kind == STEP
+        if self.single:
+            self.series = {STEP: CallSeries(1)}
         self.calls = WARMING_CALLS
         self.loss: Any = None
 
     def __call__(self) -> Calls:
         """Take one turn."""
-        WAIT(self.step(self.hidden, self.chunk))
-        self.calls += 1
+        if not self.single:
+            WAIT(self.step(self.hidden, self.chunk))
+            self.calls += 1
         return {
             metric: [self.in_a_row(calls)] if in_a_row else self.waited_for(calls)
             for metric, (calls, in_a_row) in self.series.items()
@@ -226,7 +236,7 @@ class TimedBlock:
         for arm in self.buffers.sample(members, len(members)):
             size = self.buffers.randrange(1, MOST_PADDING)
             padding.append(jax.device_put(np.zeros(size, np.float32)))
-            fresh = partial(Turn, kind, arms, arm, chunk, scale)
+            fresh = partial(Turn, kind, arms, arm, chunk, scale, paired=bool(self.token))
             if arm not in self.failures and (turn := self.attempt(arm, "before", fresh)):
                 turns[arm] = turn
         return turns

@@ -63,9 +63,9 @@ class CallSeries(NamedTuple):
 
 
 KINDS: dict[str, dict[str, CallSeries]] = {
-    # The fastest of three, after an untimed one, is that of a quiet machine in busy hours, too;
-    # with more calls, an arm's turns are too far from each other.
-    "step": {"step": CallSeries(3)},
+    # After an untimed one. With more, turns of different arms are too far from each other: busy
+    # stretches of a host last a tenth of a second.
+    "step": {"step": CallSeries(2)},
     # A training loop waits now and then, to print its loss.
     "pipelined": {"step_pipelined": CallSeries(50, in_a_row=True)},
     # Calls of a tiny step take next to no time. Where a library's own jit waits on every call,

@@ -108,13 +108,13 @@ def test_time_is_kept_for_an_answer_that_was_begun(budget: float, slowness: floa
         assert not preliminary(plan)
 
 
-def test_five_minutes_at_two_sizes_measure_everything() -> None:
+def test_five_minutes_at_two_sizes_measure_all_but_trainings() -> None:
     plan, machine = run()
     lacking = {
         (cell, metric)
         for [state] in plan.agenda.groups
         for cell, metrics in state.needed.items()
-        for metric in metrics - {*COLD}
+        for metric in metrics - {*COLD, "final_loss"}
         if cell not in counts(plan, metric)
     }
     assert not lacking
@@ -346,7 +346,7 @@ def test_numbers_that_were_given_are_kept() -> None:
     rows = [s for s in plan.visits.samples if (s.metric, s.cell) == (STEP, GOOD_CELL)]
     assert len({s.worker for s in rows}) == 3
     assert len({s.block for s in rows}) == len(rows) == 3 * 2
-    assert {s.calls for s in rows} == {3 * 5}
+    assert {s.calls for s in rows} == {2 * 5}
     assert set(counts(plan, "first_step").values()) == {4}
     assert machine.now > 10, "the budget does not cut it"
 

@@ -54,7 +54,7 @@ def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
     arms: Any = SimpleNamespace(steps={ARMS[0]: step}, case=case, load=Mock(), left_out=())
     monkeypatch.setattr(block, "CLOCK", lambda: now)
     monkeypatch.setattr(block, "CPU_CLOCK", lambda: now)
-    for kind, calls in {"step": 4, "pipelined": 51, "host_cost": 21}.items():
+    for kind, calls in {"step": 3, "pipelined": 51, "host_cost": 21}.items():
         turn = Turn(kind, arms, ARMS[0], None, scale=1.0)  # type: ignore[arg-type]
         now = 0.0
         assert {call.seconds for several in turn().values() for call in several} == {2.0}
