@@ -45,7 +45,7 @@ UNKNOWN_PROGRAM = "the program of a `make_step` is not known: its first step com
 BLOCK_SECONDS = 1.0
 """Seconds that a block takes at least where that is no more than `MOST_ROUNDS`: from then on, what
 its fresh buffers, warm calls and proof take is little beside it."""
-MOST_ROUNDS = 64
+MOST_ROUNDS = 128
 """Rounds in a block at most: more tell less than other buffers do."""
 MEASURED_PER_MAKING = 3.0
 """Seconds that are measured between two makings of all steps, per second that one takes: what steps
