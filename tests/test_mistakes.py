@@ -61,7 +61,7 @@ def test_each_mistake_is_refused_by_name_and_harms_nobody_else(tmp_path: Path) -
     files += [f"{name}.py" for name in {**IMPORTS, **ENTRANTS}]
     styles = {arm.partition("/")[2] for arm in REFUSED}
     options = [f"--entrant=pure_jax,haiku,{','.join(files)}", f"--style={','.join(styles)}"]
-    options += ["--metric=step", "--rounds=8", "--processes=2", "--benchmark-json=run.json"]
+    options += ["--metric=step", "--rounds=12", "--processes=2", "--benchmark-json=run.json"]
     process = lab.run(*lab.command(*options))
     run = read(tmp_path / "run.json")
     failures = {str(row.cell.arm): row.failure for row in run.results.cells if row.failure}

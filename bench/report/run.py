@@ -275,8 +275,7 @@ def _method(run: Run) -> Iterator[str]:
     results = run.results
     yield (
         "Styles of a workload take turns in one process, in a new random order every round, over "
-        "buffers that are new in each block; compiling takes turns too, in workers that do nothing "
-        "else, and what else happens once is measured in fresh processes. "
+        "buffers that are new in each block; what happens once is measured in fresh processes. "
         "Plain JAX runs under a second name as well: what differs between the two is noise. The "
         "intervals of a column hold for all of its rows together (Dunnett)."
     )

@@ -199,7 +199,7 @@ def test_a_cold_process_measures_what_happens_once(
     assert min(values.values()) > 0
     assert entrant != "mine" or values["init"] > 1.5, "it slept for as long"
     times = sum(values[name] for name in ("import", "init", "first_step"))
-    assert answer["timed_seconds"] == values["startup"] > times + compiling
+    assert answer["timed_seconds"] == values["startup"] > 0.999 * (times + compiling)
 
 
 # Entrants that make mistakes.
