@@ -43,8 +43,8 @@ TURNS = {
     "pipelined": TurnTraits(2, 2.0, on_one_core=False),
     STAGES: TurnTraits(2, 8.0, on_one_core=True),
 }
-"""Kinds of turns; host costs come first at a tiny size, where steps decide hardly anything. From
-ten rounds on, a block of steps at `seed` is worth its fresh buffers and warm calls. A worker adds
+"""Kinds of turns; host costs come first at a tiny size, where steps decide hardly anything. Of
+ten rounds of steps, three warm calls are a tenth. A worker adds
 more to a host cost than its blocks vary by, so there short visits tell most."""
 FEW_ROUNDS = 3
 """Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""

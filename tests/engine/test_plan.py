@@ -498,6 +498,14 @@ def test_an_ab_of_many_arms_on_a_slow_machine_counts_on_their_proofs() -> None:
     assert workers(plan)["seed step"] == 8
 
 
+def test_a_sweep_of_fewer_cells_than_lanes_needs_a_whole_process() -> None:
+    """Otherwise it is chosen where none fits any more, and nothing begins for ever."""
+    plan, _ = ab(needed(("seed",), ("first_step",), {"haiku": ["pure"]}), 90)
+    choice: Any = plan.choice
+    [job] = [job for job in choice.cold_jobs() if len(job.work.pairs) < len(LANES)]
+    assert job.least >= plan.visits.costs.cold(plan.agenda.groups[0]) > job.seconds
+
+
 def test_cold_metrics_take_what_pairs_leave() -> None:
     wanted = needed(("toy", "seed", "wide"), (STEP, "first_step"), FEW)
     plan, machine = ab(wanted, 240, processes=2)
