@@ -191,7 +191,7 @@ class Builder:
             try:
                 ask_once(command, Place.of(interpreter))
             except WorkerFailedError as error:
-                why = f"its releases do not run together: {failure(error)}"
+                why = f"its releases do not run together: {error}"
                 raise UnsolvableError(why) from error
             atomic_write(path / MARK, json.dumps({"title": request.title, "python": python}))
         return path
@@ -225,9 +225,11 @@ def checkout(revision: str, folder: Path) -> tuple[Path, str]:
     return path, commit
 
 
-def failure(error: WorkerFailedError) -> str:
-    """Return why a worker failed, with its last line, for a message."""
-    return ": ".join([error.reason, *error.stderr.splitlines()[-1:]])
+def version_in(environment: Path, package: str) -> str:
+    """Return the version of a package in an environment."""
+    places = [str(path) for path in environment.glob("lib/python*/site-packages")]
+    [found] = metadata.distributions(name=package, path=places)
+    return found.version.partition("+")[0]
 
 
 def _resolved(request: BuildRequest, preferences: Sequence[str], python: str) -> Resolution:

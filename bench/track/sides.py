@@ -13,8 +13,7 @@ import msgspec
 
 import impls
 from bench.engine.process import WorkerFailedError
-from bench.engine.session import Side
-from bench.environments.builder import failure
+from bench.engine.session import Side, Task
 from bench.environments.offers import offer
 from bench.environments.spec import of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
@@ -99,9 +98,8 @@ def asked(environment: Environment, selection: Selection) -> Side:
     place = place.for_users_step() if selection.step else place
     try:
         offered = offer(selection.entrants, selection.files, place=place)
-    except WorkerFailedError as error:
-        raise BakeoffError(f"{spec} cannot be measured: {failure(error)}") from error
-    except (msgspec.ValidationError, OSError) as error:  # another revision's, or no interpreter
+    except (WorkerFailedError, msgspec.ValidationError, OSError) as error:
+        # Its answer may be another revision's, or its interpreter missing
         raise BakeoffError(f"{spec} cannot be measured: {error}") from error
     missing = {
         f"{entrant}/{style}": why
