@@ -96,7 +96,7 @@ def history(
             return 1
         return 0 if Timeline(results).comparisons else 2
 
-    from bench.engine.session import Task
+    from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import day, today
     from bench.track.sides import REFERENCE, Days, days_of, needed
@@ -110,7 +110,7 @@ def history(
         until = last_day()
     newest = day(until, "--until") if until else today()
     dates = days_of(day(since, "--since"), newest, every)
-    with tracking.machine():
+    with machine_lock():
         stacks = Days(dates, selection, Builder(notify=tracking.error_console().print))
         metrics = needed(selection, stacks.cells(selection))
         groups = [(name, REFERENCE) for name in stacks.sides if name != REFERENCE]
