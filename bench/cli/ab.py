@@ -99,10 +99,7 @@ def ab(
                 publish([found], chosen, output)
             raise
         sides.require_common(cells, both)
-        metrics = sides.needed(selection, cells, budget)
-        arguments = tuple(sys.argv[1:])
-        task = Task("ab", arguments, metrics, both, extent, [names], BASE, selection.files)
-        task = replace(task, metrics=selection.metrics)
+        task = sides.task_of("ab", selection, both, cells, extent, BASE, sys.argv[1:])
         made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
     made.results.warnings += [text for side in environments for text in builder.changed(side)]
     tracking.finish(

@@ -39,7 +39,7 @@ from bench.track.bisect import (
     interval,
 )
 from bench.track.comparison import BASE, NEW, moved
-from bench.track.sides import asked, built, cells_of, gap, needed, require_common
+from bench.track.sides import asked, built, cells_of, gap, require_common, task_of
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -359,9 +359,8 @@ class Bisection:
         def on_progress(action: Action, spent: Spent) -> None:
             self.on_progress(action, msgspec.structs.replace(spent, wall=self.spent, forecast=0.0))
 
-        metrics = needed(self.selection, {name: [cell] for name in sides})
-        files = self.selection.files
-        step = Task("bisect", (), metrics, sides, options, [(BASE, NEW)], BASE, files)
+        cells = {name: [cell] for name in sides}
+        step = task_of("bisect", self.selection, sides, cells, options, BASE)
         try:
             outcome = measure(step, on_progress=on_progress, enough=enough)
         finally:  # a step is of no use to another search, nor is what one left that was killed

@@ -222,6 +222,29 @@ def needed(
     return some
 
 
+def task_of(
+    kind: FileKind,
+    selection: Selection,
+    sides: Mapping[str, Side],
+    cells: Mapping[str, Sequence[Cell]],
+    options: Options,
+    base: str,
+    arguments: Sequence[str] = (),
+) -> Task:
+    """Return the task of measuring cells of sides, each of which takes turns with the base."""
+    return Task(
+        kind=kind,
+        arguments=tuple(arguments),
+        needed=needed(selection, cells, options.budget),
+        sides=sides,
+        options=options,
+        groups=[(base, name) for name in sides if name != base],
+        base=base,
+        outside=selection.files,
+        metrics=selection.metrics,
+    )
+
+
 def days_of(since: datetime.date, until: datetime.date, every: str) -> list[datetime.date]:
     """Return the days from `since` to `until`, which is one of them, `every` so often.
 
