@@ -101,7 +101,6 @@ def ab(
         sides.require_common(cells, both)
         task = sides.task_of("ab", selection, both, cells, extent, BASE, sys.argv[1:])
         made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
-    made.results.warnings += [text for side in environments for text in builder.changed(side)]
     tracking.finish(
         made.results, track.document, chosen, output, details=details, journal=made.journal
     )

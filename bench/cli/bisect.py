@@ -81,7 +81,7 @@ def bisect(
             "workload"
         )
     ends = end_of(good, "--good"), end_of(bad, "--bad")
-    if len({(end.date, frozenset(end.pins), frozenset(end.sources)) for end in ends}) == 1:
+    if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
     chosen = format_of(format_, output, tracking.FORMATS)
     console = tracking.error_console()

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from bench.cells import Cell, Selection
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
-    from bench.runfile import Results
+    from bench.options import Options
+    from bench.runfile import FileKind, Results
 
 DEEP = "depth12"
 """Measured beside `toy` for host cost alone: what each of its 18 more arrays costs."""
@@ -94,7 +95,7 @@ def asked(environment: Environment, selection: Selection) -> Side:
     Raises:
         BakeoffError: no worker of it can even load the baseline.
     """
-    spec, place = str(environment.spec), environment.place
+    spec, place = environment.info.spec, environment.place
     place = place.for_users_step() if selection.step else place
     try:
         offered = offer(selection.entrants, selection.files, place=place)
@@ -106,12 +107,11 @@ def asked(environment: Environment, selection: Selection) -> Side:
         for entrant, styles in offered.missing.items()
         for style, why in styles.items()
     }
-    info = EnvironmentInfo(
-        spec=spec,
-        versions={**offered.versions, **environment.developed},
-        pins=dict(pin.split("==", 1) for pin in environment.pins if "==" in pin),
-        commit=environment.commit or "",
-        gaps={**environment.gaps, **offered.problems, **missing},
+    about = environment.info
+    info = msgspec.structs.replace(
+        about,
+        versions=offered.versions | about.versions,
+        gaps=about.gaps | offered.problems | missing,
     )
     return Side(place, offered, info)
 
@@ -304,7 +304,7 @@ class Days:
             builder.notify(f"the environment of {name}")
             try:
                 environment = builder.environment(of_day(day), pythons)
-                stack = environment.pins, environment.python
+                stack = environment.python, *environment.info.pins.items()
                 if stack in stacks:
                     same = msgspec.structs.replace(stacks[stack].info, spec=f"@{name}", gaps={})
                     self.others[name] = same
