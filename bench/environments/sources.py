@@ -153,6 +153,10 @@ def _committed(source: Source, repository: Path) -> SourceState:
     here = "--git-dir", str(repository), "--work-tree", top
     if not repository.exists():
         git("clone", "--quiet", "--bare", "--shared", "--", top, str(repository))
+    # A shallow checkout shares nothing: its new commits are copied
+    git(
+        *here, "fetch", "--quiet", "--prune", "--update-shallow", top, "HEAD", "+refs/*:refs/seen/*"
+    )
     if not source.revision:
         git(*here, "read-tree", commit)
         git(*here, "add", "--update")

@@ -116,3 +116,18 @@ def test_the_commits_between_two_states_are_in_their_order(folder: Path) -> None
     assert commits_between(now, first) == commits[:0:-1]
     with pytest.raises(BakeoffError, match="not states of one repo"):
         commits_between(first, state(f"git+file://{checkout}", folder))
+
+
+def test_shallow_checkouts_and_worktrees_are_sources_too(folder: Path) -> None:
+    url, shallow, tree = f"file://{folder}/optax", folder / "shallow", folder / "tree"
+    git(folder, "clone", "-q", "--depth", "1", url, str(shallow))
+    git(folder / "optax", "worktree", "add", "-q", str(tree), "HEAD")
+    for place in (shallow, tree):
+        first = state(str(place), folder).name
+        (place / "optax.py").write_text(f"VERSION = '{place.name}'\n")
+        assert state(str(place), folder).name.startswith(f"{first}.changed.")
+        git(place, "commit", "-qam", "changed")
+        later = state(str(place), folder)
+        assert later.commit == git(place, "rev-parse", "HEAD")
+        [pin] = compiled([f"optax @ {later.url}"], minor(), options=(*WHEELS, "--no-binary=optax"))
+        assert pin.endswith(later.commit)
