@@ -90,6 +90,7 @@ def test_uv_builds_a_state_and_says_in_one_line_what_it_cannot_build(folder: Pat
     assert pin.endswith("#subdirectory=part")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needs_network")
 def test_an_environment_has_what_was_built(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builders, "ask_once", Mock())  # this optax does nothing
