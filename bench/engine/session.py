@@ -164,7 +164,7 @@ def measure(
     """
     with ExitStack() as stack:
         if task.kind != "run":  # `pytest bench` has taken it, before it asked workers
-            stack.callback(machine_lock().release)
+            stack.enter_context(machine_lock())
         header = header_of(task, task.options, before)
         earlier = ended(more, task.kind, setup_of(task, header)) if more else None
         journal = begun(task, before) if resume is None else taken_up(task, resume)
