@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -17,6 +18,13 @@ EXAMPLES = """Examples:
 bakeoff doctor
 bakeoff doctor --seconds 30
 bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
+
+
+ROUNDS = 16
+"""Rounds of plain JAX's two copies in a block: half a second."""
+APART = 1.4
+"""Factor by which turns vary more than the mean of their calls: those of many arms are a quarter of
+a second apart, in which calls vary together."""
 
 
 class Probe(NamedTuple):
@@ -53,7 +61,7 @@ def doctor(
         probes = list(activity(watch.usage()))
         try:
             offer = ask_once({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
-            probes += backends(offer)
+            probes += [*backends(offer), steps(seconds)]
         except WorkerFailedError as error:
             advice = "Nothing can be measured: `python -c 'import jax; jax.devices()'` says why."
             state = f"{error.reason}: {error.stderr or 'nothing on stderr'}"
@@ -83,6 +91,37 @@ def activity(usage: TimeSpent) -> Iterator[Probe]:
     advice = "Measure at another time, or on a dedicated machine."
     state = f"{percent(usage.stolen)} of the machine"
     yield Probe("other guests", state, advice * (usage.stolen > STOLEN))
+
+
+def steps(seconds: float) -> Probe:
+    """Return how much single steps vary, and what a default run can tell by that."""
+    import impls
+    from bench.cells import REFERENCE
+    from bench.engine.process import Worker
+    from bench.engine.visits import STEPS_SHARE
+    from bench.options import Options
+    from bench.report.table import percent
+    from bench.stats.forecast import smallest, variation
+    from bench.worker.protocol import KINDS, WorkerSample
+
+    names, place = [str(arm) for arm in REFERENCE], {"workload": "seed", "backend": "cpu"}
+    samples: list[WorkerSample] = []
+    with Worker() as worker:
+        worker.start()
+        worker.ask({"do": "load", "arms": names, "outside": {}, "cache": "", "seed": 0})
+        for name in names:
+            worker.ask({"do": "open", **place, "arm": name, "losses": None})
+        block = {"do": "block", **place, "kind": "step", "arms": names, "rounds": ROUNDS}
+        end = time.monotonic() + seconds
+        while not samples or time.monotonic() < end:
+            rows = worker.ask(block | {"seed": len(samples)})["samples"]
+            samples += [s for s in map(WorkerSample._make, rows) if s.metric == "step"]
+    arms = len(REFERENCE) + sum(len(impls.styles_of(name)) for name in impls.usual())
+    timed = KINDS["step"]["step"].calls
+    turns = STEPS_SHARE * Options().budget / arms / (timed + 1) / min(s.value for s in samples)
+    spread = APART * variation(samples) * math.sqrt((1 + 1 / len(REFERENCE)) / timed)
+    can = f"`pytest bench` can detect about {percent(smallest(spread, turns, arms))} at seed"
+    return Probe("calls of a step", f"vary by {percent(variation(samples))}: {can}")
 
 
 def backends(offer: Mapping[str, Any]) -> Iterator[Probe]:

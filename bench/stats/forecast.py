@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.samples import Sample
+    from bench.worker.protocol import WorkerSample
 
 TAIL = 1.645
 """Standard deviations of a normal variable between its median and its 95 % quantile."""
@@ -25,7 +26,7 @@ EXCESS = 1.1
 and a standard error is not known exactly."""
 
 
-def variation(samples: Sequence[Sample]) -> float:
+def variation(samples: Sequence[Sample | WorkerSample]) -> float:
     """Return how much single calls vary: the standard deviation of their logarithm.
 
     It is read off the median and the 95 % quantile of each block's calls, so that a rare long call
