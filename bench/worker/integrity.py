@@ -92,11 +92,6 @@ def children() -> set[int]:
     """Return the ids of this thread's children; elsewhere than on Linux, of this process's."""
     with suppress(OSError):
         return {*map(int, CHILDREN.read_bytes().split())}
-    with suppress(AttributeError):  # macOS has `waitid` from Python 3.13 on
-        try:  # a question that costs nothing, before one that takes milliseconds
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return set()
     import psutil
 
     return {child.pid for child in psutil.Process().children()}
