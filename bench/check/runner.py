@@ -142,7 +142,8 @@ class Runner:
         try:
             answer = worker.ask(command, OVERRUN * seconds)
             if "failure" in answer:
-                raise BakeoffError(f"nothing can be checked on {backend!r}: {answer['failure']}")
+                why = answer["failure"].removeprefix("raised RuntimeError: ")
+                raise BakeoffError(f"nothing can be checked on {backend!r}: {why}")
             findings += [CheckFinding(**finding) for finding in answer["findings"]]
             if subject.style is FILE and name == "contract":
                 if offered := answer["styles"]:
