@@ -1,9 +1,9 @@
 """Stages in turns beside those of fresh processes: `python results/selftest/stages.py`.
 
-Each library's shared style is traced, lowered and compiled in a few fresh processes, as a cold
-sample begins, and in rounds of workers, as `pytest bench` times stages; all on one core, which takes
-turns between the two. Prints ratios to plain JAX of both ways, by medians. Nothing else should run
-meanwhile; it takes four minutes. stages.md has what came out.
+Each library's shared style is traced, lowered and compiled in fresh processes, as a cold sample
+begins, and in rounds of workers, as `pytest bench` times stages: the two by turns, on one core.
+Prints ratios to plain JAX, medians with their standard errors. Nothing else should run meanwhile.
+stages.md has what came out.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from statistics import median, stdev
+from typing import Any
 
-from bench.worker.settings import ENVIRONMENT, ROOT, environment
+from bench.worker.settings import environment
 
 LIBRARIES = "pure_jax", "equinox", "flax_linen", "flax_nnx", "haiku", "stax"
 NAMES = "trace", "lower", "compile"
@@ -66,18 +68,16 @@ def in_turns(seed: str) -> dict[str, dict[str, float]]:
     return out
 
 
-def ask(*arguments: str) -> dict:
+def ask(*arguments: str) -> dict[str, Any]:
     """Return what this file prints in a process of its own, on one core."""
     command = [sys.executable, __file__, *arguments]
-    told = subprocess.run(command, env=os.environ, check=True, capture_output=True, text=True)
-    answer: dict = json.loads(told.stdout.splitlines()[-1])
+    process = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    answer: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return answer
 
 
 def main() -> None:
     """Measure both ways in turns, and print a table."""
-    import tempfile
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="of each way")
     parser.add_argument("--fresh", help="print the seconds of this library alone")
@@ -89,9 +89,7 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     ways: dict[str, list[dict[str, dict[str, float]]]] = {"fresh process": [], "in turns": []}
     with tempfile.TemporaryDirectory() as cache:
-        os.environ.update(environment())
-        os.environ.update(ENVIRONMENT, NPROC="1", PJRT_NPROC="1", BAKEOFF_STAGES_CACHE=cache)
-        os.environ["PYTHONPATH"] = str(ROOT)
+        os.environ.update(environment(), NPROC="1", PJRT_NPROC="1", BAKEOFF_STAGES_CACHE=cache)
         ask("--turns", "0")  # fills the cache
         for number in range(given.rounds):
             ways["fresh process"].append({name: ask("--fresh", name) for name in LIBRARIES})
