@@ -158,7 +158,7 @@ def document(results: Results) -> Document:
             "has the same losses and parameters in ten steps; a `make_step` is measured as it is. "
             "In brackets: 95 % intervals.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
-            *wording.settling_words(results, results.estimates),
+            *wording.more_words(results.estimates),
         ),
     )
 

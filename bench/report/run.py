@@ -317,7 +317,7 @@ def _closing(results: Results) -> Iterator[str]:
         for workload in view.workloads
         if math.isfinite(least := view.table.detectable(STEP, workload, view.backend))
     ]
-    yield from wording.settling_words(results, results.estimates)
+    yield from wording.more_words(results.estimates)
     forecast = f"; {percent(spent.forecast)} was forecast" if spent.forecast else ""
     yield (
         f"detectable difference: {', '.join(seen) or 'not known'}{forecast}; "
