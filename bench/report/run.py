@@ -211,13 +211,8 @@ def _title(table: EstimateTable, place: str, rows: Sequence[CellResult]) -> str:
 
 
 def _notes(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[str]:
-    """Yield what is missing, in one sentence for each reason, and what is preliminary."""
-    absent = [(why, n, r) for n in METRICS for r in rows if (why := r.missing.get(n))]
-    for reason in dict.fromkeys(why for why, _, _ in absent):
-        metrics = dict.fromkeys(label(name) for why, name, _ in absent if why == reason)
-        arms = dict.fromkeys(row.cell.arm.words for why, _, row in absent if why == reason)
-        of = f" of {wording.few(list(arms))}" if len(arms) < len(rows) else ""
-        yield wording.sentence(f"{reason}: {wording.joined(list(metrics))}{of}")
+    """Yield what is missing, and what is preliminary."""
+    yield from wording.missing_words(rows)
     estimates = [e for name in NEEDED for row in rows if (e := table.comparison(row.cell, name))]
     thin = dict.fromkeys(label(e.metric) for e in estimates if e.preliminary)
     if thin:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bench.estimates import Verdict
+from bench.metrics import METRICS, label
 from bench.streams import one_line
 from common.config import DEPTH, SWEEP, WORKLOADS
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from bench.estimates import Estimate
-    from bench.runfile import Proof
+    from bench.runfile import CellResult, Proof
 
 NAMED = 3
 """Arms, releases or operations that a sentence names; of more, their number is."""
@@ -87,6 +88,16 @@ def counted(count: int, what: str) -> str:
 def sentence(text: str) -> str:
     """Return a text with a capital and a full stop."""
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def missing_words(rows: Sequence[CellResult]) -> Iterator[str]:
+    """Yield which metrics of which arms have no number, in one sentence for each reason."""
+    absent = [(why, n, r) for n in METRICS for r in rows if (why := r.missing.get(n))]
+    for reason in dict.fromkeys(why for why, _, _ in absent):
+        metrics = dict.fromkeys(label(name) for why, name, _ in absent if why == reason)
+        arms = dict.fromkeys(row.cell.arm.words for why, _, row in absent if why == reason)
+        of = f" of {few(list(arms))}" if len(arms) < len(rows) else ""
+        yield sentence(f"{reason}: {joined(list(metrics))}{of}")
 
 
 def more_words(rows: Iterable[Estimate]) -> Iterator[str]:
