@@ -134,14 +134,6 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return math.log(self.high / self.value)
         return (self.high - self.low) / 2
 
-    def within(self, margin: float) -> bool:
-        """Tell whether a ratio is shown to be as good as 1: its whole interval is in the margin."""
-        if self.verdict is Verdict.EQUIVALENT:
-            return True
-        if self.form != "ratio" or self.low is None or self.high is None:
-            return False
-        return 1 / (1 + margin) <= self.low and self.high <= 1 + margin  # as verdicts have it
-
 
 class EstimateTable:
     """Estimates, by what they are of."""

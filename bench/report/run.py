@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from bench.cells import BASELINE, PURE
-from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, grouped
+from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, Verdict, grouped
 from bench.metrics import (
     BEFORE,
     HOST,
@@ -352,8 +352,9 @@ def _widths_chart(view: View) -> Iterator[Figure]:
             series.setdefault(arm, {})[WORKLOADS[workload].width] = ratio
     if any(len(row) > 1 for row in series.values()):
         limit = percent(view.margin)
-        level = sum(row[max(row)].within(view.margin) for row in series.values())
-        title = f"At the widest, {level} of {len(series)} steps are within ±{limit}"
+        ends = [row[max(row)].verdict for row in series.values()]
+        level = ends.count(Verdict.EQUIVALENT)
+        title = f"At the widest, {level} of {len(ends)} steps are within ±{limit}"
         yield charts.lines(title, series, "width of the layers", band=view.margin)
 
 
