@@ -154,11 +154,6 @@ class EstimateTable:
         """Return a cell's comparison with its reference: a ratio, or what is added."""
         return self._compared.get((cell, metric))
 
-    def detectable(self, metric: str, workload: str, backend: str) -> float:
-        """Return the smallest difference that a family of a run finds; see there."""
-        family = metric, (workload, backend)
-        return detectable(row for row in self.rows if (row.metric, row.place) == family)
-
 
 def grouped[K, V](pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
     """Return the values that go with each key, in their order."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from bench.cells import BASELINE, PURE
-from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, Verdict, grouped
+from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, Verdict, detectable, grouped
 from bench.metrics import (
     BEFORE,
     HOST,
@@ -310,7 +310,7 @@ def _closing(results: Results) -> Iterator[str]:
         f"{percent(least)} (step, {view.at(workload)})"
         for view in views(results)
         for workload in view.workloads
-        if math.isfinite(least := view.table.detectable(STEP, workload, view.backend))
+        if math.isfinite(least := detectable(view.comparisons(workload, STEP).values()))
     ]
     yield from wording.more_words(results.estimates)
     forecast = f"; {percent(spent.forecast)} was forecast" if spent.forecast else ""
@@ -340,7 +340,7 @@ def _steps_chart(view: View) -> Iterator[Figure]:
         different = [arm for arm, row in rows.items() if row.verdict in ("slower", "faster")]
         arms = wording.few(different, 2) if different else "no step"
         title = f"At {view.at(view.main)}, {arms} differ{'s' * (len(different) < 2)}"
-        band = view.table.detectable(STEP, view.main, view.backend)
+        band = detectable(view.comparisons(view.main, STEP).values())
         yield charts.intervals(f"{title} from {REFERENCE}'s", rows, band=band)
 
 
