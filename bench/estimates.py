@@ -139,10 +139,9 @@ class EstimateTable:
     """Estimates, by what they are of."""
 
     def __init__(self, rows: Iterable[Estimate] = ()) -> None:
-        self.rows = list(rows)
         self._amounts: dict[tuple[Cell, str], Estimate] = {}
         self._compared: dict[tuple[Cell, str], Estimate] = {}
-        for row in self.rows:
+        for row in rows:
             where = self._amounts if row.form == "amount" else self._compared
             where.setdefault((row.cell, row.metric), row)
 
