@@ -102,7 +102,7 @@ class Driver:
         Raises:
             BakeoffError: the journal is another run's, or cannot be written.
         """
-        self.zero = time.monotonic() - self.plan.spent.wall
+        self.zero = time.monotonic() - self.plan.spent.wall_seconds
         self.cache = new_cache()
         adopt()  # what a worker that died has left in a session of its own
         self.before = descendants(os.getpid())
