@@ -72,8 +72,9 @@ def many_to_one(
     used = ~np.isnan(data[:, reference]).any(1)
     if not used.any():
         return _nothing(len(members))
-    fit, first = _shared(components.of_workers(data[used], worker[used], reference), programs)
-    return _beside(fit, first[reference].tolist(), first[members].tolist())
+    merged, first = _merged(data[used], reference, programs)
+    fit = components.of_workers(merged, worker[used], reference)
+    return _beside(fit, reference, first[members].tolist())
 
 
 def paired(
@@ -173,7 +174,7 @@ def _beside(fit: components.Fit, reference: Columns, members: Columns) -> Contra
 
     A member that is a reference itself is at 1, exactly.
     """
-    first = list(dict.fromkeys(reference))
+    first = list(reference)
     of_reference = float(fit.variance[first].sum()) / len(first) ** 2
     total = fit.variance + of_reference
     finite = np.isfinite(total) & (total > 0)
@@ -210,6 +211,26 @@ def _simultaneous(fit: components.Fit, share: Arms, members: Columns) -> Contras
         for field, value in zip(out, (*row, fit.blocks[arm], fit.workers[arm]), strict=True):
             field[i] = value
     return out
+
+
+def _merged(
+    data: Table, reference: Columns, programs: Sequence[Columns]
+) -> tuple[Table, Int[np.ndarray, " arms"]]:
+    """Return data with one column for each program, and whose column that is for each arm.
+
+    That is the first one's, with the mean of those that have a datum: in a round of stages, one of
+    them compiles. It is a reference's, unchanged, where the program is the references'.
+    """
+    merged, first = data.copy(), np.arange(data.shape[1])
+    for columns in programs:
+        at = next((column for column in columns if column in reference), columns[0])
+        first[list(columns)] = at
+        several = [column for column in columns if column not in reference]
+        merged[:, several] = np.nan
+        known = ~np.isnan(data[:, several]).all(1)
+        if at not in reference:
+            merged[known, at] = np.nanmean(data[known][:, several], 1)
+    return merged, first
 
 
 def _shared(
