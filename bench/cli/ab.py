@@ -106,7 +106,5 @@ def ab(
         task = replace(task, metrics=selection.metrics)
         made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
     made.results.warnings += [text for side in environments for text in builder.changed(side)]
-    tracking.finish(
-        made.results, track.document, chosen, output, details=details, journal=made.journal
-    )
+    tracking.finish(made.results, chosen, output, details=details, journal=made.journal)
     return int(Comparison(made.results).status)
