@@ -157,10 +157,7 @@ def answer(it: OwnCost) -> tuple[str, str]:
     # What people change: their own step, or what most tutorials write
     style = next((s for s in costs if s not in (PURE, *about.references)), "")
     if not style:
-        ways = [row.cell.style for row in it.cells if row.cell.style != PURE]
-        why = f"{wording.joined(ways)} has no number" if ways else "no other style was measured"
-        known = f"; `{PURE}` adds {unsigned(costs[PURE])}" if PURE in costs else ""
-        return f"{at}, there is nothing to choose: {why}{known}.", ""
+        return f"{at}, there is nothing to choose: no other style has a number.", ""
     usual = costs[style]
     if usual.high is not None and usual.high < NEGLIGIBLE * step.value:
         part = percent(max(0.0, usual.value) / step.value)
