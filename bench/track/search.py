@@ -21,7 +21,7 @@ from bench.engine.session import Task, estimates_of, measure
 from bench.environments.sources import NotBuiltError, commits_between
 from bench.environments.spec import PACKAGES, of_day
 from bench.environments.uv import UnsolvableError, releases_between
-from bench.estimates import MARGIN, EstimateTable, Verdict
+from bench.estimates import MARGIN, EstimateTable
 from bench.options import Options
 from bench.report.table import change, percent
 from bench.runfile import Conditions, ResultsWithSamples, RunOptions, TimeSpent, packed
@@ -156,7 +156,7 @@ class Bisection:
         try:
             if self.step("whole", self.good, self.bad) == UNDECIDED:
                 row, ends = self.estimates[0], f"{self.good} and {self.bad} differ"
-                if row.verdict is Verdict.EQUIVALENT:
+                if (row.low or 0.0) >= 1 / (1 + MARGIN) and (row.high or math.inf) <= 1 + MARGIN:
                     raise StoppedError(f"{ends} by less than {percent(MARGIN)} ({change(row)})")
                 raise StoppedError(f"cannot tell whether {ends}: {self.doubt()}")
             self.boundary = position(self.estimates[0]) / 2
