@@ -162,7 +162,7 @@ def measure(
     """
     with ExitStack() as stack:
         if task.kind != "run":  # `pytest bench` has taken it, before it asked workers
-            stack.callback(machine_lock().release)
+            stack.enter_context(machine_lock())
         earlier = ended(more, task) if more else None
         journal = begun(task, before) if resume is None else taken_up(task, resume)
         header = read_header(journal)
