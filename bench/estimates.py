@@ -128,23 +128,14 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return math.log(self.high / self.value)
         return (self.high - self.low) / 2
 
-    def within(self, margin: float) -> bool:
-        """Tell whether a ratio is shown to be as good as 1: its whole interval is in the margin."""
-        if self.verdict is Verdict.EQUIVALENT:
-            return True
-        if self.form != "ratio" or self.low is None or self.high is None:
-            return False
-        return 1 / (1 + margin) <= self.low and self.high <= 1 + margin  # as verdicts have it
-
 
 class EstimateTable:
     """Estimates, by what they are of."""
 
     def __init__(self, rows: Iterable[Estimate] = ()) -> None:
-        self.rows = list(rows)
         self._amounts: dict[tuple[Cell, str], Estimate] = {}
         self._compared: dict[tuple[Cell, str], Estimate] = {}
-        for row in self.rows:
+        for row in rows:
             where = self._amounts if row.form == "amount" else self._compared
             where.setdefault((row.cell, row.metric), row)
 
@@ -155,11 +146,6 @@ class EstimateTable:
     def comparison(self, cell: Cell, metric: str) -> Estimate | None:
         """Return a cell's comparison with its reference: a ratio, or what is added."""
         return self._compared.get((cell, metric))
-
-    def detectable(self, metric: str, workload: str, backend: str) -> float:
-        """Return the smallest difference that a family of a run finds; see there."""
-        family = metric, (workload, backend)
-        return detectable(row for row in self.rows if (row.metric, row.place) == family)
 
 
 def grouped[K, V](pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:

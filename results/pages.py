@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import impls
 from bench.cells import BASELINE
 from bench.cli.report import document_of
+from bench.estimates import Verdict
 from bench.metrics import STEP
 from bench.report.findings import CHEAP, View, views
 from bench.report.markdown import table_lines
@@ -91,7 +92,7 @@ def is_cheap(view: View, arm: Arm) -> bool:
     """Tell whether an arm is not shown to cost anything: next to nothing a call, no slower step."""
     high = view.hosts()[arm].high
     steps = [view.comparisons(workload, STEP).get(arm) for workload in view.compared]
-    same = all(step is None or step.within(view.margin) for step in steps)
+    same = all(step is None or step.verdict is Verdict.EQUIVALENT for step in steps)
     return high is not None and high <= CHEAP and same
 
 

@@ -101,7 +101,5 @@ def ab(
         sides.require_common(cells, both)
         task = sides.task_of("ab", selection, both, cells, extent, BASE, sys.argv[1:])
         made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
-    tracking.finish(
-        made.results, track.document, chosen, output, details=details, journal=made.journal
-    )
+    tracking.finish(made.results, chosen, output, details=details, journal=made.journal)
     return int(Comparison(made.results).status)

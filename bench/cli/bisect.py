@@ -96,7 +96,7 @@ def bisect(
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
     results.arguments = sys.argv[1:]
-    tracking.finish(results, track.document, chosen, output, details=details)
+    tracking.finish(results, chosen, output, details=details)
     return 0 if record.stopped is None else 1
 
 

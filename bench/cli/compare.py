@@ -43,7 +43,6 @@ def compare(
     one settled row is enough to pass.
     """
     from bench.runfile.reader import read
-    from bench.track.ab import document
     from bench.track.comparison import Comparison
     from bench.track.run_files import compare as compare_runs
 
@@ -53,5 +52,5 @@ def compare(
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path, samples=False) for path in files]
     results = compare_runs(bases, new, margin)
-    tracking.finish(results, document, chosen, output, details=details)
+    tracking.finish(results, chosen, output, details=details)
     return int(Comparison(results).status)

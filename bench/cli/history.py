@@ -76,7 +76,7 @@ def history(
     Exit status: 0 done, 1 some of the kept runs cannot be read, 2 nothing could be compared, or
     wrong use, 130 Ctrl-C.
     """
-    from bench.track.history import Timeline, document
+    from bench.track.history import Timeline
 
     chosen = format_of(format_, output, tracking.FORMATS)
     if runs:
@@ -91,7 +91,7 @@ def history(
                 )
         results = kept_runs(runs)
         results.arguments = sys.argv[1:]
-        tracking.finish(results, document, chosen, output, details=details)
+        tracking.finish(results, chosen, output, details=details)
         if any(text.startswith(SKIPPED) for text in results.warnings):
             return 1
         return 0 if Timeline(results).comparisons else 2
@@ -116,7 +116,7 @@ def history(
         task = task_of("history", selection, stacks.sides, cells, extent, REFERENCE, sys.argv[1:])
         made = tracking.measured(task, stacks.asking, resume=resume, more=more)
     stacks.complete(made.results)
-    tracking.finish(made.results, document, chosen, output, details=details, journal=made.journal)
+    tracking.finish(made.results, chosen, output, details=details, journal=made.journal)
     return 0 if Timeline(made.results).comparisons else 2
 
 
@@ -125,5 +125,5 @@ def last_day() -> str:
     from bench.engine.journal import Journal, journals
 
     for path in journals("history"):
-        return max(name for name in Journal.open(path).header["needed"] if name[:1].isdigit())
+        return max(name for name in Journal.open(path).header["sides"] if name[:1].isdigit())
     raise BakeoffError("there is no history to resume: run without --resume")

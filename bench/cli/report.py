@@ -13,6 +13,7 @@ import typer
 
 from bench.cells import Cell
 from bench.cli.documents import format_of, give, publish
+from bench.estimates import Estimate
 from bench.report.wording import printable
 
 if TYPE_CHECKING:
@@ -29,13 +30,9 @@ bakeoff report ab.json --format md
 bakeoff report run.json --format csv > run.csv"""
 
 FORMATS = ("html", "text", "md", "csv")
-COLUMNS = (
-    *("run", "when", "environment", *Cell._fields),
-    *("metric", "form", "unit", "value", "low", "high"),
-    *("standard_error", "df", "p", "verdict", "against", "workers", "blocks", "settled_by"),
-    *("bound", "missing"),
-)
-"""Columns of the CSV. `missing` says why there is no number."""
+COLUMNS = ("run", "when", *Cell._fields, *Estimate.__struct_fields__[1:], "missing")
+"""Columns of the CSV: the fields of an estimate and of its cell. `missing` says why there is no
+number."""
 FORMULA = tuple("=+-@\t\r")
 """Beginnings of a text that a spreadsheet would compute."""
 

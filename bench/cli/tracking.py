@@ -14,7 +14,6 @@ from common.config import check_size
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from rich.console import Console
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from bench.cells import Selection
     from bench.engine.journal import Journal
     from bench.engine.session import Measured, Task
-    from bench.report.table import Document
-    from bench.runfile import Results, ResultsWithSamples
+    from bench.runfile import ResultsWithSamples
 
 SAFE = "what was measured is safe: go on with the same command and --resume"
 FORMATS = ("text", "md", "json", "html")
@@ -115,7 +113,6 @@ def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> M
 
 def finish(
     results: ResultsWithSamples,
-    document: Callable[[Results], Document],
     format_: str,
     output: Path | None,
     *,
@@ -126,16 +123,17 @@ def finish(
 
     Args:
         results: For a run file.
-        document: Returns the same, to read.
         format_: One of `FORMATS`.
         output: A new file; standard output if None.
         details: Whether a terminal shows all of it.
         journal: What holds the results so far, and is removed at the end.
     """
     try:
+        from bench.cli.report import document_of
+        from bench.runfile.reader import Run
         from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
 
-        shown = document(results)
+        shown = document_of(Run("", results))
         if output is not None:
             print(shown.headline, file=sys.stderr)
         if format_ != "json":

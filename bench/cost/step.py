@@ -13,7 +13,7 @@ from bench.engine.process import Place, WorkerFailedError, silence_of
 from bench.engine.session import Side, Task
 from bench.environments.offers import offer
 from bench.estimates import Estimate
-from bench.metrics import HOST, STEP, label
+from bench.metrics import HOST, STEP
 from bench.report import wording
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent, words
 from bench.runfile import EnvironmentInfo
@@ -21,7 +21,7 @@ from bench.worker.settings import as_users, conditions
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.cells import Cell
@@ -34,8 +34,6 @@ METRICS = (HOST, STEP, IN_A_ROW)
 waited for, and in a row of 50."""
 NEGLIGIBLE = 0.01
 """Part of a step up to which what a style adds is not worth a change of code."""
-WORTH_SAYING = 0.05
-"""Part by which a step takes longer from which on that is told beside the microseconds."""
 COLUMNS = (
     Column("style"),
     Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
@@ -64,23 +62,6 @@ class OwnCost:
         added = {row.cell.style: self.table.comparison(row.cell, HOST) for row in rows}
         self.costs = {style: row for style, row in added.items() if row is not None}
         """Seconds that styles add to a call, the file's own step first, then in their order."""
-
-    def times(self, style: str, other: str) -> str:
-        """Return in words how much longer a step takes in a style; empty for next to nothing."""
-        cells = {row.cell.style: row.cell for row in self.cells}
-        for metric in (STEP, HOST):
-            base = self.table.amount(self.baseline, metric)
-            rows = [self.table.comparison(cells[s], metric) for s in (style, other) if s in cells]
-            known = [row for row in rows if row is not None]
-            if base is None or len(known) < len(rows) or not known or not known[0].differs:
-                continue
-            first, second = (
-                *(r.value if r.form == "ratio" else 1 + r.value / base.value for r in known),
-                1.0,  # plain JAX's
-            )[:2]
-            if first >= (1 + WORTH_SAYING) * second:
-                return f"takes {first / second:.2g} times as long and "
-        return ""
 
 
 def task_of(
@@ -140,7 +121,7 @@ def document(results: Results) -> Document:
         Section("Failures", tuple(failures), status="bad"),
         Section("Cost of a step", tables=(table(it),)),
         Section("Change", tuple(change.splitlines())),
-        Section("Not measured", tuple(missing(it))),
+        Section("Not measured", tuple(wording.missing_words(it.cells))),
     )
     return Document(
         title=f"What each style costs {file}",
@@ -157,7 +138,7 @@ def document(results: Results) -> Document:
             "has the same losses and parameters in ten steps; a `make_step` is measured as it is. "
             "In brackets: 95 % intervals.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
-            *wording.settling_words(results, results.estimates),
+            *wording.more_words(results.estimates),
         ),
     )
 
@@ -175,10 +156,7 @@ def answer(it: OwnCost) -> tuple[str, str]:
     # What people change: their own step, or what most tutorials write
     style = next((s for s in costs if s not in (PURE, *about.references)), "")
     if not style:
-        ways = [row.cell.style for row in it.cells if row.cell.style != PURE]
-        why = f"{wording.joined(ways)} has no number" if ways else "no other style was measured"
-        known = f"; `{PURE}` adds {unsigned(costs[PURE])}" if PURE in costs else ""
-        return f"{at}, there is nothing to choose: {why}{known}.", ""
+        return f"{at}, there is nothing to choose: no other style has a number.", ""
     usual = costs[style]
     if usual.high is not None and usual.high < NEGLIGIBLE * step.value:
         part = percent(max(0.0, usual.value) / step.value)
@@ -195,8 +173,8 @@ def answer(it: OwnCost) -> tuple[str, str]:
     less = unsigned(costs[better]) if better in costs else "nothing"
     where = " on one core" if it.baseline.backend == "cpu" else ""
     return (
-        f"{at}, write `{better}`: `{style}` {it.times(style, better)}adds {unsigned(usual)} to "
-        f"plain JAX's call{where}, and `{better}` {less}.",
+        f"{at}, write `{better}`: `{style}` adds {unsigned(usual)} to plain JAX's call{where}, and "
+        f"`{better}` {less}.",
         "\n".join(lines),
     )
 
@@ -234,16 +212,3 @@ def table(it: OwnCost) -> Table:
         if row.cell.style in impls.readable(row.cell.entrant).waits
     ]
     return Table(COLUMNS, (plain, *rows), notes=tuple(waiting)).without_empty()
-
-
-def missing(it: OwnCost) -> Iterator[str]:
-    """Yield which metrics of which styles have no number, and what would give them one."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for row in it.cells:
-        for why in dict.fromkeys(row.missing.values()):
-            lacking = [label(metric) for metric in METRICS if row.missing.get(metric) == why]
-            reasons.setdefault((wording.joined(lacking), why), []).append(row.cell.style)
-    for (metrics, why), styles in reasons.items():
-        if metrics:
-            of = "" if len(styles) == len(it.cells) else f" of {wording.joined(styles)}"
-            yield wording.sentence(f"{metrics}{of}: {why}; give a larger --budget")

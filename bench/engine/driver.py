@@ -35,10 +35,10 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bench.engine.actions import Spent
     from bench.engine.journal import Journal
     from bench.engine.plan import Plan
     from bench.engine.session import Side
+    from bench.runfile import TimeSpent
 
 MOST_SILENCE = 300.0
 """Seconds of silence after which a worker is taken to hang, at most; a third of the budget, and
@@ -79,7 +79,7 @@ class Driver:
     """By environment."""
     outside: Mapping[str, str]
     """Files of entrants that are not the project's, by name."""
-    on_progress: Callable[[Action, Spent], None] = lambda _action, _spent: None
+    on_progress: Callable[[Action, TimeSpent], None] = lambda _action, _spent: None
     """Called before each action; shows how far the run is."""
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class Driver:
         Raises:
             BakeoffError: the journal is another run's, or cannot be written.
         """
-        self.zero = time.monotonic() - self.plan.spent.wall
+        self.zero = time.monotonic() - self.plan.spent.wall_seconds
         self.cache = new_cache()
         adopt()  # what a worker that died has left in a session of its own
         self.before = descendants(os.getpid())

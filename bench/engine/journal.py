@@ -17,7 +17,7 @@ import msgspec
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
-VERSION = 3
+VERSION = 4
 FOLDER = Path(".bakeoff")
 SUFFIX = ".journal"
 SAFE = "what was measured before is in the journal: go on with --resume"

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,6 +29,7 @@ from bench.runfile import (
     FileKind,
     ResultsWithSamples,
     RunOptions,
+    TimeSpent,
     packed,
 )
 from bench.runfile.reader import read
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Action, Spent
+    from bench.engine.actions import Action
     from bench.engine.process import Place
     from bench.environments.offers import Offer
     from bench.runfile.reader import Run
@@ -109,13 +110,10 @@ class Header(msgspec.Struct):
     kind: str
     arguments: list[str]
     options: Options
-    needed: dict[str, dict[str, list[str]]]
-    """Metrics, by environment and cell."""
-    outside: dict[str, str]
-    """SHA-256 of these files, by name."""
-    code: str
-    facts: dict[str, Any]
-    """Versions, devices and conditions, by environment."""
+    setup: dict[str, str]
+    """Digests of what has to be the same where it is taken up, by their names in `SAME`."""
+    sides: list[str]
+    """Names of its environments."""
     before: float
     """Seconds of the budget that had gone before anything was measured."""
     lanes: list[tuple[int, ...]]
@@ -144,7 +142,7 @@ def measure(
     *,
     before: float = 0.0,
     resume: str | None = None,
-    on_progress: Callable[[Action, Spent], None] = lambda _action, _spent: None,
+    on_progress: Callable[[Action, TimeSpent], None] = lambda _action, _spent: None,
     more: Path | None = None,
     enough: Callable[[Sequence[Sample]], bool] | None = None,
 ) -> Measured:
@@ -165,8 +163,7 @@ def measure(
     with ExitStack() as stack:
         if task.kind != "run":  # `pytest bench` has taken it, before it asked workers
             stack.enter_context(machine_lock())
-        header = header_of(task, task.options, before)
-        earlier = ended(more, task.kind, setup_of(task, header)) if more else None
+        earlier = ended(more, task) if more else None
         journal = begun(task, before) if resume is None else taken_up(task, resume)
         header = read_header(journal)
         plan = Plan(
@@ -203,7 +200,15 @@ def measure(
 
 def begun(task: Task, before: float) -> Journal:
     """Start a journal."""
-    header = header_of(task, replace(task.options, seed=secrets.randbelow(1 << 32)), before)
+    header = Header(
+        kind=task.kind,
+        arguments=list(task.arguments),
+        options=replace(task.options, seed=secrets.randbelow(1 << 32)),
+        setup=setup_of(task),
+        sides=list(task.sides),
+        before=before,
+        lanes=one_core_lanes(),
+    )
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{task.kind}{SUFFIX}"
     return Journal.create(FOLDER / name, msgspec.to_builtins(header))
 
@@ -225,15 +230,13 @@ def taken_up(task: Task, path: str) -> Journal:
     Raises:
         BakeoffError: there is none, or it is of another task.
     """
-    problem = ""
+    setup, problem = setup_of(task), ""
     for candidate in [Path(path)] if path else journals(task.kind):
         journal = Journal.open(candidate)
         header = read_header(journal)
         options = replace(task.options, seed=header.options.seed)
-        now = header_of(task, options, header.before)
-        differing = [
-            text for name, text in SAME.items() if getattr(now, name) != getattr(header, name)
-        ]
+        now = setup if options == header.options else setup | {"options": ""}
+        differing = [text for name, text in SAME.items() if now[name] != header.setup.get(name)]
         if not differing:
             return journal
         given = [text for text in header.arguments if not text.startswith("--resume")]
@@ -249,28 +252,6 @@ def taken_up(task: Task, path: str) -> Journal:
 def command(kind: str, arguments: Iterable[str]) -> str:
     """Return the command line of a kind of measurement, as a shell reads it."""
     return shlex.join(["pytest" if kind == "run" else "bakeoff", *arguments])
-
-
-def header_of(task: Task, options: Options, before: float) -> Header:
-    """Return what the first line of a task's journal says."""
-    facts = {name: side.offer.facts for name, side in task.sides.items()}
-    return Header(
-        kind=task.kind,
-        arguments=list(task.arguments),
-        options=options,
-        needed={
-            name: {str(cell): sorted(metrics) for cell, metrics in cells.items()}
-            for name, cells in task.needed.items()
-        },
-        outside={
-            name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            for name, path in task.outside.items()
-        },
-        code=code_digest(),
-        facts=msgspec.to_builtins(facts),
-        before=before,
-        lanes=[tuple(lane) for lane in one_core_lanes()],
-    )
 
 
 def read_header(journal: Journal) -> Header:
@@ -297,31 +278,42 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def setup_of(task: Task, header: Header) -> dict[str, str]:
-    """Return digests of what has to be the same where a measurement that has ended goes on.
+def setup_of(task: Task) -> dict[str, str]:
+    """Return digests of what has to be the same where a measurement goes on: see `SAME`.
 
-    That is `SAME`, but for options of how much is measured, and with what environments hold.
+    Of its options, these are how something is measured; how much may differ after it has ended.
     """
-    options, infos = header.options, {name: side.info for name, side in task.sides.items()}
-    parts = {name: getattr(header, name) for name in SAME}
-    parts["options"] = options.cores, options.donate, options.rounds
-    parts["facts"] = header.facts, infos
+    options = task.options
+    parts = {
+        "options": (options.cores, options.donate, options.rounds),
+        "needed": {
+            name: {str(cell): sorted(metrics) for cell, metrics in cells.items()}
+            for name, cells in task.needed.items()
+        },
+        "outside": {name: Path(path).read_bytes() for name, path in task.outside.items()},
+        "lanes": one_core_lanes(),
+        "facts": {
+            name: (side.offer.facts, side.info.versions, side.info.pins, side.info.commit)
+            for name, side in task.sides.items()
+        },
+        "code": code_digest(),
+    }
     return {
         name: hashlib.sha256(msgspec.json.encode(part, order="sorted")).hexdigest()[:16]
         for name, part in parts.items()
     }
 
 
-def ended(path: Path, kind: FileKind, setup: Mapping[str, str]) -> Run:
+def ended(path: Path, task: Task) -> Run:
     """Return a measurement that has ended, to go on with it.
 
     Raises:
         BakeoffError: it cannot be read, or was made in another way.
     """
-    run = read(path)
+    run, setup = read(path), setup_of(task)
     before = run.results.setup
     differing = [text for name, text in SAME.items() if before.get(name) != setup[name]]
-    if run.results.kind != kind or not before:
+    if run.results.kind != task.kind or not before:
         differing = ["another command, or an older version"]
     if differing:
         raise BakeoffError(
@@ -383,19 +375,14 @@ def results_of(
         metrics=list(task.metrics),
         options=msgspec.convert({**asdict(options), "budget_seconds": options.budget}, RunOptions),
         environments={name: side.info for name, side in task.sides.items()},
-        setup=setup_of(task, header),
+        setup=header.setup,
         conditions=msgspec.convert(conditions, Conditions),
         cells=cells,
         estimates=estimates,
         notes=dict(task.notes),
         left_out=dict(task.left_out),
         spent=msgspec.structs.replace(
-            usage,
-            wall_seconds=plan.spent.wall,
-            sampling_seconds=plan.spent.sampling,
-            processes=plan.spent.processes,
-            calls_vary=plan.spent.calls_vary,
-            forecast=plan.spent.forecast,
+            plan.spent, others=usage.others, stolen=usage.stolen, busiest=usage.busiest
         ),
         samples=packed(samples),
     )

@@ -95,11 +95,6 @@ def views(results: Results) -> Iterator[View]:
         yield View(backend, on, results.options.margin, cells, table)
 
 
-def standing(row: Estimate, margin: float) -> Verdict:
-    """Return how an arm stands to the baseline: what is within the margin is equivalent."""
-    return Verdict.EQUIVALENT if row.within(margin) else row.verdict or Verdict.INCONCLUSIVE
-
-
 def findings(results: Results) -> list[str]:
     """Return what a run found, the most important first, without capitals and full stops."""
     good = results.good
@@ -138,14 +133,14 @@ def _steps(view: View, workload: str, *verdicts: Verdict) -> Iterator[str]:
         differs = verdict in (Verdict.SLOWER, Verdict.FASTER)
         within = f"within ±{percent(view.margin)} of {REFERENCE}"
         what = within if verdict is Verdict.EQUIVALENT else verdict
-        arms = {arm: row for arm, row in rows.items() if standing(row, view.margin) is verdict}
+        arms = {arm: row for arm, row in rows.items() if row.verdict is verdict}
         yield from _told(f"{what} at {view.at(workload)}", arms, timed if differs else None)
 
 
 def _certain(view: View, workload: str) -> Iterator[str]:
     """Yield the arms whose steps certainly differ, by too little to matter."""
-    rows = view.comparisons(workload, STEP)
-    arms = {arm: row for arm, row in rows.items() if row.within(view.margin) and row.differs}
+    rows = view.comparisons(workload, STEP).items()
+    arms = {arm: r for arm, r in rows if r.verdict is Verdict.EQUIVALENT and r.differs}
     what = f"certain, but within ±{percent(view.margin)} at {view.at(workload)}"
     yield from _told(what, arms, change)
 
@@ -168,11 +163,11 @@ def _advice(view: View) -> Iterator[str]:
     rows = view.comparisons(view.main, STEP)
     sure = {arm: row for arm, row in rows.items() if not row.preliminary}
     libraries = [arm for arm in sure if arm.style == PURE]
-    level = [arm.words for arm in libraries if sure[arm].within(view.margin)]
+    level = [arm.words for arm in libraries if sure[arm].verdict is Verdict.EQUIVALENT]
     if level:
         everybody = len(level) == len(libraries) > 1
         names = "all libraries" if everybody else joined([REFERENCE, *level])
-        styles = (standing(row, view.margin) for arm, row in sure.items() if arm.style != PURE)
+        styles = (row.verdict for arm, row in sure.items() if arm.style != PURE)
         mind = "; mind how you write steps" if Verdict.SLOWER in styles else ""
         yield f"equally fast at {view.at(view.main)}: {names}. Choose by API{mind}"
 
@@ -183,7 +178,7 @@ def _causes(view: View) -> Iterator[str]:
     for verdict in (Verdict.SLOWER, Verdict.FASTER):
         groups: dict[str, list[str]] = {}
         for arm, ratio in ratios.items():
-            if standing(ratio, view.margin) is verdict and (reason := cause(view, arm, ratio)):
+            if ratio.verdict is verdict and (reason := cause(view, arm, ratio)):
                 groups.setdefault(reason, []).append(arm.words)
         for reason, names in groups.items():
             verb = f"{'is' if len(names) == 1 else 'are'} {verdict}"

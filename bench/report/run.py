@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from bench.cells import BASELINE, PURE
-from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, grouped
+from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, Verdict, detectable, grouped
 from bench.metrics import (
     BEFORE,
     HOST,
@@ -211,13 +211,8 @@ def _title(table: EstimateTable, place: str, rows: Sequence[CellResult]) -> str:
 
 
 def _notes(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[str]:
-    """Yield what is missing, in one sentence for each reason, and what is preliminary."""
-    absent = [(why, n, r) for n in METRICS for r in rows if (why := r.missing.get(n))]
-    for reason in dict.fromkeys(why for why, _, _ in absent):
-        metrics = dict.fromkeys(label(name) for why, name, _ in absent if why == reason)
-        arms = dict.fromkeys(row.cell.arm.words for why, _, row in absent if why == reason)
-        of = f" of {wording.few(list(arms))}" if len(arms) < len(rows) else ""
-        yield wording.sentence(f"{reason}: {wording.joined(list(metrics))}{of}")
+    """Yield what is missing, and what is preliminary."""
+    yield from wording.missing_words(rows)
     estimates = [e for name in NEEDED for row in rows if (e := table.comparison(row.cell, name))]
     thin = dict.fromkeys(label(e.metric) for e in estimates if e.preliminary)
     if thin:
@@ -315,9 +310,9 @@ def _closing(results: Results) -> Iterator[str]:
         f"{percent(least)} (step, {view.at(workload)})"
         for view in views(results)
         for workload in view.workloads
-        if math.isfinite(least := view.table.detectable(STEP, workload, view.backend))
+        if math.isfinite(least := detectable(view.comparisons(workload, STEP).values()))
     ]
-    yield from wording.settling_words(results, results.estimates)
+    yield from wording.more_words(results.estimates)
     forecast = f"; {percent(spent.forecast)} was forecast" if spent.forecast else ""
     yield (
         f"detectable difference: {', '.join(seen) or 'not known'}{forecast}; "
@@ -345,7 +340,7 @@ def _steps_chart(view: View) -> Iterator[Figure]:
         different = [arm for arm, row in rows.items() if row.verdict in ("slower", "faster")]
         arms = wording.few(different, 2) if different else "no step"
         title = f"At {view.at(view.main)}, {arms} differ{'s' * (len(different) < 2)}"
-        band = view.table.detectable(STEP, view.main, view.backend)
+        band = detectable(view.comparisons(view.main, STEP).values())
         yield charts.intervals(f"{title} from {REFERENCE}'s", rows, band=band)
 
 
@@ -357,8 +352,9 @@ def _widths_chart(view: View) -> Iterator[Figure]:
             series.setdefault(arm, {})[WORKLOADS[workload].width] = ratio
     if any(len(row) > 1 for row in series.values()):
         limit = percent(view.margin)
-        level = sum(row[max(row)].within(view.margin) for row in series.values())
-        title = f"At the widest, {level} of {len(series)} steps are within ±{limit}"
+        ends = [row[max(row)].verdict for row in series.values()]
+        level = ends.count(Verdict.EQUIVALENT)
+        title = f"At the widest, {level} of {len(ends)} steps are within ±{limit}"
         yield charts.lines(title, series, "width of the layers", band=view.margin)
 
 

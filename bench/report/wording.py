@@ -6,8 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from bench.metrics import HOST, STEP
-from bench.stats.verdicts import settling
+from bench.estimates import Verdict
+from bench.metrics import METRICS, label
 from bench.streams import one_line
 from common.config import DEPTH, SWEEP, WORKLOADS
 
@@ -15,12 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from bench.estimates import Estimate
-    from bench.runfile import Proof, Results
+    from bench.runfile import CellResult, Proof
 
 NAMED = 3
 """Arms, releases or operations that a sentence names; of more, their number is."""
-LONG = 3600.0
-"""Seconds from which on a prediction is no more than that."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
 
 
@@ -92,18 +90,20 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def settling_words(results: Results, rows: Sequence[Estimate]) -> Iterator[str]:
-    """Yield how much more time would settle what is open; nothing where nothing was measured.
+def missing_words(rows: Sequence[CellResult]) -> Iterator[str]:
+    """Yield which metrics of which arms have no number, in one sentence for each reason."""
+    absent = [(why, n, r) for n in METRICS for r in rows if (why := r.missing.get(n))]
+    for reason in dict.fromkeys(why for why, _, _ in absent):
+        metrics = dict.fromkeys(label(name) for why, name, _ in absent if why == reason)
+        arms = dict.fromkeys(row.cell.arm.words for why, _, row in absent if why == reason)
+        of = f" of {few(list(arms))}" if len(arms) < len(rows) else ""
+        yield sentence(f"{reason}: {joined(list(metrics))}{of}")
 
-    Args:
-        results: Of a measurement, or of files that were.
-        rows: Its comparisons; those of steps and host costs count, unless there are none.
-    """
-    asked = [row for row in rows if row.metric in (STEP, HOST)] or rows
-    seconds = settling(asked, results.spent.wall_seconds, results.options.margin)
-    if more := float(f"{seconds:.1g}"):
-        about = f"About {more:g} s" if more <= LONG else "More than an hour"
-        yield f"{about} more would settle what is open: --more with the JSON file of this run."
+
+def more_words(rows: Iterable[Estimate]) -> Iterator[str]:
+    """Yield how to go on where a comparison of a measurement that has ended is inconclusive."""
+    if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):
+        yield "To narrow what is inconclusive: `--more` with the JSON file of this run."
 
 
 def printable(text: str) -> str:

@@ -6,11 +6,10 @@ slow turns hardly move; what is warned of here is what moves it.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from bench.estimates import Verdict
-from bench.metrics import STEP, TINY, label
+from bench.estimates import ALPHA, Verdict
+from bench.metrics import label
 from common.versions import COMMON
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 BASE = ("python", *COMMON)
 """Packages that an entrant's own environment should have in common with the shared one."""
-FALSE_ALARM = 0.05
-"""Odds that any of a run's controls differs by chance."""
 STOLEN = 0.02
 """Fraction of the processor time that other guests take, from which on it is told: it moves medians
 by 0.1 %, half of a usual standard error."""
@@ -42,7 +39,7 @@ def warnings(results: Results, offer: Offer, notes: Iterable[str]) -> list[str]:
     """
     sentences = [*notes, *other_processes(results.spent), *uncached(offer.uncached)]
     if results.kind == "run":
-        sentences += [*unlike(results), *controls(results.estimates), *noise(results)]
+        sentences += [*unlike(results), *controls(results.estimates)]
     return sentences
 
 
@@ -95,7 +92,7 @@ def controls(estimates: Iterable[Estimate]) -> Iterator[str]:
     """Yield where the control differs from the baseline, which is the same program."""
     rows = [row for row in estimates if row.cell.is_control and row.p is not None]
     for row in rows:
-        if (row.p or 0.0) * len(rows) < FALSE_ALARM and row.verdict is not Verdict.EQUIVALENT:
+        if (row.p or 0.0) * len(rows) < ALPHA and row.verdict is not Verdict.EQUIVALENT:
             amount = f"{row.value:.3f} times the baseline's"
             if row.form == "added":
                 amount = f"{row.value * 1e6:+.1f} µs beside the baseline's"
@@ -103,23 +100,3 @@ def controls(estimates: Iterable[Estimate]) -> Iterator[str]:
                 f"{label(row.metric)} at {row.cell.place}: the control, a second copy of the "
                 f"baseline, took {amount}. Do not trust differences of this size: measure again."
             )
-
-
-def noise(results: Results) -> Iterator[str]:
-    """Yield where a run cannot tell a difference as large as the margin, and what helps."""
-    table, margin = results.table, results.options.margin
-    steps = [
-        row
-        for row in results.estimates
-        if (row.metric, row.form) == (STEP, "ratio") and not row.cell.is_control
-    ]
-    places = dict.fromkeys(row.place for row in steps)
-    large = [place for place in places if place[0] not in TINY]
-    least = {place: table.detectable(STEP, *place) for place in large or places}
-    missed = {place: value for place, value in least.items() if margin < value < math.inf}
-    if missed:
-        limits = ", ".join(f"{value:.1%} ({workload})" for (workload, _), value in missed.items())
-        yield (
-            f"Differences of a step under {limits} would not be found: more time helps, or a "
-            "quieter machine."
-        )

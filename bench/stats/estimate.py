@@ -187,16 +187,14 @@ def cold_contrasts(
     A column that shares the reference's list is of the same library: its ratio is 1, exactly.
     """
 
-    def logs(pools: Iterable[list[Sample]]) -> Float[np.ndarray, " samples"]:
+    def logs(*pools: list[Sample]) -> Float[np.ndarray, " samples"]:
         return np.log([sample.value for samples in pools for sample in samples])
 
     reference = {id(lists[i]): lists[i] for i in against}
     others = {id(lists[i]): lists[i] for i in members if id(lists[i]) not in reference}
-    first = logs(reference.values())
-    contrasts = ratios.cold(first, [logs([samples]) for samples in others.values()])
-    place = {key: i for i, key in enumerate(others)}
-    rows = [place.get(id(lists[i]), len(place)) for i in members]
-    return ratios.with_reference(contrasts, rows, first.size, first.size)
+    place = dict.fromkeys(reference, 0) | {key: i for i, key in enumerate(others, 1)}
+    samples = [logs(*reference.values()), *map(logs, others.values())]
+    return ratios.cold(samples, [place[id(lists[i])] for i in members])
 
 
 def between_environments(

@@ -45,8 +45,10 @@ def detectable_after(samples: Sequence[Sample], times: float, *, base: str = "")
         base: Environment that others are compared with; empty where arms are, with the references.
 
     Returns:
-        A fraction; infinite where too little is known.
+        A fraction; infinite where too little is known, as where nothing varies.
     """
+    from scipy import special  # takes a third of a second to import
+
     by_block: dict[int, dict[tuple[str, Cell], float]] = defaultdict(dict)
     for s in samples:
         by_block[s.block][s.environment, s.cell] = math.log(s.value)
@@ -69,21 +71,5 @@ def detectable_after(samples: Sequence[Sample], times: float, *, base: str = "")
         rest -= rest.mean(1, keepdims=True)
     spread = math.sqrt((rest**2).sum() / free)
     of_two = spread if base else spread * math.sqrt(1 + 1 / references)
-    return smallest(of_two, times * len(tables), len(members))
-
-
-def smallest(spread: float, blocks: float, members: int) -> float:
-    """Return about which difference is found in four runs of five.
-
-    Args:
-        spread: Standard deviation of a log-ratio from block to block.
-        blocks: Number of blocks.
-        members: Arms that are compared together.
-
-    Returns:
-        A fraction; infinite where nothing varies, for then too little is known.
-    """
-    from scipy import special  # takes a third of a second to import
-
-    needed = float(special.ndtri(1 - ALPHA / 2 / members) + special.ndtri(POWER))
-    return EXCESS * needed * spread / math.sqrt(max(1.0, blocks)) or math.inf
+    needed = float(special.ndtri(1 - ALPHA / 2 / len(members)) + special.ndtri(POWER))
+    return EXCESS * needed * of_two / math.sqrt(max(1.0, times * len(tables))) or math.inf

@@ -74,21 +74,7 @@ def many_to_one(
         return _nothing(len(members))
     merged, first = _merged(data[used], reference, programs)
     fit = components.of_workers(merged, worker[used], reference)
-    others = [column for column in dict.fromkeys(first[members]) if column not in reference]
-    place = {column: i for i, column in enumerate(others)}
-    contrasts = _beside(fit, reference, others)
-    at = reference[0]
-    rows = [place.get(column, len(place)) for column in first[members]]
-    return with_reference(contrasts, rows, int(fit.blocks[at]), int(fit.workers[at]))
-
-
-def with_reference(
-    contrasts: Contrasts, rows: Sequence[int], blocks: int, workers: int
-) -> Contrasts:
-    """Return some rows of contrasts; that after the last is the reference itself, exactly 1."""
-    exact = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0, blocks, workers)
-    fields = zip(contrasts, exact, strict=True)
-    return Contrasts(*(np.append(several, one)[list(rows)] for several, one in fields))
+    return _beside(fit, reference, first[members].tolist())
 
 
 def paired(
@@ -164,16 +150,15 @@ def added(
     return ratios, float(np.median(beside))
 
 
-def cold(reference: Arms, samples: Sequence[Float[np.ndarray, " samples"]]) -> Contrasts:
-    """Return each arm's ratio to the reference, from independent samples: a one-way layout.
+def cold(samples: Sequence[Float[np.ndarray, " samples"]], members: Columns) -> Contrasts:
+    """Return each member's ratio to the reference, from independent samples: a one-way layout.
 
     The interval is infinite where no arm has two samples.
 
     Args:
-        reference: Logs of one sample a process.
-        samples: The same of each arm.
+        samples: Logs of one sample a process, by arm; the first arm is the reference.
+        members: Arms, as above; one may be there several times.
     """
-    samples = [reference, *samples]
     size = np.array([logs.size for logs in samples])
     own = np.array([logs.var(ddof=1) if logs.size > 1 else 0.0 for logs in samples])
     squares = components.MeanSquares(own, (size - 1).astype(float), float((size - 1).sum()))
@@ -181,11 +166,14 @@ def cold(reference: Arms, samples: Sequence[Float[np.ndarray, " samples"]]) -> C
     variance = np.where(df > 0, variance, np.inf) / size
     effect = np.array([logs.mean() for logs in samples])
     fit = components.Fit(effect, variance, df, size, size)
-    return _beside(fit, [0], range(1, size.size))
+    return _beside(fit, [0], members)
 
 
 def _beside(fit: components.Fit, reference: Columns, members: Columns) -> Contrasts:
-    """Return the members' contrasts with the references, whose variance is in all of them."""
+    """Return the members' contrasts with the references, whose variance is in all of them.
+
+    A member that is a reference itself is at 1, exactly.
+    """
     first = list(reference)
     of_reference = float(fit.variance[first].sum()) / len(first) ** 2
     total = fit.variance + of_reference
@@ -195,6 +183,8 @@ def _beside(fit: components.Fit, reference: Columns, members: Columns) -> Contra
     parts = zip(fit.variance, fit.df, strict=True)
     df = np.array([components.summed([part, shared], pooled=True)[1] for part in parts])
     effect = fit.effect - fit.effect[first].mean()
+    for field in (effect, total, df):
+        field[first] = 0.0
     return _simultaneous(fit._replace(effect=effect, variance=total, df=df), share, members)
 
 
@@ -204,20 +194,20 @@ def _simultaneous(fit: components.Fit, share: Arms, members: Columns) -> Contras
     Args:
         fit: Log-ratio of each arm and its variance.
         share: Of the variance, the part that all arms have in common.
-        members: Of the family.
+        members: Of the family. An arm that is there several times, for others of its program,
+            counts once; one without variance is in no family.
     """
     out = _nothing(len(members))
-    known = [(i, arm) for i, arm in enumerate(members) if fit.blocks[arm]]
-    if not known:
-        return out
-    arms = [arm for _, arm in known]
-    tests = Dunnett(share[arms], float(fit.df[arms].max()))
-    for i, arm in known:
+    family = [arm for arm in dict.fromkeys(members) if fit.blocks[arm] and fit.variance[arm]]
+    tests = Dunnett(share[family], float(fit.df[family].max(initial=0.0)))
+    for i, arm in enumerate(members):
+        if not fit.blocks[arm]:
+            continue
         middle, error = float(fit.effect[arm]), math.sqrt(fit.variance[arm])
         df = float(fit.df[arm])
         half = tests.critical(df) * error if error else 0.0
         p = tests.p(middle / error, df) if error else float(middle == 0)
-        row = (middle, error, df, middle - half, middle + half, p if error < math.inf else 1.0)
+        row = (middle, error, df, middle - half, middle + half, p)
         for field, value in zip(out, (*row, fit.blocks[arm], fit.workers[arm]), strict=True):
             field[i] = value
     return out

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.estimates import ALPHA, PROGRAM, Estimate, EstimateTable, Verdict
+from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict
 from bench.metrics import HOST, STEP, TINY
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ take 2.6 times as much at `seed`, another 1.3 times."""
 FASTEST = 0.9
 """Ratio to the baseline above which the same program is possible, whatever its interval: where
 buffers lie can make a few per cent."""
-LATER = 0.5
-"""By how many standard errors half of an interval of many workers is wider than a normal variable's
-at the same odds: that of two or three is far wider, since their standard error is hardly known."""
-LEAST_TIMES = 1.25
-"""Ratio of the whole time to the time so far, at least, that settles what is open: a few workers
-more."""
 
 
 def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict:
@@ -48,38 +42,6 @@ def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict
     if low <= 0 <= high:
         return Verdict.INCONCLUSIVE
     return Verdict.SLOWER if log_ratio > 0 else Verdict.FASTER
-
-
-def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
-    """Return about how many seconds more would settle comparisons that are open; 0 if none is.
-
-    Intervals narrow with the square root of the time, and to those of many workers. A ratio is
-    settled where its interval lies inside of the margin, or leaves out 1: whichever is nearer. What
-    is added to a call counts as a part of that call.
-
-    Args:
-        rows: Some estimates.
-        seconds: That they took.
-        margin: Fraction within which two times are equivalent.
-    """
-    from scipy import special  # takes a third of a second to import
-
-    bound, most = math.log1p(margin), 1.0
-    for row in rows:
-        if row.form != "amount" and row.verdict is Verdict.INCONCLUSIVE and not row.cell.is_control:
-            distance, half = abs(row.value), row.half_width
-            if row.standard_error and row.df:
-                odds = ALPHA / 2
-                if math.isfinite(half):
-                    odds = float(special.stdtr(row.df, -half / row.standard_error))
-                half = min(half, (LATER - float(special.ndtri(odds))) * row.standard_error)
-            if row.form == "ratio":
-                distance = abs(math.log(row.value))
-            elif row.level:
-                distance, half = distance / row.level, half / row.level
-            times = max(LEAST_TIMES, (half / max(distance, bound - distance)) ** 2)
-            most = max(most, times) if math.isfinite(times) else most
-    return (most - 1) * seconds
 
 
 def settled_by_program(

@@ -10,7 +10,7 @@ from bench.environments.spec import PACKAGES
 from bench.estimates import grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
 from bench.report.table import Column, Document, Row, Section, Table, percent
-from bench.report.wording import NAMED, few, joined, settling_words
+from bench.report.wording import NAMED, few, joined, more_words
 from bench.track.comparison import (
     BASE,
     CHANGED,
@@ -197,7 +197,7 @@ def _fine_print(it: Comparison) -> Iterator[str]:
     if it.limits:
         yield f"Smallest change that would show: {', '.join(it.limits.values())}."
     if it.measured:
-        yield from settling_words(it.results, it.times)
+        yield from more_words(it.times)
     else:
         yield from _settling_command(it)
     base, new = it.sides

@@ -25,10 +25,10 @@ from bench.report.wording import (
     counted,
     few,
     main_workload,
+    more_words,
     ordered,
     place,
     sentence,
-    settling_words,
 )
 from bench.stats.changes import NO_SPREAD, stretches
 from bench.track.between_run_variance import spread
@@ -279,6 +279,7 @@ def _fine_print(it: Timeline) -> Iterator[str]:
         f"styles and metrics: the odds of any false one are {percent(ALPHA)}. Exact counts need no "
         "test."
     )
-    yield from settling_words(it.results, [row for rows in it.series.values() for row in rows])
+    if it.measured:
+        yield from more_words(it.results.estimates)
     if it.results.arguments:
         yield f"To repeat it: `bakeoff {shlex.join(it.results.arguments)}`"

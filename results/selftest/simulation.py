@@ -160,7 +160,7 @@ class Noise:
         if c.kind == "cold":
             samples = self.normal(c.arms + 1, c.workers) * c.sigma
             samples[1] *= c.noisy
-            return ratios.cold(samples[0], list(samples[1:])), truth
+            return ratios.cold(list(samples), range(1, c.arms + 1)), truth
         (data, worker), members = self.table(2), range(2, c.arms + 2)
         if c.kind == "added":
             truth = np.linspace(0, np.log(LONGEST), c.arms)

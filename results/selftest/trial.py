@@ -232,7 +232,7 @@ def default(budget: float) -> Numbers:
         "right": settled >= SETTLED,
         "settled": settled,
         "of": len(rows[STEP]),
-        "detectable": results.table.detectable(STEP, PLANTED.workload, PLANTED.backend),
+        "detectable": detectable(rows[STEP]),
         "forecast": getattr(results.spent, "forecast", None),
         "calls vary": getattr(results.spent, "calls_vary", None),
         "seconds": results.spent.wall_seconds,

@@ -71,7 +71,7 @@ def test_ctrl_c_between_measuring_and_showing_says_how_to_go_on(
     monkeypatch.setitem(sys.modules, "bench.runfile.writer", module)
     journal = Mock()
     with pytest.raises(KeyboardInterrupt):
-        tracking.finish(Mock(), Mock(), "text", None, journal=journal)
+        tracking.finish(Mock(), "text", None, journal=journal)
     assert tracking.SAFE in capsys.readouterr().err
     journal.remove.assert_not_called()
 

@@ -13,7 +13,7 @@ from bench.metrics import HOST, STEP
 from bench.samples import Sample
 from bench.stats import verdicts
 from bench.stats.estimate import estimate
-from bench.stats.verdicts import GROWTH, settled_by_program, settling
+from bench.stats.verdicts import GROWTH, settled_by_program
 
 PLAIN, OTHER = BASELINE.at("seed", "cpu"), CONTROL.at("seed", "cpu")
 EQUINOX, FILTERED, HAIKU = (
@@ -114,7 +114,7 @@ def test_styles_share_what_importing_their_library_took_and_nothing_else() -> No
     assert sizes("import", [*again, *shared]) == [5, 5, 10, 10, 5], "a process counts once"
 
 
-@pytest.mark.parametrize(("samples", "cells"), [(4, 0), (5, 5)])
+@pytest.mark.parametrize(("samples", "cells"), [(2, 0), (3, 5)])
 def test_too_few_cold_samples_give_no_estimate(samples: int, cells: int) -> None:
     rows = estimate(cold("first_step", ALL, samples))
     assert len({row.cell for row in rows}) == cells
@@ -235,20 +235,3 @@ def test_a_program_takes_no_less_than_its_time(value: float, call: float, imposs
     words = "it takes 80 % of the time of the very program that it runs: it cannot have run it"
     assert all(words in why for why in wrong.values())
     assert {*wrong} == ({HAIKU} if impossible else set())
-
-
-@pytest.mark.parametrize(
-    ("value", "high", "seconds"),
-    [
-        (1.0, 1.04, 60 * ((math.log(1.04) / math.log(1.02)) ** 2 - 1)),  # to lie in the margin
-        (1.05, 1.11, 60 * ((math.log(1.11 / 1.05) / math.log(1.05)) ** 2 - 1)),  # to leave out 1
-        (1.0, math.inf, 0.0),
-        (1.0, 1.0201, 60 * 0.25),  # nearly: a few workers more
-    ],
-)
-def test_seconds_that_settle_what_is_open(value: float, high: float, seconds: float) -> None:
-    end = high if math.isfinite(high) else None
-    row = msgspec.structs.replace(ratio(value, math.log(high / value)), high=end)
-    settled = msgspec.structs.replace(row, verdict=Verdict.SLOWER)
-    assert settling([row, settled], 60, 0.02) == pytest.approx(seconds)
-    assert settling([settled], 60, 0.02) == 0

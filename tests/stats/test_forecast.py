@@ -1,25 +1,28 @@
 """What a budget can tell: how much calls vary, and what follows from that."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from bench.cells import BASELINE, CONTROL, Arm
 from bench.samples import Sample
-from bench.stats.forecast import detectable_after, smallest, variation
+from bench.stats.forecast import detectable_after, variation
 from bench.worker.block import Call, sample_of
 
 ARMS = [BASELINE, CONTROL, Arm("haiku", "pure"), Arm("equinox", "pure")]
 
 
-def samples_of(varies: float, *, environments: tuple[str, ...] = ("",)) -> list[Sample]:
+def samples_of(
+    varies: float, *, environments: tuple[str, ...] = ("",), arms: Sequence[Arm] = ARMS
+) -> list[Sample]:
     """Return the samples of 40 blocks of eight turns of three calls."""
     rng = np.random.default_rng(0)
     samples = []
     for block in range(40):
         for environment in environments:
-            for arm in ARMS if environments == ("",) else ARMS[2:]:
+            for arm in arms if environments == ("",) else arms[2:]:
                 calls = np.exp(rng.normal(0, varies, (8, 3)))
                 row = sample_of(arm, "step", [[Call(x, 0.0) for x in turn] for turn in calls])
                 cell = arm.at("seed", "cpu")
@@ -51,7 +54,9 @@ def test_what_all_arms_of_a_block_share_does_not_count() -> None:
 
 
 def test_more_arms_that_are_compared_together_need_more() -> None:
-    assert smallest(0.05, 100, 13) > 1.2 * smallest(0.05, 100, 1)
+    many = [*ARMS, *(Arm("haiku", f"style{i}") for i in range(11))]
+    few, several = (detectable_after(samples_of(0.01, arms=a), 1) for a in (ARMS[:3], many))
+    assert several > 1.15 * few
 
 
 def test_nothing_is_forecast_where_too_little_is_known() -> None:
@@ -59,4 +64,3 @@ def test_nothing_is_forecast_where_too_little_is_known() -> None:
     assert detectable_after([], 1) == math.inf
     assert detectable_after([s for s in rows if s.cell.is_baseline], 1) == math.inf
     assert detectable_after([s for s in rows if s.block == 0], 1) == math.inf
-    assert smallest(0.0, 100, 1) == math.inf

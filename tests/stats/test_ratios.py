@@ -195,7 +195,7 @@ def test_a_block_far_from_its_workers_others_counts_less(sides: bool) -> None:
 
 
 def test_cold_samples_by_hand() -> None:
-    contrasts = cold(np.array([0.0, 0.2]), [np.array([1, 1.2]), np.array([2.0])])
+    contrasts = cold([np.array([0.0, 0.2]), np.array([1, 1.2]), np.array([2.0])], [1, 2])
     first, second = member(contrasts, 0), member(contrasts, 1)
     assert (first.log_ratio, first.blocks) == pytest.approx((1.0, 2))
     assert first.standard_error == pytest.approx(math.sqrt((0.02 + 0.02) / 2))

@@ -24,7 +24,6 @@ from bench.report.markdown import markdown
 from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
 from bench.stats.estimate import all_together
-from bench.stats.verdicts import settling
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
 from bench.track.sides import DEEP, cells_of, depending, needed, require_common
@@ -115,9 +114,6 @@ def test_a_row_that_differs_only_by_itself_is_open_wherever_it_is_told() -> None
     step = all_together([replace(rows[0], metric="step"), *rows], MARGIN)[0]
     assert step.p == pytest.approx(3 * (rows[0].p or 0)), "3 of 9 parts of the odds are a step's"
     assert all_together(rows[:1], MARGIN)[0].low == pytest.approx(rows[0].low)
-    # Half of an interval ends at its t quantile: so many standard errors more of a normal's
-    times = settling([row], 100, MARGIN) / 100 + 1
-    assert 1.5 < times < 2.1, times
     assert document(of_rows(rows)).headline.startswith("Inconclusive")
 
 
