@@ -60,9 +60,10 @@ class Bench:
 
     task: Task
     """What is to be measured; of all environments, until it is known what `-k` leaves."""
+    selection: Selection
     offer: Offer
-    pairs: list[tuple[str, Cell]]
-    """Metrics and cells that were asked for."""
+    cells: list[Cell]
+    """The selected ones."""
     measured: Measured | None = None
     numbers: int = 0
     """Benchmarks that have samples."""
@@ -178,8 +179,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for arm, why in left_out.items():
             streams.say(f"--donate leaves out {arm}: it {why}")
         cells = selection.cells(offer)
-        asked = [(m, cell) for m in SAMPLED for cell in cells if selection.measures(m, cell)]
-        if not asked:
+        if not any(selection.measures(metric, cell) for metric in SAMPLED for cell in cells):
             raise BakeoffError(
                 "nothing to measure: no selected style and workload has the metric "
                 f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
@@ -197,7 +197,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             outside=selection.files,
             left_out=left_out,
         )
-        config.stash[BENCH] = Bench(task, offer, asked)
+        config.stash[BENCH] = Bench(task, selection, offer, cells)
 
 
 def options_of(config: pytest.Config) -> Options:
@@ -226,8 +226,22 @@ def selected(config: pytest.Config) -> Selection:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one benchmark for each selected cell and each metric that it has."""
-    pairs = metafunc.config.stash[BENCH].pairs
-    metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
+    if "cell" in metafunc.fixturenames:
+        bench = metafunc.config.stash[BENCH]
+        pairs = [
+            (name, cell)
+            for name in SAMPLED
+            for cell in bench.cells
+            if bench.selection.measures(name, cell)
+        ]
+        metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
+
+
+def params_of(item: pytest.Item) -> dict[str, Any]:
+    """Return the cell and metric of a benchmark; nothing of another test."""
+    callspec: Any = getattr(item, "callspec", None)
+    params = dict(callspec.params) if callspec is not None else {}
+    return params if isinstance(params.get("cell"), Cell) else {}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -236,8 +250,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     needed: dict[str, dict[Cell, frozenset[str]]] = {}
     for item in session.items:
-        params = getattr(getattr(item, "callspec", None), "params", {})
-        if isinstance(cell := params.get("cell"), Cell):
+        if params := params_of(item):
+            cell: Cell = params["cell"]
             cells = needed.setdefault(bench.environment(cell), {})
             cells[cell] = cells.get(cell, frozenset()) | {params["metric"]}
     entrants = dict.fromkeys(cell.entrant for _, cells in sorted(needed.items()) for cell in cells)
