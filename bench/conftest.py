@@ -225,16 +225,25 @@ def selected(config: pytest.Config) -> Selection:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one benchmark for each selected cell and each metric that it has."""
+    """Make one benchmark for each selected cell and each of the file's `METRICS` that it has."""
     if "cell" in metafunc.fixturenames:
         bench = metafunc.config.stash[BENCH]
         pairs = [
             (name, cell)
-            for name in SAMPLED
+            for name in metafunc.module.METRICS
             for cell in bench.cells
             if bench.selection.measures(name, cell)
         ]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop the placeholders of files that have nothing to measure in this run."""
+    ours = [item for item in items if "cell" in getattr(item, "fixturenames", ())]
+    empty = [item for item in ours if not params_of(item)]
+    if empty:
+        config.hook.pytest_deselected(items=empty)
+        items[:] = [item for item in items if item not in empty]
 
 
 def params_of(item: pytest.Item) -> dict[str, Any]:

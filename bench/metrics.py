@@ -1,8 +1,8 @@
 """The one table of metrics: what each is called, its unit, how it is sampled and compared.
 
-A new metric is a row here and the code in `bench.worker` that samples it; pytest, tables, pages and
-comparisons take it from here. The terminal shows the columns of `bench.report.run.MAIN` first, and
-the others with `-v`.
+A new metric is a row here, the code in `bench.worker` that samples it, and the `test_*.py` in which
+pytest sees it; tables, pages and comparisons take it from here. The terminal shows the columns of
+`bench.report.run.MAIN` first, and the others with `-v`.
 """
 
 from __future__ import annotations

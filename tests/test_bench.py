@@ -1,6 +1,7 @@
 """`pytest bench` as a whole: real runs, short ones, in a folder of their own."""
 
 import errno
+import importlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from bench.environments.offers import Offer
 from bench.metrics import SAMPLED
 from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
-from tests.commands import TWIN, bench, how
+from tests.commands import ROOT, TWIN, bench, how
 
 ENTRANTS = {
     "twin": TWIN,
@@ -209,7 +210,7 @@ def test_selected_and_compared(lab: Lab, done: Done) -> None:
     for entry in known["benchmarks"]:
         entry["stats"]["mean"] /= 100
     first.with_name("0002_quick.json").write_text(json.dumps(known))
-    options = ["--entrant=pure_jax,twin.py", "-k", "twin", "--benchmark-compare=0002"]
+    options = ["--entrant=pure_jax,twin.py", "-k", "test_step and twin", "--benchmark-compare=0002"]
     options += ["--blocks=1", "--metric=step", "--benchmark-json=second.json"]
     options += ["--benchmark-compare-fail=mean:5%"]
     process = lab.run(*lab.command(*options))
@@ -324,6 +325,12 @@ ALL = {name for name, metric in SAMPLED.items() if not (metric.added or metric.n
 def test_which_metrics_are_measured(selection: Selection, workload: str, metrics: set[str]) -> None:
     cell = Cell("pure_jax", "pure", workload, "cpu")
     assert {name for name in SAMPLED if selection.measures(name, cell)} == metrics
+
+
+def test_each_metric_is_asked_for_by_one_file() -> None:
+    names = [path.stem for path in (ROOT / "bench").glob("test_*.py")]
+    modules = [importlib.import_module(f"bench.{name}") for name in names]
+    assert sorted(metric for module in modules for metric in module.METRICS) == sorted(SAMPLED)
 
 
 @pytest.mark.parametrize(
