@@ -91,22 +91,6 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     death: Death | None = None
 
 
-class Spent(msgspec.Struct):
-    """Where the time of a run went, in seconds."""
-
-    wall: float = 0.0
-    """Seconds of the budget."""
-    sampling: float = 0.0
-    """Blocks, trainings, and in cold processes what was timed; where several workers are at work,
-    each counts for its share."""
-    processes: int = 0
-    blocks: int = 0
-    calls_vary: float = 0.0
-    """Standard deviation of single calls' log-times in the first visit; 0 until then."""
-    forecast: float = 0.0
-    """Step difference that the budget is forecast to detect, as a fraction."""
-
-
 TYPES: dict[str, Any] = {
     "load": protocol.Failures,
     "count": protocol.Sampled,

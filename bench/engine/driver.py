@@ -35,10 +35,10 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bench.engine.actions import Spent
     from bench.engine.journal import Journal
     from bench.engine.plan import Plan
     from bench.engine.session import Side
+    from bench.runfile import TimeSpent
 
 MOST_SILENCE = 300.0
 """Seconds of silence after which a worker is taken to hang, at most; a third of the budget, and
@@ -79,7 +79,7 @@ class Driver:
     """By environment."""
     outside: Mapping[str, str]
     """Files of entrants that are not the project's, by name."""
-    on_progress: Callable[[Action, Spent], None] = lambda _action, _spent: None
+    on_progress: Callable[[Action, TimeSpent], None] = lambda _action, _spent: None
     """Called before each action; shows how far the run is."""
 
     def __post_init__(self) -> None:

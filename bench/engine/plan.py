@@ -82,7 +82,7 @@ class Plan:
         self.spent.processes = max((s.worker for s in samples), default=0)
         self.spent.blocks = max((s.block for s in samples), default=0)
         self.visits.earlier_blocks = self.spent.blocks
-        self.spent.sampling = earlier.results.spent.sampling_seconds
+        self.spent.sampling_seconds = earlier.results.spent.sampling_seconds
         known = {(s.environment, s.cell, s.metric) for s in samples}
         metrics: dict[Do, str] = {"count": "compilations_first", "train": "final_loss"}
         self.visits.over |= {

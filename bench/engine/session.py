@@ -29,6 +29,7 @@ from bench.runfile import (
     FileKind,
     ResultsWithSamples,
     RunOptions,
+    TimeSpent,
     packed,
 )
 from bench.runfile.reader import read
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Action, Spent
+    from bench.engine.actions import Action
     from bench.engine.process import Place
     from bench.environments.offers import Offer
     from bench.runfile.reader import Run
@@ -144,7 +145,7 @@ def measure(
     *,
     before: float = 0.0,
     resume: str | None = None,
-    on_progress: Callable[[Action, Spent], None] = lambda _action, _spent: None,
+    on_progress: Callable[[Action, TimeSpent], None] = lambda _action, _spent: None,
     more: Path | None = None,
     enough: Callable[[Sequence[Sample]], bool] | None = None,
 ) -> Measured:
@@ -390,12 +391,7 @@ def results_of(
         notes=dict(task.notes),
         left_out=dict(task.left_out),
         spent=msgspec.structs.replace(
-            usage,
-            wall_seconds=plan.spent.wall,
-            sampling_seconds=plan.spent.sampling,
-            processes=plan.spent.processes,
-            calls_vary=plan.spent.calls_vary,
-            forecast=plan.spent.forecast,
+            plan.spent, others=usage.others, stolen=usage.stolen, busiest=usage.busiest
         ),
         samples=packed(samples),
     )

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.cells import BASELINE, REFERENCE
-from bench.engine.actions import Spent
 from bench.engine.costs import Costs
 from bench.metrics import STAGES, STEP
-from bench.runfile import Proof
+from bench.runfile import Proof, TimeSpent
 from bench.samples import Sample
 from bench.stats.forecast import detectable_after, variation
 from bench.worker import protocol
@@ -92,7 +91,7 @@ class Visits:
         """Begin; `before` are seconds that had been spent when the first action was asked for."""
         self.options, self.base = options, base
         self.rng = random.Random(options.seed)  # noqa: S311 -- an order is no secret
-        self.spent = Spent(wall=before)
+        self.spent = TimeSpent(wall_seconds=before)
         self.samples: list[Sample] = []
         self.costs = Costs()
         self.lanes_in_use = 1
@@ -109,7 +108,7 @@ class Visits:
     @property
     def now(self) -> float:
         """Seconds of the budget that are spent."""
-        return self.spent.wall
+        return self.spent.wall_seconds
 
     # phases and lanes
 
@@ -146,10 +145,10 @@ class Visits:
     def do(self, action: Action) -> Steps[Outcome]:
         """Ask for one action and take the time it took."""
         outcome = yield action
-        self.spent.wall = max(self.spent.wall, outcome.at)
+        self.spent.wall_seconds = max(self.spent.wall_seconds, outcome.at)
         if action.do in ("block", "train") and outcome.death is None:
             making = sum(part.making for part in outcome.answer) if action.do == "block" else 0.0
-            self.spent.sampling += (outcome.took - making) / self.lanes_in_use
+            self.spent.sampling_seconds += (outcome.took - making) / self.lanes_in_use
         return outcome
 
     def done(self, side: SideState, action: Action) -> Steps[Outcome | None]:
@@ -504,7 +503,7 @@ class Visits:
             return False
         answer: protocol.Cold = outcome.answer
         self.costs.cold_seconds[side] = outcome.took
-        self.spent.sampling += answer.timed_seconds / self.lanes_in_use
+        self.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
         self.keep(side, cell.workload, answer, outcome.at, number, cores=cores, arm=arm)
         return True
 

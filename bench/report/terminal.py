@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.engine.actions import Action, Spent
+    from bench.engine.actions import Action
     from bench.report.table import Column, Content, Document, Section, Table
+    from bench.runfile import TimeSpent
 
 COLOURS = {"slower": "red", "faster": "green", "good": "green", "bad": "bold red", "open": "yellow"}
 GAP = 2
@@ -165,7 +166,7 @@ class Progress(progress.Progress):
         """Whether it was said what the budget can tell."""
         self.bar = self.add_task("", total=budget)
 
-    def __call__(self, action: Action, spent: Spent) -> None:
+    def __call__(self, action: Action, spent: TimeSpent) -> None:
         """Show what begins.
 
         Args:
@@ -183,8 +184,9 @@ class Progress(progress.Progress):
         text = WORDS[action.do].format(
             arm=arm, kind=action.kind, workload=action.workload, blocks=spent.blocks
         )
+        seconds = spent.wall_seconds
         if self.console.is_terminal:
-            self.update(self.bar, completed=spent.wall, description=text, refresh=True)
-        elif spent.wall >= self.printed * self.budget / LINES:
-            self.printed = int(LINES * spent.wall / self.budget) + 1
-            self.console.print(f"{spent.wall:.0f} of {self.budget:g} s: {text}", markup=False)
+            self.update(self.bar, completed=seconds, description=text, refresh=True)
+        elif seconds >= self.printed * self.budget / LINES:
+            self.printed = int(LINES * seconds / self.budget) + 1
+            self.console.print(f"{seconds:.0f} of {self.budget:g} s: {text}", markup=False)

@@ -113,6 +113,7 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     """Blocks, trainings, and in cold processes what was timed; of workers at the same time, each
     counts for its share."""
     processes: Count = 0
+    blocks: Count = 0
     others: NotNegative = 0.0
     """Fraction of the machine that other processes used meanwhile."""
     stolen: NotNegative = 0.0

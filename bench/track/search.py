@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from bench.cells import Selection
-    from bench.engine.actions import Action, Spent
+    from bench.engine.actions import Action
     from bench.engine.session import Side
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
@@ -77,7 +77,7 @@ class Bisection:
     builder: Builder
     notify: Callable[[str], None]
     """Called with a line about each step."""
-    on_progress: Callable[[Action, Spent], None]
+    on_progress: Callable[[Action, TimeSpent], None]
     """Called before each action of a step."""
     budget: float
     """Seconds for measuring: those that it takes to build environments are not counted."""
@@ -135,6 +135,7 @@ class Bisection:
                 wall_seconds=self.spent,
                 sampling_seconds=sum(step.sampling_seconds for step in spent),
                 processes=sum(step.processes for step in spent),
+                blocks=sum(step.blocks for step in spent),
             ),
             warnings=[
                 *other_processes(worst),
@@ -356,8 +357,9 @@ class Bisection:
             over = self.spent > self.budget
             return over or ((row := estimate(samples)) is not None and decided(row))
 
-        def on_progress(action: Action, spent: Spent) -> None:
-            self.on_progress(action, msgspec.structs.replace(spent, wall=self.spent, forecast=0.0))
+        def on_progress(action: Action, spent: TimeSpent) -> None:
+            spent = msgspec.structs.replace(spent, wall_seconds=self.spent, forecast=0.0)
+            self.on_progress(action, spent)
 
         metrics = needed(self.selection, {name: [cell] for name in sides})
         files = self.selection.files

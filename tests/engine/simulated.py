@@ -239,7 +239,7 @@ class Machine:
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""
-        self.now = plan.spent.wall
+        self.now = plan.spent.wall_seconds
         running: list[tuple[float, int, float, Action]] = []
         lanes, count = plan.actions(), 0
         try:

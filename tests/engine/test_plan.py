@@ -120,7 +120,7 @@ def test_five_minutes_at_two_sizes_measure_all_but_trainings() -> None:
     assert not lacking
     pure = {cell for cell in counts(plan, "first_step") if cell.style == "pure"}
     assert {cell.entrant for cell in pure} == {*STYLES, "control"}
-    assert plan.spent.sampling > 0.5 * plan.spent.wall
+    assert plan.spent.sampling_seconds > 0.5 * plan.spent.wall_seconds
     assert {a.cores for a in machine.actions(kind=STEP)} == {()}, "all, as users run it"
     assert {a.cores for a in machine.actions(kind="host_cost")} == set(LANES)
 

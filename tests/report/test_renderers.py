@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from bench.cells import Arm
-from bench.engine.actions import Action, Do, Spent
+from bench.engine.actions import Action, Do
 from bench.estimates import Verdict
 from bench.report.charts import WIDE, Figure, bars, intervals, lines, svg
 from bench.report.markdown import markdown
@@ -18,6 +18,7 @@ from bench.report.page import page
 from bench.report.run import document
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.report.terminal import LINES, WORDS, Progress, show
+from bench.runfile import TimeSpent
 from tests.report.runs import Planted, made_run
 from tests.report.test_table import amount, ratio
 
@@ -106,12 +107,12 @@ def test_a_pipe_gets_a_line_now_and_then_and_a_terminal_a_bar() -> None:
     with Progress(Console(file=pipe, width=80), budget=100) as shown:
         for second in range(101):
             action = Action("block", 1, workload="seed", kind="step", arms=("haiku/pure",))
-            shown(action, Spent(wall=second, blocks=second))
+            shown(action, TimeSpent(wall_seconds=second, blocks=second))
     printed = pipe.getvalue().splitlines()
     assert LINES <= len(printed) <= LINES + 1
     assert printed[1] == "10 of 100 s: step at seed, 10 blocks so far"
     with Progress(Console(file=screen, width=80, force_terminal=True), budget=300) as shown:
-        shown(Action("start", 1), Spent(wall=55))
+        shown(Action("start", 1), TimeSpent(wall_seconds=55))
     assert "55 of 300 s: starting a worker" in screen.getvalue()
 
 
