@@ -129,5 +129,5 @@ def last_day() -> str:
     from bench.engine.journal import Journal, journals
 
     for path in journals("history"):
-        return max(name for name in Journal.open(path).header["needed"] if name[:1].isdigit())
+        return max(name for name in Journal.open(path).known.environments if name[:1].isdigit())
     raise BakeoffError("there is no history to resume: run without --resume")
