@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from bench.cells import Cell
-from bench.metrics import METRICS, STAGES, Kind
+from bench.metrics import METRICS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,9 +32,6 @@ effects."""
 MIN_WORKERS = 3
 """Workers with fewer of which a warm estimate is preliminary: what a process adds to an arm is then
 a guess."""
-MIN_COMPILING = 2
-"""The same of workers that compile all arms again and again: two tell how much they vary by, and
-take a fifth of a default run."""
 MIN_COLD = 5
 """Cold samples of a cell with fewer of which nothing is said of it: two gave intervals such as
 1 (0 to 9)."""
@@ -120,10 +117,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def preliminary(self) -> bool:
         """Whether too few workers have measured it."""
-        compiles = METRICS[self.metric].turn == STAGES
-        return self.kind is Kind.WARM and self.workers < (
-            MIN_COMPILING if compiles else MIN_WORKERS
-        )
+        return self.kind is Kind.WARM and self.workers < MIN_WORKERS
 
     @property
     def half_width(self) -> float:

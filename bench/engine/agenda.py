@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.costs import TURNS, TurnKind
 from bench.engine.visits import living
-from bench.estimates import MIN_COLD, MIN_COMPILING, MIN_WORKERS
-from bench.metrics import COLD, METRICS, STAGES, TOGETHER
+from bench.estimates import MIN_COLD, MIN_WORKERS
+from bench.metrics import COLD, METRICS, TOGETHER
 from bench.options import MOST_COUNT
 from common.config import WORKLOADS
 
@@ -137,7 +137,7 @@ class Agenda:
         """Return the workers, or cold samples, with fewer of which a number is not worth much."""
         if self.history:
             return LEAST_PAIRS
-        return {COLD_KIND: MIN_COLD, STAGES: MIN_COMPILING}.get(kind, MIN_WORKERS)
+        return MIN_COLD if kind == COLD_KIND else MIN_WORKERS
 
     def compared(self, group: Group) -> SideState:
         """Return the side of a group whose numbers are looked at: not the base."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
 """Guesses of what it takes to start a worker and import, to prove one arm, to open it once it is
 proven, and of a cold process; on one core of an EPYC."""
-STAGES_SECONDS = 1.0
-"""Guess of what a turn of stages takes: an arm is made, traced, lowered and compiled, however wide;
-one of 48 layers takes five times as long."""
+STAGES_SECONDS = 0.7
+"""Guess of what a turn of stages takes: an arm is made, traced, lowered, and unless another one has
+the same program compiled, however wide; one of 48 layers takes five times as long."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
 """Guesses of a step at `seed`, over all arms, and of the smallest step."""
 
@@ -41,11 +41,12 @@ TURNS = {
     HOST: TurnTraits(8, 0.9, on_one_core=True),
     STEP: TurnTraits(10, 2.0, on_one_core=False),
     "pipelined": TurnTraits(2, 2.0, on_one_core=False),
-    STAGES: TurnTraits(2, 8.0, on_one_core=True),
+    STAGES: TurnTraits(1, 0.0, on_one_core=True),
 }
 """Kinds of turns; host costs come first at a tiny size, where steps decide hardly anything. Of
 ten rounds of steps, three warm calls are a tenth. A worker adds
-more to a host cost than its blocks vary by, so there short visits tell most."""
+more to a host cost than its blocks vary by, so there short visits tell most. So it is with stages:
+a worker opens in a second, and a round in each of many workers tells most."""
 FEW_ROUNDS = 3
 """Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
 CALLS = {

@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.metrics import Kind
+from bench.metrics import METRICS, Kind
 from bench.stats.estimate import estimate
 from bench.worker.protocol import KINDS
 
@@ -88,13 +88,16 @@ class Doubts:
         family = metric, workload, backend
         if family not in self.known:
             programs = {c: r.program for s in self.sides for c, r in s.cells.items() if r.program}
-            samples = self.families.get(family, [])
+            # an arm may have samples of other stages, and share the compilation of its program
+            names = KINDS[METRICS[metric].turn] if METRICS[metric].of_program else [metric]
+            samples = [s for n in names for s in self.families.get((n, workload, backend), [])]
             estimates = estimate(
                 samples, self.base, margin=self.margin, programs=programs, least_cold=1
             )
             rows = self.known[family] = {}
             for row in sorted(estimates, key=lambda row: row.form == "amount"):
-                rows.setdefault((row.environment, row.cell), row)
+                if row.metric == metric:
+                    rows.setdefault((row.environment, row.cell), row)
         return self.known[family]
 
     def of(

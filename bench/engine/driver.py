@@ -218,7 +218,7 @@ class Driver:
                 rest = place | files | Arm.of(arms[0]).code._asdict()
             case "block":
                 rest = place | {"arms": arms, "kind": action.kind, "seed": action.seed}
-                rest |= {"rounds": action.rounds, "anew": action.anew}
+                rest |= {"rounds": action.rounds, "anew": action.anew, "programs": action.programs}
             case "open":
                 rest = place | {"arm": arms[0], "losses": list(action.losses) or None}
             case _:

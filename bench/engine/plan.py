@@ -225,17 +225,22 @@ class Plan:
     def note_missing(self) -> None:
         """Say of each cell and metric that has no number, why."""
 
-        def row(environment: str, cell: Cell, metric: str) -> tuple[str, Cell, str]:
-            of_library = METRICS[metric].of_library  # all of its styles share samples
-            return environment, cell._replace(style="") if of_library else cell, metric
+        def row(side: SideState, cell: Cell, metric: str) -> tuple[str, str, str]:
+            shares = str(cell)  # what shares samples: styles of a library, cells of a program
+            if METRICS[metric].of_library:
+                shares = str(cell._replace(style=""))
+            elif METRICS[metric].of_program and not self.agenda.paired:
+                shares = side.cells[cell].program or shares
+            return side.environment, shares, metric
 
-        have = Counter(row(s.environment, s.cell, s.metric) for s in self.visits.samples)
+        sides = {side.environment: side for side in self.sides}
+        have = Counter(row(sides[s.environment], s.cell, s.metric) for s in self.visits.samples)
         least = 1 if self.options.cold_samples is not None else self.least_cold
         for side in self.sides:
             for cell, metrics in side.needed.items():
                 result = side.cells[cell]
                 for name in metrics:
-                    count = have[row(side.environment, cell, name)]
+                    count = have[row(side, cell, name)]
                     fewest = least if name in COLD else 1
                     if count < fewest and METRICS[name].applies(cell) and result.failure is None:
                         reason = "not measured within the budget"

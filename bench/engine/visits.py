@@ -255,7 +255,11 @@ class Visits:
         answer = outcome.answer
         if isinstance(answer, protocol.Proven):
             result.proof = msgspec.convert(answer.proof, Proof)
-            result.losses = answer.losses
+            result.losses, result.program = answer.losses, answer.program
+            if not result.program:
+                reason = UNKNOWN_PROGRAM if is_own(cell.workload) else NOT_JAX
+                asked = side.needed.get(cell, frozenset()) & {*protocol.KINDS[STAGES]}
+                result.missing |= dict.fromkeys(asked, reason)
             self.costs.proof_seconds.append(outcome.took)
         elif do == "open":
             self.costs.open_seconds[side, cell] = outcome.took
@@ -415,6 +419,9 @@ class Visits:
         sides = self.rng.sample(visit.group, len(visit.group))
         first, *others = sides
         making = self.costs.making(visit.group, turn.workload, arms)
+        programs = {}
+        if visit.compiles and not others:  # in a pair, each arm is compared with itself
+            programs = {arm: first.cells[first.cell(arm, turn.workload)].program for arm in arms}
         anew = not visit.compiles and visit.measured_seconds >= MEASURED_PER_MAKING * making > 0
         action = first.action(
             "block",
@@ -426,6 +433,7 @@ class Visits:
             seed=self.rng.getrandbits(32),
             cores=visit.cores,
             anew=anew,
+            programs=programs,
             partner=visit.workers[others[0]] if others else 0,
             partner_environment=others[0].environment if others else "",
         )
@@ -450,13 +458,6 @@ class Visits:
                 side.fail_arm(arm, failure, turn.workload)
             taken: dict[str, Any] = {"block": block, "cores": visit.cores}
             self.keep(side, turn.workload, answer, outcome.at, pair, **taken)
-            for arm, program in answer.programs.items():
-                result = side.cells[side.cell(arm, turn.workload)]
-                result.program = program or result.program
-                if not program:
-                    reason = UNKNOWN_PROGRAM if is_own(turn.workload) else NOT_JAX
-                    result.missing |= dict.fromkeys(protocol.KINDS[turn.kind], reason)
-                    self.held[visit.workers[side]].discard(arm)
             for arm, seconds in answer.seconds.items():
                 whole = measured * seconds / total * turn.rounds / rounds
                 self.costs.turn_seconds[side, turn, arm] = whole

@@ -56,10 +56,12 @@ def estimate(
         least_cold: Cold samples of a cell with fewer of which it has no estimate.
     """
     groups = grouped(((s.metric, s.cell.place), s) for s in samples)
+    cells = grouped((s.cell.place, (s.environment, s.cell)) for g in groups.values() for s in g)
     estimates = []
-    for (metric, _), together in groups.items():
-        columns = pooled(together, programs or {})
+    for (metric, place), together in groups.items():
+        columns = pooled(together, programs or {}, cells[place])
         own = grouped(((s.environment, s.cell), s) for s in together)
+        own = {key: own.get(key, []) for key in columns}
         if METRICS[metric].kind is Kind.COLD:
             own = columns = {key: rows for key, rows in columns.items() if len(rows) >= least_cold}
         if METRICS[metric].compared and METRICS[metric].varies:
@@ -72,11 +74,14 @@ def estimate(
     return estimates
 
 
-def pooled(samples: Sequence[Sample], programs: Mapping[Cell, str]) -> dict[Key, list[Sample]]:
-    """Return the samples of a group by environment and cell, with those that cells share.
+def pooled(
+    samples: Sequence[Sample], programs: Mapping[Cell, str], cells: Iterable[Key]
+) -> dict[Key, list[Sample]]:
+    """Return the samples of a metric by environment and cell, with those that cells share.
 
     All cells of a library, or of a program, have one list of samples; of a library, one of each
-    process. The control shares with no cell.
+    process. Of a program, cells that have samples of other metrics alone have that list, too. The
+    control shares with no cell.
     """
     columns = grouped(((s.environment, s.cell), s) for s in samples)
     metric = METRICS[samples[0].metric]
@@ -92,6 +97,8 @@ def pooled(samples: Sequence[Sample], programs: Mapping[Cell, str]) -> dict[Key,
         cell = None if metric.of_library else key[1]
         pools[pool_of(key)].update({(sample.block, cell): sample for sample in rows})
     lists = {pool: list(rows.values()) for pool, rows in pools.items() if pool[1]}
+    if metric.of_program:
+        columns |= {key: [] for key in cells if key not in columns and pool_of(key) in lists}
     return {key: lists.get(pool_of(key), rows) for key, rows in columns.items()}
 
 

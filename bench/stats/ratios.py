@@ -72,8 +72,8 @@ def many_to_one(
     used = ~np.isnan(data[:, reference]).any(1)
     if not used.any():
         return _nothing(len(members))
-    fit, first = _shared(components.of_workers(data[used], worker[used], reference), programs)
-    reference = list(dict.fromkeys(first[reference]))
+    merged, first = _merged(data[used], reference, programs)
+    fit = components.of_workers(merged, worker[used], reference)
     others = [column for column in dict.fromkeys(first[members]) if column not in reference]
     place = {column: i for i, column in enumerate(others)}
     contrasts = _beside(fit, reference, others)
@@ -221,6 +221,26 @@ def _simultaneous(fit: components.Fit, share: Arms, members: Columns) -> Contras
         for field, value in zip(out, (*row, fit.blocks[arm], fit.workers[arm]), strict=True):
             field[i] = value
     return out
+
+
+def _merged(
+    data: Table, reference: Columns, programs: Sequence[Columns]
+) -> tuple[Table, Int[np.ndarray, " arms"]]:
+    """Return data with one column for each program, and whose column that is for each arm.
+
+    That is the first one's, with the mean of those that have a datum: in a round of stages, one of
+    them compiles. It is a reference's, unchanged, where the program is the references'.
+    """
+    merged, first = data.copy(), np.arange(data.shape[1])
+    for columns in programs:
+        at = next((column for column in columns if column in reference), columns[0])
+        first[list(columns)] = at
+        several = [column for column in columns if column not in reference]
+        merged[:, several] = np.nan
+        known = ~np.isnan(data[:, several]).all(1)
+        if at not in reference:
+            merged[known, at] = np.nanmean(data[known][:, several], 1)
+    return merged, first
 
 
 def _shared(

@@ -129,8 +129,6 @@ class Arms:
         self.backend, self.donate = backend, donate
         self.steps: dict[Arm, TrainStep] = {}
         """Steps that can be timed: those of arms that are proven or opened."""
-        self.programs: dict[Arm, str] = {}
-        """Fingerprints of what was lowered in turns; empty of a step whose program is not known."""
         self.counted: list[TrainStep] = []
         """Kept: `jax.clear_caches` of jax 0.4.28 and 0.7.0 crashes where it frees a step."""
         self.expected = np.zeros(0)

@@ -113,7 +113,9 @@ def cold(
     jax.block_until_ready(inputs)
     program = step.program(*inputs)
     if program is not None:
-        stages(program, others)
+        lowered = lower(program, others)
+        with timed(others, "compile"):
+            lowered.compile()
     with timed(seconds, "first_step"):
         jax.block_until_ready(step(*inputs))
     startup = sum(seconds.values()) + sum(others.values())
@@ -127,10 +129,10 @@ def cold(
     )
 
 
-def stages(
+def lower(
     program: Program, seconds: dict[str, float], clock: Callable[[], float] = CLOCK
 ) -> jax.stages.Lowered:
-    """Trace, lower and compile a program, and return it lowered; add the seconds of each."""
+    """Trace and lower a program, and return it lowered; add the seconds of each."""
     if program.trace is not None:
         with timed(seconds, "trace", clock):
             traced = program.trace()
@@ -142,11 +144,9 @@ def stages(
         gc.collect()
         began = clock()
         lowered = program.lower()
-        both, lower = clock() - began, lowering_seconds(clock)
-        if 0 < lower < both:  # else nothing tells
-            seconds |= {"lower": lower, "trace": both - lower}
-    with timed(seconds, "compile", clock):
-        lowered.compile()
+        both, last = clock() - began, lowering_seconds(clock)
+        if 0 < last < both:  # else nothing tells
+            seconds |= {"lower": last, "trace": both - last}
     return lowered
 
 

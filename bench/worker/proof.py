@@ -61,8 +61,10 @@ def proven(arms: Arms, arm: Arm) -> Proven:
     live = live_bytes(step, case, before, arms.backend)
     program = program_of(step, case)  # which holds arrays, too
     about: dict[str, Any] = {"jax": False}
+    fingerprint = ""
     if program is not None and baseline.program is not None:
         ours = facts(program)
+        fingerprint = ours.fingerprint
         if ours.donates != arms.donate:
             raise BakeoffError(WITH if arms.donate else WITHOUT)
         counts |= {"live_bytes": live, **ours.counts}
@@ -73,7 +75,7 @@ def proven(arms: Arms, arm: Arm) -> Proven:
             "donates": ours.donates,
         }
     about |= away | {"settings": dict(getattr(step, "settings", {}))}
-    return Proven(about, samples_of(arm, counts), losses.tolist())
+    return Proven(about, samples_of(arm, counts), losses.tolist(), fingerprint)
 
 
 def trained(arms: Arms, arm: Arm) -> Sampled:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Raised whenever the protocol changes, so that two revisions do not misunderstand each other."""
 NOBODY = 255
 """Byte that stands for no arm's turn."""
@@ -124,6 +124,8 @@ class Proven:
     samples: list[WorkerSample]
     losses: list[float]
     """Losses of ten training steps: those of a later worker have to be the same."""
+    program: str = ""
+    """Fingerprint of its lowered program; empty where it is not JAX's, or not known."""
 
 
 @dataclass
@@ -140,9 +142,6 @@ class Timed:
     """Arms whose samples do not count, and why: they are not in `samples`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By arm: wall time that its turns took."""
-    programs: dict[str, str] = field(default_factory=dict)
-    """By arm: fingerprint of the program that its turns have lowered; empty where it is not JAX's,
-    or not known, and nothing is timed."""
     making: float = 0.0
     """Seconds in which steps were made anew."""
     spoiled: bool = False

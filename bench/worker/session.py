@@ -178,6 +178,7 @@ class Session:
         rounds: int,
         seed: int,
         anew: bool = False,
+        programs: dict[str, str] | None = None,
         place: int | None = None,
         patience: float = 0.0,
     ) -> Timed:
@@ -191,6 +192,7 @@ class Session:
             rounds: Timed rounds.
             seed: Of the order.
             anew: Whether steps are made anew before, from the cache: not where that compiles.
+            programs: By arm, fingerprints of which one arm compiles each in a round.
             place: 0 or 1, where a worker of another side takes turns with this one.
             patience: Seconds after which that one is taken to hang.
         """
@@ -199,18 +201,18 @@ class Session:
         token = None if place is None else Token.receive(self.channel, place, patience)
         if kind == STAGES:
             stages = StagesBlock(self.at, lambda: 0, around.changes, seed, token)
+            stages.programs = {Arm.of(arm): program for arm, program in (programs or {}).items()}
             timed = stages.run(ours, kind, members, rounds, untimed=0)
         else:
             self.compiled = self.compiled or compilations()
             block = TimedBlock(self.at, self.compiled, around.changes, seed, token)
             untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
-            programs, anew = cached_programs(), anew and not self.compiles_anew
+            before, anew = cached_programs(), anew and not self.compiles_anew
             timed = block.run(ours, kind, members, rounds, untimed, anew=anew)
-            self.compiles_anew |= cached_programs() > programs
+            self.compiles_anew |= cached_programs() > before
         if token:
             token.end.close()
         timed.spoiled = around.spoiled
-        timed.programs = {str(arm): ours.programs[arm] for arm in members if arm in ours.programs}
         self.turn.at()
         return timed
 

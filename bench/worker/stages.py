@@ -9,16 +9,17 @@ trace, they were 21 % off with what JAX keeps, and 40 % without the initialiser.
 from __future__ import annotations
 
 import gc
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from bench.cells import BASELINE, REFERENCE
 from bench.metrics import STAGES
 from bench.worker.block import CLOCK, CPU_CLOCK, Call, TimedBlock, Turn, on_one_core
-from bench.worker.cold import cache_hits, require_compiled, stages
-from bench.worker.program import Graph
+from bench.worker.cold import cache_hits, lower, require_compiled, timed
 from bench.worker.protocol import KINDS
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from bench.worker.arms import Arms
     from bench.worker.block import Calls
     from common.contract import Chunk
+
+    type Compiled = dict[str, float]
+    """Times that each program was compiled in a block."""
 
 
 @contextmanager
@@ -49,11 +53,13 @@ def uncached() -> Iterator[None]:
 class StagesTurn(Turn):
     """The stages of an arm's step, each time of a new one, which is then dropped."""
 
-    def __init__(self, arms: Arms, arm: Arm) -> None:
-        self.arms, self.arm = arms, arm
+    def __init__(self, arms: Arms, arm: Arm, program: str, compiled: Compiled) -> None:
+        """Have turns of an arm, which adds to how often its program was compiled in a block."""
+        self.arms, self.arm, self.fingerprint, self.compiled = arms, arm, program, compiled
+        self.turns = 0
 
     def __call__(self) -> Calls:
-        """Take one turn; it times nothing where the step's program is not known."""
+        """Take one turn."""
         arms, case = self.arms, self.arms.case
         hits = cache_hits()
         gc.collect()  # JAX 0.4.28 and 0.7.0 crash where clearing frees a step
@@ -61,30 +67,40 @@ class StagesTurn(Turn):
         step = arms.make(self.arm)
         arms.load(step, 1.0)
         program = step.program(*jax.block_until_ready((case.zero(), case.data())))
-        if program is None:
-            arms.programs[self.arm] = ""
-            return {}
+        assert program is not None, "of others, no stages are asked for"
         arms.initialise(self.arm)
         # On one core a process runs or waits, and it waits for others alone: XLA may for a GPU's
         clock = CPU_CLOCK if on_one_core() and arms.backend == "cpu" else CLOCK
         seconds: dict[str, float] = {}
         hits.clear()
+        self.turns += 1
         with uncached():
-            lowered = stages(program, seconds, clock)
+            lowered = lower(program, seconds, clock)
+            if self.arm in REFERENCE or self.compiled[self.fingerprint] < self.turns:
+                with timed(seconds, "compile", clock):
+                    lowered.compile()
+                self.compiled[self.fingerprint] += 1
         require_compiled()
-        if self.arm not in arms.programs:
-            arms.programs[self.arm] = Graph.of(lowered).fingerprint()
         return {name: [Call(seconds[name], 0.0)] for name in KINDS[STAGES] if name in seconds}
 
 
 class StagesBlock(TimedBlock):
     """Turns of the stages of some arms, none of which has any step to run."""
 
+    programs: Mapping[Arm, str] = {}
+    """Fingerprints: of arms with one program, the first one of a round compiles it for all; both
+    copies of the baseline do, for all others are compared with them."""
+
     def turns(
         self, arms: Arms, _kind: str, members: Sequence[Arm], _chunk: Chunk, _scale: float
     ) -> dict[Arm, Turn]:
         """Return a turn of each arm."""
-        return {arm: StagesTurn(arms, arm) for arm in members}
+        gc.collect()
+        gc.freeze()  # what is imported by now is not looked through by each later collection
+        programs = {arm: self.programs.get(arm) or str(arm) for arm in members}
+        compiled = dict.fromkeys(programs.values(), 0.0)
+        compiled[programs.get(BASELINE, "")] = math.inf  # in each turn, by its two copies
+        return {arm: StagesTurn(arms, arm, programs[arm], compiled) for arm in members}
 
     def compare(self, arms: Arms, turns: Mapping[Arm, Turn], baseline: Arm | None) -> None:
         """Compare nothing: no step was run."""

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
-from bench.cells import Cell, Selection
+from bench.cells import REFERENCE, Arm, Cell, Selection
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.plan import Plan
 from bench.engine.state import Group, SideState
@@ -164,7 +164,7 @@ class Machine:
                 "cold": 3.0,
                 "close": 0.01,
                 "block": 0.05
-                + arms * (0.9 if action.kind == STAGES else calls * step + 0.2 * action.anew),
+                + arms * (0.6 if action.kind == STAGES else calls * step + 0.2 * action.anew),
             }[action.do]
         )
 
@@ -212,6 +212,7 @@ class Machine:
                 PROOF | {"same_program_as_baseline": False},
                 [WorkerSample(arm, "flops", 5.0)],
                 [1.0] * 10,
+                "a" * (arm != self.foreign),
             ),
             "open": Opened(),
             "count": Sampled(
@@ -235,11 +236,9 @@ class Machine:
             ]
         failures = {failing: "it computed something else"} if failing else {}
         shares = {a: self.factor(action.workload, environment, a) for a in action.arms}
-        if action.kind != STAGES:
-            return Timed(samples, failures, shares)
-        programs = {arm: "a" * (arm != self.foreign) for arm in action.arms}
-        samples = [sample for sample in samples if sample.arm != self.foreign]
-        return Timed(samples, failures, shares, programs)
+        if action.programs:  # the copies of the baseline compile, which is in this program, too
+            samples = [s for s in samples if s.metric != "compile" or Arm.of(s.arm) in REFERENCE]
+        return Timed(samples, failures, shares)
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""

@@ -289,8 +289,6 @@ OTHER = ["c/d", *ROW[1:]]
         ("block", {"samples": [[*ROW[:2], 0.0, 8], OTHER]}, "'step' of 'a/b' is 0.0"),
         ("block", {"samples": [ROW, OTHER, ["e/f", *ROW[1:]]]}, "'e/f' was not asked"),
         ("block", {"samples": [ROW, ["c/d", "host_cost", 1.0, 8]]}, "not measured in a turn of"),
-        ("block", {"samples": [ROW], "programs": {"c/d": ""}}, None),
-        ("block", {"samples": [ROW], "programs": {"c/d": "known"}}, "'c/d' was left out"),
         ("cold", {"samples": [["a/b", "import", 1.0]]}, None),
         ("cold", {"samples": [["a/b", "trace", 1.0]]}, "'trace' is not measured in a cold process"),
     ],
