@@ -10,12 +10,16 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from bench.runfile import ResultsWithSamples
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FOLDER = Path(".bakeoff")
 SUFFIX = ".journal"
@@ -119,3 +123,17 @@ def journals(kind: str, folder: Path = FOLDER) -> list[Path]:
     """Return the journals of a kind of measurement that were begun, the newest first."""
     begun = [path for path in folder.glob(f"*-{kind}{SUFFIX}") if path.stat().st_size]
     return sorted(begun, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def opened(kind: str, path: str = "") -> Iterator[Journal]:
+    """Yield the journal at a path, or else those of a kind of measurement, the newest first.
+
+    Raises:
+        BakeoffError: there is none, or one cannot be read.
+    """
+    paths = [Path(path)] if path else journals(kind)
+    if not paths:
+        raise BakeoffError(
+            f"there is nothing to resume: no journal in {FOLDER}/; run without --resume"
+        )
+    yield from map(Journal.open, paths)

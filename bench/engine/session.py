@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.engine.driver import Driver
-from bench.engine.journal import FOLDER, SAFE, SUFFIX, DiskError, Journal, Part, journals
+from bench.engine.journal import FOLDER, SAFE, SUFFIX, DiskError, Journal, Part, opened
 from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
@@ -65,7 +65,6 @@ SAME = {
 """What has to be the same where a measurement goes on, and what is said where it is not."""
 SAME_IN_A_RUN = {"amount": "another budget, margin or count", "more": "another --more"}
 """The same where a run goes on that was cut off."""
-NO_JOURNAL = f"there is nothing to resume: no journal in {FOLDER}/; run without --resume"
 
 
 @dataclass(frozen=True)
@@ -213,17 +212,6 @@ def begun(task: Task, setup: dict[str, str], before: float, more: Path | None) -
     return Journal.create(FOLDER / name, known)
 
 
-def require_journal(kind: FileKind, path: str) -> None:
-    """Raise BakeoffError unless there is a journal at a path; of this kind, if it is empty.
-
-    Whether it is of the same task shows when all of that is known (`measure`).
-    """
-    if path:
-        Journal.open(Path(path))
-    elif not journals(kind):
-        raise BakeoffError(NO_JOURNAL)
-
-
 def taken_up(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal:
     """Open a journal to go on with: at a path, or the newest of this kind that fits.
 
@@ -231,8 +219,7 @@ def taken_up(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal:
         BakeoffError: there is none, or it is of another task.
     """
     problem = ""
-    for candidate in [Path(path)] if path else journals(kind):
-        journal = Journal.open(candidate)
+    for journal in opened(kind, path):
         known = journal.known
         differing = differences(known.setup, setup, SAME | SAME_IN_A_RUN)
         if not differing:
@@ -242,7 +229,7 @@ def taken_up(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal:
             f"the journal {journal.path} is of another run ({differing}): go on with it by its own "
             f"command, `{resuming}`, or start anew without --resume"
         )
-    raise BakeoffError(problem or NO_JOURNAL)
+    raise BakeoffError(problem)
 
 
 def command(kind: str, arguments: Iterable[str]) -> str:
