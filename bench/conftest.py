@@ -280,10 +280,10 @@ def reporter_of(config: pytest.Config) -> Any:
 
 
 def console_of(config: pytest.Config) -> Console:
-    """Return a console that writes where pytest reports, as wide and as colourful."""
-    writer = reporter_of(config)._tw
+    """Return a console on a line of its own, as wide and as colourful as what pytest reports on."""
+    reporter_of(config)
+    writer = config.get_terminal_writer()
     return Console(
-        file=writer._file,
         width=writer.fullwidth,
         force_terminal=writer.hasmarkup,
         no_color=not writer.hasmarkup,

@@ -32,9 +32,9 @@ effects."""
 MIN_WORKERS = 3
 """Workers with fewer of which a warm estimate is preliminary: what a process adds to an arm is then
 a guess."""
-MIN_COLD = 5
+MIN_COLD = 3
 """Cold samples of a cell with fewer of which nothing is said of it: two gave intervals such as
-1 (0 to 9)."""
+1 (0 to 9), five of each library took a sixth of a default run for ±3 %."""
 PROGRAM, COUNT = "same program", "count"
 """How a verdict was reached, if not by timing: by a proof and a known host cost; by a number
 without noise."""

@@ -195,6 +195,7 @@ TABLE = (
     Metric("compilations_first", "compiled\nat first", "programs in the first call"),
     Metric("compilations_warm", "compiled\nwarm", "programs in later calls"),
     # Of a program's text: a longer one may be faster, and each release of XLA writes another
+    # Equations are no longer counted; kept runs have them
     Metric(
         "jaxpr_equations", "jaxpr\nequations", "of the step, nested ones included", neutral=True
     ),

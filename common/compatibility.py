@@ -50,12 +50,7 @@ def program_of(
     named = named or {}
     if TRACES:
         return Program.traced(lambda: jitted.trace(*arguments, **named), whole=whole)
-    return Program(
-        lambda: jitted.lower(*arguments, **named),
-        lambda: jax.make_jaxpr(jitted)(*arguments, **named),
-        trace=None,
-        whole=whole,
-    )
+    return Program(lambda: jitted.lower(*arguments, **named), trace=None, whole=whole)
 
 
 def costs(compiled: jax.stages.Compiled) -> Mapping[str, float]:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     import jax
     import optax
-    from jax.extend.core import ClosedJaxpr
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
@@ -80,7 +79,6 @@ class Program(NamedTuple):
     """The stages of what a style compiles, as `jax.stages` has them; each is made when called."""
 
     lower: Callable[[], jax.stages.Lowered]
-    jaxpr: Callable[[], ClosedJaxpr]
     trace: Callable[[], jax.stages.Traced] | None
     """None where a library's jit can only lower; then tracing is timed by JAX's own events."""
     whole: bool = True
@@ -89,7 +87,7 @@ class Program(NamedTuple):
     @classmethod
     def traced(cls, trace: Callable[[], jax.stages.Traced], *, whole: bool = True) -> Program:
         """Return the stages of a function that can be traced, as `jax.jit`'s can."""
-        return cls(lambda: trace().lower(), lambda: trace().jaxpr, trace, whole)
+        return cls(lambda: trace().lower(), trace, whole)
 
 
 class TrainStep(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -26,6 +26,10 @@ from common.errors import BakeoffError
 from common.steps import adamw
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jaxtyping import Array, Float
+
     from common.config import Workload
     from common.contract import Checkpoint, Hidden, Style, TrainStep, Weights
 
@@ -156,21 +160,43 @@ def relative_norm(given: Weights, expected: Weights) -> float:
     return float(np.max(norms))  # Python's max would pass over NaN
 
 
-def loss_and_gradient_deviation(step: TrainStep, case: Case) -> tuple[float, float]:
-    """Return the largest deviations of loss and gradient over two chunks, state carried over."""
-    start, hidden = fresh_checkpoint(random_weights(case.model)), random_hidden(case)
-    losses, gradients = [], []
+class FirstCall(NamedTuple):
+    """A call of a step that has just loaded the usual weights, and the reference's answer."""
+
+    hidden: Hidden
+    chunk: Chunk
+    after: Hidden
+    loss: Float[Array, ""]
+    gradient: Weights
+    answer: reference.Gradient
+
+    @property
+    def loss_deviation(self) -> float:
+        """Relative difference of the loss to the reference's."""
+        return abs(float(self.loss) / self.answer.loss - 1)
+
+    @property
+    def gradient_deviation(self) -> float:
+        """Largest norm of an array's difference to the reference's, relative to its norm."""
+        return relative_norm(self.gradient, self.answer.grads)
+
+
+def first_calls(step: TrainStep, case: Case) -> Iterator[FirstCall]:
+    """Call a step with two chunks, the state carried over, each time from the usual weights."""
+    hidden = random_hidden(case)
     for chunk, answer in zip(pair(case), answers(case), strict=True):
-        step.load(start)
-        hidden, loss = step(hidden, chunk)
-        losses.append(abs(float(loss) / answer.loss - 1))
-        gradients.append(relative_norm(gradient_of(step), answer.grads))
-    return float(np.max(losses)), float(np.max(gradients))
+        step.load(case.fresh())
+        after, loss = step(hidden, chunk)
+        yield FirstCall(hidden, chunk, after, loss, gradient_of(step), answer)
+        hidden = after
 
 
-def trajectory(step: TrainStep, case: Case) -> np.ndarray:
-    """Return the losses of ten steps from the same weights, over alternating chunks."""
-    step.load(fresh_checkpoint(random_weights(case.model)))
+def trajectory(step: TrainStep, case: Case, start: Checkpoint | None = None) -> np.ndarray:
+    """Return the losses of ten steps from the same weights, over alternating chunks.
+
+    They are the usual weights, or those of a training that is under way.
+    """
+    step.load(start or case.fresh())
     hidden, losses, chunks = zero_hidden(case.model, case.batch), [], pair(case)
     for i in range(TRAJECTORY_STEPS):
         hidden, loss = step(hidden, chunks[i % 2])
@@ -186,8 +212,10 @@ def deviation(step: TrainStep, case: Case, baseline: np.ndarray) -> tuple[Deviat
         case: The sizes that the step was made for.
         baseline: The baseline's losses, from `trajectory`.
     """
-    loss, gradient = loss_and_gradient_deviation(step, case)
+    calls = list(first_calls(step, case))
     losses = trajectory(step, case)
+    loss = float(np.max([call.loss_deviation for call in calls]))  # Python's would pass over NaN
+    gradient = float(np.max([call.gradient_deviation for call in calls]))
     return Deviation(loss, gradient, float(np.max(np.abs(losses - baseline)))), losses
 
 

@@ -13,7 +13,6 @@ from common.steps import AtRest, FunctionalStep, plain_style, pure_style, rnn_st
 
 if TYPE_CHECKING:
     import optax
-    from jax.extend.core import ClosedJaxpr
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
@@ -181,10 +180,7 @@ def filter_jit(
         return AtRest(split(state[0])[0], state[1])
 
     def stages(*arguments: Any) -> Program:
-        def jaxpr() -> ClosedJaxpr:
-            return eqx.filter_make_jaxpr(update)(*arguments)[0]
-
-        return Program(lambda: lower(*arguments).lowered, jaxpr, trace=None)
+        return Program(lambda: lower(*arguments).lowered, trace=None)
 
     return FunctionalStep(update, load, save, stages)
 

@@ -25,7 +25,6 @@ from common.steps import FunctionalStep, load_adam, pure_style, save_adam
 
 if TYPE_CHECKING:
     import optax
-    from jax.extend.core import ClosedJaxpr
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
@@ -124,10 +123,7 @@ def named_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> T
         return save_adam(*state, model)
 
     def stages(*arguments: Any) -> Program:
-        def jaxpr() -> ClosedJaxpr:
-            return eqx.filter_make_jaxpr(update)(*arguments)[0]
-
-        return Program(lambda: update.lower(*arguments), jaxpr, trace=None)
+        return Program(lambda: update.lower(*arguments), trace=None)
 
     return FunctionalStep(update, load, save, stages)
 

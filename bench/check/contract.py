@@ -9,25 +9,18 @@ import jax
 import numpy as np
 
 import impls
-from bench.check.subject import (
-    DONATES,
-    NOTE,
-    PARTS,
-    checkpoint_under_way,
-    difference,
-    named_arrays,
-)
-from bench.worker.counts import FIRST_CALLS, WARM_CALLS, compilations
+from bench.check.subject import DONATES, NOTE, named_arrays
+from bench.worker.arms import program_of
+from bench.worker.counts import FIRST_CALLS, WARM_CALLS, compilations, exact
 from bench.worker.program import facts
 from bench.worker.proof import taken_arguments
-from common.contract import Checkpoint, Program
-from common.equality import make, random_weights
+from common.contract import Checkpoint, Program, on_arrays
+from common.equality import first_calls, make, random_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.check.subject import CheckFinding, Subject
-    from common.contract import Chunk, Hidden
     from common.equality import Case
 
 
@@ -58,29 +51,22 @@ def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         if taken := taken_arguments(step, case):
             yield subject.finding(expected, taken)
             return
-    step, arguments = subject.step(case), (case.hidden(), case.data(1))
-    _hidden, _loss = step(*arguments)
-    returned: dict[str, tuple[Any, type]] = {"save": (step.save(), Checkpoint)}
     if subject.jax:
-        returned["program"] = step.program(*arguments), Program
-    for name, (value, kind) in returned.items():
-        if not isinstance(value, kind):
-            expected = f"{name}() returns a common.contract.{kind.__name__}"
-            yield subject.finding(expected, f"it returned {type(value).__name__}", name)
-            return
-    if subject.jax and facts(returned["program"][0]).donates:
-        yield subject.finding(DONATES, "it does so always", severity=NOTE)
+        program = program_of(subject.step(case), case)
+        if not isinstance(program, Program):
+            expected = "program() returns a common.contract.Program"
+            yield subject.finding(expected, f"it returned {type(program).__name__}", "program")
+        elif facts(program).donates:
+            yield subject.finding(DONATES, "it does so always", severity=NOTE)
 
 
 def step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    """Compare shape, dtype and class of the arrays that a step returns and saves."""
-    call, kind = subject.calls(case)[0], jax.Array if subject.jax else object
+    """Compare shape, dtype and class of the arrays that a step returns."""
+    call = next(first_calls(subject.step(case), case))
+    kind = jax.Array if subject.jax else object
     right = {"hidden": call.hidden, "loss": np.float32(0)}
     if wrong := _unlike({"hidden": call.after, "loss": call.loss}, right, kind):
         yield subject.finding("a call returns hidden state and loss as float32 JAX arrays", wrong)
-    for part in PARTS:
-        if wrong := _unlike(getattr(call.saved, part), random_weights(case.model), np.ndarray):
-            yield subject.finding(f"save().{part} is float32 in NumPy arrays", wrong, "save")
 
 
 def model_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
@@ -128,52 +114,58 @@ def model_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     taken: Any = model.from_weights(given)
     structure: Any = jax.tree.structure(taken)
     right: Any = jax.tree.structure(params)
-    if seen := difference(given, model.to_weights(taken)):
+    if seen := _difference(given, model.to_weights(taken)):
         expected = "to_weights(from_weights(weights)) returns the same weights, bit by bit"
         yield subject.finding(expected, seen, "from_weights")
     elif structure != right:
         expected = "from_weights returns the structure that init returns"
         yield subject.finding(expected, f"{structure} instead of {right}", "from_weights")
-    elif not difference(model.to_weights(params), model.to_weights(other)):
+    elif not _difference(model.to_weights(params), model.to_weights(other)):
         seen = "two keys gave the same weights, bit by bit"
         yield subject.finding("init depends on its key", seen, "init")
 
 
 def step_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Load a training run that is under way, and save it."""
-    given, step = checkpoint_under_way(case.model), subject.step(case)
+    weights, mu, squares = (random_weights(case.model, seed) for seed in range(3))
+    given = Checkpoint(weights, mu, on_arrays(np.square, squares), updates=7)
+    step = subject.step(case)
     step.load(given)
-    saved = step.save()
-    for part in PARTS:
-        if seen := difference(getattr(given, part), getattr(saved, part)):
-            yield subject.finding(f"save() returns the {part} that load() was given", seen)
-    if saved.updates != given.updates:
-        seen = f"it returned {saved.updates} instead of {given.updates}"
-        yield subject.finding("save() returns the updates that load() was given", seen)
+    if seen := _difference(given, step.save(), np.ndarray | int):
+        expected = "save() returns what load() was given, in NumPy arrays, bit by bit"
+        yield subject.finding(expected, seen, "save")
+
+
+def _difference(given: Any, returned: Any, kind: Any = object) -> str:
+    """Return in words how arrays are not the given ones, bit by bit; empty if they are."""
+    if wrong := _unlike(returned, given, kind):
+        return wrong
+    arrays = named_arrays(returned)
+    for name, array in named_arrays(given).items():
+        ours, theirs = np.asarray(array), np.asarray(arrays[name])
+        if not np.array_equal(ours, theirs):
+            away = np.abs(ours.astype(np.float64) - theirs)
+            count, most = np.sum(away > 0), away.max()
+            seen = f"{name} differs in {count} of {away.size} numbers, by up to {most:.2g}"
+            return seen + "; it is the transpose" * np.array_equal(ours.T, theirs)
+    return ""
 
 
 def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Count the programs that warm calls compile, and calls after a second load."""
-    step, hidden = subject.step(case), case.hidden()
-    chunks = [case.data(seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
-
-    def call(hidden: Hidden, chunks: list[Chunk]) -> Hidden:
-        for chunk in chunks:
-            hidden, _ = jax.block_until_ready(step(hidden, chunk))
-        return hidden
-
-    hidden = call(hidden, chunks[:FIRST_CALLS])
-    programs = compilations()
-    hidden = call(hidden, chunks[FIRST_CALLS:])
-    if compiled := programs():
+    step = subject.step(case)
+    if compiled := exact(step, case)["compilations_warm"]:
         yield subject.finding(
             f"after {FIRST_CALLS} calls, nothing is compiled again",
             f"{WARM_CALLS} further calls compiled {compiled} programs: perhaps each call jits a "
             "new function, or passes an argument that jit takes for another one each time",
         )
         return
-    subject.step(case)  # the same one, loaded again
-    call(hidden, chunks[:FIRST_CALLS])
+    step.load(case.fresh())  # `exact` has cleared what a first one compiles
+    hidden, programs = case.hidden(), compilations()
+    step.load(case.fresh())
+    for seed in range(FIRST_CALLS):
+        hidden, _ = jax.block_until_ready(step(hidden, case.data(seed)))
     if compiled := programs():
         yield subject.finding(
             "after a second load(), nothing is compiled again",

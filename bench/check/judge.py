@@ -1,27 +1,24 @@
 """The checks, and the process in which a style, or a file as a whole, is checked.
 
-`python -m bench.check.judge ARGUMENTS`, with the arguments of `_prepared` in JSON: a worker whose
-commands are the names of checks. An entrant that exits, hangs or takes all memory does so here. It
-runs in the entrant's environment, so it imports no package that such an environment may lack.
+`python -m bench.check.judge` is a worker whose commands are the arguments of `examine`. An entrant
+that exits or hangs does so here. It runs in the entrant's environment, so it imports no package
+that such an environment may lack.
 """
 
 from __future__ import annotations
 
-import json
-import resource
 import signal
-import sys
-import threading
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import impls
 from bench.check import contract, numbers
-from bench.check.subject import NOTE, CheckFinding, Subject
-from bench.worker.__main__ import answer_commands, begin
-from bench.worker.arms import use
+from bench.check.subject import RAGGED, SMALL, CheckFinding, Subject
+from bench.worker.__main__ import serve
+from bench.worker.arms import guarded, use
 from bench.worker.integrity import Surroundings
+from bench.worker.protocol import Failed
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     type CheckFunction = Callable[[Subject, Case], Iterable[CheckFinding]]
     """Looks for mistakes at some sizes."""
 
+BOTH = SMALL, RAGGED
 LONGEST_SEEN = 600
 """Characters of a finding: JAX's exceptions can be pages."""
 
@@ -43,8 +41,8 @@ class Check(NamedTuple):
     """What has to hold."""
     of_style: CheckFunction
     of_file: CheckFunction | None = None
-    sizes: int | None = 1
-    """The first so many of `Subject.cases` are tried, until there is a finding; None: all."""
+    cases: tuple[Case, ...] = (SMALL,)
+    """Tried in turn, until there is a finding."""
 
 
 CHECKS: dict[str, Check] = {
@@ -57,54 +55,52 @@ CHECKS: dict[str, Check] = {
         "arrays have the right shapes, dtypes and classes",
         contract.step_shapes,
         contract.model_shapes,
-        sizes=2,
+        BOTH,
     ),
     "weights": Check(
-        "weights go in and out unchanged", contract.step_weights, contract.model_weights, sizes=2
+        "weights go in and out unchanged", contract.step_weights, contract.model_weights, BOTH
     ),
     "equality": Check(
-        "loss, state and gradient are the float64 reference's", numbers.equality, sizes=None
+        "loss, state and gradient are the float64 reference's", numbers.equality, cases=BOTH
     ),
-    "ten-steps": Check("ten updates have plain JAX's losses", numbers.ten_steps, sizes=None),
+    "ten-steps": Check("ten updates have plain JAX's losses", numbers.ten_steps, cases=BOTH),
     "retrace": Check("warm calls compile nothing, also after a second load", contract.retrace),
 }
 """Checks in the order in which their findings are best read, and corrected. In each of them,
-changed settings, and threads and processes that run on after it, are findings too."""
+changed settings, threads that compute on and processes that run on after it are findings, too."""
 
 
-def main() -> None:
-    """Run the checks that standard input names, until it ends."""
-    out = begin()
-    answer_commands(out, partial(examine, _prepared(**json.loads(sys.argv[1]))))
-
-
-def _prepared(path: str, name: str, style: str | None, memory: int, backend: str) -> Subject:
-    """Return what this process is to check, at most so many bytes large; it is not imported yet.
-
-    Data is limited, not addresses: of those, JAX reserves many times what it uses.
-    """
-    if backend == "cpu":  # a driver has all of its device's memory among its own data
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        memory = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    use(backend)
+@cache
+def subject_of(path: str, name: str, style: str | None) -> Subject:
+    """Return what this process is to check, which is not imported yet."""
     if path:
         impls.add(path)
     return Subject(name, style)
 
 
-def examine(subject: Subject, check: str, seconds: float) -> dict[str, Any]:
-    """Run a check for at most so many seconds; return its findings, and the styles of the file."""
-    surroundings, threads = Surroundings(), threading.enumerate()
+def examine(
+    path: str, name: str, style: str | None, backend: str, check: str, seconds: float
+) -> dict[str, Any]:
+    """Run a check for at most so many seconds; return its findings, and the styles of the file.
+
+    Args:
+        path: The entrant's file; empty if that is in `impls/`.
+        name: The entrant's.
+        style: The one that is checked; None for the file as a whole.
+        backend: To run on; where it cannot be used, the answer is `Failed`.
+        check: A key of `CHECKS`.
+        seconds: What the check may take.
+    """
+    unusable = guarded(partial(use, backend))
+    if isinstance(unusable, Failed):
+        return asdict(unusable)
+    subject, surroundings = subject_of(path, name, style), Surroundings()
     _interrupt(seconds)
     findings = findings_of(subject, check)
     _interrupt(0)
     if changes := surroundings.changes():
         expected = "an entrant changes nothing that all entrants of a process share"
         findings.append(subject.finding(expected, f"it {changes}"))
-    if names := [thread.name for thread in threading.enumerate() if thread not in threads]:
-        expected, seen = "no thread runs on after the calls", f"threads: {', '.join(names)}"
-        findings.append(subject.finding(expected, seen, severity=NOTE))
     styles = list(subject.entrant.styles) if "entrant" in vars(subject) else []
     return {"findings": [asdict(finding) for finding in findings], "styles": styles}
 
@@ -114,11 +110,12 @@ def findings_of(subject: Subject, name: str) -> list[CheckFinding]:
     check, findings = CHECKS[name], list[CheckFinding]()
     function = check.of_style if subject.style else check.of_file
     assert function is not None
-    for case in subject.cases[: check.sizes]:
-        at = "" if check.sizes == 1 else f" ({case.model}, chunk={case.chunk}, batch={case.batch})"
+    for case in check.cases:
+        sizes = f" ({case.model}, chunk={case.chunk}, batch={case.batch})"
         try:
             for finding in function(subject, case):
-                findings.append(replace(finding, expected=finding.expected + at))
+                expected = finding.expected + sizes * (len(check.cases) > 1)
+                findings.append(replace(finding, expected=expected))
         except BaseException as error:
             findings.append(subject.exception(check.about, error))
         if findings:
@@ -137,4 +134,4 @@ def _interrupt(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(examine)

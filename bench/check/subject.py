@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import re
-import resource
 import traceback
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
 import impls
 from common.config import ModelConfig, OptimiserConfig
-from common.contract import Checkpoint, on_arrays
-from common.equality import Case, answers, gradient_of, make, pair, random_weights
+from common.equality import Case, make
 from common.errors import BakeoffError
-
-if TYPE_CHECKING:
-    from common import reference
-    from common.contract import Chunk, Hidden, TrainStep, Weights
 
 ERROR, NOTE = "error", "note"
 FILE = None
@@ -36,8 +29,6 @@ RAGGED = Case(
     optimiser=OptimiserConfig(learning_rate=0.005, weight_decay=0.1),
 )
 """Sizes that differ from SMALL's in every number, so that a number fixed in the file shows."""
-PARTS = ("weights", "mu", "nu")
-"""Fields of a checkpoint that have an array for every weight."""
 
 
 @dataclass(frozen=True)
@@ -56,57 +47,20 @@ class CheckFinding:
     style: str | None = FILE
 
 
-class FirstCall(NamedTuple):
-    """A call of a step that has just loaded the usual weights, and the reference's answer."""
-
-    case: Case
-    hidden: Hidden
-    chunk: Chunk
-    after: Hidden
-    loss: Any
-    saved: Checkpoint
-    gradient: Weights
-    answer: reference.Gradient
-
-
 class Subject:
     """An entrant and one of its styles; no style if the file as a whole is checked."""
 
     def __init__(self, name: str, style: str | None) -> None:
         self.name, self.style = name, style
-        self.cases = SMALL, RAGGED
         self.path = impls.source(name).resolve()
         self.jax = impls.readable(name).jax
-        self.compiled = cache(self.new_step)
-        """The step of some sizes, made once: what it has loaded is of the call before."""
-        self.calls = cache(self._calls)
-        """Two calls at some sizes, made once: of two chunks in a row, the second one padded."""
+        self.step = cache(lambda case: make(self.entrant.style(str(style)), case))
+        """The step of some sizes, made once; it has to be loaded."""
 
     @cached_property
     def entrant(self) -> impls.Entrant:
         """The entrant, imported."""
         return impls.load(self.name)
-
-    def new_step(self, case: Case) -> TrainStep:
-        """Return another step, which is not loaded yet."""
-        assert self.style is not None
-        return make(self.entrant.style(self.style), case)
-
-    def step(self, case: Case) -> TrainStep:
-        """Return the step of these sizes, compiled once, with the usual weights loaded."""
-        step = self.compiled(case)
-        step.load(case.fresh())
-        return step
-
-    def _calls(self, case: Case) -> list[FirstCall]:
-        hidden, calls = case.hidden(), []
-        for chunk, answer in zip(pair(case), answers(case), strict=True):
-            step = self.step(case)
-            after, loss = step(hidden, chunk)
-            gradient, saved = gradient_of(step), step.save()
-            calls.append(FirstCall(case, hidden, chunk, after, loss, saved, gradient, answer))
-            hidden = tuple(jax.device_put(rows.astype(np.float32)) for rows in answer.hidden)
-        return calls
 
     def finding(self, expected: str, seen: str, *names: str, severity: str = ERROR) -> CheckFinding:
         """Return a finding that points at the first of `names`, as `location` does."""
@@ -126,9 +80,6 @@ class Subject:
         """Return the finding that an exception was raised, and in which line of the file."""
         words = " ".join("".join(traceback.format_exception_only(error)).split())
         seen = str(error) if isinstance(error, BakeoffError) else f"raised {words}"
-        if isinstance(error, MemoryError):
-            gib = resource.getrlimit(resource.RLIMIT_DATA)[0] / (1 << 30)
-            seen += f"; the process of a check may use {gib:g} GiB"
         frames = traceback.extract_tb(error.__traceback__)
         if error.__cause__ is not None:
             frames += traceback.extract_tb(error.__cause__.__traceback__)
@@ -137,28 +88,7 @@ class Subject:
         return CheckFinding(expected, seen, where)
 
 
-def checkpoint_under_way(config: ModelConfig) -> Checkpoint:
-    """Return a checkpoint with moments, as after seven updates."""
-    weights, mu, squares = (random_weights(config, seed) for seed in range(3))
-    return Checkpoint(weights, mu, on_arrays(lambda array: array**2 + 0.01, squares), updates=7)
-
-
 def named_arrays(tree: Any) -> dict[str, Any]:
     """Return the arrays of a tree by their paths: `cells.0.bias`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
-
-
-def difference(given: Weights, returned: Weights) -> str:
-    """Return in words how the first array that differs does, bit by bit; empty if none does."""
-    arrays = named_arrays(returned)
-    for name, array in named_arrays(given).items():
-        ours, theirs = np.asarray(array), np.asarray(arrays[name])
-        if ours.shape != theirs.shape:
-            return f"{name} is {theirs.shape} instead of {ours.shape}"
-        if not np.array_equal(ours, theirs):
-            away = np.abs(ours.astype(np.float64) - theirs)
-            count, most = np.sum(away > 0), away.max()
-            seen = f"{name} differs in {count} of {away.size} numbers, by up to {most:.2g}"
-            return seen + "; it is the transpose" * np.array_equal(ours.T, theirs)
-    return ""

@@ -63,7 +63,7 @@ def ab(
     Python calls, compilations or bytes of memory (which do not decide where --metric is given), or
     a cell fails that did not; 2 cannot say, or wrong use; 130 Ctrl-C.
     """
-    from bench.engine.session import Task
+    from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import parse
     from bench.report.table import Document
@@ -80,9 +80,8 @@ def ab(
     if not any(spec.revision for spec in specs):  # which may have other styles
         selection.check_styles()
     console = tracking.error_console()
-    builder = Builder(notify=console.print)
-    environments = sides.built(specs, builder)
-    with tracking.machine():
+    environments = sides.built(specs, Builder(notify=console.print))
+    with machine_lock():
         start, names = time.monotonic(), (BASE, NEW)
         both = {
             name: sides.asked(environment, selection)
@@ -100,12 +99,8 @@ def ab(
                 publish([found], chosen, output)
             raise
         sides.require_common(cells, both)
-        metrics = sides.needed(selection, cells, budget)
-        arguments = tuple(sys.argv[1:])
-        task = Task("ab", arguments, metrics, both, extent, [names], BASE, selection.files)
-        task = replace(task, metrics=selection.metrics)
+        task = sides.task_of("ab", selection, both, cells, extent, BASE, sys.argv[1:])
         made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
-    made.results.warnings += [text for side in environments for text in builder.changed(side)]
     tracking.finish(
         made.results, track.document, chosen, output, details=details, journal=made.journal
     )

@@ -56,6 +56,7 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
+    from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.metrics import METRICS
     from bench.report.terminal import Progress
@@ -80,12 +81,12 @@ def bisect(
             "workload"
         )
     ends = end_of(good, "--good"), end_of(bad, "--bad")
-    if len({(end.date, frozenset(end.pins), frozenset(end.sources)) for end in ends}) == 1:
+    if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
     chosen = format_of(format_, output, tracking.FORMATS)
     console = tracking.error_console()
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
-    with tracking.machine(), Progress(console, budget) as shown:
+    with machine_lock(), Progress(console, budget) as shown:
         builder = Builder(notify=lambda text: console.print(f"  {text}"))
         search = Bisection(selection, record, builder, console.print, shown, budget)
         try:

@@ -12,7 +12,10 @@ from bench.cells import require_known
 from bench.options import StyleNames, names_of
 
 if TYPE_CHECKING:
-    from bench.check.runner import Judgement
+    from collections.abc import Sequence
+
+    from bench.check.runner import CheckOptions, CheckResult
+    from bench.check.subject import CheckFinding
     from bench.report.table import Document
 
 EXAMPLES = """Examples:
@@ -65,18 +68,19 @@ def check(
         def on_progress(style: str, check: str) -> None:
             line.update(f"{path} {style}: {check}, {CHECKS[check].about}")
 
-        judgement = judge(path, options, on_progress)
-    show(document(judgement))
-    return int(bool(judgement.errors))
+        results = judge(path, options, on_progress)
+    show(document(path, options, results))
+    return int(any(result.outcome == "finding" for result in results))
 
 
-def document(judgement: Judgement) -> Document:
+def document(path: str, options: CheckOptions, results: Sequence[CheckResult]) -> Document:
     """Return the verdict on an entrant, a table of checks by style, and the findings."""
     from bench.check.judge import CHECKS
     from bench.check.subject import ERROR
     from bench.report.table import Column, Document, Row, Section, Table
 
-    outcomes = {(result.check, result.style): result.outcome for result in judgement.results}
+    findings = [finding for result in results for finding in result.findings]
+    outcomes = {(result.check, result.style): result.outcome for result in results}
     checks, styles = (dict.fromkeys(names) for names in zip(*outcomes, strict=True))
     rows = [
         Row((name, *(outcomes.get((name, style), "") for style in styles), CHECKS[name].about))
@@ -84,38 +88,38 @@ def document(judgement: Judgement) -> Document:
     ]
     columns = [Column("check"), *(Column(style or "file") for style in styles)]
     table = Table((*columns, Column("what has to hold", needed=False)), tuple(rows))
-    reasons = dict.fromkeys(r.not_run for r in judgement.results if r.not_run)
+    reasons = dict.fromkeys(r.not_run for r in results if r.not_run)
     sections = [Section("Checks", tuple(f"not run: {why}" for why in reasons), (table,))]
-    for number, finding in enumerate(sorted(judgement.findings, key=lambda f: f.severity), 1):
+    for number, finding in enumerate(sorted(findings, key=lambda f: f.severity), 1):
         note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
         title = f"{number}. {finding.check}, {finding.style or 'the file'}{note}"
         about = {"expected": finding.expected, "seen": finding.seen, "look at": finding.where}
         lines = (f"   {name:8}  {text}" for name, text in about.items())
         sections.append(Section(title, (title, *lines)))
     return Document(
-        f"Check of {judgement.path}",
-        headline=f"{judgement.path}: {verdict(judgement)}",
-        status="bad" if judgement.errors else "good",
+        f"Check of {path}",
+        headline=f"{path}: {verdict(path, options, findings)}",
+        status="bad" if "finding" in outcomes.values() else "good",
         sections=tuple(sections),
     )
 
 
-def verdict(judgement: Judgement) -> str:
+def verdict(path: str, options: CheckOptions, findings: Sequence[CheckFinding]) -> str:
     """Return in a sentence whether the entrant is equal, and what to do next."""
     from bench.check.judge import CHECKS
-    from bench.check.subject import DONATES
+    from bench.check.subject import DONATES, ERROR
 
-    if errors := judgement.errors:
+    if errors := [finding for finding in findings if finding.severity == ERROR]:
         first, count = errors[0], len(errors)
         of = f" of {first.style}" if first.style else ""
-        findings = f"{count} finding{'' if count == 1 else 's'}"
-        return f"not equal: {findings}; begin with {first.check}{of} at {first.where}"
-    if {*judgement.options.checks} != {*CHECKS}:
+        many = f"{count} finding{'' if count == 1 else 's'}"
+        return f"not equal: {many}; begin with {first.check}{of} at {first.where}"
+    if {*options.checks} != {*CHECKS}:
         return "no findings in these checks; run all checks before you measure it"
-    command = f"pytest bench --entrant {shlex.quote(judgement.path)}"
-    if judgement.options.styles:
-        command += f" --style {','.join(judgement.styles)}"
+    command = f"pytest bench --entrant {shlex.quote(path)}"
+    if options.styles:
+        command += f" --style {','.join(options.styles)}"
     command += " --workload toy,seed"
-    if any(finding.expected == DONATES for finding in judgement.findings):
+    if any(finding.expected == DONATES for finding in findings):
         command += " --donate"
     return f"equal; to measure it: {command}"

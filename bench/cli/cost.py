@@ -78,9 +78,10 @@ def cost(
         by_table(arrays, step_ms, options.names_of(style), chosen, output)
         return 0
     from bench.cost.step import document, task_of
+    from bench.engine.machine import machine_lock
 
     start, extent = time.monotonic(), tracking.checked(options.Options(budget))
-    with tracking.machine():
+    with machine_lock():
         task = task_of(file, extent, options.names_of(style), backend, arguments=sys.argv[1:])
         made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
     tracking.finish(made.results, document, chosen, output, journal=made.journal)

@@ -97,10 +97,10 @@ def history(
         return 0 if Timeline(results).comparisons else 2
 
     from bench.engine.journal import opened
-    from bench.engine.session import Task
+    from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import day, today
-    from bench.track.sides import REFERENCE, Days, days_of, needed
+    from bench.track.sides import REFERENCE, Days, days_of, task_of
 
     styles = options.names_of(style) or ("pure",)
     extent = tracking.checked(options.Options(budget, processes=pairs, blocks=blocks, cores="one"))
@@ -112,14 +112,10 @@ def history(
         until = max(name for name in names if name[:1].isdigit())
     newest = day(until, "--until") if until else today()
     dates = days_of(day(since, "--since"), newest, every)
-    with tracking.machine():
+    with machine_lock():
         stacks = Days(dates, selection, Builder(notify=tracking.error_console().print))
-        metrics = needed(selection, stacks.cells(selection))
-        groups = [(name, REFERENCE) for name in stacks.sides if name != REFERENCE]
-        arguments, sides = tuple(sys.argv[1:]), stacks.sides
-        task = Task(
-            "history", arguments, metrics, sides, extent, groups, REFERENCE, selection.files
-        )
+        cells = stacks.cells(selection)
+        task = task_of("history", selection, stacks.sides, cells, extent, REFERENCE, sys.argv[1:])
         made = tracking.measured(task, stacks.asking, resume=resume, more=more)
     stacks.complete(made.results)
     tracking.finish(made.results, document, chosen, output, details=details, journal=made.journal)

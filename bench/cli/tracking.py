@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from filelock import AcquireReturnProxy
     from rich.console import Console
 
     from bench.cells import Selection
@@ -90,15 +89,6 @@ def error_console() -> Console:
     from rich.console import Console
 
     return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
-
-
-def machine() -> AcquireReturnProxy:
-    """Have this machine to oneself, also while workers are asked what they have."""
-    from filelock import AcquireReturnProxy
-
-    from bench.engine.machine import machine_lock
-
-    return AcquireReturnProxy(machine_lock())
 
 
 def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:

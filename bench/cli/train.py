@@ -7,7 +7,7 @@ import shlex
 from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -25,10 +25,6 @@ from common.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    from jaxtyping import Int
-
-    from common.contract import Model, TrainStep
     from common.corpus import Corpus
     from common.weights import Saved
 
@@ -103,16 +99,16 @@ def train(
     check_size("epochs", epochs, least=0)
     check_size("sample-every", sample_every, least=0)
     use(backend)
-    run = prepared(given, resume)
-    if epochs < run.start.epoch:
+    start, text = prepared(given, resume)
+    if epochs < start.epoch:
         raise BakeoffError(
-            f"epochs is {epochs}, but the resumed run has done {run.start.epoch} already; "
+            f"epochs is {epochs}, but the resumed run has done {start.epoch} already; "
             "it counts those in: give a larger number"
         )
-    run.start.vocab.encode(prompt, "the prompt")  # raises what is wrong with it
+    start.vocab.encode(prompt, "the prompt")  # raises what is wrong with it
     further = {"epochs": epochs, "sample-every": sample_every, "prompt": prompt, "backend": backend}
     texts = [f"--{name}={value}" for name, value in further.items() if value not in (None, "")]
-    follow(run, epochs, sample_every, prompt, save or resume, texts)
+    follow(start, text, epochs, sample_every, prompt, save or resume, texts)
 
 
 def use(name: str | None) -> None:
@@ -144,18 +140,8 @@ def use(name: str | None) -> None:
         jax.config.update("jax_default_device", devices[device.number])
 
 
-class TrainingRun(NamedTuple):
-    """A run put together from options and, where one is resumed, from its file."""
-
-    start: Saved
-    corpus: Corpus
-    tokens: Int[np.ndarray, " characters"]
-    model: Model
-    step: TrainStep
-
-
-def prepared(given: Mapping[str, Any], resume: Path | None) -> TrainingRun:
-    """Return the run that is asked for, before anything is written.
+def prepared(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, Corpus]:
+    """Return where the run that is asked for begins, and its text; nothing is written yet.
 
     Args:
         given: Options by their names. They replace what a resumed file has, or the defaults of a
@@ -171,7 +157,7 @@ def prepared(given: Mapping[str, Any], resume: Path | None) -> TrainingRun:
     from common import corpus as corpora
     from common import weights as disk
     from common.contract import fresh_checkpoint
-    from common.steps import adamw, on_host
+    from common.steps import on_host
     from common.vocab import Vocab
 
     saved = disk.load(resume) if resume else None
@@ -199,18 +185,16 @@ def prepared(given: Mapping[str, Any], resume: Path | None) -> TrainingRun:
                 f"{name} is given as {given[name]}, but the resumed model has {size}: leave "
                 f"--{name} out, or start a new run"
             )
-    entrant = impls.load(start["entrant"])
-    style, model = entrant.style(start["style"]), entrant.build(start["model"])
     if not saved:
+        model = impls.load(start["entrant"]).build(start["model"])
         weights = on_host(model.to_weights(model.init(jax.random.key(start["seed"]))))
         start["checkpoint"] = fresh_checkpoint(weights)
-    tokens = start["vocab"].encode(corpus.text, f"the corpus {corpus.name!r}")
-    step = style(start["model"], adamw(start["optimiser"]))
-    return TrainingRun(disk.Saved(**start), corpus, tokens, model, step)
+    return disk.Saved(**start), corpus
 
 
 def follow(
-    run: TrainingRun,
+    start: Saved,
+    corpus: Corpus,
     until: int,
     sample_every: int,
     prompt: str,
@@ -220,7 +204,8 @@ def follow(
     """Train, showing epochs as the tutorial does, and saving as it goes.
 
     Args:
-        run: To train.
+        start: Where the run begins.
+        corpus: Its text.
         until: Epochs in all, those of a resumed run included.
         sample_every: Epochs between two samples of what the model writes, greedily; 0 for none.
         prompt: Start of samples.
@@ -231,24 +216,28 @@ def follow(
         InterruptedRunError: Ctrl-C or SIGTERM.
         BakeoffError: the training failed, or the file cannot be written.
     """
+    import impls
     from common.sample import sample
+    from common.steps import adamw
     from common.train import by_chunk, epochs
 
-    model, step, start = run.model, run.step, run.start
-    last = start
-    known = run.corpus.entropy
+    entrant, last = impls.load(start.entrant), start
+    model = entrant.build(start.model)
+    step = entrant.style(start.style)(start.model, adamw(start.optimiser))
+    tokens = start.vocab.encode(corpus.text, f"the corpus {corpus.name!r}")
+    known = corpus.entropy
     entropy = "" if known is None else f", entropy {known:.4f} nats per character"
     losses: list[float] = []
     try:
         print(
             f"{start.entrant} {start.style}: {start.model.layers} layers of {start.model.width}, "
-            f"{start.corpus}, {len(run.tokens)} characters, {len(start.vocab)} distinct{entropy}",
+            f"{start.corpus}, {len(tokens)} characters, {len(start.vocab)} distinct{entropy}",
             flush=True,
         )
         step.load(start.checkpoint)
         numbers = range(start.epoch, until)
         for epoch in epochs(
-            by_chunk(step), step, run.tokens, start.model, start.data, start.seed, numbers
+            by_chunk(step), step, tokens, start.model, start.data, start.seed, numbers
         ):
             number = epoch.number
             last = msgspec.structs.replace(start, checkpoint=epoch.checkpoint, epoch=number + 1)

@@ -11,7 +11,6 @@ from bench.cells import FLAT, PURE, REFERENCE, Selection, step_of
 from bench.cost.document import cheaper
 from bench.engine.process import Place, WorkerFailedError, silence_of
 from bench.engine.session import Side, Task
-from bench.environments.builder import failure
 from bench.environments.offers import offer
 from bench.estimates import Estimate
 from bench.metrics import HOST, STEP, label
@@ -104,7 +103,7 @@ def task_of(
     try:
         offered = replace(offer((), outside, silence_of(options.budget), place), conditions=facts)
     except WorkerFailedError as error:
-        raise BakeoffError(f"{file.name} cannot be measured: {failure(error)}") from error
+        raise BakeoffError(f"{file.name} cannot be measured: {error}") from error
     if name in offered.problems:
         raise BakeoffError(offered.problems[name])
     if "make_model" not in impls.bound(file):

@@ -32,7 +32,7 @@ WEIGHTS = {
     STEP: 3.0,
     "pipelined": 1.0,
     STAGES: 4.0,
-    COLD_KIND: 2.0,
+    COLD_KIND: 1.2,
     "count": 2.0,
     "train": 0.6,
 }

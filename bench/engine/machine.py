@@ -37,8 +37,8 @@ NOTABLE = 0.1
 sentence."""
 
 
-def machine_lock() -> filelock.BaseFileLock:
-    """Return the lock of this machine, taken; it is given back when the process ends.
+def machine_lock() -> filelock.AcquireReturnProxy:
+    """Take the lock of this machine; it is given back after a `with`, or when the process ends.
 
     A process may take it several times, and then gives it back as often.
 
@@ -50,7 +50,7 @@ def machine_lock() -> filelock.BaseFileLock:
     lock = filelock.FileLock(path, timeout=0, mode=0o666, is_singleton=True)
     owner = path.with_suffix(".owner")
     try:
-        lock.acquire()
+        taken = lock.acquire()
     except filelock.Timeout as error:
         process = ""
         with suppress(OSError, ValueError):
@@ -66,7 +66,7 @@ def machine_lock() -> filelock.BaseFileLock:
     if lock.lock_counter == 1:  # nobody measures here, so these are of runs that were killed
         for left in path.parent.glob(f"{COMPILED}*"):
             shutil.rmtree(left, ignore_errors=True)
-    return lock
+    return taken
 
 
 def one_core_lanes() -> list[Cores]:

@@ -65,6 +65,10 @@ class WorkerFailedError(Exception):
         self.lost_token = lost_token
         """Whether it ended since the worker that it took turns with did not go on."""
 
+    def __str__(self) -> str:
+        """The reason, and its last line."""
+        return ": ".join([self.reason, *self.stderr.splitlines()[-1:]])
+
 
 @dataclass(frozen=True)
 class Place:

@@ -146,7 +146,7 @@ def measure(
     """
     with ExitStack() as stack:
         if task.kind != "run":  # `pytest bench` has taken it, before it asked workers
-            stack.callback(machine_lock().release)
+            stack.enter_context(machine_lock())
         setup = setup_of(task, more)
         if resume is None:
             journal = begun(task, setup, before, more)

@@ -16,6 +16,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +25,19 @@ from filelock import FileLock
 
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
-from bench.environments.sources import built, commit_of, git, head, state_of
+from bench.environments.sources import commit_of, git, state_of
 from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
 from bench.environments.uv import UnsolvableError, compiled, minor, require_own, uv
+from bench.runfile import EnvironmentInfo
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 from common.fetch import cache_folder
 from common.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
+    from bench.environments.sources import Source, SourceState
     from bench.environments.spec import Spec
 
 PYTHON = "bin/python"
@@ -55,18 +58,12 @@ class Resolution(msgspec.Struct, frozen=True):
 class Environment:
     """Where the workers of a SPEC run."""
 
-    spec: Spec
     place: Place
-    pins: tuple[str, ...] = ()
-    """All packages, `name==version`; empty for the running environment."""
+    info: EnvironmentInfo
+    """Its packages, gaps and commit; of versions, those of packages that were built from sources,
+    which name commits."""
     python: str = field(default_factory=minor)
     """Minor version of Python, as in `3.12`."""
-    gaps: dict[str, str] = field(default_factory=dict)
-    """Libraries that it does not have, and why."""
-    commit: str | None = None
-    """Commit of this project's code, if the SPEC is a revision."""
-    developed: dict[str, str] = field(default_factory=dict)
-    """Versions of packages that were built from sources; they name commits."""
 
 
 @dataclass(frozen=True)
@@ -81,46 +78,37 @@ class Builder:
     notify: Callable[[str], None] = lambda _: None
     """Called with a line before something that takes a while."""
 
-    @property
-    def sources(self) -> Path:
-        """Folder of wheels of libraries under development."""
-        return self.folder.parent / "sources"
-
     def environment(self, spec: Spec, pythons: Sequence[str] = ()) -> Environment:
         """Return where the workers of a SPEC run; build it if that has not been done before.
 
         The minor versions of Python are tried in their order; `PYTHONS` if none are given.
         """
+        root, info = ROOT, EnvironmentInfo(spec=str(spec))
         if spec.current:
-            return Environment(spec, Place())
-        root, commit = ROOT, None
+            return Environment(Place(), info)
         if spec.revision is None:
             require_own(self.folder.parent)
         else:
-            root, commit = checkout(spec.revision, self.folder.parent / "revisions")
+            root, info.commit = checkout(spec.revision, self.folder.parent / "revisions")
             if not (root / LOCK).exists():
                 raise BakeoffError(
                     f"the revision {spec.revision!r} cannot be measured: it has no {LOCK}; give a "
                     "later one"
                 )
             if (root / LOCK).read_bytes() == (ROOT / LOCK).read_bytes():
-                return Environment(spec, Place.of(sys.executable, root), commit=commit)
-        wheels = {s.package: built(s, self.sources, self.notify) for s in spec.sources}
-        interpreter, python, made = self.built(of_spec(spec, root, pythons, wheels))
-        developed = {package: wheel.version for package, wheel in wheels.items()}
-        pins = [pin.partition(" @ ")[0] for pin in made.pins]
-        pins = [f"{pin}=={developed[pin]}" if pin in developed else pin for pin in pins]
-        place = Place.of(interpreter, root)
-        return Environment(spec, place, tuple(pins), python, made.gaps, commit, developed)
+                return Environment(Place.of(sys.executable, root), info)
+        states = {name: self.state(source) for name, source in spec.sources.items()}
+        interpreter, python, made = self.built(of_spec(spec, root, pythons, states))
+        info.pins = dict(pin.split("==", 1) for pin in made.pins if "==" in pin)
+        info.gaps = made.gaps
+        for package, state in states.items():
+            version = version_in(Path(interpreter).parents[1], package)
+            info.pins[package] = info.versions[package] = f"{version}+{state.name}"
+        return Environment(Place.of(interpreter, root), info, python)
 
-    def changed(self, environment: Environment) -> Iterator[str]:
-        """Yield which checkouts of an environment have changed since it was built."""
-        for source in environment.spec.sources:
-            _, commit = head(source, self.sources, self.notify)
-            name, _ = state_of(source, commit)
-            version = environment.developed[source.package]
-            if not version.endswith(f"+{name}"):
-                yield f"{source} has changed since it was built: {version} was measured"
+    def state(self, source: Source) -> SourceState:
+        """Return what a library under development is now."""
+        return state_of(source, self.folder.parent / "sources", self.notify)
 
     def place_of(self, entrant: str) -> Place:
         """Return where the workers of an entrant's own environment run; build it if need be."""
@@ -191,7 +179,7 @@ class Builder:
             try:
                 ask_once(command, Place.of(interpreter))
             except WorkerFailedError as error:
-                why = f"its releases do not run together: {failure(error)}"
+                why = f"its releases do not run together: {error}"
                 raise UnsolvableError(why) from error
             atomic_write(path / MARK, json.dumps({"title": request.title, "python": python}))
         return path
@@ -225,9 +213,11 @@ def checkout(revision: str, folder: Path) -> tuple[Path, str]:
     return path, commit
 
 
-def failure(error: WorkerFailedError) -> str:
-    """Return why a worker failed, with its last line, for a message."""
-    return ": ".join([error.reason, *error.stderr.splitlines()[-1:]])
+def version_in(environment: Path, package: str) -> str:
+    """Return the version of a package in an environment."""
+    places = [str(path) for path in environment.glob("lib/python*/site-packages")]
+    [found] = metadata.distributions(name=package, path=places)
+    return found.version.partition("+")[0]
 
 
 def _resolved(request: BuildRequest, preferences: Sequence[str], python: str) -> Resolution:

@@ -15,7 +15,6 @@ from bench.engine.process import (
     WorkerFailedError,
     ask_once,
 )
-from bench.environments.builder import failure
 from common.config import is_own
 from common.errors import BakeoffError
 
@@ -122,7 +121,7 @@ def offer(
             if not error.arm:
                 raise
             if asked:
-                problems[names.pop(error.arm)] = f"import failed: {failure(error)}"
+                problems[names.pop(error.arm)] = f"import failed: {error}"
             asked = names
 
 
@@ -152,7 +151,7 @@ def offers(
         except BakeoffError as error:
             result.problems[name] = str(error)
         except WorkerFailedError as error:
-            result.problems[name] = f"import failed: {failure(error)}"
+            result.problems[name] = f"import failed: {error}"
         else:
             places[name] = there
             result = result.joined(name, other)

@@ -1,27 +1,25 @@
-"""Libraries under development: a checkout, or a revision of its repository, built as a wheel.
+"""Libraries under development: a checkout, or a revision of its repository, which uv builds.
 
 `flax @ ../flax` is a folder as it is, with changes that are not committed; `flax @ ../flax@v0.12.0`
-and `flax @ git+https://…@branch` are revisions. Each state is built once, from a copy, and kept by
-its name: the commit, and a digest of what is not in it.
+and `flax @ git+https://…@branch` are revisions. Each is a commit of a repository in the cache:
+there, changes are committed, and the checkout is only read.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import shutil
 import subprocess
-import sys
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from filelock import FileLock
 
-from bench.environments.uv import uv
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -30,21 +28,20 @@ if TYPE_CHECKING:
 SCHEMES = ("https", "ssh", "file")
 """Of repositories that are fetched: git knows others, some of which run commands."""
 NAMED = 10
-"""Digits of a commit, or of a digest, that name what was built."""
+"""Digits of a commit, or of changed files, that name what was built."""
 COMMIT = re.compile("[0-9a-f]{40}")
-LEFT_OUT = {".git", ".venv", "venv", "__pycache__", "build", "dist", "node_modules"}
-"""Folders of a checkout without git that are no part of a package."""
-
-
-class NotBuiltError(BakeoffError):
-    """A state of a library from which no wheel can be made."""
+AUTHOR = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in {"NAME": "bakeoff", "EMAIL": "@", "DATE": "2000-01-01T00:00:00Z"}.items()
+}
+"""Variables with which the same changes are the same commit every time."""
 
 
 @dataclass(frozen=True)
 class Source:
     """Where a package's code is taken from."""
 
-    package: str
     location: str
     """A folder's absolute path, or a repository's URL."""
     revision: str = ""
@@ -53,16 +50,24 @@ class Source:
     def __str__(self) -> str:
         of_url = "git+" if "://" in self.location else ""
         revision = f"@{self.revision}" if self.revision else ""
-        return f"{self.package} @ {of_url}{self.location}{revision}"
+        return f" @ {of_url}{self.location}{revision}"
 
 
-@dataclass(frozen=True)
-class Built:
-    """What was built of a source."""
+class SourceState(NamedTuple):
+    """A source as it is now: a commit of a repository in the cache."""
 
-    wheel: Path
-    version: str
-    """The package's own, and behind a `+` the commit, and a digest of what is not in it."""
+    repository: Path
+    commit: str
+    name: str
+    """Digits of the commit, and of the changes that a folder has beside it."""
+    part: str = ""
+    """Folder of the package in its repository; empty for the whole one."""
+
+    @property
+    def url(self) -> str:
+        """What uv builds it from."""
+        part = f"#subdirectory={self.part}" if self.part else ""
+        return f"git+{self.repository.as_uri()}@{self.commit}{part}"
 
 
 def source_of(package: str, text: str, given: str) -> Source:
@@ -84,7 +89,7 @@ def source_of(package: str, text: str, given: str) -> Source:
         if url.scheme not in SCHEMES:
             known = ", ".join(f"git+{scheme}://" for scheme in SCHEMES)
             raise BakeoffError(f"{given}: {text!r} is no repository; it begins with {known}")
-        return Source(package, url._replace(path=path).geturl(), revision)
+        return Source(url._replace(path=path).geturl(), revision)
     folder, revision = Path(text).expanduser(), ""
     if not folder.is_dir():
         name, _, revision = text.rpartition("@")
@@ -99,132 +104,84 @@ def source_of(package: str, text: str, given: str) -> Source:
         raise BakeoffError(
             f"{given}: {text!r} is no package: it has neither pyproject.toml nor setup.py"
         )
-    return Source(package, str(folder.resolve()), revision)
+    return Source(str(folder.resolve()), revision)
 
 
-def built(source: Source, folder: Path, notify: Callable[[str], None]) -> Built:
-    """Return the wheel of a source's state now; build it if that has not been done before.
+def state_of(source: Source, folder: Path, notify: Callable[[str], None]) -> SourceState:
+    """Return what a source is now.
 
     Args:
-        source: Whose wheel it is.
-        folder: Where mirrors of repositories and wheels are kept.
+        source: Whose state it is.
+        folder: Where its repository is kept.
         notify: Called with a line before something that takes a while.
 
     Raises:
-        NotBuiltError: the state cannot be built, or is another package's.
         BakeoffError: there is no such repository or revision.
     """
-    repository, commit = head(source, folder, notify)
-    state, files = state_of(source, commit)
-    kept = folder / "wheels" / source.package / state
-    if not (wheels := list(kept.glob("*.whl"))):
-        notify(f"building {source} ({state})")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            code, out = Path(scratch) / "code", Path(scratch) / "out"
-            if commit:
-                git("clone", "--quiet", "--shared", "--no-checkout", repository, str(code))
-                if files is None:
-                    git("-C", str(code), "checkout", "--quiet", "--detach", commit)
-            for name in files or ():
-                copy = code / name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(Path(source.location) / name, copy)
-            command = ("build", "--wheel", "--quiet", "--python", sys.executable)
-            try:
-                uv(*command, "--out-dir", str(out), str(code))
-            except BakeoffError as error:
-                raise NotBuiltError(f"{source} ({state}) cannot be built: {error}") from error
-            with suppress(OSError):  # another process may have been faster
-                out.replace(kept)
-        wheels = list(kept.glob("*.whl"))
-    try:
-        name, version, *_ = parse_wheel_filename(wheels[0].name)
-    except (IndexError, InvalidWheelFilename) as error:
-        raise NotBuiltError(f"{source} ({state}) made no wheel") from error
-    if name != canonicalize_name(source.package):
-        raise NotBuiltError(f"{source} is the package {name}, not {source.package}")
-    return Built(wheels[0], f"{version.public}+{state}")
+    repository = folder / hashlib.sha256(source.location.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{repository}.lock"):
+        if "://" in source.location:
+            return _fetched(source, repository, notify)
+        return _committed(source, repository)
 
 
-def state_of(source: Source, commit: str) -> tuple[str, list[str] | None]:
-    """Return the name of what a source is now: digits of its commit, and of what is not in that.
-
-    With it come all files of a folder that is not as its commit has it; None for any other source.
-    """
-    if source.revision or "://" in source.location or (files := changed_files(source)) is None:
-        return commit[:NAMED], None
-    digest = hashlib.sha256()
-    for name in files:
-        digest.update(f"{name}\n".encode() + (Path(source.location) / name).read_bytes())
-    changed = f"changed.{digest.hexdigest()[:NAMED]}"
-    return ".".join(filter(None, [commit[:NAMED], changed])), files
-
-
-def head(source: Source, folder: Path, notify: Callable[[str], None]) -> tuple[str, str]:
-    """Return the repository of a source, on this machine, and the commit that is asked for.
-
-    Both are empty where the source is a folder without git.
-    """
-    repository = source.location
-    if "://" in repository:
-        mirror = folder / "mirrors" / hashlib.sha256(repository.encode()).hexdigest()[:16]
-        if mirror.exists() and COMMIT.fullmatch(source.revision):
-            with suppress(BakeoffError):  # else it has to be fetched first
-                return str(mirror), commit_of(source.revision, str(mirror), "")
-        notify(f"fetching {repository}")  # its branches and tags
-        command = ("clone", "--quiet", "--mirror", "--", repository, str(mirror))
-        if mirror.exists():
-            command = ("-C", str(mirror), "fetch", "--quiet", "--prune", "origin")
-        mirror.parent.mkdir(parents=True, exist_ok=True)
-        git(*command, failed=f"{repository} cannot be fetched")
-        repository = str(mirror)
-    elif not (Path(repository) / ".git").exists():
-        if source.revision:
-            raise BakeoffError(f"{source}: {repository} is no repository of git")
-        return "", ""
+def _fetched(source: Source, repository: Path, notify: Callable[[str], None]) -> SourceState:
+    """Return the state of a repository that is elsewhere; it is fetched unless that is known."""
     wanted = source.revision or "HEAD"
-    missing = f"{source}: there is no revision {wanted!r} there"
-    return repository, commit_of(wanted, repository, missing)
+    if COMMIT.fullmatch(wanted):
+        with suppress(BakeoffError):  # else it has to be fetched first
+            commit_of(wanted, str(repository), "")
+            return SourceState(repository, wanted, wanted[:NAMED])
+    notify(f"fetching {source.location}")  # its branches and tags
+    command = ("clone", "--quiet", "--mirror", "--", source.location, str(repository))
+    if repository.exists():
+        command = ("-C", str(repository), "fetch", "--quiet", "--prune", "origin")
+    git(*command, failed=f"{source.location} cannot be fetched")
+    missing = f"{source.location}: there is no revision {wanted!r} there"
+    commit = commit_of(wanted, str(repository), missing)
+    return SourceState(repository, commit, commit[:NAMED])
 
 
-def commits_between(first: Source, last: Source, folder: Path) -> list[str]:
+def _committed(source: Source, repository: Path) -> SourceState:
+    """Return the state of a checkout, whose changes are committed to a repository of our own."""
+    place, wanted = source.location, source.revision or "HEAD"
+    ask = partial(git, "-C", place, "rev-parse", failed=f"{place} is no repository of git")
+    top, part = ask("--show-toplevel"), ask("--show-prefix").rstrip("/")
+    commit = commit_of(wanted, top, f"{place}: there is no revision {wanted!r} there")
+    name = commit[:NAMED]
+    here = "--git-dir", str(repository), "--work-tree", top
+    if not repository.exists():
+        git("clone", "--quiet", "--bare", "--shared", "--", top, str(repository))
+    # A shallow checkout shares nothing: its new commits are copied
+    git(
+        *here, "fetch", "--quiet", "--prune", "--update-shallow", top, "HEAD", "+refs/*:refs/seen/*"
+    )
+    if not source.revision:
+        git(*here, "read-tree", commit)
+        git(*here, "add", "--update")
+        git(*here, "add", "--", ":/*.py")  # of what git does not know, modules alone
+        tree = git(*here, "write-tree")
+        if tree != git(*here, "rev-parse", f"{commit}^{{tree}}"):
+            commit = git(*here, "commit-tree", "-p", commit, "-m", "changes", tree)
+            name += f".changed.{tree[:NAMED]}"
+    git(*here, "update-ref", f"refs/kept/{commit}", commit)  # what has no name is not fetched
+    return SourceState(repository, commit, name, part)
+
+
+def commits_between(first: SourceState, last: SourceState) -> list[str]:
     """Return the commits between two states of a repository, in the order from one to the other.
 
     Raises:
         BakeoffError: the states are not of one repository.
     """
-    ends = [head(source, folder, lambda _: None) for source in (first, last)]
-    if first.location != last.location or not ends[0][0]:
-        raise BakeoffError(f"{first} and {last} are not states of one repository")
-    repository, (old, new) = ends[0][0], (commit for _, commit in ends)
-    for span, way in ((f"{old}..{new}", 1), (f"{new}..{old}", -1)):
-        listed = git("-C", repository, "rev-list", "--first-parent", "--reverse", span).split()
-        if listed:
-            changed = changed_files(last) if way > 0 and not last.revision else None
-            return listed if changed else listed[:-1][::way]
+    if first.repository != last.repository:
+        raise BakeoffError(f"{first.name} and {last.name} are not states of one repository")
+    listing = ("-C", str(first.repository), "rev-list", "--first-parent", "--reverse")
+    for old, new, way in ((first, last, 1), (last, first, -1)):
+        if commits := git(*listing, f"{old.commit}..{new.commit}").split():
+            return commits[:-1][::way]
     return []
-
-
-def changed_files(source: Source) -> list[str] | None:
-    """Return all files of a folder, where any is not as its commit has it; None if none is.
-
-    Of files that git does not know, modules count; what is written beside them, such as a table of
-    results, does not. Without git, these are all files but those that no package has.
-    """
-    folder = Path(source.location)
-    if (folder / ".git").exists():
-        here = "-C", str(folder)
-        new = git(*here, "ls-files", "-z", "-o", "--exclude-standard", "--", "*.py").split("\0")
-        if not any(new) and not git(*here, "status", "--porcelain", "--untracked-files=no"):
-            return None
-        listed = [*git(*here, "ls-files", "-z").split("\0"), *new]
-        return sorted(name for name in listed if name and (folder / name).is_file())
-    return sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and not LEFT_OUT & {*path.relative_to(folder).parts}
-    )
 
 
 def commit_of(revision: str, repository: str, missing: str) -> str:
@@ -242,7 +199,9 @@ def git(*arguments: str, failed: str = "git failed") -> str:
     """
     command = ["git", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(  # noqa: S603 -- a list of arguments, no shell
+            command, capture_output=True, text=True, check=True, env=os.environ | AUTHOR
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         why = str(getattr(error, "stderr", error)).strip().splitlines()
         raise BakeoffError(f"{failed} ({why[-1] if why else error})") from error

@@ -20,7 +20,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 import impls
-from bench.environments.sources import Built, Source, source_of
+from bench.environments.sources import Source, SourceState, source_of
 from bench.environments.uv import PYTHONS, WHEELS, installed, minor
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError, unknown
@@ -55,10 +55,8 @@ class Spec:
     """The SPEC as it was given."""
     date: datetime.date | None = None
     """Day of the stack; None for today's."""
-    pins: tuple[tuple[str, str], ...] = ()
-    """Packages with what follows their name in a requirement: `("flax", "==0.12.8")`."""
-    sources: tuple[Source, ...] = ()
-    """Packages whose code is taken from a checkout or a repository."""
+    pins: tuple[tuple[str, str | Source], ...] = ()
+    """Packages and their releases, `("flax", "==0.12.8")`, or where their code is taken from."""
     revision: str | None = None
     """Revision of this project's code; None for the code at hand."""
 
@@ -70,29 +68,17 @@ class Spec:
         """Whether it is the running environment, with the code at hand."""
         return self == Spec(self.text)
 
-    def with_releases(self, releases: Mapping[str, str]) -> Spec:
-        """Return the same environment with these releases, by package, in place of its pins."""
-        pins = dict(self.pins) | {name: f"=={release}" for name, release in releases.items()}
-        sources = tuple(source for source in self.sources if source.package not in releases)
-        return of_parts(self.date, pins, sources)
+    @property
+    def sources(self) -> dict[str, Source]:
+        """By package: where code is taken from that is no release."""
+        return {name: wanted for name, wanted in self.pins if isinstance(wanted, Source)}
 
-    def source_of(self, package: str) -> Source | None:
-        """Return where a package's code is taken from; None if it is a release."""
-        return next((source for source in self.sources if source.package == package), None)
-
-    def with_source(self, source: Source) -> Spec:
-        """Return the same environment with another state of a package's code."""
-        others = tuple(other for other in self.sources if other.package != source.package)
-        return of_parts(self.date, dict(self.pins), (*others, source))
-
-
-def of_parts(
-    date: datetime.date | None, pins: Mapping[str, str], sources: tuple[Source, ...]
-) -> Spec:
-    """Return the SPEC of a day, releases and sources, any of which may be missing."""
-    parts = [f"@{date}"] if date else []
-    parts += [*(f"{name}{wanted}" for name, wanted in pins.items()), *map(str, sources)]
-    return Spec(",".join(parts), date, tuple(pins.items()), sources)
+    def with_pins(self, pins: Mapping[str, str | Source]) -> Spec:
+        """Return the same environment with these pins in place of those of the same packages."""
+        pins = {**dict(self.pins), **pins}
+        parts = [f"@{self.date}"] if self.date else []
+        parts += [f"{name}{wanted}" for name, wanted in pins.items()]
+        return Spec(",".join(parts), self.date, tuple(pins.items()))
 
 
 def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
@@ -119,7 +105,7 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
                 "revisions by `bakeoff ab`"
             )
         return Spec(given, revision=given)
-    date, pins, sources = None, dict[str, str](), list[Source]()
+    date, pins = None, dict[str, str | Source]()
     for part in re.split(r",\s*(?![<>=!~])", given):  # `jax>=0.6,<0.7` is one part
         if part.startswith("@"):
             if date is not None:
@@ -135,13 +121,11 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
         name = canonicalize_name(pin.name)
         if name not in PACKAGES:
             raise BakeoffError(f"{option} {given!r}: {unknown('package', pin.name, PACKAGES)}")
-        if name in pins or any(source.package == name for source in sources):
+        if name in pins:
             raise BakeoffError(f"{option} {given!r} pins {name} twice; give one pin")
-        if pin.url:
-            sources.append(source_of(name, pin.url, f"{option} {given!r}"))
-        else:
-            pins[name] = str(pin.specifier)
-    return Spec(given, date, tuple(pins.items()), tuple(sources))
+        where = f"{option} {given!r}"
+        pins[name] = source_of(name, pin.url, where) if pin.url else str(pin.specifier)
+    return Spec(given, date, tuple(pins.items()))
 
 
 def of_day(date: datetime.date) -> Spec:
@@ -196,7 +180,7 @@ class BuildRequest:
 
 
 def of_spec(
-    spec: Spec, root: Path, pythons: Sequence[str], wheels: Mapping[str, Built]
+    spec: Spec, root: Path, pythons: Sequence[str], states: Mapping[str, SourceState]
 ) -> BuildRequest:
     """Return the contents of a SPEC's environment.
 
@@ -204,7 +188,7 @@ def of_spec(
         spec: The SPEC.
         root: Folder of the code that its workers run.
         pythons: Versions to try.
-        wheels: What was built of its sources, by package.
+        states: Of its sources, by package.
     """
     libraries = tuple(impls.libraries())
     stack = BuildRequest(
@@ -212,19 +196,18 @@ def of_spec(
     )
     if spec.date is not None and spec.date >= today():
         stack = replace(stack, asked_on=today())
-    if spec.date is not None and not (spec.pins or wheels):
+    if spec.date is not None and not spec.pins:
         return stack
     pins = installed() if spec.revision is None else pins_of(root / LOCK)
-    pinned = {*dict(spec.pins), *wheels}
-    requirements = [f"{name}{wanted}" for name, wanted in spec.pins]
-    requirements += [f"{name} @ {wheel.wheel.as_uri()}" for name, wheel in wheels.items()]
+    pinned = dict(spec.pins) | {name: f" @ {state.url}" for name, state in states.items()}
     return replace(
         stack,
-        requirements=(*COMMON, *requirements),
+        requirements=(*COMMON, *(f"{name}{wanted}" for name, wanted in pinned.items())),
         optional=tuple(name for name in libraries if name not in pinned),
         preferences=pins if spec.date is None else stack,
         date=None,  # a release that is pinned may be newer
         asked_on=None,
+        options=(*WHEELS, *(f"--no-binary={name}" for name in states)),
     )
 
 

@@ -30,8 +30,10 @@ OFFLINE = (
     *("not found in the cache", "needs to be downloaded from a registry"),
 )
 """Parts of uv's messages when it cannot reach an index."""
-UNSOLVABLE = re.compile("No solution found|unsatisfiable|no usable wheels|No interpreter found")
-"""Parts of uv's messages when releases or a Python cannot be had."""
+UNSOLVABLE = re.compile(
+    "No solution found|unsatisfiable|no usable wheels|No interpreter found|Failed to build"
+)
+"""Parts of uv's messages when releases, a Python or what is built of sources cannot be had."""
 WHEELS = ("--only-binary", ":all:")
 """Options of uv with which no package is built from its source."""
 YOURS = "name one by BAKEOFF_CACHE that is yours alone"

@@ -17,8 +17,8 @@ import msgspec
 from packaging.version import Version
 
 from bench.engine.journal import FOLDER, SUFFIX
-from bench.engine.session import Task, estimates_of, measure
-from bench.environments.sources import NotBuiltError, commits_between
+from bench.engine.session import estimates_of, measure
+from bench.environments.sources import commits_between
 from bench.environments.spec import PACKAGES, of_day
 from bench.environments.uv import UnsolvableError, releases_between
 from bench.estimates import MARGIN, EstimateTable
@@ -39,7 +39,7 @@ from bench.track.bisect import (
     interval,
 )
 from bench.track.comparison import BASE, NEW, moved
-from bench.track.sides import asked, built, cells_of, gap, needed, require_common
+from bench.track.sides import asked, built, cells_of, gap, require_common, task_of
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Bisection:
         """
         ends = built((good, bad), self.builder)
         self.start = time.monotonic()
-        if len({(end.pins, end.python) for end in ends}) == 1:
+        if ends[0].info.pins == ends[1].info.pins and ends[0].python == ends[1].python:
             raise BakeoffError(
                 f"{good} and {bad} are the same stack, release by release; give two that differ"
             )
@@ -176,7 +176,7 @@ class Bisection:
     def search_days(self) -> None:
         """Go to the last day that is like the good one, and the first that is like the bad one."""
         first, last = self.good.date, self.bad.date
-        if first is None or last is None or any(e.pins or e.sources for e in (self.good, self.bad)):
+        if first is None or last is None or self.good.pins or self.bad.pins:
             return
         way = 1 if last > first else -1
         steps = (datetime.timedelta(way * n) for n in range(1, abs((last - first).days)))
@@ -196,10 +196,9 @@ class Bisection:
         for name in candidates:
             together = JAX if name == JAX[0] else (name,)
             if len(candidates) > 1:
-                pins = {n: bad[n] for n in together if n in bad and bad[n] != good.get(n)}
-                source = self.bad.source_of(name)
-                wanted = self.good.with_source(source) if source else self.good.with_releases(pins)
-                swapped = self.buildable([wanted])
+                pins = {n: f"=={bad[n]}" for n in together if n in bad and bad[n] != good.get(n)}
+                source = {n: source for n, source in self.bad.sources.items() if n == name}
+                swapped = self.buildable([self.good.with_pins(source or pins)])
                 if swapped is None or not self.like_bad("package", swapped):
                     continue
                 pairs = moved(good, self.releases(swapped)).items()
@@ -218,19 +217,19 @@ class Bisection:
         self.notify(f"package: {name} {low} to {high}")
         if low is None or high is None:
             return
-        source = self.good.source_of(name)
-        if source is not None and (last := self.bad.source_of(name)):
-            commits = commits_between(source, last, self.builder.sources)
-            states = [replace(source, revision=commit) for commit in commits]
-            self.halve("commit", [[self.good.with_source(state)] for state in states])
+        sources = [end.sources[name] for end in (self.good, self.bad) if name in end.sources]
+        if len(sources) == 2:
+            commits = commits_between(*map(self.builder.state, sources))
+            states = [replace(sources[0], revision=commit) for commit in commits]
+            self.halve("commit", [[self.good.with_pins({name: state})] for state in states])
         else:
             older, newer = sorted((low, high), key=Version)
             known = releases_between(name, older, newer, self.environment(self.good).python)
             known.sort(key=Version, reverse=older != low)
             # Without jaxlib named beside jax, uv would keep it as old as it may be
             ways = [JAX, (name,)] if name == JAX[0] else [(name,)]
-            pins = [[dict.fromkeys(way, release) for way in ways] for release in known]
-            self.halve("release", [list(map(self.good.with_releases, either)) for either in pins])
+            pins = [[dict.fromkeys(way, f"=={release}") for way in ways] for release in known]
+            self.halve("release", [list(map(self.good.with_pins, either)) for either in pins])
         self.record.releases = self.releases(self.good)[name], self.releases(self.bad)[name]
 
     def halve(self, phase: str, choices: Sequence[Sequence[Spec]]) -> None:
@@ -250,7 +249,7 @@ class Bisection:
                 left.remove(place)
             else:
                 return
-            pins, good, bad = (self.environment(s).pins for s in (spec, self.good, self.bad))
+            pins, good, bad = (self.releases(s) for s in (spec, self.good, self.bad))
             if pins == bad or (pins != good and self.like_bad(phase, spec)):
                 self.bad, left = spec, [other for other in left if other < place]
             else:
@@ -261,7 +260,7 @@ class Bisection:
         for spec in specs:
             try:
                 self.environment(spec)
-            except (UnsolvableError, NotBuiltError) as error:
+            except UnsolvableError as error:
                 self.notify(f"{spec} cannot be built: {error}")
             else:
                 return spec
@@ -269,7 +268,7 @@ class Bisection:
 
     def releases(self, spec: Spec) -> dict[str, str]:
         """Return the releases of a stack, by package."""
-        return dict(pin.split("==", 1) for pin in sorted(self.environment(spec).pins))
+        return self.environment(spec).info.pins
 
     def like_bad(self, phase: str, spec: Spec) -> bool:
         """Tell by an A/B of a stack and the first good side whether it is like the bad side."""
@@ -361,9 +360,8 @@ class Bisection:
             spent = msgspec.structs.replace(spent, wall_seconds=self.spent, forecast=0.0)
             self.on_progress(action, spent)
 
-        metrics = needed(self.selection, {name: [cell] for name in sides})
-        files = self.selection.files
-        step = Task("bisect", (), metrics, sides, options, [(BASE, NEW)], BASE, files)
+        cells = {name: [cell] for name in sides}
+        step = task_of("bisect", self.selection, sides, cells, options, BASE)
         try:
             outcome = measure(step, on_progress=on_progress, enough=enough)
         finally:  # a step is of no use to another search, nor is what one left that was killed

@@ -13,8 +13,7 @@ import msgspec
 
 import impls
 from bench.engine.process import WorkerFailedError
-from bench.engine.session import Side
-from bench.environments.builder import failure
+from bench.engine.session import Side, Task
 from bench.environments.offers import offer
 from bench.environments.spec import of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
     from bench.cells import Cell, Selection
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
-    from bench.runfile import Results
+    from bench.options import Options
+    from bench.runfile import FileKind, Results
 
 DEEP = "depth12"
 """Measured beside `toy` for host cost alone: what each of its 18 more arrays costs."""
@@ -95,25 +95,23 @@ def asked(environment: Environment, selection: Selection) -> Side:
     Raises:
         BakeoffError: no worker of it can even load the baseline.
     """
-    spec, place = str(environment.spec), environment.place
+    spec, place = environment.info.spec, environment.place
     place = place.for_users_step() if selection.step else place
     try:
         offered = offer(selection.entrants, selection.files, place=place)
-    except WorkerFailedError as error:
-        raise BakeoffError(f"{spec} cannot be measured: {failure(error)}") from error
-    except (msgspec.ValidationError, OSError) as error:  # another revision's, or no interpreter
+    except (WorkerFailedError, msgspec.ValidationError, OSError) as error:
+        # Its answer may be another revision's, or its interpreter missing
         raise BakeoffError(f"{spec} cannot be measured: {error}") from error
     missing = {
         f"{entrant}/{style}": why
         for entrant, styles in offered.missing.items()
         for style, why in styles.items()
     }
-    info = EnvironmentInfo(
-        spec=spec,
-        versions={**offered.versions, **environment.developed},
-        pins=dict(pin.split("==", 1) for pin in environment.pins if "==" in pin),
-        commit=environment.commit or "",
-        gaps={**environment.gaps, **offered.problems, **missing},
+    about = environment.info
+    info = msgspec.structs.replace(
+        about,
+        versions=offered.versions | about.versions,
+        gaps=about.gaps | offered.problems | missing,
     )
     return Side(place, offered, info)
 
@@ -224,6 +222,29 @@ def needed(
     return some
 
 
+def task_of(
+    kind: FileKind,
+    selection: Selection,
+    sides: Mapping[str, Side],
+    cells: Mapping[str, Sequence[Cell]],
+    options: Options,
+    base: str,
+    arguments: Sequence[str] = (),
+) -> Task:
+    """Return the task of measuring cells of sides, each of which takes turns with the base."""
+    return Task(
+        kind=kind,
+        arguments=tuple(arguments),
+        needed=needed(selection, cells, options.budget),
+        sides=sides,
+        options=options,
+        groups=[(base, name) for name in sides if name != base],
+        base=base,
+        outside=selection.files,
+        metrics=selection.metrics,
+    )
+
+
 def days_of(since: datetime.date, until: datetime.date, every: str) -> list[datetime.date]:
     """Return the days from `since` to `until`, which is one of them, `every` so often.
 
@@ -283,7 +304,7 @@ class Days:
             builder.notify(f"the environment of {name}")
             try:
                 environment = builder.environment(of_day(day), pythons)
-                stack = environment.pins, environment.python
+                stack = environment.python, *environment.info.pins.items()
                 if stack in stacks:
                     same = msgspec.structs.replace(stacks[stack].info, spec=f"@{name}", gaps={})
                     self.others[name] = same

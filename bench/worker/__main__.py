@@ -18,7 +18,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, partial
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from bench.worker.protocol import Ready, TurnMarker
 from bench.worker.settings import CORES
@@ -31,15 +31,14 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Do what standard input says until it ends."""
-    out = begin()
-    answer_commands(out, partial(answer_to, TurnMarker(sys.argv[1])))
+    serve(partial(answer_to, TurnMarker(sys.argv[1])))
 
 
-def begin() -> IO[str]:
-    """Make this process a worker: it ends with its parent; return where its answers go.
+def serve(answer_to: Callable[..., Any]) -> None:
+    """Make this process a worker: it answers commands by a function of their fields.
 
-    Entrants may print, and what they print must not get between the answers: from now on, standard
-    output is standard error.
+    It ends with its standard input, or with its parent. Entrants may print, and what they print
+    must not get between the answers: from now on, standard output is standard error.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     end_with_parent()
@@ -48,11 +47,6 @@ def begin() -> IO[str]:
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     closed_in_forks(out.fileno())
-    return out
-
-
-def answer_commands(out: IO[str], answer_to: Callable[..., Any]) -> None:
-    """Answer the commands of standard input by a function of their fields, until it ends."""
 
     def emit(answer: Any) -> None:
         record = answer if isinstance(answer, dict) else asdict(answer)

@@ -229,25 +229,30 @@ class Arms:
 
     def difference(self, end: End, baseline: End | None) -> str:
         """Return in words how far an arm is from the baseline after a block; empty if not."""
-        updates = end.checkpoint.updates - STARTED
-        if updates != end.calls or not updates:
-            return f"{updates} updates in {end.calls} calls"
-        if baseline is None:
-            return ""
-        assert end.calls == baseline.calls, "every arm has as many turns"
-        weights = relative_norm(end.checkpoint.weights, baseline.checkpoint.weights)
-        if not weights <= WEIGHTS_TOLERANCE:
-            return (
-                f"after {end.calls} calls its weights are off by {weights:.2g} of their norm from "
-                f"the baseline's (allowed: {WEIGHTS_TOLERANCE:g})"
-            )
-        loss = abs(end.loss - baseline.loss)
-        if not loss <= BLOCK_LOSS_TOLERANCE:
-            return (
-                f"the last loss is off by {loss:.2g} nats from the baseline's "
-                f"(allowed: {BLOCK_LOSS_TOLERANCE:g})"
-            )
+        return difference(end, baseline)
+
+
+def difference(end: End, baseline: End | None) -> str:
+    """Return in words how far a training from `gentle` is from the baseline's; empty if not."""
+    updates = end.checkpoint.updates - STARTED
+    if updates != end.calls or not updates:
+        return f"{updates} updates in {end.calls} calls"
+    if baseline is None:
         return ""
+    assert end.calls == baseline.calls, "every arm has as many turns"
+    weights = relative_norm(end.checkpoint.weights, baseline.checkpoint.weights)
+    if not weights <= WEIGHTS_TOLERANCE:
+        return (
+            f"after {end.calls} calls its weights are off by {weights:.2g} of their norm from "
+            f"the baseline's (allowed: {WEIGHTS_TOLERANCE:g})"
+        )
+    loss = abs(end.loss - baseline.loss)
+    if not loss <= BLOCK_LOSS_TOLERANCE:
+        return (
+            f"the last loss is off by {loss:.2g} nats from the baseline's "
+            f"(allowed: {BLOCK_LOSS_TOLERANCE:g})"
+        )
+    return ""
 
 
 def program_of(step: TrainStep, case: Any) -> Program | None:

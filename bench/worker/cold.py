@@ -91,15 +91,14 @@ def cold(
     case: Any
     if is_own(workload):
         from bench.cells import Arm
-        from bench.worker.own import Inputs, OwnStep
+        from bench.worker.own import OwnArms
 
         if hasattr(loaded, "make_model"):
             with timed(seconds, "init"):
                 loaded.make_model()
                 jax.block_until_ready(jax.live_arrays())
-        file = OwnStep(workload)
-        case = Inputs(file.start(), file.batch())
-        step = file.make(Arm(entrant, style), donate=donate)
+        arms = OwnArms(workload, backend, donate=donate)
+        case, step = arms.case, arms.make(Arm(entrant, style))
         step.load(case.fresh())
     else:
         case = load_workload(workload)[0]

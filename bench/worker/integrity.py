@@ -18,14 +18,10 @@ from typing import TYPE_CHECKING, Any
 from bench.worker.settings import affinity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    type Values = dict[str, Any]
+    from collections.abc import Iterable
 
 VARIABLES = ("JAX_", "NPROC", "PJRT_", "XLA_")
 """Beginnings of environment variables that XLA and JAX read."""
-
-
 CHILDREN, THREADS = Path("/proc/thread-self/children"), Path("/proc/self/task")
 """What Linux lists a thread's children in, and a folder with one for each thread of a process; both
 are read in some microseconds."""
@@ -48,8 +44,7 @@ class Surroundings:
     """What a process runs under, as it was when this was made."""
 
     def __init__(self) -> None:
-        self.kinds = settings, variables, scheduling
-        self.values = [kind() for kind in self.kinds]
+        self.values = values()
         self.threads, self.children = threads(), children()
         self.spoiled = False
         """Whether something goes on that nobody can end: what comes next has wrong times."""
@@ -60,18 +55,17 @@ class Surroundings:
         It is put back where that is possible, so that the other arms of the process are measured
         under what they were to be measured under.
         """
-        changes = []
-        for kind, before in zip(self.kinds, self.values, strict=True):
-            now = kind()
-            for name in before | now if kind is variables else before:
-                value, other = before.get(name), now.get(name)
-                if same(value, other):
-                    continue
-                try:
-                    put_back(kind, name, value)
-                except Exception:  # a setting that can be set once; a lower nice value
-                    before[name] = other  # one arm is named for it, and none that comes after
-                changes.append(f"changed {name} from {value!r} to {other!r}")
+        changes, now = [], values()
+        for name in self.values | now:
+            known = name in self.values or name.startswith(VARIABLES)  # else jax was imported since
+            value, other = self.values.get(name), now.get(name)
+            if not known or same(value, other):
+                continue
+            try:
+                put_back(name, value)
+            except Exception:  # a setting that can be set once; a lower nice value
+                self.values[name] = other  # one arm is named for it, and none that comes after
+            changes.append(f"changed {name} from {value!r} to {other!r}")
         return "; ".join(filter(None, [*changes, self.left_running()]))
 
     def left_running(self) -> str:
@@ -98,11 +92,6 @@ def children() -> set[int]:
     """Return the ids of this thread's children; elsewhere than on Linux, of this process's."""
     with suppress(OSError):
         return {*map(int, CHILDREN.read_bytes().split())}
-    with suppress(AttributeError):  # macOS has `waitid` from Python 3.13 on
-        try:  # a question that costs nothing, before one that takes milliseconds
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return set()
     import psutil
 
     return {child.pid for child in psutil.Process().children()}
@@ -141,34 +130,29 @@ def computing() -> bool:
     return True
 
 
-def settings() -> Values:
-    """Return JAX's settings, as this thread sees them; none before jax is imported."""
-    if "jax" not in sys.modules:
-        return {}
-    config = sys.modules["jax"].config
-    return {name: getattr(config, name, None) for name in config.values}
+def values() -> dict[str, Any]:
+    """Return what an entrant may not change, by name, as this thread sees it.
 
-
-def variables() -> Values:
-    """Return the environment variables that JAX and XLA read."""
-    return {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
-
-
-def scheduling() -> Values:
-    """Return the cores and the nice value of this process; macOS does not tell the cores."""
+    JAX's settings, none before jax is imported; the variables that JAX and XLA read; cores, which
+    macOS does not tell; the nice value.
+    """
+    config = sys.modules["jax"].config if "jax" in sys.modules else None
+    settings = {name: getattr(config, name, None) for name in config.values} if config else {}
+    variables = {name: v for name, v in os.environ.items() if name.startswith(VARIABLES)}
     cores = affinity()
-    known: Values = {} if cores is None else {"the affinity": cores}
-    return known | {"the priority": os.getpriority(os.PRIO_PROCESS, 0)}
+    scheduling: dict[str, Any] = {} if cores is None else {"the affinity": cores}
+    scheduling["the priority"] = os.getpriority(os.PRIO_PROCESS, 0)
+    return settings | variables | scheduling
 
 
-def put_back(kind: Callable[[], Values], name: str, value: Any) -> None:
+def put_back(name: str, value: Any) -> None:
     """Give what has this name a value."""
-    if kind is settings:
-        sys.modules["jax"].config.update(name, value)
-    elif name == "the affinity":
+    if name == "the affinity":
         os.sched_setaffinity(0, value)
     elif name == "the priority":
         os.setpriority(os.PRIO_PROCESS, 0, value)
+    elif not name.startswith(VARIABLES):
+        sys.modules["jax"].config.update(name, value)
     elif value is None:
         del os.environ[name]
     else:

@@ -150,24 +150,6 @@ class OwnStep:
             )
         return jax.device_put(first)
 
-    def start(self) -> AtRest:
-        """Return the first parameters and the optimiser's first state."""
-        if not self.has_model:
-            return AtRest((), ())
-        params, others, _ = self.library.split(self.module.make_model())
-        return AtRest(params, self.optimiser.init(params), others)
-
-    def make(self, arm: Arm, *, donate: bool = False) -> TrainStep:
-        """Return a new step of an arm, which has to be loaded."""
-        if arm.entrant == self.name or not self.has_model:
-            step: Any = WholeStep(self.module.make_step)
-            return step
-        if arm.code == BASELINE:  # of a library's model, its arrays alone
-            style = plain_style(self.library, flat=self.entrant != BASELINE.entrant)
-        else:
-            style = self.styles[arm.style]
-        return style(self.module.make_model(), self.loss, self.optimiser, donate=donate)
-
     def check(self) -> None:
         """Raise BakeoffError where the batch changes, or the loss is not one number."""
         batch = self.batch()
@@ -198,8 +180,11 @@ class OwnArms(Arms):
 
     def prepare(self, workload: str) -> None:
         """Import the file, and make its first model and its batch."""
-        self.own = OwnStep(workload)
-        self.case = Inputs(self.own.start(), self.own.batch())
+        own, start = OwnStep(workload), AtRest((), ())
+        if own.has_model:
+            params, others, _ = own.library.split(own.module.make_model())
+            start = AtRest(params, own.optimiser.init(params), others)
+        self.own, self.case = own, Inputs(start, own.batch())
         self.chunks = [self.case.batch]
         leaves = jax.tree.leaves((self.case.start.params, self.case.batch))
         types = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
@@ -208,8 +193,16 @@ class OwnArms(Arms):
         """Of the coarsest type of number: rounding is far below, a wrong step far above."""
 
     def make(self, arm: Arm) -> TrainStep:
-        """Return a new step of an arm."""
-        return self.own.make(arm, donate=self.donate)
+        """Return a new step of an arm, which has to be loaded."""
+        own = self.own
+        if arm.entrant == own.name or not own.has_model:
+            step: Any = WholeStep(own.module.make_step)
+            return step
+        if arm.code == BASELINE:  # of a library's model, its arrays alone
+            style = plain_style(own.library, flat=own.entrant != BASELINE.entrant)
+        else:
+            style = own.styles[arm.style]
+        return style(own.module.make_model(), own.loss, own.optimiser, donate=self.donate)
 
     def load(self, step: TrainStep, _scale: float) -> None:
         """Give a step fresh buffers; of a user's own model, they have the first numbers."""
@@ -225,7 +218,7 @@ class OwnArms(Arms):
             BakeoffError: one is not a number.
         """
         if isinstance(step, WholeStep):  # which cannot begin anew
-            step = self.own.make(Arm(self.own.name, WHOLE))
+            step = self.make(Arm(self.own.name, WHOLE))
         step.load(self.case.fresh())
         losses = []
         for number in range(1, TRAJECTORY_STEPS + 1):

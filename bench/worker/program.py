@@ -8,13 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr
-
 from common.compatibility import attributes_of, costs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     import jax
 
     from common.contract import Program
@@ -39,8 +35,7 @@ class ProgramFacts:
     operations: dict[str, int]
     """StableHLO operations by kind: live ones, equal ones once, functions inlined."""
     counts: dict[str, float]
-    """Exact metrics, by name. Equations of the jaxpr are nested ones too, and calls of a jitted
-    function count as what they call."""
+    """Exact metrics, by name."""
 
     @property
     def donates(self) -> bool:
@@ -63,7 +58,6 @@ def facts(program: Program) -> ProgramFacts:
     assert memory is not None
     assert text is not None
     counts = {
-        "jaxpr_equations": count_equations(program.jaxpr().jaxpr),
         "hlo_instructions": len(HLO_INSTRUCTION.findall(text)),
         "flops": cost["flops"],
         "bytes_accessed": cost["bytes accessed"],
@@ -72,23 +66,6 @@ def facts(program: Program) -> ProgramFacts:
         "alias_bytes": memory.alias_size_in_bytes,
     }
     return ProgramFacts(program.whole, graph.fingerprint(), graph.operations(), counts)
-
-
-def count_equations(jaxpr: Jaxpr) -> int:
-    """Return the number of equations of `jaxpr` and of all that it contains."""
-    total = 0
-    for equation in jaxpr.eqns:
-        total += equation.primitive.name not in ("jit", "pjit", "closed_call")
-        total += sum(map(count_equations, _inner(equation.params.values())))
-    return total
-
-
-def _inner(params: Iterable[Any]) -> Iterator[Jaxpr]:
-    for param in params:
-        if isinstance(param, (tuple, list)):
-            yield from _inner(param)
-        elif isinstance(param, (Jaxpr, ClosedJaxpr)):
-            yield getattr(param, "jaxpr", param)
 
 
 @dataclass

@@ -135,7 +135,7 @@ def stages_of(function: Any, *arguments: Any) -> Callable[..., Program]:
 
             return lambda: inside(function, made, *arguments, *data)
 
-        return Program(stage("lower"), stage("jaxpr"), stage("trace") if TRACES else None)
+        return Program(stage("lower"), stage("trace") if TRACES else None)
 
     return stages
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bench.check.judge import CHECKS
-from bench.check.runner import CheckOptions, CheckResult, Judgement
+from bench.check.runner import CheckOptions, CheckResult
 from bench.check.subject import DONATES, FILE, NOTE, CheckFinding
 from bench.cli.check import document, verdict
 from bench.cli.documents import show
@@ -42,9 +42,8 @@ def test_the_verdict(
     skipped = CheckResult("retrace", "pure", not_run="needs weights to pass")
     results = (CheckResult("contract", FILE), CheckResult("equality", "pure", (finding,)), skipped)
     options = CheckOptions(("pure",), tuple(CHECKS) if complete else ("equality",))
-    judgement = Judgement("my own.py", options, ("pure",), results)
-    assert words in verdict(judgement)
-    show(document(judgement))
+    assert words in verdict("my own.py", options, [finding])
+    show(document("my own.py", options, results))
     text = capsys.readouterr().out
     assert all(part in text for part in (finding.seen, "not run: needs weights to pass"))
 

@@ -86,8 +86,8 @@ def test_a_second_run_is_refused_but_not_after_one_that_was_killed(
     here = os.environ | {"TMPDIR": str(tmp_path)}
     killed = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, env=here, check=False)
     assert killed.returncode == -9
-    first, owner = machine_lock(), (tmp_path / LOCK).with_suffix(".owner")
-    machine_lock().release()  # of one process, a command and what it measures both take it
+    first, owner = machine_lock().lock, (tmp_path / LOCK).with_suffix(".owner")
+    machine_lock().lock.release()  # of one process, a command and what it measures both take it
     first.release()
     first = filelock.FileLock(tmp_path / LOCK)
     first.acquire()
@@ -106,7 +106,7 @@ def test_a_second_run_is_refused_but_not_after_one_that_was_killed(
         with pytest.raises(BakeoffError, match=r"^another run is measuring"):
             machine_lock()
         first.release()
-        machine_lock().release()
+        machine_lock().lock.release()
     assert (tmp_path / "mine").read_text() == "mine"
 
 

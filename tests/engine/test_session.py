@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
@@ -71,7 +71,7 @@ def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
         monkeypatch.setattr(session, "Driver", driver)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "machine_lock", Mock())  # nothing is measured
+    monkeypatch.setattr(session, "machine_lock", MagicMock())  # nothing is measured
     set_to(lambda plan: Machine().drive(plan))
     return set_to
 

@@ -69,7 +69,7 @@ def builder(tmp_path: Path) -> Builder:
 
 def test_the_contents_of_a_spec(builder: Builder) -> None:
     current = builder.environment(parse("current"))
-    assert (current.place.command[0], current.pins) == (sys.executable, ())
+    assert (current.place.command[0], current.info.pins) == (sys.executable, {})
     assert not builder.folder.exists()
     day = of_spec(parse("@2025-12-01"), ROOT, (), {})
     assert (str(day.date), day.requirements) == ("2025-12-01", COMMON)
@@ -205,8 +205,8 @@ def test_a_revision_runs_its_own_code_and_the_checkout_stays_as_it_is(
     monkeypatch.setattr(Builder, "built", built)  # asked where the revision has another lock
     before = git(ROOT, "stash", "list"), git(ROOT, "worktree", "list")
     head = builder.environment(parse("HEAD"), [minor()])
-    assert head.commit == git(ROOT, "rev-parse", "HEAD")
-    assert head.place.root == builder.folder.parent / "revisions" / str(head.commit)
+    assert head.info.commit == git(ROOT, "rev-parse", "HEAD")
+    assert head.place.root == builder.folder.parent / "revisions" / str(head.info.commit)
     assert (head.place.root / "impls/pure_jax.py").exists()
     assert head.place.variables["PYTHONPATH"].split(os.pathsep)[0] == str(head.place.root)
     assert (git(ROOT, "stash", "list"), git(ROOT, "worktree", "list")) == before

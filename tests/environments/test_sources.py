@@ -1,13 +1,15 @@
-"""Libraries under development: what is built of a checkout or a revision, and its name."""
+"""Libraries under development: what a checkout or a revision is now, and what uv makes of it."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from bench.engine.process import Place
-from bench.environments.builder import Builder, Environment
-from bench.environments.sources import NotBuiltError, built, commits_between, source_of
+from bench.environments import builder as builders
+from bench.environments.builder import Builder
+from bench.environments.sources import SourceState, commits_between, source_of, state_of
 from bench.environments.spec import parse
+from bench.environments.uv import WHEELS, UnsolvableError, compiled, minor
 from common.errors import BakeoffError
 from tests.environments.repository import git, repository
 
@@ -19,60 +21,114 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_state_is_built_once_and_named_by_its_commit(folder: Path) -> None:
+def state(text: str, kept: Path, notes: list[str] | None = None) -> SourceState:
+    said = [] if notes is None else notes
+    return state_of(source_of("optax", text, "--new"), kept / "sources", said.append)
+
+
+def test_a_state_is_named_by_its_commit_and_what_changed_since(folder: Path) -> None:
     checkout, notes = folder / "optax", list[str]()
     first, _, last = git(checkout, "rev-list", "--reverse", "HEAD").split()
-    kept = folder / "sources"
 
-    def version(text: str) -> str:
-        return built(source_of("optax", text, "--new"), kept, notes.append).version
+    def name(text: str) -> str:
+        return state(text, folder, notes).name
 
-    assert version(str(checkout)) == f"3+{last[:10]}"
-    assert version(f"{checkout}@{first}") == f"1+{first[:10]}"
-    assert version(f"git+file://{checkout}@main") == f"3+{last[:10]}"
-    assert [note.split()[0] for note in notes] == ["building", "building", "fetching"]
-    (checkout / "optax.py").write_text("VERSION = 'changed'\n")
+    assert name(str(checkout)) == last[:10]
+    assert name(f"{checkout}@{first}") == first[:10]
+    assert name(f"git+file://{checkout}@main") == last[:10]
+    assert [note.split()[0] for note in notes] == ["fetching"]
+    before = git(checkout, "status", "--porcelain")
     (checkout / "table.md").write_text("")
+    assert name(str(checkout)) == last[:10], "no part of the package"
+    (checkout / "optax.py").write_text("VERSION = 'changed'\n")
     (checkout / "new.py").write_text("")
-    changed = version(str(checkout))
-    assert changed.startswith(f"3+{last[:10]}.changed.")
-    builder = Builder(folder / "environments")
-    spec = parse(f"optax @ {checkout}")
-    measured = Environment(spec, Place(), developed={"optax": changed})
-    assert [*builder.changed(measured)] == []
+    changed = name(str(checkout))
+    assert changed.startswith(f"{last[:10]}.changed.")
+    assert state(str(checkout), folder) == state(str(checkout), folder)
     (checkout / "new.py").unlink()
-    [warning] = builder.changed(measured)
-    assert f"{checkout} has changed since it was built: {changed} was measured" in warning
-    assert version(str(checkout)) not in (changed, f"3+{last[:10]}")
+    assert name(str(checkout)) not in (changed, last[:10])
     git(checkout, "checkout", "-q", ".")
-    assert version(str(checkout)) == f"3+{last[:10]}"
+    (checkout / "table.md").unlink()
+    assert git(checkout, "status", "--porcelain") == before
+    assert name(str(checkout)) == last[:10]
     git(checkout, "branch", "-m", "moved")
     with pytest.raises(BakeoffError, match="there is no revision 'main' there"):
-        version(f"git+file://{checkout}@main")
-    assert version(f"git+file://{checkout}@{first}") == f"1+{first[:10]}"
+        name(f"git+file://{checkout}@main")
+    assert name(f"git+file://{checkout}@{first}") == first[:10]
 
 
-def test_what_cannot_be_built_is_one_line(folder: Path) -> None:
-    def build(text: str, package: str = "optax") -> None:
-        built(source_of(package, text, "--new"), folder / "sources", lambda _: None)
-
-    with pytest.raises(NotBuiltError, match=r"optax@HEAD~1 .* cannot be built: uv build failed"):
-        build(f"{folder}/optax@HEAD~1")
-    with pytest.raises(NotBuiltError, match="is the package optax, not flax"):
-        build(f"{folder}/optax", "flax")
+def test_what_is_not_there_is_one_line(folder: Path) -> None:
     with pytest.raises(BakeoffError, match=r"file:///nowhere cannot be fetched \("):
-        build("git+file:///nowhere@main")
+        state("git+file:///nowhere@main", folder)
     (folder / "plain").mkdir()
     (folder / "plain" / "setup.py").write_text("")
     with pytest.raises(BakeoffError, match="is no repository of git"):
-        build(f"{folder}/plain@main")
+        state(f"{folder}/plain@main", folder)
+
+
+def test_uv_builds_a_state_and_says_in_one_line_what_it_cannot_build(folder: Path) -> None:
+    def pins(text: str, package: str = "optax") -> tuple[str, ...]:
+        url, options = state(text, folder).url, (*WHEELS, f"--no-binary={package}")
+        return compiled([f"{package} @ {url}"], minor(), options=options)
+
+    checkout = folder / "optax"
+    [pin] = pins(f"{checkout}")
+    assert pin.endswith(f"@{git(checkout, 'rev-parse', 'HEAD')}")
+    (checkout / "optax.py").write_text("VERSION = 'changed'\n")
+    [changed] = pins(f"{checkout}")
+    assert changed != pin
+    with pytest.raises(UnsolvableError, match="Failed to build `optax @ git"):
+        pins(f"{checkout}@HEAD~1")
+    with pytest.raises(BakeoffError, match="`optax` does not match given name `flax`"):
+        pins(f"{checkout}", "flax")
+    part = checkout / "part"
+    repository(part, "jmp", ["5"])
+    (part / ".git").rename(folder / "not-a-repository")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "with a part")
+    [pin] = pins(f"{part}", "jmp")
+    assert pin.endswith("#subdirectory=part")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_network")
+def test_an_environment_has_what_was_built(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builders, "ask_once", Mock())  # this optax does nothing
+    builder, checkout = Builder(folder / "environments"), folder / "optax"
+    made = builder.environment(parse(f"optax @ {checkout}"), [minor()])
+    version = f"3+{git(checkout, 'rev-parse', 'HEAD')[:10]}"
+    assert made.info.versions == {"optax": version}
+    assert made.info.pins["optax"] == version
+    assert "jax" in made.info.pins
+    with pytest.raises(UnsolvableError, match=r"optax@HEAD~1 cannot be built with Python "):
+        builder.environment(parse(f"optax @ {checkout}@HEAD~1"), [minor()])
 
 
 def test_the_commits_between_two_states_are_in_their_order(folder: Path) -> None:
-    commits = git(folder / "optax", "rev-list", "--reverse", "HEAD").split()
-    first, last = (source_of("optax", f"{folder}/optax@{commit}", "") for commit in commits[::2])
-    assert commits_between(first, last, folder) == commits[1:2]
-    assert commits_between(last, first, folder) == commits[1:2]
-    assert commits_between(first, first, folder) == []
+    checkout = folder / "optax"
+    commits = git(checkout, "rev-list", "--reverse", "HEAD").split()
+    first, last = (state(f"{checkout}@{commit}", folder) for commit in commits[::2])
+    assert commits_between(first, last) == commits[1:2]
+    assert commits_between(last, first) == commits[1:2]
+    assert commits_between(first, first) == []
+    (checkout / "optax.py").write_text("VERSION = 'changed'\n")
+    now = state(f"{checkout}", folder)
+    assert commits_between(first, now) == commits[1:]
+    assert commits_between(now, first) == commits[:0:-1]
     with pytest.raises(BakeoffError, match="not states of one repo"):
-        commits_between(first, source_of("optax", f"git+file://{folder}/optax", ""), folder)
+        commits_between(first, state(f"git+file://{checkout}", folder))
+
+
+def test_shallow_checkouts_and_worktrees_are_sources_too(folder: Path) -> None:
+    url, shallow, tree = f"file://{folder}/optax", folder / "shallow", folder / "tree"
+    git(folder, "clone", "-q", "--depth", "1", url, str(shallow))
+    git(folder / "optax", "worktree", "add", "-q", str(tree), "HEAD")
+    for place in (shallow, tree):
+        first = state(str(place), folder).name
+        (place / "optax.py").write_text(f"VERSION = '{place.name}'\n")
+        assert state(str(place), folder).name.startswith(f"{first}.changed.")
+        git(place, "commit", "-qam", "changed")
+        later = state(str(place), folder)
+        assert later.commit == git(place, "rev-parse", "HEAD")
+        [pin] = compiled([f"optax @ {later.url}"], minor(), options=(*WHEELS, "--no-binary=optax"))
+        assert pin.endswith(later.commit)

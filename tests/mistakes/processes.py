@@ -6,8 +6,6 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
-
 from common.steps import pure_style
 from impls.pure_jax import build as build
 
@@ -21,12 +19,6 @@ def leaves(*_: Any) -> Any:
 
 def ends_at_once(*_: Any) -> Any:
     os._exit(0)
-
-
-def takes_all_memory(*_: Any) -> Any:
-    arrays = []
-    while True:
-        arrays.append(np.ones(1 << 30))
 
 
 def leaves_a_child(config: Any, optimiser: Any) -> Any:
@@ -45,6 +37,6 @@ def leaves_orphans(*_: Any) -> Any:
     os._exit(3)
 
 
-ENDING = (leaves, ends_at_once, takes_all_memory)
+ENDING = (leaves, ends_at_once)
 LEAVING = (leaves_a_child, leaves_orphans)
 STYLES = {style.__name__: style for style in ENDING + LEAVING} | {"pure": PURE}

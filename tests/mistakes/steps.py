@@ -4,8 +4,7 @@ import _thread
 import os
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any
@@ -72,16 +71,6 @@ def by_identity(step: Any, state: Any, hidden: Any, chunk: Any) -> Any:
     return results
 
 
-SHARED: list[Any] = []
-
-
-def shares_state(step: Any, state: Any, hidden: Any, chunk: Any) -> Any:
-    """Keep the state in a global variable, which all steps share."""
-    results = step.update(state if step.calls == 1 else SHARED[0], hidden, chunk)
-    SHARED[:] = results[:1]
-    return results
-
-
 # Updates that are left out.
 
 
@@ -122,31 +111,6 @@ def returns(change: Any) -> Any:
         return state, *change(hidden, loss)
 
     return other
-
-
-# Work at another time.
-
-
-class Later:
-    """A state that is computed when it is asked for."""
-
-    def __init__(self, finish: Any) -> None:
-        self.finish = cache(finish)
-
-    def __getitem__(self, part: Any) -> Any:
-        return self.finish()[part]
-
-
-POOL = ThreadPoolExecutor(1)
-"""The thread that works while nobody waits for it."""
-
-
-def in_a_thread(step: Any, state: Any, *inputs: Any) -> Any:
-    """Return the loss, and make the update after that."""
-    before = tuple(state)
-    _, hidden, loss = jax.block_until_ready(step.update(before, *inputs))
-    work = POOL.submit(lambda: jax.block_until_ready(step.update(before, *inputs)[0]))
-    return Later(work.result), hidden, loss
 
 
 # From a call on.
@@ -208,7 +172,6 @@ def change_setting(_: Any) -> None:
 MISTAKES = {
     "by_chunk": by_chunk,
     "by_identity": by_identity,
-    "shares_state": shares_state,
     "never_updates": leaves_out(lambda _: True, count_on=True),
     "sometimes_updates": leaves_out(lambda call: call % 2 == 0, count_on=False),
     "leaves_one_out": leaves_out(lambda call: call == FROM, count_on=True),
@@ -216,7 +179,6 @@ MISTAKES = {
     "old_loss": old_loss,
     "numpy_arrays": returns(lambda hidden, loss: (tuple(map(np.asarray, hidden)), loss)),
     "nan": returns(lambda hidden, loss: (hidden, loss * np.float32("nan"))),
-    "in_a_thread": in_a_thread,
     "retraces": lambda step, *inputs: step.new()(*inputs),
     "jits_when_loaded": jits_when_loaded,
     "compiles_again": late(compile_again),

@@ -15,12 +15,11 @@ import pytest
 from bench.cells import Cell
 from bench.engine.process import Place
 from bench.environments.builder import Builder, Environment
-from bench.environments.sources import built
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
 from bench.report.page import page
-from bench.runfile import ResultsWithSamples
+from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
 from bench.track import search as searches
 from bench.track.bisect import LOOKS, Looks, SearchRecord, document
@@ -66,6 +65,8 @@ class World(Bisection):
         super().__init__(about, record, about, about, about, 0.0)
         self.seconds, self.sd, self.impossible = seconds, sd, impossible
         self.rng = np.random.default_rng(0)
+        self.versions: dict[str, str] = {}
+        """Of commits of a library under development."""
 
     def environment(self, spec: Spec) -> Environment:
         if spec.text in self.impossible:
@@ -75,11 +76,13 @@ class World(Bisection):
             name: max((r for r, day in releases.items() if day <= str(date)), default="0")
             for name, releases in RELEASES.items()
         }
-        pins |= {name: version.lstrip("=") for name, version in spec.pins}
-        for source in spec.sources:
-            folder = Path(source.location).parent / "sources"
-            pins[source.package] = built(source, folder, lambda _: None).version
-        return Environment(spec, Place(("python",)), tuple(f"{n}=={v}" for n, v in pins.items()))
+        pins |= {name: str(wanted).lstrip("=") for name, wanted in spec.pins}
+        for package, source in spec.sources.items():
+            commit = self.builder.state(source).commit
+            if commit in self.impossible:
+                raise UnsolvableError("no compiler")
+            pins[package] = self.versions[commit]
+        return Environment(Place(("python",)), EnvironmentInfo(spec=str(spec), pins=pins))
 
     def measured(self, base: Spec, new: Spec, decided: Callable[[Estimate], bool]) -> Estimate:
         base_seconds, new_seconds = (self.seconds(self.releases(spec)) for spec in (base, new))
@@ -213,10 +216,11 @@ def test_what_fails_on_the_way_keeps_what_is_known(monkeypatch: pytest.MonkeyPat
 def test_the_commits_of_a_library_are_searched(tmp_path: Path) -> None:
     """The change may go either way, and a commit that does not build is passed over."""
     commits = repository(tmp_path / "optax", "optax", ["1", "2", "broken", "4", "5"])
+    versions = {commit: f"{n}+{commit[:10]}" for n, commit in enumerate(commits, 1)}
     old, new = (f"jax==0.7.0,optax @ {tmp_path}/optax@{commit}" for commit in commits[::4])
     for good, bad, factor in ((old, new, 2.0), (new, old, 0.5)):
-        world = World(jumps("optax", "4", factor))
-        world.builder = Builder(tmp_path / "environments")
+        world = World(jumps("optax", "4", factor), impossible=commits[2:3])
+        world.versions, world.builder = versions, Builder(tmp_path / "environments")
         search(world, good, bad)
         assert world.record.stopped is None
         releases = [f"2+{commits[1][:10]}", f"4+{commits[3][:10]}"]

@@ -96,11 +96,11 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
         if spec.text == "@2025-05-03":
             raise UnsolvableError("no jax")
         release = "0.5" if spec.text < "@2025-05-04" else "0.6"
-        return Environment(spec, Place(), (f"jax=={release}",))
+        return Environment(Place(), EnvironmentInfo(spec=str(spec), pins={"jax": release}))
 
     def asked(of: Environment, _: Any) -> Side:
         offer = Offer({"pure_jax": ["pure"]}, {}, ["cpu"], {}, {})
-        return Side(of.place, offer, EnvironmentInfo(spec=str(of.spec), gaps={"haiku": "no wheel"}))
+        return Side(of.place, offer, EnvironmentInfo(spec=of.info.spec, gaps={"haiku": "no wheel"}))
 
     monkeypatch.setattr(sides, "asked", asked)
     days = [date(2025, 5, day) for day in range(1, 6)]

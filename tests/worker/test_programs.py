@@ -18,7 +18,7 @@ from bench.environments.offers import Offer
 from bench.worker import offers
 from bench.worker.arms import program_of
 from bench.worker.counts import compilations, live_arrays, live_bytes
-from bench.worker.program import Graph, ProgramFacts, count_equations, facts
+from bench.worker.program import Graph, ProgramFacts, facts
 from bench.worker.proof import taken_arguments
 from common.contract import Checkpoint, Program, TrainStep, fresh_checkpoint
 from common.equality import (
@@ -289,15 +289,3 @@ def test_the_fingerprint_tells_what_is_another_program(what: str) -> None:
     one, other = (SAME | OTHER)[what]
     assert fingerprint(one, X, Y) == fingerprint(one, X, Y)
     assert (fingerprint(one, X, Y) == fingerprint(other, X, Y)) == (what in SAME)
-
-
-# The counts.
-
-
-def test_equations_nested_and_inlined() -> None:
-    """A loop is one, and its body once; a call of a jitted function is what it calls."""
-    looping = jax.make_jaxpr(loop(lambda a, b: (jnp.sin(a), jax.jit(jnp.cos)(b))))
-    assert count_equations(looping(X, Y).jaxpr) == len(["scan", "sin", "cos", "sub"])
-    crossing = jax.make_jaxpr(branches(lambda x, y: jnp.tanh(x), lambda x, y: jnp.sin(x + y)))
-    by_hand = len(["slice", "squeeze", "gt", "convert", "cond", "tanh", "add", "sin"])
-    assert count_equations(crossing(X, Y).jaxpr) == by_hand
