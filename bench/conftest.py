@@ -20,7 +20,7 @@ from bench.cells import Arm, Cell, Selection, added_files, require_known
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
 from bench.engine.process import WorkerFailedError, silence_of
-from bench.engine.session import Measured, Side, Task, measure, require_journal
+from bench.engine.session import Measured, Side, Task, measure
 from bench.environments.builder import Builder
 from bench.environments.offers import offers
 from bench.environments.spec import CURRENT, parse
@@ -163,7 +163,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             plugin: Any = config.pluginmanager.get_plugin("pytest-benchmark")
             plugin.save_json = partial(write, path)
         if (resume := config.getoption("--resume")) is not None:
-            require_journal("run", resume)
+            next(journals.opened("run", resume))
         if not config.getoption("collectonly"):
             config.stash[LOCK] = machine_lock()
         silence, builder = silence_of(options.budget), Builder(notify=streams.say)

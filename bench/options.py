@@ -29,7 +29,7 @@ BY_BUDGET = "as the budget goes"
 
 @dataclass(frozen=True)
 class Options:
-    """How much is measured; `ABOUT` has what each field but the last is."""
+    """How much is measured; `ABOUT` has what each field is."""
 
     budget: float = 300.0
     margin: float = MARGIN
@@ -39,8 +39,6 @@ class Options:
     cold_samples: int | None = None
     cores: CoreChoice = "auto"
     donate: bool = False
-    seed: int = 0
-    """Seed of all random choices; drawn anew for each run, and kept in its journal."""
 
     @property
     def fixed(self) -> bool:

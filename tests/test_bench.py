@@ -23,6 +23,7 @@ from bench.cells import Cell, Selection
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.environments.offers import Offer
 from bench.metrics import SAMPLED
+from bench.runfile import unpacked
 from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
 from tests.commands import ROOT, TWIN, bench, how
@@ -92,12 +93,12 @@ class Lab:
 
 
 class Done(NamedTuple):
-    """A finished run: its process, its file as JSON and as read, and the journal's records."""
+    """A finished run: its process, its file as JSON and as read, and its journal."""
 
     process: subprocess.CompletedProcess[str]
     data: Any
     run: ReadRun
-    records: list[dict[str, Any]]
+    journal: Journal
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +114,9 @@ def done(lab: Lab) -> Done:
     process = lab.run(*lab.command(*options, "--benchmark-json=run.json"))
     path = lab.folder / "run.json"
     assert path.exists(), process.stdout + process.stderr
-    [journal] = lab.journals
-    records = Journal.open(journal).records
-    journal.unlink()
-    return Done(process, json.loads(path.read_text()), read(path), records)
+    [journal] = map(Journal.open, lab.journals)
+    journal.path.unlink()
+    return Done(process, json.loads(path.read_text()), read(path), journal)
 
 
 def entries(data: Any) -> dict[tuple[str, str], Any]:
@@ -147,20 +147,14 @@ def test_what_fails_is_a_failed_cell_and_the_others_go_on(done: Done) -> None:
     assert "Traceback" not in done.process.stderr
 
 
-def journalled(records: list[dict[str, Any]]) -> list[tuple[str, str, float]]:
+def journalled(journal: Journal) -> list[tuple[str, str, float]]:
     """Return the samples in a journal: entrant, metric and value."""
-    answers = ((record["action"], record["outcome"].get("answer") or {}) for record in records)
-    return sorted(
-        ((action["arms"][0] if action["do"] == "cold" else arm).split("/")[0], metric, value)
-        for action, answer in answers
-        for part in (answer if action["do"] == "block" else [answer])
-        for arm, metric, value, *_ in part.get("samples", [])
-    )
+    return sorted((s.cell.entrant, s.metric, s.value) for s in unpacked(journal.known.samples))
 
 
 def test_every_sample_that_was_taken_is_in_the_file_once(done: Done) -> None:
     good = {"pure_jax", "control", "twin"}
-    taken = [row for row in journalled(done.records) if row[0] in good]
+    taken = [row for row in journalled(done.journal) if row[0] in good]
     assert sorted((s.cell.entrant, s.metric, s.value) for s in done.run.samples) == taken
     for (entrant, metric), entry in entries(done.data).items():
         rows = [s for s in done.run.samples if (s.cell.entrant, s.metric) == (entrant, metric)]
@@ -193,8 +187,7 @@ def test_a_run_says_how_it_was_made(done: Done) -> None:
     assert "cpu" in results.conditions.devices
     assert "--style=pure" in results.arguments
     assert (results.options.budget_seconds, results.options.margin) == (300, 0.02)
-    started = sum(record["action"]["do"] in ("start", "cold") for record in done.records)
-    assert results.spent.processes == started
+    assert results.spent.processes >= len({sample.worker for sample in done.run.samples})
     assert 0 < results.spent.sampling_seconds < results.spent.wall_seconds
     _, report = done.process.stdout.split(" bakeoff ", 1)
     for word in ("crashing", "twin", "step", "host cost", "run file: run.json"):
@@ -236,7 +229,7 @@ def test_interrupted_and_resumed(tmp_path: Path, heard: Callable[[list[str]], li
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     command = heard(lab.command(*options))
     with subprocess.Popen(command, **lab.how, **streams, start_new_session=True) as process:
-        while not lab.journals or b'"do":"block"' not in lab.journals[0].read_bytes():
+        while not lab.journals or b'"metric":"step"' not in lab.journals[0].read_bytes():
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
@@ -246,7 +239,7 @@ def test_interrupted_and_resumed(tmp_path: Path, heard: Callable[[list[str]], li
     assert "interrupted: no run file is written; what was measured is safe" in out
     assert not output.exists()
     [journal] = lab.journals
-    known = journalled(Journal.open(journal).records)
+    known = journalled(Journal.open(journal))
     assert ("pure_jax", "step") in {row[:2] for row in known}
 
     # It is taken up as it said, and all of it is in the end.
@@ -255,7 +248,7 @@ def test_interrupted_and_resumed(tmp_path: Path, heard: Callable[[list[str]], li
     process_again = lab.run(sys.executable, "-m", "pytest", *given, "-pkeep")
     assert process_again.returncode == 0, process_again.stdout + process_again.stderr
     samples = sorted((s.cell.entrant, s.metric, s.value) for s in read(output).samples)
-    assert samples == journalled(Journal.open(journal).records)
+    assert samples == journalled(Journal.open(journal))
     assert {*known} <= {*samples}
 
 

@@ -32,7 +32,7 @@ from bench.track.run_files import compare
 from common import weights
 from common.errors import BakeoffError
 from tests.commands import saved
-from tests.engine.test_driver import FakeDriver, Lab, run
+from tests.engine.test_driver import FakeDriver, Lab, begun, run
 from tests.fleet.test_plan import PLAN
 from tests.report.runs import Planted, made_run
 
@@ -188,12 +188,12 @@ def test_journals(
     changes: list[tuple[int, Any]],
     flips: list[tuple[int, int, bytes]],
 ) -> None:
-    """A record that is not what was asked for ends it; one that could be is taken."""
+    """A line of what was not asked for is refused; one that could be is taken."""
     path, whole = tmp_path / "run.journal", tmp_path / "whole"
     if not whole.exists():
         monkeypatch.setattr(FakeDriver, "lab", Lab(), raising=False)
         monkeypatch.setattr("os.fsync", lambda _: None)
-        run(Journal.create(whole, {}))
+        run(begun(whole))
     records = list(map(json.loads, whole.read_bytes().splitlines()))
     lines = b"".join(as_json(line) + b"\n" for line in changed(records, [] if flips else changes))
     path.write_bytes(spoiled(lines, flips))

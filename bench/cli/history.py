@@ -96,6 +96,7 @@ def history(
             return 1
         return 0 if Timeline(results).comparisons else 2
 
+    from bench.engine.journal import opened
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import day, today
@@ -107,7 +108,8 @@ def history(
         entrant, () if styles == ("all",) else styles, workload, backend, metric, step
     )
     if resume and until is None:  # a day that has begun is another history's
-        until = last_day()
+        names = next(opened("history")).known.environments
+        until = max(name for name in names if name[:1].isdigit())
     newest = day(until, "--until") if until else today()
     dates = days_of(day(since, "--since"), newest, every)
     with machine_lock():
@@ -118,12 +120,3 @@ def history(
     stacks.complete(made.results)
     tracking.finish(made.results, chosen, output, details=details, journal=made.journal)
     return 0 if Timeline(made.results).comparisons else 2
-
-
-def last_day() -> str:
-    """Return the last day of the history that was cut off."""
-    from bench.engine.journal import Journal, journals
-
-    for path in journals("history"):
-        return max(name for name in Journal.open(path).header["sides"] if name[:1].isdigit())
-    raise BakeoffError("there is no history to resume: run without --resume")

@@ -1,7 +1,4 @@
-"""What a plan asks for, and what comes of it: one pair of structs from the plan to the journal.
-
-What a worker answers is checked before anything believes it.
-"""
+"""What a plan asks for, and what comes of it; answers are checked before anything believes them."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ type LaneWork = Callable[[Cores], Steps[Any]]
 type Do = Literal["start", "load", "count", "prove", "open", "block", "train", "close", "cold"]
 
 
-class Action(msgspec.Struct, frozen=True, omit_defaults=True):
+class Action(msgspec.Struct, frozen=True):
     """One thing for one worker to do."""
 
     do: Do
@@ -66,7 +63,7 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
         return " ".join(filter(None, (*parts, where)))
 
 
-class Death(msgspec.Struct, frozen=True, omit_defaults=True):
+class Death(msgspec.Struct, frozen=True):
     """A worker that did not come to its end."""
 
     reason: str
@@ -75,11 +72,9 @@ class Death(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whose turn it was; empty where no arm's."""
     worker: int = 0
     """Of two workers that took turns, the one that died; both are ended."""
-    cut: bool = False
-    """The run as a whole was cut off: no arm is to blame."""
 
 
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+class Outcome(msgspec.Struct, frozen=True):
     """What came of an action."""
 
     worker: int
@@ -98,7 +93,7 @@ TYPES: dict[str, Any] = {
     "count": protocol.Sampled,
     "prove": protocol.Proven,
     "open": protocol.Opened,
-    "block": list[protocol.Timed],
+    "block": protocol.Timed,
     "train": protocol.Sampled,
     "cold": protocol.Cold,
 }
@@ -110,12 +105,9 @@ OF_ONE_ARM = ("count", "prove", "open", "train")
 class AnswerError(ValueError):
     """An answer does not fit its question."""
 
-    place = 0
-    """Of the worker that gave it, where two were asked."""
-
 
 def typed(action: Action, record: Any) -> Any:
-    """Return what JSON had as the dataclass that belongs to an action.
+    """Return what one worker said of an action as the dataclass that belongs to it.
 
     Raises:
         AnswerError: it is no answer to that, or says what cannot be.
@@ -129,10 +121,7 @@ def typed(action: Action, record: Any) -> Any:
             msgspec.convert(answer.proof, Proof)
     except (msgspec.ValidationError, TypeError) as error:
         raise AnswerError(str(error)) from error
-    answers = answer if action.do == "block" else [answer]
-    if len(answers) != len(action.workers):
-        raise AnswerError(f"{len(answers)} workers answered, not {len(action.workers)}")
-    samples = [sample for part in answers for sample in getattr(part, "samples", [])]
+    samples = getattr(answer, "samples", [])
     for sample in samples:
         asked = sample.arm in action.arms or action.do == "cold"  # of the control, the baseline's
         if sample.metric not in METRICS or not asked:
@@ -140,12 +129,7 @@ def typed(action: Action, record: Any) -> Any:
         if not sample.value >= 0:
             raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
     if action.do == "block":
-        for place, part in enumerate(answers):
-            try:
-                check_block(action, part)
-            except AnswerError as error:
-                error.place = place
-                raise
+        check_block(action, answer)
     elif action.do == "cold" and (others := {s.metric for s in samples} - {*COLD}):
         raise AnswerError(f"{min(others)!r} is not measured in a cold process")
     return answer

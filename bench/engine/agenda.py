@@ -16,14 +16,14 @@ from bench.options import MOST_COUNT
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from bench.engine.actions import Do
     from bench.engine.state import Group, SideState
     from bench.engine.visits import Visits
     from bench.metrics import Metric
     from bench.options import Options
-    from bench.samples import Cores
+    from bench.samples import Cores, Sample
 
     type GroupCell = tuple[Group, Cell]
     """A cell, and the sides that it is measured on."""
@@ -104,8 +104,34 @@ class Agenda:
         """Consecutive failed visits."""
         self.swept: dict[str, list[GroupCell]] = {}
         """Cells in each workload's cold sweeps."""
+        self.cold_samples = options.cold_samples or self.least_cold
+        """Cold processes of each cell that are swept together."""
+        self.cold: Counter[GroupCell] = Counter()
+        """Cold processes that a run had before it was cut off."""
         self.left_out: set[GroupCell] = set()
         """Cells that turned out not to fit into the time of cold sweeps."""
+
+    def adopt(self, samples: Iterable[Sample]) -> None:
+        """Count the workers and cold processes of a run that was cut off."""
+        groups = {(self.compared(g).environment, g[0].backend): g for g in self.groups}
+        blocks: set[tuple[Group, TurnKind, int, int]] = set()
+        processes: set[tuple[Group, Cell, int]] = set()
+        for s in samples:
+            group, kind = groups.get((s.environment, s.cell.backend)), METRICS[s.metric].turn
+            if group and s.metric in COLD:
+                processes.add((group, s.cell, s.worker))
+            elif group and kind in TURNS:
+                blocks.add((group, TurnKind(s.cell.workload, kind), s.worker, s.block))
+        for (group, turn, _), count in Counter(row[:3] for row in blocks).items():
+            self.made[group, turn] += count >= (self.options.blocks or 1)
+        self.cold.update(row[:2] for row in processes)
+        for pair, count in self.cold.items():
+            if count >= self.cold_samples:
+                self.swept.setdefault(pair[1].workload, []).append(pair)
+
+    def sweeps(self, pairs: Collection[GroupCell]) -> int:
+        """Return the cold processes that each of some cells lacks, at most."""
+        return self.cold_samples - min((self.cold[pair] for pair in pairs), default=0)
 
     def least(self, kind: str) -> int:
         """Return the workers, or cold samples, with fewer of which a number is not worth much."""
@@ -216,10 +242,11 @@ class FixedCounts:
             visits = [groups[i % len(groups)] for i in range(count)]
             rounds = turn.rounds
             return WarmVisits(visits, turn, cores[:count], math.inf, rounds)
-        if sweeps := agenda.options.cold_samples:
+        if agenda.options.cold_samples:
             for workload in agenda.workloads:
-                if workload not in agenda.swept and (pairs := agenda.cold_cells(workload)):
-                    return ColdSweeps(workload, pairs, sweeps)
+                swept = agenda.swept.get(workload, ())
+                if pairs := [p for p in agenda.cold_cells(workload) if p not in swept]:
+                    return ColdSweeps(workload, pairs, agenda.sweeps(pairs))
         return next(iter(agenda.once(self.visits.over)), None)
 
     def seconds_when_open(self, work: WarmVisits, _opened: int) -> float:

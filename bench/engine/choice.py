@@ -251,8 +251,8 @@ class Choice:
                 shared = [p for p in rest if p[1].style == PURE and p not in reference]
                 others = [pair for pair in rest if pair not in reference]
                 rest = [*reference, *(others if given or swept else shared or others)]
-            sweeps = given or self.agenda.least_cold
-            if (fits := self.fitting(rest, sweeps)) and not (given and swept):
+            sweeps = self.agenda.sweeps(rest)
+            if fits := self.fitting(rest, sweeps):
                 yield self.cold_job(workload, fits, sweeps)
 
     def cold_job(self, workload: str, pairs: Sequence[GroupCell], sweeps: int) -> Job:

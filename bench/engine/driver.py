@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from bench.cells import Arm
 from bench.engine.actions import Action, AnswerError, Death, Outcome, typed
 from bench.engine.costs import STAGES_SECONDS
@@ -50,12 +48,9 @@ USUAL, LEAST_USUAL = 10, 10.0
 seconds at least: ten times is more than a busy machine adds."""
 MOST_LANES = 256
 """Threads at most, one for each lane: no machine has as many lanes."""
-CUT = Death("the run was cut off", cut=True)
 TOKEN_SHARE = 0.8
 """Part of a worker's silence after which another one that takes turns with it ends: before it is
 taken to hang itself."""
-BEGIN = ("start", "cold")
-"""Actions that begin a process."""
 
 
 def new_cache() -> Path:
@@ -89,18 +84,14 @@ class Driver:
         self.longest: dict[tuple[str, str, str, str], float] = {}
         """Seconds that what was done at a workload, of one kind of turns, took at most."""
         self.silence = min(MOST_SILENCE, max(LEAST_SILENCE, self.plan.options.budget / 3))
-        self.pending: dict[int, Action] = {}
-        """Actions that were asked for and have no outcome yet, by worker."""
-        self.running: dict[int, Future[Outcome]] = {}
-        self.replayed = 0
-        """Records of the journal that were read instead of measured."""
+        self.running: dict[Future[Outcome], Action] = {}
         self.closing = threading.Event()
 
     def run(self) -> None:
         """Do everything that the plan asks for; what came of it is in the plan, at any time.
 
         Raises:
-            BakeoffError: the journal is another run's, or cannot be written.
+            BakeoffError: the journal cannot be written.
         """
         self.zero = time.monotonic() - self.plan.spent.wall_seconds
         self.cache = new_cache()
@@ -112,7 +103,11 @@ class Driver:
             with suppress(StopIteration):
                 begin = next(lanes)
                 while True:
-                    begin = lanes.send(self.next(begin, pool))
+                    outcome = self.next(begin, pool)
+                    try:
+                        begin = lanes.send(outcome)
+                    finally:
+                        self.journal.write(self.plan.news())
         finally:
             self.close(pool)
             shutil.rmtree(self.cache, ignore_errors=True)
@@ -132,111 +127,63 @@ class Driver:
         for action in begin:
             if action.do == "load":
                 self.arms[action.worker] = action.arms
-            self.pending[action.worker] = action
-        if self.replayed < len(self.journal.records):
-            action, outcome = self.recorded(self.journal.records[self.replayed])
-            self.zero = time.monotonic() - outcome.at
-        else:
-            action, outcome = self.performed(pool)
-        del self.pending[action.worker]
+            self.on_progress(action, self.plan.spent)
+            self.running[pool.submit(self.perform, action)] = action
+        done = next(iter(wait(self.running, return_when=FIRST_COMPLETED).done))
+        action, outcome = self.running.pop(done), done.result()
         if outcome.death is None:
             key = kind_of(action)
             self.longest[key] = max(outcome.took, self.longest.get(key, 0.0))
         return outcome
 
-    def performed(self, pool: ThreadPoolExecutor) -> tuple[Action, Outcome]:
-        """Do what is pending; return what ends first with its outcome, which is on the disk."""
-        for action in self.pending.values():
-            if action.worker not in self.running:
-                self.on_progress(action, self.plan.spent)
-                self.running[action.worker] = pool.submit(self.perform, action)
-        wait(self.running.values(), return_when=FIRST_COMPLETED)
-        worker = min(worker for worker, future in self.running.items() if future.done())
-        action, outcome = self.pending[worker], self.running.pop(worker).result()
-        outcome = msgspec.structs.replace(outcome, at=time.monotonic() - self.zero)
-        self.journal.write({"action": action, "outcome": outcome})
-        return action, outcome
-
-    def recorded(self, record: dict[str, Any]) -> tuple[Action, Outcome]:
-        """Return a journalled action, which has to be one that was asked for, with its outcome."""
-        self.replayed += 1
-        try:
-            written = msgspec.convert(record["action"], Action)
-            outcome = msgspec.convert(record["outcome"], Outcome)
-            asked = self.pending.get(written.worker)
-            if written == asked and outcome.death is None:
-                outcome = msgspec.structs.replace(outcome, answer=typed(written, outcome.answer))
-        except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
-            raise BakeoffError(
-                f"record {self.replayed} of the journal {self.journal.path} is damaged: "
-                "delete its line and what follows to keep what is before, or start anew"
-            ) from error
-        if written != asked:
-            raise BakeoffError(
-                f"the journal {self.journal.path} does not fit this run: it holds {written} where "
-                f"{asked} was to be done; it was written by another version or with other "
-                "options: start anew without --resume"
-            )
-        return written, outcome
-
     # what happens in a lane's thread
 
     def perform(self, action: Action) -> Outcome:
-        """Let a worker do something, and see how long it takes; the run's clock is not known."""
-        start = time.perf_counter()
-        answer, death = self.answered(action)
-        return Outcome(action.worker, time.perf_counter() - start, 0.0, answer, death)
-
-    def answered(self, action: Action) -> tuple[Any, Death | None]:
-        """Return the typed answer of a worker, or how it died."""
-        if action.do not in BEGIN and not self.workers.keys() >= {*action.workers}:
-            return None, CUT
-        dead = action.worker
+        """Let a worker do something; return its answer or how it died, and how long it took."""
+        start, answer, death = time.monotonic(), None, None
         try:
-            return typed(action, self.asked(action)), None
-        except AnswerError as error:
-            reason, stderr = f"worker failed (it answered `{action.do}`: {error})", ""
-            dead = action.workers[error.place]
-            arm = self.workers[dead].recorder.who() if action.do != "cold" else None
-        except OSError as error:  # no room for its files, or no process more
-            reason, stderr = f"worker failed (it cannot be started: {error.strerror})", ""
-            arm = None
-        except WorkerFailedError as error:
-            reason, stderr, arm, dead = error.reason, error.stderr, error.arm, error.number or dead
-        self.end(action)
-        return None, Death(reason, stderr, self.blamed(action, dead, arm), dead)
+            answer = self.answered(action)
+        except (WorkerFailedError, OSError) as error:
+            if isinstance(error, OSError):  # no room for its files, or no process more
+                words = f"worker failed (it cannot be started: {error.strerror})"
+                error = WorkerFailedError(words, "", None)
+            dead = error.number or action.worker
+            self.end(action)
+            death = Death(error.reason, error.stderr, self.blamed(action, dead, error.arm), dead)
+        end = time.monotonic()
+        return Outcome(action.worker, end - start, end - self.zero, answer, death)
 
-    def asked(self, action: Action) -> Any:
-        """Return the record that a worker gives; starts it and ends it."""
+    def answered(self, action: Action) -> Any:
+        """Return what a worker answers, several of a block; starts it and ends it."""
         patience = self.patience(action)
-        if action.do in BEGIN:
+        if action.do in ("start", "cold"):
             if self.closing.is_set():
                 raise WorkerFailedError("the run has ended", "", None)
             worker = Worker(self.sides[action.environment].place, patience, action.cores)
             self.workers[action.worker] = worker
             worker.start()
-        record: Any = None
+        answer: Any = None
         if action.do == "block":
-            record = self.asked_together(action, patience)
+            answer = self.answered_together(action, patience)
         elif action.do not in ("start", "close"):
-            record = self.workers[action.worker].ask(self.command(action), patience)
+            answer = self.asked(action, action.worker, patience)
         if action.do in ("cold", "close"):
             self.end(action)
-        return record
+        return answer
 
-    def asked_together(self, action: Action, patience: float) -> list[dict[str, Any]]:
+    def answered_together(self, action: Action, patience: float) -> list[Any]:
         """Return what the workers of a block answer: one, or two that take turns."""
-        workers = {number: self.workers[number] for number in action.workers}
         turns: dict[str, Any] = {}
         if action.partner:
-            link(*workers.values())
+            link(*(self.workers[number] for number in action.workers))
             turns["patience"] = TOKEN_SHARE * patience
         failures: dict[int, WorkerFailedError] = {}
-        with ThreadPoolExecutor(len(workers)) as pool:
+        with ThreadPoolExecutor(len(action.workers)) as pool:
             answers = {}
-            for place, (number, worker) in enumerate(workers.items()):
-                command = self.command(action) | turns | ({"place": place} if turns else {})
-                answers[number] = pool.submit(worker.ask, command, patience)
+            for place, number in enumerate(action.workers):
+                if turns:
+                    turns["place"] = place
+                answers[number] = pool.submit(self.asked, action, number, patience, **turns)
             for number, answer in answers.items():
                 if isinstance(error := answer.exception(), WorkerFailedError):
                     failures[number] = error
@@ -245,6 +192,15 @@ class Driver:
             failures[number].number = number
             raise failures[number]
         return [answer.result() for answer in answers.values()]
+
+    def asked(self, action: Action, number: int, silence: float, **more: Any) -> Any:
+        """Return a worker's answer to an action, checked."""
+        worker = self.workers[number]
+        record = worker.ask(self.command(action) | more, silence)
+        try:
+            return typed(action, record)
+        except AnswerError as error:
+            raise worker.failed(f"it answered `{action.do}`: {error}") from error
 
     def command(self, action: Action) -> dict[str, Any]:
         """Return an action as what a worker is told."""

@@ -1,7 +1,7 @@
-"""The journal: every sample is on the disk before the next one is taken.
+"""The journal: a run file that grows, so that what was measured is on the disk before more is.
 
-JSON lines. The first says which run it is, each further one what was done and what came of it. A
-run that was cut off goes on from it: what the schedule asks for again is read instead of measured.
+JSON lines of what a run file holds. The first says which run it is, and what it adds to; each
+further one has what has become known since. A run that was cut off goes on from all of them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from bench.runfile import ResultsWithSamples
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
-VERSION = 4
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 FOLDER = Path(".bakeoff")
 SUFFIX = ".journal"
 SAFE = "what was measured before is in the journal: go on with --resume"
@@ -27,25 +30,28 @@ class DiskError(BakeoffError):
     """What was measured cannot be written down."""
 
 
+class Part(ResultsWithSamples, omit_defaults=True, forbid_unknown_fields=True):
+    """A line of a journal."""
+
+
 @dataclass
 class Journal:
     """An open journal; lines are appended and reach the disk at once."""
 
     path: Path
-    header: dict[str, Any]
-    records: list[dict[str, Any]]
-    """What it held when it was opened."""
+    known: Part
+    """What it held when it was opened, or begins with."""
 
     @classmethod
-    def create(cls, path: Path, header: dict[str, Any]) -> Journal:
+    def create(cls, path: Path, known: Part) -> Journal:
         """Start a new journal; raise BakeoffError if it cannot be written, or is there already."""
-        journal = cls(path, {"version": VERSION, **header}, [])
+        journal = cls(path, known)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(exist_ok=False)
         except OSError as error:
             raise DiskError(f"cannot write the journal {path}: {error.strerror}") from error
-        journal.write(journal.header)
+        journal.write(known)
         return journal
 
     @classmethod
@@ -60,38 +66,42 @@ class Journal:
         except OSError as error:
             raise BakeoffError(f"cannot read the journal {path}: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]
-        lines: list[dict[str, Any]] = []
+        parts: list[Part] = []
         for line in whole.splitlines():
             try:
-                lines.append(msgspec.json.decode(line, type=dict[str, Any]))
+                parts.append(msgspec.json.decode(line, type=Part))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise BakeoffError(
-                    f"line {len(lines) + 1} of the journal {path} is damaged ({error}): delete it "
-                    "and what follows to keep what is before, or start anew"
+                    f"line {len(parts) + 1} of the journal {path} is damaged, or of another "
+                    f"version ({error}): delete it and what follows to keep what is before, resume "
+                    "it with the program that began it, or start anew without --resume"
                 ) from error
-        if not lines or "version" not in lines[0]:
+        if not parts or not parts[0].setup:
             raise BakeoffError(
                 f"{path} is no journal of a run: its first line does not say so; "
                 "name another one, or start anew without --resume"
             )
-        if lines[0]["version"] != VERSION:
-            raise BakeoffError(
-                f"the journal {path} is of version {lines[0]['version']!r}, this program reads "
-                f"{VERSION}: resume it with the program that began it, or start anew"
-            )
         if len(whole) < len(data):
             os.truncate(path, len(whole))
-        return cls(path, lines[0], lines[1:])
+        rows = {(row.environment, row.cell): row for part in parts for row in part.cells}
+        known = msgspec.structs.replace(
+            parts[0],
+            cells=list(rows.values()),
+            samples=[series for part in parts for series in part.samples],
+            warnings=[text for part in parts for text in part.warnings],
+            spent=parts[-1].spent,
+        )
+        return cls(path, known)
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Append one record, whole or not at all as far as the disk allows.
+    def write(self, part: Part) -> None:
+        """Append a line, whole or not at all as far as the disk allows.
 
         Raises:
             DiskError: there is no room for it; what was written before is safe.
         """
         try:
             with self.path.open("ab") as file:
-                file.write(msgspec.json.encode(record) + b"\n")
+                file.write(msgspec.json.encode(part) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -113,3 +123,17 @@ def journals(kind: str, folder: Path = FOLDER) -> list[Path]:
     """Return the journals of a kind of measurement that were begun, the newest first."""
     begun = [path for path in folder.glob(f"*-{kind}{SUFFIX}") if path.stat().st_size]
     return sorted(begun, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def opened(kind: str, path: str = "") -> Iterator[Journal]:
+    """Yield the journal at a path, or else those of a kind of measurement, the newest first.
+
+    Raises:
+        BakeoffError: there is none, or one cannot be read.
+    """
+    paths = [Path(path)] if path else journals(kind)
+    if not paths:
+        raise BakeoffError(
+            f"there is nothing to resume: no journal in {FOLDER}/; run without --resume"
+        )
+    yield from map(Journal.open, paths)

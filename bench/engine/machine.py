@@ -17,11 +17,10 @@ import psutil
 from bench.runfile import TimeSpent
 from bench.worker.settings import affinity
 from common.errors import BakeoffError
-from common.files import require_regular
+from common.files import atomic_write, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import IO
 
     from bench.samples import Cores
 
@@ -54,39 +53,20 @@ def machine_lock() -> filelock.AcquireReturnProxy:
         taken = lock.acquire()
     except filelock.Timeout as error:
         process = ""
-        with suppress(OSError, ValueError), open_regular(owner, os.O_RDONLY) as file:
-            process = f" (process {int(file.read(MOST_DIGITS))})"
+        with suppress(OSError, ValueError):
+            process = f" (process {int(read_regular(owner, MOST_DIGITS))})"
         raise BakeoffError(
             f"another run{process} is measuring on this machine, and two would measure each other: "
             "wait until it has ended"
         ) from error
     except OSError as error:
         raise BakeoffError(f"cannot take the lock {path}: {error.strerror}") from error
-    with suppress(OSError), open_regular(owner, os.O_WRONLY | os.O_CREAT) as file:
-        file.truncate()
-        file.write(str(os.getpid()))
+    with suppress(OSError):
+        atomic_write(owner, str(os.getpid()))  # over a link that anybody may have put there
     if lock.lock_counter == 1:  # nobody measures here, so these are of runs that were killed
         for left in path.parent.glob(f"{COMPILED}*"):
             shutil.rmtree(left, ignore_errors=True)
     return taken
-
-
-def open_regular(path: Path, flags: int) -> IO[str]:
-    """Return a regular file that anybody may have put into a folder of all users.
-
-    No link is followed, and no pipe waited for.
-
-    Raises:
-        OSError: it is another kind of file, or cannot be opened.
-    """
-    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, flags | careful, 0o644)
-    try:
-        require_regular(os.fstat(descriptor))
-    except OSError:
-        os.close(descriptor)
-        raise
-    return os.fdopen(descriptor, "r" if flags == os.O_RDONLY else "w", encoding="ascii")
 
 
 def one_core_lanes() -> list[Cores]:

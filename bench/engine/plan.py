@@ -12,13 +12,17 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
 from bench.engine.agenda import Agenda, ColdSweeps, FixedCounts, OnceWork, WarmVisits
 from bench.engine.choice import OVER, Choice
+from bench.engine.journal import Part
 from bench.engine.visits import NOT_JAX, UNKNOWN_PROGRAM, Visit, Visits, living
 from bench.estimates import grouped
 from bench.metrics import COLD, METRICS, STAGES
+from bench.runfile import packed, unpacked
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,14 +30,16 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.engine.actions import Do, Lanes
     from bench.engine.agenda import GroupCell
+    from bench.engine.journal import Journal
     from bench.engine.state import Group, SideState
     from bench.options import Options
-    from bench.runfile.reader import Run
     from bench.samples import Cores, Sample
 
 PROVE_SHARE = 0.6
 """Fraction of the time left that a first visit may spend on proofs; then it measures, so that a
 short budget has an answer about the arms that are proven by then."""
+ONCE: dict[str, Do] = {"compilations_first": "count", "final_loss": "train"}
+"""What is done once for a cell, by a metric that it always samples."""
 
 
 class Plan:
@@ -42,7 +48,6 @@ class Plan:
     Args:
         groups: Sides whose workers take turns; all of one side, or all of two.
         options: How much is measured.
-        before: Seconds that had been spent when the first action is asked for.
         lanes: A core for each worker that may run at the same time as others.
         base: Environment that others are compared with; empty where arms are compared.
         enough: Asked between jobs: whether more would be a waste.
@@ -53,7 +58,6 @@ class Plan:
         groups: Sequence[Group],
         options: Options,
         *,
-        before: float = 0.0,
         lanes: Sequence[Cores] = ((),),
         base: str = "",
         enough: Callable[[Sequence[Sample]], bool] | None = None,
@@ -61,37 +65,59 @@ class Plan:
         self.options, self.enough = options, enough or (lambda _: False)
         self.agenda = Agenda(groups, options, lanes, base)
         self.sides, self.least_cold = self.agenda.sides, self.agenda.least_cold
-        self.visits = Visits(options, before, base)
+        self.visits = Visits(options, base)
         self.visits.unasked = self.agenda.unasked
         self.spent = self.visits.spent
         self.choice = (FixedCounts if options.fixed else Choice)(self.agenda, self.visits)
         self.end = self.choice.end
         """Second of the budget until which something may begin."""
+        self.told: set[bytes | str] = set()
+        """Cells, as JSON, and notes that are no news."""
+        self.told_samples = 0
 
-    def adopt(self, earlier: Run) -> None:
-        """Go on from a measurement of the same task that has ended: what it knows is known."""
-        samples = earlier.samples
-        rows = {(row.environment, row.cell): row for row in earlier.results.cells}
-        for side in self.sides:
-            for cell in side.cells:
-                if row := rows.get((side.environment, cell)):
-                    kept = (NOT_JAX, UNKNOWN_PROGRAM)
-                    missing = {name: why for name, why in row.missing.items() if why in kept}
-                    side.cells[cell] = replace(row, missing=missing)
+    def adopt(self, journal: Journal) -> None:
+        """Go on from a journal: from this run before it was cut off, and from what it adds to.
+
+        Raises:
+            BakeoffError: it has samples of what was not asked for.
+        """
+        known = journal.known
+        sides = {(side.environment, cell): side for side in self.sides for cell in side.cells}
+        for row in known.cells:
+            if side := sides.get((row.environment, row.cell)):
+                kept = (NOT_JAX, UNKNOWN_PROGRAM)
+                missing = {name: why for name, why in row.missing.items() if why in kept}
+                side.cells[row.cell] = replace(row, missing=missing)
+        samples = unpacked(known.samples)
+        for s in samples:
+            side = sides.get((s.environment, s.cell))
+            if side is None or s.metric not in METRICS or not s.value >= 0:
+                raise BakeoffError(
+                    f"the journal {journal.path} is damaged: {s.metric!r} of {str(s.cell)!r} was "
+                    "not asked for; start anew without --resume"
+                )
+            if do := ONCE.get(s.metric):
+                self.visits.over.add((do, side, s.cell))
         self.visits.samples += samples
-        self.spent.processes = max((s.worker for s in samples), default=0)
-        self.spent.blocks = max((s.block for s in samples), default=0)
-        self.visits.earlier_blocks = self.spent.blocks
-        self.spent.sampling_seconds = earlier.results.spent.sampling_seconds
-        known = {(s.environment, s.cell, s.metric) for s in samples}
-        metrics: dict[Do, str] = {"count": "compilations_first", "train": "final_loss"}
-        self.visits.over |= {
-            (do, side, cell)
-            for do, metric in metrics.items()
-            for side in self.sides
-            for cell in side.cells
-            if (side.environment, cell, metric) in known
-        }
+        self.spent = self.visits.spent = known.spent
+        self.sides[0].notes += known.warnings
+        self.agenda.adopt(s for s in samples if s.worker > known.spent.earlier_processes)
+        self.news()
+
+    def news(self) -> Part:
+        """Return what has become known since this was asked last."""
+        samples = self.visits.samples
+        rows = {msgspec.json.encode(r): r for side in self.sides for r in side.cells.values()}
+        notes = [note for side in self.sides for note in side.notes]
+        news = Part(
+            samples=packed(samples[self.told_samples :]),
+            cells=[row for text, row in rows.items() if text not in self.told],
+            warnings=[note for note in notes if note not in self.told],
+            spent=self.spent,
+        )
+        self.told.update(rows, notes)
+        self.told_samples = len(samples)
+        return news
 
     def actions(self) -> Lanes:
         """Yield what is to begin; expects the outcome of what ends next."""

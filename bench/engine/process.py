@@ -130,7 +130,7 @@ class Worker:
         """Wait until the worker is ready for its first command."""
         records = self._read(self.silence)
         if records:
-            raise self._failed(f"it spoke before it was asked: {str(records[0])[:80]}")
+            raise self.failed(f"it spoke before it was asked: {str(records[0])[:80]}")
 
     def ask(self, command: Mapping[str, Any], silence: float | None = None) -> dict[str, Any]:
         """Let the worker do one thing, and return the record of what it found.
@@ -144,7 +144,7 @@ class Worker:
             self.process.stdin.flush()
         records = self._read(silence or self.silence)
         if len(records) != 1:
-            raise self._failed(f"it said {len(records)} records where one belongs")
+            raise self.failed(f"it said {len(records)} records where one belongs")
         return records[0]
 
     def close(self) -> None:
@@ -179,13 +179,13 @@ class Worker:
             try:
                 record = msgspec.json.decode(line, type=dict[str, Any])
             except msgspec.DecodeError as error:
-                raise self._failed(f"it wrote {line.rstrip()[:80]!r}: {error}") from None
+                raise self.failed(f"it wrote {line.rstrip()[:80]!r}: {error}") from None
             if "ready" not in record:
                 records.append(record)
             elif record.get("protocol") == PROTOCOL:
                 return records
             else:
-                raise self._failed(f"it speaks protocol {record.get('protocol')!r}, not {PROTOCOL}")
+                raise self.failed(f"it speaks protocol {record.get('protocol')!r}, not {PROTOCOL}")
 
     def _line(self, silence: float) -> str:
         assert self.process.stdout is not None
@@ -201,18 +201,19 @@ class Worker:
     def _ended(self, silence: float | None) -> WorkerFailedError:
         """Return why no line came, within so many seconds or at all."""
         if silence is not None and self.process.poll() is None:
-            return self._failed(f"silent for {silence:g} s")
+            return self.failed(f"silent for {silence:g} s")
         try:
             status = self.process.wait(LAST_SECONDS)
             self._end_group()
         except subprocess.TimeoutExpired:
-            return self._failed("it closed its output")
+            return self.failed("it closed its output")
         if status == LOST_STATUS:
-            return self._failed("lost the token: the other worker died or hung", lost_token=True)
+            return self.failed("lost the token: the other worker died or hung", lost_token=True)
         killed = "; killed, perhaps for want of memory" if status == -9 else ""
-        return self._failed(f"exit status {status}{killed}")
+        return self.failed(f"exit status {status}{killed}")
 
-    def _failed(self, reason: str, *, lost_token: bool = False) -> WorkerFailedError:
+    def failed(self, reason: str, *, lost_token: bool = False) -> WorkerFailedError:
+        """End the process, and return the error that says why."""
         self.kill()
         self.stderr.seek(0)
         tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]

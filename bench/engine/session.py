@@ -7,7 +7,7 @@ import secrets
 import shlex
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.engine.driver import Driver
-from bench.engine.journal import FOLDER, SAFE, SUFFIX, DiskError, Journal, journals
+from bench.engine.journal import FOLDER, SAFE, SUFFIX, DiskError, Journal, Part, opened
 from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
-from bench.options import Options
 from bench.runfile import (
     CellResult,
     Conditions,
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from bench.engine.actions import Action
     from bench.engine.process import Place
     from bench.environments.offers import Offer
-    from bench.runfile.reader import Run
+    from bench.options import Options
     from bench.samples import Sample
 
 CODE = (
@@ -63,8 +62,9 @@ SAME = {
     "facts": "other releases, devices or settings",
     "code": "other code of entrants or of the engine",
 }
-"""What has to be the same where a run is taken up, and what is said where it is not."""
-NO_JOURNAL = f"there is nothing to resume: no journal in {FOLDER}/; run without --resume"
+"""What has to be the same where a measurement goes on, and what is said where it is not."""
+SAME_IN_A_RUN = {"amount": "another budget, margin or count", "more": "another --more"}
+"""The same where a run goes on that was cut off."""
 
 
 @dataclass(frozen=True)
@@ -104,22 +104,6 @@ class Task:
     """Of an A/B, those that were asked for by name: nothing else is compared; all if none."""
 
 
-class Header(msgspec.Struct):
-    """What a journal's first line says of its run."""
-
-    kind: str
-    arguments: list[str]
-    options: Options
-    setup: dict[str, str]
-    """Digests of what has to be the same where it is taken up, by their names in `SAME`."""
-    sides: list[str]
-    """Names of its environments."""
-    before: float
-    """Seconds of the budget that had gone before anything was measured."""
-    lanes: list[tuple[int, ...]]
-    """Cores that workers keep to."""
-
-
 @dataclass
 class Measured:
     """What a measurement came to."""
@@ -133,8 +117,8 @@ class Measured:
     @property
     def resuming(self) -> str:
         """The command that goes on with it."""
-        arguments = [a for a in self.results.arguments if not a.startswith("--resume")]
-        return command(self.results.kind, [*arguments, f"--resume={self.journal.path}"])
+        resuming = [*self.results.arguments, f"--resume={self.journal.path}"]
+        return command(self.results.kind, resuming)
 
 
 def measure(
@@ -163,19 +147,14 @@ def measure(
     with ExitStack() as stack:
         if task.kind != "run":  # `pytest bench` has taken it, before it asked workers
             stack.enter_context(machine_lock())
-        earlier = ended(more, task) if more else None
-        journal = begun(task, before) if resume is None else taken_up(task, resume)
-        header = read_header(journal)
-        plan = Plan(
-            groups_of(task),
-            header.options,
-            before=header.before,
-            lanes=header.lanes,
-            base=task.base,
-            enough=enough,
-        )
-        if earlier:
-            plan.adopt(earlier)
+        setup = setup_of(task, more)
+        if resume is None:
+            journal = begun(task, setup, before, more)
+        else:
+            journal = taken_up(task.kind, setup, resume)
+        lanes = one_core_lanes()
+        plan = Plan(groups_of(task), task.options, lanes=lanes, base=task.base, enough=enough)
+        plan.adopt(journal)
         driver = Driver(plan, journal, task.sides, task.outside, on_progress)
         watch, interrupted = Watch(), False
         try:
@@ -189,64 +168,68 @@ def measure(
                 raise
             interrupted = True
             plan.note_missing()
-        results, samples = results_of(task, plan, header, watch)
-        if earlier:
-            results.spent.wall_seconds += earlier.results.spent.wall_seconds
+        results, samples = results_of(task, plan, journal.known, watch)
         return Measured(results, samples, journal, interrupted)
 
 
 # journals
 
 
-def begun(task: Task, before: float) -> Journal:
-    """Start a journal."""
-    header = Header(
+def begun(task: Task, setup: dict[str, str], before: float, more: Path | None) -> Journal:
+    """Start a journal, with what the file of an ended run holds that this one is to add to.
+
+    Raises:
+        BakeoffError: the file cannot be read, or was made in another way.
+    """
+    known = Part(
         kind=task.kind,
         arguments=list(task.arguments),
-        options=replace(task.options, seed=secrets.randbelow(1 << 32)),
-        setup=setup_of(task),
-        sides=list(task.sides),
-        before=before,
-        lanes=one_core_lanes(),
+        environments={name: task.sides[name].info for name in task.needed},
+        setup=setup,
+        spent=TimeSpent(wall_seconds=before),
     )
+    if more is not None:
+        run = read(more)
+        earlier, spent = run.results, run.results.spent
+        differing = differences(earlier.setup, setup, SAME)
+        if earlier.kind != task.kind or not earlier.setup:
+            differing = "another command, or an older version"
+        if differing:
+            raise BakeoffError(
+                f"{more} is of another measurement ({differing}); give one that is the same, or "
+                "leave --more out"
+            )
+        known.cells, known.samples = earlier.cells, packed(run.samples)
+        known.spent = TimeSpent(
+            wall_seconds=before,
+            sampling_seconds=spent.sampling_seconds,
+            processes=spent.processes,
+            blocks=spent.blocks,
+            earlier_seconds=spent.wall_seconds,
+            earlier_processes=spent.processes,
+        )
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{task.kind}{SUFFIX}"
-    return Journal.create(FOLDER / name, msgspec.to_builtins(header))
+    return Journal.create(FOLDER / name, known)
 
 
-def require_journal(kind: FileKind, path: str) -> None:
-    """Raise BakeoffError unless there is a journal at a path; of this kind, if it is empty.
-
-    Whether it is of the same task shows when all of that is known (`measure`).
-    """
-    if path:
-        read_header(Journal.open(Path(path)))
-    elif not journals(kind):
-        raise BakeoffError(NO_JOURNAL)
-
-
-def taken_up(task: Task, path: str) -> Journal:
+def taken_up(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal:
     """Open a journal to go on with: at a path, or the newest of this kind that fits.
 
     Raises:
         BakeoffError: there is none, or it is of another task.
     """
-    setup, problem = setup_of(task), ""
-    for candidate in [Path(path)] if path else journals(task.kind):
-        journal = Journal.open(candidate)
-        header = read_header(journal)
-        options = replace(task.options, seed=header.options.seed)
-        now = setup if options == header.options else setup | {"options": ""}
-        differing = [text for name, text in SAME.items() if now[name] != header.setup.get(name)]
+    problem = ""
+    for journal in opened(kind, path):
+        known = journal.known
+        differing = differences(known.setup, setup, SAME | SAME_IN_A_RUN)
         if not differing:
             return journal
-        given = [text for text in header.arguments if not text.startswith("--resume")]
-        resuming = command(header.kind, [*given, "--resume"])
+        resuming = command(known.kind, [*known.arguments, "--resume"])
         problem = problem or (
-            f"the journal {journal.path} is of another run ({', '.join(differing)}): go on with it "
-            f"by its own command, `{resuming}`, or start anew "
-            "without --resume"
+            f"the journal {journal.path} is of another run ({differing}): go on with it by its own "
+            f"command, `{resuming}`, or start anew without --resume"
         )
-    raise BakeoffError(problem or NO_JOURNAL)
+    raise BakeoffError(problem)
 
 
 def command(kind: str, arguments: Iterable[str]) -> str:
@@ -254,19 +237,37 @@ def command(kind: str, arguments: Iterable[str]) -> str:
     return shlex.join(["pytest" if kind == "run" else "bakeoff", *arguments])
 
 
-def read_header(journal: Journal) -> Header:
-    """Return what a journal's first line says of its run.
+def setup_of(task: Task, more: Path | None = None) -> dict[str, str]:
+    """Return digests of what has to be the same where a measurement goes on, by its name."""
+    options = task.options
+    parts = {
+        "options": (options.cores, options.donate, options.rounds),
+        "needed": {
+            name: {str(cell): sorted(metrics) for cell, metrics in cells.items()}
+            for name, cells in task.needed.items()
+        },
+        "outside": {
+            name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            for name, path in task.outside.items()
+        },
+        "lanes": one_core_lanes(),
+        "facts": {
+            name: (side.offer.facts, side.info.versions, side.info.pins, side.info.commit)
+            for name, side in task.sides.items()
+        },
+        "code": code_digest(),
+        "amount": options,
+        "more": more and str(more.resolve()),
+    }
+    return {
+        name: hashlib.sha256(msgspec.json.encode(part, order="sorted")).hexdigest()[:16]
+        for name, part in parts.items()
+    }
 
-    Raises:
-        BakeoffError: it does not say all that a run needs.
-    """
-    try:
-        return msgspec.convert(journal.header, Header)
-    except msgspec.ValidationError as error:
-        raise BakeoffError(
-            f"the first line of the journal {journal.path} is damaged: {error}; start anew without "
-            "--resume"
-        ) from error
+
+def differences(before: Mapping[str, str], now: Mapping[str, str], same: Mapping[str, str]) -> str:
+    """Return in words which digests differ of those that have to be the same."""
+    return ", ".join(text for name, text in same.items() if before.get(name) != now[name])
 
 
 def code_digest() -> str:
@@ -276,51 +277,6 @@ def code_digest() -> str:
         for path in sorted(place.rglob("*.py")) or [place]:
             digest.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def setup_of(task: Task) -> dict[str, str]:
-    """Return digests of what has to be the same where a measurement goes on: see `SAME`.
-
-    Of its options, these are how something is measured; how much may differ after it has ended.
-    """
-    options = task.options
-    parts = {
-        "options": (options.cores, options.donate, options.rounds),
-        "needed": {
-            name: {str(cell): sorted(metrics) for cell, metrics in cells.items()}
-            for name, cells in task.needed.items()
-        },
-        "outside": {name: Path(path).read_bytes() for name, path in task.outside.items()},
-        "lanes": one_core_lanes(),
-        "facts": {
-            name: (side.offer.facts, side.info.versions, side.info.pins, side.info.commit)
-            for name, side in task.sides.items()
-        },
-        "code": code_digest(),
-    }
-    return {
-        name: hashlib.sha256(msgspec.json.encode(part, order="sorted")).hexdigest()[:16]
-        for name, part in parts.items()
-    }
-
-
-def ended(path: Path, task: Task) -> Run:
-    """Return a measurement that has ended, to go on with it.
-
-    Raises:
-        BakeoffError: it cannot be read, or was made in another way.
-    """
-    run, setup = read(path), setup_of(task)
-    before = run.results.setup
-    differing = [text for name, text in SAME.items() if before.get(name) != setup[name]]
-    if run.results.kind != task.kind or not before:
-        differing = ["another command, or an older version"]
-    if differing:
-        raise BakeoffError(
-            f"{path} is of another measurement ({', '.join(differing)}); give one that is the "
-            "same, or leave --more out"
-        )
-    return run
 
 
 # from a task to what takes turns, and back
@@ -345,13 +301,13 @@ def groups_of(task: Task) -> list[tuple[SideState, ...]]:
 
 
 def results_of(
-    task: Task, plan: Plan, header: Header, watch: Watch
+    task: Task, plan: Plan, known: Part, watch: Watch
 ) -> tuple[ResultsWithSamples, list[Sample]]:
     """Return what a plan has come to, with its samples, of cells that live."""
     cells = cell_results(task, plan)
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
     samples = [s for s in plan.visits.samples if (s.environment, s.cell) not in failed]
-    options = header.options
+    options = task.options
     estimates = estimates_of(samples, cells, options, task.base, plan.least_cold)
     if task.kind == "ab":
         named = {*task.metrics} | {HOST_PER_ARRAY for name in task.metrics if name == HOST}
@@ -364,25 +320,29 @@ def results_of(
     if not task.base and (wrong := impossible(estimates, same_programs(cells))):
         for row in cells:
             row.failure = row.failure or wrong.get(row.cell)
-        return results_of(task, plan, header, watch)
+        return results_of(task, plan, known, watch)
     usage, offer = watch.usage(), next(iter(task.sides.values())).offer
     conditions = {"devices": offer.devices, "device_details": offer.details, **offer.conditions}
     conditions["variables"] = offer.conditions.get("environment", {})
     results = ResultsWithSamples(
         kind=task.kind,
         base=task.base,
-        arguments=header.arguments,
+        arguments=known.arguments,
         metrics=list(task.metrics),
         options=msgspec.convert({**asdict(options), "budget_seconds": options.budget}, RunOptions),
         environments={name: side.info for name, side in task.sides.items()},
-        setup=header.setup,
+        setup=known.setup,
         conditions=msgspec.convert(conditions, Conditions),
         cells=cells,
         estimates=estimates,
         notes=dict(task.notes),
         left_out=dict(task.left_out),
         spent=msgspec.structs.replace(
-            plan.spent, others=usage.others, stolen=usage.stolen, busiest=usage.busiest
+            plan.spent,
+            wall_seconds=plan.spent.earlier_seconds + plan.spent.wall_seconds,
+            others=usage.others,
+            stolen=usage.stolen,
+            busiest=usage.busiest,
         ),
         samples=packed(samples),
     )

@@ -119,8 +119,6 @@ class SideState:
 
     def died(self, death: Death, action: Action) -> None:
         """Note at whose turn a worker died; what died too often fails."""
-        if death.cut:
-            return
         strike = death.arm, action.do, action.workload
         self.strikes[strike] += 1
         whose = f" at the turn of {death.arm}" if death.arm else ""

@@ -3,9 +3,6 @@
 A *visit* opens one worker on each side of a group, on the same cores, measures blocks of one kind
 of turns in both together, and closes them. A run has groups of one side, an A/B and a history of
 two. What comes when is the plan's (`bench.engine.plan`).
-
-Nothing here looks at a clock or at the disk, but at outcomes alone, so a run that was cut off is
-taken up by feeding it the outcomes that were journalled.
 """
 
 from __future__ import annotations
@@ -87,11 +84,10 @@ def living(group: Group, workload: str) -> dict[str, Cell]:
 class Visits:
     """What can be done, and what came of it."""
 
-    def __init__(self, options: Options, before: float = 0.0, base: str = "") -> None:
-        """Begin; `before` are seconds that had been spent when the first action was asked for."""
+    def __init__(self, options: Options, base: str = "") -> None:
         self.options, self.base = options, base
-        self.rng = random.Random(options.seed)  # noqa: S311 -- an order is no secret
-        self.spent = TimeSpent(wall_seconds=before)
+        self.rng = random.Random()  # noqa: S311 -- an order is no secret
+        self.spent = TimeSpent()
         self.samples: list[Sample] = []
         self.costs = Costs()
         self.lanes_in_use = 1
@@ -100,8 +96,6 @@ class Visits:
         """Arms whose steps each living worker holds."""
         self.unasked: frozenset[str] = frozenset()
         """Arms that were not asked for."""
-        self.earlier_blocks = 0
-        """Number of the last block of a measurement that this one goes on from."""
         self.over: set[tuple[Do, SideState, Cell]] = set()
         """Counts and trainings that are done, failed, or too late."""
 
@@ -115,9 +109,8 @@ class Visits:
     def phase(self, lanes: Sequence[Cores], jobs: Iterable[LaneWork]) -> Lanes:
         """Do jobs; each lane takes the next one when it has done its last.
 
-        Each lane has one action under way at any time. Which lane goes on is decided by which
-        action ends, and by nothing else, so that the same outcomes in the same order give the same
-        actions. A job is asked for when a lane is free: costs are known better by then.
+        Each lane has one action under way at any time. A job is asked for when a lane is free:
+        costs are known better by then.
         """
         left = iter(jobs)
 
@@ -380,7 +373,7 @@ class Visits:
         if self.options.fixed:
             return
         rows = [s for s in self.samples if (s.metric, s.cell.workload) == (STEP, workload)]
-        rows = [s for s in rows if s.block > self.earlier_blocks]
+        rows = [s for s in rows if s.worker > self.spent.earlier_processes]
         if not self.base:  # blocks of two environments have no arms in common
             rows = [s for s in rows if s.environment == rows[0].environment]
         times = max(1.0, self.options.budget * STEPS_SHARE / self.now)

@@ -120,6 +120,10 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     """Fraction of the processor time that the hypervisor gave to other guests."""
     busiest: str = ""
     """The other process that used most, where it is worth a sentence."""
+    earlier_seconds: NotNegative = 0.0
+    """Wall time of the runs that this one adds to (`--more`)."""
+    earlier_processes: Count = 0
+    """Processes of these."""
     calls_vary: NotNegative = 0.0
     """Standard deviation of single steps' log-times in the first visit."""
     forecast: NotNegative = 0.0
@@ -152,7 +156,6 @@ class RunOptions(msgspec.Struct, kw_only=True):
     """How much was measured, and by which rules."""
 
     budget_seconds: Positive | None = None
-    seed: int | None = None
     margin: Positive = MARGIN
     """Fraction within which two times are equivalent."""
     cores: str = "auto"
@@ -175,7 +178,7 @@ class Results(msgspec.Struct, kw_only=True):
     """By name: empty for the shared one of a run, an entrant's for its own, `base` and `new`, or
     days."""
     setup: dict[str, str] = {}
-    """Digests of what has to be the same for `--more`: code, releases, devices, cells, options."""
+    """Digests of what has to be the same to go on: code, releases, devices, cells, options."""
     conditions: Conditions = msgspec.field(default_factory=Conditions)
     cells: list[CellResult] = []
     estimates: list[Estimate] = []

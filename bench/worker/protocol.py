@@ -37,7 +37,7 @@ OWN_SEEDS = 3
 
 
 class WorkerSample(NamedTuple):
-    """What one worker measured of one arm, metric and block, as it goes through pipe and journal.
+    """What one worker measured of one arm, metric and block, as it goes through the pipe.
 
     The parent adds the rest (`bench.samples.Sample`), and packs all of it into the run file.
     """

@@ -92,12 +92,16 @@ def plan_of(
     base: str = "",
     enough: Any = None,
     lanes: Sequence[tuple[int, ...]] = LANES,
+    seed: int = 0,
     **options: Any,
 ) -> Plan:
     """Return the plan of groups, or of one run."""
     groups = [(side(groups),)] if isinstance(groups, dict) else groups
     about = Options(budget=budget, **options)
-    return Plan(groups, about, before=before, lanes=lanes, base=base, enough=enough)
+    plan = Plan(groups, about, lanes=lanes, base=base, enough=enough)
+    plan.spent.wall_seconds = before
+    plan.visits.rng.seed(seed)
+    return plan
 
 
 def dies(do: str, arm: str = "", *, times: int = 1, environment: str | None = None) -> Fault:

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +14,13 @@ from unittest.mock import Mock
 
 import pytest
 
+from bench.cells import Cell
 from bench.engine.actions import Action, AnswerError, typed
 from bench.engine.driver import Driver
-from bench.engine.journal import DiskError, Journal
+from bench.engine.journal import DiskError, Journal, Part
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
+from bench.runfile import unpacked
 from bench.samples import Sample
 from common.errors import BakeoffError
 from tests.engine.simulated import PROOF, Machine, Needed, needed, plan_of, side
@@ -27,6 +29,8 @@ METRICS = ("step", "host_cost", "trace", "import", "final_loss")
 STYLES = {"pure_jax": ["pure"], "haiku": ["pure"]}
 SMALL = needed(("toy",), METRICS, STYLES)
 FIXED: dict[str, Any] = {"processes": 2, "blocks": 2, "rounds": 2, "cold_samples": 2}
+FEWEST = {"step": 4, "host_cost": 4, "trace": 4, "import": 2, "final_loss": 1}
+"""Samples that these counts give each cell."""
 
 
 class Lab:
@@ -44,20 +48,41 @@ class Lab:
         self.spoils: Callable[[Action, Any], None] = lambda _action, _out: None
         """Changes a worker's answer."""
 
-    def answer(self, action: Action) -> Any:
-        """Return a worker's answer, as JSON has it."""
+    def answers(self, action: Action) -> list[Any]:
+        """Return the answer of each worker, as JSON has it."""
         self.asked.append(action)
         self.fails(action)
         answer = self.machine.answer(action)
-        if answer is None:
-            return None
-        several = answer if isinstance(answer, list) else [answer]
-        records = [json.loads(json.dumps(dataclasses.asdict(part))) for part in several]
+        answers = answer if isinstance(answer, list) else [answer] if answer else []
+        records = [json.loads(json.dumps(dataclasses.asdict(part))) for part in answers]
         for record in records:
             for row in record.get("samples", []):  # no two samples are the same
                 row[2] += len(self.asked) * 1e-9
             self.spoils(action, record)
-        return records if action.do == "block" else records[0]
+        return records
+
+
+class FakeWorker:
+    """A worker of a lab, whose next answer is known."""
+
+    recorder = SimpleNamespace(who=lambda: None)
+
+    def __init__(self, lab: Lab, number: int) -> None:
+        self.lab, self.number, self.next = lab, number, None
+        lab.living.add(number)
+
+    def ask(self, command: dict[str, Any], _: float) -> Any:
+        self.lab.commands.append(command)
+        return self.next
+
+    def failed(self, reason: str) -> WorkerFailedError:
+        return WorkerFailedError(f"worker failed ({reason})", "", None)
+
+    def kill(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.lab.living.discard(self.number)
 
 
 class FakeDriver(Driver):
@@ -70,23 +95,20 @@ class FakeDriver(Driver):
         self.lab.machine = Machine()
         super().run()
 
-    def asked(self, action: Action) -> Any:
-        """Do what a worker would."""
+    def answered(self, action: Action) -> Any:
+        """Do what workers would."""
         with self.lab.lock:
             if action.do in ("start", "cold"):
-                worker: Any = SimpleNamespace(
-                    kill=lambda: None,
-                    close=lambda: self.lab.living.discard(action.worker),
-                    recorder=SimpleNamespace(who=lambda: None),
-                )
+                worker: Any = FakeWorker(self.lab, action.worker)
                 self.workers[action.worker] = worker
-                self.lab.living.add(action.worker)
-            if action.do not in ("start", "close"):
-                self.lab.commands.append(self.command(action))
-            record = self.lab.answer(action)
+            answer: Any = None
+            for number, record in zip(action.workers, self.lab.answers(action), strict=False):
+                worker = self.workers[number]
+                worker.next = record
+                answer = self.asked(action, number, 1.0)
             if action.do in ("cold", "close"):
                 self.end(action)
-            return record
+            return [answer] if action.do == "block" else answer
 
 
 @pytest.fixture
@@ -97,24 +119,30 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     return made
 
 
+def begun(path: Path) -> Journal:
+    return Journal.create(path, Part(setup={"code": "c0de"}))
+
+
 def run(journal: Journal, wanted: Needed = SMALL, **options: Any) -> Plan:
     plan = plan_of(wanted, **(FIXED | options), before=0.0)
+    plan.adopt(journal)
     FakeDriver(plan, journal, {}, {}).run()
     return plan
 
 
-def located(plan: Plan) -> list[Sample]:
-    """Return the samples without the seconds when they were taken, in a fixed order."""
-    return sorted(sample._replace(at=0.0) for sample in plan.visits.samples)
+def values(samples: Iterable[Sample]) -> list[float]:
+    return sorted(sample.value for sample in samples)
+
+
+def counts(plan: Plan) -> dict[tuple[Cell, str], int]:
+    """Return the samples of each cell and metric that was asked for."""
+    rows = [(sample.cell, sample.metric) for sample in plan.visits.samples]
+    return {(cell, m): rows.count((cell, m)) for cell, metrics in SMALL.items() for m in metrics}
 
 
 def is_whole(plan: Plan) -> bool:
     """Tell whether each cell has what was asked for."""
-    fewest = {"step": 4, "host_cost": 4, "trace": 4, "import": 2, "final_loss": 1}
-    rows = [(sample.cell, sample.metric) for sample in plan.visits.samples]
-    return all(
-        rows.count((cell, m)) >= fewest[m] for cell, metrics in SMALL.items() for m in metrics
-    )
+    return all(count >= FEWEST[metric] for (_, metric), count in counts(plan).items())
 
 
 def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -> None:
@@ -125,43 +153,37 @@ def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -
             raise deaths.pop()
 
     lab.fails = fails
-    whole = run(Journal.create(tmp_path / "whole", {}))
+    whole = run(begun(tmp_path / "whole"))
     assert is_whole(whole)
     assert any("exit status -9" in note for note in whole.sides[0].notes)
     assert not lab.living
     lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
-    for records in range(0, len(lines), 3):
-        path = tmp_path / f"{records}"
-        some = 25 if records % 2 else -1  # half of a line, or all of it but its end
-        cut = [*lines[: records + 1], *(line[:some] for line in lines[records + 1 :][:1])]
+    for number in range(0, len(lines), 3):
+        path = tmp_path / f"{number}"
+        some = 25 if number % 2 else -1  # half of a line, or all of it but its end
+        cut = [*lines[: number + 1], *(line[:some] for line in lines[number + 1 :][:1])]
         path.write_bytes(b"".join(cut))
-        known = journalled(Journal.open(path).records)
+        known = Journal.open(path).known
+        begins = len(lab.asked)
         resumed = run(Journal.open(path))
-        assert is_whole(resumed), records
-        times = [record["outcome"]["at"] for record in Journal.open(path).records]
-        assert times == sorted(times), "the clock goes on where it was cut off"
-        assert known <= {sample.value for sample in resumed.visits.samples}
+        assert is_whole(resumed), number
+        assert resumed.spent.wall_seconds >= known.spent.wall_seconds, "the clock goes on"
+        assert {*values(unpacked(known.samples))} <= {*values(resumed.visits.samples)}
+        assert {*known.warnings} <= {*resumed.sides[0].notes}
+        for (_, metric), count in counts(resumed).items():
+            assert count <= FEWEST[metric] + 2, "what was cut off is done again, in each lane"
+        proven = {str(row.cell.arm) for row in known.cells if row.proof}
+        assert not proven & {a.arms[0] for a in lab.asked[begins:] if a.do == "prove"}
 
-        # The new journal holds all of it again, and nothing is measured anew.
-        asked = len(lab.commands)
-        assert located(run(Journal.open(path))) == located(resumed)
-        assert len(lab.commands) == asked
-
-
-def journalled(records: list[dict[str, Any]]) -> set[float]:
-    """Return the samples of all blocks in a journal."""
-    return {
-        row[2]
-        for record in records
-        if record["action"]["do"] == "block" and "death" not in record["outcome"]
-        for answer in record["outcome"]["answer"]
-        for row in answer["samples"]
-    }
+        # The journal holds all of it, and nothing is measured anew.
+        asked = len(lab.asked)
+        assert values(run(Journal.open(path)).visits.samples) == values(resumed.visits.samples)
+        assert len(lab.asked) == asked
 
 
 def test_ctrl_c_leaves_no_worker_and_goes_on_later(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    Journal.create(path, {})
+    begun(path)
     for stop in (15, 30, 45):
 
         def fails(_: Action, stop: int = stop) -> None:
@@ -176,21 +198,21 @@ def test_ctrl_c_leaves_no_worker_and_goes_on_later(lab: Lab, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("seed", "text", "other", "message"),
+    ("text", "other", "message"),
     [
-        (1, "", "", "does not fit this run: it holds .* to be done"),
-        (0, '"do":"block"', '"do":"flock"', r"record \d+ of the journal .* is damaged: delete"),
-        (0, '"haiku/pure","step"', '"nobody/pure","step"', r"record \d+ of the .* is damaged: de"),
+        ('"rows":', '"lines":', r"^line \d+ of the journal .* is damaged, or of another version"),
+        ('"metric":"step"', '"metric":"leap"', "is damaged: 'leap' of .* was not asked for; start"),
+        ('"haiku","pure"', '"nobody","pure"', "is damaged: .* of 'nobody-pure-toy-cpu' was not"),
     ],
 )
-def test_a_journal_of_another_plan_or_a_damaged_one(
-    seed: int, text: str, other: str, message: str, lab: Lab, tmp_path: Path
+def test_a_damaged_journal_is_left_alone(
+    text: str, other: str, message: str, lab: Lab, tmp_path: Path
 ) -> None:
     path = tmp_path / "journal"
-    run(Journal.create(path, {}))
+    run(begun(path))
     path.write_text(before := path.read_text().replace(text, other))
     with pytest.raises(BakeoffError, match=message):
-        run(Journal.open(path), seed=seed)
+        run(Journal.open(path))
     assert path.read_text() == before
 
 
@@ -199,7 +221,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
     written: int, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, left = tmp_path / "journal", written
-    journal = Journal.create(path, {})
+    journal = begun(path)
 
     def full(descriptor: int) -> None:
         nonlocal left
@@ -219,7 +241,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
 @pytest.mark.parametrize("donate", [False, True])
 def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_path: Path) -> None:
     plan = plan_of([(side(SMALL),), (side(SMALL, "other"),)], donate=donate, **FIXED)
-    driver = FakeDriver(plan, Journal.create(tmp_path / "journal", {}), {}, {})
+    driver = FakeDriver(plan, begun(tmp_path / "journal"), {}, {})
     driver.run()
     assert not driver.cache.exists()
     told: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -244,7 +266,7 @@ def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -
             record["samples"] = [["nobody/pure", "step", 1.0, 8]]
 
     lab.spoils = spoil
-    plan = run(Journal.create(tmp_path / "journal", {}))
+    plan = run(begun(tmp_path / "journal"))
     [note] = plan.sides[0].notes
     assert "answered `block`: 'step' of 'nobody/pure' was not asked about" in note
     assert is_whole(plan)
@@ -275,12 +297,11 @@ def test_an_answer_has_to_be_one_to_its_question(
     do: Any, record: Mapping[str, Any], wrong: str | None
 ) -> None:
     action = Action(do, 1, arms=("a/b", "c/d"), kind="step" if do == "block" else "", rounds=2)
-    answer = [record] if do == "block" else record
     if wrong is None:
-        typed(action, answer)
+        typed(action, record)
         return
     with pytest.raises(AnswerError, match=wrong):
-        typed(action, answer)
+        typed(action, record)
 
 
 def test_sides_share_compiled_programs_where_they_compile_with_the_same(lab: Lab) -> None:

@@ -5,38 +5,46 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import filelock
 import pytest
 
-from bench.engine.journal import VERSION, Journal, journals
+from bench.cells import BASELINE
+from bench.engine.journal import Journal, Part, journals
 from bench.engine.machine import LOCK, machine_lock
+from bench.runfile import CellResult, TimeSpent
 from common.errors import BakeoffError
 from tests.commands import ROOT, refusal
 
-RECORDS: list[dict[str, Any]] = [{"n": 1}, {"n": 2, "values": [0.1, 1e-9]}, {"n": 3, "words": "ä"}]
+CELL = BASELINE.at("toy", "cpu")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of a journal of three records."""
-    journal = Journal.create(tmp_path / "deep" / "run.journal", {"before": 1.5})
-    for record in RECORDS:
-        journal.write(record)
+    """Return the path of a journal of a first line and three more."""
+    journal = Journal.create(tmp_path / "deep" / "run.journal", Part(setup={"code": "c0de"}))
+    for number, text in enumerate(("one", "two", "ä"), 1):
+        row = CellResult(cell=CELL, program=text)
+        spent = TimeSpent(wall_seconds=number)
+        journal.write(Part(cells=[row], warnings=[text], spent=spent))
     return journal.path
+
+
+def test_all_lines_together_are_known(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"half a line")
+    known = Journal.open(path).known
+    assert (known.setup, known.spent.wall_seconds) == ({"code": "c0de"}, 3.0)
+    assert (known.warnings, [row.program for row in known.cells]) == (["one", "two", "ä"], ["ä"])
+    assert path.read_bytes().endswith(b"}\n"), "half a line was never finished"
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda data: b"", "is no journal of a run: its first line does not say so"),
-        (lambda data: b'{"benchmarks": []}\n', "is no journal of a run"),
-        (
-            lambda data: data.replace(b'"version":%d' % VERSION, b'"version":99'),
-            f"is of version 99, this program reads {VERSION}: resume it with the program that",
-        ),
-        (lambda data: data.replace(b'"n":2', b'"n":'), "line 3 of the journal"),
+        (lambda data: b"{}\n", "is no journal of a run"),
+        (lambda data: b'{"version":3}\n', "line 1 of the journal"),
+        (lambda data: data.replace(b'["two"]', b'[two"]'), "line 3 of the journal"),
         (lambda data: data + b"\0" * 40 + b"\n", "line 5 of the journal"),
     ],
 )

@@ -9,19 +9,20 @@ from unittest.mock import Mock
 
 import pytest
 
-from bench.cells import BASELINE, CONTROL, Cell
+from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.engine.actions import Action, Do
 from bench.engine.agenda import ColdSweeps
 from bench.engine.choice import OVER, WEIGHTS, Job, choose_job
 from bench.engine.costs import TURNS
 from bench.engine.doubts import Question
+from bench.engine.journal import Part
 from bench.engine.plan import Plan
 from bench.engine.session import estimates_of
 from bench.engine.state import COLD_DEATHS
 from bench.engine.visits import NOT_JAX
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, STAGES, STEP
-from bench.runfile import Results
+from bench.runfile import TimeSpent, packed, unpacked
 from bench.worker.protocol import KINDS
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
 
@@ -145,18 +146,56 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
 def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
     """Its proofs and counts are known, its samples count, and workers have further numbers."""
     first, _ = usual(300)
+    earlier = first.spent
+    spent = TimeSpent(
+        wall_seconds=5.0,
+        processes=earlier.processes,
+        blocks=earlier.blocks,
+        earlier_processes=earlier.processes,
+    )
     rows = [row for side in first.sides for row in side.cells.values()]
     plan = plan_of(needed(("toy", "seed", "wide")), 60)
     before = list(first.visits.samples)
-    plan.adopt(Mock(samples=before, results=Results(cells=rows)))
+    plan.adopt(Mock(known=Part(cells=rows, samples=packed(before), spent=spent)))
+    assert not plan.agenda.made
     machine = Machine(noise=0.01).drive(plan)
     known = {(row.cell.workload, str(row.cell.arm)) for row in rows if row.proof}
     assert known
     assert not known & {(a.workload, a.arms[0]) for a in machine.actions(do="prove")}
     assert not machine.actions(do="count")
-    assert plan.visits.samples[: len(before)] == before
     after = plan.visits.samples[len(before) :]
     assert min(s.worker for s in after) > max(s.worker for s in before)
+    assert min(s.block for s in after if s.metric == STEP) > max(s.block for s in before)
+
+
+@pytest.mark.parametrize("stop", [*range(10, 300, 40)])
+def test_what_was_cut_off_goes_on_where_it_was(stop: float) -> None:
+    """The time that it took counts, and what was done is not done again."""
+    first, cut = plan_of(needed()), Machine(noise=0.01)
+
+    def interrupt(_: Action) -> None:
+        if cut.now > stop:
+            raise KeyboardInterrupt
+
+    cut.fault = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        cut.drive(first)
+    known = first.news()
+    plan = plan_of(needed(), before=0.0)
+    plan.adopt(Mock(known=known))
+    assert plan.spent.wall_seconds == first.spent.wall_seconds > stop - 20
+    before, begun = workers(plan), workers(first)
+    assert all(begun[turn] - 2 <= count <= begun[turn] for turn, count in before.items())
+    machine = Machine(noise=0.01, seed=1).drive(plan)
+    assert machine.now <= (1 + OVER) * 300
+    proven = {(row.cell.workload, str(row.cell.arm)) for row in known.cells if row.proof}
+    assert not proven & {(a.workload, a.arms[0]) for a in machine.actions(do="prove")}
+    counted = {s.cell for s in unpacked(known.samples) if s.metric == "compilations_first"}
+    again = machine.actions(do="count")
+    assert not counted & {Arm.of(a.arms[0]).at(a.workload, "cpu") for a in again}
+    assert not preliminary(plan)
+    few = min(counts(plan, "first_step").values()) < MIN_COLD
+    assert not few or stop > 200, "what was cut off late may not fit any more"
 
 
 def test_cold_metrics_of_a_style_alone_are_beside_the_reference() -> None:
@@ -416,16 +455,6 @@ def test_enough_is_asked_between_visits() -> None:
     plan, machine = run(AT_SEED, 600, enough=lambda samples: len(samples) > 50)
     assert len([s for s in plan.visits.samples if s.metric == STEP]) > 50
     assert machine.now < 120
-
-
-def test_the_same_outcomes_give_the_same_actions() -> None:
-    """A journal is read back by that."""
-
-    def log(seed: int) -> list[tuple[float, float, Action]]:
-        return run(budget=120, machine=Machine(noise=0.02), seed=seed)[1].log
-
-    assert log(1) == log(1)
-    assert log(1) != log(2)
 
 
 def test_each_environment_and_backend_has_blocks_with_its_reference() -> None:

@@ -14,7 +14,7 @@ from bench.cells import BASELINE, Cell
 from bench.engine import session
 from bench.engine.journal import DiskError, journals
 from bench.engine.process import Place
-from bench.engine.session import Side, Task, groups_of, measure
+from bench.engine.session import Measured, Side, Task, groups_of, measure
 from bench.environments.offers import Offer
 from bench.options import Options
 from bench.runfile import EnvironmentInfo
@@ -32,6 +32,10 @@ OFFER = Offer(
 OPTIONS = Options(60.0, processes=1, blocks=2, rounds=2, cold_samples=1)
 HAIKU, PLAIN = Cell("haiku", "pure", "toy", "cpu"), BASELINE.at("toy", "cpu")
 NEEDED = {HAIKU: frozenset({"step", "first_step"})}
+
+
+def values(measured: Measured) -> list[float]:
+    return sorted(sample.value for sample in measured.samples)
 
 
 def side_of(spec: str = "current", offer: Offer = OFFER) -> Side:
@@ -57,8 +61,12 @@ def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     """Return what sets what is done instead of measuring, given the plan; in an empty folder."""
 
     def set_to(drive: Callable[..., Any]) -> None:
-        def driver(plan: Any, *_: object, **__: object) -> Any:
-            return SimpleNamespace(run=lambda: drive(plan))
+        def driver(plan: Any, journal: Any, *_: object) -> Any:
+            def run() -> None:
+                drive(plan)
+                journal.write(plan.news())
+
+            return SimpleNamespace(run=run)
 
         monkeypatch.setattr(session, "Driver", driver)
 
@@ -81,7 +89,7 @@ def test_a_journal_of_another_task_is_left_alone(
         "other releases, devices or settings": replace(
             base, sides={"": side_of(offer=replace(OFFER, versions={"jax": "0.2"}))}
         ),
-        "other options, other cells or metrics": replace(
+        "other cells or metrics, another budget, margin or count": replace(
             base,
             options=replace(OPTIONS, margin=0.1),
             needed={"": {**NEEDED, PLAIN: NEEDED[HAIKU]}},
@@ -104,9 +112,9 @@ def test_a_journal_of_another_task_is_left_alone(
                 measure(base, resume=str(path))
     assert path.read_bytes() == before
     again = measure(replace(base, arguments=("run", "--resume")), resume="")
-    assert again.results.options.seed == begun.results.options.seed
-    assert again.results.spent.wall_seconds == begun.results.spent.wall_seconds, "`before` is kept"
-    assert measure(base).results.options.seed != begun.results.options.seed
+    assert again.results.spent.wall_seconds == begun.results.spent.wall_seconds > 5.0
+    assert again.results.arguments == begun.results.arguments, "those that it began with"
+    assert values(again) == values(begun)
 
 
 def test_what_there_is_to_resume(drives: Any, tmp_path: Path) -> None:
@@ -116,10 +124,10 @@ def test_what_there_is_to_resume(drives: Any, tmp_path: Path) -> None:
     first = measure(task_of("run"))
     measure(task_of("run", options=replace(OPTIONS, rounds=3)))
     assert measure(task_of("run"), resume="").journal.path == first.journal.path
-    header, *rest = first.journal.path.read_bytes().splitlines(keepends=True)
-    damaged = json.dumps({**json.loads(header), "before": "later"}).encode() + b"\n"
+    begins, *rest = first.journal.path.read_bytes().splitlines(keepends=True)
+    damaged = json.dumps({**json.loads(begins), "setup": "later"}).encode() + b"\n"
     first.journal.path.write_bytes(damaged + b"".join(rest))
-    message = f"^the first line of the journal {first.journal.path} is damaged: Expected `float`"
+    message = rf"^line 1 of the journal {first.journal.path} is damaged, .* \(Expected `object`"
     with pytest.raises(BakeoffError, match=message):
         measure(task_of("run"), resume=str(first.journal.path))
 
@@ -146,6 +154,9 @@ def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> Non
     path = tmp_path / "ab.json"
     write(path, run_file(first.results))
     both = measure(task_of(), more=path)
+    assert values(measure(task_of(), more=path, resume="")) == values(both)
+    with pytest.raises(BakeoffError, match=r"is of another run \(another --more\)"):
+        measure(task_of(), resume=str(both.journal.path))
     assert both.results.spent.wall_seconds > first.results.spent.wall_seconds
     sizes = [
         {

@@ -198,7 +198,7 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
         limit = time.monotonic() + 90
         while time.monotonic() < limit:
             begun = list(tmp_path.glob(".bakeoff/*-ab.journal"))
-            if begun and '"block"' in begun[0].read_text():
+            if begun and '"metric":"step"' in begun[0].read_text():
                 break
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
