@@ -241,6 +241,7 @@ def default(budget: float) -> Numbers:
         widths = [row.half_width for row in several if row.half_width < math.inf] or [math.inf]
         numbers |= {f"±{metric}": median(widths), f"widest ±{metric}": max(widths)}
         numbers[f"styles with {metric}"] = sum(width < math.inf for width in widths)
+        numbers[f"{metric} workers"] = max((row.workers for row in several), default=0)
     return numbers
 
 
