@@ -31,7 +31,7 @@ WEIGHTS = {
     HOST: 1.0,
     STEP: 3.0,
     "pipelined": 1.0,
-    STAGES: 24.0,
+    STAGES: 16.0,
     COLD_KIND: 0.8,
     "count": 2.0,
     "train": 0.6,

@@ -55,7 +55,7 @@ def main(given: str, out: str) -> None:
     arguments = json.loads(given)
     runs = {each.__name__: each for each in (step, arms, sides, default, libraries)}
     numbers = runs[arguments.pop("run")](**arguments)
-    known = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    known = {n: None if v is None or math.isinf(v) else v for n, v in numbers.items()}
     Path(out).write_text(json.dumps({"root": str(ROOT), "numbers": known}), "utf-8")
 
 
