@@ -2,8 +2,9 @@
 
 A process takes twice as long for what it traces first. So a turn begins as a process does: without
 what JAX has kept of other turns, and with the library's own initialiser, which traces some of what
-a step does. Ratios were then a fresh process's within 7 %, those of trace within 10 %; of Linen's
-trace, they were 21 % off with what JAX keeps, and 40 % without the initialiser.
+a step does. Ratios of trace and compile are then those of a fresh process within 6 %
+(results/selftest/stages.md); of Linen's trace, they were 21 % off with what JAX keeps, and 40 %
+without the initialiser.
 """
 
 from __future__ import annotations
