@@ -30,8 +30,7 @@ from bench.report.wording import (
     place,
     sentence,
 )
-from bench.stats.changes import NO_SPREAD, stretches
-from bench.track.between_run_variance import spread
+from bench.stats.changes import NO_SPREAD, spread, stretches
 from bench.track.comparison import (
     BENEATH,
     ORDER,

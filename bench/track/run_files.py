@@ -8,8 +8,10 @@ baseline they do not, since both were measured in turns.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from itertools import combinations
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -19,18 +21,17 @@ from bench.estimates import MARGIN
 from bench.report.wording import counted
 from bench.runfile import EnvironmentInfo, ResultsWithSamples, RunOptions
 from bench.runfile.reader import processor_model
-from bench.stats.changes import difference
-from bench.track.between_run_variance import learned, spread
+from bench.stats.changes import NO_SPREAD, Spread, difference, position, spread
 from bench.track.comparison import BASE, BENEATH, CHANGED, NEW, moved, releases_words, shared
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from bench.cells import Cell
     from bench.estimates import Estimate
     from bench.runfile import Results
     from bench.runfile.reader import Run
-    from bench.track.between_run_variance import Row
 
 DETAILS = ("driver", "matmul_precision")
 """Details of a device that change what is measured."""
@@ -152,7 +153,7 @@ def environment(run: Run) -> EnvironmentInfo:
     )
 
 
-def relative(results: Results) -> dict[Row, Estimate]:
+def relative(results: Results) -> dict[tuple[Cell, str], Estimate]:
     """Return the comparisons of a run with its baseline as ratios, that of the control left out.
 
     What an arm adds to a call was measured as a fraction of the baseline's call, which it becomes
@@ -174,15 +175,19 @@ def relative(results: Results) -> dict[Row, Estimate]:
 
 
 def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterator[Estimate]:
-    """Yield a new run's ratios to the baseline as ratios to those of base runs."""
+    """Yield a new run's ratios to the baseline as ratios to those of base runs.
+
+    Where several base runs differ by more than they know, so may the new one.
+    """
     *before, after = [relative(results) for results in (*bases, new)]
-    between = learned(before)  # one run alone teaches nothing
     common = {key: rows for key in after if (rows := [run[key] for run in before if key in run])}
     # For all metrics together: corrected for each alone, 2 of 48 pairs of the same code were called
-    comparisons = len({shared(rows[-1]) for rows in common.values()})
+    number = len({shared(rows[-1]) for rows in common.values()})
     for key, rows in common.items():
-        row = after[key]
-        made = difference(rows, [row], spread(row, between), comparisons=comparisons, margin=margin)
+        row, least = after[key], NO_SPREAD
+        if len(rows) > 1:
+            least = Spread(math.sqrt(2) * stdev(map(position, rows)), len(rows) - 1)
+        made = difference(rows, [row], spread(row), comparisons=number, margin=margin, least=least)
         yield replace(made, environment=NEW, against=BASE)
 
 
