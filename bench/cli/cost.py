@@ -96,8 +96,7 @@ def by_table(
     output: Path | None,
 ) -> None:
     """Show what the published table says of a model."""
-    from bench.cost.document import Step, document
-    from bench.cost.table import published
+    from bench.cost.published import document, published
 
     if arrays is None:
         raise BakeoffError(
@@ -110,6 +109,7 @@ def by_table(
         raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
     costs = published()
     require_known("style", names, sorted(costs.by_style))
-    step = Step(arrays, (step_ms or STEP_MS) / 1e3, assumed=step_ms is None)
-    made = document(costs, step, [costs.by_style[name] for name in names or costs.by_style])
+    styles = [costs.by_style[name] for name in names or costs.by_style]
+    assumed = " (assumed: no --step-ms is given)" if step_ms is None else ""
+    made = document(costs, arrays, (step_ms or STEP_MS) / 1e3, styles, assumed)
     publish([made], format_, output)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import FLAT, PURE, REFERENCE, Selection, step_of
-from bench.cost.document import cheaper
+from bench.cost.published import cheaper
 from bench.engine.process import Place, WorkerFailedError, silence_of
 from bench.engine.session import Side, Task
 from bench.environments.offers import offer
