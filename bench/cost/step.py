@@ -117,12 +117,6 @@ def document(results: Results) -> Document:
     device = results.conditions.devices.get(it.baseline.backend, "")
     failed = [row for row in results.cells if row.failure and not row.cell.is_control]
     failures = dict.fromkeys(f"{named(row.cell)} failed: {row.failure}" for row in failed)
-    sections = (
-        Section("Failures", tuple(failures), status="bad"),
-        Section("Cost of a step", tables=(table(it),)),
-        Section("Change", tuple(change.splitlines())),
-        Section("Not measured", tuple(wording.missing_words(it.cells))),
-    )
     return Document(
         title=f"What each style costs {file}",
         subtitle=f"{amount(arrays.value, '')} parameter arrays; on {it.baseline.backend}"
@@ -132,7 +126,12 @@ def document(results: Results) -> Document:
         headline=advice,
         status="good" if advice and not failures else "open",
         warnings=tuple(results.warnings),
-        sections=tuple(section for section in sections if not section.empty),
+        sections=(
+            Section("Failures", tuple(failures), status="bad"),
+            Section("Cost of a step", tables=(table(it),)),
+            Section("Change", tuple(change.splitlines())),
+            Section("Not measured", tuple(wording.missing_words(it.cells))),
+        ),
         fine_print=(
             "Compared with `jax.jit` over the arrays of the same model. Each style with a number "
             "has the same losses and parameters in ten steps; a `make_step` is measured as it is. "

@@ -68,25 +68,25 @@ def document(run: Run) -> Document:
     """Return what there is to say of a run, from its file alone."""
     results = run.results
     sentences = list(map(wording.sentence, findings(results)))
+    more = (*sentences[FIRST:], *results.notes.values())
     left_out = (f"{n.replace('/', ' ')}: {why}." for n, why in results.left_out.items())
     devices = dict.fromkeys(results.conditions.devices.values())
     about = ", ".join(filter(None, [run.when.replace("T", " "), run.processor, *devices]))
-    sections = (
-        Section("Results", tuple(_legend(results)), tuple(_main_tables(results))),
-        Section("What it found", tuple(sentences[:FIRST])),
-        _failures(results.cells),
-        Section("Charts", figures=tuple(figures(results))),
-        Section("More that it found", (*sentences[FIRST:], *results.notes.values()), folded=True),
-        *_other_tables(results),
-        Section("What could not take part", tuple(left_out), folded=True),
-        Section("Proven equal before they were timed", tuple(_proven(results)), folded=True),
-        Section("How it was measured, and how to repeat it", tuple(_method(run)), folded=True),
-    )
     return Document(
         title=f"jax-bakeoff: {run.name}",
         subtitle=about if run.when else "",
         warnings=tuple(results.warnings),
-        sections=tuple(section for section in sections if not section.empty),
+        sections=(
+            Section("Results", tuple(_legend(results)), tuple(_main_tables(results))),
+            Section("What it found", tuple(sentences[:FIRST])),
+            _failures(results.cells),
+            Section("Charts", figures=tuple(figures(results))),
+            Section("More that it found", more, folded=True),
+            *_other_tables(results),
+            Section("What could not take part", tuple(left_out), folded=True),
+            Section("Proven equal before they were timed", tuple(_proven(results)), folded=True),
+            Section("How it was measured, and how to repeat it", tuple(_method(run)), folded=True),
+        ),
         fine_print=tuple(_closing(results)),
     )
 

@@ -153,13 +153,6 @@ def document(results: Results) -> Document:
     host = HOST_PER_ARRAY if HOST_PER_ARRAY in charts else HOST
     drawn = [name for name in (STEP, host, *CHARTS) if name in charts] or list(charts)
     others = tuple(figure for name, figure in charts.items() if name not in drawn)
-    sections = [
-        Section("What changed", tuple(_failures(it)), first),
-        Section("More changes", tables=more, folded=True),
-        Section("Charts", figures=tuple(charts[name] for name in drawn)),
-        Section("More charts", figures=others, folded=True),
-        Section("What is missing", tuple(_gaps(it)), folded=True),
-    ]
     ends = dict.fromkeys(name[:DAY] for name in it.moments[:1] + it.moments[-1:])
     days = " to ".join(ends)
     about = [counted(len(it.moments), "stack" if it.measured else "run"), days]
@@ -168,7 +161,13 @@ def document(results: Results) -> Document:
         subtitle=", ".join([*about, *results.conditions.devices.values()]),
         headline=_headline(it),
         warnings=tuple(results.warnings),
-        sections=tuple(section for section in sections if not section.empty),
+        sections=(
+            Section("What changed", tuple(_failures(it)), first),
+            Section("More changes", tables=more, folded=True),
+            Section("Charts", figures=tuple(charts[name] for name in drawn)),
+            Section("More charts", figures=others, folded=True),
+            Section("What is missing", tuple(_gaps(it)), folded=True),
+        ),
         fine_print=tuple(_fine_print(it)),
     )
 
