@@ -32,7 +32,6 @@ from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
 from bench.runfile.writer import write
 from bench.signals import as_ctrl_c
-from bench.worker.settings import conditions
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
@@ -170,7 +169,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
         place = builder.environment(spec).place
         offer, places = offers(selection.entrants, selection.files, silence, builder, place)
-        offer = replace(offer, conditions=conditions())
         left_out = {}
         if options.donate:
             kept = [Arm(name, s) for name, styles in offer.not_donating.items() for s in styles]

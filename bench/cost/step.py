@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import impls
@@ -17,7 +16,6 @@ from bench.metrics import HOST, STEP
 from bench.report import wording
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent, words
 from bench.runfile import EnvironmentInfo
-from bench.worker.settings import as_users, conditions
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -79,10 +77,9 @@ def task_of(
     """
     name = step_of(file)
     outside = {name: str(file.resolve())}
-    facts, place = conditions(), Place().for_users_step()
-    facts["environment"] = as_users(facts["environment"])
+    place = Place().for_users_step()
     try:
-        offered = replace(offer((), outside, silence_of(options.budget), place), conditions=facts)
+        offered = offer((), outside, silence_of(options.budget), place)
     except WorkerFailedError as error:
         raise BakeoffError(f"{file.name} cannot be measured: {error}") from error
     if name in offered.problems:
