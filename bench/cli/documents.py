@@ -60,11 +60,6 @@ def publish(
 def format_of(given: str | None, output: Path | None, formats: Iterable[str]) -> str:
     """Return the format that is given, or that a new file's name asks for; text without a file.
 
-    Args:
-        given: On the command line.
-        output: The file.
-        formats: That are allowed.
-
     Raises:
         BakeoffError: the ending is unknown, or the output cannot be a new file.
     """

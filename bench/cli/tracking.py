@@ -92,11 +92,7 @@ def error_console() -> Console:
 def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:
     """Measure a task, and show how far that is; after Ctrl-C, say how to go on.
 
-    Args:
-        task: What is to be measured.
-        before: Seconds of the budget that have gone already.
-        resume: Whether to go on with the newest journal of this task.
-        more: What the same command has written: its samples count, too.
+    `before` are the seconds of the budget that have gone already.
     """
     from bench.engine.session import measure
     from bench.report.terminal import Progress
@@ -121,12 +117,7 @@ def finish(
 ) -> None:
     """Show results on the terminal, or write them, with their headline on standard error.
 
-    Args:
-        results: For a run file.
-        format_: One of `FORMATS`.
-        output: A new file; standard output if None.
-        details: Whether a terminal shows all of it.
-        journal: What holds the results so far, and is removed at the end.
+    The journal that holds them so far is removed at the end.
     """
     try:
         from bench.cli.report import document_of

@@ -77,9 +77,7 @@ class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
     def at(self, arrays: int, *, fixed: float = 1.0) -> Estimate:
         """Return what it adds to a call with so many parameter arrays.
 
-        Args:
-            arrays: Of the model.
-            fixed: How often the fixed part counts; 0 for that of the arrays alone.
+        The fixed part counts `fixed` times.
         """
         law, (first, both, second) = self.law, self.law.covariance
         error = math.sqrt(
@@ -128,14 +126,9 @@ def published() -> CostTable:
 def document(
     costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost], assumed: str = ""
 ) -> Document:
-    """Return what some styles of a table cost a step.
+    """Return what some styles of a table cost a step that takes plain JAX so many seconds.
 
-    Args:
-        costs: The table.
-        arrays: Parameter arrays of the model.
-        seconds: Of one step, as plain JAX would take.
-        styles: Those that are shown.
-        assumed: Remark on the seconds, where the user has not given them.
+    `assumed` is a remark on the seconds, where the user has not given them.
     """
     versions = (f"{name} {v}" for name, v in costs.versions.items() if name != "jax-bakeoff")
     fewest, most = costs.arrays

@@ -59,11 +59,7 @@ def other_processes(spent: TimeSpent) -> Iterator[str]:
 
 
 def uncached(modules: int) -> Iterator[str]:
-    """Yield that imports are slower than for most people.
-
-    Args:
-        modules: Number of modules of which Python can keep no bytecode.
-    """
+    """Yield that imports are slower than for most people, by the number of uncached modules."""
     if modules:
         yield (
             f"Python can keep no bytecode of {modules} module{'s' * (modules > 1)}, so each "

@@ -88,12 +88,7 @@ def paired(
     What a pair has in common moves all its arms, so that their estimates are correlated; that
     correlation is estimated from the same pairs. One arm alone has a t test over pairs, with the
     variance between blocks as a lower bound. With one pair the interval is infinite.
-
-    Args:
-        difference: Of logs, new less base, as `data`.
-        pair: Of each block.
-        members: All columns unless given.
-        programs: As above.
+    `difference` is that of logarithms, new less base.
     """
     members = range(difference.shape[1]) if members is None else members
     known = ~np.isnan(difference).all(1)

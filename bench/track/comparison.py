@@ -208,11 +208,7 @@ def is_exact(row: Estimate) -> bool:
 
 
 def exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
-    """Return where exact numbers are others than just before: what is added, without a doubt.
-
-    Args:
-        series: Amounts of one cell and metric each, in their order.
-    """
+    """Return where exact numbers of series are others than just before, and what is added."""
     rows = [
         replace(
             after,
