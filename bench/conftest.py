@@ -22,7 +22,7 @@ from bench.engine.machine import machine_lock
 from bench.engine.process import WorkerFailedError, silence_of
 from bench.engine.session import Measured, Side, Task, measure
 from bench.environments.builder import Builder
-from bench.environments.offers import offers
+from bench.environments.offers import Offer, offers
 from bench.environments.spec import CURRENT, parse
 from bench.metrics import METRICS, SAMPLED
 from bench.options import ABOUT, NAMES, Options, add_pytest_options, names_of
@@ -37,7 +37,6 @@ from common.errors import BakeoffError, require_new
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from bench.environments.offers import Offer
     from bench.samples import Sample
 
 EVERYBODY = "all"

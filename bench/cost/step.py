@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import FLAT, PURE, REFERENCE, Selection, step_of
+from bench.cells import FLAT, PURE, REFERENCE, Cell, Selection, step_of
 from bench.cost.published import cheaper
 from bench.engine.process import Place, WorkerFailedError, silence_of
 from bench.engine.session import Side, Task
@@ -15,16 +15,14 @@ from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
 from bench.report import wording
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent, words
-from bench.runfile import EnvironmentInfo
+from bench.runfile import CellResult, EnvironmentInfo, Results
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.cells import Cell
     from bench.options import Options
-    from bench.runfile import CellResult, Results
 
 IN_A_ROW = "step_pipelined"
 METRICS = (HOST, STEP, IN_A_ROW)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from bench.cells import BASELINE, PURE
+from bench.cells import BASELINE, PURE, Arm, Cell
 from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, Verdict, detectable, grouped
 from bench.metrics import (
     BEFORE,
@@ -24,17 +24,15 @@ from bench.metrics import (
     label,
 )
 from bench.report import charts, wording
-from bench.report.findings import REFERENCE, findings, views
+from bench.report.findings import REFERENCE, View, findings, views
 from bench.report.table import MISSING, Column, Document, Row, Section, Table, percent, words
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.cells import Arm, Cell
     from bench.estimates import EstimateTable
     from bench.report.charts import Figure
-    from bench.report.findings import View
     from bench.report.table import Content
     from bench.runfile import CellResult, Results
     from bench.runfile.reader import Run

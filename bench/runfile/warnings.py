@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.estimates import ALPHA, Verdict
+from bench.estimates import ALPHA, Estimate, Verdict
 from bench.metrics import label
 from common.versions import COMMON
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bench.environments.offers import Offer
-    from bench.estimates import Estimate
     from bench.runfile import Results, TimeSpent
 
 BASE = ("python", *COMMON)

@@ -16,7 +16,7 @@ from scipy import special
 
 from bench.cells import BASELINE, CONTROL, REFERENCE, Cell
 from bench.estimates import MARGIN, MIN_COLD, PROGRAM, Estimate, grouped
-from bench.metrics import METRICS, Kind
+from bench.metrics import METRICS, Kind, Metric
 from bench.stats import ratios
 from bench.stats.verdicts import verdict
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float, Int
 
-    from bench.metrics import Metric
     from bench.samples import Sample
     from bench.stats.ratios import Contrasts
 

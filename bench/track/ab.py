@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.environments.spec import PACKAGES
-from bench.estimates import grouped
+from bench.estimates import Estimate, grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
 from bench.report.table import Column, Document, Row, Section, Table, percent
 from bench.report.wording import NAMED, few, joined, more_words
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bench.cells import Cell
-    from bench.estimates import Estimate
     from bench.runfile import Results
 
 MARKER = "<!-- bakeoff comparison -->"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bench.estimates import COUNT, Verdict, detectable, grouped
+from bench.estimates import COUNT, Estimate, Verdict, detectable, grouped
 from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
 from bench.report.table import amount, change, percent
 from bench.report.wording import NAMED, few, main_workload, ordered, sentence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.estimates import Estimate
     from bench.runfile import Results
 
 BASE, NEW = "base", "new"

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 import impls
-from bench.cells import BASELINE
-from bench.estimates import ALPHA, grouped
+from bench.cells import BASELINE, Cell
+from bench.estimates import ALPHA, Estimate, grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
-from bench.report.charts import lines
+from bench.report.charts import Figure, lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import (
     counted,
@@ -45,9 +45,6 @@ from bench.track.comparison import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.cells import Cell
-    from bench.estimates import Estimate
-    from bench.report.charts import Figure
     from bench.runfile import Results
 
     type Series = dict[tuple[Cell, str], list[Estimate]]

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bench.report.wording import printable
 from bench.runfile import ResultsWithSamples
-from bench.runfile.reader import NoRunError, read
+from bench.runfile.reader import NoRunError, Run, read
 from bench.track.comparison import is_exact
 from bench.track.run_files import environment, relative
 from common.errors import BakeoffError
@@ -18,8 +18,6 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
-
-    from bench.runfile.reader import Run
 
 PASSED_OVER = {".git", ".venv", "node_modules", "__pycache__"}
 """Folders that hold many files and no run."""

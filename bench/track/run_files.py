@@ -16,22 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from bench.cells import BASELINE
-from bench.estimates import MARGIN
+from bench.cells import BASELINE, Cell
+from bench.estimates import MARGIN, Estimate
 from bench.report.wording import counted
-from bench.runfile import EnvironmentInfo, ResultsWithSamples, RunOptions
-from bench.runfile.reader import processor_model
+from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
+from bench.runfile.reader import Run, processor_model
 from bench.stats.changes import NO_SPREAD, Spread, difference, position, spread
 from bench.track.comparison import BASE, BENEATH, CHANGED, NEW, moved, releases_words, shared
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from bench.cells import Cell
-    from bench.estimates import Estimate
-    from bench.runfile import Results
-    from bench.runfile.reader import Run
 
 DETAILS = ("driver", "matmul_precision")
 """Details of a device that change what is measured."""

@@ -17,14 +17,14 @@ import msgspec
 from packaging.version import Version
 
 from bench.engine.journal import FOLDER, SUFFIX
-from bench.engine.session import estimates_of, measure
+from bench.engine.session import Side, estimates_of, measure
 from bench.environments.sources import commits_between
-from bench.environments.spec import PACKAGES, of_day
+from bench.environments.spec import PACKAGES, Spec, of_day
 from bench.environments.uv import UnsolvableError, releases_between
-from bench.estimates import MARGIN, EstimateTable
+from bench.estimates import MARGIN, Estimate, EstimateTable
 from bench.options import Options
 from bench.report.table import change, percent
-from bench.runfile import Conditions, ResultsWithSamples, RunOptions, TimeSpent, packed
+from bench.runfile import Conditions, Results, ResultsWithSamples, RunOptions, TimeSpent, packed
 from bench.runfile.warnings import other_processes
 from bench.stats.changes import position
 from bench.track.bisect import (
@@ -47,11 +47,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Selection
     from bench.engine.actions import Action
-    from bench.engine.session import Side
     from bench.environments.builder import Builder, Environment
-    from bench.environments.spec import Spec
-    from bench.estimates import Estimate
-    from bench.runfile import Results
     from bench.samples import Sample
 
 WIDEST = math.log(10)
