@@ -153,9 +153,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Find out what there is to measure; end with one line where a name or number is wrong."""
     config = session.config
+    if config.getoption("numprocesses", None):
+        pytest.exit("-n is for tests; benchmarks are measured one at a time: leave it out", 2)
     with wrong_use_ends():
         selection = selected(config)
-        options = options_of(config)
+        options = Options(**{name: config.getoption(name) for name in ABOUT})
+        options.check()
         if path := config.getoption("benchmark_json"):
             require_new(path, "--benchmark-json")
             plugin: Any = config.pluginmanager.get_plugin("pytest-benchmark")
@@ -195,15 +198,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             left_out=left_out,
         )
         config.stash[BENCH] = Bench(task, selection, offer, cells)
-
-
-def options_of(config: pytest.Config) -> Options:
-    """Return how much is measured; raise BakeoffError where a number is wrong."""
-    if config.getoption("numprocesses", None):
-        raise BakeoffError("-n is for tests; benchmarks are measured one at a time: leave it out")
-    options = Options(**{name: config.getoption(name) for name in ABOUT})
-    options.check()
-    return options
 
 
 def selected(config: pytest.Config) -> Selection:

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import impls
-from bench.engine.process import (
-    HEAVY_SILENCE,
-    SILENCE_SECONDS,
-    Place,
-    WorkerFailedError,
-    ask_once,
-)
+from bench.engine.process import HEAVY_SILENCE, SILENCE_SECONDS, Place, WorkerFailedError, ask_once
 from bench.worker.settings import as_users, conditions
 from common.config import is_own
 from common.errors import BakeoffError

@@ -52,7 +52,12 @@ def kept_runs(places: Sequence[Path]) -> ResultsWithSamples:
         moment = run.when
         if moment in results.environments:  # several may be of the same second
             moment += f".{len(results.environments):03}"
-        _add(results, moment, run)
+        rows = (*relative(run.results).values(), *filter(is_exact, run.results.estimates))
+        failed = (r for r in run.results.cells if r.failure is not None and not r.cell.is_control)
+        results.environments[moment] = environment(run)
+        results.estimates += [replace(row, environment=moment) for row in rows]
+        results.cells += [replace(row, environment=moment) for row in failed]
+        results.options.margin = max(results.options.margin, run.results.options.margin)
     for other, count in others.items():
         results.warnings.append(
             f"{count} × a run on {other} left out: give its files alone to see it"
@@ -97,15 +102,3 @@ def _readable(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
         elif content not in known:
             known.add(content)
             yield run
-
-
-def _add(results: ResultsWithSamples, moment: str, run: Run) -> None:
-    """Make a run a moment of a history."""
-    rows = (*relative(run.results).values(), *filter(is_exact, run.results.estimates))
-    failed = (
-        row for row in run.results.cells if row.failure is not None and not row.cell.is_control
-    )
-    results.environments[moment] = environment(run)
-    results.estimates += [replace(row, environment=moment) for row in rows]
-    results.cells += [replace(row, environment=moment) for row in failed]
-    results.options.margin = max(results.options.margin, run.results.options.margin)

@@ -345,12 +345,10 @@ class Bisection:
         # A number of cold samples is taken at once, whatever the looks say: the budget sets it
         options = Options(left, processes=LOOKS[-1], cores="one")
 
-        def estimate(samples: Sequence[Sample]) -> Estimate | None:
-            return EstimateTable(estimates_of(samples, [], options, BASE)).comparison(cell, metric)
-
         def enough(samples: Sequence[Sample]) -> bool:
-            over = self.spent > self.budget
-            return over or ((row := estimate(samples)) is not None and decided(row))
+            table = EstimateTable(estimates_of(samples, [], options, BASE))
+            row = table.comparison(cell, metric)
+            return self.spent > self.budget or (row is not None and decided(row))
 
         def on_progress(action: Action, spent: TimeSpent) -> None:
             spent = msgspec.structs.replace(spent, wall_seconds=self.spent, forecast=0.0)
@@ -364,7 +362,7 @@ class Bisection:
             for path in FOLDER.glob(f"*-bisect{SUFFIX}"):
                 path.unlink(missing_ok=True)
         self.outcomes.append(outcome.results)
-        row = estimate(outcome.samples)
+        row = outcome.results.table.comparison(cell, metric)
         if row is None:
             failures = [r.failure for r in outcome.results.cells if r.cell == cell and r.failure]
             lacking = f"there was no time for a pair of workers in a --budget of {self.budget:g}"
