@@ -31,10 +31,7 @@ half a per cent or more, in all arms alike; intervals widen."""
 def warnings(results: Results, offer: Offer, notes: Iterable[str]) -> list[str]:
     """Return sentences about what casts doubt on a measurement, none where nothing does.
 
-    Args:
-        results: What was estimated, and what others used of the machine meanwhile.
-        offer: What the environment has.
-        notes: Remarks of workers, which stand first.
+    Remarks of workers, `notes`, stand first.
     """
     sentences = [*notes, *other_processes(results.spent), *uncached(offer.uncached)]
     if results.kind == "run":

@@ -229,13 +229,7 @@ def of_contrasts(
 ) -> list[Estimate]:
     """Return contrasts as estimates; every answer is a property of the one interval.
 
-    Args:
-        keys: Environment and cell of each.
-        metric: That the family is of.
-        against: The baseline, or the name of an environment.
-        contrasts: Log-ratios and intervals.
-        margin: Fraction within which two times are equivalent.
-        level: Seconds of the reference, where the time that is added is what people read.
+    `level` are the reference's seconds, where the time that is added is what people read.
     """
     estimates = []
     for (environment, cell), *numbers, blocks, workers in zip(keys, *contrasts, strict=True):

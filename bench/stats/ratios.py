@@ -88,6 +88,7 @@ def paired(
     What a pair has in common moves all its arms, so that their estimates are correlated; that
     correlation is estimated from the same pairs. One arm alone has a t test over pairs, with the
     variance between blocks as a lower bound. With one pair the interval is infinite.
+
     `difference` is that of logarithms, new less base.
     """
     members = range(difference.shape[1]) if members is None else members
@@ -99,10 +100,7 @@ def paired(
         least = np.min(fit.variance[fit.blocks > 0])
         fit, first = _shared(fit, programs)
         share = fit.correlation * np.nan_to_num(least / fit.variance, nan=0.0)
-    family = dict.fromkeys(first[list(members)])
-    place = {column: i for i, column in enumerate(family)}
-    rows = [place[column] for column in first[list(members)]]
-    return Contrasts(*(field[rows] for field in _simultaneous(fit, share, list(family))))
+    return _simultaneous(fit, share, first[list(members)].tolist())
 
 
 def added(

@@ -35,10 +35,7 @@ DETAILS = ("driver", "matmul_precision")
 def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWithSamples:
     """Return what a new run is beside a base run, or several of the same code.
 
-    Args:
-        bases: In any order; the last one's amounts are shown. Names that are alike are numbered.
-        new: The other run.
-        margin: Fraction within which two times are equivalent.
+    Base runs may be in any order; the last one's amounts are shown. Equal names are numbered.
 
     Raises:
         BakeoffError: the runs have no cell in common, one is given twice, or they were measured on

@@ -280,10 +280,7 @@ def later(day: datetime.date, count: int, unit: str) -> datetime.date:
 class Days:
     """The sides of a history, built: the reference, and the first day of each stack.
 
-    Args:
-        days: The last one is the reference; the others have its Python if they can.
-        selection: What is asked for.
-        builder: Of environments; it notifies of each day that cannot be built.
+    The last day is the reference; the others have its Python if they can.
     """
 
     def __init__(
