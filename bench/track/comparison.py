@@ -253,8 +253,7 @@ def cells_words(cells: Iterable[Cell], most: int = NAMED) -> str:
     return few([f"{few(names, most)} at {where}" for where, names in arms.items()], most)
 
 
-def shared(row: Estimate) -> tuple[str, ...]:
+def shared(row: Estimate) -> tuple[Cell, str]:
     """Return what a row is of: all styles of a library share what it does once."""
-    cell = row.cell
-    style = "" if METRICS[row.metric].of_library else cell.style
-    return cell.entrant, style, cell.workload, cell.backend, row.metric
+    style = "" if METRICS[row.metric].of_library else row.cell.style
+    return row.cell._replace(style=style), row.metric
