@@ -80,7 +80,7 @@ def history(
 
     chosen = format_of(format_, output, tracking.FORMATS)
     if runs:
-        from bench.track.kept_runs import SKIPPED, kept_runs
+        from bench.track.run_files import SKIPPED, kept_runs
 
         for param in context.command.params:
             source = context.get_parameter_source(str(param.name))

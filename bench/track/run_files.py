@@ -1,4 +1,4 @@
-"""Run files compared: two tables of estimates, joined.
+"""Run files as results: two sides compared, or the history of one machine.
 
 Each row is a cell's comparison with the baseline of its own run: seconds of two hours differ by 5
 to 8 % on a shared machine, whatever the code does, and amounts of memory by 12 %; relative to the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from datetime import datetime
 from itertools import combinations
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
@@ -18,18 +19,32 @@ from msgspec.structs import replace
 
 from bench.cells import BASELINE, Cell
 from bench.estimates import MARGIN, Estimate
-from bench.report.wording import counted
+from bench.report.wording import counted, printable
 from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
-from bench.runfile.reader import Run, processor_model
+from bench.runfile.reader import NoRunError, Run, processor_model, read
 from bench.stats.changes import NO_SPREAD, Spread, difference, position, spread
-from bench.track.comparison import BASE, BENEATH, CHANGED, NEW, moved, releases_words, shared
+from bench.track.comparison import (
+    BASE,
+    BENEATH,
+    CHANGED,
+    NEW,
+    is_exact,
+    moved,
+    releases_words,
+    shared,
+)
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 DETAILS = ("driver", "matmul_precision")
 """Details of a device that change what is measured."""
+PASSED_OVER = {".git", ".venv", "node_modules", "__pycache__"}
+"""Folders that hold many files and no run."""
+SKIPPED = "skipped: "
+"""Begins the warning of a file that cannot be read."""
 
 
 def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWithSamples:
@@ -200,3 +215,82 @@ def warnings(runs: Sequence[Run]) -> Iterator[str]:
         if run.results.warnings:
             its = counted(len(run.results.warnings), "warning")
             yield f"{run.name} has {its} of its own; `bakeoff report` shows them"
+
+
+def kept_runs(places: Sequence[Path]) -> ResultsWithSamples:
+    """Return the runs in files, and in folders and below, as the history of one machine.
+
+    That is the one with the newest run. Warnings name what cannot be read, and what is left out.
+
+    Raises:
+        BakeoffError: a place does not exist or holds no run.
+    """
+    results = ResultsWithSamples(kind="history")
+    paths = list(dict.fromkeys(path for place in places for path in json_files(place)))
+    runs = sorted(_readable(paths, results.warnings), key=lambda run: run.when)
+    if not runs:
+        first = f" (the first problem: {results.warnings[0]})" if results.warnings else ""
+        raise BakeoffError(
+            f"{', '.join(map(str, places))}: none of {len(paths)} JSON files is a run{first}; give "
+            "what `pytest bench --benchmark-autosave` or --benchmark-json wrote"
+        )
+    machine, devices, others = runs[-1].processor, dict[str, str](), Counter[str]()
+    for run in reversed(runs):
+        there = run.results.conditions.devices
+        if run.processor != machine or any(devices.get(b, d) != d for b, d in there.items()):
+            others[", ".join(filter(None, [run.processor, *there.values()]))] += 1
+            continue
+        devices |= there
+        moment = run.when
+        if moment in results.environments:  # several may be of the same second
+            moment += f".{len(results.environments):03}"
+        rows = (*relative(run.results).values(), *filter(is_exact, run.results.estimates))
+        failed = (r for r in run.results.cells if r.failure is not None and not r.cell.is_control)
+        results.environments[moment] = environment(run)
+        results.estimates += [replace(row, environment=moment) for row in rows]
+        results.cells += [replace(row, environment=moment) for row in failed]
+        results.options.margin = max(results.options.margin, run.results.options.margin)
+    for other, count in others.items():
+        results.warnings.append(
+            f"{count} × a run on {other} left out: give its files alone to see it"
+        )
+    results.environments = dict(sorted(results.environments.items()))
+    results.conditions.devices = devices | {"cpu": machine or "unknown processor"}
+    return results
+
+
+def json_files(place: Path) -> Iterator[Path]:
+    """Yield the JSON files in a folder and below, or the one file that is given."""
+    if not place.exists():
+        raise BakeoffError(f"there is no {place}; give run files, or folders that hold them")
+    if place.is_file():
+        yield place
+        return
+    for path in sorted(place.rglob("*.json")):
+        if path.is_file() and not PASSED_OVER & {*path.relative_to(place).parts}:
+            yield path
+
+
+def _readable(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
+    """Yield the runs among files, each once, though it may be there twice: autosave makes copies.
+
+    Warnings are added of files that cannot be read, and of those of other commands.
+    """
+    known: set[int] = set()
+    for path in paths:
+        try:
+            run = read(path, samples=False)
+            datetime.fromisoformat(run.when)
+        except NoRunError:
+            continue
+        except (BakeoffError, ValueError) as error:  # of a damaged file, or one without a date
+            why = str(error) if isinstance(error, BakeoffError) else f"{path}: {error}"
+            warnings.append(f"{SKIPPED}{' '.join(printable(why).split())}")
+            continue
+        content = hash((str(run.commit.get("id")), *(row.value for row in run.results.estimates)))
+        if run.results.kind != "run":
+            kind = run.results.kind
+            warnings.append(f"{path.name} left out: it is the result of `bakeoff {kind}`, no run")
+        elif content not in known:
+            known.add(content)
+            yield run
