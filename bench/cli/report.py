@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from bench.cells import Cell
-from bench.cli.documents import format_of, give, publish
+from bench.cli.commands import format_of, give, publish
 from bench.estimates import Estimate
 from bench.report.wording import printable
 
