@@ -25,7 +25,7 @@ from bench.environments.builder import Builder
 from bench.environments.offers import Offer, offers
 from bench.environments.spec import CURRENT, parse
 from bench.metrics import METRICS, SAMPLED
-from bench.options import ABOUT, NAMES, Options, add_pytest_options, names_of
+from bench.options import ABOUT, BY_BUDGET, NAMES, Options, names_of
 from bench.report import terminal
 from bench.report.run import document
 from bench.runfile import EnvironmentInfo
@@ -108,7 +108,15 @@ LOCK = pytest.StashKey[Any]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that select cells, and how much is measured."""
     group = parser.getgroup("bakeoff", "jax-bakeoff: what to measure, and for how long")
-    add_pytest_options(group)
+    for name, default in NAMES.items():
+        text = f"measure this {name} only; may be given again, or as a,b (default: {default})"
+        group.addoption(f"--{name}", action="append", default=[], metavar="NAME", help=text)
+    for name, about in ABOUT.items():
+        default, text = getattr(Options, name), about["help"]
+        if default is not False:
+            text += f" (default: {BY_BUDGET if default is None else default})"
+        flag = f"--{name.replace('_', '-')}"
+        group.addoption(flag, default=default, **about | {"help": text})
     group.addoption(
         "--resume",
         nargs="?",
