@@ -58,10 +58,9 @@ class Bench:
 
     task: Task
     """What is to be measured; of all environments, until it is known what `-k` leaves."""
-    selection: Selection
     offer: Offer
-    cells: list[Cell]
-    """The selected ones."""
+    metrics: dict[Cell, list[str]]
+    """Those that are measured of each selected cell."""
     measured: Measured | None = None
     numbers: int = 0
     """Benchmarks that have samples."""
@@ -187,7 +186,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for arm, why in left_out.items():
             streams.say(f"--donate leaves out {arm}: it {why}")
         cells = selection.cells(offer)
-        if not any(selection.measures(metric, cell) for metric in SAMPLED for cell in cells):
+        metrics = {c: [name for name in SAMPLED if selection.measures(name, c)] for c in cells}
+        if not any(metrics.values()):
             raise BakeoffError(
                 "nothing to measure: no selected style and workload has the metric "
                 f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
@@ -205,7 +205,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             outside=selection.files,
             left_out=left_out,
         )
-        config.stash[BENCH] = Bench(task, selection, offer, cells)
+        config.stash[BENCH] = Bench(task, offer, metrics)
 
 
 def selected(config: pytest.Config) -> Selection:
@@ -226,13 +226,9 @@ def selected(config: pytest.Config) -> Selection:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one benchmark for each selected cell and each of the file's `METRICS` that it has."""
     if "cell" in metafunc.fixturenames:
-        bench = metafunc.config.stash[BENCH]
-        pairs = [
-            (name, cell)
-            for name in metafunc.module.METRICS
-            for cell in bench.cells
-            if bench.selection.measures(name, cell)
-        ]
+        metrics = metafunc.config.stash[BENCH].metrics
+        names = metafunc.module.METRICS
+        pairs = [(name, cell) for name in names for cell in metrics if name in metrics[cell]]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
 
 
