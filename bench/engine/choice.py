@@ -31,8 +31,8 @@ WEIGHTS = {
     HOST: 1.0,
     STEP: 3.0,
     "pipelined": 1.0,
-    STAGES: 4.0,
-    COLD_KIND: 1.2,
+    STAGES: 16.0,
+    COLD_KIND: 0.8,
     "count": 2.0,
     "train": 0.6,
 }

@@ -55,7 +55,7 @@ def main(given: str, out: str) -> None:
     arguments = json.loads(given)
     runs = {each.__name__: each for each in (step, arms, sides, default, libraries)}
     numbers = runs[arguments.pop("run")](**arguments)
-    known = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    known = {n: None if v is None or math.isinf(v) else v for n, v in numbers.items()}
     Path(out).write_text(json.dumps({"root": str(ROOT), "numbers": known}), "utf-8")
 
 
@@ -241,6 +241,7 @@ def default(budget: float) -> Numbers:
         widths = [row.half_width for row in several if row.half_width < math.inf] or [math.inf]
         numbers |= {f"±{metric}": median(widths), f"widest ±{metric}": max(widths)}
         numbers[f"styles with {metric}"] = sum(width < math.inf for width in widths)
+        numbers[f"{metric} workers"] = max((row.workers for row in several), default=0)
     return numbers
 
 
