@@ -146,9 +146,7 @@ def document(
     return Document(
         title="What each style costs your model",
         subtitle=f"{arrays} parameter arrays, {amount(seconds, 's')} a step{assumed}",
-        sections=(
-            Section("Cost of a step", (caveat,), (table(costs, arrays, seconds, styles),)),
-        ),
+        sections=(Section("Cost of a step", (caveat,), (table(costs, arrays, seconds, styles),)),),
         fine_print=(
             f"Measured on one core of {costs.machine}, {costs.when[:10]}, with "
             f"{', '.join(versions)}.",

@@ -138,4 +138,3 @@ def test_a_machine_with_moods_is_no_change() -> None:
     assert not any(map(is_change, stretches([moody])))
     [change] = filter(is_change, stretches([calm]))
     assert (change.against, change.environment) == ("39", "40")
-
