@@ -184,7 +184,7 @@ def relative(results: Results) -> dict[tuple[Cell, str], Estimate]:
 def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterator[Estimate]:
     """Yield a new run's ratios to the baseline as ratios to those of base runs.
 
-    Where several base runs differ by more than they know, so may the new one.
+    Where three base runs or more differ by more than they know, so may the new one: two say little.
     """
     *before, after = [relative(results) for results in (*bases, new)]
     common = {key: rows for key in after if (rows := [run[key] for run in before if key in run])}
@@ -192,7 +192,7 @@ def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterat
     number = len({shared(rows[-1]) for rows in common.values()})
     for key, rows in common.items():
         row, least = after[key], NO_SPREAD
-        if len(rows) > 1:
+        if len(rows) > 2:
             least = Spread(math.sqrt(2) * stdev(map(position, rows)), len(rows) - 1)
         made = difference(rows, [row], spread(row), comparisons=number, margin=margin, least=least)
         yield replace(made, environment=NEW, against=BASE)
