@@ -22,23 +22,21 @@ from bench.engine.machine import machine_lock
 from bench.engine.process import WorkerFailedError, silence_of
 from bench.engine.session import Measured, Side, Task, measure
 from bench.environments.builder import Builder
-from bench.environments.offers import offers
+from bench.environments.offers import Offer, offers
 from bench.environments.spec import CURRENT, parse
 from bench.metrics import METRICS, SAMPLED
-from bench.options import ABOUT, NAMES, Options, add_pytest_options, names_of
+from bench.options import ABOUT, BY_BUDGET, NAMES, Options, names_of
 from bench.report import terminal
 from bench.report.run import document
 from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
 from bench.runfile.writer import write
 from bench.signals import as_ctrl_c
-from bench.worker.settings import conditions
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from bench.environments.offers import Offer
     from bench.samples import Sample
 
 EVERYBODY = "all"
@@ -60,10 +58,9 @@ class Bench:
 
     task: Task
     """What is to be measured; of all environments, until it is known what `-k` leaves."""
-    selection: Selection
     offer: Offer
-    cells: list[Cell]
-    """The selected ones."""
+    metrics: dict[Cell, list[str]]
+    """Those that are measured of each selected cell."""
     measured: Measured | None = None
     numbers: int = 0
     """Benchmarks that have samples."""
@@ -110,7 +107,15 @@ LOCK = pytest.StashKey[Any]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that select cells, and how much is measured."""
     group = parser.getgroup("bakeoff", "jax-bakeoff: what to measure, and for how long")
-    add_pytest_options(group)
+    for name, default in NAMES.items():
+        text = f"measure this {name} only; may be given again, or as a,b (default: {default})"
+        group.addoption(f"--{name}", action="append", default=[], metavar="NAME", help=text)
+    for name, about in ABOUT.items():
+        default, text = getattr(Options, name), about["help"]
+        if default is not False:
+            text += f" (default: {BY_BUDGET if default is None else default})"
+        flag = f"--{name.replace('_', '-')}"
+        group.addoption(flag, default=default, **about | {"help": text})
     group.addoption(
         "--resume",
         nargs="?",
@@ -155,9 +160,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Find out what there is to measure; end with one line where a name or number is wrong."""
     config = session.config
+    if config.getoption("numprocesses", None):
+        pytest.exit("-n is for tests; benchmarks are measured one at a time: leave it out", 2)
     with wrong_use_ends():
         selection = selected(config)
-        options = options_of(config)
+        options = Options(**{name: config.getoption(name) for name in ABOUT})
+        options.check()
         if path := config.getoption("benchmark_json"):
             require_new(path, "--benchmark-json")
             plugin: Any = config.pluginmanager.get_plugin("pytest-benchmark")
@@ -170,7 +178,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
         place = builder.environment(spec).place
         offer, places = offers(selection.entrants, selection.files, silence, builder, place)
-        offer = replace(offer, conditions=conditions())
         left_out = {}
         if options.donate:
             kept = [Arm(name, s) for name, styles in offer.not_donating.items() for s in styles]
@@ -179,7 +186,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for arm, why in left_out.items():
             streams.say(f"--donate leaves out {arm}: it {why}")
         cells = selection.cells(offer)
-        if not any(selection.measures(metric, cell) for metric in SAMPLED for cell in cells):
+        metrics = {c: [name for name in SAMPLED if selection.measures(name, c)] for c in cells}
+        if not any(metrics.values()):
             raise BakeoffError(
                 "nothing to measure: no selected style and workload has the metric "
                 f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
@@ -197,16 +205,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             outside=selection.files,
             left_out=left_out,
         )
-        config.stash[BENCH] = Bench(task, selection, offer, cells)
-
-
-def options_of(config: pytest.Config) -> Options:
-    """Return how much is measured; raise BakeoffError where a number is wrong."""
-    if config.getoption("numprocesses", None):
-        raise BakeoffError("-n is for tests; benchmarks are measured one at a time: leave it out")
-    options = Options(**{name: config.getoption(name) for name in ABOUT})
-    options.check()
-    return options
+        config.stash[BENCH] = Bench(task, offer, metrics)
 
 
 def selected(config: pytest.Config) -> Selection:
@@ -227,13 +226,9 @@ def selected(config: pytest.Config) -> Selection:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one benchmark for each selected cell and each of the file's `METRICS` that it has."""
     if "cell" in metafunc.fixturenames:
-        bench = metafunc.config.stash[BENCH]
-        pairs = [
-            (name, cell)
-            for name in metafunc.module.METRICS
-            for cell in bench.cells
-            if bench.selection.measures(name, cell)
-        ]
+        metrics = metafunc.config.stash[BENCH].metrics
+        names = metafunc.module.METRICS
+        pairs = [(name, cell) for name in names for cell in metrics if name in metrics[cell]]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
 
 

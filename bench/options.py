@@ -96,19 +96,6 @@ NAMES = {
 """Options that take names, and their defaults."""
 
 
-def add_pytest_options(group: Any) -> None:
-    """Add all options to a group of pytest's."""
-    for name, default in NAMES.items():
-        text = f"measure this {name} only; may be given again, or as a,b (default: {default})"
-        group.addoption(f"--{name}", action="append", default=[], metavar="NAME", help=text)
-    for name, about in ABOUT.items():
-        default, text = getattr(Options, name), about["help"]
-        if default is not False:
-            text += f" (default: {BY_BUDGET if default is None else default})"
-        flag = f"--{name.replace('_', '-')}"
-        group.addoption(flag, default=default, **about | {"help": text})
-
-
 def typer_option(name: str, *flags: str, **more: Any) -> Any:
     """Return the option of a command of that field's name, help and metavar."""
     flags = flags or (f"--{name.replace('_', '-')}",)

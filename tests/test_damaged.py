@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.cli.documents import publish
+from bench.cli.commands import publish
 from bench.cli.report import csv_text, document_of
 from bench.engine.journal import Journal
 from bench.fleet.plan import plan

@@ -1,4 +1,4 @@
-"""`bakeoff ab`: two environments or revisions, measured now and in tracking."""
+"""`bakeoff ab`: two environments or revisions, measured now and in turns."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from bench import options
-from bench.cli import tracking
-from bench.cli.documents import format_of, publish
+from bench.cli import commands
 from bench.estimates import MARGIN
 
 EXAMPLES = """Examples:
@@ -47,8 +46,8 @@ def ab(
     cold_samples: options.ColdSamples = None,
     cores: options.Cores = "one",
     output: options.Output = None,
-    format_: tracking.Format = None,
-    details: tracking.Details = False,
+    format_: commands.Format = None,
+    details: commands.Details = False,
     resume: options.Resume = False,
     more: options.More = None,
 ) -> int:
@@ -71,15 +70,15 @@ def ab(
     from bench.track import sides
     from bench.track.comparison import BASE, NEW, Comparison
 
-    chosen = format_of(format_, output, tracking.FORMATS)
-    extent = tracking.checked(
+    chosen = commands.format_of(format_, output)
+    extent = commands.checked(
         options.Options(budget, margin, pairs, blocks, None, cold_samples, cores)
     )
     specs = parse(base, "--base"), parse(new, "--new")
-    selection = tracking.selection(entrant, style, workload, backend, metric, step)
+    selection = commands.selection(entrant, style, workload, backend, metric, step)
     if not any(spec.revision for spec in specs):  # which may have other styles
         selection.check_styles()
-    console = tracking.error_console()
+    console = commands.error_console()
     environments = sides.built(specs, Builder(notify=console.print))
     with machine_lock():
         start, names = time.monotonic(), (BASE, NEW)
@@ -96,10 +95,10 @@ def ab(
             if output is not None and chosen != "json":
                 title = f"{new} beside {base}"
                 found = Document(title, headline=str(error), status="bad", marker=track.MARKER)
-                publish([found], chosen, output)
+                commands.publish([found], chosen, output)
             raise
         sides.require_common(cells, both)
         task = sides.task_of("ab", selection, both, cells, extent, BASE, sys.argv[1:])
-        made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
-    tracking.finish(made.results, chosen, output, details=details, journal=made.journal)
+        made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
+    commands.finish(made.results, chosen, output, details=details, journal=made.journal)
     return int(Comparison(made.results).status)

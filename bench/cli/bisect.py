@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cells import Arm, require_known
-from bench.cli import tracking
-from bench.cli.documents import format_of
+from bench.cli import commands
 from bench.options import BackendName, Budget, Options, Output, StepFile
 from common.errors import BakeoffError
 
@@ -44,8 +43,8 @@ def bisect(
     backend: BackendName = None,
     budget: Budget = 1200.0,
     output: Output = None,
-    format_: tracking.Format = None,
-    details: tracking.Details = False,
+    format_: commands.Format = None,
+    details: commands.Details = False,
 ) -> int:
     """Find the day, the package and the release that made a metric what it is now.
 
@@ -64,14 +63,14 @@ def bisect(
     from bench.track.search import Bisection
     from common.config import WORKLOADS
 
-    tracking.checked(Options(budget))
+    commands.checked(Options(budget))
     for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
         if value is not None and (not value or "," in value):
             raise BakeoffError(f"--{option} is {value!r}; a bisection takes one: give one name")
     if step is None:
         entrant, workload = entrant or "pure_jax", workload or "toy"
     one, sizes = ([name] if name else None for name in (entrant, workload))
-    selection = tracking.selection(one, [style], sizes, backend, [metric], step)
+    selection = commands.selection(one, [style], sizes, backend, [metric], step)
     require_known("workload", filter(None, [workload]), WORKLOADS)
     arm = Arm(selection.entrants[0] if selection.entrants else "", style)
     cell = arm.at(selection.workloads[0], backend or "cpu")
@@ -83,8 +82,8 @@ def bisect(
     ends = end_of(good, "--good"), end_of(bad, "--bad")
     if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
-    chosen = format_of(format_, output, tracking.FORMATS)
-    console = tracking.error_console()
+    chosen = commands.format_of(format_, output)
+    console = commands.error_console()
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
     with machine_lock(), Progress(console, budget) as shown:
         builder = Builder(notify=lambda text: console.print(f"  {text}"))
@@ -96,7 +95,7 @@ def bisect(
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
     results.arguments = sys.argv[1:]
-    tracking.finish(results, chosen, output, details=details)
+    commands.finish(results, chosen, output, details=details)
     return 0 if record.stopped is None else 1
 
 

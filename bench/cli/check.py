@@ -54,7 +54,7 @@ def check(
 
     from bench.check.judge import CHECKS
     from bench.check.runner import CheckOptions, entrant_name, judge
-    from bench.cli.documents import show
+    from bench.cli.commands import show
     from common.config import check_rate
 
     check_rate("--time-limit", time_limit)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import tracking
-from bench.cli.documents import format_of
+from bench.cli import commands
 from bench.estimates import MARGIN
 from bench.options import Margin, Options, Output
 from common.errors import BakeoffError
@@ -30,8 +29,8 @@ def compare(
     ],
     margin: Margin = MARGIN,
     output: Output = None,
-    format_: tracking.Format = None,
-    details: tracking.Details = False,
+    format_: commands.Format = None,
+    details: commands.Details = False,
 ) -> int:
     """Compare runs of different hours: each cell's ratio to plain JAX in its own run.
 
@@ -46,11 +45,11 @@ def compare(
     from bench.track.comparison import Comparison
     from bench.track.run_files import compare as compare_runs
 
-    chosen = format_of(format_, output, tracking.FORMATS)
-    tracking.checked(Options(margin=margin))
+    chosen = commands.format_of(format_, output)
+    commands.checked(Options(margin=margin))
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path, samples=False) for path in files]
     results = compare_runs(bases, new, margin)
-    tracking.finish(results, chosen, output, details=details)
+    commands.finish(results, chosen, output, details=details)
     return int(Comparison(results).status)

@@ -11,8 +11,7 @@ import typer
 
 from bench import options
 from bench.cells import require_known
-from bench.cli import tracking
-from bench.cli.documents import format_of, publish
+from bench.cli import commands
 from common.config import check_rate, check_size
 from common.errors import BakeoffError
 
@@ -54,7 +53,7 @@ def cost(
             show_default=f"{STEP_MS:g}",
         ),
     ] = None,
-    format_: tracking.Format = None,
+    format_: commands.Format = None,
     output: options.Output = None,
     resume: options.Resume = False,
     more: options.More = None,
@@ -67,7 +66,7 @@ def cost(
 
     Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
     """
-    chosen = format_of(format_, output, tracking.FORMATS)
+    chosen = commands.format_of(format_, output)
     if file is not None and (arrays is not None or step_ms is not None):
         raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
     if file is None:
@@ -80,11 +79,11 @@ def cost(
     from bench.cost.step import task_of
     from bench.engine.machine import machine_lock
 
-    start, extent = time.monotonic(), tracking.checked(options.Options(budget))
+    start, extent = time.monotonic(), commands.checked(options.Options(budget))
     with machine_lock():
         task = task_of(file, extent, options.names_of(style), backend, arguments=sys.argv[1:])
-        made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
-    tracking.finish(made.results, chosen, output, journal=made.journal)
+        made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
+    commands.finish(made.results, chosen, output, journal=made.journal)
     return int(any(row.failure is not None for row in made.results.cells))
 
 
@@ -96,8 +95,7 @@ def by_table(
     output: Path | None,
 ) -> None:
     """Show what the published table says of a model."""
-    from bench.cost.document import Step, document
-    from bench.cost.table import published
+    from bench.cost.published import document, published
 
     if arrays is None:
         raise BakeoffError(
@@ -110,6 +108,7 @@ def by_table(
         raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
     costs = published()
     require_known("style", names, sorted(costs.by_style))
-    step = Step(arrays, (step_ms or STEP_MS) / 1e3, assumed=step_ms is None)
-    made = document(costs, step, [costs.by_style[name] for name in names or costs.by_style])
-    publish([made], format_, output)
+    styles = [costs.by_style[name] for name in names or costs.by_style]
+    assumed = " (assumed: no --step-ms is given)" if step_ms is None else ""
+    made = document(costs, arrays, (step_ms or STEP_MS) / 1e3, styles, assumed)
+    commands.publish([made], format_, output)

@@ -49,7 +49,7 @@ def doctor(
     """
     from rich.console import Console
 
-    from bench.cli.documents import show
+    from bench.cli.commands import show
     from bench.engine.machine import Watch
     from bench.engine.process import WorkerFailedError, ask_once
     from bench.report.table import Column, Document, Row, Section, Table

@@ -33,7 +33,7 @@ def entrants(
     first measured, or with --build.
     """
     import impls
-    from bench.cli.documents import show
+    from bench.cli.commands import show
     from bench.environments.builder import Builder
     from bench.report.table import Column, Document, Row, Section, Table
 

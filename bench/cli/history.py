@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from bench import options
-from bench.cli import tracking
-from bench.cli.documents import format_of
+from bench.cli import commands
 from common.errors import BakeoffError
 
 SHOWING = ("runs", "output", "format_", "details")
@@ -62,8 +61,8 @@ def history(
     pairs: options.Pairs = None,
     blocks: options.Blocks = None,
     output: options.Output = None,
-    format_: tracking.Format = None,
-    details: tracking.Details = False,
+    format_: commands.Format = None,
+    details: commands.Details = False,
     resume: options.Resume = False,
     more: options.More = None,
 ) -> int:
@@ -78,9 +77,9 @@ def history(
     """
     from bench.track.history import Timeline
 
-    chosen = format_of(format_, output, tracking.FORMATS)
+    chosen = commands.format_of(format_, output)
     if runs:
-        from bench.track.kept_runs import SKIPPED, kept_runs
+        from bench.track.run_files import SKIPPED, kept_runs
 
         for param in context.command.params:
             source = context.get_parameter_source(str(param.name))
@@ -91,7 +90,7 @@ def history(
                 )
         results = kept_runs(runs)
         results.arguments = sys.argv[1:]
-        tracking.finish(results, chosen, output, details=details)
+        commands.finish(results, chosen, output, details=details)
         if any(text.startswith(SKIPPED) for text in results.warnings):
             return 1
         return 0 if Timeline(results).comparisons else 2
@@ -103,8 +102,8 @@ def history(
     from bench.track.sides import REFERENCE, Days, days_of, task_of
 
     styles = options.names_of(style) or ("pure",)
-    extent = tracking.checked(options.Options(budget, processes=pairs, blocks=blocks, cores="one"))
-    selection = tracking.selection(
+    extent = commands.checked(options.Options(budget, processes=pairs, blocks=blocks, cores="one"))
+    selection = commands.selection(
         entrant, () if styles == ("all",) else styles, workload, backend, metric, step
     )
     if resume and until is None:  # a day that has begun is another history's
@@ -113,10 +112,10 @@ def history(
     newest = day(until, "--until") if until else today()
     dates = days_of(day(since, "--since"), newest, every)
     with machine_lock():
-        stacks = Days(dates, selection, Builder(notify=tracking.error_console().print))
+        stacks = Days(dates, selection, Builder(notify=commands.error_console().print))
         cells = stacks.cells(selection)
         task = task_of("history", selection, stacks.sides, cells, extent, REFERENCE, sys.argv[1:])
-        made = tracking.measured(task, stacks.asking, resume=resume, more=more)
+        made = commands.measured(task, stacks.asking, resume=resume, more=more)
     stacks.complete(made.results)
-    tracking.finish(made.results, chosen, output, details=details, journal=made.journal)
+    commands.finish(made.results, chosen, output, details=details, journal=made.journal)
     return 0 if Timeline(made.results).comparisons else 2

@@ -12,12 +12,12 @@ import msgspec
 import typer
 
 from bench.cells import Cell
-from bench.cli.documents import format_of, give, publish
+from bench.cli.commands import format_of, give, publish
 from bench.estimates import Estimate
 from bench.report.wording import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from bench.report.table import Document
     from bench.runfile.reader import Run
@@ -90,26 +90,24 @@ def document_of(run: Run) -> Document:
     return made
 
 
-def csv_rows(runs: Iterable[Run]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of runs: their estimates, then what failed or was not measured, and why."""
-    for run in runs:
-        about = {"run": run.name, "when": run.when}
-        for row in run.results.estimates:
-            yield about | msgspec.structs.asdict(row) | row.cell._asdict()
-        for result in run.results.cells:
-            where = about | {"environment": result.environment} | result.cell._asdict()
-            if result.failure is not None:
-                yield where | {"missing": f"failed: {result.failure}"}
-            for metric, reason in result.missing.items():
-                yield where | {"metric": metric, "missing": reason}
-
-
 def csv_text(runs: Iterable[Run]) -> str:
-    """Return the rows of runs as CSV with a header; an unknown field is empty."""
+    """Return runs as CSV: their estimates, then what failed or was not measured, and why.
+
+    An unknown field is empty.
+    """
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _safe(value) for name, value in row.items()} for row in csv_rows(runs))
+    for run in runs:
+        rows = [msgspec.structs.asdict(row) | row.cell._asdict() for row in run.results.estimates]
+        for result in run.results.cells:
+            where = {"environment": result.environment} | result.cell._asdict()
+            if result.failure is not None:
+                rows.append(where | {"missing": f"failed: {result.failure}"})
+            rows += [where | {"metric": n, "missing": why} for n, why in result.missing.items()]
+        for row in rows:
+            about = {"run": run.name, "when": run.when} | row
+            writer.writerow({name: _safe(value) for name, value in about.items()})
     return file.getvalue()
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import FLAT, PURE, REFERENCE, Selection, step_of
-from bench.cost.document import cheaper
+from bench.cells import FLAT, PURE, REFERENCE, Cell, Selection, step_of
+from bench.cost.published import cheaper
 from bench.engine.process import Place, WorkerFailedError, silence_of
 from bench.engine.session import Side, Task
 from bench.environments.offers import offer
@@ -16,17 +15,14 @@ from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
 from bench.report import wording
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent, words
-from bench.runfile import EnvironmentInfo
-from bench.worker.settings import as_users, conditions
+from bench.runfile import CellResult, EnvironmentInfo, Results
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.cells import Cell
     from bench.options import Options
-    from bench.runfile import CellResult, Results
 
 IN_A_ROW = "step_pipelined"
 METRICS = (HOST, STEP, IN_A_ROW)
@@ -79,10 +75,9 @@ def task_of(
     """
     name = step_of(file)
     outside = {name: str(file.resolve())}
-    facts, place = conditions(), Place().for_users_step()
-    facts["environment"] = as_users(facts["environment"])
+    place = Place().for_users_step()
     try:
-        offered = replace(offer((), outside, silence_of(options.budget), place), conditions=facts)
+        offered = offer((), outside, silence_of(options.budget), place)
     except WorkerFailedError as error:
         raise BakeoffError(f"{file.name} cannot be measured: {error}") from error
     if name in offered.problems:
@@ -117,12 +112,6 @@ def document(results: Results) -> Document:
     device = results.conditions.devices.get(it.baseline.backend, "")
     failed = [row for row in results.cells if row.failure and not row.cell.is_control]
     failures = dict.fromkeys(f"{named(row.cell)} failed: {row.failure}" for row in failed)
-    sections = (
-        Section("Failures", tuple(failures), status="bad"),
-        Section("Cost of a step", tables=(table(it),)),
-        Section("Change", tuple(change.splitlines())),
-        Section("Not measured", tuple(wording.missing_words(it.cells))),
-    )
     return Document(
         title=f"What each style costs {file}",
         subtitle=f"{amount(arrays.value, '')} parameter arrays; on {it.baseline.backend}"
@@ -132,7 +121,12 @@ def document(results: Results) -> Document:
         headline=advice,
         status="good" if advice and not failures else "open",
         warnings=tuple(results.warnings),
-        sections=tuple(section for section in sections if not section.empty),
+        sections=(
+            Section("Failures", tuple(failures), status="bad"),
+            Section("Cost of a step", tables=(table(it),)),
+            Section("Change", tuple(change.splitlines())),
+            Section("Not measured", tuple(wording.missing_words(it.cells))),
+        ),
         fine_print=(
             "Compared with `jax.jit` over the arrays of the same model. Each style with a number "
             "has the same losses and parameters in ten steps; a `make_step` is measured as it is. "

@@ -25,8 +25,8 @@ from filelock import FileLock
 
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
-from bench.environments.sources import commit_of, git, state_of
-from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
+from bench.environments.sources import Source, SourceState, commit_of, git, state_of
+from bench.environments.spec import LOCK, BuildRequest, Spec, of_entrant, of_spec
 from bench.environments.uv import UnsolvableError, compiled, minor, require_own, uv
 from bench.runfile import EnvironmentInfo
 from bench.worker.settings import ROOT
@@ -36,9 +36,6 @@ from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from bench.environments.sources import Source, SourceState
-    from bench.environments.spec import Spec
 
 PYTHON = "bin/python"
 MARK = "built.json"

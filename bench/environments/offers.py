@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import impls
-from bench.engine.process import (
-    HEAVY_SILENCE,
-    SILENCE_SECONDS,
-    Place,
-    WorkerFailedError,
-    ask_once,
-)
+from bench.engine.process import HEAVY_SILENCE, SILENCE_SECONDS, Place, WorkerFailedError, ask_once
+from bench.worker.settings import as_users, conditions
 from common.config import is_own
 from common.errors import BakeoffError
 
@@ -107,8 +102,10 @@ def offer(
         WorkerFailedError: not even the baseline can be loaded.
         msgspec.ValidationError: its answer is another revision's.
     """
+    facts = conditions()
     names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.usual())]))
     if any(map(is_own, outside)):  # there is nothing beside it that might do
+        facts["environment"] = as_users(facts["environment"])
         names = names[:1]
     asked = names if len(names) == 1 or entrants else []  # another revision may have others
     problems: dict[str, str] = {}
@@ -116,7 +113,7 @@ def offer(
         command = {"do": "describe", "entrants": asked, "outside": dict(outside)}
         try:
             known = msgspec.convert(ask_once(command, place, silence), Offer)
-            return replace(known, problems=known.problems | problems)
+            return replace(known, problems=known.problems | problems, conditions=facts)
         except WorkerFailedError as error:
             if not error.arm:
                 raise

@@ -108,12 +108,7 @@ def source_of(package: str, text: str, given: str) -> Source:
 
 
 def state_of(source: Source, folder: Path, notify: Callable[[str], None]) -> SourceState:
-    """Return what a source is now.
-
-    Args:
-        source: Whose state it is.
-        folder: Where its repository is kept.
-        notify: Called with a line before something that takes a while.
+    """Return what a source is now; its repository is kept in a folder.
 
     Raises:
         BakeoffError: there is no such repository or revision.

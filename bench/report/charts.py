@@ -133,12 +133,7 @@ def lines(
 
 
 def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]]) -> Figure:
-    """Return a bar in each row, made of parts beside each other.
-
-    Args:
-        title: What the data show.
-        rows: Seconds, by what a row is of, then by part.
-    """
+    """Return a bar in each row, made of parts beside each other: seconds, by row and part."""
     name = "seconds (medians)"
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
     data = [

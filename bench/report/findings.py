@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bench.cells import BASELINE, PURE
-from bench.estimates import Verdict
+from bench.cells import BASELINE, PURE, Arm, Cell
+from bench.estimates import Estimate, EstimateTable, Verdict
 from bench.metrics import HOST, STEP, TINY
 from bench.report import wording
 from bench.report.table import change, percent, timed, words
@@ -21,8 +21,6 @@ from bench.stats.verdicts import GROWTH
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from bench.cells import Arm, Cell
-    from bench.estimates import Estimate, EstimateTable
     from bench.runfile import CellResult, Results
 
 REFERENCE = BASELINE.words

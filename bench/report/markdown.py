@@ -11,12 +11,10 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from bench.report import wording
-from bench.report.table import colour, mark, text_of
+from bench.report.table import Content, Document, Section, Table, colour, mark, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from bench.report.table import Content, Document, Section, Table
 
 LONGEST = 60_000
 """Characters of a comment: GitHub takes 65 536."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from bench.cells import BASELINE, PURE
+from bench.cells import BASELINE, PURE, Arm, Cell
 from bench.estimates import MIN_WORKERS, PROGRAM, Estimate, Verdict, detectable, grouped
 from bench.metrics import (
     BEFORE,
@@ -24,17 +24,15 @@ from bench.metrics import (
     label,
 )
 from bench.report import charts, wording
-from bench.report.findings import REFERENCE, findings, views
+from bench.report.findings import REFERENCE, View, findings, views
 from bench.report.table import MISSING, Column, Document, Row, Section, Table, percent, words
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.cells import Arm, Cell
     from bench.estimates import EstimateTable
     from bench.report.charts import Figure
-    from bench.report.findings import View
     from bench.report.table import Content
     from bench.runfile import CellResult, Results
     from bench.runfile.reader import Run
@@ -68,25 +66,25 @@ def document(run: Run) -> Document:
     """Return what there is to say of a run, from its file alone."""
     results = run.results
     sentences = list(map(wording.sentence, findings(results)))
+    more = (*sentences[FIRST:], *results.notes.values())
     left_out = (f"{n.replace('/', ' ')}: {why}." for n, why in results.left_out.items())
     devices = dict.fromkeys(results.conditions.devices.values())
     about = ", ".join(filter(None, [run.when.replace("T", " "), run.processor, *devices]))
-    sections = (
-        Section("Results", tuple(_legend(results)), tuple(_main_tables(results))),
-        Section("What it found", tuple(sentences[:FIRST])),
-        _failures(results.cells),
-        Section("Charts", figures=tuple(figures(results))),
-        Section("More that it found", (*sentences[FIRST:], *results.notes.values()), folded=True),
-        *_other_tables(results),
-        Section("What could not take part", tuple(left_out), folded=True),
-        Section("Proven equal before they were timed", tuple(_proven(results)), folded=True),
-        Section("How it was measured, and how to repeat it", tuple(_method(run)), folded=True),
-    )
     return Document(
         title=f"jax-bakeoff: {run.name}",
         subtitle=about if run.when else "",
         warnings=tuple(results.warnings),
-        sections=tuple(section for section in sections if not section.empty),
+        sections=(
+            Section("Results", tuple(_legend(results)), tuple(_main_tables(results))),
+            Section("What it found", tuple(sentences[:FIRST])),
+            _failures(results.cells),
+            Section("Charts", figures=tuple(figures(results))),
+            Section("More that it found", more, folded=True),
+            *_other_tables(results),
+            Section("What could not take part", tuple(left_out), folded=True),
+            Section("Proven equal before they were timed", tuple(_proven(results)), folded=True),
+            Section("How it was measured, and how to repeat it", tuple(_method(run)), folded=True),
+        ),
         fine_print=tuple(_closing(results)),
     )
 

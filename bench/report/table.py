@@ -95,11 +95,6 @@ class Section:
     status: str = ""
     """`bad`, or nothing: the colour of its sentences."""
 
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing in it."""
-        return not (self.lines or self.tables or self.figures)
-
 
 @dataclass(frozen=True)
 class Document:

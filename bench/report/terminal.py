@@ -43,13 +43,7 @@ WORDS = {
 
 
 def show(document: Document, console: Console, *, details: bool = False) -> None:
-    """Print a document, fitted to the console.
-
-    Args:
-        document: To print.
-        console: Where.
-        details: Whether folded parts, and columns that do not fit, are printed as well.
-    """
+    """Print a document, fitted to the console; with `details`, its folded parts and all columns."""
     terminal = _Terminal(console, details)
     terminal.lines(document.subtitle.splitlines(), indent=6)
     if document.headline:
@@ -167,12 +161,7 @@ class Progress(progress.Progress):
         self.bar = self.add_task("", total=budget)
 
     def __call__(self, action: Action, spent: TimeSpent) -> None:
-        """Show what begins.
-
-        Args:
-            action: The next thing that a worker does.
-            spent: Where the time has gone so far.
-        """
+        """Show what begins."""
         if spent.forecast and not self.has_forecast:
             self.has_forecast = True
             self.console.print(

@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from bench.estimates import Verdict
+from bench.estimates import Estimate, Verdict
 from bench.metrics import METRICS, label
 from bench.streams import one_line
 from common.config import DEPTH, SWEEP, WORKLOADS
@@ -14,7 +14,6 @@ from common.config import DEPTH, SWEEP, WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.estimates import Estimate
     from bench.runfile import CellResult, Proof
 
 NAMED = 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.estimates import ALPHA, Verdict
+from bench.estimates import ALPHA, Estimate, Verdict
 from bench.metrics import label
 from common.versions import COMMON
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bench.environments.offers import Offer
-    from bench.estimates import Estimate
     from bench.runfile import Results, TimeSpent
 
 BASE = ("python", *COMMON)
@@ -32,10 +31,7 @@ half a per cent or more, in all arms alike; intervals widen."""
 def warnings(results: Results, offer: Offer, notes: Iterable[str]) -> list[str]:
     """Return sentences about what casts doubt on a measurement, none where nothing does.
 
-    Args:
-        results: What was estimated, and what others used of the machine meanwhile.
-        offer: What the environment has.
-        notes: Remarks of workers, which stand first.
+    Remarks of workers, `notes`, stand first.
     """
     sentences = [*notes, *other_processes(results.spent), *uncached(offer.uncached)]
     if results.kind == "run":
@@ -59,11 +55,7 @@ def other_processes(spent: TimeSpent) -> Iterator[str]:
 
 
 def uncached(modules: int) -> Iterator[str]:
-    """Yield that imports are slower than for most people.
-
-    Args:
-        modules: Number of modules of which Python can keep no bytecode.
-    """
+    """Yield that imports are slower than for most people, by the number of uncached modules."""
     if modules:
         yield (
             f"Python can keep no bytecode of {modules} module{'s' * (modules > 1)}, so each "

@@ -47,9 +47,7 @@ def write(path: Path, data: Mapping[str, object]) -> None:
 def whole_file(path: Path, what: str = "") -> Iterator[Path]:
     """Yield where to write a file, which gets its name when all of it is written.
 
-    Args:
-        path: Of the file.
-        what: What a message calls it.
+    `what` stands before its name in messages.
 
     Raises:
         BakeoffError: it cannot be written.

@@ -31,11 +31,6 @@ def per_array(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Es
 
     Intervals are corrected for all that are yielded (Bonferroni). The errors of two depths count as
     independent: what a process has in common at both would make that of their difference smaller.
-
-    Args:
-        rows: Estimates of all environments, exact numbers of arrays among them.
-        base: Environment that others are compared with.
-        margin: Fraction within which two times are equivalent.
     """
     amounts = {(row.environment, row.cell, row.metric): row for row in rows if row.form == "amount"}
     depths: dict[tuple[object, ...], list[Depth]] = defaultdict(list)

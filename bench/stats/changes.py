@@ -16,13 +16,13 @@ import numpy as np
 from scipy import special
 
 from bench.estimates import ALPHA, MARGIN, PROGRAM, Estimate, Verdict
+from bench.metrics import HOST, HOST_IN_A_ROW, STEP, Kind
 from bench.stats.components import MAD, summed
 from bench.stats.estimate import exp, finite
 from bench.stats.verdicts import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-
 
 TINIEST = 1e-18
 """Variance of a logarithm, so that none is zero where it divides."""
@@ -45,6 +45,33 @@ class Spread(NamedTuple):
 
 NO_SPREAD = Spread(0.0, math.inf)
 """Of estimates that were measured in turns."""
+BETWEEN = {
+    STEP: Spread(0.02, 10),
+    HOST: Spread(0.02, 10),
+    HOST_IN_A_ROW: Spread(0.02, 10),
+    "peak_rss": Spread(0.001, 10),
+}
+"""By metric. Default runs some hours apart make it 0.022, 0, 0 and 0, and runs of one busy hour
+0.010, 0.021 and 0.018 of the first three (results/selftest/between.md): too few to rely on smaller
+values."""
+OTHERS = Spread(0.005, 10)
+"""The same of cold stages: those runs make it 0, and 0.028 of `init`. What a run itself knows of
+them varies by more: they are sampled in processes of their own all over a run."""
+ANYWAY = 0.1
+"""Scale of a warm row whose arm adds nothing, where one that adds all of its time has 1: three
+default runs of one day differed by 0.07 to 0.35 % in styles that add next to nothing."""
+
+
+def spread(row: Estimate) -> Spread:
+    """Return what a row varies by from hour to hour, beyond what its own run knows.
+
+    What an arm shares with the baseline cancels out in a ratio; what it adds does not: time in
+    Python beside time in XLA. So a warm row varies by a part of what its arm adds, and a little
+    anyway.
+    """
+    of_metric = BETWEEN.get(row.metric, OTHERS)
+    scale = abs(1 - 1 / row.value) + ANYWAY if row.kind is Kind.WARM else 1.0
+    return Spread(of_metric.sd * scale, of_metric.df)
 
 
 def position(row: Estimate) -> float:

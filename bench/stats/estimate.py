@@ -16,7 +16,7 @@ from scipy import special
 
 from bench.cells import BASELINE, CONTROL, REFERENCE, Cell
 from bench.estimates import MARGIN, MIN_COLD, PROGRAM, Estimate, grouped
-from bench.metrics import METRICS, Kind
+from bench.metrics import METRICS, Kind, Metric
 from bench.stats import ratios
 from bench.stats.verdicts import verdict
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float, Int
 
-    from bench.metrics import Metric
     from bench.samples import Sample
     from bench.stats.ratios import Contrasts
 
@@ -230,13 +229,7 @@ def of_contrasts(
 ) -> list[Estimate]:
     """Return contrasts as estimates; every answer is a property of the one interval.
 
-    Args:
-        keys: Environment and cell of each.
-        metric: That the family is of.
-        against: The baseline, or the name of an environment.
-        contrasts: Log-ratios and intervals.
-        margin: Fraction within which two times are equivalent.
-        level: Seconds of the reference, where the time that is added is what people read.
+    `level` are the reference's seconds, where the time that is added is what people read.
     """
     estimates = []
     for (environment, cell), *numbers, blocks, workers in zip(keys, *contrasts, strict=True):

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.cells import REFERENCE
+from bench.cells import REFERENCE, Cell
 from bench.estimates import ALPHA, POWER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.cells import Cell
     from bench.samples import Sample
     from bench.worker.protocol import WorkerSample
 

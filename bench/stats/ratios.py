@@ -89,11 +89,7 @@ def paired(
     correlation is estimated from the same pairs. One arm alone has a t test over pairs, with the
     variance between blocks as a lower bound. With one pair the interval is infinite.
 
-    Args:
-        difference: Of logs, new less base, as `data`.
-        pair: Of each block.
-        members: All columns unless given.
-        programs: As above.
+    `difference` is that of logarithms, new less base.
     """
     members = range(difference.shape[1]) if members is None else members
     known = ~np.isnan(difference).all(1)
@@ -104,10 +100,7 @@ def paired(
         least = np.min(fit.variance[fit.blocks > 0])
         fit, first = _shared(fit, programs)
         share = fit.correlation * np.nan_to_num(least / fit.variance, nan=0.0)
-    family = dict.fromkeys(first[list(members)])
-    place = {column: i for i, column in enumerate(family)}
-    rows = [place[column] for column in first[list(members)]]
-    return Contrasts(*(field[rows] for field in _simultaneous(fit, share, list(family))))
+    return _simultaneous(fit, share, first[list(members)].tolist())
 
 
 def added(

@@ -28,13 +28,9 @@ buffers lie can make a few per cent."""
 
 
 def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict:
-    """Return what an interval says.
+    """Return what the interval of a log-ratio says; above zero is slower.
 
-    Args:
-        log_ratio: Above zero: slower.
-        low: Lower end of its interval.
-        high: Upper end.
-        margin: Ratio minus one up to which two times are called equivalent.
+    Inside the margin, a fraction, two times are equivalent.
     """
     bound = math.log1p(margin)
     if -bound <= low and high <= bound:
@@ -51,11 +47,6 @@ def settled_by_program(
 
     Two arms that compile to the same program can differ by what they cost the host alone. Where
     that is too little to matter, they are equivalent by construction; direct timing has to agree.
-
-    Args:
-        estimates: Of a run, beside the baseline.
-        same_program: Cells whose whole step is the baseline's program.
-        margin: Fraction within which two times are equivalent.
     """
     hosts = {
         (row.cell.arm, row.cell.backend): max(abs(row.low), abs(row.high))

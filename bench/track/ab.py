@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.environments.spec import PACKAGES
-from bench.estimates import grouped
+from bench.estimates import Estimate, grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
 from bench.report.table import Column, Document, Row, Section, Table, percent
 from bench.report.wording import NAMED, few, joined, more_words
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bench.cells import Cell
-    from bench.estimates import Estimate
     from bench.runfile import Results
 
 MARKER = "<!-- bakeoff comparison -->"
@@ -50,13 +49,6 @@ def document(results: Results) -> Document:
     it = Comparison(results)
     base, new = it.sides
     known = it.status is not Status.CANNOT_SAY
-    sections = [
-        Section("Differences", tables=(*_times(it, it.differing), *_counts(it))),
-        Section("What is computed", tuple(it.computed)),
-        Section("Failures", tuple(_failures(it)), status="bad" if it.failures else ""),
-        Section("Without a certain difference", tables=tuple(_times(it, it.others)), folded=known),
-        Section("Not compared", tuple(_lacking(it))),
-    ]
     return Document(
         title=f"{new.spec} beside {base.spec}",
         subtitle="\n".join(
@@ -66,7 +58,13 @@ def document(results: Results) -> Document:
         headline=_headline(it),
         status=COLOURS[it.status],
         warnings=tuple(results.warnings),
-        sections=tuple(section for section in sections if not section.empty),
+        sections=(
+            Section("Differences", tables=(*_times(it, it.differing), *_counts(it))),
+            Section("What is computed", tuple(it.computed)),
+            Section("Failures", tuple(_failures(it)), status="bad" if it.failures else ""),
+            Section("Without a certain difference", tables=_times(it, it.others), folded=known),
+            Section("Not compared", tuple(_lacking(it))),
+        ),
         fine_print=tuple(_fine_print(it)),
         marker=MARKER,
     )
@@ -110,17 +108,16 @@ def _short(row: Estimate, it: Comparison) -> str:
     return f"{row.cell.arm.words} {label(row.metric)} at {row.cell.workload} {it.difference(row)}"
 
 
-def _times(it: Comparison, rows: Iterable[Estimate]) -> Iterator[Table]:
-    """Yield the table of some times, on both sides and as ratios; none without rows."""
+def _times(it: Comparison, rows: Iterable[Estimate]) -> tuple[Table, ...]:
+    """Return the table of some times, on both sides and as ratios; none without rows."""
     lines = []
     for row in rows:
         name = f"{row.cell.arm.words} at {row.cell.workload}"
         sides = (it.amount(side, row) for side in (BASE, NEW))
         lines.append(Row((name, label(row.metric), *sides, row), it.worse(row)))
-    if lines:
-        amounts = (Column(name, number=True, needed=False) for name in (BASE, NEW))
-        columns = Column("cell"), Column("metric"), *amounts, Column("new / base")
-        yield Table(columns, tuple(lines))
+    amounts = (Column(name, number=True, needed=False) for name in (BASE, NEW))
+    columns = Column("cell"), Column("metric"), *amounts, Column("new / base")
+    return (Table(columns, tuple(lines)),) if lines else ()
 
 
 def _counts(it: Comparison) -> Iterator[Table]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bench.estimates import COUNT, Verdict, detectable, grouped
+from bench.estimates import COUNT, Estimate, Verdict, detectable, grouped
 from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
 from bench.report.table import amount, change, percent
 from bench.report.wording import NAMED, few, main_workload, ordered, sentence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.estimates import Estimate
     from bench.runfile import Results
 
 BASE, NEW = "base", "new"
@@ -208,11 +207,7 @@ def is_exact(row: Estimate) -> bool:
 
 
 def exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
-    """Return where exact numbers are others than just before: what is added, without a doubt.
-
-    Args:
-        series: Amounts of one cell and metric each, in their order.
-    """
+    """Return where exact numbers of series are others than just before, and what is added."""
     rows = [
         replace(
             after,
@@ -258,8 +253,7 @@ def cells_words(cells: Iterable[Cell], most: int = NAMED) -> str:
     return few([f"{few(names, most)} at {where}" for where, names in arms.items()], most)
 
 
-def shared(row: Estimate) -> tuple[str, ...]:
+def shared(row: Estimate) -> tuple[Cell, str]:
     """Return what a row is of: all styles of a library share what it does once."""
-    cell = row.cell
-    style = "" if METRICS[row.metric].of_library else cell.style
-    return cell.entrant, style, cell.workload, cell.backend, row.metric
+    style = "" if METRICS[row.metric].of_library else row.cell.style
+    return row.cell._replace(style=style), row.metric

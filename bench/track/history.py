@@ -16,22 +16,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 import impls
-from bench.cells import BASELINE
-from bench.estimates import ALPHA, grouped
+from bench.cells import BASELINE, Cell
+from bench.estimates import ALPHA, Estimate, grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
-from bench.report.charts import lines
+from bench.report.charts import Figure, lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
-from bench.report.wording import (
-    counted,
-    few,
-    main_workload,
-    more_words,
-    ordered,
-    place,
-    sentence,
-)
-from bench.stats.changes import NO_SPREAD, stretches
-from bench.track.between_run_variance import spread
+from bench.report.wording import counted, few, main_workload, more_words, ordered, place, sentence
+from bench.stats.changes import NO_SPREAD, spread, stretches
 from bench.track.comparison import (
     BENEATH,
     ORDER,
@@ -46,9 +37,6 @@ from bench.track.comparison import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.cells import Cell
-    from bench.estimates import Estimate
-    from bench.report.charts import Figure
     from bench.runfile import Results
 
     type Series = dict[tuple[Cell, str], list[Estimate]]
@@ -154,13 +142,6 @@ def document(results: Results) -> Document:
     host = HOST_PER_ARRAY if HOST_PER_ARRAY in charts else HOST
     drawn = [name for name in (STEP, host, *CHARTS) if name in charts] or list(charts)
     others = tuple(figure for name, figure in charts.items() if name not in drawn)
-    sections = [
-        Section("What changed", tuple(_failures(it)), first),
-        Section("More changes", tables=more, folded=True),
-        Section("Charts", figures=tuple(charts[name] for name in drawn)),
-        Section("More charts", figures=others, folded=True),
-        Section("What is missing", tuple(_gaps(it)), folded=True),
-    ]
     ends = dict.fromkeys(name[:DAY] for name in it.moments[:1] + it.moments[-1:])
     days = " to ".join(ends)
     about = [counted(len(it.moments), "stack" if it.measured else "run"), days]
@@ -169,7 +150,13 @@ def document(results: Results) -> Document:
         subtitle=", ".join([*about, *results.conditions.devices.values()]),
         headline=_headline(it),
         warnings=tuple(results.warnings),
-        sections=tuple(section for section in sections if not section.empty),
+        sections=(
+            Section("What changed", tuple(_failures(it)), first),
+            Section("More changes", tables=more, folded=True),
+            Section("Charts", figures=tuple(charts[name] for name in drawn)),
+            Section("More charts", figures=others, folded=True),
+            Section("What is missing", tuple(_gaps(it)), folded=True),
+        ),
         fine_print=tuple(_fine_print(it)),
     )
 

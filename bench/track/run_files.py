@@ -1,4 +1,4 @@
-"""Run files compared: two tables of estimates, joined.
+"""Run files as results: two sides compared, or the history of one machine.
 
 Each row is a cell's comparison with the baseline of its own run: seconds of two hours differ by 5
 to 8 % on a shared machine, whatever the code does, and amounts of memory by 12 %; relative to the
@@ -8,41 +8,49 @@ baseline they do not, since both were measured in turns.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
+from datetime import datetime
 from itertools import combinations
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from bench.cells import BASELINE
-from bench.estimates import MARGIN
-from bench.report.wording import counted
-from bench.runfile import EnvironmentInfo, ResultsWithSamples, RunOptions
-from bench.runfile.reader import processor_model
-from bench.stats.changes import difference
-from bench.track.between_run_variance import learned, spread
-from bench.track.comparison import BASE, BENEATH, CHANGED, NEW, moved, releases_words, shared
+from bench.cells import BASELINE, Cell
+from bench.estimates import MARGIN, Estimate
+from bench.report.wording import counted, printable
+from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
+from bench.runfile.reader import NoRunError, Run, processor_model, read
+from bench.stats.changes import NO_SPREAD, Spread, difference, position, spread
+from bench.track.comparison import (
+    BASE,
+    BENEATH,
+    CHANGED,
+    NEW,
+    is_exact,
+    moved,
+    releases_words,
+    shared,
+)
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from bench.estimates import Estimate
-    from bench.runfile import Results
-    from bench.runfile.reader import Run
-    from bench.track.between_run_variance import Row
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 DETAILS = ("driver", "matmul_precision")
 """Details of a device that change what is measured."""
+PASSED_OVER = {".git", ".venv", "node_modules", "__pycache__"}
+"""Folders that hold many files and no run."""
+SKIPPED = "skipped: "
+"""Begins the warning of a file that cannot be read."""
 
 
 def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWithSamples:
     """Return what a new run is beside a base run, or several of the same code.
 
-    Args:
-        bases: In any order; the last one's amounts are shown. Names that are alike are numbered.
-        new: The other run.
-        margin: Fraction within which two times are equivalent.
+    Base runs may be in any order; the last one's amounts are shown. Equal names are numbered.
 
     Raises:
         BakeoffError: the runs have no cell in common, one is given twice, or they were measured on
@@ -152,7 +160,7 @@ def environment(run: Run) -> EnvironmentInfo:
     )
 
 
-def relative(results: Results) -> dict[Row, Estimate]:
+def relative(results: Results) -> dict[tuple[Cell, str], Estimate]:
     """Return the comparisons of a run with its baseline as ratios, that of the control left out.
 
     What an arm adds to a call was measured as a fraction of the baseline's call, which it becomes
@@ -174,15 +182,19 @@ def relative(results: Results) -> dict[Row, Estimate]:
 
 
 def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterator[Estimate]:
-    """Yield a new run's ratios to the baseline as ratios to those of base runs."""
+    """Yield a new run's ratios to the baseline as ratios to those of base runs.
+
+    Where three base runs or more differ by more than they know, so may the new one: two say little.
+    """
     *before, after = [relative(results) for results in (*bases, new)]
-    between = learned(before)  # one run alone teaches nothing
     common = {key: rows for key in after if (rows := [run[key] for run in before if key in run])}
     # For all metrics together: corrected for each alone, 2 of 48 pairs of the same code were called
-    comparisons = len({shared(rows[-1]) for rows in common.values()})
+    number = len({shared(rows[-1]) for rows in common.values()})
     for key, rows in common.items():
-        row = after[key]
-        made = difference(rows, [row], spread(row, between), comparisons=comparisons, margin=margin)
+        row, least = after[key], NO_SPREAD
+        if len(rows) > 2:
+            least = Spread(math.sqrt(2) * stdev(map(position, rows)), len(rows) - 1)
+        made = difference(rows, [row], spread(row), comparisons=number, margin=margin, least=least)
         yield replace(made, environment=NEW, against=BASE)
 
 
@@ -203,3 +215,82 @@ def warnings(runs: Sequence[Run]) -> Iterator[str]:
         if run.results.warnings:
             its = counted(len(run.results.warnings), "warning")
             yield f"{run.name} has {its} of its own; `bakeoff report` shows them"
+
+
+def kept_runs(places: Sequence[Path]) -> ResultsWithSamples:
+    """Return the runs in files, and in folders and below, as the history of one machine.
+
+    That is the one with the newest run. Warnings name what cannot be read, and what is left out.
+
+    Raises:
+        BakeoffError: a place does not exist or holds no run.
+    """
+    results = ResultsWithSamples(kind="history")
+    paths = list(dict.fromkeys(path for place in places for path in json_files(place)))
+    runs = sorted(_readable(paths, results.warnings), key=lambda run: run.when)
+    if not runs:
+        first = f" (the first problem: {results.warnings[0]})" if results.warnings else ""
+        raise BakeoffError(
+            f"{', '.join(map(str, places))}: none of {len(paths)} JSON files is a run{first}; give "
+            "what `pytest bench --benchmark-autosave` or --benchmark-json wrote"
+        )
+    machine, devices, others = runs[-1].processor, dict[str, str](), Counter[str]()
+    for run in reversed(runs):
+        there = run.results.conditions.devices
+        if run.processor != machine or any(devices.get(b, d) != d for b, d in there.items()):
+            others[", ".join(filter(None, [run.processor, *there.values()]))] += 1
+            continue
+        devices |= there
+        moment = run.when
+        if moment in results.environments:  # several may be of the same second
+            moment += f".{len(results.environments):03}"
+        rows = (*relative(run.results).values(), *filter(is_exact, run.results.estimates))
+        failed = (r for r in run.results.cells if r.failure is not None and not r.cell.is_control)
+        results.environments[moment] = environment(run)
+        results.estimates += [replace(row, environment=moment) for row in rows]
+        results.cells += [replace(row, environment=moment) for row in failed]
+        results.options.margin = max(results.options.margin, run.results.options.margin)
+    for other, count in others.items():
+        results.warnings.append(
+            f"{count} × a run on {other} left out: give its files alone to see it"
+        )
+    results.environments = dict(sorted(results.environments.items()))
+    results.conditions.devices = devices | {"cpu": machine or "unknown processor"}
+    return results
+
+
+def json_files(place: Path) -> Iterator[Path]:
+    """Yield the JSON files in a folder and below, or the one file that is given."""
+    if not place.exists():
+        raise BakeoffError(f"there is no {place}; give run files, or folders that hold them")
+    if place.is_file():
+        yield place
+        return
+    for path in sorted(place.rglob("*.json")):
+        if path.is_file() and not PASSED_OVER & {*path.relative_to(place).parts}:
+            yield path
+
+
+def _readable(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
+    """Yield the runs among files, each once, though it may be there twice: autosave makes copies.
+
+    Warnings are added of files that cannot be read, and of those of other commands.
+    """
+    known: set[int] = set()
+    for path in paths:
+        try:
+            run = read(path, samples=False)
+            datetime.fromisoformat(run.when)
+        except NoRunError:
+            continue
+        except (BakeoffError, ValueError) as error:  # of a damaged file, or one without a date
+            why = str(error) if isinstance(error, BakeoffError) else f"{path}: {error}"
+            warnings.append(f"{SKIPPED}{' '.join(printable(why).split())}")
+            continue
+        content = hash((str(run.commit.get("id")), *(row.value for row in run.results.estimates)))
+        if run.results.kind != "run":
+            kind = run.results.kind
+            warnings.append(f"{path.name} left out: it is the result of `bakeoff {kind}`, no run")
+        elif content not in known:
+            known.add(content)
+            yield run

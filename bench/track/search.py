@@ -17,14 +17,14 @@ import msgspec
 from packaging.version import Version
 
 from bench.engine.journal import FOLDER, SUFFIX
-from bench.engine.session import estimates_of, measure
+from bench.engine.session import Side, estimates_of, measure
 from bench.environments.sources import commits_between
-from bench.environments.spec import PACKAGES, of_day
+from bench.environments.spec import PACKAGES, Spec, of_day
 from bench.environments.uv import UnsolvableError, releases_between
-from bench.estimates import MARGIN, EstimateTable
+from bench.estimates import MARGIN, Estimate, EstimateTable
 from bench.options import Options
 from bench.report.table import change, percent
-from bench.runfile import Conditions, ResultsWithSamples, RunOptions, TimeSpent, packed
+from bench.runfile import Conditions, Results, ResultsWithSamples, RunOptions, TimeSpent, packed
 from bench.runfile.warnings import other_processes
 from bench.stats.changes import position
 from bench.track.bisect import (
@@ -47,11 +47,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Selection
     from bench.engine.actions import Action
-    from bench.engine.session import Side
     from bench.environments.builder import Builder, Environment
-    from bench.environments.spec import Spec
-    from bench.estimates import Estimate
-    from bench.runfile import Results
     from bench.samples import Sample
 
 WIDEST = math.log(10)
@@ -349,12 +345,10 @@ class Bisection:
         # A number of cold samples is taken at once, whatever the looks say: the budget sets it
         options = Options(left, processes=LOOKS[-1], cores="one")
 
-        def estimate(samples: Sequence[Sample]) -> Estimate | None:
-            return EstimateTable(estimates_of(samples, [], options, BASE)).comparison(cell, metric)
-
         def enough(samples: Sequence[Sample]) -> bool:
-            over = self.spent > self.budget
-            return over or ((row := estimate(samples)) is not None and decided(row))
+            table = EstimateTable(estimates_of(samples, [], options, BASE))
+            row = table.comparison(cell, metric)
+            return self.spent > self.budget or (row is not None and decided(row))
 
         def on_progress(action: Action, spent: TimeSpent) -> None:
             spent = msgspec.structs.replace(spent, wall_seconds=self.spent, forecast=0.0)
@@ -368,7 +362,7 @@ class Bisection:
             for path in FOLDER.glob(f"*-bisect{SUFFIX}"):
                 path.unlink(missing_ok=True)
         self.outcomes.append(outcome.results)
-        row = estimate(outcome.samples)
+        row = outcome.results.table.comparison(cell, metric)
         if row is None:
             failures = [r.failure for r in outcome.results.cells if r.cell == cell and r.failure]
             lacking = f"there was no time for a pair of workers in a --budget of {self.budget:g}"

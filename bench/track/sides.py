@@ -15,10 +15,10 @@ import impls
 from bench.engine.process import WorkerFailedError
 from bench.engine.session import Side, Task
 from bench.environments.offers import offer
-from bench.environments.spec import of_day
+from bench.environments.spec import Spec, of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
-from bench.runfile import EnvironmentInfo
+from bench.runfile import EnvironmentInfo, FileKind, Results
 from bench.track.comparison import BENEATH, moved
 from common.errors import BakeoffError
 
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell, Selection
     from bench.environments.builder import Builder, Environment
-    from bench.environments.spec import Spec
     from bench.options import Options
-    from bench.runfile import FileKind, Results
 
 DEEP = "depth12"
 """Measured beside `toy` for host cost alone: what each of its 18 more arrays costs."""
@@ -282,10 +280,7 @@ def later(day: datetime.date, count: int, unit: str) -> datetime.date:
 class Days:
     """The sides of a history, built: the reference, and the first day of each stack.
 
-    Args:
-        days: The last one is the reference; the others have its Python if they can.
-        selection: What is asked for.
-        builder: Of environments; it notifies of each day that cannot be built.
+    The last day is the reference; the others have its Python if they can.
     """
 
     def __init__(

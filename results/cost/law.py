@@ -21,7 +21,7 @@ import numpy as np
 from scipy import special
 
 from bench.cells import BASELINE, REFERENCE, Arm
-from bench.cost.table import CostTable, Law, StyleCost
+from bench.cost.published import CostTable, Law, StyleCost
 from bench.metrics import HOST, TOGETHER
 from bench.runfile.reader import processor_model, read
 from common.config import WORKLOADS

@@ -13,18 +13,27 @@ from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import optimize
 
 from bench.metrics import METRICS, label
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
 from bench.runfile.reader import read
-from bench.track.between_run_variance import KNOWN_DF, paule_mandel
+from bench.stats.changes import BETWEEN, OTHERS, TINIEST, position, spread
 from bench.track.comparison import Comparison
 from bench.track.run_files import compare, relative
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.estimates import Estimate
+
 FOLDER = Path(__file__).parent / "aa"
+KNOWN_DF = 4.0
+"""Degrees of freedom of a standard error with fewer of which a row tells nothing of the spread."""
 
 
 def main() -> None:
@@ -71,12 +80,40 @@ def main() -> None:
                 percent(median(differences[key])),
                 percent(float(np.quantile(differences[key], 0.95))),
                 percent(median(widths[key])),
-                f"{paule_mandel(repeated[key]).sd:.3f}" if repeated[key] else "",
+                f"{paule_mandel(repeated[key]):.3f}" if repeated[key] else "",
             )
         )
         for key in sorted(widths, key=lambda key: (key[0], [*METRICS].index(key[1])))
     ]
     print("\n".join(table_lines(Table(tuple(columns), tuple(lines)))))
+
+
+def paule_mandel(rows: Sequence[Sequence[Estimate]]) -> float:
+    """Return by how much rows that vary alike differ from run to run, relative to their scales.
+
+    The variance between runs is what makes the squared distances of a row's estimates from their
+    weighted mean as large as they ought to be: Paule and Mandel (1982), "Consensus values and
+    weighting factors", summed over rows.
+    """
+    data = [
+        (
+            np.array([position(row) for row in several]) / size,
+            np.array([row.standard_error or 0.0 for row in several]) / size,
+        )
+        for several in rows
+        for size in [spread(several[-1]).sd / BETWEEN.get(several[-1].metric, OTHERS).sd]
+    ]
+    spare = sum(len(x) - 1 for x, _ in data)
+
+    def excess(variance: float) -> float:
+        total = 0.0
+        for x, error in data:
+            weights = 1 / np.maximum(error**2 + variance, TINIEST)
+            total += float((weights * (x - np.average(x, weights=weights)) ** 2).sum())
+        return total - spare
+
+    most = max(float(np.ptp(x)) ** 2 for x, _ in data) + TINIEST
+    return math.sqrt(optimize.brentq(excess, 0.0, most)) if excess(0.0) > 0 else 0.0
 
 
 if __name__ == "__main__":

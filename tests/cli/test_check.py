@@ -15,7 +15,7 @@ from bench.check.judge import CHECKS
 from bench.check.runner import CheckOptions, CheckResult
 from bench.check.subject import DONATES, FILE, NOTE, CheckFinding
 from bench.cli.check import document, verdict
-from bench.cli.documents import show
+from bench.cli.commands import show
 from tests.commands import Bakeoff, command, how
 
 WRONG = CheckFinding("the loss is 1", "it is 2; [bold]not[/bold] markup", "mine.py:3")

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from bench.cli import COMMANDS, run, tracking
+from bench.cli import COMMANDS, commands, run
 from common.errors import InterruptedRunError
 from tests.commands import Bakeoff
 
@@ -71,8 +71,8 @@ def test_ctrl_c_between_measuring_and_showing_says_how_to_go_on(
     monkeypatch.setitem(sys.modules, "bench.runfile.writer", module)
     journal = Mock()
     with pytest.raises(KeyboardInterrupt):
-        tracking.finish(Mock(), "text", None, journal=journal)
-    assert tracking.SAFE in capsys.readouterr().err
+        commands.finish(Mock(), "text", None, journal=journal)
+    assert commands.SAFE in capsys.readouterr().err
     journal.remove.assert_not_called()
 
 

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from bench.cells import REFERENCE, Arm
-from bench.cost.document import Step, cheaper, document, table
-from bench.cost.table import CostTable, Law, StyleCost, published
+from bench.cost.published import (
+    CostTable,
+    Law,
+    StyleCost,
+    cheaper,
+    document,
+    published,
+    table,
+)
 from bench.metrics import HOST, TOGETHER
 from bench.report.markdown import table_lines
 from bench.report.table import Content
@@ -107,7 +114,7 @@ def test_too_little_to_fit(workers: int, depths: int) -> None:
 
 def test_what_a_step_costs(costs: CostTable) -> None:
     def rows(seconds: float) -> dict[Content, tuple[Content, ...]]:
-        made = document(costs, Step(147, seconds), costs.styles)
+        made = document(costs, 147, seconds, costs.styles)
         return {row.cells[0]: row.cells[1:] for row in made.sections[0].tables[0].rows}
 
     law = costs.by_style["flax_nnx/jit"].law
@@ -160,6 +167,6 @@ def test_the_published_table_answers_without_slow_imports() -> None:
 def test_the_published_page_has_the_published_law() -> None:
     page = (ROOT / "results/cost/README.md").read_text("utf-8")
     costs = published()
-    lines = table_lines(table(costs, Step(147, 0.040), costs.styles))
+    lines = table_lines(table(costs, 147, 0.040, costs.styles))
     rows = [line for line in lines if line.startswith("|")]
     assert "\n".join(rows) in page

@@ -15,9 +15,9 @@ from bench.stats.changes import (
     Spread,
     difference,
     is_change,
+    spread,
     stretches,
 )
-from bench.track.between_run_variance import BETWEEN, learned, scale, spread
 
 HAIKU = Cell("haiku", "pure", "seed", "cpu")
 
@@ -138,18 +138,3 @@ def test_a_machine_with_moods_is_no_change() -> None:
     assert not any(map(is_change, stretches([moody])))
     [change] = filter(is_change, stretches([calm]))
     assert (change.against, change.environment) == ("39", "40")
-
-
-@pytest.mark.parametrize("sd", [0.0, 0.04, 0.1])
-def test_what_runs_of_the_same_code_vary_by_is_learned_from_them(sd: float) -> None:
-    rng = np.random.default_rng(1)
-    runs = [
-        {
-            (cell, "step"): replace(drawn(rng, 1.5, sd * scale(ratio(1.5))), cell=cell)
-            for cell in (Cell(f"e{i}", "s", "seed", "cpu") for i in range(12))
-        }
-        for _ in range(12)
-    ]
-    known = learned(runs)["step"]
-    assert known.sd == pytest.approx(sd, rel=0.15, abs=0.006)
-    assert learned(runs[:1]) == BETWEEN

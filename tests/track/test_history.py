@@ -22,7 +22,7 @@ from bench.runfile.reader import Run, read
 from bench.runfile.writer import run_file, write
 from bench.track import sides
 from bench.track.history import Timeline, causes, document
-from bench.track.kept_runs import kept_runs
+from bench.track.run_files import kept_runs
 from bench.track.sides import Days, days_of
 from tests.commands import SCAN, Bakeoff, done_for_real
 from tests.report.runs import section

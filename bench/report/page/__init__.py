@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.report import table
-from bench.report.charts import NARROW, WIDE, svg
+from bench.report.charts import NARROW, WIDE, Figure, svg
 from common.versions import versions
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from bench.report.charts import Figure
     from bench.report.table import Content, Document, Table
 
 STYLE = (

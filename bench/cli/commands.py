@@ -1,19 +1,20 @@
-"""What the commands of tracking share: what is measured, progress, and how they end."""
+"""What commands share: what is measured, progress, and the one way to show and write results."""
 
 from __future__ import annotations
 
+import io
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import typer
 
-from bench.cli.documents import publish
 from bench.options import MOST_COUNT, Options, names_of
 from common.config import check_size
-from common.errors import BakeoffError
+from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
     from bench.cells import Selection
     from bench.engine.journal import Journal
     from bench.engine.session import Measured, Task
+    from bench.report.table import Document
     from bench.runfile import ResultsWithSamples
 
 SAFE = "what was measured is safe: go on with the same command and --resume"
+WIDTH = 100
+"""Characters of a line in a text file."""
 FORMATS = ("text", "md", "json", "html")
+ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "htm")}
+"""Endings of files, where they are not the name of a format."""
 Format = Annotated[
     Literal["text", "md", "json", "html"] | None,
     typer.Option(
@@ -92,11 +98,7 @@ def error_console() -> Console:
 def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:
     """Measure a task, and show how far that is; after Ctrl-C, say how to go on.
 
-    Args:
-        task: What is to be measured.
-        before: Seconds of the budget that have gone already.
-        resume: Whether to go on with the newest journal of this task.
-        more: What the same command has written: its samples count, too.
+    `before` are the seconds of the budget that have gone already.
     """
     from bench.engine.session import measure
     from bench.report.terminal import Progress
@@ -121,12 +123,7 @@ def finish(
 ) -> None:
     """Show results on the terminal, or write them, with their headline on standard error.
 
-    Args:
-        results: For a run file.
-        format_: One of `FORMATS`.
-        output: A new file; standard output if None.
-        details: Whether a terminal shows all of it.
-        journal: What holds the results so far, and is removed at the end.
+    The journal that holds them so far is removed at the end.
     """
     try:
         from bench.cli.report import document_of
@@ -149,3 +146,71 @@ def finish(
         raise
     if journal is not None:
         journal.remove()
+
+
+def show(*documents: Document, details: bool = False, **to: Any) -> None:
+    """Print documents, with their folded parts if `details` are asked for.
+
+    They go to standard output, as wide as the terminal is, unless `to` has a file and a width.
+    """
+    from rich.console import Console
+
+    from bench.report import terminal
+
+    console = Console(highlight=False, **to)
+    for document in documents:
+        terminal.show(document, console, details=details)
+
+
+def publish(
+    documents: Sequence[Document], format_: str, output: Path | None, *, details: bool = False
+) -> None:
+    """Show documents on a terminal, or write them to a new file or standard output.
+
+    The format is `html`, `md` or `text`, which is for a terminal unless there is a file.
+    """
+    if format_ == "html":
+        from bench.report.page import page
+
+        give(page(*documents), output)
+    elif format_ == "md":
+        from bench.report.markdown import markdown
+
+        give("\n".join(map(markdown, documents)), output)
+    elif output is None:
+        show(*documents, details=details)
+    else:
+        file = io.StringIO()
+        show(*documents, details=True, file=file, width=WIDTH)
+        give(file.getvalue(), output)
+
+
+def format_of(given: str | None, output: Path | None, formats: Iterable[str] = FORMATS) -> str:
+    """Return the format that is given, or that a new file's name asks for; text without a file.
+
+    Raises:
+        BakeoffError: the ending is unknown, or the output cannot be a new file.
+    """
+    if output is None:
+        return given or "text"
+    known = {f".{end}": name for name in formats for end in ENDINGS.get(name, (name,))}
+    ending = output.suffix.lower()
+    if given is None and ending not in known:
+        raise BakeoffError(
+            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(known)} are known: "
+            "name it so, or give --format"
+        )
+    require_new(output, "output")
+    return given or known[ending]
+
+
+def give(text: str, output: Path | None) -> None:
+    """Write a text to a new file, whole or not at all, and say so; or to standard output."""
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from bench.runfile.writer import whole_file
+
+    with whole_file(output, "output ") as partial:
+        partial.write_text(text, encoding="utf-8")
+    print(output)

@@ -1,0 +1,196 @@
+"""The published table of costs: what styles add to a call of a model of so many arrays.
+
+The law is a line: a fixed part, and a part for each array. `results/cost/law.py` fits it to a run.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+import impls
+from bench.cells import BASELINE, Arm
+from bench.estimates import Estimate
+from bench.metrics import HOST
+from bench.report.table import Column, Document, Row, Section, Table, amount, percent
+from bench.report.wording import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PUBLISHED = Path(__file__).parent / "host-cost.json"
+LARGE = 0.2
+"""Half of an interval, relative to its value, up to which the value is more than noise."""
+OTHER_MODELS = "between 44 % too low and 45 % too high"
+"""How far the law by arrays was off for perceptrons, transformers and convolutional networks
+(results/cost/README.md at commit f7034d8)."""
+COLUMNS = (
+    Column("style"),
+    Column("added per step", number=True, help="with a 95 % interval"),
+    Column("of your\nstep", number=True, help="if nothing overlaps"),
+    Column("at\nleast", number=True, help="if host and device overlap wherever they can"),
+    Column("write\ninstead", help="the cheapest style of the library, if one certainly costs less"),
+    Column("per array", number=True, help="of what is added", needed=False),
+)
+
+
+class Law(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds added to a call: fixed + of_array * arrays."""
+
+    fixed: float
+    of_array: float
+    """Seconds of one array."""
+    covariance: tuple[float, float, float]
+    """Variance of `fixed`, covariance of the two, and variance of `of_array`."""
+    workers: int
+    t: float
+    """Student's quantile of a 95 % interval from so many workers."""
+    misfit: float
+    """Largest distance of a size's mean from the line, as a fraction of the line there."""
+
+
+class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
+    """The law of one style: seconds that it adds to plain JAX's call."""
+
+    entrant: str
+    style: str
+    law: Law
+
+    @property
+    def arm(self) -> Arm:
+        """Its entrant and style."""
+        return Arm(self.entrant, self.style)
+
+    @property
+    def waits(self) -> bool:
+        """Whether its call returns only when the device has finished."""
+        return self.style in impls.readable(self.entrant).waits
+
+    @property
+    def per_array(self) -> Estimate:
+        """What it adds for each array."""
+        return self.at(1, fixed=0.0)
+
+    def at(self, arrays: int, *, fixed: float = 1.0) -> Estimate:
+        """Return what it adds to a call with so many parameter arrays.
+
+        The fixed part counts `fixed` times.
+        """
+        law, (first, both, second) = self.law, self.law.covariance
+        error = math.sqrt(
+            max(0.0, fixed**2 * first + 2 * fixed * arrays * both + arrays**2 * second)
+        )
+        value = fixed * law.fixed + arrays * law.of_array
+        return Estimate(
+            cell=self.arm.at("depth", "cpu"),
+            against=str(BASELINE),
+            metric=HOST,
+            unit="s",
+            form="added",
+            value=value,
+            low=value - law.t * error,
+            high=value + law.t * error,
+            standard_error=error,
+            df=law.workers - 2.0,
+            workers=law.workers,
+        )
+
+
+class CostTable(msgspec.Struct, frozen=True, kw_only=True):
+    """The laws of all styles on one machine, and what its file has."""
+
+    machine: str
+    versions: dict[str, str]
+    when: str
+    """Year to second, UTC."""
+    run: str
+    """Name of the run file that the laws were fitted to."""
+    arrays: tuple[int, int]
+    """Fewest and most that were measured."""
+    styles: tuple[StyleCost, ...]
+
+    @property
+    def by_style(self) -> dict[str, StyleCost]:
+        """Costs by `entrant/style`."""
+        return {str(style.arm): style for style in self.styles}
+
+
+def published() -> CostTable:
+    """Return the published table."""
+    return msgspec.json.decode(PUBLISHED.read_bytes(), type=CostTable)
+
+
+def document(
+    costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost], assumed: str = ""
+) -> Document:
+    """Return what some styles of a table cost a step that takes plain JAX so many seconds.
+
+    `assumed` is a remark on the seconds, where the user has not given them.
+    """
+    versions = (f"{name} {v}" for name, v in costs.versions.items() if name != "jax-bakeoff")
+    fewest, most = costs.arrays
+    extrapolated = f" ({arrays} are extrapolated)" * (arrays > most)
+    certain = [s for s in styles if s.per_array.half_width < LARGE * s.per_array.value]
+    misfit = max((style.law.misfit for style in certain), default=0.0)
+    off = f", where a depth is up to {percent(misfit)} off the line" * bool(certain)
+    waiting = [f"`{style.arm.words}`" for style in styles if style.waits]
+    but = f", except {joined(waiting)}, which waits in each call" if waiting else ""
+    caveat = (
+        "Added to plain JAX's step on a CPU, each call waited for. An accelerator, or a loop that "
+        "does not wait, can hide it behind the device's work: then only the column `at least` "
+        f"remains{but}."
+    )
+    return Document(
+        title="What each style costs your model",
+        subtitle=f"{arrays} parameter arrays, {amount(seconds, 's')} a step{assumed}",
+        sections=(Section("Cost of a step", (caveat,), (table(costs, arrays, seconds, styles),)),),
+        fine_print=(
+            f"Measured on one core of {costs.machine}, {costs.when[:10]}, with "
+            f"{', '.join(versions)}.",
+            f"Fitted to the character RNN with {fewest} to {most} arrays{extrapolated}{off}. Other "
+            f"models were predicted {OTHER_MODELS}. It grows with the time that Python takes.",
+            "Measure your own step: `bakeoff new mine --model equinox` begins its file, and "
+            "`bakeoff cost mine.py` measures it.",
+        ),
+    )
+
+
+def table(costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost]) -> Table:
+    """Return a row for each style, the cheapest first, with what to write in its place."""
+    rows, notes = [], dict[str, None]()
+    for style in sorted(styles, key=lambda style: style.at(arrays).value):
+        cost = style.at(arrays)
+        hidden = 0.0 if style.waits else seconds
+        per_array = {s.style: s.per_array for s in costs.styles if s.entrant == style.entrant}
+        other = cheaper(style.entrant, style.style, per_array)
+        if other and (note := impls.caveat(style.entrant, style.style, other)):
+            notes[f"{style.entrant} {other}: {note}."] = None
+        parts = (percent(max(0.0, left) / seconds) for left in (cost.value, cost.value - hidden))
+        instead = f"`{other}`" if other else ""
+        rows.append(Row((style.arm.words, cost, *parts, instead, style.per_array)))
+    return Table(COLUMNS, tuple(rows), notes=tuple(notes)).without_empty()
+
+
+def cheaper(entrant: str, style: str, costs: Mapping[str, Estimate]) -> str:
+    """Return the style of a library that costs least, of those that certainly cost less; or "".
+
+    Styles that a run measures only if they are named are unusual: they count where there is no
+    other. Styles for comparison alone never do. That two styles of the same workers vary together
+    is left out, which asks for more than certainty.
+
+    Args:
+        entrant: The library's.
+        style: The one that another may replace.
+        costs: Seconds that styles of the library add, by their names.
+    """
+    about, before = impls.readable(entrant), costs[style]
+
+    def saves(after: Estimate) -> bool:
+        doubt = math.hypot(before.half_width, after.half_width)
+        return after.value + doubt < before.value
+
+    better = [s for s, cost in costs.items() if s not in about.references and saves(cost)]
+    return min(better, key=lambda s: (s in about.if_named, costs[s].value), default="")
