@@ -1,4 +1,4 @@
-"""What was asked for, what of it can be done, how often it was done; and plans of fixed counts."""
+"""What was asked for, what of it can be done, and how often it was done."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from bench.engine.actions import Do
     from bench.engine.state import Group, SideState
-    from bench.engine.visits import Visits
     from bench.metrics import Metric
     from bench.options import Options
     from bench.samples import Cores, Sample
@@ -82,7 +81,6 @@ class Agenda:
         self.sides = list(dict.fromkeys(side for group in groups for side in group))
         self.paired = any(len(group) > 1 for group in groups)
         self.history = self.paired and len(groups) >= FEW_GROUPS
-        self.least_cold = self.least(COLD_KIND)
         self.most_workers = options.processes or (1 if options.fixed else MOST_COUNT)
         cells = [cell for side in self.sides for cell in side.needed]
         self.unasked = frozenset(
@@ -104,12 +102,16 @@ class Agenda:
         """Consecutive failed visits."""
         self.swept: dict[str, list[GroupCell]] = {}
         """Cells in each workload's cold sweeps."""
-        self.cold_samples = options.cold_samples or self.least_cold
+        self.cold_samples = options.cold_samples or self.least(COLD_KIND)
         """Cold processes of each cell that are swept together."""
+        self.least_cold = 1 if options.cold_samples else self.cold_samples
+        """Cold samples with fewer of which a cell has no estimate."""
         self.cold: Counter[GroupCell] = Counter()
         """Cold processes that a run had before it was cut off."""
-        self.left_out: set[GroupCell] = set()
+        self.too_costly: set[GroupCell] = set()
         """Cells that turned out not to fit into the time of cold sweeps."""
+        self.finished_once: set[tuple[Do, SideState, Cell]] = set()
+        """Counts and trainings that are done, failed, or too late."""
 
     def adopt(self, samples: Iterable[Sample]) -> None:
         """Count the workers and cold processes of a run that was cut off."""
@@ -201,11 +203,11 @@ class Agenda:
                 backends.add(backend)
             pairs += [(group, cell) for cell in cells]
         pairs = [p for p in pairs if all(side.begins_cold(p[1]) for side in p[0])]
-        pairs = [pair for pair in pairs if pair not in self.left_out]
+        pairs = [pair for pair in pairs if pair not in self.too_costly]
         return sorted(pairs, key=lambda p: (p[1].arm not in REFERENCE, p[1].style != PURE))
 
-    def once(self, over: Collection[tuple[Do, SideState, Cell]]) -> list[OnceWork]:
-        """Return the counts and trainings that are not over."""
+    def once(self) -> list[OnceWork]:
+        """Return the counts and trainings that are not finished."""
         places: list[tuple[Do, str]] = [("count", workload) for workload in self.counted]
         places += [("train", workload) for workload in self.workloads]
         works = []
@@ -214,45 +216,28 @@ class Agenda:
                 cell
                 for cell in side.alive(workload)
                 if not (cell.is_control or side.given_up or str(cell.arm) in self.unasked)
-                and (do, side, cell) not in over
+                and (do, side, cell) not in self.finished_once
                 and (do == "count" or "final_loss" in side.needed.get(cell, ()))
             ]
             works += [OnceWork(do, side, cells)] if cells else []
         return works
 
+    def given_work(self) -> Work | None:
+        """Return what comes next where a number of blocks was given, however long it takes.
 
-class FixedCounts:
-    """What comes next where a number of blocks was given: that many, however long it takes."""
-
-    left = end = math.inf
-    """Seconds of the budget, which does not count."""
-
-    def __init__(self, agenda: Agenda, visits: Visits) -> None:
-        self.agenda, self.visits = agenda, visits
-
-    def next_work(self) -> Work | None:
-        """Return a visit of what has fewest workers; then cold sweeps, counts, trainings."""
-        agenda, made = self.agenda, self.agenda.made
-        if turns := agenda.open_turns():
-            turn, groups = min(turns, key=lambda t: min(made[group, t[0]] for group in t[1]))
-            groups = sorted(groups, key=lambda group: made[group, turn])
-            cores = agenda.cores(groups[0], turn.kind)
-            missing = agenda.most_workers - made[groups[0], turn]
+        That is a visit of what has fewest workers; then cold sweeps, counts, trainings.
+        """
+        if turns := self.open_turns():
+            turn, groups = min(turns, key=lambda t: min(self.made[group, t[0]] for group in t[1]))
+            groups = sorted(groups, key=lambda group: self.made[group, turn])
+            cores = self.cores(groups[0], turn.kind)
+            missing = self.most_workers - self.made[groups[0], turn]
             count = min(len(cores), len(groups) if len(groups) > 1 else missing)
             visits = [groups[i % len(groups)] for i in range(count)]
-            rounds = turn.rounds
-            return WarmVisits(visits, turn, cores[:count], math.inf, rounds)
-        if agenda.options.cold_samples:
-            for workload in agenda.workloads:
-                swept = agenda.swept.get(workload, ())
-                if pairs := [p for p in agenda.cold_cells(workload) if p not in swept]:
-                    return ColdSweeps(workload, pairs, agenda.sweeps(pairs))
-        return next(iter(agenda.once(self.visits.over)), None)
-
-    def seconds_when_open(self, work: WarmVisits, _opened: int) -> float:
-        """Return how long workers measure: until they have their blocks."""
-        return work.seconds
-
-    def fitting(self, pairs: Sequence[GroupCell], _sweeps: int) -> Sequence[GroupCell]:
-        """Return the cells of cold sweeps: all."""
-        return pairs
+            return WarmVisits(visits, turn, cores[:count], math.inf, turn.rounds)
+        if self.options.cold_samples:
+            for workload in self.workloads:
+                swept = self.swept.get(workload, ())
+                if pairs := [pair for pair in self.cold_cells(workload) if pair not in swept]:
+                    return ColdSweeps(workload, pairs, self.sweeps(pairs))
+        return next(iter(self.once()), None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.cells import PURE, REFERENCE, Cell
+from bench.cells import PURE, REFERENCE
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Question
@@ -20,7 +20,7 @@ from bench.metrics import HOST, STAGES, STEP
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from bench.engine.agenda import Agenda, GroupCell, Work
     from bench.engine.costs import TurnKind
@@ -105,7 +105,9 @@ class Choice:
     def __init__(self, agenda: Agenda, visits: Visits) -> None:
         self.agenda, self.visits = agenda, visits
         self.options, self.costs = agenda.options, visits.costs
-        self.end = (1 - REPORT_SHARE) * self.options.budget - REPORT_SECONDS
+        budget = math.inf if self.options.fixed else self.options.budget
+        self.end = (1 - REPORT_SHARE) * budget - REPORT_SECONDS
+        """Second of the budget until which something may begin."""
         self.doubts = Doubts(visits.samples, agenda.sides, agenda.base, self.options.margin)
 
     @property
@@ -115,6 +117,8 @@ class Choice:
 
     def next_work(self) -> Work | None:
         """Return what comes next; None where nothing fits or is left to do."""
+        if self.options.fixed:
+            return self.agenda.given_work()
         warm, agenda = self.warm_jobs(), self.agenda
         if warm and not agenda.made and not agenda.lost:
             return warm[0].work  # the main question has a first answer, whatever else there is
@@ -133,38 +137,39 @@ class Choice:
         return WEIGHTS[kind] * (FURTHER if larger and "seed" in self.agenda.workloads else 1.0)
 
     def questions(
-        self, group: Group, cells: Iterable[Cell], workload: str, kind: str, rounds: float = 1.0
-    ) -> Iterator[Question]:
-        """Yield what a kind of work, of so many rounds in each worker, answers of some cells."""
-        environment = self.agenda.compared(group).environment
-        asked, weight = self.agenda.asked(group, workload, kind), self.weight(workload, kind)
-        for cell in cells:
-            for metric in asked.get(cell, ()):
-                least = self.agenda.least(kind)
-                yield self.doubts.of(metric, cell, environment, weight, least, rounds)
+        self, pairs: Sequence[GroupCell], workload: str, kind: str, rounds: float = 1.0
+    ) -> list[Question]:
+        """Return what a kind of work, of so many rounds in each worker, answers of some cells."""
+        agenda, weight, least = self.agenda, self.weight(workload, kind), self.agenda.least(kind)
+        asked = {group: agenda.asked(group, workload, kind) for group in dict(pairs)}
+        return [
+            self.doubts.of(metric, cell, agenda.compared(group).environment, weight, least, rounds)
+            for group, cell in pairs
+            for metric in asked[group].get(cell, ())
+        ]
 
     def warm_jobs(self) -> list[Job]:
         """Return a visit of each kind of turns, the most asked about first.
 
         Pairs of different days are in the lanes at the same time, those first that have least.
         """
-        made, turns = self.agenda.made, self.agenda.open_turns()
+        agenda, turns = self.agenda, self.agenda.open_turns()
         lacking = sum(
             self.weight(*turn)
             for turn, groups in turns
             for group in groups
-            if made[group, turn] < self.agenda.least(turn.kind)
+            if agenda.made[group, turn] < agenda.least(turn.kind)
         )
         lacking += sum(
             self.weight(workload, COLD_KIND)
-            for workload in self.agenda.workloads
-            if {*self.agenda.cold_cells(workload)} - {*self.agenda.swept.get(workload, ())}
+            for workload in agenda.workloads
+            if {*agenda.cold_cells(workload)} - {*agenda.swept.get(workload, ())}
         )
         jobs = []
         for turn, groups in turns:
             if len(groups) > 1:
                 self.visits.rng.shuffle(groups)
-                groups.sort(key=lambda group: made[group, turn])
+                groups.sort(key=lambda group: agenda.made[group, turn])
             jobs.append(self.warm_job(groups, turn, lacking))
         return jobs
 
@@ -173,28 +178,26 @@ class Choice:
 
         All that has too few workers yet is to get its part, by weights whose sum is `lacking`.
         """
-        agenda, workload, paired = self.agenda, turn.workload, self.agenda.paired
-        compiles = turn.kind == STAGES
+        agenda, costs, workload = self.agenda, self.costs, turn.workload
         cores, made = agenda.cores(groups[0], turn.kind), agenda.made[groups[0], turn]
         most = len(groups) if len(groups) > 1 else agenda.most_workers - made
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
+            distinct = dict.fromkeys(visits)
+            pairs = [(g, cell) for g in distinct for cell in living(g, workload).values()]
             in_a_row = 1 if cores[0] else count
-            again = max(self.costs.opening(group, workload, proven=True) for group in visits)
-            if compiles:  # whose arms need no opening
-                again = max(max(map(self.costs.load, group)) for group in visits)
-            if paired or compiles:  # others prove before, once for all later visits
-                unproven = [(g, cell) for g in visits for cell in living(g, workload).values()]
-                opening = again + self.costs.proving(unproven, count)
+            again = max(costs.opening(group, *turn, proven=True) for group in distinct)
+            if agenda.paired or turn.kind == STAGES:  # others prove before, for all later visits
+                opening = again + costs.proving(pairs, count)
             else:
-                opening = max(self.costs.opening(group, workload, count) for group in visits)
-            block = max(self.costs.block(g, turn, [*living(g, workload)]) for g in visits)
+                opening = max(costs.opening(group, *turn, count) for group in distinct)
+            block = max(costs.block(g, turn, [*living(g, workload)]) for g in distinct)
             fewest = min(FEWEST_ROUNDS, turn.rounds) / turn.rounds * block
             room = (self.left - opening) / in_a_row
             if room >= fewest or not made:  # several workers share the first proofs
                 break
         for_opening = TURNS[turn.kind].seconds_for_opening * opening
-        seconds = max(block, PAIR_FOR_OPENING * again if paired else for_opening)
+        seconds = max(block, PAIR_FOR_OPENING * again if agenda.paired else for_opening)
         enough = agenda.least(turn.kind)
         missing = math.ceil((enough - made) / count)
         if missing > 0:
@@ -203,7 +206,7 @@ class Choice:
             seconds = max(shortest, min(seconds, (part - opening) / in_a_row))
         seconds = max(fewest, min(seconds, room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
-        several = 1 if paired else max(1, missing)
+        several = 1 if agenda.paired else max(1, missing)
         first = not agenda.made.total()
         shortest = fewest if first or made else seconds  # costs of what was never done are guesses
         least = opening + in_a_row * shortest
@@ -211,24 +214,19 @@ class Choice:
         rounds, blocks = turn.rounds, seconds / block
         if blocks < 2 and rounds > 1:
             rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * blocks / 2))
-        distinct = dict.fromkeys(visits)
         return Job(
             WarmVisits(visits, turn, cores[:count], seconds, rounds),
-            [
-                question
-                for group in distinct
-                for question in self.questions(
-                    group, living(group, workload).values(), *turn, blocks * turn.rounds
-                )
-            ],
+            self.questions(pairs, *turn, blocks * turn.rounds),
             several * count / len(distinct),
             opening + in_a_row * seconds + (several - 1) * (again + in_a_row * seconds),
             least,
-            begun=not paired and 0 < made < enough,
+            begun=not agenda.paired and 0 < made < enough,
         )
 
     def seconds_when_open(self, work: WarmVisits, opened: int) -> float:
         """Return how long workers measure that are open now: no rest stays that fits no visit."""
+        if self.options.fixed:
+            return work.seconds
         in_a_row = 1 if work.cores[0] else max(1, opened)
         rest = self.left - in_a_row * work.seconds
         fits = rest >= min((job.least for job in self.warm_jobs()), default=0.0)
@@ -257,9 +255,7 @@ class Choice:
 
     def cold_job(self, workload: str, pairs: Sequence[GroupCell], sweeps: int) -> Job:
         """Return some cold sweeps."""
-        questions: list[Question] = []
-        for group, cell in pairs:
-            questions += self.questions(group, [cell], workload, COLD_KIND)
+        questions = self.questions(pairs, workload, COLD_KIND)
         seconds = self.cold_seconds(pairs, sweeps)
         one = max(self.costs.cold(group) for group, _ in pairs)  # with fewer cells than lanes
         least = 0.0 if self.options.cold_samples else max(seconds, one)
@@ -281,10 +277,10 @@ class Choice:
 
     def jobs_once(self) -> Iterator[Job]:
         """Yield counts and trainings that are not over."""
-        for work in self.agenda.once(self.visits.over):
+        for work in self.agenda.once():
             side, cells = work.side, work.cells
             lanes = len(self.agenda.cores((side,)))
-            seconds = self.costs.opening((side,), cells[0].workload, lanes)
+            seconds = self.costs.opening((side,), cells[0].workload, work.do, lanes)
             if work.do == "train":
                 seconds += self.costs.training(side, cells) / lanes
             question = Question(WEIGHTS[work.do], WIDEST, 0.0, 0, 1)

@@ -106,20 +106,22 @@ class Costs:
         return self.load_seconds.get(side, LOAD_SECONDS)
 
     def opening(
-        self, group: Group, workload: str, lanes: int = 1, *, proven: bool = False
+        self, group: Group, workload: str, kind: str, lanes: int = 1, *, proven: bool = False
     ) -> float:
         """Return what it takes to open workers in so many lanes at the same time.
 
         Args:
             group: Sides that have a worker each, at the same time.
             workload: What is opened.
+            kind: What it is opened for; for stages, arms need no opening.
             lanes: Workers of a side at the same time; they share the proofs.
             proven: Whether to count as if everything were proven already.
         """
         totals = []
         for side in group:
             total = self.load(side)
-            for cell in side.alive(workload):
+            cells = [] if kind == STAGES else side.alive(workload)
+            for cell in cells:
                 seconds = self.open_seconds.get((side, cell), OPEN_SECONDS)
                 ready = proven or side.proven(cell)
                 total += seconds if ready else (self.proof + (lanes - 1) * seconds) / lanes

@@ -1,7 +1,7 @@
 """Carries out what comes next: visits of workers, sweeps of cold processes, counts, trainings.
 
-What comes next is chosen by what settles most within a budget (`bench.engine.choice`), or by counts
-that were given (`FixedCounts`).
+What comes next is chosen by what settles most within a budget, or by counts that were given
+(`bench.engine.choice`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from bench.engine.agenda import Agenda, ColdSweeps, FixedCounts, OnceWork, WarmVisits
+from bench.engine.agenda import Agenda, ColdSweeps, OnceWork, WarmVisits
 from bench.engine.choice import OVER, Choice
 from bench.engine.journal import Part
 from bench.engine.visits import NOT_JAX, UNKNOWN_PROGRAM, Visit, Visits, living
@@ -65,10 +65,9 @@ class Plan:
         self.options, self.enough = options, enough or (lambda _: False)
         self.agenda = Agenda(groups, options, lanes, base)
         self.sides, self.least_cold = self.agenda.sides, self.agenda.least_cold
-        self.visits = Visits(options, base)
-        self.visits.unasked = self.agenda.unasked
+        self.visits = Visits(self.agenda)
         self.spent = self.visits.spent
-        self.choice = (FixedCounts if options.fixed else Choice)(self.agenda, self.visits)
+        self.choice = Choice(self.agenda, self.visits)
         self.end = self.choice.end
         """Second of the budget until which something may begin."""
         self.told: set[bytes | str] = set()
@@ -97,7 +96,7 @@ class Plan:
                     "not asked for; start anew without --resume"
                 )
             if do := ONCE.get(s.metric):
-                self.visits.over.add((do, side, s.cell))
+                self.agenda.finished_once.add((do, side, s.cell))
         self.visits.samples += samples
         self.spent = self.visits.spent = known.spent
         self.sides[0].notes += known.warnings
@@ -146,10 +145,10 @@ class Plan:
             yield from self.prove(pairs, workload, work.cores, until)
         alive = {group: living(group, workload).keys() for group in groups}
         visits = [Visit(g, workload, alive[g], until, compiles=compiles) for g in groups]
-        opened = yield from self.visits.opened(work.cores, visits)
+        opened = yield from self.visits.open_visits(work.cores, visits)
         made.update((visit.group, turn) for visit in opened)
         seconds = self.choice.seconds_when_open(work, len(opened))
-        done = yield from self.visits.measured(opened, turn, seconds, work.rounds, self.end)
+        done = yield from self.visits.measure_visits(opened, turn, seconds, work.rounds, self.end)
         for group in {*groups} - {visit.group for visit in done}:
             fewer = len(living(group, workload)) < len(alive[group])
             lost[group, turn] += not fewer  # an arm that is out by now ended it
@@ -180,7 +179,7 @@ class Plan:
             workers = max(1, len(cores) // len(left) + (place < len(cores) % len(left)))
             for _ in range(min(workers, len(arms))):
                 visit = Visit(group, workload, arms, until, only_proves=True)
-                proofs.append(partial(self.visits.prove, side, visit))
+                proofs.append(partial(self.visits.prove_alone, side, visit))
         yield from self.visits.phase(cores, proofs)
 
     def sweep(self, work: ColdSweeps) -> Lanes:
@@ -201,15 +200,15 @@ class Plan:
             yield from begun
             fit = self.choice.fitting(pairs, work.sweeps) if new else pairs
             swept.extend(pair for pair in new if pair in fit)
-            self.agenda.left_out.update(pair for pair in work.pairs if pair not in swept)
+            self.agenda.too_costly.update(pair for pair in work.pairs if pair not in swept)
             for number in range(work.sweeps):
                 order = [pair for pair in fit if number or pair not in begun]
                 yield from self.visits.rng.sample(order, len(order))
 
         last = math.inf if self.options.cold_samples else (1 + OVER) * self.options.budget
-        cost = self.visits.costs.cold
+        cost, measure = self.visits.costs.cold, self.visits.measure_cold
         in_time = (pair for pair in processes() if self.visits.now + cost(pair[0]) <= last)
-        yield from self.visits.phase(lanes, (partial(self.visits.cold, *pair) for pair in in_time))
+        yield from self.visits.phase(lanes, (partial(measure, *pair) for pair in in_time))
 
     def do_once(self, work: OnceWork) -> Lanes:
         """Count or train some cells of one workload, a part of them in each lane."""
@@ -224,24 +223,24 @@ class Plan:
 
     def note_missing(self) -> None:
         """Say of each cell and metric that has no number, why."""
+        rows = [row for side in self.sides for row in side.cells.values()]
+        programs = {(row.environment, row.cell): row.program for row in rows}
 
-        def row(side: SideState, cell: Cell, metric: str) -> tuple[str, str, str]:
+        def pool(environment: str, cell: Cell, metric: str) -> tuple[str, str, str]:
             shares = str(cell)  # what shares samples: styles of a library, cells of a program
             if METRICS[metric].of_library:
                 shares = str(cell._replace(style=""))
             elif METRICS[metric].of_program and not self.agenda.paired:
-                shares = side.cells[cell].program or shares
-            return side.environment, shares, metric
+                shares = programs[environment, cell] or shares
+            return environment, shares, metric
 
-        sides = {side.environment: side for side in self.sides}
-        have = Counter(row(sides[s.environment], s.cell, s.metric) for s in self.visits.samples)
-        least = 1 if self.options.cold_samples is not None else self.least_cold
+        have = Counter(pool(s.environment, s.cell, s.metric) for s in self.visits.samples)
         for side in self.sides:
             for cell, metrics in side.needed.items():
                 result = side.cells[cell]
                 for name in metrics:
-                    count = have[row(side, cell, name)]
-                    fewest = least if name in COLD else 1
+                    count = have[pool(side.environment, cell, name)]
+                    fewest = self.least_cold if name in COLD else 1
                     if count < fewest and METRICS[name].applies(cell) and result.failure is None:
                         reason = "not measured within the budget"
                         at = product((str(cell.arm), ""), (cell.workload, ""))

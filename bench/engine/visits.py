@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.engine.actions import Action, Do, Lanes, LaneWork, Outcome, Phases, Steps
+    from bench.engine.agenda import Agenda
     from bench.engine.costs import TurnKind
     from bench.engine.state import Group, SideState
-    from bench.options import Options
     from bench.samples import Cores
 
 NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
@@ -52,6 +52,12 @@ third of a default run is steps, nearly all of an A/B of steps."""
 SELDOM = 4
 """An arm that nobody asked for is in one block of so many: what others computed is compared with
 it, which takes one block of a worker."""
+COLD_TRIES = 2
+"""Times that a cold process is begun: one that dies costs its own sample, not the cell's."""
+
+
+class WorkerEndedError(Exception):
+    """A worker has ended, or none can be opened: with it ends what a lane was doing."""
 
 
 @dataclass
@@ -84,8 +90,8 @@ def living(group: Group, workload: str) -> dict[str, Cell]:
 class Visits:
     """What can be done, and what came of it."""
 
-    def __init__(self, options: Options, base: str = "") -> None:
-        self.options, self.base = options, base
+    def __init__(self, agenda: Agenda) -> None:
+        self.agenda, self.options = agenda, agenda.options
         self.rng = random.Random()  # noqa: S311 -- an order is no secret
         self.spent = TimeSpent()
         self.samples: list[Sample] = []
@@ -94,10 +100,6 @@ class Visits:
         """Lanes of the present phase."""
         self.held: dict[int, set[str]] = {}
         """Arms whose steps each living worker holds."""
-        self.unasked: frozenset[str] = frozenset()
-        """Arms that were not asked for."""
-        self.over: set[tuple[Do, SideState, Cell]] = set()
-        """Counts and trainings that are done, failed, or too late."""
 
     @property
     def now(self) -> float:
@@ -116,7 +118,8 @@ class Visits:
 
         def lane(cores: Cores) -> Steps[None]:
             for job in left:
-                yield from job(cores)
+                with suppress(WorkerEndedError):
+                    yield from job(cores)
 
         self.lanes_in_use = len(lanes)
         waiting: dict[int, Steps[None]] = {}
@@ -139,85 +142,86 @@ class Visits:
         """Ask for one action and take the time it took."""
         outcome = yield action
         self.spent.wall_seconds = max(self.spent.wall_seconds, outcome.at)
-        if action.do in ("block", "train") and outcome.death is None:
-            making = sum(part.making for part in outcome.answer) if action.do == "block" else 0.0
-            self.spent.sampling_seconds += (outcome.took - making) / self.lanes_in_use
         return outcome
 
-    def done(self, side: SideState, action: Action) -> Steps[Outcome | None]:
-        """Let a worker of a side do something, and note what failed; None where that ended it."""
+    def count_sampling(self, seconds: float) -> None:
+        """Add what a lane has sampled for, of which others at the same time have their shares."""
+        self.spent.sampling_seconds += seconds / self.lanes_in_use
+
+    def ask_workers(self, action: Action, *sides: SideState) -> Steps[Outcome]:
+        """Let a worker of each side do something, and note what failed.
+
+        Raises:
+            WorkerEndedError: one died, or is ended because an arm has left it in a wrong state.
+        """
         outcome = yield from self.do(action)
         if outcome.death is not None:
-            side.died(outcome.death, action)
-            self.held.pop(action.worker, None)
-            return None
-        side.did_well(action)
-        answer = outcome.answer
-        if isinstance(answer, protocol.Failed):
-            side.fail_arm(action.arms[0], answer.failure, action.workload, answer.stderr)
-        elif isinstance(answer, protocol.Failures):
-            for arm, failure in answer.failures.items():
-                side.fail_arm(arm, failure, action.workload)
-        if getattr(answer, "spoiled", False):
-            yield from self.close(side, action.worker)
-            return None
+            sides[action.workers.index(outcome.death.worker)].died(outcome.death, action)
+            for worker in action.workers:
+                self.held.pop(worker, None)
+            raise WorkerEndedError
+        answers = outcome.answer if action.do == "block" else [outcome.answer]
+        for side, answer in zip(sides, answers, strict=True):
+            side.did_well(action)
+            if isinstance(answer, protocol.Failed):
+                side.fail_arm(action.arms[0], answer.failure, action.workload, answer.stderr)
+            elif isinstance(answer, protocol.Failures | protocol.Timed):
+                for arm, failure in answer.failures.items():
+                    side.fail_arm(arm, failure, action.workload)
+        if getattr(outcome.answer, "spoiled", False):  # a block has samples, which come first
+            yield from self.close(sides[0], action.worker)
+            raise WorkerEndedError
         return outcome
-
-    def next_worker(self) -> int:
-        """Return the number of a new process."""
-        self.spent.processes += 1
-        return self.spent.processes
 
     # opening
 
-    def open(self, side: SideState, visit: Visit) -> Steps[int | None]:
-        """Start a side's worker and make its living arms' steps; None if that cannot be.
+    def open_worker(self, side: SideState, visit: Visit) -> Steps[int]:
+        """Start a side's worker and make its living arms' steps; return its number.
 
         Of the arms that are not proven yet, this worker proves its part.
+
+        Raises:
+            WorkerEndedError: none can be opened.
         """
+        rows = side.cells
         while not side.given_up:
             cells = [c for c in side.alive(visit.workload) if str(c.arm) in visit.arms]
             if visit.compiles:
-                rows = side.cells
                 cells = [c for c in cells if rows[c].proof and "compile" not in rows[c].missing]
             if not cells:
-                return None
-            kind = STAGES if visit.compiles else ""
-            worker = yield from self.loaded(side, cells, visit.cores, kind)
-            if worker is None:
-                continue
-            if visit.compiles:
-                self.held[worker] = {str(c.arm) for c in cells if side.cells[c].failure is None}
+                break
+            with suppress(WorkerEndedError):
+                kind = STAGES if visit.compiles else ""
+                worker = yield from self.load_worker(side, cells, visit.cores, kind)
+                if visit.compiles:
+                    self.held[worker] = {str(c.arm) for c in cells if rows[c].failure is None}
+                else:
+                    yield from self.make_steps(side, worker, cells, visit)
                 return worker
-            if (yield from self.made(side, worker, cells, visit)):
-                return worker
-        return None
+        raise WorkerEndedError
 
-    def loaded(
+    def load_worker(
         self, side: SideState, cells: Sequence[Cell], cores: Cores, kind: str = ""
-    ) -> Steps[int | None]:
-        """Start a worker and let it import what some cells need; None if it died."""
-        worker = self.next_worker()
+    ) -> Steps[int]:
+        """Start a worker and let it import what some cells need; return its number."""
+        self.spent.processes += 1
+        worker = self.spent.processes
         self.held[worker] = set()
         arms = self.rng.sample([str(cell.arm) for cell in cells], len(cells))
-        started = yield from self.done(side, side.action("start", worker, cores=cores))
-        if started is None:
-            return None
+        start = side.action("start", worker, cores=cores)
+        started = yield from self.ask_workers(start, side)
         check = not any(map(side.proven, side.cells))
         seed = self.rng.getrandbits(32)
-        more: dict[str, Any] = {"seed": seed, "cores": cores, "check": check, "kind": kind}
-        action = side.action("load", worker, arms=arms, **more)
-        outcome = yield from self.done(side, action)
-        if outcome is None:
-            return None
+        load = side.action("load", worker, arms=arms, seed=seed, check=check, kind=kind)
+        loaded = yield from self.ask_workers(load, side)
         if side not in self.costs.load_seconds or not check:
-            self.costs.load_seconds[side] = started.took + outcome.took
+            self.costs.load_seconds[side] = started.took + loaded.took
         return worker
 
-    def made(
+    def make_steps(
         self, side: SideState, worker: int, cells: Sequence[Cell], visit: Visit
-    ) -> Steps[bool]:
-        """Prove or open cells in random order, the baseline at no fixed place; False if it died.
+    ) -> Steps[None]:
+        """Prove or open cells in random order, the baseline at no fixed place.
 
         Cells that another worker is proving come last: they can be opened by then. Cells that are
         proven on the other side of a pair come first: only common arms are measured.
@@ -234,25 +238,21 @@ class Visits:
                 continue
             if visit.only_proves and (side.proven(cell) or cell in side.claimed):
                 continue
-            do: Do = "open" if side.proven(cell) else "prove"
-            if not (yield from self.one(side, worker, do, cell)):
-                return False
+            yield from self.ask_arm(side, worker, "open" if side.proven(cell) else "prove", cell)
             if side.cells[cell].failure is None:
                 self.held[worker].add(str(cell.arm))
-        return True
 
-    def one(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[bool]:
-        """Do one arm's own thing; False where the worker died of it."""
+    def ask_arm(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[None]:
+        """Let a worker prove, open, count or train one arm, and keep what came of it."""
         result, arms = side.cells[cell], [str(cell.arm)]
         losses = side.cells[cell.baseline].losses if do == "open" else ()
-        if do == "prove":
-            side.claimed.add(cell)
         action = side.action(do, worker, cell.workload, arms, losses=tuple(losses))
-        outcome = yield from self.done(side, action)
-        side.claimed.discard(cell)
-        if outcome is None:
-            return False
-        answer = outcome.answer
+        side.claimed.add(cell)
+        try:
+            outcome = yield from self.ask_workers(action, side)
+        finally:
+            side.claimed.discard(cell)
+        answer, workloads = outcome.answer, [cell.workload]
         if isinstance(answer, protocol.Proven):
             result.proof = msgspec.convert(answer.proof, Proof)
             result.losses, result.program = answer.losses, answer.program
@@ -263,48 +263,43 @@ class Visits:
             self.costs.proof_seconds.append(outcome.took)
         elif do == "open":
             self.costs.open_seconds[side, cell] = outcome.took
-        if isinstance(answer, protocol.Sampled) and do == "count":
+        elif do == "train":
+            self.count_sampling(outcome.took)
+        elif do == "count":  # what Python does depends on the layers alone
             layers = WORKLOADS[cell.workload].layers
-            for other in side.alive():  # what Python does depends on the layers alone
-                if other.arm == cell.arm and WORKLOADS[other.workload].layers == layers:
-                    self.keep(side, other.workload, answer, outcome.at, worker)
-        elif isinstance(answer, protocol.Proven | protocol.Sampled):
-            self.keep(side, cell.workload, answer, outcome.at, worker)
-        return True
+            alike = (other.workload for other in side.alive() if other.arm == cell.arm)
+            workloads = [name for name in alike if WORKLOADS[name].layers == layers]
+        for workload in workloads:
+            self.keep_samples(side, workload, getattr(answer, "samples", ()), worker)
 
-    def keep(
+    def keep_samples(
         self,
         side: SideState,
         workload: str,
-        answer: Any,
-        at: float,
+        rows: Iterable[protocol.WorkerSample],
         worker: int,
-        *,
         block: int = 0,
         cores: Cores = (),
-        arm: str = "",
     ) -> None:
-        """Add the samples of an answer that came `at` a time; of this arm, where one is given.
+        """Add what a worker has just measured.
 
-        Those of arms that nobody asked for would make intervals wider: they are few, and noisy.
+        Samples of arms that were not asked for would make intervals wider: they are few, and noisy.
         """
-        taken = worker, block or worker, at, len(cores)
-        for row in answer.samples:
-            if (arm or row.arm) in self.unasked:
-                continue
-            cell = side.cell(arm or row.arm, workload)
-            self.samples.append(Sample(side.environment, cell, row.metric, *taken, *row[2:]))
+        taken = worker, block or worker, self.now, len(cores)
+        for row in rows:
+            if row.arm not in self.agenda.unasked:
+                cell = side.cell(row.arm, workload)
+                self.samples.append(Sample(side.environment, cell, row.metric, *taken, *row[2:]))
 
-    def prove(self, side: SideState, visit: Visit, cores: Cores) -> Steps[None]:
+    def prove_alone(self, side: SideState, visit: Visit, cores: Cores) -> Steps[None]:
         """Prove in a worker that measures nothing what is not proven yet of a side's arms."""
         visit.cores = cores
-        worker = yield from self.open(side, visit)
-        if worker is not None:
-            yield from self.close(side, worker)
+        worker = yield from self.open_worker(side, visit)
+        yield from self.close(side, worker)
 
     # visits
 
-    def opened(self, lanes: Sequence[Cores], visits: Sequence[Visit]) -> Phases[list[Visit]]:
+    def open_visits(self, lanes: Sequence[Cores], visits: Sequence[Visit]) -> Phases[list[Visit]]:
         """Open the workers of visits at the same time, one visit's on each lane's cores.
 
         Both sides of a pair begin together. Where one was opened after the other, the first took
@@ -315,9 +310,7 @@ class Visits:
         """
 
         def begin(visit: Visit, side: SideState, _: Cores) -> Steps[None]:
-            worker = yield from self.open(side, visit)
-            if worker is not None:
-                visit.workers[side] = worker
+            visit.workers[side] = yield from self.open_worker(side, visit)
 
         work = []
         for visit, cores in zip(visits, lanes, strict=True):
@@ -325,12 +318,12 @@ class Visits:
             for side in self.rng.sample(visit.group, len(visit.group)):
                 work.append(partial(begin, visit, side))
         yield from self.phase([()] * len(work), work)
-        alone = [visit for visit in visits if len(visit.workers) < len(visit.group)]
-        for side, worker in [pair for visit in alone for pair in visit.workers.items()]:
-            yield from self.phase([()], [partial(self.close, side, worker)])
-        return [visit for visit in visits if len(visit.workers) == len(visit.group)]
+        opened = [visit for visit in visits if len(visit.workers) == len(visit.group)]
+        alone = [pair for v in visits if v not in opened for pair in v.workers.items()]
+        yield from self.phase([()], [partial(self.close, *pair) for pair in alone])
+        return opened
 
-    def measured(
+    def measure_visits(
         self,
         visits: Sequence[Visit],
         turn: TurnKind,
@@ -341,24 +334,18 @@ class Visits:
         """Measure in the workers of each visit, and close them; return those that came to an end.
 
         All at the same time, so that none is timed while another one compiles; those that use all
-        cores one after the other.
-
-        Args:
-            visits: Open ones.
-            turn: What is measured.
-            seconds: Of blocks in each.
-            rounds: In a block.
-            until: Seconds of the budget after which a second visit takes no first block.
+        cores one after the other. After `until` seconds of the budget, only the first one of these
+        still begins.
         """
         done: list[Visit] = []
 
         def measure(visit: Visit, _: Cores) -> Steps[None]:
             end = math.inf if self.options.fixed else self.now + seconds
             late = bool(done) and self.now > until
-            if not late and (yield from self.blocks_of(visit, turn, end, rounds)):
+            if not late and (yield from self.measure_blocks(visit, turn, end, rounds)):
                 done.append(visit)
                 for side in visit.group:
-                    side.lived(visit.workload, self.common(visit))
+                    side.lived(visit.workload, self.common_arms(visit))
             for side in visit.group:
                 yield from self.close(side, visit.workers[side])
 
@@ -374,21 +361,21 @@ class Visits:
             return
         rows = [s for s in self.samples if (s.metric, s.cell.workload) == (STEP, workload)]
         rows = [s for s in rows if s.worker > self.spent.earlier_processes]
-        if not self.base:  # blocks of two environments have no arms in common
+        if not self.agenda.base:  # blocks of two environments have no arms in common
             rows = [s for s in rows if s.environment == rows[0].environment]
         times = max(1.0, self.options.budget * STEPS_SHARE / self.now)
-        about = detectable_after(rows, times, base=self.base)
+        about = detectable_after(rows, times, base=self.agenda.base)
         if math.isfinite(about):
             self.spent.calls_vary, self.spent.forecast = variation(rows), about
 
-    def blocks_of(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[bool]:
-        """Measure blocks until a time, one at least; False where a worker died."""
+    def measure_blocks(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[int]:
+        """Measure blocks until a time, one at least; return how many there were."""
         number, given = 0, rounds if visit.compiles else self.options.rounds
-        while arms := self.common(visit):
+        while arms := self.common_arms(visit):
             if self.options.blocks is not None and number >= self.options.blocks:
                 break
             if number % SELDOM or visit.compiles:
-                arms = [arm for arm in arms if arm not in self.unasked]
+                arms = [arm for arm in arms if arm not in self.agenda.unasked]
             one = self.costs.block(visit.group, turn, arms) / turn.rounds
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
             if self.options.blocks is None and number:
@@ -396,12 +383,11 @@ class Visits:
                 last = self.now + one * count > self.options.budget
                 if last or self.now + one * count / 2 > end:
                     break
-            if not (yield from self.in_turns(visit, turn, arms, count)):
-                return False
+            yield from self.measure_block(visit, turn, arms, count)
             number += 1
-        return number > 0
+        return number
 
-    def common(self, visit: Visit) -> list[str]:
+    def common_arms(self, visit: Visit) -> list[str]:
         """Return the arms that live, and that all of a visit's workers hold.
 
         None without the baseline: what an arm computed while it was timed is compared with that.
@@ -410,10 +396,10 @@ class Visits:
         arms = [arm for arm in living(visit.group, visit.workload) if arm in held]
         return arms if str(BASELINE) in arms else []
 
-    def in_turns(
+    def measure_block(
         self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int
-    ) -> Steps[bool]:
-        """Measure one block, on two sides by turns of each arm; False where a worker ended."""
+    ) -> Steps[None]:
+        """Measure one block, on two sides by turns of each arm."""
         self.spent.blocks += 1
         block, pair = self.spent.blocks, min(visit.workers.values())
         sides = self.rng.sample(visit.group, len(visit.group))
@@ -437,34 +423,24 @@ class Visits:
             partner=visit.workers[others[0]] if others else 0,
             partner_environment=others[0].environment if others else "",
         )
-        outcome = yield from self.do(action)
-        if outcome.death is not None:
-            worker = outcome.death.worker or action.worker
-            dead = next(side for side in sides if visit.workers[side] == worker)
-            dead.died(outcome.death, action)
-            for number in action.workers:
-                self.held.pop(number, None)
-            return False
+        outcome = yield from self.ask_workers(action, *sides)
         answers: list[protocol.Timed] = outcome.answer
         made = sum(answer.making for answer in answers)
         if made:
             self.costs.making_seconds[visit.group, turn.workload] = made
         measured = outcome.took - made
+        self.count_sampling(measured)
         visit.measured_seconds = measured + visit.measured_seconds * (not anew)
         total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
         for side, answer in zip(sides, answers, strict=True):
-            side.did_well(action)
-            for arm, failure in answer.failures.items():
-                side.fail_arm(arm, failure, turn.workload)
-            taken: dict[str, Any] = {"block": block, "cores": visit.cores}
-            self.keep(side, turn.workload, answer, outcome.at, pair, **taken)
+            self.keep_samples(side, turn.workload, answer.samples, pair, block, visit.cores)
             for arm, seconds in answer.seconds.items():
                 whole = measured * seconds / total * turn.rounds / rounds
                 self.costs.turn_seconds[side, turn, arm] = whole
-        for side, answer in zip(sides, answers, strict=True):
-            if answer.spoiled:
-                yield from self.close(side, visit.workers[side])
-        return not any(answer.spoiled for answer in answers)
+        if any(answer.spoiled for answer in answers):
+            for side, worker in visit.workers.items():
+                yield from self.close(side, worker)
+            raise WorkerEndedError
 
     def close(self, side: SideState, worker: int, _: Cores = ()) -> Steps[None]:
         """End a worker, unless it has died."""
@@ -473,33 +449,32 @@ class Visits:
 
     # what is done once
 
-    def cold(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
+    def measure_cold(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
         """Measure one cold process of a cell on each side, in random order.
 
-        A process that dies costs its own sample: it is begun once more.
+        A process that dies is begun once more, unless too many have died.
         """
-        number = self.spent.processes + 1
+        number, arm = self.spent.processes + 1, str(cell.arm)
         for side in self.rng.sample(group, len(group)):
-            if not (yield from self.cold_on(side, cell, number, cores)):
-                yield from self.cold_on(side, cell, number, cores)
-
-    def cold_on(self, side: SideState, cell: Cell, number: int, cores: Cores) -> Steps[bool]:
-        """Measure a cold process on one side, unless too many have died; False if this one did."""
-        if not side.begins_cold(cell):
-            return True
-        worker, arm = self.next_worker(), str(cell.arm)
-        cores = cores if side.backend == "cpu" else ()
-        outcome = yield from self.do(side.action("cold", worker, cell.workload, [arm], cores=cores))
-        if outcome.death is not None:
-            side.cold_deaths[cell] += 1
-            side.deaths[arm, cell.workload] = outcome.death.reason
-            side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
-            return False
-        answer: protocol.Cold = outcome.answer
-        self.costs.cold_seconds[side] = outcome.took
-        self.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
-        self.keep(side, cell.workload, answer, outcome.at, number, cores=cores, arm=arm)
-        return True
+            own_cores = cores if side.backend == "cpu" else ()
+            for _ in range(COLD_TRIES):
+                if not side.begins_cold(cell):
+                    break
+                self.spent.processes += 1
+                worker = self.spent.processes
+                action = side.action("cold", worker, cell.workload, [arm], cores=own_cores)
+                outcome = yield from self.do(action)
+                if outcome.death is None:
+                    answer: protocol.Cold = outcome.answer
+                    self.costs.cold_seconds[side] = outcome.took
+                    self.count_sampling(answer.timed_seconds)
+                    # The control runs the baseline's code, and its worker says so
+                    rows = [row._replace(arm=arm) for row in answer.samples]
+                    self.keep_samples(side, cell.workload, rows, number, cores=own_cores)
+                    break
+                side.cold_deaths[cell] += 1
+                side.deaths[arm, cell.workload] = outcome.death.reason
+                side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
 
     def count_or_train(
         self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
@@ -510,17 +485,13 @@ class Visits:
         """
         if do == "train":
             arms = {str(cell.arm) for cell in cells} | {*map(str, REFERENCE)}
-            worker = yield from self.open(
-                side, Visit((side,), cells[0].workload, arms, cores=cores)
-            )
+            visit = Visit((side,), cells[0].workload, arms, cores=cores)
+            worker = yield from self.open_worker(side, visit)
         else:
-            worker = yield from self.loaded(side, cells, cores)
-        if worker is None:
-            return
+            worker = yield from self.load_worker(side, cells, cores)
         for cell in cells:
             able = do == "count" or str(cell.arm) in self.held[worker]
-            able = able and side.cells[cell].failure is None
-            if able and self.now <= end and not (yield from self.one(side, worker, do, cell)):
-                return
-            self.over.add((do, side, cell))
+            if able and side.cells[cell].failure is None and self.now <= end:
+                yield from self.ask_arm(side, worker, do, cell)
+            self.agenda.finished_once.add((do, side, cell))
         yield from self.close(side, worker)
