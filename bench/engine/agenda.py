@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bench.engine.state import Group, SideState
     from bench.metrics import Metric
     from bench.options import Options
+    from bench.runfile import CellResult
     from bench.samples import Cores, Sample
 
     type GroupCell = tuple[Group, Cell]
@@ -100,18 +101,19 @@ class Agenda:
         """Workers, or pairs of them, that came to their end, or are measuring."""
         self.lost: Counter[tuple[Group, TurnKind]] = Counter()
         """Consecutive failed visits."""
-        self.swept: dict[str, list[GroupCell]] = {}
-        """Cells in each workload's cold sweeps."""
         self.cold_samples = options.cold_samples or self.least(COLD_KIND)
         """Cold processes of each cell that are swept together."""
         self.least_cold = 1 if options.cold_samples else self.cold_samples
         """Cold samples with fewer of which a cell has no estimate."""
         self.cold: Counter[GroupCell] = Counter()
-        """Cold processes that a run had before it was cut off."""
-        self.too_costly: set[GroupCell] = set()
-        """Cells that turned out not to fit into the time of cold sweeps."""
+        """Cold processes of each cell that were begun."""
         self.finished_once: set[tuple[Do, SideState, Cell]] = set()
         """Counts and trainings that are done, failed, or too late."""
+
+    @property
+    def rows(self) -> list[CellResult]:
+        """What is known of each cell of each side."""
+        return [row for side in self.sides for row in side.cells.values()]
 
     def adopt(self, samples: Iterable[Sample]) -> None:
         """Count the workers and cold processes of a run that was cut off."""
@@ -127,9 +129,6 @@ class Agenda:
         for (group, turn, _), count in Counter(row[:3] for row in blocks).items():
             self.made[group, turn] += count >= (self.options.blocks or 1)
         self.cold.update(row[:2] for row in processes)
-        for pair, count in self.cold.items():
-            if count >= self.cold_samples:
-                self.swept.setdefault(pair[1].workload, []).append(pair)
 
     def sweeps(self, pairs: Collection[GroupCell]) -> int:
         """Return the cold processes that each of some cells lacks, at most."""
@@ -203,8 +202,12 @@ class Agenda:
                 backends.add(backend)
             pairs += [(group, cell) for cell in cells]
         pairs = [p for p in pairs if all(side.begins_cold(p[1]) for side in p[0])]
-        pairs = [pair for pair in pairs if pair not in self.too_costly]
         return sorted(pairs, key=lambda p: (p[1].arm not in REFERENCE, p[1].style != PURE))
+
+    def unswept_cells(self, workload: str) -> list[GroupCell]:
+        """Return the cells that have fewer cold processes than are swept together."""
+        cells = self.cold_cells(workload)
+        return [pair for pair in cells if self.cold[pair] < self.cold_samples]
 
     def once(self) -> list[OnceWork]:
         """Return the counts and trainings that are not finished."""
@@ -237,7 +240,6 @@ class Agenda:
             return WarmVisits(visits, turn, cores[:count], math.inf, turn.rounds)
         if self.options.cold_samples:
             for workload in self.workloads:
-                swept = self.swept.get(workload, ())
-                if pairs := [pair for pair in self.cold_cells(workload) if pair not in swept]:
+                if pairs := self.unswept_cells(workload):
                     return ColdSweeps(workload, pairs, self.sweeps(pairs))
         return next(iter(self.once()), None)

@@ -108,7 +108,7 @@ class Choice:
         budget = math.inf if self.options.fixed else self.options.budget
         self.end = (1 - REPORT_SHARE) * budget - REPORT_SECONDS
         """Second of the budget until which something may begin."""
-        self.doubts = Doubts(visits.samples, agenda.sides, agenda.base, self.options.margin)
+        self.doubts = Doubts(agenda, visits.samples)
 
     @property
     def left(self) -> float:
@@ -125,7 +125,7 @@ class Choice:
         most = self.left + OVER * self.options.budget * (not self.visits.samples)
         jobs = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
         kept = sum(job.seconds for job in jobs if job.begun)
-        if agenda.made or agenda.lost or agenda.swept or not jobs:
+        if agenda.made or agenda.lost or agenda.cold or not jobs:
             jobs += self.jobs_once()
         fits = [job for job in jobs if job.least + (not job.begun) * kept <= most]
         job = choose_job(fits, self.left)
@@ -163,7 +163,7 @@ class Choice:
         lacking += sum(
             self.weight(workload, COLD_KIND)
             for workload in agenda.workloads
-            if {*agenda.cold_cells(workload)} - {*agenda.swept.get(workload, ())}
+            if agenda.unswept_cells(workload)
         )
         jobs = []
         for turn, groups in turns:
@@ -240,8 +240,8 @@ class Choice:
         given = self.options.cold_samples
         for workload in self.agenda.workloads:
             cells = self.agenda.cold_cells(workload)
-            swept = [pair for pair in cells if pair in self.agenda.swept.get(workload, ())]
-            rest = [pair for pair in cells if pair not in swept]
+            rest = self.agenda.unswept_cells(workload)
+            swept = [pair for pair in cells if pair not in rest]
             if swept and not given:
                 yield self.cold_job(workload, swept, 1)
             if rest and not self.agenda.paired:

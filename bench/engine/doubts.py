@@ -7,6 +7,7 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.engine.state import programs_of
 from bench.metrics import METRICS, Kind
 from bench.stats.estimate import estimate
 from bench.worker.protocol import KINDS
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.cells import Cell
-    from bench.engine.state import SideState
+    from bench.engine.agenda import Agenda
     from bench.estimates import Estimate
     from bench.metrics import Metric
     from bench.samples import Sample
@@ -61,19 +62,10 @@ class Question(NamedTuple):
 
 
 class Doubts:
-    """The doubts of all numbers of a run; a family is looked at again when it has more samples.
+    """The doubts of all numbers of a run; a family is looked at again when it has more samples."""
 
-    Args:
-        samples: All so far; it grows.
-        sides: Environments, and what is known of their cells.
-        base: Environment that others are compared with; empty where arms are compared.
-        margin: Fraction below which a difference does not matter.
-    """
-
-    def __init__(
-        self, samples: Sequence[Sample], sides: Sequence[SideState], base: str, margin: float
-    ) -> None:
-        self.samples, self.sides, self.base, self.margin = samples, sides, base, margin
+    def __init__(self, agenda: Agenda, samples: Sequence[Sample]) -> None:
+        self.agenda, self.samples, self.margin = agenda, samples, agenda.options.margin
         self.families: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
         self.read = 0
         self.known: dict[tuple[str, str, str], dict[tuple[str, Cell], Estimate]] = {}
@@ -87,12 +79,12 @@ class Doubts:
         self.read = len(self.samples)
         family = metric, workload, backend
         if family not in self.known:
-            programs = {c: r.program for s in self.sides for c, r in s.cells.items() if r.program}
+            programs = programs_of(self.agenda.rows)
             # an arm may have samples of other stages, and share the compilation of its program
             names = KINDS[METRICS[metric].turn] if METRICS[metric].of_program else [metric]
             samples = [s for n in names for s in self.families.get((n, workload, backend), [])]
             estimates = estimate(
-                samples, self.base, margin=self.margin, programs=programs, least_cold=1
+                samples, self.agenda.base, margin=self.margin, programs=programs, least_cold=1
             )
             rows = self.known[family] = {}
             for row in sorted(estimates, key=lambda row: row.form == "amount"):
@@ -101,18 +93,12 @@ class Doubts:
         return self.known[family]
 
     def of(
-        self,
-        metric: Metric,
-        cell: Cell,
-        environment: str,
-        weight: float,
-        least: int,
-        rounds: float,
+        self, metric: Metric, cell: Cell, environment: str, weight: float, least: int, rounds: float
     ) -> Question:
         """Return what is known of a number; of one with no samples, what such rounds will leave."""
         row = self.rows(metric.name, cell.workload, cell.backend).get((environment, cell))
         have, doubt, excess = row.workers if row else 0, WIDEST, 0.0
-        alone = not metric.compared or (cell.is_baseline and not self.base)
+        alone = not metric.compared or (cell.is_baseline and not self.agenda.base)
         if alone or (row and row.form == "amount"):
             doubt, excess = 1.0, 0.0 if row else math.inf
         elif row is None:

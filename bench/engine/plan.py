@@ -106,7 +106,7 @@ class Plan:
     def news(self) -> Part:
         """Return what has become known since this was asked last."""
         samples = self.visits.samples
-        rows = {msgspec.json.encode(r): r for side in self.sides for r in side.cells.values()}
+        rows = {msgspec.json.encode(row): row for row in self.agenda.rows}
         notes = [note for side in self.sides for note in side.notes]
         news = Part(
             samples=packed(samples[self.told_samples :]),
@@ -191,16 +191,12 @@ class Plan:
         for cores, unproven in by_cores.items():
             yield from self.prove(unproven, work.workload, cores)
         pairs = [(g, cell) for g, cell in work.pairs if all(side.proven(cell) for side in g)]
-        swept = self.agenda.swept.setdefault(work.workload, [])
-        new = [pair for pair in pairs if pair not in swept]
         lanes = self.agenda.cores(work.pairs[0][0])
-        begun = pairs[: len(lanes)] if new else []
+        begun = pairs[: len(lanes)] if work.sweeps > 1 else []
 
         def processes() -> Iterator[GroupCell]:
             yield from begun
-            fit = self.choice.fitting(pairs, work.sweeps) if new else pairs
-            swept.extend(pair for pair in new if pair in fit)
-            self.agenda.too_costly.update(pair for pair in work.pairs if pair not in swept)
+            fit = self.choice.fitting(pairs, work.sweeps) if begun else pairs
             for number in range(work.sweeps):
                 order = [pair for pair in fit if number or pair not in begun]
                 yield from self.visits.rng.sample(order, len(order))
@@ -223,8 +219,7 @@ class Plan:
 
     def note_missing(self) -> None:
         """Say of each cell and metric that has no number, why."""
-        rows = [row for side in self.sides for row in side.cells.values()]
-        programs = {(row.environment, row.cell): row.program for row in rows}
+        programs = {(row.environment, row.cell): row.program for row in self.agenda.rows}
 
         def pool(environment: str, cell: Cell, metric: str) -> tuple[str, str, str]:
             shares = str(cell)  # what shares samples: styles of a library, cells of a program

@@ -18,7 +18,7 @@ from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, SAFE, SUFFIX, DiskError, Journal, Part, opened
 from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
-from bench.engine.state import SideState
+from bench.engine.state import SideState, programs_of
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.runfile import (
@@ -354,12 +354,10 @@ def results_of(
 def cell_results(task: Task, plan: Plan) -> list[CellResult]:
     """Return what is known of each cell; of a run, of the baseline once, whatever its workers."""
     rows: dict[tuple[str, Cell], CellResult] = {}
-    for side in plan.sides:
-        for cell, result in side.cells.items():
-            name = side.environment if task.base else ""
-            known = rows.get((name, cell))
-            if known is None or (known.failure is not None and result.failure is None):
-                rows[name, cell] = result
+    for row in plan.agenda.rows:
+        key = row.environment if task.base else "", row.cell
+        if rows.setdefault(key, row).failure is not None and row.failure is None:
+            rows[key] = row
     return list(rows.values())
 
 
@@ -370,20 +368,12 @@ def estimates_of(
     base: str = "",
     least_cold: int = MIN_COLD,
 ) -> list[Estimate]:
-    """Return what samples say, beside the baseline or beside an environment.
+    """Return what samples of cells that live say, beside the baseline or beside an environment.
 
-    Args:
-        samples: Of cells that have not failed.
-        cells: What is known of them.
-        options: Of the measurement.
-        base: Environment that others are compared with; empty where arms are.
-        least_cold: Cold samples of a cell with fewer of which it has no estimate.
+    Cells with fewer cold samples than `least_cold` have no estimates of these.
     """
-    programs: dict[Cell, str] = {}
-    for row in cells:  # of two environments, cells share compile times that share both programs
-        programs[row.cell] = f"{programs.get(row.cell, '')} {row.program}" if row.program else ""
-    margin, least = options.margin, least_cold if options.cold_samples is None else 1
-    estimates = estimate(samples, base, margin=margin, programs=programs, least_cold=least)
+    margin, programs = options.margin, programs_of(cells)
+    estimates = estimate(samples, base, margin=margin, programs=programs, least_cold=least_cold)
     if base:
         return [*estimates, *per_array(estimates, base, margin)]
     return settled_by_program(estimates, same_programs(cells), margin)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.engine.actions import Action
+from bench.estimates import grouped
 from bench.runfile import CellResult
 
 if TYPE_CHECKING:
@@ -136,3 +137,12 @@ class SideState:
 
 type Group = tuple[SideState, ...]
 """Sides whose workers take turns: one alone, or two."""
+
+
+def programs_of(rows: Iterable[CellResult]) -> dict[Cell, str]:
+    """Return what each cell compiles: of two environments both, for cells share what is the same.
+
+    Where one is not known, the cell is left out.
+    """
+    programs = grouped((row.cell, row.program) for row in rows)
+    return {cell: " ".join(dict.fromkeys(p)) for cell, p in programs.items() if all(p)}

@@ -324,12 +324,7 @@ class Visits:
         return opened
 
     def measure_visits(
-        self,
-        visits: Sequence[Visit],
-        turn: TurnKind,
-        seconds: float,
-        rounds: int,
-        until: float = math.inf,
+        self, visits: Sequence[Visit], turn: TurnKind, seconds: float, rounds: int, until: float
     ) -> Phases[list[Visit]]:
         """Measure in the workers of each visit, and close them; return those that came to an end.
 
@@ -454,6 +449,7 @@ class Visits:
 
         A process that dies is begun once more, unless too many have died.
         """
+        self.agenda.cold[group, cell] += 1
         number, arm = self.spent.processes + 1, str(cell.arm)
         for side in self.rng.sample(group, len(group)):
             own_cores = cores if side.backend == "cpu" else ()
