@@ -63,11 +63,6 @@ class Call(NamedTuple):
     """Those seconds in which no thread of this process ran: it waited, or others had the
     processor."""
 
-    @classmethod
-    def since(cls, start: float, cpu: float, end: float, calls: int = 1) -> Call:
-        """Return the mean of calls; the processor's clock was read before `start`, and is now."""
-        return cls((end - start) / calls, (end - start - (CPU_CLOCK() - cpu)) / calls)
-
 
 class Turn:
     """Series of calls of an arm's step, after an untimed one; each block has a new one.
@@ -102,32 +97,23 @@ class Turn:
         if not self.single:
             WAIT(self.step(self.hidden, self.chunk))
             self.calls += 1
-        return {
-            metric: [self.in_a_row(calls)] if in_a_row else self.waited_for(calls)
-            for metric, (calls, in_a_row) in self.series.items()
-        }
+        return {metric: self.time_calls(series) for metric, series in self.series.items()}
 
-    def waited_for(self, calls: int) -> list[Call]:
-        """Return what calls took that are each waited for."""
+    def time_calls(self, series: CallSeries) -> list[Call]:
+        """Return what calls took: each of those that are waited for, or the mean of a row."""
         step, hidden, chunk = self.step, self.hidden, self.chunk
         clock, wait, taken = CLOCK, WAIT, []
-        for _ in range(calls):
+        row = range(series.calls if series.in_a_row else 1)
+        for _ in range(series.calls // len(row)):
             cpu, start = CPU_CLOCK(), clock()
-            result = wait(step(hidden, chunk))
-            taken.append(Call.since(start, cpu, clock()))
-        self.loss, self.calls = result[1], self.calls + calls
+            for _ in row:
+                result = step(hidden, chunk)
+            wait(result)
+            seconds = clock() - start
+            idle = seconds - (CPU_CLOCK() - cpu)
+            taken.append(Call(seconds / len(row), idle / len(row)))
+        self.loss, self.calls = result[1], self.calls + series.calls
         return taken
-
-    def in_a_row(self, calls: int) -> Call:
-        """Return the mean of calls of which only the last is waited for."""
-        step, hidden, chunk = self.step, self.hidden, self.chunk
-        cpu, start = CPU_CLOCK(), CLOCK()
-        for _ in range(calls):
-            result = step(hidden, chunk)
-        WAIT(result)
-        call = Call.since(start, cpu, CLOCK(), calls)
-        self.loss, self.calls = result[1], self.calls + calls
-        return call
 
     def end(self) -> End:
         """Return where the step has got to."""
@@ -175,13 +161,8 @@ class TimedBlock:
     ) -> Timed:
         """Take turns over fresh buffers in random order, and compare where the arms have got to.
 
-        Args:
-            arms: Those of the workload.
-            kind: A row of `KINDS`.
-            members: Arms that take part.
-            rounds: Timed rounds.
-            untimed: Rounds that come in addition, first; their samples are dropped.
-            anew: Whether the arms' steps are made anew before.
+        `members` take part, of all arms of the workload. `untimed` rounds come in addition, first;
+        their samples are dropped. With `anew`, steps are made anew before.
         """
         chunk = jax.tree.map(jax.numpy.array, self.shared.choice(arms.chunks))
         scale = self.shared.uniform(*SCALES)
@@ -198,7 +179,7 @@ class TimedBlock:
             for arm in good
             for metric, calls in self.calls[arm].items()
         ]
-        if kind == "step" and not on_one_core():
+        if kind == STEP and not on_one_core():
             samples += [
                 WorkerSample(str(arm), "cores_used", rounded(self.cpu_seconds[arm] / seconds))
                 for arm in good
@@ -257,8 +238,10 @@ class TimedBlock:
                 if item is None:
                     turns = begin()
                     gc.collect()  # here, for the other side's turns may come next
-                elif item.arm in turns and item.arm not in self.failures:
-                    self.take(item.arm, turns[item.arm], timed=item.number >= 0)
+                    continue
+                number, arm = item
+                if arm in turns and arm not in self.failures:
+                    self.take(arm, turns[arm], timed=number >= 0)
         return turns
 
     def take(self, arm: Arm, turn: Callable[[], Calls], *, timed: bool) -> None:
@@ -293,33 +276,25 @@ class TimedBlock:
                 )
 
 
-class TurnItem(NamedTuple):
-    """A turn of an arm in a block's order."""
-
-    number: int
-    """Of its round; below zero, it is not timed."""
-    arm: Arm
-
-
 def schedule(
     rng: random.Random, members: Sequence[Arm], rounds: Iterable[int], sides: int
-) -> Iterator[tuple[int, TurnItem]]:
-    """Yield the turns of a block, each with the side that takes it: 0, or 1 of two.
+) -> Iterator[tuple[int, tuple[int, Arm]]]:
+    """Yield the turns of a block: the side that takes each, 0 or 1 of two; its round and its arm.
 
     Arms come in random order, an arm's turns on both sides one after the other. Every second round
     reverses the one before: so each arm, and each side, is as often before another one as after it.
     """
-    order: list[tuple[int, Arm]] = []
-    for number in rounds:
-        if order:
-            turns, order = order[::-1], []
+    turns: list[tuple[int, Arm]] = []
+    for place, number in enumerate(rounds):
+        if place % 2:
+            turns = turns[::-1]
         else:
-            turns = order = [
+            turns = [
                 (side, arm)
                 for arm in rng.sample(members, len(members))
                 for side in rng.sample(range(sides), sides)
             ]
-        yield from ((side, TurnItem(number, arm)) for side, arm in turns)
+        yield from ((side, (number, arm)) for side, arm in turns)
 
 
 def sample_of(arm: Arm, metric: str, turns: Sequence[Sequence[Call]]) -> WorkerSample:
