@@ -65,10 +65,6 @@ def exact(step: TrainStep, case: Any) -> dict[str, int | None]:
     step's own or one for a single operation, would not be counted. So every other step of this
     process compiles again when it is called next: do not call this between timed calls.
 
-    Args:
-        step: What `common.equality.make` returned, called before or not.
-        case: The sizes, the step's own.
-
     Returns:
         `python_starts` and `python_calls` of a warm call, None where they are not the same every
         time; programs compiled in the first three calls (`compilations_first`) and in ten further
@@ -182,14 +178,9 @@ def live_arrays(backend: str) -> list[jax.Array]:
 def live_bytes(step: TrainStep, case: Any, before: list[jax.Array], backend: str) -> int:
     """Return the bytes of arrays that a step keeps alive between two of its calls.
 
-    Those are parameters, Adam's moments and counts, and whatever copies it has of them; what a call
-    is given and returns is not among them.
-
-    Args:
-        step: What `common.equality.make` returned; what it held is gone afterwards.
-        case: The sizes, the step's own.
-        before: What was alive before it was made.
-        backend: That it runs on.
+    Those are parameters, Adam's moments and counts, and whatever copies it has of them. What was
+    alive `before` it was made, and what a call is given and returns, is not among them. What the
+    step held is gone afterwards.
     """
     step.load(case.fresh())
     arguments = case.hidden(), case.data()

@@ -112,11 +112,7 @@ def trained(arms: Arms, arm: Arm) -> Sampled:
 def taken_arguments(step: TrainStep, case: Any) -> str:
     """Return in words that a call donates what it was called with; empty where it does not.
 
-    Others are called with the same hidden state and chunk.
-
-    Args:
-        step: What `common.equality.make` returned; what it held is gone afterwards.
-        case: The sizes, the step's own.
+    Others are called with the same hidden state and chunk. What the step held is gone afterwards.
     """
     step.load(case.fresh())
     hidden, chunk = case.hidden(), case.data()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import random
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
@@ -56,8 +55,6 @@ class Session:
         """Returns how many programs the process has compiled since the first block."""
         self.donate = False
         """Whether steps donate their state."""
-        self.compiles_anew = False
-        """Whether a step that was made anew was not in the cache."""
 
     def load(
         self,
@@ -143,11 +140,7 @@ class Session:
         return answer
 
     def count(self, workload: str, backend: str, arm: str) -> Sampled | Failed:
-        """Count what an arm's step has Python and JAX do; it says the same at all widths.
-
-        JAX's caches are cleared for that, so that whatever was compiled is compiled anew when it is
-        called next: count in a worker that does nothing else.
-        """
+        """Count what an arm's step has Python and JAX do, in a worker that does nothing else."""
         return self.guard(workload, backend, arm, counted)
 
     def prove(self, workload: str, backend: str, arm: str) -> Proven | Failed:
@@ -182,19 +175,11 @@ class Session:
         place: int | None = None,
         patience: float = 0.0,
     ) -> Timed:
-        """Measure one block of turns of this kind: fresh buffers, then rounds in random order.
+        """Measure a block of turns of a row of `KINDS`: fresh buffers, then rounds in random order.
 
-        Args:
-            workload: That the arms are at.
-            backend: That they run on.
-            kind: A row of `KINDS`.
-            arms: Those that take part, by name.
-            rounds: Timed rounds.
-            seed: Of the order.
-            anew: Whether steps are made anew before, from the cache: not where that compiles.
-            programs: By arm, fingerprints of which one arm compiles each in a round.
-            place: 0 or 1, where a worker of another side takes turns with this one.
-            patience: Seconds after which that one is taken to hang.
+        Steps are made `anew` before, where that is asked for. `programs` are fingerprints by arm,
+        of which one arm compiles each in a round. Where this worker has a `place`, 0 or 1, a worker
+        of another side takes turns with it, and is taken to hang after `patience` seconds.
         """
         ours, members = self.on(workload, backend), [*map(Arm.of, arms)]
         around = self.surroundings.setdefault(backend, Surroundings())
@@ -207,9 +192,7 @@ class Session:
             self.compiled = self.compiled or compilations()
             block = TimedBlock(self.at, self.compiled, around.changes, seed, token)
             untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
-            before, anew = cached_programs(), anew and not self.compiles_anew
             timed = block.run(ours, kind, members, rounds, untimed, anew=anew)
-            self.compiles_anew |= cached_programs() > before
         if token:
             token.end.close()
         timed.spoiled = around.spoiled
@@ -219,13 +202,6 @@ class Session:
     def train(self, workload: str, backend: str, arm: str) -> Sampled | Failed:
         """Train an arm, from the same weights and from its library's own initialisers."""
         return self.guard(workload, backend, arm, trained)
-
-
-def cached_programs() -> int:
-    """Return the number of programs in the compilation cache."""
-    folder = jax.config.jax_compilation_cache_dir
-    names = (path.name for path in Path(folder).glob("*")) if folder else ()
-    return sum(not name.endswith("-atime") for name in names)
 
 
 def use_cache(folder: str) -> None:

@@ -30,12 +30,9 @@ class Token:
 
     @classmethod
     def receive(cls, channel: int, place: int, patience: float) -> Token:
-        """Return the end that the parent has sent.
+        """Return the end that the parent has sent over the socket of a descriptor.
 
-        Args:
-            channel: Descriptor of the socket that it comes over.
-            place: Of this worker's side.
-            patience: Seconds after which the other worker is taken to hang.
+        After `patience` seconds, the other worker is taken to hang.
         """
         with socket.socket(fileno=os.dup(channel)) as parent:
             _, [descriptor], *_ = socket.recv_fds(parent, len(BYTE), 1)
