@@ -11,7 +11,7 @@ import numpy as np
 
 import impls
 from bench.check.subject import SMALL, Subject, named_arrays
-from bench.worker.arms import End, difference, gentle
+from bench.worker.arms import End, difference, stable_start
 from common import reference
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 from common.contract import Chunk, Dense, flat, unflat
@@ -104,7 +104,7 @@ def ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         f"nats, and lead to its checkpoint, with learning rate {case.optimiser.learning_rate:g}, "
         f"weight decay {case.optimiser.weight_decay:g} and "
     )
-    for start in (case.fresh(), gentle(random_weights(case.model))):
+    for start in (case.fresh(), stable_start(random_weights(case.model))):
         step, plain = subject.step(case), PLAIN.step(case)
         losses, right = trajectory(step, case, start), trajectory(plain, case, start)
         seen = _of_losses(losses, right)

@@ -173,20 +173,17 @@ class Driver:
 
     def answered_together(self, action: Action, patience: float) -> list[Any]:
         """Return what the workers of a block answer: one, or two that take turns."""
-        turns: dict[str, Any] = {}
+        turns: list[dict[str, Any]] = [{}]
         if action.partner:
             link(*(self.workers[number] for number in action.workers))
-            turns["patience"] = TOKEN_SHARE * patience
-        failures: dict[int, WorkerFailedError] = {}
-        with ThreadPoolExecutor(len(action.workers)) as pool:
-            answers = {}
-            for place, number in enumerate(action.workers):
-                if turns:
-                    turns["place"] = place
-                answers[number] = pool.submit(self.asked, action, number, patience, **turns)
-            for number, answer in answers.items():
-                if isinstance(error := answer.exception(), WorkerFailedError):
-                    failures[number] = error
+            turns = [{"place": place, "patience": TOKEN_SHARE * patience} for place in (0, 1)]
+        with ThreadPoolExecutor(len(turns)) as pool:
+            answers = {
+                number: pool.submit(self.asked, action, number, patience, **turn)
+                for number, turn in zip(action.workers, turns, strict=True)
+            }
+        errors = {number: answer.exception() for number, answer in answers.items()}
+        failures = {n: error for n, error in errors.items() if isinstance(error, WorkerFailedError)}
         if failures:  # whoever waited for the other one is not to blame
             number = min(failures, key=lambda n: (failures[n].lost_token, failures[n].arm is None))
             failures[number].number = number
@@ -239,12 +236,11 @@ class Driver:
         """Return after how many silent seconds a worker is taken to hang: less near the end."""
         longest = self.longest.get(kind_of(action))
         if longest is not None:
-            patience = min(self.silence, max(LEAST_USUAL, USUAL * longest))
-        elif self.plan.options.fixed:
-            patience = self.silence
+            patience = max(LEAST_USUAL, USUAL * longest)
         else:
             left = self.plan.end - (time.monotonic() - self.zero)
-            patience = min(self.silence, max(LAST_SILENCE, left + LAST_SILENCE / 2))
+            patience = max(LAST_SILENCE, left + LAST_SILENCE / 2)
+        patience = min(self.silence, patience)
         if action.do == "block" and action.kind == STAGES:
             turns = len(action.arms) * action.rounds * len(action.workers)
             patience = max(patience, USUAL * STAGES_SECONDS * turns)

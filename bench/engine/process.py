@@ -48,22 +48,19 @@ def silence_of(budget: float) -> float:
     return min(SILENCE_SECONDS, max(LEAST_SILENCE, budget / 5))
 
 
+@dataclass(eq=False)
 class WorkerFailedError(Exception):
     """A worker died, hung, or said what the protocol does not allow."""
 
-    def __init__(
-        self, reason: str, stderr: str, arm: int | None, *, lost_token: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.stderr = stderr
-        """Its last lines."""
-        self.arm = arm
-        """Index of the arm whose turn it was, or None."""
-        self.number = 0
-        """Number of the worker, where several were asked."""
-        self.lost_token = lost_token
-        """Whether it ended since the worker that it took turns with did not go on."""
+    reason: str
+    stderr: str
+    """Its last lines."""
+    arm: int | None
+    """Index of the arm whose turn it was, or None."""
+    lost_token: bool = False
+    """Whether it ended since the worker that it took turns with did not go on."""
+    number: int = 0
+    """Number of the worker, where several were asked."""
 
     def __str__(self) -> str:
         """The reason, and its last line."""

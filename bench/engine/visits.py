@@ -335,7 +335,7 @@ class Visits:
         done: list[Visit] = []
 
         def measure(visit: Visit, _: Cores) -> Steps[None]:
-            end = math.inf if self.options.fixed else self.now + seconds
+            end = self.now + seconds
             late = bool(done) and self.now > until
             if not late and (yield from self.measure_blocks(visit, turn, end, rounds)):
                 done.append(visit)

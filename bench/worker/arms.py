@@ -138,7 +138,7 @@ class Arms:
     def prepare(self, workload: str) -> None:
         """Load what steps are called with."""
         self.case, self.tokens = load_workload(workload)
-        self.start = gentle(random_weights(self.case.model))
+        self.start = stable_start(random_weights(self.case.model))
         self.chunks = list(islice(self.text(), CHUNKS))
 
     def text(self) -> Iterator[Chunk]:
@@ -233,7 +233,7 @@ class Arms:
 
 
 def difference(end: End, baseline: End | None) -> str:
-    """Return in words how far a training from `gentle` is from the baseline's; empty if not."""
+    """Return in words how far a training from `stable_start` is from the baseline's; empty if not."""
     updates = end.checkpoint.updates - STARTED
     if updates != end.calls or not updates:
         return f"{updates} updates in {end.calls} calls"
@@ -261,7 +261,7 @@ def program_of(step: TrainStep, case: Any) -> Program | None:
     return step.program(case.hidden(), case.data())
 
 
-def gentle(weights: Weights) -> Checkpoint:
+def stable_start(weights: Weights) -> Checkpoint:
     """Return where blocks start from: weights whose training is stable for thousands of calls.
 
     With a second moment of 1, Adam's updates are a learning rate times the gradient, so rounding
