@@ -108,14 +108,9 @@ class Costs:
     def opening(
         self, group: Group, workload: str, kind: str, lanes: int = 1, *, proven: bool = False
     ) -> float:
-        """Return what it takes to open workers in so many lanes at the same time.
+        """Return what it takes to open workers in so many lanes, of each side at the same time.
 
-        Args:
-            group: Sides that have a worker each, at the same time.
-            workload: What is opened.
-            kind: What it is opened for; for stages, arms need no opening.
-            lanes: Workers of a side at the same time; they share the proofs.
-            proven: Whether to count as if everything were proven already.
+        Lanes share the proofs, unless all counts as proven; for stages, arms need no opening.
         """
         totals = []
         for side in group:

@@ -144,10 +144,6 @@ class Visits:
         self.spent.wall_seconds = max(self.spent.wall_seconds, outcome.at)
         return outcome
 
-    def count_sampling(self, seconds: float) -> None:
-        """Add what a lane has sampled for, of which others at the same time have their shares."""
-        self.spent.sampling_seconds += seconds / self.lanes_in_use
-
     def ask_workers(self, action: Action, *sides: SideState) -> Steps[Outcome]:
         """Let a worker of each side do something, and note what failed.
 
@@ -264,7 +260,7 @@ class Visits:
         elif do == "open":
             self.costs.open_seconds[side, cell] = outcome.took
         elif do == "train":
-            self.count_sampling(outcome.took)
+            self.spent.sampling_seconds += outcome.took / self.lanes_in_use
         elif do == "count":  # what Python does depends on the layers alone
             layers = WORKLOADS[cell.workload].layers
             alike = (other.workload for other in side.alive() if other.arm == cell.arm)
@@ -300,13 +296,10 @@ class Visits:
     # visits
 
     def open_visits(self, lanes: Sequence[Cores], visits: Sequence[Visit]) -> Phases[list[Visit]]:
-        """Open the workers of visits at the same time, one visit's on each lane's cores.
+        """Open the workers of visits, one visit's on each lane's cores; return those that live.
 
-        Both sides of a pair begin together. Where one was opened after the other, the first took
-        0.5 % longer in each call until its end (standard error 0.1 %, 36 pairs); so, 0.1 % (0.1 %).
-
-        Returns:
-            Visits of which no worker died.
+        All begin at the same time, both sides of a pair too: where one was opened after the other,
+        the first took 0.5 % longer in each call until its end (standard error 0.1 %, 36 pairs).
         """
 
         def begin(visit: Visit, side: SideState, _: Cores) -> Steps[None]:
@@ -424,7 +417,7 @@ class Visits:
         if made:
             self.costs.making_seconds[visit.group, turn.workload] = made
         measured = outcome.took - made
-        self.count_sampling(measured)
+        self.spent.sampling_seconds += measured / self.lanes_in_use
         visit.measured_seconds = measured + visit.measured_seconds * (not anew)
         total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
         for side, answer in zip(sides, answers, strict=True):
@@ -463,7 +456,7 @@ class Visits:
                 if outcome.death is None:
                     answer: protocol.Cold = outcome.answer
                     self.costs.cold_seconds[side] = outcome.took
-                    self.count_sampling(answer.timed_seconds)
+                    self.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
                     # The control runs the baseline's code, and its worker says so
                     rows = [row._replace(arm=arm) for row in answer.samples]
                     self.keep_samples(side, cell.workload, rows, number, cores=own_cores)

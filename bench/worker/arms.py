@@ -233,7 +233,7 @@ class Arms:
 
 
 def difference(end: End, baseline: End | None) -> str:
-    """Return in words how far a training from `stable_start` is from the baseline's; empty if not."""
+    """Return in words how far training from `stable_start` is from the baseline's; empty if not."""
     updates = end.checkpoint.updates - STARTED
     if updates != end.calls or not updates:
         return f"{updates} updates in {end.calls} calls"

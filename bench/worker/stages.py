@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from bench.worker.block import Calls
     from common.contract import Chunk
 
-    type Compiled = dict[str, float]
-    """Times that each program was compiled in a block."""
 
 
 @contextmanager
@@ -54,7 +52,7 @@ def uncached() -> Iterator[None]:
 class StagesTurn(Turn):
     """The stages of an arm's step, each time of a new one, which is then dropped."""
 
-    def __init__(self, arms: Arms, arm: Arm, program: str, compiled: Compiled) -> None:
+    def __init__(self, arms: Arms, arm: Arm, program: str, compiled: dict[str, float]) -> None:
         """Have turns of an arm, which adds to how often its program was compiled in a block."""
         self.arms, self.arm, self.fingerprint, self.compiled = arms, arm, program, compiled
         self.turns = 0
