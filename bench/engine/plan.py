@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from bench.cells import REFERENCE
 from bench.engine.agenda import Agenda, ColdSweeps, OnceWork, WarmVisits
 from bench.engine.choice import OVER, Choice
 from bench.engine.journal import Part
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Do, Lanes
+    from bench.engine.actions import Do, Lanes, Steps
     from bench.engine.agenda import GroupCell
     from bench.engine.journal import Journal
     from bench.engine.state import Group, SideState
@@ -159,11 +160,7 @@ class Plan:
                 made[visit.group, turn] -= 1
 
     def prove(
-        self,
-        pairs: Iterable[GroupCell],
-        workload: str,
-        cores: Sequence[Cores],
-        until: float = math.inf,
+        self, pairs: Iterable[GroupCell], workload: str, cores: Sequence[Cores], until: float
     ) -> Lanes:
         """Prove cells in workers that do nothing else, in all lanes, a side in each.
 
@@ -174,12 +171,18 @@ class Plan:
             for side in group:
                 if not side.proven(cell):
                     left.setdefault(side, (group, {}))[1][str(cell.arm)] = None
+
+        def prove(side: SideState, visit: Visit, cores: Cores) -> Steps[None]:
+            visit.cores = cores
+            worker = yield from self.visits.open_worker(side, visit)
+            yield from self.visits.close(side, worker)
+
         proofs = []
         for place, (side, (group, arms)) in enumerate(left.items()):
             workers = max(1, len(cores) // len(left) + (place < len(cores) % len(left)))
             for _ in range(min(workers, len(arms))):
                 visit = Visit(group, workload, arms, until, only_proves=True)
-                proofs.append(partial(self.visits.prove_alone, side, visit))
+                proofs.append(partial(prove, side, visit))
         yield from self.visits.phase(cores, proofs)
 
     def sweep(self, work: ColdSweeps) -> Lanes:
@@ -189,7 +192,7 @@ class Plan:
         """
         by_cores = grouped((tuple(self.agenda.cores(pair[0])), pair) for pair in work.pairs)
         for cores, unproven in by_cores.items():
-            yield from self.prove(unproven, work.workload, cores)
+            yield from self.prove(unproven, work.workload, cores, math.inf)
         pairs = [(g, cell) for g, cell in work.pairs if all(side.proven(cell) for side in g)]
         lanes = self.agenda.cores(work.pairs[0][0])
         begun = pairs[: len(lanes)] if work.sweeps > 1 else []
@@ -207,13 +210,30 @@ class Plan:
         yield from self.visits.phase(lanes, (partial(measure, *pair) for pair in in_time))
 
     def do_once(self, work: OnceWork) -> Lanes:
-        """Count or train some cells of one workload, a part of them in each lane."""
-        lanes = self.agenda.cores((work.side,))
-        order = self.visits.rng.sample(work.cells, len(work.cells))
+        """Count or train some cells of one workload, a part of them in each lane.
+
+        Where a worker dies, the cell that it is at and those after it are still to do.
+        """
+        visits, side, do = self.visits, work.side, work.do
+
+        def count_or_train(cells: Sequence[Cell], cores: Cores) -> Steps[None]:
+            if do == "train":
+                arms = {str(cell.arm) for cell in cells} | {*map(str, REFERENCE)}
+                visit = Visit((side,), cells[0].workload, arms, cores=cores)
+                worker = yield from visits.open_worker(side, visit)
+            else:
+                worker = yield from visits.load_worker(side, cells, cores)
+            for cell in cells:
+                able = do == "count" or str(cell.arm) in visits.held[worker]
+                if able and side.cells[cell].failure is None and visits.now <= self.end:
+                    yield from visits.ask_arm(side, worker, do, cell)
+                self.agenda.finished_once.add((do, side, cell))
+            yield from visits.close(side, worker)
+
+        lanes = self.agenda.cores((side,))
+        order = visits.rng.sample(work.cells, len(work.cells))
         parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
-        count_or_train = self.visits.count_or_train
-        steps = [partial(count_or_train, work.side, work.do, part, self.end) for part in parts]
-        yield from self.visits.phase(lanes, steps)
+        yield from visits.phase(lanes, [partial(count_or_train, part) for part in parts])
 
     # what is left out
 

@@ -1,4 +1,4 @@
-"""What can be done in a run: visits of workers, cold processes, counts and trainings.
+"""What workers do in a run: they open, prove arms, measure blocks, and begin cold.
 
 A *visit* opens one worker on each side of a group, on the same cores, measures blocks of one kind
 of turns in both together, and closes them. A run has groups of one side, an A/B and a history of
@@ -287,12 +287,6 @@ class Visits:
                 cell = side.cell(row.arm, workload)
                 self.samples.append(Sample(side.environment, cell, row.metric, *taken, *row[2:]))
 
-    def prove_alone(self, side: SideState, visit: Visit, cores: Cores) -> Steps[None]:
-        """Prove in a worker that measures nothing what is not proven yet of a side's arms."""
-        visit.cores = cores
-        worker = yield from self.open_worker(side, visit)
-        yield from self.close(side, worker)
-
     # visits
 
     def open_visits(self, lanes: Sequence[Cores], visits: Sequence[Visit]) -> Phases[list[Visit]]:
@@ -464,23 +458,3 @@ class Visits:
                 side.cold_deaths[cell] += 1
                 side.deaths[arm, cell.workload] = outcome.death.reason
                 side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
-
-    def count_or_train(
-        self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
-    ) -> Steps[None]:
-        """Count or train cells of one workload in a worker.
-
-        Where it dies, that cell and those after it are still to do.
-        """
-        if do == "train":
-            arms = {str(cell.arm) for cell in cells} | {*map(str, REFERENCE)}
-            visit = Visit((side,), cells[0].workload, arms, cores=cores)
-            worker = yield from self.open_worker(side, visit)
-        else:
-            worker = yield from self.load_worker(side, cells, cores)
-        for cell in cells:
-            able = do == "count" or str(cell.arm) in self.held[worker]
-            if able and side.cells[cell].failure is None and self.now <= end:
-                yield from self.ask_arm(side, worker, do, cell)
-            self.agenda.finished_once.add((do, side, cell))
-        yield from self.close(side, worker)
