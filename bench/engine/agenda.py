@@ -186,9 +186,8 @@ class Agenda:
         a library share was asked for, the first one stands for all.
         """
         pairs: list[GroupCell] = []
-        backends: set[str] = set()
         for group in self.groups:
-            asked, backend = self.asked(group, workload, COLD_KIND), group[0].backend
+            asked = self.asked(group, workload, COLD_KIND)
             first = {cell.entrant: cell for cell in reversed(asked)}
             cells = [
                 cell
@@ -196,10 +195,9 @@ class Agenda:
                 if cell == first[cell.entrant] or not all(m.of_library for m in metrics)
             ]
             if cells and not self.paired:
-                others = [cell for cell in cells if cell.arm not in REFERENCE]
-                reference = [arm.at(workload, backend) for arm in REFERENCE]
-                cells = others if backend in backends else [*reference, *others]
-                backends.add(backend)
+                known = [cell for _, cell in pairs]
+                reference = [arm.at(workload, group[0].backend) for arm in REFERENCE]
+                cells = [c for c in dict.fromkeys([*reference, *cells]) if c not in known]
             pairs += [(group, cell) for cell in cells]
         pairs = [p for p in pairs if all(side.begins_cold(p[1]) for side in p[0])]
         return sorted(pairs, key=lambda p: (p[1].arm not in REFERENCE, p[1].style != PURE))

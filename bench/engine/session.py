@@ -6,7 +6,6 @@ import hashlib
 import secrets
 import shlex
 import time
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -144,14 +143,12 @@ def measure(
         BakeoffError: the journal or the file is of another task, or the disk is full.
         KeyboardInterrupt: it was cut off, unless it is a run, which has its part of the results.
     """
-    with ExitStack() as stack:
-        if task.kind != "run":  # `pytest bench` has taken it, before it asked workers
-            stack.enter_context(machine_lock())
+    with machine_lock():
         setup = setup_of(task, more)
         if resume is None:
-            journal = begun(task, setup, before, more)
+            journal = begin_journal(task, setup, before, more)
         else:
-            journal = taken_up(task.kind, setup, resume)
+            journal = resume_journal(task.kind, setup, resume)
         lanes = one_core_lanes()
         plan = Plan(groups_of(task), task.options, lanes=lanes, base=task.base, enough=enough)
         plan.adopt(journal)
@@ -175,7 +172,7 @@ def measure(
 # journals
 
 
-def begun(task: Task, setup: dict[str, str], before: float, more: Path | None) -> Journal:
+def begin_journal(task: Task, setup: dict[str, str], before: float, more: Path | None) -> Journal:
     """Start a journal, with what the file of an ended run holds that this one is to add to.
 
     Raises:
@@ -212,7 +209,7 @@ def begun(task: Task, setup: dict[str, str], before: float, more: Path | None) -
     return Journal.create(FOLDER / name, known)
 
 
-def taken_up(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal:
+def resume_journal(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal:
     """Open a journal to go on with: at a path, or the newest of this kind that fits.
 
     Raises:

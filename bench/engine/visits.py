@@ -1,4 +1,4 @@
-"""What workers do in a run: they open, prove arms, measure blocks, and begin cold.
+"""What workers do in a run: prove and open arms, measure blocks; and cold processes.
 
 A *visit* opens one worker on each side of a group, on the same cores, measures blocks of one kind
 of turns in both together, and closes them. A run has groups of one side, an A/B and a history of
