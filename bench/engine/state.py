@@ -41,8 +41,8 @@ class SideState:
     """All cells, the baseline's and the control's included."""
     notes: list[str] = field(default_factory=list)
     """What went wrong on the way, in sentences."""
-    claimed: set[Cell] = field(default_factory=set)
-    """Cells that a living worker is proving."""
+    claimed: dict[Cell, int] = field(default_factory=dict)
+    """By cell: the worker that proves it, or did so last."""
     strikes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Deaths in a row by arm, what was done, and workload; the arm is empty at no arm's turn."""
     deaths: dict[tuple[str, str], str] = field(default_factory=dict)

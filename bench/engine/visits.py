@@ -226,13 +226,14 @@ class Visits:
         others = [other for other in visit.group if other is not side]
         waiting.sort(key=lambda cell: not all(other.proven(cell) for other in others))
         while waiting:
-            free = (c for c in waiting if side.proven(c) or c not in side.claimed)
+            claimed = {cell for cell, prover in side.claimed.items() if prover in self.held}
+            free = (c for c in waiting if side.proven(c) or c not in claimed)
             cell = next(free, waiting[0])
             waiting.remove(cell)
             late = self.now > visit.prove_until and cell.arm not in REFERENCE
             if side.cells[cell].failure is not None or (late and not side.proven(cell)):
                 continue
-            if visit.only_proves and (side.proven(cell) or cell in side.claimed):
+            if visit.only_proves and (side.proven(cell) or cell in claimed):
                 continue
             yield from self.ask_arm(side, worker, "open" if side.proven(cell) else "prove", cell)
             if side.cells[cell].failure is None:
@@ -243,11 +244,8 @@ class Visits:
         result, arms = side.cells[cell], [str(cell.arm)]
         losses = side.cells[cell.baseline].losses if do == "open" else ()
         action = side.action(do, worker, cell.workload, arms, losses=tuple(losses))
-        side.claimed.add(cell)
-        try:
-            outcome = yield from self.ask_workers(action, side)
-        finally:
-            side.claimed.discard(cell)
+        side.claimed[cell] = worker
+        outcome = yield from self.ask_workers(action, side)
         answer, workloads = outcome.answer, [cell.workload]
         if isinstance(answer, protocol.Proven):
             result.proof = msgspec.convert(answer.proof, Proof)

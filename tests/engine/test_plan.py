@@ -481,6 +481,12 @@ def test_each_environment_and_backend_has_blocks_with_its_reference() -> None:
     assert not preliminary(plan)
 
 
+def test_cells_of_two_backends_share_the_programs_of_their_own() -> None:
+    wanted = [needed(("seed",), (STEP, "compile"), FEW, backend=name) for name in ("cpu", "gpu")]
+    plan, _ = run([(side(cells),) for cells in wanted], 150)
+    assert not any(row.missing for row in plan.agenda.rows)
+
+
 # Two environments by turns.
 
 BOTH = ("base", "new")
