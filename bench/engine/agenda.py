@@ -73,7 +73,14 @@ type Work = WarmVisits | ColdSweeps | OnceWork
 
 
 class Agenda:
-    """What was asked for, and how far it is; arguments are those of `bench.engine.plan.Plan`."""
+    """What was asked for, and how far it is.
+
+    Args:
+        groups: Sides whose workers take turns; all of one side, or all of two.
+        options: How much is measured.
+        lanes: A core for each worker that may run at the same time as others.
+        base: Environment that others are compared with; empty where arms are compared.
+    """
 
     def __init__(
         self, groups: Sequence[Group], options: Options, lanes: Sequence[Cores], base: str

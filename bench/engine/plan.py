@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from bench.engine.agenda import GroupCell
     from bench.engine.journal import Journal
     from bench.engine.state import Group, SideState
-    from bench.options import Options
     from bench.samples import Cores, Sample
 
 PROVE_SHARE = 0.6
@@ -44,31 +43,14 @@ ONCE: dict[str, Do] = {"compilations_first": "count", "final_loss": "train"}
 
 
 class Plan:
-    """The plan of a whole run.
+    """The plan of a whole run; between jobs, it asks whether there are enough samples by now."""
 
-    Args:
-        groups: Sides whose workers take turns; all of one side, or all of two.
-        options: How much is measured.
-        lanes: A core for each worker that may run at the same time as others.
-        base: Environment that others are compared with; empty where arms are compared.
-        enough: Asked between jobs: whether more would be a waste.
-    """
-
-    def __init__(
-        self,
-        groups: Sequence[Group],
-        options: Options,
-        *,
-        lanes: Sequence[Cores] = ((),),
-        base: str = "",
-        enough: Callable[[Sequence[Sample]], bool] | None = None,
-    ) -> None:
-        self.options, self.enough = options, enough or (lambda _: False)
-        self.agenda = Agenda(groups, options, lanes, base)
-        self.sides, self.least_cold = self.agenda.sides, self.agenda.least_cold
-        self.visits = Visits(self.agenda)
+    def __init__(self, agenda: Agenda, enough: Callable[[Sequence[Sample]], bool]) -> None:
+        self.agenda, self.options, self.enough = agenda, agenda.options, enough
+        self.sides, self.least_cold = agenda.sides, agenda.least_cold
+        self.visits = Visits(agenda)
         self.spent = self.visits.spent
-        self.choice = Choice(self.agenda, self.visits)
+        self.choice = Choice(agenda, self.visits)
         self.end = self.choice.end
         """Second of the budget until which something may begin."""
         self.told: set[bytes | str] = set()

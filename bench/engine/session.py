@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bench.engine.agenda import Agenda
 from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, SAFE, SUFFIX, DiskError, Journal, Part, opened
 from bench.engine.machine import Watch, machine_lock, one_core_lanes
@@ -127,7 +128,7 @@ def measure(
     resume: str | None = None,
     on_progress: Callable[[Action, TimeSpent], None] = lambda _action, _spent: None,
     more: Path | None = None,
-    enough: Callable[[Sequence[Sample]], bool] | None = None,
+    enough: Callable[[Sequence[Sample]], bool] = lambda _samples: False,
 ) -> Measured:
     """Measure a task, and return what it came to; every sample is in a journal first.
 
@@ -149,8 +150,8 @@ def measure(
             journal = begin_journal(task, setup, before, more)
         else:
             journal = resume_journal(task.kind, setup, resume)
-        lanes = one_core_lanes()
-        plan = Plan(groups_of(task), task.options, lanes=lanes, base=task.base, enough=enough)
+        agenda = Agenda(groups_of(task), task.options, one_core_lanes(), task.base)
+        plan = Plan(agenda, enough)
         plan.adopt(journal)
         driver = Driver(plan, journal, task.sides, task.outside, on_progress)
         watch, interrupted = Watch(), False

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from bench.cells import REFERENCE, Arm, Cell, Selection
 from bench.engine.actions import Action, Death, Outcome
+from bench.engine.agenda import Agenda
 from bench.engine.plan import Plan
 from bench.engine.state import Group, SideState
 from bench.metrics import COLD, SAMPLED, STAGES
@@ -90,7 +91,7 @@ def plan_of(
     *,
     before: float = 5.0,
     base: str = "",
-    enough: Any = None,
+    enough: Any = lambda _: False,
     lanes: Sequence[tuple[int, ...]] = LANES,
     seed: int = 0,
     **options: Any,
@@ -98,7 +99,7 @@ def plan_of(
     """Return the plan of groups, or of one run."""
     groups = [(side(groups),)] if isinstance(groups, dict) else groups
     about = Options(budget=budget, **options)
-    plan = Plan(groups, about, lanes=lanes, base=base, enough=enough)
+    plan = Plan(Agenda(groups, about, lanes, base), enough)
     plan.spent.wall_seconds = before
     plan.visits.rng.seed(seed)
     return plan
