@@ -31,11 +31,11 @@ from bench.worker.integrity import end_processes
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from bench.engine.journal import Journal
     from bench.engine.plan import Plan
-    from bench.engine.session import Side
+    from bench.engine.session import Task
     from bench.runfile import TimeSpent
 
 MOST_SILENCE = 300.0
@@ -70,10 +70,7 @@ class Driver:
 
     plan: Plan
     journal: Journal
-    sides: Mapping[str, Side]
-    """By environment."""
-    outside: Mapping[str, str]
-    """Files of entrants that are not the project's, by name."""
+    task: Task
     on_progress: Callable[[Action, TimeSpent], None] = lambda _action, _spent: None
     """Called before each action; shows how far the run is."""
 
@@ -159,7 +156,7 @@ class Driver:
         if action.do in ("start", "cold"):
             if self.closing.is_set():
                 raise WorkerFailedError("the run has ended", "", None)
-            worker = Worker(self.sides[action.environment].place, patience, action.cores)
+            worker = Worker(self.task.sides[action.environment].place, patience, action.cores)
             self.workers[action.worker] = worker
             worker.start()
         answer: Any = None
@@ -202,7 +199,7 @@ class Driver:
     def command(self, action: Action) -> dict[str, Any]:
         """Return an action as what a worker is told."""
         arms = list(action.arms)
-        files: dict[str, Any] = {"outside": dict(self.outside)}
+        files: dict[str, Any] = {"outside": dict(self.task.outside)}
         if self.plan.options.donate:
             files["donate"] = True
         place: dict[str, Any] = {"workload": action.workload, "backend": action.backend}
@@ -227,7 +224,7 @@ class Driver:
 
         Sides of one name share compiled programs: what is the same for both is compiled once.
         """
-        side = self.sides.get(environment)
+        side = self.task.sides.get(environment)
         versions = side.offer.versions if side else {}
         names = (versions.get(name, environment) for name in ("jax", "jaxlib"))
         return "-".join(names).replace("/", "-")
@@ -244,7 +241,7 @@ class Driver:
         if action.do == "block" and action.kind == STAGES:
             turns = len(action.arms) * action.rounds * len(action.workers)
             patience = max(patience, USUAL * STAGES_SECONDS * turns)
-        imports = action.do in ("load", "cold") and self.sides[action.environment].heavy
+        imports = action.do in ("load", "cold") and self.task.sides[action.environment].heavy
         return max(patience, HEAVY_SILENCE) if imports else patience
 
     def blamed(self, action: Action, worker: int, index: int | None) -> str:

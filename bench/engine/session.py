@@ -153,7 +153,7 @@ def measure(
         agenda = Agenda(groups_of(task), task.options, one_core_lanes(), task.base)
         plan = Plan(agenda, enough)
         plan.adopt(journal)
-        driver = Driver(plan, journal, task.sides, task.outside, on_progress)
+        driver = Driver(plan, journal, task, on_progress)
         watch, interrupted = Watch(), False
         try:
             driver.run()

@@ -84,11 +84,9 @@ class Turn:
         arms.load(self.step, scale)
         for _ in range(WARMING_CALLS):
             WAIT(self.step(self.hidden, chunk))
-        series = KINDS[kind].items()
-        self.series = {name: calls for name, calls in series if name not in arms.left_out}
         self.single = paired and kind == STEP
-        if self.single:
-            self.series = {STEP: CallSeries(1)}
+        series = {STEP: CallSeries(1)} if self.single else KINDS[kind]
+        self.series = {name: calls for name, calls in series.items() if name not in arms.left_out}
         self.calls = WARMING_CALLS
         self.loss: Any = None
 

@@ -31,6 +31,7 @@ SMALL = needed(("toy",), METRICS, STYLES)
 FIXED: dict[str, Any] = {"processes": 2, "blocks": 2, "rounds": 2, "cold_samples": 2}
 FEWEST = {"step": 4, "host_cost": 4, "trace": 4, "import": 2, "final_loss": 1}
 """Samples that these counts give each cell."""
+NO_TASK: Any = SimpleNamespace(sides={}, outside={})
 
 
 class Lab:
@@ -126,7 +127,7 @@ def begun(path: Path) -> Journal:
 def run(journal: Journal, wanted: Needed = SMALL, **options: Any) -> Plan:
     plan = plan_of(wanted, **(FIXED | options), before=0.0)
     plan.adopt(journal)
-    FakeDriver(plan, journal, {}, {}).run()
+    FakeDriver(plan, journal, NO_TASK).run()
     return plan
 
 
@@ -241,7 +242,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
 @pytest.mark.parametrize("donate", [False, True])
 def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_path: Path) -> None:
     plan = plan_of([(side(SMALL),), (side(SMALL, "other"),)], donate=donate, **FIXED)
-    driver = FakeDriver(plan, begun(tmp_path / "journal"), {}, {})
+    driver = FakeDriver(plan, begun(tmp_path / "journal"), NO_TASK)
     driver.run()
     assert not driver.cache.exists()
     told: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -306,11 +307,12 @@ def test_an_answer_has_to_be_one_to_its_question(
 
 def test_sides_share_compiled_programs_where_they_compile_with_the_same(lab: Lab) -> None:
     assert lab is not None
-    driver: Any = FakeDriver(plan_of(SMALL), Mock(), {}, {})
+    driver: Any = FakeDriver(plan_of(SMALL), Mock(), NO_TASK)
     jax = {"jax": "0.12.0", "jaxlib": "0.12.0"}
     versions = {"base": jax, "new": jax | {"flax": "1"}, "older": jax | {"jaxlib": "0.11.0"}}
-    driver.sides = {
+    sides = {
         name: SimpleNamespace(offer=SimpleNamespace(versions=v)) for name, v in versions.items()
     }
+    driver.task = SimpleNamespace(sides=sides)
     assert driver.compiler("base") == driver.compiler("new") != driver.compiler("older")
     assert driver.compiler("a/b") != driver.compiler("c"), "of unknown ones, each has its own"
