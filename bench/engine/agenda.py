@@ -91,9 +91,7 @@ class Agenda:
         self.history = self.paired and len(groups) >= FEW_GROUPS
         self.most_workers = options.processes or (1 if options.fixed else MOST_COUNT)
         cells = [cell for side in self.sides for cell in side.needed]
-        self.unasked = frozenset(
-            {str(BASELINE)} - {str(c.arm) for c in cells} if self.paired else ()
-        )
+        self.unasked = {str(BASELINE)} - {str(c.arm) for c in cells} if self.paired else set()
         """Arms that take part in blocks, but were not asked for."""
         work = {cell.workload: WORKLOADS[cell.workload].work for cell in cells}
         sweeps = [w for names in TOGETHER.values() for w in names if w in work]

@@ -127,19 +127,20 @@ class Plan:
             pairs = [(g, cell) for g in groups for cell in living(g, workload).values()]
             yield from self.prove(pairs, workload, work.cores, until)
         alive = {group: living(group, workload).keys() for group in groups}
-        visits = [Visit(g, workload, alive[g], until, compiles=compiles) for g in groups]
-        opened = yield from self.visits.open_visits(work.cores, visits)
+        visits = [
+            Visit(group, workload, alive[group], until, compiles=compiles, cores=cores)
+            for group, cores in zip(groups, work.cores, strict=True)
+        ]
+        opened = yield from self.visits.open_visits(visits)
         made.update((visit.group, turn) for visit in opened)
         seconds = self.choice.seconds_when_open(work, len(opened))
         done = yield from self.visits.measure_visits(opened, turn, seconds, work.rounds, self.end)
-        for group in {*groups} - {visit.group for visit in done}:
-            fewer = len(living(group, workload)) < len(alive[group])
-            lost[group, turn] += not fewer  # an arm that is out by now ended it
         for visit in opened:
-            if visit in done:
-                lost[visit.group, turn] = 0
-            else:
-                made[visit.group, turn] -= 1
+            made[visit.group, turn] -= visit not in done
+        ended = {visit.group for visit in done}
+        for group in {*groups}:
+            fewer = len(living(group, workload)) < len(alive[group])  # an arm has ended it
+            lost[group, turn] = 0 if group in ended else lost[group, turn] + (not fewer)
 
     def prove(
         self, pairs: Iterable[GroupCell], workload: str, cores: Sequence[Cores], until: float

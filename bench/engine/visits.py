@@ -287,8 +287,8 @@ class Visits:
 
     # visits
 
-    def open_visits(self, lanes: Sequence[Cores], visits: Sequence[Visit]) -> Phases[list[Visit]]:
-        """Open the workers of visits, one visit's on each lane's cores; return those that live.
+    def open_visits(self, visits: Sequence[Visit]) -> Phases[list[Visit]]:
+        """Open the workers of visits; return those visits of which no worker died.
 
         All begin at the same time, both sides of a pair too: where one was opened after the other,
         the first took 0.5 % longer in each call until its end (standard error 0.1 %, 36 pairs).
@@ -298,8 +298,7 @@ class Visits:
             visit.workers[side] = yield from self.open_worker(side, visit)
 
         work = []
-        for visit, cores in zip(visits, lanes, strict=True):
-            visit.cores = cores
+        for visit in visits:
             for side in self.rng.sample(visit.group, len(visit.group)):
                 work.append(partial(begin, visit, side))
         yield from self.phase([()] * len(work), work)
