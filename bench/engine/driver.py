@@ -146,7 +146,7 @@ class Driver:
                 error = WorkerFailedError(words, "", None)
             dead = error.number or action.worker
             self.end(action)
-            death = Death(error.reason, error.stderr, self.blamed(action, dead, error.arm), dead)
+            death = Death(error.reason, error.stderr, self.blamed(dead, error.arm), dead)
         end = time.monotonic()
         return Outcome(action.worker, end - start, end - self.zero, answer, death)
 
@@ -244,10 +244,8 @@ class Driver:
         imports = action.do in ("load", "cold") and self.task.sides[action.environment].heavy
         return max(patience, HEAVY_SILENCE) if imports else patience
 
-    def blamed(self, action: Action, worker: int, index: int | None) -> str:
+    def blamed(self, worker: int, index: int | None) -> str:
         """Return the arm whose turn it was when a worker died; empty if it was at none's."""
-        if action.do == "cold":
-            return action.arms[0]
         arms = self.arms.get(worker, ())
         return arms[index] if index is not None and index < len(arms) else ""
 
@@ -256,11 +254,10 @@ class Driver:
         for number in action.workers:
             if worker := self.workers.pop(number, None):
                 worker.close()
-        if hasattr(os, "getsid"):
-            for pid in descendants(os.getpid()) - self.before:
-                with suppress(OSError):  # ours have our session
-                    if os.getsid(pid) != os.getsid(0):
-                        end_processes([pid])
+        for pid in descendants(os.getpid()) - self.before:
+            with suppress(OSError):  # ours have our session
+                if os.getsid(pid) != os.getsid(0):
+                    end_processes([pid])
 
 
 def kind_of(action: Action) -> tuple[str, str, str, str]:

@@ -164,9 +164,8 @@ class Worker:
         end_processes(started)  # those of another session, too
 
     def _end_group(self) -> None:
-        if hasattr(os, "killpg"):
-            with suppress(ProcessLookupError, PermissionError):  # all of them have ended
-                os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError):  # all of them have ended
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def _read(self, silence: float) -> list[dict[str, Any]]:
         """Return the records that come before the worker is ready again."""
