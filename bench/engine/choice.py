@@ -186,11 +186,9 @@ class Choice:
             distinct = dict.fromkeys(visits)
             pairs = [(g, cell) for g in distinct for cell in living(g, workload).values()]
             in_a_row = 1 if cores[0] else count
-            again = max(costs.opening(group, *turn, proven=True) for group in distinct)
-            if agenda.paired or turn.kind == STAGES:  # others prove before, for all later visits
-                opening = again + costs.proving(pairs, count)
-            else:
-                opening = max(costs.opening(group, *turn, count) for group in distinct)
+            again = max(costs.opening(group, *turn) for group in distinct)
+            alone = agenda.paired or turn.kind == STAGES  # others prove before all visits
+            opening = again + costs.proving(pairs, count, alone=alone)
             block = max(costs.block(g, turn, [*living(g, workload)]) for g in distinct)
             fewest = min(FEWEST_ROUNDS, turn.rounds) / turn.rounds * block
             room = (self.left - opening) / in_a_row
@@ -278,9 +276,10 @@ class Choice:
     def jobs_once(self) -> Iterator[Job]:
         """Yield counts and trainings that are not over."""
         for work in self.agenda.once():
-            side, cells = work.side, work.cells
-            lanes = len(self.agenda.cores((side,)))
-            seconds = self.costs.opening((side,), cells[0].workload, work.do, lanes)
+            side, cells, lanes = work.side, work.cells, len(self.agenda.cores((work.side,)))
+            alive = [((side,), cell) for cell in side.alive(cells[0].workload)]
+            seconds = self.costs.opening((side,), cells[0].workload, work.do)
+            seconds += self.costs.proving(alive, lanes, alone=False)
             if work.do == "train":
                 seconds += self.costs.training(side, cells) / lanes
             question = Question(WEIGHTS[work.do], WIDEST, 0.0, 0, 1)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bench.cells import Cell
+    from bench.engine.agenda import GroupCell
     from bench.engine.state import Group, SideState
 
 LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
@@ -105,22 +106,13 @@ class Costs:
         """Return the seconds until a side's worker has imported everything."""
         return self.load_seconds.get(side, LOAD_SECONDS)
 
-    def opening(
-        self, group: Group, workload: str, kind: str, lanes: int = 1, *, proven: bool = False
-    ) -> float:
-        """Return what it takes to open workers in so many lanes, of each side at the same time.
-
-        Lanes share the proofs, unless all counts as proven; for stages, arms need no opening.
-        """
+    def opening(self, group: Group, workload: str, kind: str) -> float:
+        """Return what it takes to open proven arms on all sides at once; stages open none."""
         totals = []
         for side in group:
-            total = self.load(side)
             cells = [] if kind == STAGES else side.alive(workload)
-            for cell in cells:
-                seconds = self.open_seconds.get((side, cell), OPEN_SECONDS)
-                ready = proven or side.proven(cell)
-                total += seconds if ready else (self.proof + (lanes - 1) * seconds) / lanes
-            totals.append(total)
+            seconds = (self.open_seconds.get((side, cell), OPEN_SECONDS) for cell in cells)
+            totals.append(self.load(side) + sum(seconds))
         return max(totals)
 
     def making(self, group: Group, workload: str, arms: Sequence[str]) -> float:
@@ -129,9 +121,14 @@ class Costs:
         seconds = sum(self.open_seconds.get(pair, OPEN_SECONDS) for pair in cells)
         return self.making_seconds.get((group, workload), seconds / len(group))
 
-    def proving(self, pairs: Iterable[tuple[Group, Cell]], lanes: int) -> float:
-        """Return what it takes to prove alone what is not proven yet, in so many lanes."""
+    def proving(self, pairs: Iterable[GroupCell], lanes: int, *, alone: bool = True) -> float:
+        """Return what it takes to prove what is not proven yet, in so many lanes.
+
+        In workers that do nothing else, or else in those that open it otherwise.
+        """
         unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
+        if not alone:
+            return len(unproven) * (self.proof - OPEN_SECONDS) / lanes
         loads = [self.load(side) for side in {side for side, _ in unproven}]
         loading = math.ceil(len(loads) / lanes) * max(loads, default=0.0)
         return loading + len(unproven) * self.proof / lanes
