@@ -135,14 +135,9 @@ class Visits:
             if not waiting:
                 break
             outcome = yield tuple(begin)
+            self.spent.wall_seconds = max(self.spent.wall_seconds, outcome.at)
             free = [waiting.pop(outcome.worker)]
         self.lanes_in_use = 1
-
-    def do(self, action: Action) -> Steps[Outcome]:
-        """Ask for one action and take the time it took."""
-        outcome = yield action
-        self.spent.wall_seconds = max(self.spent.wall_seconds, outcome.at)
-        return outcome
 
     def ask_workers(self, action: Action, *sides: SideState) -> Steps[Outcome]:
         """Let a worker of each side do something, and note what failed.
@@ -150,7 +145,7 @@ class Visits:
         Raises:
             WorkerEndedError: one died, or is ended because an arm has left it in a wrong state.
         """
-        outcome = yield from self.do(action)
+        outcome = yield action
         if outcome.death is not None:
             sides[action.workers.index(outcome.death.worker)].died(outcome.death, action)
             for worker in action.workers:
@@ -424,7 +419,7 @@ class Visits:
     def close(self, side: SideState, worker: int, _: Cores = ()) -> Steps[None]:
         """End a worker, unless it has died."""
         if self.held.pop(worker, None) is not None:
-            yield from self.do(side.action("close", worker))
+            yield side.action("close", worker)
 
     # what is done once
 
@@ -443,7 +438,7 @@ class Visits:
                 self.spent.processes += 1
                 worker = self.spent.processes
                 action = side.action("cold", worker, cell.workload, [arm], cores=own_cores)
-                outcome = yield from self.do(action)
+                outcome = yield action
                 if outcome.death is None:
                     answer: protocol.Cold = outcome.answer
                     self.costs.cold_seconds[side] = outcome.took
