@@ -20,7 +20,7 @@ from dataclasses import asdict
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from bench.worker.protocol import Ready, TurnMarker
+from bench.worker.protocol import READY, TurnMarker
 from bench.worker.settings import CORES
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ def serve(answer_to: Callable[..., Any]) -> None:
         print(json.dumps(record), file=out, flush=True)
 
     pid = os.getpid()
-    emit(Ready())
+    emit(READY)
     for line in sys.stdin:
         answer = answer_to(**json.loads(line))
         if os.getpid() != pid:  # a fork that an entrant made came back to here
             os._exit(0)
         emit(answer)
-        emit(Ready())
+        emit(READY)
 
 
 def answer_to(turn: TurnMarker, do: str, **arguments: Any) -> Any:

@@ -4,7 +4,7 @@ It imports the standard library alone, for workers of old and foreign environmen
 and answers are JSON lines over two pipes; the parent decodes the same types with msgspec, which
 checks every field.
 
-* At its start, and after each command, the worker says `Ready` and waits. In between comes exactly
+* At its start, and after each command, the worker says `READY` and waits. In between comes exactly
   one answer to the command.
 * A command is a JSON object whose `do` names it; its other fields are the command's arguments.
 * A command that fails as a whole ends the process, with a traceback on standard error. A failure of
@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 PROTOCOL = 7
 """Raised whenever the protocol changes, so that two revisions do not misunderstand each other."""
+READY = {"ready": True, "protocol": PROTOCOL}
+"""What a worker says when it waits for its next command."""
 NOBODY = 255
 """Byte that stands for no arm's turn."""
 FINAL_STEPS = 200
@@ -78,14 +80,6 @@ KINDS: dict[str, dict[str, CallSeries]] = {
     "stages": dict.fromkeys(("trace", "lower", "compile"), CallSeries(1)),
 }
 """The series of each kind of turns, by metric."""
-
-
-@dataclass
-class Ready:
-    """The worker waits for its next command."""
-
-    ready: bool = True
-    protocol: int = PROTOCOL
 
 
 @dataclass
