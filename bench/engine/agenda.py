@@ -34,6 +34,9 @@ fault, two a style's, which then fails."""
 LEAST_PAIRS = 2
 """Pairs of workers, and cold samples, that each day of a history gets first: all days tell together
 what a pair varies by."""
+REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
+"""Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
+samples are estimated and shown, of which longer runs have more."""
 FEW_GROUPS = 3
 """Pairs of environments that make a history: two are a comparison with one more side."""
 COLD_KIND = "cold"
@@ -90,6 +93,9 @@ class Agenda:
         self.paired = any(len(group) > 1 for group in groups)
         self.history = self.paired and len(groups) >= FEW_GROUPS
         self.most_workers = options.processes or (1 if options.fixed else MOST_COUNT)
+        budget = math.inf if options.fixed else options.budget
+        self.end = (1 - REPORT_SHARE) * budget - REPORT_SECONDS
+        """Second of the budget until which something may begin."""
         cells = [cell for side in self.sides for cell in side.needed]
         self.unasked = {str(BASELINE)} - {str(c.arm) for c in cells} if self.paired else set()
         """Arms that take part in blocks, but were not asked for."""

@@ -50,9 +50,6 @@ PAIR_FOR_OPENING = 1.0
 vary more than their blocks, so many short visits tell most."""
 FEWEST_ROUNDS = 3
 """Rounds of a block where there is no time for the usual number: fewer say nothing of noise."""
-REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
-"""Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
-samples are estimated and shown, of which longer runs have more."""
 OVER = 0.03
 """Fraction of the budget by which a run may exceed it, to complete a first answer or a sweep:
 otherwise some cells have one sample too few."""
@@ -105,15 +102,12 @@ class Choice:
     def __init__(self, agenda: Agenda, visits: Visits) -> None:
         self.agenda, self.visits = agenda, visits
         self.options, self.costs = agenda.options, visits.costs
-        budget = math.inf if self.options.fixed else self.options.budget
-        self.end = (1 - REPORT_SHARE) * budget - REPORT_SECONDS
-        """Second of the budget until which something may begin."""
         self.doubts = Doubts(agenda, visits.samples)
 
     @property
     def left(self) -> float:
         """Seconds until nothing begins any more."""
-        return max(0.0, self.end - self.visits.now)
+        return max(0.0, self.agenda.end - self.visits.now)
 
     def next_work(self) -> Work | None:
         """Return what comes next; None where nothing fits or is left to do."""

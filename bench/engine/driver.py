@@ -235,7 +235,7 @@ class Driver:
         if longest is not None:
             patience = max(LEAST_USUAL, USUAL * longest)
         else:
-            left = self.plan.end - (time.monotonic() - self.zero)
+            left = self.plan.agenda.end - (time.monotonic() - self.zero)
             patience = max(LAST_SILENCE, left + LAST_SILENCE / 2)
         patience = min(self.silence, patience)
         if action.do == "block" and action.kind == STAGES:

@@ -51,8 +51,6 @@ class Plan:
         self.visits = Visits(agenda)
         self.spent = self.visits.spent
         self.choice = Choice(agenda, self.visits)
-        self.end = self.choice.end
-        """Second of the budget until which something may begin."""
         self.told: set[bytes | str] = set()
         """Cells, as JSON, and notes that are no news."""
         self.told_samples = 0
@@ -134,7 +132,7 @@ class Plan:
         opened = yield from self.visits.open_visits(visits)
         made.update((visit.group, turn) for visit in opened)
         seconds = self.choice.seconds_when_open(work, len(opened))
-        done = yield from self.visits.measure_visits(opened, turn, seconds, work.rounds, self.end)
+        done = yield from self.visits.measure_visits(opened, turn, seconds, work.rounds)
         for visit in opened:
             made[visit.group, turn] -= visit not in done
         ended = {visit.group for visit in done}
@@ -208,7 +206,7 @@ class Plan:
                 worker = yield from visits.load_worker(side, cells, cores)
             for cell in cells:
                 able = do == "count" or str(cell.arm) in visits.held[worker]
-                if able and side.cells[cell].failure is None and visits.now <= self.end:
+                if able and side.cells[cell].failure is None and visits.now <= self.agenda.end:
                     yield from visits.ask_arm(side, worker, do, cell)
                 self.agenda.finished_once.add((do, side, cell))
             yield from visits.close(side, worker)

@@ -303,19 +303,18 @@ class Visits:
         return opened
 
     def measure_visits(
-        self, visits: Sequence[Visit], turn: TurnKind, seconds: float, rounds: int, until: float
+        self, visits: Sequence[Visit], turn: TurnKind, seconds: float, rounds: int
     ) -> Phases[list[Visit]]:
         """Measure in the workers of each visit, and close them; return those that came to an end.
 
         All at the same time, so that none is timed while another one compiles; those that use all
-        cores one after the other. After `until` seconds of the budget, only the first one of these
-        still begins.
+        cores one after the other, of which only the first still begins where the budget has ended.
         """
         done: list[Visit] = []
 
         def measure(visit: Visit, _: Cores) -> Steps[None]:
             end = self.now + seconds
-            late = bool(done) and self.now > until
+            late = bool(done) and self.now > self.agenda.end
             if not late and (yield from self.measure_blocks(visit, turn, end, rounds)):
                 done.append(visit)
                 for side in visit.group:

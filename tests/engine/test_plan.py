@@ -350,7 +350,7 @@ def test_orders_are_random_and_the_reference_is_in_every_block() -> None:
 @pytest.mark.parametrize("budget", [20, 80])
 def test_a_rest_that_fits_no_visit_is_measured_in_the_last_one(budget: float) -> None:
     plan, machine = ab(FEW_AT_SEED, budget, Machine(noise=0.02), seed=1)
-    assert plan.end - max(end for _, end, action in machine.log if action.do == "block") < 2
+    assert plan.agenda.end - max(end for _, end, action in machine.log if action.do == "block") < 2
 
 
 @pytest.mark.parametrize("budget", [40, 60])
@@ -375,7 +375,7 @@ class Slowing(Machine):
 def test_cold_processes_that_take_longer_and_longer_begin_in_time() -> None:
     plan, machine = run(FEW_WITH_COLD, 120, Slowing(noise=0.01))
     begun = [start for start, _, action in machine.log if action.do == "cold"]
-    assert 0.9 * plan.end < max(begun) <= plan.end + OVER * 120
+    assert 0.9 * plan.agenda.end < max(begun) <= plan.agenda.end + OVER * 120
 
 
 def test_numbers_that_were_given_are_kept() -> None:
