@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from bench.engine.process import WorkerFailedError
 from bench.metrics import COLD, METRICS
 from bench.runfile import Proof
 from bench.samples import Cores
@@ -63,17 +64,6 @@ class Action(msgspec.Struct, frozen=True):
         return " ".join(filter(None, (*parts, where)))
 
 
-class Death(msgspec.Struct, frozen=True):
-    """A worker that did not come to its end."""
-
-    reason: str
-    stderr: str = ""
-    arm: str = ""
-    """Whose turn it was; empty where no arm's."""
-    worker: int = 0
-    """Of two workers that took turns, the one that died; both are ended."""
-
-
 class Outcome(msgspec.Struct, frozen=True):
     """What came of an action."""
 
@@ -85,7 +75,7 @@ class Outcome(msgspec.Struct, frozen=True):
     answer: Any = None
     """The dataclass of `bench.worker.protocol` that belongs to the action, of a block a list of
     them, one for each worker; None after a death."""
-    death: Death | None = None
+    death: WorkerFailedError | None = None
 
 
 TYPES: dict[str, Any] = {

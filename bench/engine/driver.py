@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import Arm
-from bench.engine.actions import Action, AnswerError, Death, Outcome, typed
+from bench.engine.actions import Action, AnswerError, Outcome, typed
 from bench.engine.costs import STAGES_SECONDS
 from bench.engine.machine import COMPILED
 from bench.engine.process import (
@@ -144,9 +144,10 @@ class Driver:
             if isinstance(error, OSError):  # no room for its files, or no process more
                 words = f"worker failed (it cannot be started: {error.strerror})"
                 error = WorkerFailedError(words, "", None)
-            dead = error.number or action.worker
+            error.number = error.number or action.worker
             self.end(action)
-            death = Death(error.reason, error.stderr, self.blamed(dead, error.arm), dead)
+            error.blamed = self.arm_of(error.number, error.arm)
+            death = error
         end = time.monotonic()
         return Outcome(action.worker, end - start, end - self.zero, answer, death)
 
@@ -244,7 +245,7 @@ class Driver:
         imports = action.do in ("load", "cold") and self.task.sides[action.environment].heavy
         return max(patience, HEAVY_SILENCE) if imports else patience
 
-    def blamed(self, worker: int, index: int | None) -> str:
+    def arm_of(self, worker: int, index: int | None) -> str:
         """Return the arm whose turn it was when a worker died; empty if it was at none's."""
         arms = self.arms.get(worker, ())
         return arms[index] if index is not None and index < len(arms) else ""

@@ -60,7 +60,9 @@ class WorkerFailedError(Exception):
     lost_token: bool = False
     """Whether it ended since the worker that it took turns with did not go on."""
     number: int = 0
-    """Number of the worker, where several were asked."""
+    """Number of the worker; of two that took turns, both are ended."""
+    blamed: str = ""
+    """Name of the arm whose turn it was; empty where no arm's."""
 
     def __str__(self) -> str:
         """The reason, and its last line."""

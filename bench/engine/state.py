@@ -14,7 +14,8 @@ from bench.runfile import CellResult
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bench.engine.actions import Death, Do
+    from bench.engine.actions import Do
+    from bench.engine.process import WorkerFailedError
 
 IN_A_ROW = 2
 """Deaths at the same arm's turn of the same kind, with no success in between, that fail the arm:
@@ -118,17 +119,17 @@ class SideState:
         for arm in arms:
             self.strikes.pop((arm, "block", workload), None)
 
-    def died(self, death: Death, action: Action) -> None:
+    def died(self, death: WorkerFailedError, action: Action) -> None:
         """Note at whose turn a worker died; what died too often fails."""
-        strike = death.arm, action.do, action.workload
+        strike = death.blamed, action.do, action.workload
         self.strikes[strike] += 1
-        whose = f" at the turn of {death.arm}" if death.arm else ""
+        whose = f" at the turn of {death.blamed}" if death.blamed else ""
         self.notes.append(f"a worker was started again{whose}: {death.reason}")
-        self.deaths[death.arm, action.workload] = death.reason
-        if death.arm and self.strikes[strike] >= IN_A_ROW:
+        self.deaths[death.blamed, action.workload] = death.reason
+        if death.blamed and self.strikes[strike] >= IN_A_ROW:
             failure = f"{death.reason}, twice in a row"
-            self.fail_arm(death.arm, failure, action.workload, death.stderr)
-        elif not death.arm and self.strikes[strike] >= AT_NO_TURN:
+            self.fail_arm(death.blamed, failure, action.workload, death.stderr)
+        elif not death.blamed and self.strikes[strike] >= AT_NO_TURN:
             self.given_up = True
             for cell in self.alive():
                 if not self.proven(cell):

@@ -147,7 +147,7 @@ class Visits:
         """
         outcome = yield action
         if outcome.death is not None:
-            sides[action.workers.index(outcome.death.worker)].died(outcome.death, action)
+            sides[action.workers.index(outcome.death.number)].died(outcome.death, action)
             for worker in action.workers:
                 self.held.pop(worker, None)
             raise WorkerEndedError

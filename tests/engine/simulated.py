@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from msgspec.structs import replace
-
 from bench.cells import REFERENCE, Arm, Cell, Selection
-from bench.engine.actions import Action, Death, Outcome
+from bench.engine.actions import Action, Outcome
 from bench.engine.agenda import Agenda
 from bench.engine.plan import Plan
+from bench.engine.process import WorkerFailedError
 from bench.engine.state import Group, SideState
 from bench.metrics import COLD, SAMPLED, STAGES
 from bench.options import Options
@@ -32,7 +31,7 @@ from bench.worker.protocol import (
 )
 
 type Needed = dict[Cell, frozenset[str]]
-type Fault = Callable[[Action], Death | str | None]
+type Fault = Callable[[Action], WorkerFailedError | str | None]
 
 STYLES = {
     "pure_jax": ["pure"],
@@ -109,13 +108,14 @@ def dies(do: str, arm: str = "", *, times: int = 1, environment: str | None = No
     """Return a fault: a worker dies a few times when it does something, at an arm's turn."""
     left = [times]
 
-    def fault(action: Action) -> Death | None:
+    def fault(action: Action) -> WorkerFailedError | None:
         sides = {action.environment: action.worker, action.partner_environment: action.partner}
         same = action.do == do and (environment is None or environment in sides)
         if same and left[0] and (not arm or arm in action.arms):
             left[0] -= 1
             worker = sides.get(environment or "", action.worker)
-            return Death("worker failed (exit status -9)", "last words", arm, worker)
+            words = "worker failed (exit status -9)", "last words"
+            return WorkerFailedError(*words, None, number=worker, blamed=arm)
         return None
 
     return fault
@@ -275,10 +275,10 @@ class Machine:
     def outcome(self, action: Action, took: float) -> Outcome:
         """Return the outcome of an action that ends now."""
         wrong = self.fault(action)
-        if isinstance(wrong, Death):
+        if isinstance(wrong, WorkerFailedError):
             for number in action.workers:
                 self.cores.pop(number, None)
-            wrong = replace(wrong, worker=wrong.worker or action.worker)
+            wrong.number = wrong.number or action.worker
             return Outcome(action.worker, took, self.now, None, wrong)
         return Outcome(action.worker, took, self.now, self.answer(action, wrong or ""))
 
