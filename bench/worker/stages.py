@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from common.contract import Chunk
 
 
-
 @contextmanager
 def uncached() -> Iterator[None]:
     """Have JAX compile what is compiled inside; what made the step was read from the cache."""
