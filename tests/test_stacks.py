@@ -116,7 +116,7 @@ def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
         proofs = {arm: ask("prove", arm=arm, **AT) for arm in arms}
         for kind in ("step", "host_cost"):
             block = ask("block", kind=kind, arms=arms, rounds=1, seed=0, **AT)
-            [timed] = typed(Action("block", 1, arms=tuple(arms), kind=kind, rounds=1), [block])
+            timed = typed(Action("block", 1, arms=tuple(arms), kind=kind, rounds=1), block)
             assert timed.failures == {}
             assert {sample.arm for sample in timed.samples} == set(arms)
         assert 0 < by_metric(ask("train", arm=arms[2], **AT))["final_loss"] < 1.5
@@ -126,7 +126,7 @@ def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
         traced = arms if jax else arms[:2]
         command = {"do": "block", "kind": STAGES, "arms": traced, "rounds": 1, "seed": 0, **AT}
         action = Action("block", 1, arms=tuple(traced), kind=STAGES, rounds=1)
-        [timed] = typed(action, [worker.ask(command)])
+        timed = typed(action, worker.ask(command))
         assert timed.failures == {}
         assert {sample.arm for sample in timed.samples} == {*traced}
     for arm, answer in proofs.items():
