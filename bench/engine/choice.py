@@ -49,7 +49,9 @@ PAIR_FOR_OPENING = 1.0
 """Measuring time of a pair of workers per second of opening it, whatever the kind of turns: pairs
 vary more than their blocks, so many short visits tell most."""
 FEWEST_ROUNDS = 3
-"""Rounds of a block where there is no time for the usual number: fewer say nothing of noise."""
+"""Rounds of a block where there is no time for the usual number: fewer say nothing of noise. Once
+there is a first answer, blocks have the usual number: all count alike, and two last workers with a
+block of three rounds each made the intervals of a default run twice as wide."""
 OVER = 0.03
 """Fraction of the budget by which a run may exceed it, to complete a first answer or a sweep:
 otherwise some cells have one sample too few."""
@@ -175,6 +177,8 @@ class Choice:
         agenda, costs, workload = self.agenda, self.costs, turn.workload
         cores, made = agenda.cores(groups[0], turn.kind), agenda.made[groups[0], turn]
         most = len(groups) if len(groups) > 1 else agenda.most_workers - made
+        enough = agenda.least(turn.kind)
+        few_rounds = turn.rounds if made >= enough else min(FEWEST_ROUNDS, turn.rounds)
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
             distinct = dict.fromkeys(visits)
@@ -184,13 +188,12 @@ class Choice:
             alone = agenda.paired or turn.kind == STAGES  # others prove before all visits
             opening = again + costs.proving(pairs, count, alone=alone)
             block = max(costs.block(g, turn, [*living(g, workload)]) for g in distinct)
-            fewest = min(FEWEST_ROUNDS, turn.rounds) / turn.rounds * block
+            fewest = few_rounds / turn.rounds * block
             room = (self.left - opening) / in_a_row
             if room >= fewest or not made:  # several workers share the first proofs
                 break
         for_opening = TURNS[turn.kind].seconds_for_opening * opening
         seconds = max(block, PAIR_FOR_OPENING * again if agenda.paired else for_opening)
-        enough = agenda.least(turn.kind)
         missing = math.ceil((enough - made) / count)
         if missing > 0:
             part = self.weight(*turn) / lacking * self.left / missing
@@ -205,7 +208,7 @@ class Choice:
         least += (not first) * (several - 1) * (again + in_a_row * shortest)
         rounds, blocks = turn.rounds, seconds / block
         if blocks < 2 and rounds > 1:
-            rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * blocks / 2))
+            rounds = max(few_rounds, int(rounds * blocks / 2))
         return Job(
             WarmVisits(visits, turn, cores[:count], seconds, rounds),
             self.questions(pairs, *turn, blocks * turn.rounds),
