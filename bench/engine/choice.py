@@ -37,8 +37,9 @@ WEIGHTS = {
     "train": 0.6,
 }
 """How much numbers of each kind of work matter, times the weight of their metric: people ask about
-steps first. Where all else is equal, time goes with the power 2/3 of a weight. Chosen on a
-made-up machine, so that a default run of 300 s has first answers of all but trainings."""
+steps first. Where all else is equal, time goes with the power 2/3 of a weight. Chosen so that on a
+made-up machine a default run of 300 s has first answers of all but trainings, and that on a real
+one stages take a fifth of it."""
 FURTHER = 1 / 8
 """Weight of larger workloads beside those at the tutorial's size, where that is measured too: their
 steps take ten times as long, and would take the time of the answer that people read first."""

@@ -55,7 +55,8 @@ def main(given: str, out: str) -> None:
     arguments = json.loads(given)
     runs = {each.__name__: each for each in (step, arms, sides, default, libraries)}
     numbers = runs[arguments.pop("run")](**arguments)
-    known = {n: None if v is None or math.isinf(v) else v for n, v in numbers.items()}
+    # what an engine does not say is left out
+    known = {n: v if math.isfinite(v) else None for n, v in numbers.items() if v is not None}
     Path(out).write_text(json.dumps({"root": str(ROOT), "numbers": known}), "utf-8")
 
 

@@ -400,6 +400,17 @@ def test_what_was_not_given_follows() -> None:
     assert machine.now <= (1 + OVER) * 200
 
 
+def test_blocks_have_the_usual_rounds_after_a_first_answer() -> None:
+    late: list[int] = []
+    for budget in range(60, 130, 7):
+        _, machine = run(AT_SEED, budget, Machine(noise=0.04))
+        blocks = machine.actions(kind=STEP)
+        workers = list(dict.fromkeys(action.worker for action in blocks))
+        begun_late = workers[MIN_WORKERS + len(LANES) - 1 :]
+        late += [action.rounds for action in blocks if action.worker in begun_late]
+    assert min(late) >= TURNS[STEP].rounds, "all blocks count alike"
+
+
 STAGES_AT_SEED = needed(("seed",), ("trace", "compile"), FEW)
 
 
