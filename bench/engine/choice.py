@@ -43,6 +43,9 @@ one stages take a fifth of it."""
 FURTHER = 1 / 8
 """Weight of larger workloads beside those at the tutorial's size, where that is measured too: their
 steps take ten times as long, and would take the time of the answer that people read first."""
+FURTHER_STYLES = 1 / 4
+"""Weight of cold processes of further styles, where a library's shared one has some: they import
+the same, and their stages are taken in turns. They took 50 s of a default run of 300 s."""
 HOPE = 1.5
 """Largest foreseen half width, relative to the one that settles a number, at which measuring it is
 still worth while: with few workers, what is foreseen is wrong by half."""
@@ -134,10 +137,19 @@ class Choice:
         return WEIGHTS[kind] * (FURTHER if larger and "seed" in self.agenda.workloads else 1.0)
 
     def questions(
-        self, pairs: Sequence[GroupCell], workload: str, kind: str, rounds: float = 1.0
+        self,
+        pairs: Sequence[GroupCell],
+        workload: str,
+        kind: str,
+        rounds: float = 1.0,
+        part: float = 1.0,
     ) -> list[Question]:
-        """Return what a kind of work, of so many rounds in each worker, answers of some cells."""
-        agenda, weight, least = self.agenda, self.weight(workload, kind), self.agenda.least(kind)
+        """Return what a kind of work, of so many rounds in each worker, answers of some cells.
+
+        They count for a part of their weight.
+        """
+        agenda, least = self.agenda, self.agenda.least(kind)
+        weight = part * self.weight(workload, kind)
         asked = {group: agenda.asked(group, workload, kind) for group in dict(pairs)}
         return [
             self.doubts.of(metric, cell, agenda.compared(group).environment, weight, least, rounds)
@@ -240,18 +252,22 @@ class Choice:
             swept = [pair for pair in cells if pair not in rest]
             if swept and not given:
                 yield self.cold_job(workload, swept, 1)
+            part = 1.0
             if rest and not self.agenda.paired:
                 reference = [pair for pair in cells if pair[1].arm in REFERENCE]
                 shared = [p for p in rest if p[1].style == PURE and p not in reference]
                 others = [pair for pair in rest if pair not in reference]
                 rest = [*reference, *(others if given or swept else shared or others)]
+                part = 1.0 if shared or not swept else FURTHER_STYLES
             sweeps = self.agenda.sweeps(rest)
             if fits := self.fitting(rest, sweeps):
-                yield self.cold_job(workload, fits, sweeps)
+                yield self.cold_job(workload, fits, sweeps, part)
 
-    def cold_job(self, workload: str, pairs: Sequence[GroupCell], sweeps: int) -> Job:
-        """Return some cold sweeps."""
-        questions = self.questions(pairs, workload, COLD_KIND)
+    def cold_job(
+        self, workload: str, pairs: Sequence[GroupCell], sweeps: int, part: float = 1.0
+    ) -> Job:
+        """Return some cold sweeps, whose answers count for a part of their weight."""
+        questions = self.questions(pairs, workload, COLD_KIND, part=part)
         seconds = self.cold_seconds(pairs, sweeps)
         one = max(self.costs.cold(group) for group, _ in pairs)  # with fewer cells than lanes
         least = 0.0 if self.options.cold_samples else max(seconds, one)

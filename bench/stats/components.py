@@ -38,6 +38,9 @@ LIKELY = 0.5
 FAR, MAD = 2.0, 1.4826
 """Standard deviations from which on a residual counts as so many, and a normal variable's standard
 deviation by its median absolute deviation."""
+FAR_ALONE = 3.0
+"""The same where workers have one block each. What these vary by is known from what is left of them
+alone: with 2, simulated families were covered in 90 to 96 %, with this in 92 to 98 %."""
 NOTHING = 1e-12
 BORROWED = 4.0
 """An arm with d degrees of freedom of its own has at most 4 d^2, the others' included."""
@@ -113,7 +116,12 @@ def of_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Seque
     padded = by_worker(data, worker)
     have = ~np.isnan(padded)
     weight = have.astype(float)
-    padded = winsorised(padded, two_way(padded, weight)[1], (1, 2, 1))
+    if padded.shape[1] == 1:  # such workers are as blocks of one
+        blocks = padded.swapaxes(0, 1)
+        rest = two_way(blocks, weight.swapaxes(0, 1))[1]
+        padded = winsorised(blocks, rest, (1, 2, 1), FAR_ALONE).swapaxes(0, 1)
+    else:
+        padded = winsorised(padded, two_way(padded, weight)[1], (1, 2, 1))
     table, rest = two_way(padded, weight)
     counts = have.sum(1)
     present = counts > 0
@@ -177,12 +185,14 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     return _fit(layer, counts, of_blocks, np.arange(free.size))
 
 
-def winsorised(table: Table, rest: Table, axes: Sequence[int] = (1,)) -> Table:
+def winsorised(
+    table: Table, rest: Table, axes: Sequence[int] = (1,), far: float = FAR
+) -> Table:
     """Return blocks without what is far from the others of their worker: it is moved nearer.
 
     Another guest of the host may slow one arm's turns of a block down by half and leave the others
     alone. What is left of residuals once medians are taken out (Tukey 1977, median polish) counts
-    as `FAR` robust standard deviations of its arm at most, of all arms if these vary more. Of an
+    as `far` robust standard deviations of its arm at most, of all arms if these vary more. Of an
     arm with one or two blocks in a worker, the mean is kept: nobody knows which one is far.
 
     Args:
@@ -190,6 +200,7 @@ def winsorised(table: Table, rest: Table, axes: Sequence[int] = (1,)) -> Table:
         rest: Its residuals; whatever for NaN.
         axes: Along which medians are taken out: 1 has those of an arm in a worker, 2 those of a
             block.
+        far: Standard deviations.
     """
     have = ~np.isnan(table)
     rest = np.where(have, rest, 0.0)
@@ -201,7 +212,7 @@ def winsorised(table: Table, rest: Table, axes: Sequence[int] = (1,)) -> Table:
         np.median(column[~np.isnan(column)]) if (column > 0).any() else 0.0 for column in size.T
     ]
     everybody = np.median(size[~np.isnan(size)]) if (size > 0).any() else 0.0
-    bound = FAR * MAD * np.maximum(middles, everybody)
+    bound = far * MAD * np.maximum(middles, everybody)
     return table - np.where(bound > 0, rest - np.clip(rest, -bound, bound), 0.0)
 
 

@@ -288,7 +288,7 @@ def test_no_kind_of_work_takes_the_time_of_what_people_ask_first(noise: float) -
         if action.do in lanes:
             seconds[action.do] += (end - start) / lanes[action.do]
     assert seconds["block"] > 60
-    assert 30 < seconds["cold"] < 130
+    assert 20 < seconds["cold"] < 130
     assert seconds["count"] < 10
     assert seconds["train"] < 40
 
