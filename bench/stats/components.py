@@ -185,9 +185,7 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     return _fit(layer, counts, of_blocks, np.arange(free.size))
 
 
-def winsorised(
-    table: Table, rest: Table, axes: Sequence[int] = (1,), far: float = FAR
-) -> Table:
+def winsorised(table: Table, rest: Table, axes: Sequence[int] = (1,), far: float = FAR) -> Table:
     """Return blocks without what is far from the others of their worker: it is moved nearer.
 
     Another guest of the host may slow one arm's turns of a block down by half and leave the others
