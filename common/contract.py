@@ -127,11 +127,17 @@ class Library(NamedTuple):
     """Put a model together again; also while tracing."""
     styles: Mapping[str, ModelStyle]
     """Ways to write a training step of any model, beside `pure`."""
+    parted: Callable[[Any], tuple[Any, Any]] = lambda made: (made, ())
+    """Take what a file makes apart, where a library keeps state beside parameters: the model, and
+    its state, empty where it has none."""
+    unsuited: Callable[[Any], Mapping[str, str]] = lambda model: {}  # noqa: ARG005
+    """Return the styles that cannot train a model, and why."""
 
 
 type ModelLoss = Callable[[Any, Any, Any], tuple[Any, Any]]
 """Of a model, what is carried on from step to step, and data: the mean loss, and what is carried
-on. Of the RNN, that is the hidden state and a chunk; of a user's model, nothing and a batch."""
+on. Of the RNN, that is the hidden state and a chunk; of a user's model, state and key by name, as
+far as its loss takes them, and a batch."""
 type ModelStyle = Callable[..., Any]
 """A way of writing the training step of any model of a library: a function of a model, a
 `ModelLoss` and an optimiser, which may have the keyword `donate`; its step is loaded and saved as

@@ -102,6 +102,8 @@ class AtRest(NamedTuple):
     random numbers."""
     updates: int = 0
     """Updates made so far."""
+    carried: Any = ()
+    """What the loss returns and is given again in the next step, by name: its state, its key."""
 
 
 class Converting:

@@ -184,11 +184,21 @@ def new(config: ModelConfig) -> AnyModel:
     return {}, CharRNN(config).apply
 
 
+def parted(made: tuple[Any, Any]) -> tuple[AnyModel, Any]:
+    """Take variables apart, as `init` returns them: parameters, and other collections."""
+    variables, apply = made
+    if "params" not in variables:
+        return made, ()
+    state = {name: value for name, value in variables.items() if name != "params"}
+    return (variables["params"], apply), state or ()
+
+
 LIBRARY = Library(
     holds=lambda model: is_pair(model) and isinstance(getattr(model[1], "__self__", 0), nn.Module),
     split=split_pair,
     merge=merge_pair,
     styles={"train_state": train_state},
+    parted=parted,
 )
 
 

@@ -337,6 +337,15 @@ def merge(params: nnx.State, others: nnx.State, graphdef: nnx.GraphDef) -> nnx.M
     return nnx.merge(graphdef, params, jax.tree.map(lambda array: array, others))
 
 
+def unsuited(model: nnx.Module) -> dict[str, str]:
+    """Return the styles that take a model as a tree, where it is none; and why."""
+    shared = nnx.find_duplicates(model)
+    if not shared:
+        return {}
+    places = " and ".join(f"`{'.'.join(map(str, path))}`" for path in shared[0])
+    return dict.fromkeys(LIMITS, f"{places} share a Variable")
+
+
 LIBRARY = Library(
     holds=lambda model: isinstance(model, nnx.Module),
     split=split,
@@ -349,6 +358,7 @@ LIBRARY = Library(
         "jax_jit": jax_jit,
         "flat": flat,
     },
+    unsuited=unsuited,
 )
 
 

@@ -104,6 +104,8 @@ def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> M
     from bench.report.terminal import Progress
 
     console = error_console()
+    for note in dict.fromkeys(note for side in task.sides.values() for note in side.offer.notes):
+        console.print(note, markup=False)
     try:
         with Progress(console, task.options.budget) as shown:
             resumed = "" if resume else None

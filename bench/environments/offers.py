@@ -40,6 +40,8 @@ class Offer:
     """By backend: how many devices, and the driver."""
     conditions: dict[str, Any] = field(default_factory=dict)
     """Flags, affinity."""
+    notes: list[str] = field(default_factory=list)
+    """Remarks on a user's own step."""
     uncached: int = 0
     """Modules that each process compiles from source, since Python can keep no bytecode of them."""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -33,7 +33,7 @@ def warnings(results: Results, offer: Offer, notes: Iterable[str]) -> list[str]:
 
     Remarks of workers, `notes`, stand first.
     """
-    sentences = [*notes, *other_processes(results.spent), *uncached(offer.uncached)]
+    sentences = [*offer.notes, *notes, *other_processes(results.spent), *uncached(offer.uncached)]
     if results.kind == "run":
         sentences += [*unlike(results), *controls(results.estimates)]
     return sentences

@@ -31,8 +31,7 @@ def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str])
         name: {} for name in ("styles", "problems", "missing", "if_named", "not_donating")
     }
     libraries: list[str] = []
-    for name in steps:
-        describe_step(name, by_entrant, libraries)
+    notes = [note for name in steps for note in describe_step(name, by_entrant, libraries)]
     for index, name in enumerate([] if steps else entrants or impls.usual()):
         turn.at(index)
         try:
@@ -55,33 +54,37 @@ def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str])
         "devices": devices,
         "details": {backend: details(backend) for backend in devices},
         "versions": versions(libraries),
+        "notes": notes,
         "uncached": uncached(),
     }
 
 
-def describe_step(name: str, by_entrant: dict[str, dict[str, Any]], libraries: list[str]) -> None:
-    """Add what a user's own step can be measured as, or why it cannot be."""
+def describe_step(
+    name: str, by_entrant: dict[str, dict[str, Any]], libraries: list[str]
+) -> list[str]:
+    """Add what a user's own step can be measured as, or why it cannot be; return remarks."""
     own_file = WORKLOADS[name].file
     try:
         own = OwnStep(name)
-        own.check()
+        notes = own.check()
         library = impls.load(own.entrant)
         arms = own.arms
     except BakeoffError as error:
         by_entrant["problems"][name] = str(error)
-        return
+        return []
     except Exception as error:
         lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == own_file]
         where = f" (line {lines[-1].lineno}, in {lines[-1].name})" if lines else ""
         by_entrant["problems"][name] = f"{type(error).__name__}: {words_of(error)}{where}"
-        return
+        return []
     if_named = impls.readable(library.name).if_named
     by_entrant["if_named"][library.name] = [arm.style for arm in arms if arm.style in if_named]
-    by_entrant["missing"][library.name] = dict(library.missing)
+    by_entrant["missing"][library.name] = own.missing
     libraries.append(library.distribution)
     for arm in arms:
         by_entrant["styles"].setdefault(arm.entrant, []).append(arm.style)
     by_entrant["styles"].setdefault(impls.BASELINE, [PURE])
+    return notes
 
 
 def uncached() -> int:

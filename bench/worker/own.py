@@ -7,12 +7,13 @@ costs. A file with a whole `make_step()` has that as one more arm, `NAME/step`, 
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
-from functools import cached_property
+from functools import cached_property, partial
 from operator import eq
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ from bench.worker.counts import code_lines
 from common.config import WORKLOADS
 from common.equality import TRAJECTORY_STEPS, NotEqualError
 from common.errors import BakeoffError
-from common.steps import AtRest, plain_style
+from common.steps import AtRest, is_pair, plain_style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,10 +42,16 @@ these went. Adam's first steps follow signs: of a parameter whose gradient is ze
 of an attention's keys, those of roundings. An update that is left out is a tenth."""
 BLOCK_TOLERANCE = 0.1
 """The same after a block: rounding grows in a hundred steps of any optimiser."""
+TAKES = ("state", "key")
+"""What a file's loss is given beside the model and the batch, if it has an argument of that name:
+what its last call returned, and a new key."""
+NAMED = 3
+"""Arrays without a gradient whose names are said: which kind they are shows by then."""
+STATE_FORM = "`loss(model, batch, *, state)`, which returns `(loss, state)`"
 
 
 class Inputs:
-    """What the steps of a file are called with: nothing is carried on, and each has one batch."""
+    """What the steps of a file are called with: each has one batch, and keeps what it carries."""
 
     def __init__(self, start: AtRest, batch: Any) -> None:
         self.start, self.batch = start, batch
@@ -54,7 +61,7 @@ class Inputs:
         return jax.tree.map(jnp.copy, self.start)
 
     def hidden(self) -> tuple[()]:
-        """Return what is carried on from step to step: nothing."""
+        """Return what calls are given of the last one: nothing, for steps keep that."""
         return ()
 
     zero = hidden
@@ -62,6 +69,36 @@ class Inputs:
     def data(self, _seed: int = 1) -> Any:
         """Return the batch."""
         return jax.tree.map(jnp.copy, self.batch)  # a step may take what it is given
+
+
+class Carrying:
+    """A step whose loss is given state or a key: each call is given what the last one returned."""
+
+    def __init__(self, step: TrainStep, *, flat: bool) -> None:
+        """Keep what is carried as the file has it, or as a list of arrays."""
+        self.step, self.flat = step, flat
+        self.carried: Any = ()
+
+    def load(self, rest: AtRest) -> None:
+        """Begin with what is carried at rest, too."""
+        self.step.load(rest)  # type: ignore[arg-type]
+        self.structure = jax.tree.structure(rest.carried)
+        self.carried = jax.tree.leaves(rest.carried) if self.flat else rest.carried
+
+    def save(self) -> AtRest:
+        """Return the training at rest, with what is carried."""
+        rest: Any = self.step.save()
+        carried = jax.tree.unflatten(self.structure, jax.tree.leaves(self.carried))
+        return rest._replace(carried=carried)
+
+    def __call__(self, hidden: Hidden, batch: Any) -> tuple[Hidden, Any]:
+        """Make one update."""
+        self.carried, loss = self.step(self.carried, batch)
+        return hidden, loss
+
+    def program(self, _: Hidden, batch: Any) -> Any:
+        """Return the stages of the step's program."""
+        return self.step.program(self.carried, batch)
 
 
 class WholeStep:
@@ -91,7 +128,7 @@ class OwnStep:
         self.name, self.path = workload, Path(WORKLOADS[workload].file)
         self.module = impls.step_module(self.name)
         given = [getattr(self.module, n, None) for n in ("optimiser", "optimizer")]
-        self.optimiser = next(filter(None, given), optax.adamw(1e-3))
+        self.optimiser = next((one for one in given if one is not None), optax.adamw(1e-3))
         self.whole = hasattr(self.module, "make_step")
         self.has_model = hasattr(self.module, "make_model")
         model, whole = ("make_model", "loss"), ("make_step",)
@@ -100,35 +137,75 @@ class OwnStep:
                 raise BakeoffError(f"{self.path.name} has no function {name}; write one")
         self.entrant = BASELINE.entrant
         """The library of the model; of a file without one, plain JAX."""
+        self.takes: list[str] = []
+        if not all(callable(getattr(self.optimiser, n, None)) for n in ("init", "update")):
+            raise self.problem(
+                f"optimiser is a {type(self.optimiser).__name__}; give one of optax, as "
+                "`nnx.Optimizer` is given it"
+            )
         if self.has_model:
+            arguments = inspect.signature(self.module.loss).parameters
+            self.takes = [name for name in TAKES if name in arguments]
             self.entrant, self.library = self.held()
 
     def problem(self, text: str) -> BakeoffError:
         """Return an error that names the file."""
         return BakeoffError(f"{self.path.name}: {text}")
 
+    def parted(self, library: Library, made: Any) -> tuple[Any, Any]:
+        """Return the model and its state, empty if it has none, of what `make_model` made."""
+        may_be_state = isinstance(made, tuple) and len(made) == 2 and not is_pair(made)
+        if may_be_state and ("state" in self.takes or not library.holds(made)):
+            return made
+        return library.parted(made) if library.holds(made) else (made, ())
+
     def held(self) -> tuple[str, Library]:
         """Return the name of the library that holds the model, and how that is trained."""
-        model, names = self.module.make_model(), []
+        made, names = self.module.make_model(), []
         for name in [*impls.usual()[1:], BASELINE.entrant]:
             if name != BASELINE.entrant and impls.readable(name).models not in sys.modules:
                 continue
             library = impls.load(name).library
-            if library is not None:
-                names.append(name)
-                if library.holds(model):
-                    return name, library
+            if library is None:
+                continue
+            names.append(name)
+            model, state = self.parted(library, made)
+            if library.holds(model):
+                has_state = bool(jax.tree.leaves(state))
+                if has_state and "state" not in self.takes:
+                    raise self.problem(
+                        "make_model returns a model and its state, and loss does not take that: "
+                        f"write {STATE_FORM}; or return what is trained alone"
+                    )
+                if "state" in self.takes and not has_state:
+                    raise self.problem(
+                        "loss takes `state`, and make_model returns none: return `(model, state)`, "
+                        "or of Linen all variables and the function that applies them"
+                    )
+                return name, library
         raise self.problem(
-            f"make_model returns {type(model).__name__!r}, which no library knows as its model: "
+            f"make_model returns {type(made).__name__!r}, which no library knows as its model: "
             f"give one of {', '.join(names)}; of Linen, Haiku and plain JAX, the parameters and "
             "a function that applies them"
         )
 
+    def first(self) -> tuple[Any, dict[str, Any]]:
+        """Return a new model, and what its loss takes in the first step."""
+        model, state = self.parted(self.library, self.module.make_model())
+        first = {"state": state, "key": jax.random.key(0)}
+        return model, {name: first[name] for name in self.takes}
+
+    @cached_property
+    def missing(self) -> dict[str, str]:
+        """Styles of the library that cannot be measured here, and why."""
+        unsuited = self.library.unsuited(self.first()[0]) if self.has_model else {}
+        return {**impls.load(self.entrant).missing, **unsuited}
+
     @cached_property
     def styles(self) -> Mapping[str, ModelStyle]:
         """Ways to write the step in the model's library."""
-        missing = {*impls.load(self.entrant).missing, FLAT}  # which is the baseline
-        named = {n: s for n, s in self.library.styles.items() if n not in missing}
+        left_out = {*self.missing, FLAT}  # which is the baseline
+        named = {n: s for n, s in self.library.styles.items() if n not in left_out}
         return {PURE: plain_style(self.library, flat=False)} | named
 
     @property
@@ -137,9 +214,19 @@ class OwnStep:
         arms = [Arm(self.entrant, style) for style in self.styles] if self.has_model else []
         return [*arms, *([Arm(self.name, WHOLE)] if self.whole else [])]
 
-    def loss(self, model: Any, hidden: Hidden, batch: Any) -> tuple[Any, Hidden]:
-        """Return the mean loss, and nothing to carry on."""
-        return self.module.loss(model, batch), hidden
+    def loss(self, model: Any, carried: Any, batch: Any) -> tuple[Any, Any]:
+        """Return the mean loss, and what is carried on: the state after it, and another key."""
+        if not self.takes:
+            return self.module.loss(model, batch), carried
+        after, given = dict(carried), dict(carried)
+        if "key" in given:
+            after["key"], given["key"] = jax.random.split(given["key"])
+        value = self.module.loss(model, batch, **given)
+        if "state" in given:
+            if not isinstance(value, tuple) or len(value) != 2:
+                raise self.problem(f"loss takes `state` and does not return it: write {STATE_FORM}")
+            value, after["state"] = value
+        return value, after
 
     def batch(self) -> Any:
         """Return the batch on the device; raise BakeoffError where each call has another one."""
@@ -150,27 +237,85 @@ class OwnStep:
             )
         return jax.device_put(first)
 
-    def check(self) -> None:
-        """Raise BakeoffError where the batch changes, or the loss is not one number."""
+    def check(self) -> list[str]:
+        """Return remarks on what the file trains, and in which styles it cannot.
+
+        Raises:
+            BakeoffError: the batch changes, the loss is not one number, or nothing is trained.
+        """
         batch = self.batch()
         if not self.has_model:
-            return
-        first, second = (self.library.split(self.module.make_model()) for _ in range(2))
-        params, others, static = first
-        if not same(params, second[0]):
+            return []
+        (model, carried), (again, _) = self.first(), self.first()
+        params, others, static = self.library.split(model)
+        if not same(params, self.library.split(again)[0]):
             raise self.problem(
                 "make_model returns other parameters in its second call; draw them with a fixed "
                 "seed"
             )
 
-        def value(params: Any, others: Any) -> Any:
-            return self.module.loss(self.library.merge(params, others, static), batch)
+        def value(params: Any, others: Any, carried: Any) -> Any:
+            return self.loss(self.library.merge(params, others, static), carried, batch)
 
-        returned = jax.eval_shape(value, params, others)
+        returned, after = jax.eval_shape(value, params, others, carried)
         shape = getattr(returned, "shape", None)
         if shape != ():
             what = f"an array of shape {shape}" if shape else f"a {type(returned).__name__}"
             raise self.problem(f"loss returns {what}; it has to be one number, the mean loss")
+        if types(after) != types(jax.eval_shape(lambda: carried)):
+            raise self.problem(
+                "loss returns a state of another structure, or other shapes or types, than it is "
+                "given: a step cannot go on from it"
+            )
+        self.require_new_keys(partial(value, params, others, carried))
+        grads, _ = jax.jit(jax.grad(value, has_aux=True))(params, others, carried)
+        remarks = self.idle(grads)
+        unsuited = self.library.unsuited(model)
+        for reason in dict.fromkeys(unsuited.values()):
+            styles = [s for s, why in unsuited.items() if why == reason and s != FLAT]
+            remarks.append(f"{self.path.name}: {reason}, so {', '.join(styles)} cannot train it.")
+        return remarks
+
+    def require_new_keys(self, value: Callable[[], Any]) -> None:
+        """Raise BakeoffError where the loss uses a key twice, as JAX finds (from 0.4.26 on)."""
+        if "key" in self.takes and hasattr(jax, "debug_key_reuse"):
+            try:
+                with jax.debug_key_reuse(True):
+                    jax.jit(value)()
+            except jax.errors.KeyReuseError as error:
+                raise self.problem(
+                    "loss uses a key twice, and what it draws is the same: split it by "
+                    "jax.random.split"
+                ) from error
+
+    def idle(self, grads: Any) -> list[str]:
+        """Return in words which arrays get no gradient in the first step, if there are any.
+
+        Raises:
+            BakeoffError: none gets one.
+        """
+        paths = jax.tree_util.tree_leaves_with_path(grads)
+        still = [jax.tree_util.keystr(path) for path, leaf in paths if not np.any(leaf)]
+        if len(still) == len(paths):
+            raise self.problem(
+                "no array of the model gets a gradient: loss does not depend on it"
+                if paths
+                else "the model has no arrays to train"
+            )
+        if not still:
+            return []
+        named = ", ".join(still[:NAMED]) + ", …" * (len(still) > NAMED)
+        return [
+            f"{self.path.name}: {len(still)} of {len(paths)} arrays get no gradient in the first "
+            f"step ({named}). If they are state, write {STATE_FORM}."
+        ]
+
+
+class Moved(NamedTuple):
+    """How far a training is from its start: all numbers of all arrays, one after the other."""
+
+    params: np.ndarray
+    state: np.ndarray
 
 
 class OwnArms(Arms):
@@ -182,8 +327,9 @@ class OwnArms(Arms):
         """Import the file, and make its first model and its batch."""
         own, start = OwnStep(workload), AtRest((), ())
         if own.has_model:
-            params, others, _ = own.library.split(own.module.make_model())
-            start = AtRest(params, own.optimiser.init(params), others)
+            model, carried = own.first()
+            params, others, _ = own.library.split(model)
+            start = AtRest(params, own.optimiser.init(params), others, carried=carried)
         self.own, self.case = own, Inputs(start, own.batch())
         self.chunks = [self.case.batch]
         leaves = jax.tree.leaves((self.case.start.params, self.case.batch))
@@ -195,14 +341,23 @@ class OwnArms(Arms):
     def make(self, arm: Arm) -> TrainStep:
         """Return a new step of an arm, which has to be loaded."""
         own = self.own
+        step: Any
         if arm.entrant == own.name or not own.has_model:
-            step: Any = WholeStep(own.module.make_step)
+            step = WholeStep(own.module.make_step)
             return step
-        if arm.code == BASELINE:  # of a library's model, its arrays alone
-            style = plain_style(own.library, flat=own.entrant != BASELINE.entrant)
-        else:
-            style = own.styles[arm.style]
-        return style(own.module.make_model(), own.loss, own.optimiser, donate=self.donate)
+        flat = arm.code == BASELINE and own.entrant != BASELINE.entrant  # its arrays alone
+        style = plain_style(own.library, flat=True) if flat else own.styles[arm.style]
+        model, carried = own.first()
+        structure = jax.tree.structure(carried)
+
+        def loss_of_arrays(model: Any, arrays: Any, batch: Any) -> tuple[Any, Any]:
+            value, carried = own.loss(model, jax.tree.unflatten(structure, arrays), batch)
+            return value, jax.tree.leaves(carried)
+
+        loss = loss_of_arrays if flat and carried else own.loss
+        step = style(model, loss, own.optimiser, donate=self.donate)
+        step = Carrying(step, flat=flat) if carried else step
+        return step
 
     def load(self, step: TrainStep, _scale: float) -> None:
         """Give a step fresh buffers; of a user's own model, they have the first numbers."""
@@ -226,6 +381,8 @@ class OwnArms(Arms):
             losses.append(float(loss))
             if not math.isfinite(losses[-1]):
                 raise self.own.problem(f"the loss is {losses[-1]} in step {number}")
+        if isinstance(step, Carrying) and not np.all(np.isfinite(self.moved(step.save()).state)):
+            raise self.own.problem(f"the state is not finite after {TRAJECTORY_STEPS} steps")
         return np.array(losses)
 
     def apart(self, arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
@@ -234,17 +391,15 @@ class OwnArms(Arms):
             return 0.0  # it need not compute what the model does
         return float(np.max(np.abs(losses - expected)) / np.max(np.abs(expected)))
 
-    def moved(self, rest: Any) -> np.ndarray:
-        """Return how far all parameters are from the first ones, one after the other."""
-        first = jax.tree.leaves(self.case.start.params)
-        pairs = zip(jax.tree.leaves(rest.params), first, strict=True)
-        return np.concatenate(
-            [np.zeros(1), *(np.ravel(np.asarray(a, "f8") - np.asarray(b, "f8")) for a, b in pairs)]
-        )
+    def moved(self, rest: Any) -> Moved:
+        """Return how far a training is from its start."""
+        start = self.case.start
+        state, first = ((at.others, at.carried) for at in (rest, start))
+        return Moved(way(rest.params, start.params), way(state, first))
 
     @cached_property
-    def ended(self) -> np.ndarray:
-        """The way that the baseline's parameters go in ten steps."""
+    def ended(self) -> Moved:
+        """The way that the baseline goes in ten steps."""
         step = self.make(BASELINE)
         self.losses(step)
         return self.moved(step.save())
@@ -258,19 +413,21 @@ class OwnArms(Arms):
         losses = self.losses(step)
         if isinstance(step, WholeStep):
             return {"loss": 0.0, "gradient": 0.0, "trajectory": 0.0}, losses
+        moved = self.moved(step.save())
         away = {
             "loss": self.apart(BASELINE, losses[:1], baseline[:1]),
-            "gradient": distance(self.moved(step.save()), self.ended),
+            "gradient": distance(moved.params, self.ended.params),
             "trajectory": self.apart(BASELINE, losses, baseline),
         }
-        for name, what, allowed in (
-            ("trajectory", "ten steps' losses", self.tolerance),
-            ("gradient", "the parameters after ten steps", PARAMETERS_TOLERANCE),
+        state = distance(moved.state, self.ended.state)
+        for what, off, allowed in (
+            ("ten steps' losses are", away["trajectory"], self.tolerance),
+            ("the parameters after ten steps are", away["gradient"], PARAMETERS_TOLERANCE),
+            ("the state after ten steps is", state, PARAMETERS_TOLERANCE),
         ):
-            if not away[name] <= allowed:
+            if not off <= allowed:
                 raise NotEqualError(
-                    f"not equal: {what} are off by {away[name]:.2g} of the baseline's (allowed: "
-                    f"{allowed:.2g})"
+                    f"not equal: {what} off by {off:.2g} of the baseline's (allowed: {allowed:.2g})"
                 )
         return away, losses
 
@@ -289,13 +446,31 @@ class OwnArms(Arms):
             return f"its loss is {end.loss}"
         if baseline is None or end.checkpoint is None:
             return ""
-        off = distance(self.moved(end.checkpoint), self.moved(baseline.checkpoint))
+        ours, theirs = self.moved(end.checkpoint), self.moved(baseline.checkpoint)
+        off = distance(ours.params, theirs.params)
         if not off <= BLOCK_TOLERANCE:
             return (
                 f"after {end.calls} calls its parameters are off by {off:.2g} of the way that the "
                 f"baseline's went (allowed: {BLOCK_TOLERANCE:g})"
             )
         return ""
+
+
+def types(tree: Any) -> tuple[Any, list[tuple[Any, Any]]]:
+    """Return the structure of a tree of shapes and types, and these."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+def way(tree: Any, start: Any) -> np.ndarray:
+    """Return how far the numbers of a tree's arrays are from others; keys of random ones aside."""
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(start), strict=True)
+    numbers = [
+        np.ravel(np.asarray(ours, "f8") - np.asarray(theirs, "f8"))
+        for ours, theirs in pairs
+        if not jnp.issubdtype(theirs.dtype, jax.dtypes.prng_key)
+    ]
+    return np.concatenate([np.zeros(1), *numbers])
 
 
 def distance(ours: np.ndarray, theirs: np.ndarray) -> float:

@@ -120,6 +120,162 @@ def test_what_is_not_trained_is_carried_on() -> None:
             np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
+DATA = """
+def make_batch():
+    random = np.random.default_rng(0)
+    return random.normal(size=(8, 16)).astype(np.float32), random.integers(4, size=8)
+
+def mean_loss(logits, labels):
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+"""
+NORMED = {
+    "equinox": """
+import equinox as eqx, jax, numpy as np, optax
+
+class Net(eqx.Module):
+    first: eqx.nn.Linear
+    norm: eqx.nn.BatchNorm
+    drop: eqx.nn.Dropout
+    readout: eqx.nn.Linear
+
+    def __init__(self, key):
+        self.first = eqx.nn.Linear(16, 8, key=key)
+        self.norm = eqx.nn.BatchNorm(8, axis_name="batch", mode="batch")
+        self.drop = eqx.nn.Dropout(0.5)
+        self.readout = eqx.nn.Linear(8, 4, key=key)
+
+    def __call__(self, x, state, key):
+        x, state = self.norm(self.first(x), state)
+        return self.readout(self.drop(x, key=key)), state
+
+def make_model():
+    return eqx.nn.make_with_state(Net)(jax.random.key(0))
+
+def loss(model, batch, *, state, key):
+    apply = jax.vmap(model, axis_name="batch", in_axes=(0, None, 0), out_axes=(0, None))
+    logits, state = apply(batch[0], state, jax.random.split(key, 8))
+    return mean_loss(logits, batch[1]), state
+""",
+    "flax_linen": """
+import flax.linen as nn, jax, numpy as np, optax
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.BatchNorm(use_running_average=not train)(nn.Dense(8)(x))
+        return nn.Dense(4)(nn.Dropout(0.5, deterministic=not train)(x))
+
+def make_model():
+    net = Net()
+    return net.init(jax.random.key(0), np.zeros((1, 16)), train=False), net.apply
+
+def loss(model, batch, *, state, key):
+    (params, apply), (inputs, labels) = model, batch
+    given = {"params": params, **state}
+    rngs = {"dropout": key}
+    logits, state = apply(given, inputs, train=True, mutable=[*state], rngs=rngs)
+    return mean_loss(logits, labels), state
+""",
+    "haiku": """
+import haiku as hk, jax, numpy as np, optax
+
+def forward(x):
+    x = hk.BatchNorm(True, True, 0.9)(hk.Linear(8)(x), is_training=True)
+    return hk.Linear(4)(hk.dropout(hk.next_rng_key(), 0.5, x))
+
+net = hk.transform_with_state(forward)
+
+def make_model():
+    params, state = net.init(jax.random.key(0), np.zeros((1, 16)))
+    return (params, net.apply), state
+
+def loss(model, batch, *, state, key):
+    (params, apply), (inputs, labels) = model, batch
+    logits, state = apply(params, state, key, inputs)
+    return mean_loss(logits, labels), state
+""",
+    "pure_jax": """
+import jax, jax.numpy as jnp, numpy as np, optax
+
+def make_model():
+    return {"w": jnp.ones((16, 4)) / 4}, {"mean": jnp.zeros((1, 4))}
+
+def loss(model, batch, *, state, key):
+    logits = batch[0] @ model["w"]
+    mean = 0.9 * state["mean"] + 0.1 * logits.mean(0, keepdims=True)
+    keep = jax.random.bernoulli(key, 0.5, logits.shape)
+    return mean_loss(jnp.where(keep, logits - mean, 0), batch[1]), {"mean": mean}
+""",
+}
+"""Models with a state and dropout, as each library's documentation writes them."""
+
+
+@pytest.mark.parametrize("library", NORMED)
+def test_state_and_key_are_carried_on_in_every_style(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = OwnArms(written(NORMED[library] + DATA, f"normed_{library}"), "cpu", donate=False)
+    assert arms.own.entrant == library
+    baseline = arms.make(BASELINE)
+    arms.losses(baseline)
+    rest: Any = baseline.save()
+    assert jax.random.key_data(rest.carried["key"]).tolist() != [0, 0], "a new key for each step"
+    assert np.any(arms.moved(rest).state), "and the state of the last one"
+    assert arms.facts_of(BASELINE)["parameter_arrays"] == len(jax.tree.leaves(rest.params))
+    for arm in arms.own.arms:
+        assert proven(arms, arm).proof["gradient"] <= arms.tolerance
+    right = arms.own.loss
+
+    def stays(model: Any, carried: Any, batch: Any) -> tuple[Any, Any]:
+        value, after = right(model, carried, batch)
+        return value, after | {"state": carried["state"]}
+
+    monkeypatch.setattr(arms.own, "loss", stays)
+    with pytest.raises(BakeoffError, match="not equal"):
+        proven(arms, arms.own.arms[-1])
+
+
+PLAIN = NORMED["pure_jax"] + DATA
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    {
+        PLAIN.replace('{"mean": mean}', '{"mean": mean, "n": 1}'): "a state of another structure",
+        PLAIN.replace(', {"mean": mean}', ""): "takes `state` and does not return it",
+        PLAIN.replace(', {"mean": jnp.zeros((1, 4))}', ""): "and make_model returns none",
+        PLAIN.replace("logits - mean", "keep - jax.random.normal(key, (8, 4))"): "key twice",
+        PLAIN.replace("keep, logits - mean", "keep, 0.0"): "no array of the model gets a gradient",
+        NORMED["equinox"].replace("*, state, key", "s=1, key=1") + DATA: "loss does not take that",
+        NORMED["flax_linen"].replace("*, state", "s=1, *") + DATA: "loss does not take that: write",
+        PLAIN + "optimiser = 1e-3\n": "optimiser is a float; give one of optax",
+    }.items(),
+)
+def test_what_is_wrong_with_a_state_is_one_line(text: str, problem: str) -> None:
+    [why] = offered(written(text))["problems"].values()
+    assert problem in why
+    assert "\n" not in why
+
+
+def test_a_state_that_is_not_finite_is_told() -> None:
+    text = PLAIN.replace("mean = 0.9", "mean = jnp.nan + 0.9").replace("logits - mean", "logits")
+    arms = OwnArms(written(text), "cpu", donate=False)
+    with pytest.raises(BakeoffError, match=r"mine.py: the state is not finite after 10 steps"):
+        proven(arms, BASELINE)
+
+
+def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
+    still = MODEL.replace('"b": ', '"mean": jnp.zeros(4), "b": ')
+    [note] = offered(written(still))["notes"]
+    assert "mine.py: 1 of 3 arrays get no gradient in the first step (['mean'])" in note
+    text = Path(f"{begun('flax_nnx')}.py").read_text("utf-8")
+    text = text.replace("self.second = nnx.Linear(64, 64, rngs=rngs)", "self.second = self.first")
+    told = offered(written(text, "tied"))
+    [note] = told["notes"]
+    assert "`first` and `second` share a Variable, so jit_tree, jit_partial, jax_jit" in note
+    assert set(told["styles"]["flax_nnx"]) == {"pure", "jit", "cached_partial"}
+
+
 def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     arms = OwnArms(begun("equinox"), "cpu", donate=False)
     right = arms.own.loss
