@@ -18,6 +18,8 @@ from common.files import atomic_write
 EXAMPLES = """Examples:
 bakeoff new mine --model equinox
 bakeoff new mylib --into impls"""
+WHOLE = "make_step"
+"""In place of a library: a file with a whole step."""
 
 
 def new(
@@ -26,8 +28,8 @@ def new(
         str | None,
         typer.Option(
             metavar="LIBRARY",
-            help="Begin a training step of your own, with a model of equinox, flax_nnx or "
-            "flax_linen.",
+            help="Begin a training step of your own, with a model of equinox, flax_nnx, "
+            "flax_linen, haiku or pure_jax; or make_step, for a whole step as it is.",
             show_default="begin an entrant",
         ),
     ] = None,
@@ -57,12 +59,13 @@ def new(
     require_new(path, "file")
     if name in ("conftest", "__main__") or find_spec(name):
         raise BakeoffError(f"a file {name}.py would hide the module {name}; give another name")
-    if model is None:
-        skeleton = resources.files("bench.check").joinpath("skeleton.py.txt")
-        command, text = "check", skeleton.read_text("utf-8")
+    begin = {n: text for n in impls.here() if (text := impls.readable(n).begin)}
+    if model in begin:
+        next_command, text = "cost", begin[model]
     else:
-        begin = {n: text for n in impls.here() if (text := impls.readable(n).begin)}
-        require_known("model", [model], begin)
-        command, text = "cost", begin[model]
+        require_known("model", [model or WHOLE], [*begin, WHOLE])
+        skeleton = WHOLE if model else "skeleton"
+        text = resources.files("bench.check").joinpath(f"{skeleton}.py.txt").read_text("utf-8")
+        next_command = "ab --base jax==0.9.0 --step" if model else "check"
     atomic_write(path, text.replace("NAME", name))
-    print(f"wrote {path}; next: bakeoff {command} {shlex.quote(str(path))}")
+    print(f"wrote {path}; next: bakeoff {next_command} {shlex.quote(str(path))}")

@@ -1,5 +1,7 @@
 """A training step of a user's own: read, proven, measured, compared, and what is wrong with it."""
 
+import ast
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ import pytest
 from msgspec.structs import replace
 from uv import find_uv_bin
 
-import impls
 from bench.cells import BASELINE, Arm, Selection, step_of
 from bench.cli import main
 from bench.cost.step import METRICS, OwnCost, answer, document
@@ -59,7 +60,13 @@ def make_step():
         return loss
     return step
 """
-LIBRARIES = ("equinox", "flax_nnx", "flax_linen")
+LIBRARIES = ("equinox", "flax_nnx", "flax_linen", "haiku", "pure_jax")
+HOW_TO = re.findall(
+    r"In place of ([^\n]*) of (\w+):\n\n```python\n(.*?)```",
+    (ROOT / "docs" / "your-model.md").read_text("utf-8"),
+    re.S,
+)
+"""Names that a block of the page takes the place of, the library, and the block."""
 
 
 @pytest.fixture(autouse=True)
@@ -88,9 +95,8 @@ def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
     assert len(Path(f"{name}.py").read_text("utf-8").split("\n")) <= 45
     arms = OwnArms(name, "cpu", donate=False)
     assert arms.own.entrant == library
-    about = impls.readable(library)
-    named = {*impls.styles_of(library)} - {*about.references, "flat"}
-    assert {arm.style for arm in arms.own.arms} >= named
+    named = {"pure", *arms.own.library.styles} - {"flat"}
+    assert {arm.style for arm in arms.own.arms} == named
     for arm in arms.own.arms:
         proof = proven(arms, arm)
         assert proof.proof["gradient"] <= arms.tolerance
@@ -208,6 +214,27 @@ def loss(model, batch, *, state, key):
 """,
 }
 """Models with a state and dropout, as each library's documentation writes them."""
+
+
+@pytest.mark.parametrize(("names", "library", "block"), HOW_TO)
+def test_a_block_of_the_how_to_is_the_same_step_in_every_style(
+    names: str, library: str, block: str
+) -> None:
+    text = Path(f"{begun(library)}.py").read_text("utf-8")
+    lines = text.splitlines(keepends=True)
+    for node in reversed(ast.parse(text).body):
+        target = node.targets[0] if isinstance(node, ast.Assign) else node
+        name = getattr(target, "name", getattr(target, "id", ""))
+        if f"`{name}`" in names:
+            lines[node.lineno - 1 : node.end_lineno] = []
+    arms = OwnArms(written("".join(lines) + block, "how_to"), "cpu", donate=False)
+    assert arms.own.entrant == library
+    for arm in arms.own.arms:
+        assert proven(arms, arm).proof["gradient"] <= arms.tolerance
+
+
+def test_the_how_to_has_blocks() -> None:
+    assert len(HOW_TO) == (ROOT / "docs" / "your-model.md").read_text("utf-8").count("```python")
 
 
 @pytest.mark.parametrize("library", NORMED)
