@@ -130,6 +130,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="go on with what the same command has written to RUN.json: its samples count, too",
     )
     group.addoption(
+        "--wait",
+        action="store_true",
+        help="wait for another run on this machine; without it, that is an error",
+    )
+    group.addoption(
         "--environment",
         metavar="SPEC",
         default=CURRENT,
@@ -173,7 +178,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if (resume := config.getoption("--resume")) is not None:
             next(journals.opened("run", resume))
         if not config.getoption("collectonly"):
-            config.stash[LOCK] = machine_lock()
+            config.stash[LOCK] = machine_lock(wait=config.getoption("--wait"))
         silence, builder = silence_of(options.budget), Builder(notify=streams.say)
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
         place = builder.environment(spec).place

@@ -166,6 +166,12 @@ More = Annotated[
         help="Go on with what the same command has written by -o RUN.json: its samples count, too.",
     ),
 ]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Wait for another run on this machine; without it, that is an error."
+    ),
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="A new file.", show_default="standard output")
 ]

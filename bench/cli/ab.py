@@ -50,6 +50,7 @@ def ab(
     details: commands.Details = False,
     resume: options.Resume = False,
     more: options.More = None,
+    wait: options.Wait = False,
 ) -> int:
     """Measure two sides in turns on this machine, and say of each cell what differs.
 
@@ -80,7 +81,7 @@ def ab(
         selection.check_styles()
     console = commands.error_console()
     environments = sides.built(specs, Builder(notify=console.print))
-    with machine_lock():
+    with machine_lock(wait=wait):
         start, names = time.monotonic(), (BASE, NEW)
         both = {
             name: sides.asked(environment, selection)

@@ -10,7 +10,7 @@ import typer
 
 from bench.cells import Arm, require_known
 from bench.cli import commands
-from bench.options import BackendName, Budget, Options, Output, StepFile
+from bench.options import BackendName, Budget, Options, Output, StepFile, Wait
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def bisect(
     ] = None,
     backend: BackendName = None,
     budget: Budget = 1200.0,
+    wait: Wait = False,
     output: Output = None,
     format_: commands.Format = None,
     details: commands.Details = False,
@@ -85,7 +86,7 @@ def bisect(
     chosen = commands.format_of(format_, output)
     console = commands.error_console()
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
-    with machine_lock(), Progress(console, budget) as shown:
+    with machine_lock(wait=wait), Progress(console, budget) as shown:
         builder = Builder(notify=lambda text: console.print(f"  {text}"))
         search = Bisection(selection, record, builder, console.print, shown, budget)
         try:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bench import options
-from bench.cells import require_known
+from bench.cells import require_known, step_of
 from bench.cli import commands
 from common.config import check_rate, check_size
 from common.errors import BakeoffError
@@ -57,6 +57,7 @@ def cost(
     output: options.Output = None,
     resume: options.Resume = False,
     more: options.More = None,
+    wait: options.Wait = False,
 ) -> int:
     """Show what each style adds to your training step, and what to write instead.
 
@@ -79,8 +80,10 @@ def cost(
     from bench.cost.step import task_of
     from bench.engine.machine import machine_lock
 
-    start, extent = time.monotonic(), commands.checked(options.Options(budget))
-    with machine_lock():
+    extent = commands.checked(options.Options(budget))
+    step_of(file)  # what is wrong with it is told before another run is waited for
+    with machine_lock(wait=wait):
+        start = time.monotonic()
         task = task_of(file, extent, options.names_of(style), backend, arguments=sys.argv[1:])
         made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
     commands.finish(made.results, chosen, output, journal=made.journal)

@@ -65,6 +65,7 @@ def history(
     details: commands.Details = False,
     resume: options.Resume = False,
     more: options.More = None,
+    wait: options.Wait = False,
 ) -> int:
     """Measure the whole stack of many days, and say what changed when, and by how much.
 
@@ -111,7 +112,7 @@ def history(
         until = max(name for name in names if name[:1].isdigit())
     newest = day(until, "--until") if until else today()
     dates = days_of(day(since, "--since"), newest, every)
-    with machine_lock():
+    with machine_lock(wait=wait):
         stacks = Days(dates, selection, Builder(notify=commands.error_console().print))
         cells = stacks.cells(selection)
         task = task_of("history", selection, stacks.sides, cells, extent, REFERENCE, sys.argv[1:])

@@ -15,6 +15,7 @@ import filelock
 import psutil
 
 from bench.runfile import TimeSpent
+from bench.streams import say
 from bench.worker.settings import affinity
 from common.errors import BakeoffError
 from common.files import atomic_write, read_regular
@@ -32,15 +33,20 @@ COMPILED = "bakeoff-compiled-"
 """Beginning of the names of folders for compiled programs, which lie beside it."""
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 """Which hardware threads share a core, on Linux."""
+WAIT_SECONDS = 0.5
+"""Between two looks at a lock that another run has: each takes some microseconds of its time."""
 NOTABLE = 0.1
 """Cores that another process has to keep busy, on average, to be named: less is not worth a
 sentence."""
 
 
-def machine_lock() -> filelock.AcquireReturnProxy:
+def machine_lock(*, wait: bool = False) -> filelock.AcquireReturnProxy:
     """Take the lock of this machine; it is given back after a `with`, or when the process ends.
 
     A process may take it several times, and then gives it back as often.
+
+    Args:
+        wait: Whether to wait until another run gives it back, and say so on standard error.
 
     Raises:
         BakeoffError: another run has it, and two would measure each other.
@@ -50,15 +56,19 @@ def machine_lock() -> filelock.AcquireReturnProxy:
     lock = filelock.FileLock(path, timeout=0, mode=0o666, is_singleton=True)
     owner = path.with_suffix(".owner")
     try:
-        taken = lock.acquire()
-    except filelock.Timeout as error:
-        process = ""
-        with suppress(OSError, ValueError):
-            process = f" (process {int(read_regular(owner, MOST_DIGITS))})"
-        raise BakeoffError(
-            f"another run{process} is measuring on this machine, and two would measure each other: "
-            "wait until it has ended"
-        ) from error
+        try:
+            taken = lock.acquire()
+        except filelock.Timeout as error:
+            process = ""
+            with suppress(OSError, ValueError):
+                process = f" (process {int(read_regular(owner, MOST_DIGITS))})"
+            if not wait:
+                raise BakeoffError(
+                    f"another run{process} is measuring on this machine, and two would measure "
+                    "each other: wait until it has ended, or give --wait"
+                ) from error
+            say(f"waiting for another run{process} that is measuring on this machine")
+            taken = lock.acquire(timeout=-1, poll_interval=WAIT_SECONDS)
     except OSError as error:
         raise BakeoffError(f"cannot take the lock {path}: {error.strerror}") from error
     with suppress(OSError):

@@ -110,6 +110,23 @@ def test_a_second_run_is_refused_but_not_after_one_that_was_killed(
     assert (tmp_path / "mine").read_text() == "mine"
 
 
+def test_a_run_waits_for_another_one_if_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    other = filelock.FileLock(tmp_path / LOCK)
+    other.acquire()
+    told: list[str] = []
+
+    def goes_on(text: str) -> None:
+        told.append(text)
+        other.release()  # the other run ends once this one waits
+
+    monkeypatch.setattr("bench.engine.machine.say", goes_on)
+    machine_lock(wait=True).lock.release()
+    assert told == ["waiting for another run that is measuring on this machine"]
+
+
 SIGNALS = """
 import signal
 from bench.signals import as_ctrl_c
