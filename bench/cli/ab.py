@@ -12,6 +12,7 @@ import typer
 from bench import options
 from bench.cli import commands
 from bench.estimates import MARGIN
+from bench.report.table import Document
 
 EXAMPLES = """Examples:
 bakeoff ab --base flax==0.12.9 --new flax==0.12.12
@@ -65,7 +66,6 @@ def ab(
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import parse
-    from bench.report.table import Document
     from bench.track import ab as track
     from bench.track import sides
     from bench.track.comparison import BASE, NEW, Comparison

@@ -10,7 +10,9 @@ import typer
 
 from bench.cells import Arm, require_known
 from bench.cli import commands
+from bench.metrics import METRICS
 from bench.options import BackendName, Budget, Options, Output, StepFile
+from common.config import WORKLOADS
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -57,11 +59,9 @@ def bisect(
     """
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
-    from bench.metrics import METRICS
     from bench.report.terminal import Progress
     from bench.track import bisect as track
     from bench.track.search import Bisection
-    from common.config import WORKLOADS
 
     commands.checked(Options(budget))
     for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):

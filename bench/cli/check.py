@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cells import require_known
+from bench.cli.commands import publish
 from bench.options import StyleNames, names_of
+from bench.report.table import Column, Document, Row, Section, Table
+from bench.report.wording import counted
+from common.config import check_rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.check.runner import CheckOptions, CheckResult
     from bench.check.subject import CheckFinding
-    from bench.report.table import Document
 
 EXAMPLES = """Examples:
 bakeoff check mine.py
@@ -54,8 +57,6 @@ def check(
 
     from bench.check.judge import CHECKS
     from bench.check.runner import CheckOptions, entrant_name, judge
-    from bench.cli.commands import show
-    from common.config import check_rate
 
     check_rate("--time-limit", time_limit)
     checks = names_of(only) or tuple(CHECKS)
@@ -69,7 +70,7 @@ def check(
             line.update(f"{path} {style}: {check}, {CHECKS[check].about}")
 
         results = judge(path, options, on_progress)
-    show(document(path, options, results))
+    publish([document(path, options, results)])
     return int(any(result.outcome == "finding" for result in results))
 
 
@@ -77,7 +78,6 @@ def document(path: str, options: CheckOptions, results: Sequence[CheckResult]) -
     """Return the verdict on an entrant, a table of checks by style, and the findings."""
     from bench.check.judge import CHECKS
     from bench.check.subject import ERROR
-    from bench.report.table import Column, Document, Row, Section, Table
 
     findings = [finding for result in results for finding in result.findings]
     outcomes = {(result.check, result.style): result.outcome for result in results}
@@ -110,9 +110,8 @@ def verdict(path: str, options: CheckOptions, findings: Sequence[CheckFinding]) 
     from bench.check.subject import DONATES, ERROR
 
     if errors := [finding for finding in findings if finding.severity == ERROR]:
-        first, count = errors[0], len(errors)
+        first, many = errors[0], counted(len(errors), "finding")
         of = f" of {first.style}" if first.style else ""
-        many = f"{count} finding{'' if count == 1 else 's'}"
         return f"not equal: {many}; begin with {first.check}{of} at {first.where}"
     if {*options.checks} != {*CHECKS}:
         return "no findings in these checks; run all checks before you measure it"

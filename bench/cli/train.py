@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+import impls
 from bench.streams import say
 from common.config import MAX_SEED, DataConfig, Device, ModelConfig, OptimiserConfig, check_size
 from common.errors import (
@@ -153,7 +154,6 @@ def prepared(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, Corp
     """
     import jax
 
-    import impls
     from common import corpus as corpora
     from common import weights as disk
     from common.contract import fresh_checkpoint
@@ -216,7 +216,6 @@ def follow(
         InterruptedRunError: Ctrl-C or SIGTERM.
         BakeoffError: the training failed, or the file cannot be written.
     """
-    import impls
     from common.sample import sample
     from common.steps import adamw
     from common.train import by_chunk, epochs
