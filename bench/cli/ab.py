@@ -81,11 +81,9 @@ def ab(
     console = commands.error_console()
     environments = sides.built(specs, Builder(notify=console.print))
     with machine_lock():
-        start, names = time.monotonic(), (BASE, NEW)
-        both = {
-            name: sides.asked(environment, selection)
-            for name, environment in zip(names, environments, strict=True)
-        }
+        start = time.monotonic()
+        asked = (sides.asked(environment, selection) for environment in environments)
+        both = dict(zip((BASE, NEW), asked, strict=True))
         if not (step or selection.entrants) and (depending := sides.depending(both)):
             console.print(f"what depends on the difference: {', '.join(depending)}")
             selection = replace(selection, entrants=depending)
