@@ -12,9 +12,8 @@ import psutil
 import pytest
 
 from bench.check.judge import CHECKS
-from bench.check.runner import CheckOptions, CheckResult
+from bench.check.runner import CheckOptions, CheckResult, document, verdict
 from bench.check.subject import DONATES, FILE, NOTE, CheckFinding
-from bench.cli.check import document, verdict
 from bench.cli.commands import publish
 from tests.commands import Bakeoff, command, how
 
