@@ -1,4 +1,4 @@
-"""The parent's side of checks: a process for the file, then one for each style.
+"""The parent's side of checks: a process for the file, then one for each style; and the verdict.
 
 An entrant that ends or blocks its process has a finding; the other styles go on.
 """
@@ -6,22 +6,25 @@ An entrant that ends or blocks its process has a finding; the other styles go on
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import added_files, require_known
 from bench.check.judge import CHECKS
-from bench.check.subject import ERROR, FILE, CheckFinding, Subject
+from bench.check.subject import DONATES, ERROR, FILE, CheckFinding, Subject
 from bench.engine.process import Place, Worker, WorkerFailedError, descendants
 from bench.environments.builder import Builder
+from bench.report.table import Column, Document, Row, Section, Table
+from bench.report.wording import counted
 from bench.streams import say
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 OVERRUN = 1.2
 """Ratio to a check's time limit after which its process is ended from outside: it should have
@@ -161,3 +164,47 @@ class Runner:
         for finding in findings:
             where = finding.where.replace(str(subject.path), self.shown)
             yield replace(finding, check=name, style=subject.style, where=where)
+
+
+def document(path: str, options: CheckOptions, results: Sequence[CheckResult]) -> Document:
+    """Return the verdict on an entrant, a table of checks by style, and the findings."""
+    findings = [finding for result in results for finding in result.findings]
+    outcomes = {(result.check, result.style): result.outcome for result in results}
+    checks, styles = (dict.fromkeys(names) for names in zip(*outcomes, strict=True))
+    rows = [
+        Row((name, *(outcomes.get((name, style), "") for style in styles), CHECKS[name].about))
+        for name in checks
+    ]
+    columns = [Column("check"), *(Column(style or "file") for style in styles)]
+    table = Table((*columns, Column("what has to hold", needed=False)), tuple(rows))
+    reasons = dict.fromkeys(r.not_run for r in results if r.not_run)
+    sections = [Section("Checks", tuple(f"not run: {why}" for why in reasons), (table,))]
+    for number, finding in enumerate(sorted(findings, key=lambda f: f.severity), 1):
+        note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
+        title = f"{number}. {finding.check}, {finding.style or 'the file'}{note}"
+        about = {"expected": finding.expected, "seen": finding.seen, "look at": finding.where}
+        lines = (f"   {name:8}  {text}" for name, text in about.items())
+        sections.append(Section(title, (title, *lines)))
+    return Document(
+        f"Check of {path}",
+        headline=f"{path}: {verdict(path, options, findings)}",
+        status="bad" if "finding" in outcomes.values() else "good",
+        sections=tuple(sections),
+    )
+
+
+def verdict(path: str, options: CheckOptions, findings: Sequence[CheckFinding]) -> str:
+    """Return in a sentence whether the entrant is equal, and what to do next."""
+    if errors := [finding for finding in findings if finding.severity == ERROR]:
+        first, many = errors[0], counted(len(errors), "finding")
+        of = f" of {first.style}" if first.style else ""
+        return f"not equal: {many}; begin with {first.check}{of} at {first.where}"
+    if {*options.checks} != {*CHECKS}:
+        return "no findings in these checks; run all checks before you measure it"
+    command = f"pytest bench --entrant {shlex.quote(path)}"
+    if options.styles:
+        command += f" --style {','.join(options.styles)}"
+    command += " --workload toy,seed"
+    if any(finding.expected == DONATES for finding in findings):
+        command += " --donate"
+    return f"equal; to measure it: {command}"

@@ -12,6 +12,7 @@ import typer
 from bench import options
 from bench.cli import commands
 from bench.estimates import MARGIN
+from bench.report.table import Document
 
 EXAMPLES = """Examples:
 bakeoff ab --base flax==0.12.9 --new flax==0.12.12
@@ -66,7 +67,6 @@ def ab(
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import parse
-    from bench.report.table import Document
     from bench.track import ab as track
     from bench.track import sides
     from bench.track.comparison import BASE, NEW, Comparison
@@ -82,11 +82,9 @@ def ab(
     console = commands.error_console()
     environments = sides.built(specs, Builder(notify=console.print))
     with machine_lock(wait=wait):
-        start, names = time.monotonic(), (BASE, NEW)
-        both = {
-            name: sides.asked(environment, selection)
-            for name, environment in zip(names, environments, strict=True)
-        }
+        start = time.monotonic()
+        asked = (sides.asked(environment, selection) for environment in environments)
+        both = dict(zip((BASE, NEW), asked, strict=True))
         if not (step or selection.entrants) and (depending := sides.depending(both)):
             console.print(f"what depends on the difference: {', '.join(depending)}")
             selection = replace(selection, entrants=depending)

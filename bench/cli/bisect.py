@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bench.cells import Arm, require_known
 from bench.cli import commands
+from bench.metrics import METRICS
 from bench.options import BackendName, Budget, Options, Output, StepFile, Wait
+from common.config import WORKLOADS
 from common.errors import BakeoffError
-
-if TYPE_CHECKING:
-    from bench.environments.spec import Spec
 
 EXAMPLES = """Examples:
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01
@@ -58,11 +57,10 @@ def bisect(
     """
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
-    from bench.metrics import METRICS
+    from bench.environments.spec import parse
     from bench.report.terminal import Progress
     from bench.track import bisect as track
     from bench.track.search import Bisection
-    from common.config import WORKLOADS
 
     commands.checked(Options(budget))
     for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
@@ -80,7 +78,14 @@ def bisect(
             f"metric {metric!r} is not measured of {style} at {cell.workload}; choose another "
             "workload"
         )
-    ends = end_of(good, "--good"), end_of(bad, "--bad")
+    ends = parse(good, "--good"), parse(bad, "--bad")
+    for option, spec in zip(("--good", "--bad"), ends, strict=True):
+        if spec.current or spec.revision is not None:
+            raise BakeoffError(
+                f"{option} {spec} is not made of releases; give a day or pins, @2025-12-01 or "
+                "flax==0.12.8. For revisions of this project, docs/tracking.md has a command for "
+                "`git bisect run`"
+            )
     if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
     chosen = commands.format_of(format_, output)
@@ -98,17 +103,3 @@ def bisect(
     results.arguments = sys.argv[1:]
     commands.finish(results, chosen, output, details=details)
     return 0 if record.stopped is None else 1
-
-
-def end_of(given: str, option: str) -> Spec:
-    """Return an end of the search; raise BakeoffError unless it is a stack of releases."""
-    from bench.environments.spec import parse
-
-    spec = parse(given, option)
-    if spec.current or spec.revision is not None:
-        raise BakeoffError(
-            f"{option} {spec} is not made of releases; give a day or pins, @2025-12-01 or "
-            "flax==0.12.8. For revisions of this project, docs/tracking.md has a command for "
-            "`git bisect run`"
-        )
-    return spec

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bench.cells import require_known
+from bench.cli.commands import publish
 from bench.options import StyleNames, names_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bench.check.runner import CheckOptions, CheckResult
-    from bench.check.subject import CheckFinding
-    from bench.report.table import Document
+from common.config import check_rate
 
 EXAMPLES = """Examples:
 bakeoff check mine.py
@@ -53,9 +47,7 @@ def check(
     from rich.console import Console
 
     from bench.check.judge import CHECKS
-    from bench.check.runner import CheckOptions, entrant_name, judge
-    from bench.cli.commands import show
-    from common.config import check_rate
+    from bench.check.runner import CheckOptions, document, entrant_name, judge
 
     check_rate("--time-limit", time_limit)
     checks = names_of(only) or tuple(CHECKS)
@@ -69,57 +61,5 @@ def check(
             line.update(f"{path} {style}: {check}, {CHECKS[check].about}")
 
         results = judge(path, options, on_progress)
-    show(document(path, options, results))
+    publish([document(path, options, results)])
     return int(any(result.outcome == "finding" for result in results))
-
-
-def document(path: str, options: CheckOptions, results: Sequence[CheckResult]) -> Document:
-    """Return the verdict on an entrant, a table of checks by style, and the findings."""
-    from bench.check.judge import CHECKS
-    from bench.check.subject import ERROR
-    from bench.report.table import Column, Document, Row, Section, Table
-
-    findings = [finding for result in results for finding in result.findings]
-    outcomes = {(result.check, result.style): result.outcome for result in results}
-    checks, styles = (dict.fromkeys(names) for names in zip(*outcomes, strict=True))
-    rows = [
-        Row((name, *(outcomes.get((name, style), "") for style in styles), CHECKS[name].about))
-        for name in checks
-    ]
-    columns = [Column("check"), *(Column(style or "file") for style in styles)]
-    table = Table((*columns, Column("what has to hold", needed=False)), tuple(rows))
-    reasons = dict.fromkeys(r.not_run for r in results if r.not_run)
-    sections = [Section("Checks", tuple(f"not run: {why}" for why in reasons), (table,))]
-    for number, finding in enumerate(sorted(findings, key=lambda f: f.severity), 1):
-        note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
-        title = f"{number}. {finding.check}, {finding.style or 'the file'}{note}"
-        about = {"expected": finding.expected, "seen": finding.seen, "look at": finding.where}
-        lines = (f"   {name:8}  {text}" for name, text in about.items())
-        sections.append(Section(title, (title, *lines)))
-    return Document(
-        f"Check of {path}",
-        headline=f"{path}: {verdict(path, options, findings)}",
-        status="bad" if "finding" in outcomes.values() else "good",
-        sections=tuple(sections),
-    )
-
-
-def verdict(path: str, options: CheckOptions, findings: Sequence[CheckFinding]) -> str:
-    """Return in a sentence whether the entrant is equal, and what to do next."""
-    from bench.check.judge import CHECKS
-    from bench.check.subject import DONATES, ERROR
-
-    if errors := [finding for finding in findings if finding.severity == ERROR]:
-        first, count = errors[0], len(errors)
-        of = f" of {first.style}" if first.style else ""
-        many = f"{count} finding{'' if count == 1 else 's'}"
-        return f"not equal: {many}; begin with {first.check}{of} at {first.where}"
-    if {*options.checks} != {*CHECKS}:
-        return "no findings in these checks; run all checks before you measure it"
-    command = f"pytest bench --entrant {shlex.quote(path)}"
-    if options.styles:
-        command += f" --style {','.join(options.styles)}"
-    command += " --workload toy,seed"
-    if any(finding.expected == DONATES for finding in findings):
-        command += " --donate"
-    return f"equal; to measure it: {command}"

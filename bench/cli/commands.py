@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
 
+import impls
+from bench.cells import Selection, added_files, step_of
 from bench.options import MOST_COUNT, Options, names_of
 from common.config import check_size
 from common.errors import BakeoffError, require_new
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.cells import Selection
     from bench.engine.journal import Journal
     from bench.engine.session import Measured, Task
     from bench.report.table import Document
@@ -56,8 +57,6 @@ def selection(
         BakeoffError: there is no such entrant, workload or file, or a metric is not measured in
             turns.
     """
-    import impls
-    from bench.cells import Selection, added_files, step_of
     from bench.track.sides import require_metrics
 
     entrants, files = added_files(names_of(entrant))
@@ -150,26 +149,17 @@ def finish(
         journal.remove()
 
 
-def show(*documents: Document, details: bool = False, **to: Any) -> None:
-    """Print documents, with their folded parts if `details` are asked for.
-
-    They go to standard output, as wide as the terminal is, unless `to` has a file and a width.
-    """
-    from rich.console import Console
-
-    from bench.report import terminal
-
-    console = Console(highlight=False, **to)
-    for document in documents:
-        terminal.show(document, console, details=details)
-
-
 def publish(
-    documents: Sequence[Document], format_: str, output: Path | None, *, details: bool = False
+    documents: Sequence[Document],
+    format_: str = "text",
+    output: Path | None = None,
+    *,
+    details: bool = False,
 ) -> None:
     """Show documents on a terminal, or write them to a new file or standard output.
 
-    The format is `html`, `md` or `text`, which is for a terminal unless there is a file.
+    The format is `html`, `md` or `text`: on a terminal with folded parts if `details` are asked
+    for, in a file always.
     """
     if format_ == "html":
         from bench.report.page import page
@@ -179,12 +169,17 @@ def publish(
         from bench.report.markdown import markdown
 
         give("\n".join(map(markdown, documents)), output)
-    elif output is None:
-        show(*documents, details=details)
     else:
-        file = io.StringIO()
-        show(*documents, details=True, file=file, width=WIDTH)
-        give(file.getvalue(), output)
+        from rich.console import Console
+
+        from bench.report import terminal
+
+        file, width = (None, None) if output is None else (io.StringIO(), WIDTH)
+        console = Console(highlight=False, file=file, width=width)
+        for document in documents:
+            terminal.show(document, console, details=details or file is not None)
+        if file is not None:
+            give(file.getvalue(), output)
 
 
 def format_of(given: str | None, output: Path | None, formats: Iterable[str] = FORMATS) -> str:

@@ -12,6 +12,7 @@ import typer
 from bench import options
 from bench.cells import require_known, step_of
 from bench.cli import commands
+from bench.cost.published import document, published
 from common.config import check_rate, check_size
 from common.errors import BakeoffError
 
@@ -67,51 +68,40 @@ def cost(
 
     Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
     """
-    chosen = commands.format_of(format_, output)
-    if file is not None and (arrays is not None or step_ms is not None):
-        raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
-    if file is None:
-        if backend is not None or budget != SECONDS or resume or more is not None:
+    chosen, names = commands.format_of(format_, output), options.names_of(style)
+    if file is not None:
+        if arrays is not None or step_ms is not None:
             raise BakeoffError(
-                "--backend, --budget, --resume and --more are for measuring: name a file"
+                "a file is measured, and --arrays asks the table; leave one of them out"
             )
-        by_table(arrays, step_ms, options.names_of(style), chosen, output)
-        return 0
-    from bench.cost.step import task_of
-    from bench.engine.machine import machine_lock
+        from bench.cost.step import task_of
+        from bench.engine.machine import machine_lock
 
-    extent = commands.checked(options.Options(budget))
-    step_of(file)  # what is wrong with it is told before another run is waited for
-    with machine_lock(wait=wait):
-        start = time.monotonic()
-        task = task_of(file, extent, options.names_of(style), backend, arguments=sys.argv[1:])
-        made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
-    commands.finish(made.results, chosen, output, journal=made.journal)
-    return int(any(row.failure is not None for row in made.results.cells))
-
-
-def by_table(
-    arrays: int | None,
-    step_ms: float | None,
-    names: tuple[str, ...],
-    format_: str,
-    output: Path | None,
-) -> None:
-    """Show what the published table says of a model."""
-    from bench.cost.published import document, published
-
+        extent = commands.checked(options.Options(budget))
+        step_of(file)  # what is wrong with it is told before another run is waited for
+        with machine_lock(wait=wait):
+            start = time.monotonic()
+            task = task_of(file, extent, names, backend, arguments=sys.argv[1:])
+            made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
+        commands.finish(made.results, chosen, output, journal=made.journal)
+        return int(any(row.failure is not None for row in made.results.cells))
+    if backend is not None or budget != SECONDS or resume or more is not None:
+        raise BakeoffError(
+            "--backend, --budget, --resume and --more are for measuring: name a file"
+        )
     if arrays is None:
         raise BakeoffError(
             "nothing to look at: name the file of your step, as in `bakeoff cost mine.py`, or give "
             "--arrays, the number of your model's parameter arrays"
         )
+    assumed = " (assumed: no --step-ms is given)" if step_ms is None else ""
+    step_ms = STEP_MS if step_ms is None else step_ms
     check_size("--arrays", arrays)
-    check_rate("--step-ms", STEP_MS if step_ms is None else step_ms)
-    if format_ == "json":
+    check_rate("--step-ms", step_ms)
+    if chosen == "json":
         raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
     costs = published()
     require_known("style", names, sorted(costs.by_style))
     styles = [costs.by_style[name] for name in names or costs.by_style]
-    assumed = " (assumed: no --step-ms is given)" if step_ms is None else ""
-    made = document(costs, arrays, (step_ms or STEP_MS) / 1e3, styles, assumed)
-    commands.publish([made], format_, output)
+    commands.publish([document(costs, arrays, step_ms / 1e3, styles, assumed)], chosen, output)
+    return 0

@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from bench.cells import REFERENCE
+from bench.cli.commands import publish
+from bench.report.table import Column, Document, Row, Section, Table, percent
+from bench.runfile.warnings import OTHERS, STOLEN, uncached
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -49,10 +54,8 @@ def doctor(
     """
     from rich.console import Console
 
-    from bench.cli.commands import show
     from bench.engine.machine import Watch
     from bench.engine.process import WorkerFailedError, ask_once
-    from bench.report.table import Column, Document, Row, Section, Table
 
     watch = Watch()
     with Console(stderr=True).status(f"watching this machine for {seconds:g} s", spinner="line"):
@@ -75,15 +78,12 @@ def doctor(
         sections=(Section("Probes", tables=(table,)),),
         warnings=warnings,
     )
-    show(document)
+    publish([document])
     return int(strict and bool(warnings))
 
 
 def activity(usage: TimeSpent) -> Iterator[Probe]:
     """Yield what other processes and guests used."""
-    from bench.report.table import percent
-    from bench.runfile.warnings import OTHERS, STOLEN
-
     state = f"{percent(usage.others)} of the machine" + f"; {usage.busiest}" * bool(usage.busiest)
     advice = "Stop other programs; `top` lists them."
     yield Probe("other processes", state, advice * (usage.others > OTHERS))
@@ -94,9 +94,7 @@ def activity(usage: TimeSpent) -> Iterator[Probe]:
 
 def steps(seconds: float) -> Probe:
     """Return how much single steps vary, and what a default run can tell by that."""
-    from bench.cells import REFERENCE
     from bench.engine.process import Worker
-    from bench.report.table import percent
     from bench.stats.forecast import variation
     from bench.worker.protocol import WorkerSample
 
@@ -119,8 +117,6 @@ def steps(seconds: float) -> Probe:
 
 def backends(offer: Mapping[str, Any]) -> Iterator[Probe]:
     """Yield what a worker has described."""
-    from bench.runfile.warnings import uncached
-
     yield Probe("jax", f"{offer['versions']['jax']}, jaxlib {offer['versions']['jaxlib']}")
     for backend, kind in offer["devices"].items():
         about = offer["details"][backend]

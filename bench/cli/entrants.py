@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import impls
 from bench.cells import require_known
+from bench.cli.commands import publish
 from bench.options import names_of
+from bench.report.table import Column, Document, Row, Section, Table
 from bench.streams import say
 from common.errors import BakeoffError
 
@@ -32,10 +35,7 @@ def entrants(
     Heavy and unmaintained libraries have environments of their own, which uv builds when they are
     first measured, or with --build.
     """
-    import impls
-    from bench.cli.commands import show
     from bench.environments.builder import Builder
-    from bench.report.table import Column, Document, Row, Section, Table
 
     own = [name for name in impls.names() if impls.readable(name).own_environment]
     asked = names_of(build)
@@ -52,7 +52,7 @@ def entrants(
             problems.append(str(error))
     columns = tuple(Column(title, number=title == "code lines") for title in COLUMNS)
     sections = (Section("Entrants", tables=(Table(columns, tuple(rows)),)),)
-    show(Document("Entrants", sections=sections, warnings=tuple(problems)))
+    publish([Document("Entrants", sections=sections, warnings=tuple(problems))])
 
 
 def described(name: str, builder: Builder) -> tuple[str, ...]:
@@ -63,7 +63,6 @@ def described(name: str, builder: Builder) -> tuple[str, ...]:
     Raises:
         BakeoffError: it cannot be loaded.
     """
-    import impls
     from bench.worker.counts import code_lines
 
     about = impls.declared(name)

@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+import impls
 from bench.cells import require_known
+from common.config import WORKLOADS
 from common.errors import BakeoffError, require_new
 from common.files import atomic_write
 
@@ -40,9 +42,6 @@ def new(
     `bakeoff cost NAME.py` measures a step; `bakeoff check NAME.py` says what to write next of an
     entrant.
     """
-    import impls
-    from common.config import WORKLOADS
-
     if not name.isidentifier() or keyword.iskeyword(name):
         raise BakeoffError(
             f"{name!r} is not a Python identifier; give a name of letters, digits and _"

@@ -15,6 +15,7 @@ from bench.cells import Cell
 from bench.cli.commands import format_of, give, publish
 from bench.estimates import Estimate
 from bench.report.wording import printable
+from bench.runfile.reader import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,8 +67,6 @@ def report(
     ] = None,
 ) -> None:
     """Make a page of what any command has measured, or a table, from files alone."""
-    from bench.runfile.reader import read
-
     if output is None and format_ in (None, "html"):
         output = Path(f"{files[0].stem}.html")
     chosen = format_of(format_, output, FORMATS)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+import impls
 from bench.cli.train import use
 
 EXAMPLES = """Examples:
@@ -41,7 +42,6 @@ def sample(
 ) -> None:
     """Write text with trained weights, in the library that trained them or in another."""
     use(backend)
-    import impls
     from common import weights as disk
     from common.sample import sample as write
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import deque
 from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
+import impls
 from bench.streams import say
 from common.config import MAX_SEED, DataConfig, Device, ModelConfig, OptimiserConfig, check_size
 from common.errors import (
@@ -153,7 +156,6 @@ def prepared(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, Corp
     """
     import jax
 
-    import impls
     from common import corpus as corpora
     from common import weights as disk
     from common.contract import fresh_checkpoint
@@ -216,7 +218,6 @@ def follow(
         InterruptedRunError: Ctrl-C or SIGTERM.
         BakeoffError: the training failed, or the file cannot be written.
     """
-    import impls
     from common.sample import sample
     from common.steps import adamw
     from common.train import by_chunk, epochs
@@ -227,7 +228,7 @@ def follow(
     tokens = start.vocab.encode(corpus.text, f"the corpus {corpus.name!r}")
     known = corpus.entropy
     entropy = "" if known is None else f", entropy {known:.4f} nats per character"
-    losses: list[float] = []
+    losses = deque[float](maxlen=LAST)
     try:
         print(
             f"{start.entrant} {start.style}: {start.model.layers} layers of {start.model.width}, "
@@ -241,7 +242,7 @@ def follow(
         ):
             number = epoch.number
             last = msgspec.structs.replace(start, checkpoint=epoch.checkpoint, epoch=number + 1)
-            losses = [*losses, epoch.loss][-LAST:]
+            losses.append(epoch.loss)
             print(f"epoch {number:4d}  loss {epoch.loss:.4f}  {epoch.seconds:.2f} s", flush=True)
             if sample_every and (number % sample_every == 0 or number == until - 1):
                 params = model.from_weights(epoch.checkpoint.weights)
@@ -253,8 +254,7 @@ def follow(
                 keep(last, path)
         if losses:
             of = "epoch" if len(losses) == 1 else f"{len(losses)} epochs"
-            mean = sum(losses) / len(losses)
-            print(f"mean loss of the last {of}: {mean:.4f} nats per character")
+            print(f"mean loss of the last {of}: {fmean(losses):.4f} nats per character")
         if path is not None:
             print(f"saved to {keep(last, path)}")
     except (KeyboardInterrupt, BakeoffError) as error:

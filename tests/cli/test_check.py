@@ -12,10 +12,9 @@ import psutil
 import pytest
 
 from bench.check.judge import CHECKS
-from bench.check.runner import CheckOptions, CheckResult
+from bench.check.runner import CheckOptions, CheckResult, document, verdict
 from bench.check.subject import DONATES, FILE, NOTE, CheckFinding
-from bench.cli.check import document, verdict
-from bench.cli.commands import show
+from bench.cli.commands import publish
 from tests.commands import Bakeoff, command, how
 
 WRONG = CheckFinding("the loss is 1", "it is 2; [bold]not[/bold] markup", "mine.py:3")
@@ -43,7 +42,7 @@ def test_the_verdict(
     results = (CheckResult("contract", FILE), CheckResult("equality", "pure", (finding,)), skipped)
     options = CheckOptions(("pure",), tuple(CHECKS) if complete else ("equality",))
     assert words in verdict("my own.py", options, [finding])
-    show(document("my own.py", options, results))
+    publish([document("my own.py", options, results)])
     text = capsys.readouterr().out
     assert all(part in text for part in (finding.seen, "not run: needs weights to pass"))
 
