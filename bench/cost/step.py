@@ -11,7 +11,7 @@ from bench.cost.published import cheaper
 from bench.engine.process import Place, WorkerFailedError, silence_of
 from bench.engine.session import Side, Task
 from bench.environments.offers import offer
-from bench.estimates import Estimate
+from bench.estimates import MARGIN, Estimate
 from bench.metrics import HOST, STEP
 from bench.report import wording
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent, words
@@ -19,7 +19,7 @@ from bench.runfile import CellResult, EnvironmentInfo, Results
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bench.options import Options
@@ -28,8 +28,6 @@ IN_A_ROW = "step_pipelined"
 METRICS = (HOST, STEP, IN_A_ROW)
 """What the host pays, on one core; and the time of a step, on all cores or on the accelerator:
 waited for, and in a row of 50."""
-NEGLIGIBLE = 0.01
-"""Part of a step up to which what a style adds is not worth a change of code."""
 COLUMNS = (
     Column("style"),
     Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
@@ -49,8 +47,11 @@ class OwnCost:
         """Plain JAX's."""
         self.step = self.table.amount(self.baseline, STEP) or self.table.amount(self.baseline, HOST)
         """Plain JAX's step, else that on one core."""
-        self.cells = [row for row in results.cells if row.cell.arm not in REFERENCE]
-        """All but the references."""
+        cells = [row for row in results.cells if row.cell.arm not in REFERENCE]
+        self.apart = [row for row in cells if row.proof and not row.proof.equal]
+        """A whole step that computes something else than the model."""
+        self.cells = [row for row in cells if row not in self.apart]
+        """All others but the references."""
         file, entrants = self.baseline.workload, (row.cell.entrant for row in self.cells)
         self.entrant = next((name for name in entrants if name != file), file)
         """The library of the model; the file's own name where that is plain JAX, or none."""
@@ -125,6 +126,7 @@ def document(results: Results) -> Document:
             Section("Failures", tuple(failures), status="bad"),
             Section("Cost of a step", tables=(table(it),)),
             Section("Change", tuple(change.splitlines())),
+            Section("Not compared", tuple(standing_alone(it))),
             Section("Not measured", tuple(wording.missing_words(it.cells))),
         ),
         fine_print=(
@@ -152,7 +154,7 @@ def answer(it: OwnCost) -> tuple[str, str]:
     if not style:
         return f"{at}, there is nothing to choose: no other style has a number.", ""
     usual = costs[style]
-    if usual.high is not None and usual.high < NEGLIGIBLE * step.value:
+    if usual.high is not None and usual.high < MARGIN * step.value:
         part = percent(max(0.0, usual.value) / step.value)
         return f"{at}, no other style is worth it: `{style}` adds {part} ({words(usual)}).", ""
     zero = Estimate(cell=it.baseline, metric=HOST, form="added", value=0.0, low=0.0, high=0.0)
@@ -171,6 +173,18 @@ def answer(it: OwnCost) -> tuple[str, str]:
         f"`{better}` {less}.",
         "\n".join(lines),
     )
+
+
+def standing_alone(it: OwnCost) -> Iterator[str]:
+    """Yield what is known of a whole step that computes something else than the model."""
+    for row in it.apart:
+        assert row.proof is not None
+        step = it.table.amount(row.cell, STEP)
+        took = f", and takes {words(step)}" if step else ""
+        yield (
+            f"{named(row.cell)} has other losses than the model's styles: they are off by "
+            f"{percent(row.proof.trajectory)} in ten steps. It stands for itself{took}."
+        )
 
 
 def named(cell: Cell) -> str:

@@ -58,6 +58,8 @@ def program(proof: Proof | None) -> str:
     """Return how a program differs from the baseline's."""
     if proof is None:
         return ""
+    if proof.jax is None:
+        return "unknown"
     if not proof.jax:
         return ", ".join(["not JAX", *(f"{name}: {v}" for name, v in proof.settings.items())])
     if not proof.whole_step:

@@ -45,8 +45,10 @@ class Proof(msgspec.Struct, kw_only=True):
     """By how many of each kind the program differs."""
     donates: bool | None = None
     """None for a program that is not JAX's."""
-    jax: bool = True
-    """False for an outside reference."""
+    jax: bool | None = True
+    """False for an outside reference, None for a step whose program is not known."""
+    equal: bool = True
+    """False for a `make_step` beside a model that computes something else: it stands for itself."""
     settings: dict[str, Any] = {}
     """That an outside reference ran with."""
 

@@ -122,6 +122,8 @@ class Arms:
     """Largest difference of ten steps' losses in two processes, as `apart` has it."""
     left_out: tuple[str, ...] = ()
     """Metrics that its turns do not sample."""
+    jax_without_program: bool | None = False
+    """Whether a step without a program is JAX's; None where that is not known."""
     case: Any
     """Makes what a step is called with: `common.equality.Case`, or the same of a user's file."""
 

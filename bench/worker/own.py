@@ -322,6 +322,7 @@ class OwnArms(Arms):
     """The arms of a user's own step."""
 
     left_out = ("host_cost_pipelined",)  # a row of steps is measured on all cores
+    jax_without_program = None
 
     def prepare(self, workload: str) -> None:
         """Import the file, and make its first model and its batch."""
@@ -388,7 +389,7 @@ class OwnArms(Arms):
     def apart(self, arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
         """Return how far ten losses are from others, relative to the largest of these."""
         if arm.style == WHOLE and self.own.has_model:
-            return 0.0  # it need not compute what the model does
+            return 0.0  # its proof has said whether it computes what the model does
         return float(np.max(np.abs(losses - expected)) / np.max(np.abs(expected)))
 
     def moved(self, rest: Any) -> Moved:
@@ -407,12 +408,17 @@ class OwnArms(Arms):
     def judged(self, step: Any, baseline: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
         """Return how far a step is from the baseline's, relative to its numbers, and its losses.
 
+        Of a whole step, losses alone are known; where it has others, it stands for itself.
+
         Raises:
             NotEqualError: it computes something else.
         """
         losses = self.losses(step)
         if isinstance(step, WholeStep):
-            return {"loss": 0.0, "gradient": 0.0, "trajectory": 0.0}, losses
+            loss, trajectory = (self.apart(BASELINE, losses[:n], baseline[:n]) for n in (1, None))
+            equal = not self.own.has_model or trajectory <= self.tolerance
+            away = {"loss": loss, "gradient": 0.0, "trajectory": trajectory, "equal": equal}
+            return away, losses
         moved = self.moved(step.save())
         away = {
             "loss": self.apart(BASELINE, losses[:1], baseline[:1]),

@@ -60,7 +60,7 @@ def proven(arms: Arms, arm: Arm) -> Proven:
     counts = arms.facts_of(arm)
     live = live_bytes(step, case, before, arms.backend)
     program = program_of(step, case)  # which holds arrays, too
-    about: dict[str, Any] = {"jax": False}
+    about: dict[str, Any] = {"jax": arms.jax_without_program}
     fingerprint = ""
     if program is not None and baseline.program is not None:
         ours = facts(program)
