@@ -193,33 +193,6 @@ def require_common(cells: Mapping[str, Sequence[Cell]], sides: Mapping[str, Side
     return common
 
 
-def needed(
-    selection: Selection, cells: Mapping[str, Sequence[Cell]], budget: float = DEEP_SECONDS
-) -> dict[str, dict[Cell, frozenset[str]]]:
-    """Return the metrics that are measured of the cells of each side within so many seconds.
-
-    Raises:
-        BakeoffError: no cell has a metric that is asked for.
-    """
-
-    def metrics_of(cell: Cell) -> frozenset[str]:
-        names = IN_TURNS
-        if cell.workload == DEEP and not selection.workloads:
-            names = [HOST] if HOST in selection.metrics or budget >= DEEP_SECONDS else []
-        return frozenset(name for name in names if selection.measures(name, cell))
-
-    some = {
-        side: {cell: metrics for cell in of_side if (metrics := metrics_of(cell))}
-        for side, of_side in cells.items()
-    }
-    if not any(some.values()):
-        raise BakeoffError(
-            "nothing to measure: no selected style and workload has the metric "
-            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
-        )
-    return some
-
-
 def task_of(
     kind: FileKind,
     selection: Selection,
@@ -229,11 +202,31 @@ def task_of(
     base: str,
     arguments: Sequence[str] = (),
 ) -> Task:
-    """Return the task of measuring cells of sides, each of which takes turns with the base."""
+    """Return the task of measuring cells of sides, each of which takes turns with the base.
+
+    Raises:
+        BakeoffError: no cell has a metric that is asked for.
+    """
+
+    def metrics_of(cell: Cell) -> frozenset[str]:
+        names = IN_TURNS
+        if cell.workload == DEEP and not selection.workloads:
+            names = [HOST] if HOST in selection.metrics or options.budget >= DEEP_SECONDS else []
+        return frozenset(name for name in names if selection.measures(name, cell))
+
+    needed = {
+        side: {cell: metrics for cell in of_side if (metrics := metrics_of(cell))}
+        for side, of_side in cells.items()
+    }
+    if not any(needed.values()):
+        raise BakeoffError(
+            "nothing to measure: no selected style and workload has the metric "
+            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
+        )
     return Task(
         kind=kind,
         arguments=tuple(arguments),
-        needed=needed(selection, cells, options.budget),
+        needed=needed,
         sides=sides,
         options=options,
         groups=[(base, name) for name in sides if name != base],
