@@ -1,19 +1,16 @@
-"""What a bisection concludes from each step, and what it came to: a record, and a document."""
+"""What a bisection came to: a record, and a document."""
 
 from __future__ import annotations
 
-import math
 import shlex
 from typing import TYPE_CHECKING
 
 import msgspec
-from scipy import special
 
 from bench.cells import Cell
 from bench.metrics import label
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import counted, sentence
-from bench.stats.changes import position
 from bench.track.comparison import releases_words
 
 if TYPE_CHECKING:
@@ -24,10 +21,8 @@ if TYPE_CHECKING:
 
 ALPHA = 0.01
 """Odds that a step is decided wrongly: a search takes some ten of them."""
-LOOKS = (3, 4, 6, 8, 12, 18, 26)
-"""Numbers of pairs at which the data are looked at: each costs its part of the odds (Bonferroni),
-and one in about 1.4 times as many pairs loses little."""
-DIFFERS, LIKE_GOOD, LIKE_BAD, UNDECIDED = "differs", "like good", "like bad", "undecided"
+UNDECIDED = "undecided"
+"""Conclusion from a step that tells nothing; the others are the search's."""
 
 
 class SearchStep(msgspec.Struct, frozen=True):
@@ -57,34 +52,6 @@ class SearchRecord(msgspec.Struct, kw_only=True):
     """Why the search went no further; None where it came to its end."""
     seconds: float = 0.0
     steps: list[SearchStep] = []
-
-
-class Looks:
-    """Tells whether it is known on which side of a boundary a log-ratio lies: at looks only.
-
-    Pairs of workers may come several at a time, so that a look is due from its number of them on.
-    """
-
-    def __init__(self, boundary: float) -> None:
-        self.boundary, self.taken = boundary, 0
-
-    def __call__(self, estimate: Estimate) -> bool:
-        """Take a look if one is due."""
-        due = sum(look <= estimate.workers for look in LOOKS)
-        if due <= self.taken:
-            return False
-        self.taken = due
-        low, high = interval(estimate)
-        return low > self.boundary or high < self.boundary
-
-
-def interval(estimate: Estimate) -> tuple[float, float]:
-    """Return the interval of a log-ratio with a look's part of the odds outside of it."""
-    if estimate.standard_error is None or not estimate.df:
-        return -math.inf, math.inf
-    share = ALPHA / (len(LOOKS) + 1)  # the one more is the last, when the time is over
-    half = float(special.stdtrit(estimate.df, 1 - share / 2)) * estimate.standard_error
-    return position(estimate) - half, position(estimate) + half
 
 
 def document(results: Results) -> Document:
