@@ -46,9 +46,7 @@ class Spread(NamedTuple):
 NO_SPREAD = Spread(0.0, math.inf)
 """Of estimates that were measured in turns."""
 BETWEEN = {
-    STEP: Spread(0.02, 10),
-    HOST: Spread(0.02, 10),
-    HOST_IN_A_ROW: Spread(0.02, 10),
+    **dict.fromkeys((STEP, HOST, HOST_IN_A_ROW), Spread(0.02, 10)),
     "peak_rss": Spread(0.001, 10),
 }
 """By metric. Default runs some hours apart make it 0.022, 0, 0 and 0, and runs of one busy hour
