@@ -22,9 +22,9 @@ from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import Figure, lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import counted, few, main_workload, more_words, ordered, place, sentence
+from bench.runfile.warnings import BENEATH
 from bench.stats.changes import NO_SPREAD, spread, stretches
 from bench.track.comparison import (
-    BENEATH,
     ORDER,
     cells_words,
     exact_changes,

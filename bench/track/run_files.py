@@ -22,10 +22,10 @@ from bench.estimates import MARGIN, Estimate
 from bench.report.wording import counted, printable
 from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
 from bench.runfile.reader import NoRunError, Run, processor_model, read
+from bench.runfile.warnings import BENEATH
 from bench.stats.changes import NO_SPREAD, Spread, difference, position, spread
 from bench.track.comparison import (
     BASE,
-    BENEATH,
     CHANGED,
     NEW,
     is_exact,

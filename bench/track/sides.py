@@ -6,6 +6,7 @@ import calendar
 import datetime
 import re
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from bench.environments.spec import Spec, of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile import EnvironmentInfo, FileKind, Results
-from bench.track.comparison import BENEATH, moved
+from bench.runfile.warnings import BENEATH
+from bench.track.comparison import moved
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -80,10 +82,8 @@ def built(specs: Sequence[Spec], builder: Builder) -> list[Environment]:
     elif any(spec.revision for spec in specs):  # one with this lock runs on the Python at hand
         pythons = tuple(dict.fromkeys([minor(), *PYTHONS]))
     for python in pythons:
-        try:
+        with suppress(UnsolvableError):
             return [builder.environment(spec, (python,)) for spec in specs]
-        except UnsolvableError:
-            continue
     return [builder.environment(spec) for spec in specs]
 
 
