@@ -83,9 +83,8 @@ class Builder:
         root, info = ROOT, EnvironmentInfo(spec=str(spec))
         if spec.current:
             return Environment(Place(), info)
-        if spec.revision is None:
-            require_own(self.folder.parent)
-        else:
+        require_own(self.folder.parent)
+        if spec.revision is not None:
             root, info.commit = checkout(spec.revision, self.folder.parent / "revisions")
             if not (root / LOCK).exists():
                 raise BakeoffError(
@@ -198,7 +197,6 @@ def checkout(revision: str, folder: Path) -> tuple[Path, str]:
         "as in `flax==0.12.8`"
     )
     commit = commit_of(revision, str(ROOT), missing)
-    require_own(folder.parent)
     path = folder / commit
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
