@@ -62,9 +62,22 @@ def document(results: Results) -> Document:
     if record.stopped is None:
         low, high = record.releases
         headline = f"{subject} changed with {record.package}: from {low} to {high}"
+    columns = (
+        Column("phase"),
+        Column("base", needed=False),
+        Column("new"),
+        Column("new / base"),
+        Column("conclusion"),
+        Column("pairs", number=True, needed=False),
+        Column("seconds", number=True, needed=False),
+    )
+    steps = [
+        (s.phase, r.against, r.environment, r, s.conclusion, str(r.workers), f"{s.seconds:.0f}")
+        for s, r in zip(record.steps, rows, strict=True)
+    ]
     sections = (
         Section("Result", tuple(sentences(record, rows))),
-        Section("Every step", tables=(steps_table(record, rows),), folded=True),
+        Section("Every step", tables=(Table(columns, tuple(map(Row, steps))),), folded=True),
     )
     return Document(
         title=f"{sentence(subject)[:-1]}: what changed it",
@@ -91,21 +104,3 @@ def sentences(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
     odds = f"all are right with a probability of {percent(max(0.0, 1 - ALPHA * decided))} or more"
     steps = f"{counted(len(rows), 'step')} in {record.seconds:.0f} s"
     yield f"{steps}, {decided} decided{f': {odds}' if decided else ''}."
-
-
-def steps_table(record: SearchRecord, rows: list[Estimate]) -> Table:
-    """Return every step: what was measured, and what was concluded."""
-    columns = (
-        Column("phase"),
-        Column("base", needed=False),
-        Column("new"),
-        Column("new / base"),
-        Column("conclusion"),
-        Column("pairs", number=True, needed=False),
-        Column("seconds", number=True, needed=False),
-    )
-    table = []
-    for step, row in zip(record.steps, rows, strict=True):
-        sides, counts = (row.against, row.environment), (str(row.workers), f"{step.seconds:.0f}")
-        table.append(Row((step.phase, *sides, row, step.conclusion, *counts)))
-    return Table(columns, tuple(table))
