@@ -93,19 +93,18 @@ def asked(environment: Environment, selection: Selection) -> Side:
     Raises:
         BakeoffError: no worker of it can even load the baseline.
     """
-    spec, place = environment.info.spec, environment.place
+    about, place = environment.info, environment.place
     place = place.for_users_step() if selection.step else place
     try:
         offered = offer(selection.entrants, selection.files, place=place)
     except (WorkerFailedError, msgspec.ValidationError, OSError) as error:
         # Its answer may be another revision's, or its interpreter missing
-        raise BakeoffError(f"{spec} cannot be measured: {error}") from error
+        raise BakeoffError(f"{about.spec} cannot be measured: {error}") from error
     missing = {
         f"{entrant}/{style}": why
         for entrant, styles in offered.missing.items()
         for style, why in styles.items()
     }
-    about = environment.info
     info = msgspec.structs.replace(
         about,
         versions=offered.versions | about.versions,
