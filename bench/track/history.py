@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
     from bench.runfile import Results
 
-    type Series = dict[tuple[Cell, str], list[Estimate]]
-    """By cell and metric, along time."""
-
 DAY, MINUTE = 10, 16
 """Characters of a time that are its day, and its minute."""
 CHARTS = ("trace", "compile")
@@ -99,8 +96,8 @@ class Timeline:
         return f"{place(cell.workload)}{f' on {cell.backend}' if several else ''}"
 
 
-def in_order(rows: Iterable[Estimate]) -> Series:
-    """Return series by metric, then by the size of the model, each in the order of time."""
+def in_order(rows: Iterable[Estimate]) -> dict[tuple[Cell, str], list[Estimate]]:
+    """Return each cell's and metric's series along time: by metric, then by the model's size."""
     by_time = sorted(rows, key=lambda row: row.environment)
     series = grouped(((row.cell, row.metric), row) for row in by_time)
     sizes = ordered(cell.workload for cell, _ in series)
