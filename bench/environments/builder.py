@@ -83,8 +83,9 @@ class Builder:
         root, info = ROOT, EnvironmentInfo(spec=str(spec))
         if spec.current:
             return Environment(Place(), info)
-        require_own(self.folder.parent)
-        if spec.revision is not None:
+        if spec.revision is None:
+            require_own(self.folder.parent)
+        else:
             root, info.commit = checkout(spec.revision, self.folder.parent / "revisions")
             if not (root / LOCK).exists():
                 raise BakeoffError(
@@ -197,6 +198,7 @@ def checkout(revision: str, folder: Path) -> tuple[Path, str]:
         "as in `flax==0.12.8`"
     )
     commit = commit_of(revision, str(ROOT), missing)
+    require_own(folder.parent)
     path = folder / commit
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
