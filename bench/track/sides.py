@@ -318,8 +318,7 @@ class Days:
 
     def complete(self, results: Results) -> None:
         """Add the days without a side to results, in the order of time, and warn of gaps."""
-        known = {**results.environments, **self.others}
-        results.environments = dict(sorted(known.items()))
+        results.environments = dict(sorted((results.environments | self.others).items()))
         results.warnings += [
             f"{day} could not be built: {info.gaps['']}"
             for day, info in sorted(self.others.items())
