@@ -37,7 +37,7 @@ from common.files import atomic_write
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-PYTHON = "bin/python"
+PYTHON, SITE_PACKAGES = "bin/python", "lib/python*/site-packages"
 MARK = "built.json"
 """File that is written last: an environment without it is incomplete."""
 
@@ -98,8 +98,10 @@ class Builder:
         interpreter, python, made = self.built(of_spec(spec, root, pythons, states))
         info.pins = dict(pin.split("==", 1) for pin in made.pins if "==" in pin)
         info.gaps = made.gaps
+        paths = [str(path) for path in Path(interpreter).parents[1].glob(SITE_PACKAGES)]
         for package, state in states.items():
-            version = version_in(Path(interpreter).parents[1], package)
+            [found] = metadata.distributions(name=package, path=paths)
+            version = found.version.partition("+")[0]
             info.pins[package] = info.versions[package] = f"{version}+{state.name}"
         return Environment(Place.of(interpreter, root), info, python)
 
@@ -208,13 +210,6 @@ def checkout(revision: str, folder: Path) -> tuple[Path, str]:
             with suppress(OSError):  # another process may have been faster
                 code.rename(path)
     return path, commit
-
-
-def version_in(environment: Path, package: str) -> str:
-    """Return the version of a package in an environment."""
-    places = [str(path) for path in environment.glob("lib/python*/site-packages")]
-    [found] = metadata.distributions(name=package, path=places)
-    return found.version.partition("+")[0]
 
 
 def _resolved(request: BuildRequest, preferences: Sequence[str], python: str) -> Resolution:

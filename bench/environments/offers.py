@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from bench.environments.builder import Builder
 
-OF_ENTRANT = ("styles", "problems", "missing", "if_named", "not_donating")
-"""Fields of an offer that are by entrant, and that a worker reports."""
-
 
 @dataclass(frozen=True)
 class Offer:
@@ -73,7 +70,7 @@ class Offer:
         """Return this offer with an entrant of another one, which is of its own environment."""
         added: dict[str, Any] = {
             what: getattr(self, what) | {k: v for k, v in getattr(other, what).items() if k == name}
-            for what in OF_ENTRANT
+            for what in ("styles", "problems", "missing", "if_named", "not_donating")  # by entrant
         }
         if name not in other.problems:
             lacking = [backend for backend in self.backends if backend not in other.backends]

@@ -245,5 +245,4 @@ def of_entrant(name: str) -> BuildRequest:
 
 def pins_of(lock: Path) -> tuple[str, ...]:
     """Return the pins of a lock, without their hashes and markers."""
-    pins = re.findall(r"^([A-Za-z0-9._-]+==[^\s;\\]+)", lock.read_text("utf-8"), re.MULTILINE)
-    return tuple(pins)
+    return tuple(re.findall(r"^[A-Za-z0-9._-]+==[^\s;\\]+", lock.read_text("utf-8"), re.MULTILINE))

@@ -5,7 +5,6 @@ Run as a program, this module is `pytest bench`, killed when its parent ends.
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import signal
@@ -141,7 +140,7 @@ def measure_on_cluster(
 def connected(address: str) -> Any:
     """Connect to a cluster and return the module `ray`; raise BakeoffError if that fails."""
     try:
-        ray: Any = importlib.import_module("ray")
+        import ray  # type: ignore[import-not-found,unused-ignore]
     except ModuleNotFoundError as error:
         raise BakeoffError(
             "--ray needs Ray, which is not installed: .venv/bin/uv pip install --editable '.[ray]'"

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from bench.environments.offers import Offer
     from bench.runfile import Results, TimeSpent
 
-BASE = ("python", *COMMON)
-"""Packages that an entrant's own environment should have in common with the shared one."""
+BENEATH = ("python", *COMMON)
+"""Packages that are part of the times of every entrant, the baseline's as well: an entrant's own
+environment should have the same."""
 STOLEN = 0.02
 """Fraction of the processor time that other guests take, from which on it is told: it moves medians
 by 0.1 %, half of a usual standard error."""
@@ -70,7 +71,7 @@ def unlike(results: Results) -> Iterator[str]:
     for name, info in results.environments.items():
         differing = [
             f"{package} {info.versions.get(package)} for {shared.get(package)}"
-            for package in BASE
+            for package in BENEATH
             if info.versions.get(package) != shared.get(package)
         ]
         if differing:

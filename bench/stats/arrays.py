@@ -7,11 +7,11 @@ alone is the difference of two depths, divided by that of their arrays.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from bench.estimates import grouped
 from bench.metrics import HOST, HOST_PER_ARRAY
 from bench.stats.changes import difference
 from bench.stats.components import summed
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from bench.estimates import Estimate
     from bench.stats.estimate import Key
 
-    type Depth = tuple[float, float, Estimate]
-    """Arrays; seconds of a call in the base environment; the ratio of another one to that."""
-
 
 def per_array(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Estimate]:
     """Yield host costs per array: ratios to `base`, and seconds; at the deepest workload.
@@ -33,13 +30,14 @@ def per_array(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Es
     independent: what a process has in common at both would make that of their difference smaller.
     """
     amounts = {(row.environment, row.cell, row.metric): row for row in rows if row.form == "amount"}
-    depths: dict[tuple[object, ...], list[Depth]] = defaultdict(list)
-    for row in rows:
-        arrays = amounts.get((row.environment, row.cell, "parameter_arrays"))
-        call = amounts.get((base, row.cell, HOST))
-        if row.metric == HOST and row.against == base and arrays and call and row.df > 0:
-            of_arm = depths[row.environment, row.cell.backend, row.cell.arm]
-            of_arm.append((arrays.value, call.value, row))
+    # Of each arm: arrays, seconds of a call in the base environment, and the ratio to these
+    depths = grouped(
+        ((row.environment, row.cell.backend, row.cell.arm), (arrays.value, call.value, row))
+        for row in rows
+        if row.metric == HOST and row.against == base and row.df > 0
+        if (arrays := amounts.get((row.environment, row.cell, "parameter_arrays")))
+        if (call := amounts.get((base, row.cell, HOST)))
+    )
     seconds: dict[Key, Estimate] = {}
     ratios: list[Estimate] = []
     for several in depths.values():

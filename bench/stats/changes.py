@@ -8,8 +8,9 @@ difference adds to what both know.
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -46,9 +47,7 @@ class Spread(NamedTuple):
 NO_SPREAD = Spread(0.0, math.inf)
 """Of estimates that were measured in turns."""
 BETWEEN = {
-    STEP: Spread(0.02, 10),
-    HOST: Spread(0.02, 10),
-    HOST_IN_A_ROW: Spread(0.02, 10),
+    **dict.fromkeys((STEP, HOST, HOST_IN_A_ROW), Spread(0.02, 10)),
     "peak_rss": Spread(0.001, 10),
 }
 """By metric. Default runs some hours apart make it 0.022, 0, 0 and 0, and runs of one busy hour
@@ -178,12 +177,7 @@ def stretches(
 
     places = sum(len(points) - 1 for points in series)
     rows = []
-
-    def apart(before: Sequence[Estimate], after: Sequence[Estimate], least: Spread) -> Estimate:
-        more: dict[str, Any] = {"comparisons": places, "pooled": pooled, "margin": margin}
-        spread = max(map(spread_of, (*before, *after)))
-        return difference(before, after, spread, least=least, **more)
-
+    apart = partial(difference, comparisons=places, pooled=pooled, margin=margin)
     for points in series:
         known = [row for row in points if row.standard_error is not None]
         if len(known) < 2:
@@ -199,7 +193,10 @@ def stretches(
         ends = search.predict(pen=float(special.ndtri(ALPHA / 2 / places)) ** 2)
         parts = [known[start:end] for start, end in pairwise([0, *ends])]
         # A noisy night can be a stretch by itself, from which nothing differs: it joins one
-        while changes := [apart(*both, least) for both in pairwise(parts)]:
+        while changes := [
+            apart(before, after, max(map(spread_of, (*before, *after))), least=least)
+            for before, after in pairwise(parts)
+        ]:
             weakest = max(range(len(changes)), key=lambda place: changes[place].p or 0.0)
             if is_change(changes[weakest]):
                 break

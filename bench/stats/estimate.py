@@ -126,13 +126,11 @@ def across_environments(
     samples of a baseline in another environment count where there are no others.
     """
     merged: dict[Key, list[Sample]] = {}
-    names: dict[Cell, str] = {}
-    for (environment, cell), samples in sorted(columns.items(), key=lambda item: item[0][0]):
-        key = names.setdefault(cell, environment), cell
-        if key not in merged:
-            merged[key] = samples  # the same list, for those that share it
-        elif not cold:
-            merged[key] = [*merged[key], *samples]
+    by_cell = grouped((key[1], key) for key in sorted(columns, key=lambda key: key[0]))
+    for first, *others in by_cell.values():
+        merged[first] = columns[first]  # the same list, for those that share it
+        if others and not cold:
+            merged[first] = [sample for key in (first, *others) for sample in columns[key]]
     return merged
 
 
@@ -236,7 +234,6 @@ def of_contrasts(
         log_ratio, error, df, log_low, log_high, p = map(float, numbers)
         if math.isnan(log_ratio):
             continue
-        settled_by = PROGRAM if error == 0 else ""  # or of one library
         value, low, high = exp(log_ratio), exp(log_low), exp(log_high)
         if level is not None:
             error *= level * value
@@ -259,20 +256,19 @@ def of_contrasts(
                 verdict=verdict(log_ratio, log_low, log_high, margin),
                 workers=int(workers),
                 blocks=int(blocks),
-                settled_by=settled_by,
+                settled_by=PROGRAM if error == 0 else "",  # or of one library
             )
         )
     return estimates
 
 
-def all_together(rows: Iterable[Estimate], margin: float) -> list[Estimate]:
+def all_together(rows: Sequence[Estimate], margin: float) -> list[Estimate]:
     """Return an A/B's rows with intervals that hold for all metrics and workloads together.
 
     Each has the part of the odds that its weight is of all weights (Bonferroni, weighted as in Holm
     1979), and what people ask first has most. Otherwise, of twenty metrics that do not differ, one
     does by chance.
     """
-    rows = list(rows)
     families = {(row.metric, row.place) for row in rows if row.form == "ratio"}
     weights = {metric: max(METRICS[metric].weight, LEAST_WEIGHT) for metric, _ in families}
     total = sum(weights[metric] for metric, _ in families)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.cells import REFERENCE, Cell
-from bench.estimates import ALPHA, POWER
+from bench.cells import REFERENCE
+from bench.estimates import ALPHA, POWER, grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from bench.samples import Sample
     from bench.worker.protocol import WorkerSample
@@ -48,10 +47,8 @@ def detectable_after(samples: Sequence[Sample], times: float, *, base: str = "")
     """
     from scipy import special  # takes a third of a second to import
 
-    by_block: dict[int, dict[tuple[str, Cell], float]] = defaultdict(dict)
-    for s in samples:
-        by_block[s.block][s.environment, s.cell] = math.log(s.value)
-    tables: Sequence[Mapping[tuple[str, Cell], float]] = [*by_block.values()]
+    by_block = grouped((s.block, ((s.environment, s.cell), math.log(s.value))) for s in samples)
+    tables = [dict(rows) for rows in by_block.values()]
     if base:
         tables = [
             {key: log - logs[base, key[1]] for key, log in logs.items() if key[0] != base}

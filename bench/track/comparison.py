@@ -19,7 +19,6 @@ from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
 from bench.report.table import amount, change, percent
 from bench.report.wording import NAMED, few, main_workload, ordered, sentence
 from common.config import TRAJECTORY_TOLERANCE, WORKLOADS, is_own
-from common.versions import COMMON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,8 +30,6 @@ BASE, NEW = "base", "new"
 """Names of the two environments."""
 PROJECT = "jax-bakeoff"
 """This project's version, which is compared as its commit is: it is no release of a library."""
-BENEATH = ("python", *COMMON)
-"""Packages that are part of the times of every entrant, the baseline's as well."""
 ORDER = list(METRICS)
 """Metrics in the order in which they matter; lines of code are the last."""
 CHANGED = ", changed since"
@@ -233,8 +230,7 @@ def moved(
     base: Mapping[str, str], new: Mapping[str, str]
 ) -> dict[str, tuple[str | None, str | None]]:
     """Return the releases that differ; None where a side has none. jaxlib goes with jax."""
-    names = dict.fromkeys([*base, *new])
-    pairs = {name: (base.get(name), new.get(name)) for name in names if name != PROJECT}
+    pairs = {name: (base.get(name), new.get(name)) for name in {**base, **new} if name != PROJECT}
     differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if differing.get("jaxlib") == differing.get("jax"):
         differing.pop("jaxlib", None)

@@ -22,9 +22,9 @@ from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import Figure, lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import counted, few, main_workload, more_words, ordered, place, sentence
+from bench.runfile.warnings import BENEATH
 from bench.stats.changes import NO_SPREAD, spread, stretches
 from bench.track.comparison import (
-    BENEATH,
     ORDER,
     cells_words,
     exact_changes,
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from bench.runfile import Results
-
-    type Series = dict[tuple[Cell, str], list[Estimate]]
-    """By cell and metric, along time."""
 
 DAY, MINUTE = 10, 16
 """Characters of a time that are its day, and its minute."""
@@ -99,8 +96,8 @@ class Timeline:
         return f"{place(cell.workload)}{f' on {cell.backend}' if several else ''}"
 
 
-def in_order(rows: Iterable[Estimate]) -> Series:
-    """Return series by metric, then by the size of the model, each in the order of time."""
+def in_order(rows: Iterable[Estimate]) -> dict[tuple[Cell, str], list[Estimate]]:
+    """Return each cell's and metric's series along time: by metric, then by the model's size."""
     by_time = sorted(rows, key=lambda row: row.environment)
     series = grouped(((row.cell, row.metric), row) for row in by_time)
     sizes = ordered(cell.workload for cell, _ in series)

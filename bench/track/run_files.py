@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
+from collections import ChainMap, Counter
 from datetime import datetime
 from itertools import combinations
 from statistics import stdev
@@ -22,10 +22,10 @@ from bench.estimates import MARGIN, Estimate
 from bench.report.wording import counted, printable
 from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
 from bench.runfile.reader import NoRunError, Run, processor_model, read
+from bench.runfile.warnings import BENEATH
 from bench.stats.changes import NO_SPREAD, Spread, difference, position, spread
 from bench.track.comparison import (
     BASE,
-    BENEATH,
     CHANGED,
     NEW,
     is_exact,
@@ -63,26 +63,19 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
     ]
     require_comparable(runs)
     together = ", ".join(run.name for run in bases)
-    sides = {BASE: dataclasses.replace(bases[-1], name=together), NEW: new}
-    rows = [
-        replace(row, environment=side)
-        for side, run in sides.items()
-        for row in run.results.estimates
-    ]
-    return ResultsWithSamples(
+    results = ResultsWithSamples(
         kind="ab",
         base=BASE,
         options=RunOptions(margin=margin),
-        environments={side: environment(run) for side, run in sides.items()},
         conditions=new.results.conditions,
-        cells=[
-            replace(row, environment=side)
-            for side, run in sides.items()
-            for row in run.results.cells
-        ],
-        estimates=[*rows, *differences([run.results for run in bases], new.results, margin)],
         warnings=list(warnings(runs)),
     )
+    for side, run in ((BASE, dataclasses.replace(bases[-1], name=together)), (NEW, new)):
+        results.environments[side] = environment(run)
+        results.estimates += [replace(row, environment=side) for row in run.results.estimates]
+        results.cells += [replace(row, environment=side) for row in run.results.cells]
+    results.estimates += differences([run.results for run in bases], new.results, margin)
+    return results
 
 
 def require_comparable(runs: Sequence[Run]) -> None:
@@ -144,20 +137,14 @@ def conditions(run: Run) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value not in (None, "")}
 
 
-def releases(run: Run) -> dict[str, str]:
-    """Return the versions of Python and of all packages of a run."""
-    environments = reversed(run.results.environments.values())
-    return {name: release for info in environments for name, release in info.versions.items()}
-
-
 def environment(run: Run) -> EnvironmentInfo:
     """Return what a run was made in: its name in place of a SPEC, its releases and its commit."""
-    commit = str(run.commit.get("id") or "")
-    dirty = CHANGED if commit and run.commit.get("dirty") else ""
-    first = next(iter(run.results.environments.values()), EnvironmentInfo())
-    return replace(
-        first, spec=run.name, versions=releases(run), pins={}, commit=f"{commit[:10]}{dirty}"
-    )
+    commit = str(run.commit.get("id") or "")[:10]
+    if commit and run.commit.get("dirty"):
+        commit += CHANGED
+    environments = [*run.results.environments.values()] or [EnvironmentInfo()]
+    versions = dict(ChainMap(*(info.versions for info in environments)))
+    return replace(environments[0], spec=run.name, versions=versions, pins={}, commit=commit)
 
 
 def relative(results: Results) -> dict[tuple[Cell, str], Estimate]:
@@ -203,7 +190,7 @@ def warnings(runs: Sequence[Run]) -> Iterator[str]:
     *bases, new = runs
     differing: dict[str, tuple[str | None, str | None]] = {}
     for run in bases:
-        packages = moved(releases(run), releases(new))
+        packages = moved(environment(run).versions, environment(new).versions)
         differing |= {name: pair for name, pair in packages.items() if name in BENEATH}
         differing |= moved(*(r.results.conditions.variables for r in (run, new)))
     if differing:
@@ -259,16 +246,12 @@ def kept_runs(places: Sequence[Path]) -> ResultsWithSamples:
     return results
 
 
-def json_files(place: Path) -> Iterator[Path]:
-    """Yield the JSON files in a folder and below, or the one file that is given."""
+def json_files(place: Path) -> list[Path]:
+    """Return the JSON files in a folder and below, or the one file that is given."""
     if not place.exists():
         raise BakeoffError(f"there is no {place}; give run files, or folders that hold them")
-    if place.is_file():
-        yield place
-        return
-    for path in sorted(place.rglob("*.json")):
-        if path.is_file() and not PASSED_OVER & {*path.relative_to(place).parts}:
-            yield path
+    paths = [place] if place.is_file() else sorted(place.rglob("*.json"))
+    return [p for p in paths if p.is_file() and not PASSED_OVER & {*p.relative_to(place).parts}]
 
 
 def _readable(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:

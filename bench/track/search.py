@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from packaging.version import Version
+from scipy import special
 
 from bench.engine.journal import FOLDER, SUFFIX
 from bench.engine.session import Side, estimates_of, measure
@@ -27,17 +28,7 @@ from bench.report.table import change, percent
 from bench.runfile import Conditions, Results, ResultsWithSamples, RunOptions, TimeSpent, packed
 from bench.runfile.warnings import other_processes
 from bench.stats.changes import position
-from bench.track.bisect import (
-    DIFFERS,
-    LIKE_BAD,
-    LIKE_GOOD,
-    LOOKS,
-    UNDECIDED,
-    Looks,
-    SearchRecord,
-    SearchStep,
-    interval,
-)
+from bench.track.bisect import ALPHA, UNDECIDED, SearchRecord, SearchStep
 from bench.track.comparison import BASE, NEW, moved
 from bench.track.sides import asked, built, cells_of, gap, require_common, task_of
 from common.errors import BakeoffError
@@ -50,12 +41,45 @@ if TYPE_CHECKING:
     from bench.environments.builder import Builder, Environment
     from bench.samples import Sample
 
+LOOKS = (3, 4, 6, 8, 12, 18, 26)
+"""Numbers of pairs at which the data are looked at: each costs its part of the odds (Bonferroni),
+and one in about 1.4 times as many pairs loses little."""
+DIFFERS, LIKE_GOOD, LIKE_BAD = "differs", "like good", "like bad"
+"""Conclusions from a step, beside `UNDECIDED`."""
 WIDEST = math.log(10)
 """Half width of an interval, as a logarithm, from which on it says nothing."""
 JAX = ("jax", "jaxlib")
 """They are released together."""
 MOST_TRIED = 10
 """Days or releases that are tried for one whose stack can be built: each takes seconds."""
+
+
+class Looks:
+    """Tells whether it is known on which side of a boundary a log-ratio lies: at looks only.
+
+    Pairs of workers may come several at a time, so that a look is due from its number of them on.
+    """
+
+    def __init__(self, boundary: float) -> None:
+        self.boundary, self.taken = boundary, 0
+
+    def __call__(self, estimate: Estimate) -> bool:
+        """Take a look if one is due."""
+        due = sum(look <= estimate.workers for look in LOOKS)
+        if due <= self.taken:
+            return False
+        self.taken = due
+        low, high = interval(estimate)
+        return low > self.boundary or high < self.boundary
+
+
+def interval(estimate: Estimate) -> tuple[float, float]:
+    """Return the interval of a log-ratio with a look's part of the odds outside of it."""
+    if estimate.standard_error is None or not estimate.df:
+        return -math.inf, math.inf
+    share = ALPHA / (len(LOOKS) + 1)  # the one more is the last, when the time is over
+    half = float(special.stdtrit(estimate.df, 1 - share / 2)) * estimate.standard_error
+    return position(estimate) - half, position(estimate) + half
 
 
 class StoppedError(BakeoffError):

@@ -6,6 +6,7 @@ import calendar
 import datetime
 import re
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from bench.environments.spec import Spec, of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile import EnvironmentInfo, FileKind, Results
-from bench.track.comparison import BENEATH, moved
+from bench.runfile.warnings import BENEATH
+from bench.track.comparison import moved
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -80,10 +82,8 @@ def built(specs: Sequence[Spec], builder: Builder) -> list[Environment]:
     elif any(spec.revision for spec in specs):  # one with this lock runs on the Python at hand
         pythons = tuple(dict.fromkeys([minor(), *PYTHONS]))
     for python in pythons:
-        try:
+        with suppress(UnsolvableError):
             return [builder.environment(spec, (python,)) for spec in specs]
-        except UnsolvableError:
-            continue
     return [builder.environment(spec) for spec in specs]
 
 
@@ -93,19 +93,18 @@ def asked(environment: Environment, selection: Selection) -> Side:
     Raises:
         BakeoffError: no worker of it can even load the baseline.
     """
-    spec, place = environment.info.spec, environment.place
+    about, place = environment.info, environment.place
     place = place.for_users_step() if selection.step else place
     try:
         offered = offer(selection.entrants, selection.files, place=place)
     except (WorkerFailedError, msgspec.ValidationError, OSError) as error:
         # Its answer may be another revision's, or its interpreter missing
-        raise BakeoffError(f"{spec} cannot be measured: {error}") from error
+        raise BakeoffError(f"{about.spec} cannot be measured: {error}") from error
     missing = {
         f"{entrant}/{style}": why
         for entrant, styles in offered.missing.items()
         for style, why in styles.items()
     }
-    about = environment.info
     info = msgspec.structs.replace(
         about,
         versions=offered.versions | about.versions,
@@ -193,33 +192,6 @@ def require_common(cells: Mapping[str, Sequence[Cell]], sides: Mapping[str, Side
     return common
 
 
-def needed(
-    selection: Selection, cells: Mapping[str, Sequence[Cell]], budget: float = DEEP_SECONDS
-) -> dict[str, dict[Cell, frozenset[str]]]:
-    """Return the metrics that are measured of the cells of each side within so many seconds.
-
-    Raises:
-        BakeoffError: no cell has a metric that is asked for.
-    """
-
-    def metrics_of(cell: Cell) -> frozenset[str]:
-        names = IN_TURNS
-        if cell.workload == DEEP and not selection.workloads:
-            names = [HOST] if HOST in selection.metrics or budget >= DEEP_SECONDS else []
-        return frozenset(name for name in names if selection.measures(name, cell))
-
-    some = {
-        side: {cell: metrics for cell in of_side if (metrics := metrics_of(cell))}
-        for side, of_side in cells.items()
-    }
-    if not any(some.values()):
-        raise BakeoffError(
-            "nothing to measure: no selected style and workload has the metric "
-            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
-        )
-    return some
-
-
 def task_of(
     kind: FileKind,
     selection: Selection,
@@ -229,11 +201,31 @@ def task_of(
     base: str,
     arguments: Sequence[str] = (),
 ) -> Task:
-    """Return the task of measuring cells of sides, each of which takes turns with the base."""
+    """Return the task of measuring cells of sides, each of which takes turns with the base.
+
+    Raises:
+        BakeoffError: no cell has a metric that is asked for.
+    """
+
+    def metrics_of(cell: Cell) -> frozenset[str]:
+        names = IN_TURNS
+        if cell.workload == DEEP and not selection.workloads:
+            names = [HOST] if HOST in selection.metrics or options.budget >= DEEP_SECONDS else []
+        return frozenset(name for name in names if selection.measures(name, cell))
+
+    needed = {
+        side: {cell: metrics for cell in of_side if (metrics := metrics_of(cell))}
+        for side, of_side in cells.items()
+    }
+    if not any(needed.values()):
+        raise BakeoffError(
+            "nothing to measure: no selected style and workload has the metric "
+            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
+        )
     return Task(
         kind=kind,
         arguments=tuple(arguments),
-        needed=needed(selection, cells, options.budget),
+        needed=needed,
         sides=sides,
         options=options,
         groups=[(base, name) for name in sides if name != base],
@@ -326,8 +318,7 @@ class Days:
 
     def complete(self, results: Results) -> None:
         """Add the days without a side to results, in the order of time, and warn of gaps."""
-        known = {**results.environments, **self.others}
-        results.environments = dict(sorted(known.items()))
+        results.environments = dict(sorted((results.environments | self.others).items()))
         results.warnings += [
             f"{day} could not be built: {info.gaps['']}"
             for day, info in sorted(self.others.items())

@@ -20,13 +20,14 @@ from bench.engine.session import Side
 from bench.environments.offers import Offer
 from bench.estimates import MARGIN, Estimate, Verdict
 from bench.metrics import COLD, METRICS
+from bench.options import Options
 from bench.report.markdown import markdown
 from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
 from bench.stats.estimate import all_together
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
-from bench.track.sides import DEEP, cells_of, depending, needed, require_common
+from bench.track.sides import DEEP, DEEP_SECONDS, cells_of, depending, require_common, task_of
 from common.errors import BakeoffError
 from tests.commands import command, how
 from tests.report.runs import section
@@ -172,14 +173,15 @@ def test_cells_are_those_that_both_sides_have() -> None:
     assert {cell.entrant for cell in require_common(cells, both)} == {"pure_jax"}
     with pytest.raises(BakeoffError, match="base and new have nothing in common"):
         require_common(cells_of(Selection(("haiku",)), both), both)
-    metrics = needed(Selection(), cells)[BASE]
+    extent = Options(DEEP_SECONDS)
+    metrics = task_of("ab", Selection(), both, cells, extent, BASE).needed[BASE]
     assert metrics[Cell("haiku", "pure", "toy", "cpu")] == {"host_cost"}
     assert metrics[Cell("haiku", "pure", DEEP, "cpu")] == {"host_cost"}
     at_seed = metrics[Cell("haiku", "pure", "seed", "cpu")]
     assert {"step", "compile", "import", "peak_rss"} <= at_seed
     wide = Selection(workloads=("seed",), metrics=("host_cost",))
     with pytest.raises(BakeoffError, match="nothing to measure"):
-        needed(wide, cells_of(wide, both))
+        task_of("ab", wide, both, cells_of(wide, both), extent, BASE)
 
 
 SELF = (

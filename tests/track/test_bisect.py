@@ -22,8 +22,8 @@ from bench.report.page import page
 from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
 from bench.track import search as searches
-from bench.track.bisect import LOOKS, Looks, SearchRecord, document
-from bench.track.search import Bisection
+from bench.track.bisect import SearchRecord, document
+from bench.track.search import LOOKS, Bisection, Looks
 from common.errors import BakeoffError
 from tests.commands import SCAN, done_for_real
 from tests.environments.repository import repository
