@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WEIGHTS = {
     HOST: 1.0,
     STEP: 3.0,
-    "pipelined": 1.0,
+    "pipelined": 3.0,
     STAGES: 16.0,
     COLD_KIND: 0.8,
     "count": 2.0,
