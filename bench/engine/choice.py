@@ -162,10 +162,26 @@ class Choice:
 
         Pairs of different days are in the lanes at the same time, those first that have least.
         """
-        agenda, turns = self.agenda, self.agenda.open_turns()
+        jobs = []
+        for turn, groups in self.agenda.open_turns():
+            if len(groups) > 1:
+                self.visits.rng.shuffle(groups)
+                groups.sort(key=lambda group: self.agenda.made[group, turn])
+            jobs.append(self.warm_job(groups, turn))
+        return jobs
+
+    def first_answer(
+        self, turn: TurnKind, visits: int, opening: float, again: float, in_a_row: int
+    ) -> float:
+        """Return how long workers measure in each of the visits that a first answer takes yet.
+
+        All that has too few workers gets its part of the time, by weights; and each of its visits
+        as much as the next one, which takes no proofs: workers with fewer blocks would count alike.
+        """
+        agenda, weight = self.agenda, self.weight(*turn)
         lacking = sum(
             self.weight(*turn)
-            for turn, groups in turns
+            for turn, groups in agenda.open_turns()
             for group in groups
             if agenda.made[group, turn] < agenda.least(turn.kind)
         )
@@ -174,19 +190,11 @@ class Choice:
             for workload in agenda.workloads
             if agenda.unswept_cells(workload)
         )
-        jobs = []
-        for turn, groups in turns:
-            if len(groups) > 1:
-                self.visits.rng.shuffle(groups)
-                groups.sort(key=lambda group: agenda.made[group, turn])
-            jobs.append(self.warm_job(groups, turn, lacking))
-        return jobs
+        part = weight / max(weight, lacking) * self.left
+        return (part - opening - (visits - 1) * again) / visits / in_a_row
 
-    def warm_job(self, groups: Sequence[Group], turn: TurnKind, lacking: float) -> Job:
-        """Return a visit of the first groups, with a lane each, or of a single one in all lanes.
-
-        All that has too few workers yet is to get its part, by weights whose sum is `lacking`.
-        """
+    def warm_job(self, groups: Sequence[Group], turn: TurnKind) -> Job:
+        """Return a visit of the first groups, with a lane each, or of a single one in all lanes."""
         agenda, costs, workload = self.agenda, self.costs, turn.workload
         cores, made = agenda.cores(groups[0], turn.kind), agenda.made[groups[0], turn]
         most = len(groups) if len(groups) > 1 else agenda.most_workers - made
@@ -209,9 +217,8 @@ class Choice:
         seconds = max(block, PAIR_FOR_OPENING * again if agenda.paired else for_opening)
         missing = math.ceil((enough - made) / count)
         if missing > 0:
-            part = self.weight(*turn) / lacking * self.left / missing
-            shortest = min(2, turn.rounds) * block
-            seconds = max(shortest, min(seconds, (part - opening) / in_a_row))
+            part = self.first_answer(turn, missing, opening, again, in_a_row)
+            seconds = max(min(2, turn.rounds) * block, min(seconds, part))
         seconds = max(fewest, min(seconds, room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
         several = 1 if agenda.paired else max(1, missing)
@@ -232,13 +239,24 @@ class Choice:
         )
 
     def seconds_when_open(self, work: WarmVisits, opened: int) -> float:
-        """Return how long workers measure that are open now: no rest stays that fits no visit."""
+        """Return how long workers measure that are open now, and what their proofs took is known.
+
+        No rest stays that fits no visit.
+        """
+        agenda, turn, group, seconds = self.agenda, work.turn, work.groups[0], work.seconds
         if self.options.fixed:
-            return work.seconds
+            return seconds
         in_a_row = 1 if work.cores[0] else max(1, opened)
-        rest = self.left - in_a_row * work.seconds
+        missing = agenda.least(turn.kind) - agenda.made[group, turn]
+        if not agenda.paired and missing > 0:
+            again = self.costs.opening(group, *turn)
+            visits = 1 + math.ceil(missing / len(work.groups))
+            usual = TURNS[turn.kind].seconds_for_opening * again
+            part = self.first_answer(turn, visits, 0.0, again, in_a_row)
+            seconds = max(seconds, min(usual, part))
+        rest = self.left - in_a_row * seconds
         fits = rest >= min((job.least for job in self.warm_jobs()), default=0.0)
-        return work.seconds + (0.0 if fits else rest / in_a_row)
+        return seconds + (0.0 if fits else rest / in_a_row)
 
     def cold_jobs(self) -> Iterator[Job]:
         """Yield sweeps of what has cold samples, and of what has none, beside the reference.
