@@ -40,9 +40,10 @@ WEIGHTS = {
 steps first. Where all else is equal, time goes with the power 2/3 of a weight. Chosen so that on a
 made-up machine a default run of 300 s has first answers of all but trainings, and that on a real
 one stages take a fifth of it."""
-FURTHER = 1 / 8
+FURTHER = 1 / 12
 """Weight of larger workloads beside those at the tutorial's size, where that is measured too: their
-steps take ten times as long, and would take the time of the answer that people read first."""
+steps take ten times as long, and would take the time of the answer that people read first. Their
+visits are as short as can be, too."""
 FURTHER_STYLES = 1 / 4
 """Weight of cold processes of further styles, where a library's shared one has some: they import
 the same, and their stages are taken in turns. They took 50 s of a default run of 300 s."""
@@ -133,8 +134,12 @@ class Choice:
 
     def weight(self, workload: str, kind: str) -> float:
         """Return how much numbers of a kind of work at a workload matter beside others."""
+        return WEIGHTS[kind] * self.part(workload)
+
+    def part(self, workload: str) -> float:
+        """Return how much a workload matters beside the tutorial's size, if that is measured."""
         larger = WORKLOADS[workload].work > WORKLOADS["seed"].work
-        return WEIGHTS[kind] * (FURTHER if larger and "seed" in self.agenda.workloads else 1.0)
+        return FURTHER if larger and "seed" in self.agenda.workloads else 1.0
 
     def questions(
         self,
@@ -213,12 +218,14 @@ class Choice:
             room = (self.left - opening) / in_a_row
             if room >= fewest or not made:  # several workers share the first proofs
                 break
-        for_opening = TURNS[turn.kind].seconds_for_opening * opening
+        part = self.part(workload)
+        for_opening = part * TURNS[turn.kind].seconds_for_opening * opening
         seconds = max(block, PAIR_FOR_OPENING * again if agenda.paired else for_opening)
         missing = math.ceil((enough - made) / count)
         if missing > 0:
-            part = self.first_answer(turn, missing, opening, again, in_a_row)
-            seconds = max(min(2, turn.rounds) * block, min(seconds, part))
+            each = self.first_answer(turn, missing, opening, again, in_a_row)
+            shortest = block if part < 1 else min(2, turn.rounds) * block
+            seconds = max(shortest, min(seconds, each))
         seconds = max(fewest, min(seconds, room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
         several = 1 if agenda.paired else max(1, missing)
@@ -251,9 +258,9 @@ class Choice:
         if not agenda.paired and missing > 0:
             again = self.costs.opening(group, *turn)
             visits = 1 + math.ceil(missing / len(work.groups))
-            usual = TURNS[turn.kind].seconds_for_opening * again
-            part = self.first_answer(turn, visits, 0.0, again, in_a_row)
-            seconds = max(seconds, min(usual, part))
+            usual = self.part(turn.workload) * TURNS[turn.kind].seconds_for_opening * again
+            each = self.first_answer(turn, visits, 0.0, again, in_a_row)
+            seconds = max(seconds, min(usual, each))
         rest = self.left - in_a_row * seconds
         fits = rest >= min((job.least for job in self.warm_jobs()), default=0.0)
         return seconds + (0.0 if fits else rest / in_a_row)
