@@ -23,6 +23,8 @@ PURE = "pure"
 """The style that all entrants share: one `jax.jit` over plain parameters."""
 FLAT = "flat"
 """The style that hands over arrays alone: of a user's own step, the baseline."""
+WHOLE = "step"
+"""The style that a user's own `make_step` is."""
 DEFAULT_WORKLOADS = ("toy", "seed", "wide")
 """Measured unless others are asked for: what a call costs the host, the tutorial's size, and one at
 which the device has more to do."""
@@ -42,11 +44,6 @@ class Arm(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.entrant}/{self.style}"
-
-    @property
-    def words(self) -> str:
-        """Its name for people: `haiku transform`; the style that all share needs no name."""
-        return self.entrant if self.style == PURE else f"{self.entrant} {self.style}"
 
     @property
     def code(self) -> Arm:
@@ -128,7 +125,7 @@ class Selection:
     def selects(self, arm: Arm) -> bool:
         """Tell whether an arm is among what was asked for."""
         entrants, styles = self.entrants or (arm.entrant,), self.styles or (arm.style,)
-        return arm.entrant in entrants and arm.style in styles
+        return arm.entrant in entrants and bool({arm.style, str(arm)} & {*styles})
 
     def check_names(self) -> None:
         """Raise BakeoffError if a workload or a metric is unknown; needs no environment."""
@@ -142,8 +139,14 @@ class Selection:
         """
         if self.styles and not self.files:
             named = {name: impls.styles_of(name) for name in self.entrants}
-            styles = (named or styles_in_files(impls.names())).values()
-            require_known("style", self.styles, dict.fromkeys(chain.from_iterable(styles)))
+            self.require_styles(named or styles_in_files(impls.names()))
+
+    def require_styles(self, by_entrant: Mapping[str, Iterable[str]]) -> None:
+        """Raise BakeoffError if a style is none of those of some entrants, by its name or arm's."""
+        arms = [str(Arm(name, style)) for name, styles in by_entrant.items() for style in styles]
+        styles = dict.fromkeys(chain.from_iterable(by_entrant.values()))
+        for name in self.styles:
+            require_known("style", [name], arms if "/" in name else styles)
 
     def cells(self, offer: Offer) -> list[Cell]:
         """Return the selected cells of what an environment offers, the baseline's first.
@@ -154,10 +157,9 @@ class Selection:
         self.check_names()
         entrants = [*offer.styles, *offer.problems]
         by_entrant = offer.styles | (styles_in_files(offer.problems) if self.styles else {})
-        styles = sorted({style for names in by_entrant.values() for style in names})
         backends = [Device.of(name) for name in self.backends]
         require_known("entrant", self.entrants, entrants)
-        require_known("style", self.styles, styles)
+        self.require_styles(by_entrant)
         require_known("backend", [device.backend for device in backends], offer.backends)
         for device in backends:
             device.require(offer.details.get(device.backend, {}).get("count", 1))
@@ -185,7 +187,7 @@ class Selection:
         the law of host costs is fitted.
         """
         if self.styles:
-            return arm.style in self.styles
+            return bool({arm.style, str(arm)} & {*self.styles})
         named = arm.entrant in self.entrants or workload in TOGETHER["depth"]
         return named or arm.style not in offer.if_named.get(arm.entrant, ())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from packaging.requirements import InvalidRequirement, Requirement
 
 from bench.estimates import MARGIN
 from common.config import check_size
@@ -87,7 +88,8 @@ ABOUT = {
 NAMES = {
     "entrant": "the JAX libraries of this environment; all for everybody's, which builds what is "
     "missing; an entrant of your own by the path of its .py file",
-    "style": "all but those that an entrant keeps for when they are named",
+    "style": "all but those that an entrant keeps for when they are named; jit is every library's "
+    "of that name, flax_nnx/jit is one",
     "workload": "toy, seed and wide; sweep stands for widths 8 to 1024, depth for 3 to 96 layers, "
     "seedx12 for seed with 12 layers",
     "backend": "all that jax offers",
@@ -122,7 +124,12 @@ EntrantNames = Annotated[
     ),
 ]
 StyleNames = Annotated[
-    list[str] | None, typer.Option("--style", metavar="NAME", help="These only; again, or as a,b.")
+    list[str] | None,
+    typer.Option(
+        "--style",
+        metavar="NAME",
+        help="These only, as in jit or flax_nnx/jit; again, or as a,b.",
+    ),
 ]
 WorkloadNames = Annotated[
     list[str] | None,
@@ -166,6 +173,15 @@ More = Annotated[
         help="Go on with what the same command has written by -o RUN.json: its samples count, too.",
     ),
 ]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="PACKAGE",
+        help="Install this, too, in the environments that are measured: what your step imports, as "
+        "in einops or einops==0.8.1. Again for more.",
+    ),
+]
 Wait = Annotated[
     bool,
     typer.Option(
@@ -175,6 +191,20 @@ Wait = Annotated[
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="A new file.", show_default="standard output")
 ]
+
+
+def requirements_of(values: Iterable[str] | None) -> tuple[str, ...]:
+    """Return packages as pip writes them.
+
+    Raises:
+        BakeoffError: one is no requirement.
+    """
+    try:
+        return tuple(str(Requirement(value)) for value in values or ())
+    except InvalidRequirement as error:
+        raise BakeoffError(
+            f"--with: {' '.join(str(error).split())}; give a package, as in einops or einops==0.8.1"
+        ) from error
 
 
 def names_of(values: Iterable[str] | None) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ def ab(
     resume: options.Resume = False,
     more: options.More = None,
     wait: options.Wait = False,
+    with_: options.With = None,
 ) -> int:
     """Measure two sides in turns on this machine, and say of each cell what differs.
 
@@ -80,7 +81,9 @@ def ab(
     if not any(spec.revision for spec in specs):  # which may have other styles
         selection.check_styles()
     console = commands.error_console()
-    environments = sides.built(specs, Builder(notify=console.print))
+    environments = sides.built(
+        specs, Builder(notify=console.print, extras=options.requirements_of(with_))
+    )
     with machine_lock(wait=wait):
         start = time.monotonic()
         asked = (sides.asked(environment, selection) for environment in environments)

@@ -11,7 +11,16 @@ import typer
 from bench.cells import Arm, require_known
 from bench.cli import commands
 from bench.metrics import METRICS
-from bench.options import BackendName, Budget, Options, Output, StepFile, Wait
+from bench.options import (
+    BackendName,
+    Budget,
+    Options,
+    Output,
+    StepFile,
+    Wait,
+    With,
+    requirements_of,
+)
 from common.config import WORKLOADS
 from common.errors import BakeoffError
 
@@ -42,6 +51,7 @@ def bisect(
     backend: BackendName = None,
     budget: Budget = 1200.0,
     wait: Wait = False,
+    with_: With = None,
     output: Output = None,
     format_: commands.Format = None,
     details: commands.Details = False,
@@ -66,6 +76,9 @@ def bisect(
     for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
         if value is not None and (not value or "," in value):
             raise BakeoffError(f"--{option} is {value!r}; a bisection takes one: give one name")
+    if "/" in style and entrant is None:
+        library, style = Arm.of(style)
+        entrant = None if step else library
     if step is None:
         entrant, workload = entrant or "pure_jax", workload or "toy"
     one, sizes = ([name] if name else None for name in (entrant, workload))
@@ -92,7 +105,8 @@ def bisect(
     console = commands.error_console()
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
     with machine_lock(wait=wait), Progress(console, budget) as shown:
-        builder = Builder(notify=lambda text: console.print(f"  {text}"))
+        extras = requirements_of(with_)
+        builder = Builder(notify=lambda text: console.print(f"  {text}"), extras=extras)
         search = Bisection(selection, record, builder, console.print, shown, budget)
         try:
             results = search.run(*ends)

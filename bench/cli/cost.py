@@ -59,6 +59,7 @@ def cost(
     resume: options.Resume = False,
     more: options.More = None,
     wait: options.Wait = False,
+    with_: options.With = None,
 ) -> int:
     """Show what each style adds to your training step, and what to write instead.
 
@@ -76,12 +77,18 @@ def cost(
             )
         from bench.cost.step import task_of
         from bench.engine.machine import machine_lock
+        from bench.environments.builder import Builder
+        from bench.environments.spec import parse
 
         extent = commands.checked(options.Options(budget))
         step_of(file)  # what is wrong with it is told before another run is waited for
+        builder = Builder(
+            notify=commands.error_console().print, extras=options.requirements_of(with_)
+        )
+        place = builder.environment(parse("current")).place
         with machine_lock(wait=wait):
             start = time.monotonic()
-            task = task_of(file, extent, names, backend, arguments=sys.argv[1:])
+            task = task_of(file, extent, names, backend, place, arguments=sys.argv[1:])
             made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
         commands.finish(made.results, chosen, output, journal=made.journal)
         return int(any(row.failure is not None for row in made.results.cells))

@@ -66,6 +66,7 @@ def history(
     resume: options.Resume = False,
     more: options.More = None,
     wait: options.Wait = False,
+    with_: options.With = None,
 ) -> int:
     """Measure the whole stack of many days, and say what changed when, and by how much.
 
@@ -113,7 +114,10 @@ def history(
     newest = day(until, "--until") if until else today()
     dates = days_of(day(since, "--since"), newest, every)
     with machine_lock(wait=wait):
-        stacks = Days(dates, selection, Builder(notify=commands.error_console().print))
+        builder = Builder(
+            notify=commands.error_console().print, extras=options.requirements_of(with_)
+        )
+        stacks = Days(dates, selection, builder)
         cells = stacks.cells(selection)
         task = task_of("history", selection, stacks.sides, cells, extent, REFERENCE, sys.argv[1:])
         made = commands.measured(task, stacks.asking, resume=resume, more=more)

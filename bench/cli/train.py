@@ -231,7 +231,7 @@ def follow(
     losses = deque[float](maxlen=LAST)
     try:
         print(
-            f"{start.entrant} {start.style}: {start.model.layers} layers of {start.model.width}, "
+            f"{start.entrant}/{start.style}: {start.model.layers} layers of {start.model.width}, "
             f"{start.corpus}, {len(tokens)} characters, {len(start.vocab)} distinct{entropy}",
             flush=True,
         )

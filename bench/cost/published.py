@@ -136,7 +136,7 @@ def document(
     certain = [s for s in styles if s.per_array.half_width < LARGE * s.per_array.value]
     misfit = max((style.law.misfit for style in certain), default=0.0)
     off = f", where a depth is up to {percent(misfit)} off the line" * bool(certain)
-    waiting = [f"`{style.arm.words}`" for style in styles if style.waits]
+    waiting = [f"`{style.arm}`" for style in styles if style.waits]
     but = f", except {joined(waiting)}, which waits in each call" if waiting else ""
     caveat = (
         "Added to plain JAX's step on a CPU, each call waited for. An accelerator, or a loop that "
@@ -167,10 +167,10 @@ def table(costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleC
         per_array = {s.style: s.per_array for s in costs.styles if s.entrant == style.entrant}
         other = cheaper(style.entrant, style.style, per_array)
         if other and (note := impls.caveat(style.entrant, style.style, other)):
-            notes[f"{style.entrant} {other}: {note}."] = None
+            notes[f"{style.entrant}/{other}: {note}."] = None
         parts = (percent(max(0.0, left) / seconds) for left in (cost.value, cost.value - hidden))
-        instead = f"`{other}`" if other else ""
-        rows.append(Row((style.arm.words, cost, *parts, instead, style.per_array)))
+        instead = f"`{style.entrant}/{other}`" if other else ""
+        rows.append(Row((str(style.arm), cost, *parts, instead, style.per_array)))
     return Table(COLUMNS, tuple(rows), notes=tuple(notes)).without_empty()
 
 

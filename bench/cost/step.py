@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import FLAT, PURE, REFERENCE, Cell, Selection, step_of
+from bench.cells import FLAT, PURE, REFERENCE, WHOLE, Selection, step_of
 from bench.cost.published import cheaper
 from bench.engine.process import Place, WorkerFailedError, silence_of
 from bench.engine.session import Side, Task
@@ -28,6 +28,11 @@ IN_A_ROW = "step_pipelined"
 METRICS = (HOST, STEP, IN_A_ROW)
 """What the host pays, on one core; and the time of a step, on all cores or on the accelerator:
 waited for, and in a row of 50."""
+LISTED = """\
+arrays, structure = jax.tree.flatten((params, opt_state))
+step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)
+arrays, loss = step(arrays, batch)"""
+"""How any step is written over a list of arrays, where its library's file has no lines for that."""
 COLUMNS = (
     Column("style"),
     Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
@@ -66,6 +71,7 @@ def task_of(
     options: Options,
     styles: tuple[str, ...],
     backend: str | None,
+    place: Place,
     *,
     arguments: Sequence[str],
 ) -> Task:
@@ -76,7 +82,7 @@ def task_of(
     """
     name = step_of(file)
     outside = {name: str(file.resolve())}
-    place = Place().for_users_step()
+    place = place.for_users_step()
     try:
         offered = offer((), outside, silence_of(options.budget), place)
     except WorkerFailedError as error:
@@ -112,7 +118,7 @@ def document(results: Results) -> Document:
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
     device = results.conditions.devices.get(it.baseline.backend, "")
     failed = [row for row in results.cells if row.failure and not row.cell.is_control]
-    failures = dict.fromkeys(f"{named(row.cell)} failed: {row.failure}" for row in failed)
+    failures = dict.fromkeys(f"{row.cell.arm} failed: {row.failure}" for row in failed)
     return Document(
         title=f"What each style costs {file}",
         subtitle=f"{amount(arrays.value, '')} parameter arrays; on {it.baseline.backend}"
@@ -145,32 +151,35 @@ def answer(it: OwnCost) -> tuple[str, str]:
     if step is None:
         return "", ""
     at = f"At {amount(step.value, 's')} a step"
-    costs, plain = it.costs, FLAT
-    about = impls.readable(it.entrant)
-    if it.entrant == it.baseline.workload:  # plain JAX's model, or none
-        plain, about = PURE, impls.readable(it.baseline.entrant)
+    costs, plain, library = it.costs, FLAT, it.entrant
+    if library == it.baseline.workload:  # plain JAX's model, or none
+        plain, library = PURE, it.baseline.entrant
+    about = impls.readable(library)
     # What people change: their own step, or what most tutorials write
     style = next((s for s in costs if s not in (PURE, *about.references)), "")
     if not style:
         return f"{at}, there is nothing to choose: no other style has a number.", ""
-    usual = costs[style]
+    names = {row.cell.style: f"`{row.cell.arm}`" for row in it.cells}
+    names[plain] = f"`{library}/{plain}`" + " (a list of arrays)" * (plain == FLAT)
+    usual, name = costs[style], names[style]
     if usual.high is not None and usual.high < MARGIN * step.value:
         part = percent(max(0.0, usual.value) / step.value)
-        return f"{at}, no other style is worth it: `{style}` adds {part} ({words(usual)}).", ""
+        return f"{at}, no other style is worth it: {name} adds {part} ({words(usual)}).", ""
     zero = Estimate(cell=it.baseline, metric=HOST, form="added", value=0.0, low=0.0, high=0.0)
-    better = cheaper(it.entrant, style, costs | {plain: zero})
+    better = cheaper(library, style, costs | {plain: zero})
     if not better:
-        return f"{at}, `{style}` adds {unsigned(usual)}; no style certainly adds less.", ""
+        return f"{at}, {name} adds {unsigned(usual)}; no style certainly adds less.", ""
+    code = {FLAT: LISTED, WHOLE: "your make_step()"} | about.write
     lines = [
         f"`{sign} {line}`"  # as code: in Markdown, a sign would begin a list
-        for sign, name in (("-", style), ("+", better))
-        for line in about.write.get(name, f"your {name}").splitlines()
+        for sign, one in (("-", style), ("+", better))
+        for line in code.get(one, f"your {one}").splitlines()
     ]
     less = unsigned(costs[better]) if better in costs else "nothing"
     where = " on one core" if it.baseline.backend == "cpu" else ""
     return (
-        f"{at}, write `{better}`: `{style}` adds {unsigned(usual)} to plain JAX's call{where}, and "
-        f"`{better}` {less}.",
+        f"{at}, write {names[better]}: {name} adds {unsigned(usual)} to plain JAX's call{where}, "
+        f"and {names[better]} {less}.",
         "\n".join(lines),
     )
 
@@ -182,14 +191,9 @@ def standing_alone(it: OwnCost) -> Iterator[str]:
         step = it.table.amount(row.cell, STEP)
         took = f", and takes {words(step)}" if step else ""
         yield (
-            f"{named(row.cell)} has other losses than the model's styles: they are off by "
+            f"{row.cell.arm} has other losses than the model's styles: they are off by "
             f"{percent(row.proof.trajectory)} in ten steps. It stands for itself{took}."
         )
-
-
-def named(cell: Cell) -> str:
-    """Return a cell's entrant and style: here, the style that all share has its name, too."""
-    return f"{cell.entrant} {cell.style}"
 
 
 def unsigned(added: Estimate) -> str:
@@ -209,13 +213,13 @@ def table(it: OwnCost) -> Table:
         if row.failure is None:
             calls = it.table.amount(row.cell, "python_calls") or ""
             numbers = [it.table.comparison(row.cell, metric) or "" for metric in METRICS]
-            rows.append(Row((named(row.cell), *numbers, calls, wording.program(row.proof))))
+            rows.append(Row((str(row.cell.arm), *numbers, calls, wording.program(row.proof))))
     first = [it.table.amount(it.baseline, metric) or "" for metric in METRICS]
     alone = it.entrant != it.baseline.workload
     name = f"jax.jit{', arrays alone' * alone} (times)"
     plain = Row((name, *first, "", ""))
     waiting = [
-        f"`{named(row.cell)}` waits for the device in each call: nothing overlaps."
+        f"`{row.cell.arm}` waits for the device in each call: nothing overlaps."
         for row in it.cells
         if row.cell.style in impls.readable(row.cell.entrant).waits
     ]

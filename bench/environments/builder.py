@@ -74,6 +74,8 @@ class Builder:
     folder: Path = field(default_factory=lambda: cache_folder() / "environments")
     notify: Callable[[str], None] = lambda _: None
     """Called with a line before something that takes a while."""
+    extras: tuple[str, ...] = ()
+    """Further requirements of every SPEC's environment: what a user's own step imports."""
 
     def environment(self, spec: Spec, pythons: Sequence[str] = ()) -> Environment:
         """Return where the workers of a SPEC run; build it if that has not been done before.
@@ -81,7 +83,7 @@ class Builder:
         The minor versions of Python are tried in their order; `PYTHONS` if none are given.
         """
         root, info = ROOT, EnvironmentInfo(spec=str(spec))
-        if spec.current:
+        if spec.current and not self.extras:
             return Environment(Place(), info)
         if spec.revision is None:
             require_own(self.folder.parent)
@@ -92,10 +94,11 @@ class Builder:
                     f"the revision {spec.revision!r} cannot be measured: it has no {LOCK}; give a "
                     "later one"
                 )
-            if (root / LOCK).read_bytes() == (ROOT / LOCK).read_bytes():
+            same = (root / LOCK).read_bytes() == (ROOT / LOCK).read_bytes()
+            if same and not self.extras:
                 return Environment(Place.of(sys.executable, root), info)
         states = {name: self.state(source) for name, source in spec.sources.items()}
-        interpreter, python, made = self.built(of_spec(spec, root, pythons, states))
+        interpreter, python, made = self.built(of_spec(spec, root, pythons, states, self.extras))
         info.pins = dict(pin.split("==", 1) for pin in made.pins if "==" in pin)
         info.gaps = made.gaps
         paths = [str(path) for path in Path(interpreter).parents[1].glob(SITE_PACKAGES)]

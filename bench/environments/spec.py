@@ -2,17 +2,20 @@
 
 A SPEC names an environment, a revision of this project, or both.
 
-`current`; `@2025-12-01`, the whole stack of that day; `flax==0.12.8`, the current stack with that
-release; `@2025-12-01,flax==0.12.0`, both; `flax @ ../flax`, a checkout; anything else is a git
-revision of this project. No part of it reaches a shell, and nothing that looks like an option is
-accepted.
+`current`; `@2025-12-01`, the whole stack of that day, and `@-7d`, of a week ago; `flax==0.12.8`,
+the current stack with that release; `@2025-12-01,flax==0.12.0`, both; `flax @ ../flax`, a checkout;
+a file of requirements, for what it says of these packages; anything else is a git revision of this
+project. No part of it reaches a shell, and nothing that looks like an option is accepted.
 """
 
 from __future__ import annotations
 
 import datetime
 import re
+import tomllib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -27,14 +30,13 @@ from common.errors import BakeoffError, unknown
 from common.versions import COMMON
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
 CURRENT = "current"
 """The running environment, with the code at hand."""
 EXAMPLES = (
-    "`current`, `@2025-12-01`, `flax==0.12.8`, `jax==0.10.2,jaxlib==0.10.2`, `flax @ ../flax` or a "
-    "git revision"
+    "`current`, `@2025-12-01`, `@-7d`, `flax==0.12.8`, `jax==0.10.2,jaxlib==0.10.2`, "
+    "`flax @ ../flax`, `requirements.txt`, `uv.lock`, `pyproject.toml` or a git revision"
 )
 FIRST_DAY = datetime.date(2018, 12, 1)
 """Day of the first release of jax."""
@@ -95,6 +97,8 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
         raise BakeoffError(f"{option} {text!r} looks like an option; give {EXAMPLES}")
     if given == CURRENT:
         return Spec(CURRENT)
+    if Path(given).suffix in READERS and Path(given).is_file():
+        return of_file(Path(given), option)
     package, source, _ = given.partition("@")
     if not re.search("^@|[=<>]", given) and not (
         source and (package.endswith(" ") or canonicalize_name(package) in PACKAGES)
@@ -111,6 +115,7 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
             if date is not None:
                 raise BakeoffError(f"{option} {given!r} has two days; give one")
             date = day(part[1:], option)
+            given = given.replace(part, f"@{date}")  # another one tomorrow
             continue
         try:
             pin = Requirement(part)
@@ -128,21 +133,72 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
     return Spec(given, date, tuple(pins.items()))
 
 
+def of_file(path: Path, option: str) -> Spec:
+    """Return the current stack with what a file of requirements says of the packages in it.
+
+    Raises:
+        BakeoffError: it cannot be read, or says nothing of them.
+    """
+    try:
+        required = [*READERS[path.suffix](path.read_text("utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BakeoffError(f"{option}: {path} cannot be read as requirements: {error}") from error
+    pins = {canonicalize_name(r.name): str(r.specifier) for r in required if r.specifier}
+    pins = {name: wanted for name, wanted in pins.items() if name in PACKAGES}
+    if not pins:
+        raise BakeoffError(
+            f"{option}: {path} has no release of {', '.join(PACKAGES[:4])} or others"
+        )
+    return Spec(str(path), None, tuple(pins.items()))
+
+
+def of_lines(text: str) -> Iterator[Requirement]:
+    """Yield the requirements of a `requirements.txt` that hold here, without its options."""
+    for line in text.replace("\\\n", " ").splitlines():
+        written = re.split(r"\s#|\s--", f" {line}")[0].strip()
+        if written and written[0] not in "#-":
+            with suppress(InvalidRequirement):  # a path, or a URL alone
+                requirement = Requirement(written)
+                if requirement.marker is None or requirement.marker.evaluate():
+                    yield requirement
+
+
+def of_project(text: str) -> Iterator[Requirement]:
+    """Yield the dependencies of a `pyproject.toml`."""
+    yield from of_lines("\n".join(tomllib.loads(text)["project"]["dependencies"]))
+
+
+def of_lock(text: str) -> Iterator[Requirement]:
+    """Yield the releases of a `uv.lock`."""
+    for package in tomllib.loads(text)["package"]:
+        if "version" in package:
+            yield Requirement(f"{package['name']}=={package['version']}")
+
+
+READERS = {".txt": of_lines, ".toml": of_project, ".lock": of_lock}
+"""How files of requirements are read, by their suffixes."""
+
+
 def of_day(date: datetime.date) -> Spec:
     """Return the whole stack of a day."""
     return Spec(f"@{date}", date)
 
 
 def day(text: str, option: str) -> datetime.date:
-    """Return a day, as in `2025-12-01`, that an option was given.
+    """Return a day, as in `2025-12-01`, `-7d` or `7 days ago`, that an option was given.
 
     Raises:
         BakeoffError: it is malformed, in the future, or before the first release of jax.
     """
     try:
-        date = datetime.date.fromisoformat(text)
-    except ValueError:
-        raise BakeoffError(f"{option}: {text!r} is not a day; give one as in 2025-12-01") from None
+        if ago := re.fullmatch(r"-(\d{1,5})d|(\d{1,5}) days? ago", text):
+            date = today() - datetime.timedelta(int(ago[1] or ago[2]))
+        else:
+            date = datetime.date.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise BakeoffError(
+            f"{option}: {text!r} is not a day; give one as in 2025-12-01, or -7d"
+        ) from None
     if not FIRST_DAY <= date <= today():
         raise BakeoffError(
             f"{option}: {date} is not between {FIRST_DAY} and today; give another day"
@@ -180,7 +236,11 @@ class BuildRequest:
 
 
 def of_spec(
-    spec: Spec, root: Path, pythons: Sequence[str], states: Mapping[str, SourceState]
+    spec: Spec,
+    root: Path,
+    pythons: Sequence[str],
+    states: Mapping[str, SourceState],
+    extras: Sequence[str] = (),
 ) -> BuildRequest:
     """Return the contents of a SPEC's environment.
 
@@ -189,10 +249,12 @@ def of_spec(
         root: Folder of the code that its workers run.
         pythons: Versions to try.
         states: Of its sources, by package.
+        extras: What else it has to have, as pip writes it.
     """
     libraries = tuple(impls.libraries())
+    required = (*COMMON, *extras)
     stack = BuildRequest(
-        str(spec), COMMON, libraries, date=spec.date, pythons=tuple(pythons) or PYTHONS
+        str(spec), required, libraries, date=spec.date, pythons=tuple(pythons) or PYTHONS
     )
     if spec.date is not None and spec.date >= today():
         stack = replace(stack, asked_on=today())
@@ -202,7 +264,7 @@ def of_spec(
     pinned = dict(spec.pins) | {name: f" @ {state.url}" for name, state in states.items()}
     return replace(
         stack,
-        requirements=(*COMMON, *(f"{name}{wanted}" for name, wanted in pinned.items())),
+        requirements=(*required, *(f"{name}{wanted}" for name, wanted in pinned.items())),
         optional=tuple(name for name in libraries if name not in pinned),
         preferences=pins if spec.date is None else stack,
         date=None,  # a release that is pinned may be newer

@@ -101,8 +101,7 @@ def lines(
     reach = max(max(values) / min(values), LEAST_REACH)
     floor, ceiling = min(values) / reach, max(values) * reach
     data = [
-        {"arm": arm.words, "x": x, **_point(estimate, floor, ceiling)}
-        for arm, x, estimate in points
+        {"arm": str(arm), "x": x, **_point(estimate, floor, ceiling)} for arm, x, estimate in points
     ]
     if isinstance(first_x, str):
         x = _channel("x", "temporal", axis={"format": "%b %Y", "tickCount": 8})
@@ -114,7 +113,7 @@ def lines(
     y = _channel("value", title=name, scale=scale, axis={"tickCount": 6})
     colours = impls.colours(arm.entrant for arm in shown)
     ranks = [[a for a in shown if a.entrant == arm.entrant].index(arm) for arm in shown]
-    names = [arm.words for arm in shown]
+    names = [*map(str, shown)]
     hues = {"domain": names, "range": [colours[arm.entrant] for arm in shown]}
     dashes = {"domain": names, "range": [DASHES[rank % len(DASHES)] for rank in ranks]}
     legend = {"orient": "bottom", "symbolType": "stroke", "symbolSize": 400}
@@ -127,7 +126,7 @@ def lines(
         _layer(data, {"type": "rule"}, shared | _ends("y", y)),
         _layer(data, {"type": "point", "filled": True}, shared | {"y": y}),
     ]
-    last = "; ".join(f"{arm.words} {words(list(row.values())[-1])}" for arm, row in shown.items())
+    last = "; ".join(f"{arm} {words(list(row.values())[-1])}" for arm, row in shown.items())
     text = f"{name}, with 95 % intervals. At the right end: {last}."
     return Figure(title, text, {"layer": layers, "height": HEIGHT})
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bench.runfile import CellResult, Results
 
-REFERENCE = BASELINE.words
+REFERENCE = str(BASELINE)
 CHEAP = 1e-5
 """Seconds added to a call up to which a style costs next to nothing: 1 % of a step of a
 millisecond."""
@@ -149,10 +149,10 @@ def _told(
     """Yield what holds for some arms, if for any; with their numbers, the largest come first."""
     if not rows:
         return
-    arms = few([arm.words for arm in rows])
+    arms = few([*map(str, rows)])
     if number is not None:
         largest = sorted(rows.items(), key=lambda item: -abs(item[1].value - item[1].no_difference))
-        arms = few([f"{arm.words} {number(row)}" for arm, row in largest], NUMBERED)
+        arms = few([f"{arm} {number(row)}" for arm, row in largest], NUMBERED)
     yield f"{what}: {arms}"
 
 
@@ -161,7 +161,7 @@ def _advice(view: View) -> Iterator[str]:
     rows = view.comparisons(view.main, STEP)
     sure = {arm: row for arm, row in rows.items() if not row.preliminary}
     libraries = [arm for arm in sure if arm.style == PURE]
-    level = [arm.words for arm in libraries if sure[arm].verdict is Verdict.EQUIVALENT]
+    level = [str(arm) for arm in libraries if sure[arm].verdict is Verdict.EQUIVALENT]
     if level:
         everybody = len(level) == len(libraries) > 1
         names = "all libraries" if everybody else joined([REFERENCE, *level])
@@ -177,7 +177,7 @@ def _causes(view: View) -> Iterator[str]:
         groups: dict[str, list[str]] = {}
         for arm, ratio in ratios.items():
             if ratio.verdict is verdict and (reason := cause(view, arm, ratio)):
-                groups.setdefault(reason, []).append(arm.words)
+                groups.setdefault(reason, []).append(str(arm))
         for reason, names in groups.items():
             verb = f"{'is' if len(names) == 1 else 'are'} {verdict}"
             yield f"why {few(names)} {verb} at {view.at(view.main)}: {reason}"

@@ -142,7 +142,7 @@ def _table(
     columns = (Column("style"), *(_column(name, number=medians) for name in names))
     lines = []
     for row in rows:
-        style = row.cell.arm.words + " failed" * (row.failure is not None)
+        style = str(row.cell.arm) + " failed" * (row.failure is not None)
         cells = [
             (table.amount(row.cell, name) or "") if medians else _compared(table, row, name)
             for name in names
@@ -237,7 +237,7 @@ def _legend(results: Results) -> Iterator[str]:
 def _failures(cells: Iterable[CellResult]) -> Section:
     """Return which arms failed and why, with the last lines of their workers."""
     failed = grouped(
-        ((f"{row.cell.entrant} {row.cell.style}", row.failure, row.stderr), row.cell.place)
+        ((str(row.cell.arm), row.failure, row.stderr), row.cell.place)
         for row in cells
         if row.failure is not None
     )
@@ -333,7 +333,7 @@ def figures(results: Results) -> Iterator[Figure]:
 
 def _steps_chart(view: View) -> Iterator[Figure]:
     """Yield the intervals of steps at the main workload, over what would not be found."""
-    rows = {arm.words: ratio for arm, ratio in view.comparisons(view.main, STEP).items()}
+    rows = {str(arm): ratio for arm, ratio in view.comparisons(view.main, STEP).items()}
     if rows:
         different = [arm for arm, row in rows.items() if row.verdict in ("slower", "faster")]
         arms = wording.few(different, 2) if different else "no step"
@@ -363,9 +363,9 @@ def _startup_chart(view: View) -> Iterator[Figure]:
     here = [total for total in totals if total.cell.workload == main]
     if not here:
         return
-    rows = {total.cell.arm.words: _stages(view.table, total) for total in here}
+    rows = {str(total.cell.arm): _stages(view.table, total) for total in here}
     ends = (least(here, key=lambda total: total.value) for least in (min, max))
-    words_of = ", ".join(f"{words(total)} with {total.cell.arm.words}" for total in ends)
+    words_of = ", ".join(f"{words(total)} with {total.cell.arm}" for total in ends)
     title = f"From a fresh process to the second step at {view.at(main)}: {words_of}"
     yield charts.bars(title, rows)
 

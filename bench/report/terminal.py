@@ -10,7 +10,6 @@ from rich import box, progress
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.cells import Arm
 from bench.report.table import colour, mark, percent, text_of
 from bench.report.wording import printable
 
@@ -169,7 +168,7 @@ class Progress(progress.Progress):
                 f"{percent(spent.forecast)} can be detected in {self.budget:g} s.",
                 markup=False,
             )
-        arm = Arm.of(action.arms[0]).words if action.arms else ""
+        arm = action.arms[0] if action.arms else ""
         text = WORDS[action.do].format(
             arm=arm, kind=action.kind, workload=action.workload, blocks=spent.blocks
         )

@@ -96,7 +96,7 @@ def missing_words(rows: Sequence[CellResult]) -> Iterator[str]:
     absent = [(why, n, r) for n in METRICS for r in rows if (why := r.missing.get(n))]
     for reason in dict.fromkeys(why for why, _, _ in absent):
         metrics = dict.fromkeys(label(name) for why, name, _ in absent if why == reason)
-        arms = dict.fromkeys(row.cell.arm.words for why, _, row in absent if why == reason)
+        arms = dict.fromkeys(str(row.cell.arm) for why, _, row in absent if why == reason)
         of = f" of {few(list(arms))}" if len(arms) < len(rows) else ""
         yield sentence(f"{reason}: {joined(list(metrics))}{of}")
 

@@ -105,14 +105,14 @@ def _headline(it: Comparison) -> str:
 
 def _short(row: Estimate, it: Comparison) -> str:
     """Return a difference in a few words: `haiku step at seed +1.2 % (0.8 to 1.7)`."""
-    return f"{row.cell.arm.words} {label(row.metric)} at {row.cell.workload} {it.difference(row)}"
+    return f"{row.cell.arm} {label(row.metric)} at {row.cell.workload} {it.difference(row)}"
 
 
 def _times(it: Comparison, rows: Iterable[Estimate]) -> tuple[Table, ...]:
     """Return the table of some times, on both sides and as ratios; none without rows."""
     lines = []
     for row in rows:
-        name = f"{row.cell.arm.words} at {row.cell.workload}"
+        name = f"{row.cell.arm} at {row.cell.workload}"
         sides = (it.amount(side, row) for side in (BASE, NEW))
         lines.append(Row((name, label(row.metric), *sides, row), it.worse(row)))
     amounts = (Column(name, number=True, needed=False) for name in (BASE, NEW))

@@ -57,7 +57,7 @@ class SearchRecord(msgspec.Struct, kw_only=True):
 def document(results: Results) -> Document:
     """Return what a bisection says."""
     record, rows = msgspec.convert(results.search, SearchRecord), results.estimates
-    subject = f"{label(record.metric)} of {record.cell.arm.words} at {record.cell.workload}"
+    subject = f"{label(record.metric)} of {record.cell.arm} at {record.cell.workload}"
     headline = f"Stopped: {record.stopped}"
     if record.stopped is None:
         low, high = record.releases

@@ -98,12 +98,12 @@ class Comparison:
             away = [abs(a - b) / max(abs(a), abs(b), SLACK) for a, b in pairs]
             if first := next((i for i, d in enumerate(away, 1) if d > TRAJECTORY_TOLERANCE), 0):
                 changed.append(
-                    f"losses of {new.cell.arm.words} differ from step {first} on, by up to "
+                    f"losses of {new.cell.arm} differ from step {first} on, by up to "
                     f"{max(away):.1g} of a loss in ten steps; the last ones are "
                     f"{pairs[-1][0]:.6g} and {pairs[-1][1]:.6g}"
                 )
             elif away:
-                same.append(new.cell.arm.words)
+                same.append(str(new.cell.arm))
                 rounding = max(rounding, *away)
         if same:
             to = f", to {rounding:.1g} of a loss" if rounding else ""
@@ -245,7 +245,7 @@ def releases_words(pairs: Mapping[str, tuple[str | None, str | None]]) -> list[s
 def cells_words(cells: Iterable[Cell], most: int = NAMED) -> str:
     """Return cells as a list in a sentence: arms of the same workloads, then these."""
     workloads = grouped((cell.arm, cell.workload) for cell in cells)
-    arms = grouped((few(ordered(at), most), arm.words) for arm, at in workloads.items())
+    arms = grouped((few(ordered(at), most), str(arm)) for arm, at in workloads.items())
     return few([f"{few(names, most)} at {where}" for where, names in arms.items()], most)
 
 

@@ -171,7 +171,7 @@ def _change_row(rows: Sequence[Estimate], it: Timeline) -> Row:
     """Return changes that are alike as a row: what, by how much, when, why and of which styles."""
     first = rows[0]
     between = " and ".join(map(when, (first.against, first.environment)))
-    styles = few([row.cell.arm.words for row in rows])
+    styles = few([str(row.cell.arm) for row in rows])
     places = [*dict.fromkeys(it.where(row.cell) for row in rows)]
     what = f"{label(first.metric)} at {few(places)}"
     return Row((what, growth(rows), between, causes(rows, it), styles), is_costlier(first))

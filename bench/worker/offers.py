@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,18 +74,46 @@ def describe_step(
         by_entrant["problems"][name] = str(error)
         return []
     except Exception as error:
-        lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == own_file]
-        where = f" (line {lines[-1].lineno}, in {lines[-1].name})" if lines else ""
-        by_entrant["problems"][name] = f"{type(error).__name__}: {words_of(error)}{where}"
+        by_entrant["problems"][name] = broken_library(own_file, error) or (
+            f"{type(error).__name__}: {words_of(error)}{line_in(own_file, error)}"
+        )
         return []
     if_named = impls.readable(library.name).if_named
     by_entrant["if_named"][library.name] = [arm.style for arm in arms if arm.style in if_named]
     by_entrant["missing"][library.name] = own.missing
-    libraries.append(library.distribution)
+    imported = [
+        about for about in map(impls.readable, impls.usual()) if about.models in sys.modules
+    ]
+    libraries += [library.distribution, *(about.distribution for about in imported)]
     for arm in arms:
         by_entrant["styles"].setdefault(arm.entrant, []).append(arm.style)
     by_entrant["styles"].setdefault(impls.BASELINE, [PURE])
     return notes
+
+
+def line_in(path: str, error: BaseException) -> str:
+    """Return in words which line of a file an error comes from; empty if none."""
+    lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    return f" (line {lines[-1].lineno}, in {lines[-1].name})" if lines else ""
+
+
+def broken_library(path: str, error: Exception) -> str:
+    """Return in words that a library fails that a file imports; empty where it is not that."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    frames = [f for f in frames if not f.f_globals.get("__name__", "").startswith("importlib.")]
+    files = [frame.f_code.co_filename for frame in frames]
+    after = frames[len(files) - files[::-1].index(path) :] if path in files else []
+    if not after or after[0].f_code.co_name != "<module>":
+        return ""
+    library = after[0].f_globals["__name__"].partition(".")[0]
+    try:
+        release = f"{library} {metadata.version(metadata.packages_distributions()[library][0])}"
+    except (KeyError, metadata.PackageNotFoundError):  # a file beside the user's own
+        return ""
+    return (
+        f"{release} does not import with jax {jax.__version__}: {type(error).__name__}: "
+        f"{words_of(error)}; give releases that fit each other, as those of a day do"
+    )
 
 
 def uncached() -> int:

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 import impls
-from bench.cells import BASELINE, FLAT, PURE, Arm
+from bench.cells import BASELINE, FLAT, PURE, WHOLE, Arm
 from bench.worker.arms import Arms, End
 from bench.worker.counts import code_lines
 from common.config import WORKLOADS
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from common.contract import Hidden, Library, ModelStyle, TrainStep
 
-WHOLE = "step"
-"""Style that a file's own `make_step` is."""
 PARAMETERS_TOLERANCE = 0.05
 """Largest distance of parameters from the baseline's after ten steps, as a part of the way that
 these went. Adam's first steps follow signs: of a parameter whose gradient is zero, such as the bias
@@ -192,8 +190,10 @@ class OwnStep:
     def first(self) -> tuple[Any, dict[str, Any]]:
         """Return a new model, and what its loss takes in the first step."""
         model, state = self.parted(self.library, self.module.make_model())
-        first = {"state": state, "key": jax.random.key(0)}
-        return model, {name: first[name] for name in self.takes}
+        carried = dict.fromkeys(self.takes, state)
+        if "key" in carried:
+            carried["key"] = jax.random.key(0)
+        return model, carried
 
     @cached_property
     def missing(self) -> dict[str, str]:

@@ -29,7 +29,7 @@ def test_lines_like_the_tutorial_s_and_a_file_that_goes_on_exactly(
     assert (done.status, done.err) == (0, "")
     line, text = r"epoch    {}  loss \d\.\d{{4}}  \d+\.\d\d s\n", r"ab[.abcd]{100}\n"
     assert re.fullmatch(
-        "pure_jax pure: 3 layers of 8, toy, 70 characters, 5 distinct, "
+        "pure_jax/pure: 3 layers of 8, toy, 70 characters, 5 distinct, "
         r"entropy 0\.0000 nats per character\n"
         + line.format(0) + text + line.format(1) + line.format(2) + text
         + r"mean loss of the last 3 epochs: \d\.\d{4} nats per character\n"

@@ -119,13 +119,13 @@ def test_what_a_step_costs(costs: CostTable) -> None:
 
     law = costs.by_style["flax_nnx/jit"].law
     added = law.fixed + 147 * law.of_array
-    cost, share, least, *_ = rows(0.040)["flax_nnx jit"]
+    cost, share, least, *_ = rows(0.040)["flax_nnx/jit"]
     assert not isinstance(cost, str)
     assert cost.form == "added"
     assert cost.value == pytest.approx(added)
     assert (share, least) == (f"{100 * added / 0.040:.0f} %", "0 %"), "the device can hide it"
-    assert rows(0.001)["flax_nnx jit"][2] == f"{100 * (added - 0.001) / 0.001:.0f} %"
-    waiting = rows(0.040)["equinox filter_jit"]
+    assert rows(0.001)["flax_nnx/jit"][2] == f"{100 * (added - 0.001) / 0.001:.0f} %"
+    waiting = rows(0.040)["equinox/filter_jit"]
     assert waiting[1] == waiting[2], "filter_jit waits, so that nothing is hidden"
 
 

@@ -339,6 +339,21 @@ def test_what_is_wrong_with_a_file_is_one_line(text: str, problem: str) -> None:
     assert not told["styles"]
 
 
+def test_a_library_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the line of the file that imports it."""
+    package = Path("site/broken")
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from jax import gone\n", "utf-8")
+    about = Path("site/broken-1.2.3.dist-info")
+    about.mkdir()
+    (about / "METADATA").write_text("Name: broken\nVersion: 1.2.3\n", "utf-8")
+    (about / "top_level.txt").write_text("broken\n", "utf-8")
+    monkeypatch.syspath_prepend("site")
+    [why] = offered(written("import broken\n" + MODEL))["problems"].values()
+    assert why.startswith(f"broken 1.2.3 does not import with jax {jax.__version__}: ImportError")
+    assert "line" not in why
+
+
 def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
     text = MODEL.replace("return jnp.mean(", "return jnp.nan * jnp.mean(")
     arms = OwnArms(written(text), "cpu", donate=False)
@@ -464,7 +479,7 @@ def test_a_step_is_measured_shown_and_reported(tmp_path: Path) -> None:
     assert added >= {"filter_jit", "pure"}
     shown = how(tmp_path) | {"capture_output": True, "check": True}
     report = subprocess.run(command("report", "cost.json", "--format", "text"), **shown)
-    assert "equinox filter_jit" in report.stdout
+    assert "equinox/filter_jit" in report.stdout
 
 
 @pytest.mark.slow
@@ -493,7 +508,7 @@ def test_a_document_without_numbers_says_what_is_missing() -> None:
     assert line == "Not measured within the budget: host cost."
     plain = Results(kind="cost", cells=[replace(cells[0], failure="it broke")])
     [failures] = document(plain).sections[:1]
-    assert failures.lines == ("pure_jax pure failed: it broke",)
+    assert failures.lines == ("pure_jax/pure failed: it broke",)
     assert Selection(files={}).step == ""
 
 

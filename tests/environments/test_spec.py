@@ -1,10 +1,12 @@
 """SPEC: what is accepted, and what is refused before anything is looked up."""
 
 import datetime
+from pathlib import Path
 
 import pytest
 
-from bench.environments.spec import Spec, of_day, parse
+from bench.environments.spec import Spec, of_day, of_spec, parse, today
+from bench.options import requirements_of
 from tests.commands import refusal
 
 DAY = datetime.date(2025, 12, 1)
@@ -57,3 +59,65 @@ def test_specs_that_are_refused(text: str, words: str) -> None:
     message = refusal(parse, text, "--base")
     assert message.startswith("--base")
     assert words in message
+
+
+def test_days_ago_are_days_from_today() -> None:
+    week = today() - datetime.timedelta(7)
+    assert parse("@-7d") == parse("@7 days ago") == of_day(week)
+    assert parse("@-7d,flax==0.12.0") == Spec(f"@{week},flax==0.12.0", week, (FLAX,))
+    assert "is not between" in refusal(parse, "@-9000d", "--base")
+
+
+LINES = """
+--index-url https://example.org/simple
+jax==0.10.2 \\
+    --hash=sha256:0000
+Flax >= 0.12, < 0.13  # for NNX
+einops==0.8.1
+optax==0.2.5 ; python_version < "3"
+-e .
+./wheels/mine.whl
+"""
+"""With what is not ours, not for this Python, and no requirement at all."""
+FILES = {
+    "requirements.txt": (LINES, {"jax": "==0.10.2", "flax": "<0.13,>=0.12"}),
+    "pyproject.toml": (
+        '[project]\ndependencies = ["jax==0.9.0", "einops", "flax"]',
+        {"jax": "==0.9.0"},
+    ),
+    "uv.lock": (
+        '[[package]]\nname = "jax"\nversion = "0.9.0"\n[[package]]\nname = "mine"\n'
+        '[[package]]\nname = "einops"\nversion = "0.8.1"',
+        {"jax": "==0.9.0"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_requirements_is_a_spec(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(FILES[name][0], "utf-8")
+    assert parse(str(path)) == Spec(str(path), pins=tuple(FILES[name][1].items()))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("requirements.txt", "einops==0.8.1", "has no release of jax, jaxlib"),
+        ("uv.lock", "[[package", "cannot be read as requirements"),
+        ("pyproject.toml", "[tool]", "cannot be read as requirements: 'project'"),
+    ],
+)
+def test_a_file_that_is_no_spec(name: str, text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text, "utf-8")
+    assert words in refusal(parse, str(path), "--base")
+
+
+def test_packages_to_install_as_well() -> None:
+    assert requirements_of(["einops", "chex>=0.1"]) == ("einops", "chex>=0.1")
+    request = of_spec(parse("@2025-12-01"), Path(), (), {}, ("einops",))
+    assert request.requirements[-1] == "einops"
+    pinned = of_spec(parse("current"), Path(), (), {}, ("einops",))
+    assert "einops" in pinned.requirements
+    assert "give a package" in refusal(requirements_of, ["--evil"])

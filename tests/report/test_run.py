@@ -29,28 +29,28 @@ def test_a_table_has_the_baselines_times_and_the_others_ratios() -> None:
     assert [tuple(row[name] for name in columns) for row in rows] == [
         ("pure_jax", "4", ""),
         ("haiku", "-3", "-1 sub"),
-        ("flax_nnx jit", "+5", "+1 add"),
-        ("flax_linen blog", "+8 996", "several"),
+        ("flax_nnx/jit", "+5", "+1 add"),
+        ("flax_linen/blog", "+8 996", "several"),
         ("planted failed", "", ""),
     ]
     assert [row["step"][:3] for row in rows] == ["4.0", "1.0", "1.2", "1.5", ""]
     assert [row["startup"][:3] for row in rows] == ["899", "2.0", "1.0", "1.0", ""]
     memory = section(shown, "More about seed on cpu").tables[-2]
     assert [text_of(row.cells[1]) for row in memory.rows] == ["726 kB", "=", "+4 B", "part"]
-    assert "FAILED planted pure (seed on cpu): not equal\n    first\n" in terminal(shown)
+    assert "FAILED planted/pure (seed on cpu): not equal\n    first\n" in terminal(shown)
 
 
 def test_what_was_not_asked_for_shows_nothing_and_the_rest_has_one_reason() -> None:
     missing = dict.fromkeys(("step", "import", "compile"), "not measured within the budget")
     run = made_run({NNX: Planted(1.2, host=9e-4, missing=missing)}, ("toy", "seed"))
-    kept = [row for row in run.results.estimates if row.cell.arm.words != "flax_nnx jit"]
+    kept = [row for row in run.results.estimates if str(row.cell.arm) != "flax_nnx/jit"]
     kept += [row for row in run.results.estimates if row.metric == "host_cost"]
     run.results.estimates = kept
     toy, seed = section(document(run), "Results").tables
     assert [column.title for column in toy.columns][:2] == ["style", "host\ncost"]
     assert [text_of(row.cells[1]) for row in seed.rows] == ["4.09 ms", "–"]
     assert seed.notes == (
-        "Not measured within the budget: step, import and compile of flax_nnx jit.",
+        "Not measured within the budget: step, import and compile of flax_nnx/jit.",
     )
 
 
@@ -69,7 +69,7 @@ def test_what_was_not_asked_for_shows_nothing_and_the_rest_has_one_reason() -> N
             [
                 "equally fast at seed: pure_jax, flax_linen and haiku. Choose by API; mind how you",
                 "within ±2 % of pure_jax at seed: flax_linen and haiku",
-                "slower at seed: flax_nnx jit 1.5",
+                "slower at seed: flax_nnx/jit 1.5",
                 "faster at seed: stax 0.8",
                 "certain, but within ±2 % at seed: haiku +1.6 % (1.",
             ],
@@ -80,7 +80,7 @@ def test_what_was_not_asked_for_shows_nothing_and_the_rest_has_one_reason() -> N
         (  # The wider one first: the order in the file says nothing about sizes.
             {NNX: Planted({"seed": 1.2, "wide": 1.1}, None)},
             {"workloads": ("wide", "seed")},
-            ["slower at seed: flax_nnx jit 1.2", "slower at wide: flax_nnx jit 1.10"],
+            ["slower at seed: flax_nnx/jit 1.2", "slower at wide: flax_nnx/jit 1.10"],
         ),
         (
             {HAIKU: Planted(), NNX: Planted(host=9e-4), "equinox/pure": Planted(host=3e-5)},
@@ -88,7 +88,7 @@ def test_what_was_not_asked_for_shows_nothing_and_the_rest_has_one_reason() -> N
             [
                 "steps are not compared: none was timed beside pure_jax's",
                 "at most 10 µs added to each call of a tiny model: haiku",
-                "added to each call of a tiny model: flax_nnx jit +9",
+                "added to each call of a tiny model: flax_nnx/jit +9",
             ],
         ),
         ({NNX: Planted(failure="no")}, {"base": False}, ["nothing was measured: all of the 1"]),
@@ -124,17 +124,17 @@ def test_what_a_run_found(
 def test_why_a_step_is_slower(reason: str, arm: Planted) -> None:
     run = made_run({"haiku/transform": Planted(), NNX: arm}, ("toy", "seed"), cold=0)
     causes = [text for text in findings(run.results) if text.startswith("why")]
-    assert causes == ([f"why flax_nnx jit is slower at seed: {reason}"] if reason else [])
+    assert causes == ([f"why flax_nnx/jit is slower at seed: {reason}"] if reason else [])
 
 
 def test_a_run_has_a_chart_for_each_question() -> None:
     arms = {HAIKU: Planted({"width64": 1.3, "width256": 1.01}), NNX: Planted(1.3, cold=2.0)}
     shown = document(made_run(arms, ("width64", "width256", "seed")))
     steps, widths, startup = section(shown, "Charts").figures
-    assert steps.title == "At seed, flax_nnx jit differs from pure_jax's"
+    assert steps.title == "At seed, flax_nnx/jit differs from pure_jax's"
     assert "Grey: differences that would not be found." in steps.text
     assert widths.title == "At the widest, 1 of 2 steps are within ±2 %"
-    assert startup.title.endswith("at seed: 900 ms with pure_jax, 1.80 s with flax_nnx jit")
+    assert startup.title.endswith("at seed: 900 ms with pure_jax, 1.80 s with flax_nnx/jit")
 
 
 def test_startup_is_the_sum_of_all_stages_in_files_from_before_it_was_measured() -> None:
@@ -146,7 +146,7 @@ def test_startup_is_the_sum_of_all_stages_in_files_from_before_it_was_measured()
     place = [column.title for column in table.columns].index("startup")
     assert [text_of(row.cells[place])[:3] for row in table.rows] == ["909", "1.8"]
     [_, startup] = section(shown, "Charts").figures
-    assert startup.title.endswith("at seed: 909 ms with pure_jax, 1.82 s with flax_nnx jit")
+    assert startup.title.endswith("at seed: 909 ms with pure_jax, 1.82 s with flax_nnx/jit")
 
 
 def test_two_backends_are_named() -> None:

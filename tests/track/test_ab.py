@@ -47,7 +47,7 @@ WITHIN = "Differs, within the margin of 2 %: haiku "
         (SLIGHTLY, 0.005, Status.WORSE, "Worse: haiku "),
         (
             *(SLOWER, 0.02, Status.WORSE),
-            f"flax 0.12.8 → 0.12.9: Worse: equinox filter_jit |{WITHIN}|Faster: flax_linen blog "
+            f"flax 0.12.8 → 0.12.9: Worse: equinox/filter_jit |{WITHIN}|Faster: flax_linen/blog "
             "|Changes above |20 exact counts are identical.",
         ),
         (
@@ -137,7 +137,7 @@ def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:
     assert len(rows) == len(Comparison(SLOWER).times) == len({*rows})
     assert "<b>" not in markdown(made)
     assert section(made, "Not compared").lines == (
-        "import of flax_linen blog at toy: no time, on the new side",
+        "import of flax_linen/blog at toy: no time, on the new side",
         "Only on the base side: haiku at toy and seed (no wheel)",
     )
     assert "Differs: scipy 1.0, then none; zipp none, then 4.1." in " ".join(made.fine_print)

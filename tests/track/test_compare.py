@@ -139,10 +139,10 @@ def test_exact_counts_are_compared_exactly() -> None:
     assert "Worse" not in document(named.results).headline
     [table] = document(it.results).sections[0].tables
     lines = {row.cells for row in table.rows}
-    assert ("Python calls of equinox filter_jit at seed", "1 537 → 1 538") in lines
+    assert ("Python calls of equinox/filter_jit at seed", "1 537 → 1 538") in lines
     assert ("temp bytes of haiku at seed", "1 216 → 1 217") in lines, "1.2 kB on both sides"
     worse = both(BEFORE, a_run(1, changed={(BLOG, "final_loss"): 2.3}))
-    text = "Worse: flax_linen blog loss, same weights at seed 2.269 → 2.300."
+    text = "Worse: flax_linen/blog loss, same weights at seed 2.269 → 2.300."
     assert text in document(worse.results).headline
 
 

@@ -50,7 +50,7 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     ]
     results = replace(FASTER, estimates=calls)
     made, rows = document(results), changes(results)
-    everybody = "pure_jax, equinox filter_jit, flax_linen blog and haiku"
+    everybody = "pure_jax, equinox/filter_jit, flax_linen/blog and haiku"
     about = "2025-08-01 and 2025-10-01", "jax 0.12.0 → 0.13.0", everybody
     assert rows["step at seed"] == ("-75 %", *about)
     assert rows["Python calls at seed"] == ("+7", *about)
