@@ -158,9 +158,10 @@ def answer(it: OwnCost) -> tuple[str, str]:
     # What people change: their own step, or what most tutorials write
     style = next((s for s in costs if s not in (PURE, *about.references)), "")
     if not style:
-        return f"{at}, there is nothing to choose: no other style has a number.", ""
+        few = "plain JAX has one style" if plain == PURE else "no other style has a number"
+        return f"{at}, there is nothing to choose: {few}.", ""
     names = {row.cell.style: f"`{row.cell.arm}`" for row in it.cells}
-    names[plain] = f"`{library}/{plain}`" + " (a list of arrays)" * (plain == FLAT)
+    names[plain] = f"`{library}/{plain}`"
     usual, name = costs[style], names[style]
     if usual.high is not None and usual.high < MARGIN * step.value:
         part = percent(max(0.0, usual.value) / step.value)
@@ -176,9 +177,10 @@ def answer(it: OwnCost) -> tuple[str, str]:
         for line in code.get(one, f"your {one}").splitlines()
     ]
     less = unsigned(costs[better]) if better in costs else "nothing"
+    what = " (a list of arrays)" * (better == FLAT)
     where = " on one core" if it.baseline.backend == "cpu" else ""
     return (
-        f"{at}, write {names[better]}: {name} adds {unsigned(usual)} to plain JAX's call{where}, "
+        f"{at}, write {names[better]}{what}: {name} adds {unsigned(usual)} to plain JAX's call{where}, "
         f"and {names[better]} {less}.",
         "\n".join(lines),
     )

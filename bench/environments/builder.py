@@ -85,6 +85,7 @@ class Builder:
         root, info = ROOT, EnvironmentInfo(spec=str(spec))
         if spec.current and not self.extras:
             return Environment(Place(), info)
+        pythons = [minor()] if spec.current else pythons
         if spec.revision is None:
             require_own(self.folder.parent)
         else:

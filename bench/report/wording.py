@@ -104,7 +104,7 @@ def missing_words(rows: Sequence[CellResult]) -> Iterator[str]:
 def more_words(rows: Iterable[Estimate]) -> Iterator[str]:
     """Yield how to go on where a comparison of a measurement that has ended is inconclusive."""
     if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):
-        yield "To narrow what is inconclusive: `--more` with the JSON file of this run."
+        yield "To narrow what is inconclusive: `--more RUN.json`, with what `-o RUN.json` wrote."
 
 
 def printable(text: str) -> str:
