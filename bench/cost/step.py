@@ -180,8 +180,8 @@ def answer(it: OwnCost) -> tuple[str, str]:
     what = " (a list of arrays)" * (better == FLAT)
     where = " on one core" if it.baseline.backend == "cpu" else ""
     return (
-        f"{at}, write {names[better]}{what}: {name} adds {unsigned(usual)} to plain JAX's call{where}, "
-        f"and {names[better]} {less}.",
+        f"{at}, write {names[better]}{what}: {name} adds {unsigned(usual)} to plain JAX's "
+        f"call{where}, and {names[better]} {less}.",
         "\n".join(lines),
     )
 
