@@ -91,8 +91,10 @@ class Comparison:
     def computed(self) -> Iterator[str]:
         """Sentences on whether both sides compute the same in ten steps of a user's own."""
         same, changed, rounding = [], [], 0.0
+        asked = {row.cell for row in self.results.estimates}
         for base, new in self.both:
-            if base.cell.workload in WORKLOADS and not is_own(base.cell.workload):
+            ours = base.cell.workload in WORKLOADS and not is_own(base.cell.workload)
+            if ours or new.cell not in asked:
                 continue
             pairs = list(zip(base.losses, new.losses, strict=False))
             away = [abs(a - b) / max(abs(a), abs(b), SLACK) for a, b in pairs]

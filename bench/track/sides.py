@@ -8,6 +8,7 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -162,6 +163,9 @@ def cells_of(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[
             errors.append(error)
     if not any(cells.values()):
         raise errors[0]
+    if (step := selection.step) and "make_model" not in impls.bound(Path(selection.files[step])):
+        # the baseline of such a file is its own step, too
+        cells = {name: [c for c in found if c.entrant == step] for name, found in cells.items()}
     backends = [{cell.backend for cell in of_side} for of_side in cells.values()]
     shared = sorted(set.intersection(*backends) or set.union(*backends))
     one = next((backend for backend in shared if backend != "cpu"), shared[0])
