@@ -146,7 +146,9 @@ class Selection:
         arms = [str(Arm(name, style)) for name, styles in by_entrant.items() for style in styles]
         styles = dict.fromkeys(chain.from_iterable(by_entrant.values()))
         for name in self.styles:
-            require_known("style", [name], arms if "/" in name else styles)
+            library, slash, _ = name.rpartition("/")
+            same = [arm for arm in arms if arm.startswith(f"{library}/")]
+            require_known("style", [name], (same or arms) if slash else styles)
 
     def cells(self, offer: Offer) -> list[Cell]:
         """Return the selected cells of what an environment offers, the baseline's first.

@@ -104,7 +104,10 @@ def missing_words(rows: Sequence[CellResult]) -> Iterator[str]:
 def more_words(rows: Iterable[Estimate]) -> Iterator[str]:
     """Yield how to go on where a comparison of a measurement that has ended is inconclusive."""
     if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):
-        yield "To narrow what is inconclusive: `--more RUN.json`, with what `-o RUN.json` wrote."
+        yield (
+            "To narrow what is inconclusive: a longer `--budget`, or `--more` with this run's JSON "
+            "file where one was written."
+        )
 
 
 def printable(text: str) -> str:

@@ -102,7 +102,7 @@ def test_what_a_run_found(
     several, shown = findings(run.results), terminal(document(run), 200)
     assert [text[: len(start)] for text, start in zip(several, texts, strict=True)] == texts
     assert several[0][1:20] in shown
-    assert ("To narrow what is inconclusive: --more" in shown) is ("noise" in options)
+    assert ("To narrow what is inconclusive: a longer" in shown) is ("noise" in options)
     assert ("Preliminary, from fewer than 3 workers: step." in shown) is ("workers" in options)
 
 
