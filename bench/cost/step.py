@@ -160,7 +160,7 @@ def answer(it: OwnCost) -> tuple[str, str]:
     if not style:
         return f"{at}, there is nothing to choose: no other style has a number.", ""
     names = {row.cell.style: f"`{row.cell.arm}`" for row in it.cells}
-    names[plain] = f"`{library}/{plain}`" + " (a list of arrays)" * (plain == FLAT)
+    names[plain] = f"`{library}/{plain}`"
     usual, name = costs[style], names[style]
     if usual.high is not None and usual.high < MARGIN * step.value:
         part = percent(max(0.0, usual.value) / step.value)
@@ -175,11 +175,12 @@ def answer(it: OwnCost) -> tuple[str, str]:
         for sign, one in (("-", style), ("+", better))
         for line in code.get(one, f"your {one}").splitlines()
     ]
+    listed = " (a list of arrays)" * (better == FLAT)
     less = unsigned(costs[better]) if better in costs else "nothing"
     where = " on one core" if it.baseline.backend == "cpu" else ""
     return (
-        f"{at}, write {names[better]}: {name} adds {unsigned(usual)} to plain JAX's call{where}, "
-        f"and {names[better]} {less}.",
+        f"{at}, write {names[better]}{listed}: {name} adds {unsigned(usual)} to plain JAX's call"
+        f"{where}, and {names[better]} {less}.",
         "\n".join(lines),
     )
 
