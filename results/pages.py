@@ -74,16 +74,16 @@ def answer(run: Run) -> Table:
         elif about.recommended and arm.entrant != BASELINE.entrant:
             dear.append(arm)
     base = [view.amount(BASELINE, workload, STEP) for workload in view.compared]
-    rows = [Row((f"{_name(BASELINE)} (times)", "", *(step or "" for step in base)))]
+    rows = [Row((f"{BASELINE} (times)", "", *(step or "" for step in base)))]
     if cheap:
         most = max(hosts[arm].high or 0.0 for arm in cheap)
         within = [f"within ±{percent(view.margin)}"] * len(base)
-        names = ", ".join(map(_name, cheap))
+        names = ", ".join(map(str, cheap))
         rows.append(Row((names, f"at most {math.ceil(1e6 * most)} µs", *within)))
     for arm in dear:
         ratios = [view.comparisons(workload, STEP).get(arm) for workload in view.compared]
         steps = [f"{ratio.value:.2f}" if ratio else "" for ratio in ratios]
-        rows.append(Row((_name(arm), words(hosts[arm]), *steps)))
+        rows.append(Row((str(arm), words(hosts[arm]), *steps)))
     heads = ["added to a call", *(f"step, `{workload}`" for workload in view.compared)]
     return Table((Column("style"), *(Column(head, number=True) for head in heads)), tuple(rows))
 
@@ -94,10 +94,6 @@ def is_cheap(view: View, arm: Arm) -> bool:
     steps = [view.comparisons(workload, STEP).get(arm) for workload in view.compared]
     same = all(step is None or step.verdict is Verdict.EQUIVALENT for step in steps)
     return high is not None and high <= CHEAP and same
-
-
-def _name(arm: Arm) -> str:
-    return f"{arm.entrant} `{arm.style}`"
 
 
 def results() -> None:

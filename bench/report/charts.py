@@ -185,7 +185,7 @@ def svg(figure: Figure, width: int) -> str:
 
 
 def _axis(ratio: Estimate) -> str:
-    return f"{label(ratio.metric)}, ratio to {ratio.against.removesuffix('/pure')}"
+    return f"{label(ratio.metric)}, ratio to {ratio.against}"
 
 
 def _point(estimate: Estimate, floor: float = 0.0, ceiling: float = math.inf) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _of_view(view: View) -> Iterator[Iterable[str]]:
     """Yield what was found on one backend in parts, the most important first; some are empty."""
     main, widest = view.main, view.compared[-1] if view.compared else view.main
     hosts, calls = view.hosts(), f"added to each call of a tiny model{view.on}"
-    none_timed = f"steps are not compared{view.on}: none was timed beside {REFERENCE}'s"
+    none_timed = f"steps are not compared{view.on}: none was timed beside {REFERENCE}"
     cheap = {arm: row for arm, row in hosts.items() if row.high is not None and row.high <= CHEAP}
     dear = {arm: row for arm, row in hosts.items() if row.verdict is Verdict.SLOWER}
     yield [] if main else [none_timed]
@@ -205,7 +205,7 @@ def cause(view: View, arm: Arm, ratio: Estimate) -> str:
     if host and explains(host, ratio, view.amount(BASELINE, view.main, STEP)):
         return "what the host does in each call (host cost)"
     if proof.same_program and calls and base_calls and calls.value > base_calls.value:
-        return f"the same program, but more Python calls than {REFERENCE}'s"
+        return f"the same program, but more Python calls than {REFERENCE}"
     if proof.same_program or not host:
         return ""
     return f"another program ({wording.operations(proof.operations_beside_baseline)})"

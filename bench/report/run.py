@@ -336,10 +336,10 @@ def _steps_chart(view: View) -> Iterator[Figure]:
     rows = {str(arm): ratio for arm, ratio in view.comparisons(view.main, STEP).items()}
     if rows:
         different = [arm for arm, row in rows.items() if row.verdict in ("slower", "faster")]
-        arms = wording.few(different, 2) if different else "no step"
+        arms = wording.few(different, 2) if different else "no style"
         title = f"At {view.at(view.main)}, {arms} differ{'s' * (len(different) < 2)}"
         band = detectable(view.comparisons(view.main, STEP).values())
-        yield charts.intervals(f"{title} from {REFERENCE}'s", rows, band=band)
+        yield charts.intervals(f"{title} from {REFERENCE}", rows, band=band)
 
 
 def _widths_chart(view: View) -> Iterator[Figure]:

@@ -104,7 +104,7 @@ def _headline(it: Comparison) -> str:
 
 
 def _short(row: Estimate, it: Comparison) -> str:
-    """Return a difference in a few words: `haiku step at seed +1.2 % (0.8 to 1.7)`."""
+    """Return a difference in a few words: `haiku/pure step at seed +1.2 % (0.8 to 1.7)`."""
     return f"{row.cell.arm} {label(row.metric)} at {row.cell.workload} {it.difference(row)}"
 
 

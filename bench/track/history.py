@@ -255,7 +255,7 @@ def _fine_print(it: Timeline) -> Iterator[str]:
     by = (
         "Each day took turns with the newest one."
         if it.measured
-        else f"Values are relative to {BASELINE.entrant} in the same run; differences include how "
+        else f"Values are relative to {BASELINE} in the same run; differences include how "
         "much the same code differs from run to run."
     )
     yield (

@@ -46,7 +46,7 @@ def test_every_form_of_a_report(bakeoff: Bakeoff, tmp_path: Path, path: Path) ->
     assert bakeoff("report", given, "-o", "run.txt").status == 0
     for text in ((tmp_path / "run.txt").read_text(), bakeoff("report", given, "--format=text").out):
         assert "More about seed on cpu" in text
-    assert "| haiku | **1.2" in bakeoff("report", given, "--format", "md").out
+    assert "| haiku/pure | **1.2" in bakeoff("report", given, "--format", "md").out
 
 
 def test_csv_has_a_row_for_each_estimate(bakeoff: Bakeoff, path: Path) -> None:

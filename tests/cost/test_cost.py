@@ -151,7 +151,7 @@ def test_every_format_names_the_better_style(bakeoff: Bakeoff, tmp_path: Path) -
         assert bakeoff(*given, "-o", name) == (0, f"{name}\n", "")
         texts.append((tmp_path / name).read_text("utf-8"))
     for text in texts:
-        assert "jit_partial" in text
+        assert "flax_nnx/jit_partial" in text
         assert "+14.0 ms" in text
 
 

@@ -444,8 +444,8 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     costs = {"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6), "jax_jit": (0.0, 1e-6)}
     advice, change = answer(OwnCost(results(costs, 2.3e-4)))
     assert advice == (
-        "At 230 µs a step, write `jit_partial`: `jit` adds 600 µs (580 to 620) to plain JAX's "
-        "call on one core, and `jit_partial` 10 µs (8 to 12)."
+        "At 230 µs a step, write `flax_nnx/jit_partial`: `flax_nnx/jit` adds 600 µs (580 to 620) "
+        "to plain JAX's call on one core, and `flax_nnx/jit_partial` 10 µs (8 to 12)."
     )
     assert "- step = nnx.jit(train_step)" in change
     assert "+ step = nnx.jit_partial(train_step, model, optimizer, graph=False)" in change
@@ -456,7 +456,10 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     assert ("no style certainly adds less" in advice, change) == (True, "")
     only = {"jit": (6e-4, 2e-5)}
     advice, change = answer(OwnCost(results(only, 2.3e-4)))
-    assert "write `flat`" in advice, "the baseline itself, where no usual style is cheaper"
+    assert "write `flax_nnx/flat` (a list of arrays): `flax_nnx/jit` adds" in advice, (
+        "the baseline itself, where no usual style is cheaper"
+    )
+    assert advice.endswith(" on one core, and `flax_nnx/flat` nothing.")
     assert "jax.tree.unflatten(structure, arrays)" in change
 
 

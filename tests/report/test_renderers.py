@@ -125,11 +125,11 @@ def test_a_pipe_gets_a_line_now_and_then_and_a_terminal_a_bar() -> None:
         ),
         (
             lines("t", {Arm("haiku", "pure"): DAYS}, marks=["2026-03-01"]),
-            ("haiku", "2026", "step"),
+            ("haiku/pure", "2026", "step"),
         ),
         (
             lines("t", {Arm("mine", "own"): {8: ratio(2.0), 64: ratio(1.0)}}, "x"),
-            ("mine own", "64"),
+            ("mine/own", "64"),
         ),
         (
             bars("t", {"haiku": {"import": amount(1.0), "init": amount(0.5)}}),

@@ -27,11 +27,11 @@ def test_a_table_has_the_baselines_times_and_the_others_ratios() -> None:
     rows = [dict(zip(titles, map(text_of, row.cells), strict=True)) for row in table.rows]
     columns = ("style", "Python\ncalls", "program")
     assert [tuple(row[name] for name in columns) for row in rows] == [
-        ("pure_jax", "4", ""),
-        ("haiku", "-3", "-1 sub"),
+        ("pure_jax/pure", "4", ""),
+        ("haiku/pure", "-3", "-1 sub"),
         ("flax_nnx/jit", "+5", "+1 add"),
         ("flax_linen/blog", "+8 996", "several"),
-        ("planted failed", "", ""),
+        ("planted/pure failed", "", ""),
     ]
     assert [row["step"][:3] for row in rows] == ["4.0", "1.0", "1.2", "1.5", ""]
     assert [row["startup"][:3] for row in rows] == ["899", "2.0", "1.0", "1.0", ""]
@@ -67,16 +67,17 @@ def test_what_was_not_asked_for_shows_nothing_and_the_rest_has_one_reason() -> N
             },
             {},
             [
-                "equally fast at seed: pure_jax, flax_linen and haiku. Choose by API; mind how you",
-                "within ±2 % of pure_jax at seed: flax_linen and haiku",
+                "equally fast at seed: pure_jax/pure, flax_linen/pure and haiku/pure. "
+                "Choose by API; mind how you",
+                "within ±2 % of pure_jax/pure at seed: flax_linen/pure and haiku/pure",
                 "slower at seed: flax_nnx/jit 1.5",
-                "faster at seed: stax 0.8",
-                "certain, but within ±2 % at seed: haiku +1.6 % (1.",
+                "faster at seed: stax/pure 0.8",
+                "certain, but within ±2 % at seed: haiku/pure +1.6 % (1.",
             ],
         ),
-        ({HAIKU: Planted(1.03)}, {"noise": 0.1}, ["inconclusive at seed: haiku"]),
+        ({HAIKU: Planted(1.03)}, {"noise": 0.1}, ["inconclusive at seed: haiku/pure"]),
         # From two workers no advice.
-        ({HAIKU: Planted()}, {"workers": 2}, ["within ±2 % of pure_jax at seed: haiku"]),
+        ({HAIKU: Planted()}, {"workers": 2}, ["within ±2 % of pure_jax/pure at seed: haiku/pure"]),
         (  # The wider one first: the order in the file says nothing about sizes.
             {NNX: Planted({"seed": 1.2, "wide": 1.1}, None)},
             {"workloads": ("wide", "seed")},
@@ -86,8 +87,8 @@ def test_what_was_not_asked_for_shows_nothing_and_the_rest_has_one_reason() -> N
             {HAIKU: Planted(), NNX: Planted(host=9e-4), "equinox/pure": Planted(host=3e-5)},
             {"workloads": ("toy",)},
             [
-                "steps are not compared: none was timed beside pure_jax's",
-                "at most 10 µs added to each call of a tiny model: haiku",
+                "steps are not compared: none was timed beside pure_jax/pure",
+                "at most 10 µs added to each call of a tiny model: haiku/pure",
                 "added to each call of a tiny model: flax_nnx/jit +9",
             ],
         ),
@@ -115,7 +116,10 @@ def test_what_a_run_found(
         # As the host is twice as slow between two calls of a large program.
         ("what the host does in each call (host cost)", Planted(1.2, 4e-4)),
         ("another program (+4 transpose)", Planted(1.2, 1e-5, differs={"transpose": 4})),
-        ("the same program, but more Python calls than pure_jax's", Planted(1.2, None, calls=40)),
+        (
+            "the same program, but more Python calls than pure_jax/pure",
+            Planted(1.2, None, calls=40),
+        ),
         ("", Planted(1.2, None)),
         ("a step is several programs, not one", Planted(1.2, 8e-4, proof={"whole_step": False})),
         ("it traces and compiles again when warm", Planted(9.0, counts={"compilations_warm": 1})),
@@ -131,10 +135,11 @@ def test_a_run_has_a_chart_for_each_question() -> None:
     arms = {HAIKU: Planted({"width64": 1.3, "width256": 1.01}), NNX: Planted(1.3, cold=2.0)}
     shown = document(made_run(arms, ("width64", "width256", "seed")))
     steps, widths, startup = section(shown, "Charts").figures
-    assert steps.title == "At seed, flax_nnx/jit differs from pure_jax's"
+    assert steps.title == "At seed, flax_nnx/jit differs from pure_jax/pure"
+    assert steps.text.startswith("step, ratio to pure_jax/pure, with 95 % intervals. Grey: ")
     assert "Grey: differences that would not be found." in steps.text
     assert widths.title == "At the widest, 1 of 2 steps are within ±2 %"
-    assert startup.title.endswith("at seed: 900 ms with pure_jax, 1.80 s with flax_nnx/jit")
+    assert startup.title.endswith("at seed: 900 ms with pure_jax/pure, 1.80 s with flax_nnx/jit")
 
 
 def test_startup_is_the_sum_of_all_stages_in_files_from_before_it_was_measured() -> None:
@@ -146,7 +151,7 @@ def test_startup_is_the_sum_of_all_stages_in_files_from_before_it_was_measured()
     place = [column.title for column in table.columns].index("startup")
     assert [text_of(row.cells[place])[:3] for row in table.rows] == ["909", "1.8"]
     [_, startup] = section(shown, "Charts").figures
-    assert startup.title.endswith("at seed: 909 ms with pure_jax, 1.82 s with flax_nnx/jit")
+    assert startup.title.endswith("at seed: 909 ms with pure_jax/pure, 1.82 s with flax_nnx/jit")
 
 
 def test_two_backends_are_named() -> None:

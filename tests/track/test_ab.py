@@ -36,15 +36,15 @@ from tests.track.simulated import BLOG, FILTER_JIT, HAIKU, two_sides
 SLOWER = two_sides(1, {HAIKU: 1.012, FILTER_JIT: 1.06, BLOG: 0.9}, flax="0.12.9")
 SLIGHTLY = two_sides(1, {HAIKU: 1.012})
 SAME = two_sides(2)
-WITHIN = "Differs, within the margin of 2 %: haiku "
+WITHIN = "Differs, within the margin of 2 %: haiku/pure "
 
 
 @pytest.mark.parametrize(
     ("results", "margin", "status", "words"),
     [
         # What is certain is told, and the status follows the margin
-        (SLIGHTLY, 0.02, Status.NOT_WORSE, f"{WITHIN}|haiku step at seed +1.2 % (0."),
-        (SLIGHTLY, 0.005, Status.WORSE, "Worse: haiku "),
+        (SLIGHTLY, 0.02, Status.NOT_WORSE, f"{WITHIN}|haiku/pure step at seed +1.2 % (0."),
+        (SLIGHTLY, 0.005, Status.WORSE, "Worse: haiku/pure "),
         (
             *(SLOWER, 0.02, Status.WORSE),
             f"flax 0.12.8 → 0.12.9: Worse: equinox/filter_jit |{WITHIN}|Faster: flax_linen/blog "
@@ -138,7 +138,7 @@ def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:
     assert "<b>" not in markdown(made)
     assert section(made, "Not compared").lines == (
         "import of flax_linen/blog at toy: no time, on the new side",
-        "Only on the base side: haiku at toy and seed (no wheel)",
+        "Only on the base side: haiku/pure at toy and seed (no wheel)",
     )
     assert "Differs: scipy 1.0, then none; zipp none, then 4.1." in " ".join(made.fine_print)
 

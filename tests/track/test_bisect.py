@@ -235,7 +235,9 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     results.search["moved_along"] = {"chex": ("0.1", None)}
     kept = msgspec.json.decode(msgspec.json.encode(results), type=ResultsWithSamples)
     made = document(kept)
-    assert made.headline == "Compile of pure_jax at toy changed with flax: from 0.10.0 to 0.11.0."
+    assert made.headline == (
+        "Compile of pure_jax/pure at toy changed with flax: from 0.10.0 to 0.11.0."
+    )
     result, steps = made.sections
     assert result.lines[0].startswith("@2025-07-19,flax==0.11.0 relative to @2025-07-19: +")
     assert result.lines[1] == "These had to change with it: chex 0.1 → none."

@@ -50,7 +50,7 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     ]
     results = replace(FASTER, estimates=calls)
     made, rows = document(results), changes(results)
-    everybody = "pure_jax, equinox/filter_jit, flax_linen/blog and haiku"
+    everybody = "pure_jax/pure, equinox/filter_jit, flax_linen/blog and haiku/pure"
     about = "2025-08-01 and 2025-10-01", "jax 0.12.0 → 0.13.0", everybody
     assert rows["step at seed"] == ("-75 %", *about)
     assert rows["Python calls at seed"] == ("+7", *about)
@@ -151,6 +151,7 @@ def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) ->
     assert document(results).subtitle == (
         "6 runs, 2026-01-15 to 2026-06-15, CPU X (family 6), 2 cores"
     )
+    assert document(results).fine_print[0].startswith("Values are relative to pure_jax/pure in ")
     calls = changes(results)["Python calls at seed"]
     assert calls[:2] == ("+63", "2026-04-15 08:00 and 2026-05-15 08:00")
     assert results.warnings == []
@@ -176,7 +177,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
         "1 × a run on CPU Z, 2 cores, cpu left out: give its files alone to see it",
     ]
     assert section(document(results), "What changed").lines == (
-        "haiku at toy and seed failed on 2026-02-15 08:00: it broke",
+        "haiku/pure at toy and seed failed on 2026-02-15 08:00: it broke",
     )
 
 
