@@ -154,6 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeat", type=int, default=1, help="trials of each part and engine")
     parser.add_argument("--beside", type=Path, metavar="DIR", help="a checkout of another engine")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of all budgets")
+    parser.add_argument(
+        "--busy", action="store_true", help="something else runs meanwhile, on purpose"
+    )
     options = parser.parse_args(arguments)
     engines = [Engine(ROOT), *([Engine(options.beside.resolve())] if options.beside else [])]
     if len({engine.commit() for engine in engines}) < len(engines):
@@ -164,7 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="bakeoff-apart-") as folder:
             for turn in range(options.repeat):
                 for name in options.part or PARTS:
-                    take_turn(turn, name, engines, path, options.scale, Path(folder))
+                    about = {"busy": True} if options.busy else {}
+                    take_turn(turn, name, engines, path, options.scale, Path(folder), about)
     except KeyboardInterrupt:
         status = 130
     (options.folder / TABLES).write_text(markdown(read(path)), encoding="utf-8")
@@ -172,7 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def take_turn(
-    turn: int, name: str, engines: Sequence[Engine], path: Path, scale: float, folder: Path
+    turn: int,
+    name: str,
+    engines: Sequence[Engine],
+    path: Path,
+    scale: float,
+    folder: Path,
+    more: Mapping[str, bool],
 ) -> None:
     """Let each engine make a trial, in random order, unless it has made more than `turn` of them.
 
@@ -183,6 +193,7 @@ def take_turn(
         path: The file of records.
         scale: Factor of budgets.
         folder: For environments that are built.
+        more: What else records say.
     """
     part = PARTS[name]
     budget = part.budget * scale
@@ -206,6 +217,7 @@ def take_turn(
             "trial": trial,
             "budget": budget,
             "waits": given.get("waits", []),
+            **more,
         }
         line = json.dumps(about | engine.run(**given), ensure_ascii=False)
         with path.open("a", encoding="utf-8") as file:
@@ -263,7 +275,8 @@ def markdown(records: Sequence[Record]) -> str:
     for record in records:
         hour = ""
         if loops := record.get("loop"):
-            hour = "busy" if loops[1] > BUSY * least[record["processor"]] else "quiet"
+            busy = "busy" in record or loops[1] > BUSY * least[record["processor"]]
+            hour = "busy" if busy else "quiet"
         key = record["trial"], record["engine"], record["processor"]
         groups.setdefault(key, {}).setdefault(hour, []).append(record)
     for hours in groups.values():
@@ -294,7 +307,8 @@ def markdown(records: Sequence[Record]) -> str:
         "# Trials on real runs",
         f"Made by trials.py (kills now are tests/test_kills.py); records: [{RECORDS}]({RECORDS}). "
         f"An hour is busy where empty loops before a trial took {BUSY:g} times as long (median) as "
-        "ever on that processor (10 % quantile); its number is the median over trials. Right: what "
+        "ever on that processor (10 % quantile), or where something else ran on purpose; its number "
+        "is the median over trials. Right: what "
         "was planted is found with its sign, and nothing where nothing was planted; a default run "
         "settles 13 styles at `seed`; an A/B of all libraries has an answer. Off: mean ratio less "
         "what was planted, with its standard error; `!` where it is not centred within two. "
