@@ -307,10 +307,10 @@ def markdown(records: Sequence[Record]) -> str:
         "# Trials on real runs",
         f"Made by trials.py (kills now are tests/test_kills.py); records: [{RECORDS}]({RECORDS}). "
         f"An hour is busy where empty loops before a trial took {BUSY:g} times as long (median) as "
-        "ever on that processor (10 % quantile), or where something else ran on purpose; its number "
-        "is the median over trials. Right: what "
-        "was planted is found with its sign, and nothing where nothing was planted; a default run "
-        "settles 13 styles at `seed`; an A/B of all libraries has an answer. Off: mean ratio less "
+        "ever on that processor (10 % quantile), or where something else ran on purpose; its "
+        "number is the median over trials. Right: what was planted is found with its sign, and "
+        "nothing where nothing was planted; a default run settles 13 styles at `seed`; an A/B of "
+        "all libraries has an answer. Off: mean ratio less "
         "what was planted, with its standard error; `!` where it is not centred within two. "
         "Covered: intervals that hold what was planted. False: rows without a plant that are "
         "called different.",
