@@ -200,6 +200,8 @@ def requirements_of(values: Iterable[str] | None) -> tuple[str, ...]:
         BakeoffError: one is no requirement.
     """
     try:
+        if odd := next((value for value in values or () if not value.isprintable()), None):
+            raise InvalidRequirement(f"{odd!r} has characters that are not printable")
         return tuple(str(Requirement(value)) for value in values or ())
     except InvalidRequirement as error:
         raise BakeoffError(

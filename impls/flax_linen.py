@@ -185,12 +185,12 @@ def new(config: ModelConfig) -> AnyModel:
 
 
 def parted(made: tuple[Any, Any]) -> tuple[AnyModel, Any]:
-    """Take variables apart, as `init` returns them: parameters, and other collections."""
+    """Take variables apart, as `init` returns them: parameters, and other collections, if any."""
     variables, apply = made
-    if "params" not in variables:
-        return made, ()
     state = {name: value for name, value in variables.items() if name != "params"}
-    return (variables["params"], apply), state or ()
+    if "params" not in variables or not state:
+        return made, ()
+    return (variables["params"], apply), state
 
 
 LIBRARY = Library(

@@ -339,8 +339,10 @@ def merge(params: nnx.State, others: nnx.State, graphdef: nnx.GraphDef) -> nnx.M
 
 def unsuited(model: nnx.Module) -> dict[str, str]:
     """Return the styles that take a model as a tree, where it is none; and why."""
-    shared = nnx.find_duplicates(model)
-    if not shared:
+    find = getattr(nnx, "find_duplicates", None)  # from 0.11.2 on; styles that need it are later
+    shared = find(model) if find else []
+    # A module without Variables may be in two places
+    if not shared or len(jax.tree.leaves(model)) == len(jax.tree.leaves(nnx.state(model))):
         return {}
     places = " and ".join(f"`{'.'.join(map(str, path))}`" for path in shared[0])
     return dict.fromkeys(LIMITS, f"{places} share a Variable")

@@ -81,10 +81,10 @@ def ab(
     if not any(spec.revision for spec in specs):  # which may have other styles
         selection.check_styles()
     console = commands.error_console()
-    environments = sides.built(
-        specs, Builder(notify=console.print, extras=options.requirements_of(with_))
-    )
     with machine_lock(wait=wait):
+        environments = sides.built(
+            specs, Builder(notify=console.print, extras=options.requirements_of(with_))
+        )
         start = time.monotonic()
         asked = (sides.asked(environment, selection) for environment in environments)
         both = dict(zip((BASE, NEW), asked, strict=True))

@@ -76,8 +76,10 @@ def bisect(
     for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
         if value is not None and (not value or "," in value):
             raise BakeoffError(f"--{option} is {value!r}; a bisection takes one: give one name")
-    if "/" in style and entrant is None:
+    if "/" in style:
         library, style = Arm.of(style)
+        if entrant not in (None, library):
+            raise BakeoffError(f"--entrant is {entrant}, and --style is of {library}: give one")
         entrant = None if step else library
     if step is None:
         entrant, workload = entrant or "pure_jax", workload or "toy"

@@ -85,10 +85,10 @@ def cost(
         builder = Builder(
             notify=commands.error_console().print, extras=options.requirements_of(with_)
         )
-        place = builder.environment(parse("current")).place
         with machine_lock(wait=wait):
+            environment = builder.environment(parse("current"))
             start = time.monotonic()
-            task = task_of(file, extent, names, backend, place, arguments=sys.argv[1:])
+            task = task_of(file, extent, names, backend, environment, arguments=sys.argv[1:])
             made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
         commands.finish(made.results, chosen, output, journal=made.journal)
         return int(any(row.failure is not None for row in made.results.cells))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import impls
 from bench.cells import FLAT, PURE, REFERENCE, WHOLE, Selection, step_of
 from bench.cost.published import cheaper
-from bench.engine.process import Place, WorkerFailedError, silence_of
+from bench.engine.process import WorkerFailedError
 from bench.engine.session import Side, Task
 from bench.environments.offers import offer
 from bench.estimates import MARGIN, Estimate
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from bench.environments.builder import Environment
     from bench.options import Options
 
 IN_A_ROW = "step_pipelined"
@@ -71,7 +72,7 @@ def task_of(
     options: Options,
     styles: tuple[str, ...],
     backend: str | None,
-    place: Place,
+    environment: Environment,
     *,
     arguments: Sequence[str],
 ) -> Task:
@@ -82,9 +83,9 @@ def task_of(
     """
     name = step_of(file)
     outside = {name: str(file.resolve())}
-    place = place.for_users_step()
+    place = environment.place.for_users_step()
     try:
-        offered = offer((), outside, silence_of(options.budget), place)
+        offered = offer((), outside, place=place)
     except WorkerFailedError as error:
         raise BakeoffError(f"{file.name} cannot be measured: {error}") from error
     if name in offered.problems:
@@ -98,7 +99,9 @@ def task_of(
     entrants = tuple(offered.styles)  # named, so that unusual styles take part, too
     selection = Selection(entrants, styles, (name,), (backend or usual,), METRICS)
     cells = selection.cells(offered)
-    side = Side(place, offered, EnvironmentInfo(versions=offered.versions))
+    side = Side(
+        place, offered, EnvironmentInfo(versions=offered.versions, pins=environment.info.pins)
+    )
     return Task(
         kind="cost",
         arguments=tuple(arguments),

@@ -97,7 +97,7 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
         raise BakeoffError(f"{option} {text!r} looks like an option; give {EXAMPLES}")
     if given == CURRENT:
         return Spec(CURRENT)
-    if Path(given).suffix in READERS and Path(given).is_file():
+    if Path(given).suffix in READERS and not re.search("[=<>@]", given):
         return of_file(Path(given), option)
     package, source, _ = given.partition("@")
     if not re.search("^@|[=<>]", given) and not (
@@ -143,8 +143,17 @@ def of_file(path: Path, option: str) -> Spec:
         required = [*READERS[path.suffix](path.read_text("utf-8"))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BakeoffError(f"{option}: {path} cannot be read as requirements: {error}") from error
-    pins = {canonicalize_name(r.name): str(r.specifier) for r in required if r.specifier}
-    pins = {name: wanted for name, wanted in pins.items() if name in PACKAGES}
+    pins: dict[str, str] = {}
+    for requirement in required:
+        name, wanted = canonicalize_name(requirement.name), str(requirement.specifier)
+        if name in PACKAGES and requirement.url:
+            raise BakeoffError(
+                f"{option}: {path} has {name} from a URL; give `{name} @ …` as a SPEC"
+            )
+        if name in PACKAGES and pins.get(name, wanted) != wanted:
+            raise BakeoffError(f"{option}: {path} has {name}{pins[name]} and {wanted}; give one")
+        if name in PACKAGES and wanted:
+            pins[name] = wanted
     if not pins:
         raise BakeoffError(
             f"{option}: {path} has no release of {', '.join(PACKAGES[:4])} or others"
@@ -155,7 +164,9 @@ def of_file(path: Path, option: str) -> Spec:
 def of_lines(text: str) -> Iterator[Requirement]:
     """Yield the requirements of a `requirements.txt` that hold here, without its options."""
     for line in text.replace("\\\n", " ").splitlines():
-        written = re.split(r"\s#|\s--", f" {line}")[0].strip()
+        written = re.split(r"\s#|\s--(?!re|co)", f" {line}")[0].strip()
+        if re.match(r"-r|-c|--requirement|--constraint", written):
+            raise ValueError(f"{written!r} refers to another file; give that one, or a lock")
         if written and written[0] not in "#-":
             with suppress(InvalidRequirement):  # a path, or a URL alone
                 requirement = Requirement(written)
@@ -253,6 +264,10 @@ def of_spec(
     """
     libraries = tuple(impls.libraries())
     required = (*COMMON, *extras)
+    if spec.current:  # with what else it is to have; JAX's plugins for accelerators are kept
+        required += tuple(
+            pin for pin in installed() if re.match("jax(lib|-cuda|-rocm|-tpu|=)", pin)
+        )
     stack = BuildRequest(
         str(spec), required, libraries, date=spec.date, pythons=tuple(pythons) or PYTHONS
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import impls
+from bench.cells import WHOLE
 from bench.engine.process import WorkerFailedError
 from bench.engine.session import Side, Task
 from bench.environments.offers import offer
@@ -164,8 +165,9 @@ def cells_of(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[
     if not any(cells.values()):
         raise errors[0]
     if (step := selection.step) and "make_model" not in impls.bound(Path(selection.files[step])):
-        # the baseline of such a file is its own step, too
-        cells = {name: [c for c in found if c.entrant == step] for name, found in cells.items()}
+        # the baseline of such a file is its own step, too, and stands for `--style pure`
+        for name, found in cells.items():
+            cells[name] = list(dict.fromkeys(c._replace(entrant=step, style=WHOLE) for c in found))
     backends = [{cell.backend for cell in of_side} for of_side in cells.values()]
     shared = sorted(set.intersection(*backends) or set.union(*backends))
     one = next((backend for backend in shared if backend != "cpu"), shared[0])

@@ -75,7 +75,7 @@ def describe_step(
         return []
     except Exception as error:
         by_entrant["problems"][name] = broken_library(own_file, error) or (
-            f"{type(error).__name__}: {words_of(error)}{line_in(own_file, error)}"
+            f"{type(error).__name__}: {words_of(error)}{line_in(own_file, error)}{hint(error)}"
         )
         return []
     if_named = impls.readable(library.name).if_named
@@ -97,13 +97,24 @@ def line_in(path: str, error: BaseException) -> str:
     return f" (line {lines[-1].lineno}, in {lines[-1].name})" if lines else ""
 
 
+def hint(error: Exception) -> str:
+    """Return in words how to get a module that is missing; empty where that is not it."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    return f"; `--with {error.name}` installs it, if its package is called so"
+
+
 def broken_library(path: str, error: Exception) -> str:
     """Return in words that a library fails that a file imports; empty where it is not that."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     frames = [f for f in frames if not f.f_globals.get("__name__", "").startswith("importlib.")]
     files = [frame.f_code.co_filename for frame in frames]
     after = frames[len(files) - files[::-1].index(path) :] if path in files else []
-    if not after or after[0].f_code.co_name != "<module>":
+    if (
+        not after
+        or after[0].f_code.co_name != "<module>"
+        or (isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("jax"))
+    ):
         return ""
     library = after[0].f_globals["__name__"].partition(".")[0]
     try:

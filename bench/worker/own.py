@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from functools import cached_property, partial
+from functools import cached_property
 from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,6 +43,9 @@ BLOCK_TOLERANCE = 0.1
 TAKES = ("state", "key")
 """What a file's loss is given beside the model and the batch, if it has an argument of that name:
 what its last call returned, and a new key."""
+STILL = 1e-3
+"""Way of a state's array at least, as a part of its size: of one that hardly moves, it is rounding.
+Each array is looked at by itself: a counter goes further than running means."""
 NAMED = 3
 """Arrays without a gradient whose names are said: which kind they are shows by then."""
 STATE_FORM = "`loss(model, batch, *, state)`, which returns `(loss, state)`"
@@ -190,6 +193,7 @@ class OwnStep:
     def first(self) -> tuple[Any, dict[str, Any]]:
         """Return a new model, and what its loss takes in the first step."""
         model, state = self.parted(self.library, self.module.make_model())
+        state = jax.tree.map(jnp.asarray, state)  # a number of Python's has no type of its own
         carried = dict.fromkeys(self.takes, state)
         if "key" in carried:
             carried["key"] = jax.random.key(0)
@@ -267,7 +271,7 @@ class OwnStep:
                 "loss returns a state of another structure, or other shapes or types, than it is "
                 "given: a step cannot go on from it"
             )
-        self.require_new_keys(partial(value, params, others, carried))
+        self.require_new_keys(lambda: jax.jit(value).lower(params, others, carried))
         grads, _ = jax.jit(jax.grad(value, has_aux=True))(params, others, carried)
         remarks = self.idle(grads)
         unsuited = self.library.unsuited(model)
@@ -276,12 +280,12 @@ class OwnStep:
             remarks.append(f"{self.path.name}: {reason}, so {', '.join(styles)} cannot train it.")
         return remarks
 
-    def require_new_keys(self, value: Callable[[], Any]) -> None:
+    def require_new_keys(self, lower: Callable[[], Any]) -> None:
         """Raise BakeoffError where the loss uses a key twice, as JAX finds (from 0.4.26 on)."""
         if "key" in self.takes and hasattr(jax, "debug_key_reuse"):
             try:
                 with jax.debug_key_reuse(True):
-                    jax.jit(value)()
+                    lower()
             except jax.errors.KeyReuseError as error:
                 raise self.problem(
                     "loss uses a key twice, and what it draws is the same: split it by "
@@ -312,10 +316,12 @@ class OwnStep:
 
 
 class Moved(NamedTuple):
-    """How far a training is from its start: all numbers of all arrays, one after the other."""
+    """How far a training is from its start."""
 
     params: np.ndarray
-    state: np.ndarray
+    """All numbers of all arrays, one after the other."""
+    state: list[np.ndarray]
+    """Of each array."""
 
 
 class OwnArms(Arms):
@@ -382,8 +388,10 @@ class OwnArms(Arms):
             losses.append(float(loss))
             if not math.isfinite(losses[-1]):
                 raise self.own.problem(f"the loss is {losses[-1]} in step {number}")
-        if isinstance(step, Carrying) and not np.all(np.isfinite(self.moved(step.save()).state)):
-            raise self.own.problem(f"the state is not finite after {TRAJECTORY_STEPS} steps")
+        if isinstance(step, Carrying) and any(
+            np.isnan(array).any() for array in numbers(step.save().carried)
+        ):
+            raise self.own.problem(f"the state is not a number after {TRAJECTORY_STEPS} steps")
         return np.array(losses)
 
     def apart(self, arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
@@ -395,8 +403,9 @@ class OwnArms(Arms):
     def moved(self, rest: Any) -> Moved:
         """Return how far a training is from its start."""
         start = self.case.start
+        params = [np.zeros(1), *map(np.ravel, ways(rest.params, start.params))]
         state, first = ((at.others, at.carried) for at in (rest, start))
-        return Moved(way(rest.params, start.params), way(state, first))
+        return Moved(np.concatenate(params), ways(state, first))
 
     @cached_property
     def ended(self) -> Moved:
@@ -425,15 +434,18 @@ class OwnArms(Arms):
             "gradient": distance(moved.params, self.ended.params),
             "trajectory": self.apart(BASELINE, losses, baseline),
         }
-        state = distance(moved.state, self.ended.state)
-        for what, off, allowed in (
+        first = numbers((self.case.start.others, self.case.start.carried))
+        pairs = zip(moved.state, self.ended.state, first, strict=True)
+        state = max((off(*arrays) for arrays in pairs), default=0.0)
+        for what, apart, allowed in (
             ("ten steps' losses are", away["trajectory"], self.tolerance),
             ("the parameters after ten steps are", away["gradient"], PARAMETERS_TOLERANCE),
             ("the state after ten steps is", state, PARAMETERS_TOLERANCE),
         ):
-            if not off <= allowed:
+            if not apart <= allowed:
                 raise NotEqualError(
-                    f"not equal: {what} off by {off:.2g} of the baseline's (allowed: {allowed:.2g})"
+                    f"not equal: {what} off by {apart:.2g} of the baseline's (allowed: "
+                    f"{allowed:.2g})"
                 )
         return away, losses
 
@@ -468,15 +480,28 @@ def types(tree: Any) -> tuple[Any, list[tuple[Any, Any]]]:
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
-def way(tree: Any, start: Any) -> np.ndarray:
-    """Return how far the numbers of a tree's arrays are from others; keys of random ones aside."""
-    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(start), strict=True)
-    numbers = [
-        np.ravel(np.asarray(ours, "f8") - np.asarray(theirs, "f8"))
-        for ours, theirs in pairs
-        if not jnp.issubdtype(theirs.dtype, jax.dtypes.prng_key)
+def numbers(tree: Any) -> list[np.ndarray]:
+    """Return the arrays of a tree, without keys of random numbers."""
+    leaves = jax.tree.leaves(tree)
+    return [
+        np.asarray(leaf, "f8")
+        for leaf in leaves
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     ]
-    return np.concatenate([np.zeros(1), *numbers])
+
+
+def ways(tree: Any, start: Any) -> list[np.ndarray]:
+    """Return how far each array of a tree is from that of another one."""
+    with np.errstate(invalid="ignore"):  # a running minimum begins at infinity
+        pairs = zip(numbers(tree), numbers(start), strict=True)
+        return [np.nan_to_num(a - b, posinf=0.0, neginf=0.0) for a, b in pairs]
+
+
+def off(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray) -> float:
+    """Return how far one way of a state's array is from another, relative to that."""
+    size = float(np.linalg.norm(np.nan_to_num(start, posinf=0.0, neginf=0.0) + theirs))
+    least = float(np.linalg.norm(theirs))
+    return float(np.linalg.norm(ours - theirs)) / (max(least, STILL * size) or 1.0)
 
 
 def distance(ours: np.ndarray, theirs: np.ndarray) -> float:

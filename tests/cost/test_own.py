@@ -247,7 +247,7 @@ def test_state_and_key_are_carried_on_in_every_style(
     arms.losses(baseline)
     rest: Any = baseline.save()
     assert jax.random.key_data(rest.carried["key"]).tolist() != [0, 0], "a new key for each step"
-    assert np.any(arms.moved(rest).state), "and the state of the last one"
+    assert any(map(np.any, arms.moved(rest).state)), "and the state of the last one"
     assert arms.facts_of(BASELINE)["parameter_arrays"] == len(jax.tree.leaves(rest.params))
     for arm in arms.own.arms:
         assert proven(arms, arm).proof["gradient"] <= arms.tolerance
@@ -287,8 +287,49 @@ def test_what_is_wrong_with_a_state_is_one_line(text: str, problem: str) -> None
 def test_a_state_that_is_not_finite_is_told() -> None:
     text = PLAIN.replace("mean = 0.9", "mean = jnp.nan + 0.9").replace("logits - mean", "logits")
     arms = OwnArms(written(text), "cpu", donate=False)
-    with pytest.raises(BakeoffError, match=r"mine.py: the state is not finite after 10 steps"):
+    with pytest.raises(BakeoffError, match=r"mine.py: the state is not a number after 10 steps"):
         proven(arms, BASELINE)
+
+
+def test_a_state_that_is_set_outside_of_vmap_and_begins_at_infinity() -> None:
+    """As Equinox's documentation writes it: what was read from is not used again."""
+    text = """
+import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
+
+class Net(eqx.Module):
+    best: eqx.nn.StateIndex
+    linear: eqx.nn.Linear
+
+    def __init__(self, key):
+        self.best = eqx.nn.StateIndex(jnp.array(jnp.inf, "f4"))
+        self.linear = eqx.nn.Linear(16, 4, key=key)
+
+def make_model():
+    return eqx.nn.make_with_state(Net)(jax.random.key(0))
+
+def loss(model, batch, *, state, key):
+    value = mean_loss(jax.vmap(model.linear)(batch[0] + jax.random.normal(key, (8, 16))), batch[1])
+    return value, state.set(model.best, jnp.minimum(value, state.get(model.best)))
+"""
+    name = written(text + DATA, "best")
+    assert offered(name)["styles"]["equinox"] == ["pure", "filter_jit"]
+    arms = OwnArms(name, "cpu", donate=False)
+    for arm in arms.own.arms:
+        proven(arms, arm)
+
+
+def test_variables_of_linen_without_a_state_stay_as_they_are() -> None:
+    text = Path(f"{begun('flax_linen')}.py").read_text("utf-8").replace('["params"]', "")
+    text = text.replace('apply({"params": params}', "apply(params")
+    proven(OwnArms(written(text, "variables"), "cpu", donate=False), BASELINE)
+
+
+def test_modules_without_variables_may_be_in_two_places() -> None:
+    text = Path(f"{begun('flax_nnx')}.py").read_text("utf-8")
+    text = text.replace(
+        "self.readout = ", "self.a = self.b = nnx.Dropout(0.0)\n        self.readout = "
+    )
+    assert offered(written(text, "twice"))["notes"] == []
 
 
 def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:

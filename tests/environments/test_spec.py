@@ -104,6 +104,9 @@ def test_a_file_of_requirements_is_a_spec(name: str, tmp_path: Path) -> None:
     ("name", "text", "words"),
     [
         ("requirements.txt", "einops==0.8.1", "has no release of jax, jaxlib"),
+        ("requirements.txt", "-r base.txt\njax==0.9.0", "refers to another file; give that one"),
+        ("requirements.txt", "jax==0.9.0\njax==0.9.1", "has jax==0.9.0 and ==0.9.1; give one"),
+        ("requirements.txt", "flax @ https://example.org/flax.whl", "has flax from a URL"),
         ("uv.lock", "[[package", "cannot be read as requirements"),
         ("pyproject.toml", "[tool]", "cannot be read as requirements: 'project'"),
     ],
@@ -121,3 +124,5 @@ def test_packages_to_install_as_well() -> None:
     pinned = of_spec(parse("current"), Path(), (), {}, ("einops",))
     assert "einops" in pinned.requirements
     assert "give a package" in refusal(requirements_of, ["--evil"])
+    assert "not printable" in refusal(requirements_of, ["x @ https://a.org\n--index-url=b"])
+    assert "cannot be read" in refusal(parse, "requirments.txt", "--base")
