@@ -77,6 +77,8 @@ def ab(
         options.Options(budget, margin, pairs, blocks, None, cold_samples, cores)
     )
     specs = parse(base, "--base"), parse(new, "--new")
+    written_out = {base: str(specs[0]), new: str(specs[1])}  # `@-7d` is another day tomorrow
+    arguments = [written_out.get(word, word) for word in sys.argv[1:]]
     selection = commands.selection(entrant, style, workload, backend, metric, step)
     if not any(spec.revision for spec in specs):  # which may have other styles
         selection.check_styles()
@@ -100,7 +102,7 @@ def ab(
                 commands.publish([found], chosen, output)
             raise
         sides.require_common(cells, both)
-        task = sides.task_of("ab", selection, both, cells, extent, BASE, sys.argv[1:])
+        task = sides.task_of("ab", selection, both, cells, extent, BASE, arguments)
         made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
     commands.finish(made.results, chosen, output, details=details, journal=made.journal)
     return int(Comparison(made.results).status)
