@@ -20,7 +20,7 @@ from common.files import atomic_write
 EXAMPLES = """Examples:
 bakeoff new mine --model equinox
 bakeoff new mylib --into impls"""
-WHOLE = "make_step"
+WHOLE_STEP = "make_step"
 """In place of a library: a file with a whole step."""
 
 
@@ -62,9 +62,9 @@ def new(
     if model in begin:
         next_command, text = "cost", begin[model]
     else:
-        require_known("model", [model or WHOLE], [*begin, WHOLE])
-        skeleton = WHOLE if model else "skeleton"
+        require_known("model", [model or WHOLE_STEP], [*begin, WHOLE_STEP])
+        skeleton = WHOLE_STEP if model else "skeleton"
         text = resources.files("bench.check").joinpath(f"{skeleton}.py.txt").read_text("utf-8")
-        next_command = "ab --base jax==0.9.0 --step" if model else "check"
+        next_command = "ab --base @-30d --step" if model else "check"
     atomic_write(path, text.replace("NAME", name))
     print(f"wrote {path}; next: bakeoff {next_command} {shlex.quote(str(path))}")

@@ -176,8 +176,8 @@ def answer(it: OwnCost) -> tuple[str, str]:
     code = {FLAT: LISTED, WHOLE: "your make_step()"} | about.write
     lines = [
         f"`{sign} {line}`"  # as code: in Markdown, a sign would begin a list
-        for sign, one in (("-", style), ("+", better))
-        for line in code.get(one, f"your {one}").splitlines()
+        for sign, named in (("-", style), ("+", better))
+        for line in code.get(named, f"your {named}").splitlines()
     ]
     less = unsigned(costs[better]) if better in costs else "nothing"
     what = " (a list of arrays)" * (better == FLAT)

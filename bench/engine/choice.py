@@ -38,8 +38,8 @@ WEIGHTS = {
 }
 """How much numbers of each kind of work matter, times the weight of their metric: people ask about
 steps first. Where all else is equal, time goes with the power 2/3 of a weight. Chosen so that on a
-made-up machine a default run of 300 s has first answers of all but trainings, and that on a real
-one stages take a fifth of it."""
+made-up machine a default run of 300 s has first answers of all but trainings and what weighs less
+(`FURTHER`, `FURTHER_STYLES`), and that on a real one stages take a fifth of it."""
 FURTHER = 1 / 12
 """Weight of larger workloads beside those at the tutorial's size, where that is measured too: their
 steps take ten times as long, and would take the time of the answer that people read first. Their
@@ -175,7 +175,7 @@ class Choice:
             jobs.append(self.warm_job(groups, turn))
         return jobs
 
-    def first_answer(
+    def seconds_of_first_answer(
         self, turn: TurnKind, visits: int, opening: float, again: float, in_a_row: int
     ) -> float:
         """Return how long workers measure in each of the visits that a first answer takes yet.
@@ -223,9 +223,9 @@ class Choice:
         seconds = max(block, PAIR_FOR_OPENING * again if agenda.paired else for_opening)
         missing = math.ceil((enough - made) / count)
         if missing > 0:
-            each = self.first_answer(turn, missing, opening, again, in_a_row)
+            its_part = self.seconds_of_first_answer(turn, missing, opening, again, in_a_row)
             shortest = block if part < 1 else min(2, turn.rounds) * block
-            seconds = max(shortest, min(seconds, each))
+            seconds = max(shortest, min(seconds, its_part))
         seconds = max(fewest, min(seconds, room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
         several = 1 if agenda.paired else max(1, missing)
@@ -259,8 +259,8 @@ class Choice:
             again = self.costs.opening(group, *turn)
             visits = 1 + math.ceil(missing / len(work.groups))
             usual = self.part(turn.workload) * TURNS[turn.kind].seconds_for_opening * again
-            each = self.first_answer(turn, visits, 0.0, again, in_a_row)
-            seconds = max(seconds, min(usual, each))
+            its_part = self.seconds_of_first_answer(turn, visits, 0.0, again, in_a_row)
+            seconds = max(seconds, min(usual, its_part))
         rest = self.left - in_a_row * seconds
         fits = rest >= min((job.least for job in self.warm_jobs()), default=0.0)
         return seconds + (0.0 if fits else rest / in_a_row)

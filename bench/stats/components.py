@@ -40,7 +40,7 @@ FAR, MAD = 2.0, 1.4826
 deviation by its median absolute deviation."""
 FAR_ALONE = 3.0
 """The same where workers have one block each. What these vary by is known from what is left of them
-alone: with 2, simulated families were covered in 90 to 96 %, with this in 92 to 98 %."""
+alone: with 2, simulated families were covered in 90 to 97 %, with this in 92 to 98 %."""
 NOTHING = 1e-12
 BORROWED = 4.0
 """An arm with d degrees of freedom of its own has at most 4 d^2, the others' included."""

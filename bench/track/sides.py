@@ -166,8 +166,9 @@ def cells_of(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[
         raise errors[0]
     if (step := selection.step) and "make_model" not in impls.bound(Path(selection.files[step])):
         # the baseline of such a file is its own step, too, and stands for `--style pure`
-        for name, found in cells.items():
-            cells[name] = list(dict.fromkeys(c._replace(entrant=step, style=WHOLE) for c in found))
+        for name, of_side in cells.items():
+            own = [cell._replace(entrant=step, style=WHOLE) for cell in of_side]
+            cells[name] = list(dict.fromkeys(own))
     backends = [{cell.backend for cell in of_side} for of_side in cells.values()]
     shared = sorted(set.intersection(*backends) or set.union(*backends))
     one = next((backend for backend in shared if backend != "cpu"), shared[0])

@@ -129,7 +129,7 @@ class OwnStep:
         self.name, self.path = workload, Path(WORKLOADS[workload].file)
         self.module = impls.step_module(self.name)
         given = [getattr(self.module, n, None) for n in ("optimiser", "optimizer")]
-        self.optimiser = next((one for one in given if one is not None), optax.adamw(1e-3))
+        self.optimiser = next((made for made in given if made is not None), optax.adamw(1e-3))
         self.whole = hasattr(self.module, "make_step")
         self.has_model = hasattr(self.module, "make_model")
         model, whole = ("make_model", "loss"), ("make_step",)

@@ -10,18 +10,23 @@ from unittest.mock import Mock
 import jax
 import numpy as np
 import pytest
+from msgspec import convert
 from msgspec.structs import replace
 from uv import find_uv_bin
 
 from bench.cells import BASELINE, Arm, Selection, step_of
 from bench.cli import main
 from bench.cost.step import METRICS, OwnCost, answer, document
+from bench.engine.process import Place
+from bench.engine.session import Side
+from bench.environments.offers import Offer
 from bench.environments.uv import minor
 from bench.estimates import Estimate
 from bench.metrics import HOST
-from bench.runfile import CellResult, Results
+from bench.runfile import CellResult, EnvironmentInfo, Results
 from bench.runfile.reader import read
 from bench.track.comparison import Comparison
+from bench.track.sides import cells_of
 from bench.worker.offers import describe
 from bench.worker.own import OwnArms
 from bench.worker.proof import proven
@@ -432,6 +437,16 @@ def test_plain_jax_and_a_whole_step() -> None:
     losses = proven(arms, Arm(whole, "step")).losses
     assert losses[0] == 4
     assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize("styles", [(), ("pure",), ("whole/step",)])
+def test_a_whole_step_alone_is_one_cell_under_its_own_name(styles: tuple[str, ...]) -> None:
+    """Also in a history and a bisection, which measure the style `pure` unless told."""
+    name = written(WHOLE, "whole")
+    side = Side(Place(), convert(offered(name), Offer), EnvironmentInfo())
+    selection = Selection((), styles, (name,), (), (HOST,), {name: str(Path("whole.py").resolve())})
+    cells = cells_of(selection, {"base": side, "new": side})
+    assert {tuple(map(str, of_side)) for of_side in cells.values()} == {("whole-step-whole-cpu",)}
 
 
 @pytest.mark.parametrize(

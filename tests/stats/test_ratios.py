@@ -27,6 +27,17 @@ def member(contrasts: Contrasts, number: int) -> Any:
     return row
 
 
+def test_one_far_round_among_workers_of_one_block_widens_its_arm_a_little() -> None:
+    """As in stages, where another guest of the host had the core for one arm's turn."""
+    random = np.random.default_rng(0)
+    data = random.normal(0, 0.03, (10, 8))
+    usual = member(many_to_one(data, np.arange(10), REFERENCES, [2, 3]), 0)
+    data[4, 2] += 0.5
+    far = member(many_to_one(data, np.arange(10), REFERENCES, [2, 3]), 0)
+    assert far.half_width < 1.5 * usual.half_width
+    assert abs(far.log_ratio - usual.log_ratio) < usual.half_width / 2
+
+
 def noisy_run(seed: int, missing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     return Noise(Condition(4, 5, 3, missing=missing), seed).table(2)
 
