@@ -192,6 +192,23 @@ TABLE = (
     Metric("python_calls", "Python\ncalls", "calls of one warm step"),
     # Calls cost what they cost, whoever is called: more starts explain them, and are not worse
     Metric("python_starts", "Python\nstarts", "functions that a warm step starts", neutral=True),
+    Metric(
+        "flattening_starts",
+        "of them,\nflattening",
+        "functions that a warm step starts to take trees apart and put them together",
+        neutral=True,
+    ),
+    # Of a user's own step alone: timed once, beside what is counted
+    Metric("gc_pauses", "pauses in\n1,000 calls", "for collecting garbage", compared=False),
+    Metric("gc_longest", "longest\npause", "the longest of them", unit="s", compared=False),
+    Metric("gc_share", "of the\ntime", "that all pauses take, as a fraction", compared=False),
+    Metric(
+        "dispatch",
+        "dispatch",
+        "a call of as many empty arrays, which computes nothing",
+        unit="s",
+        compared=False,
+    ),
     Metric("compilations_first", "compiled\nat first", "programs in the first call"),
     Metric("compilations_warm", "compiled\nwarm", "programs in later calls"),
     # Of a program's text: a longer one may be faster, and each release of XLA writes another

@@ -12,9 +12,19 @@ from bench.engine.process import WorkerFailedError
 from bench.engine.session import Side, Task
 from bench.environments.offers import offer
 from bench.estimates import MARGIN, Estimate
-from bench.metrics import HOST, STEP
+from bench.metrics import HOST, METRICS, STEP
 from bench.report import wording
-from bench.report.table import Column, Document, Row, Section, Table, amount, percent, words
+from bench.report.table import (
+    Column,
+    Content,
+    Document,
+    Row,
+    Section,
+    Table,
+    amount,
+    percent,
+    words,
+)
 from bench.runfile import CellResult, EnvironmentInfo, Results
 from common.errors import BakeoffError
 
@@ -26,7 +36,7 @@ if TYPE_CHECKING:
     from bench.options import Options
 
 IN_A_ROW = "step_pipelined"
-METRICS = (HOST, STEP, IN_A_ROW)
+ASKED = (HOST, STEP, IN_A_ROW)
 """What the host pays, on one core; and the time of a step, on all cores or on the accelerator:
 waited for, and in a row of 50."""
 LISTED = """\
@@ -39,8 +49,13 @@ COLUMNS = (
     Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
     Column("step", number=True, help="on all cores or the accelerator, beside plain JAX's"),
     Column("step,\nin a row", number=True, help="of 50, of which only the last is waited for"),
-    Column("Python\ncalls", number=True, needed=False),
     Column("program", needed=False),
+)
+COUNTS = ("python_starts", "flattening_starts", "gc_pauses", "gc_longest", "gc_share")
+"""What tells why a call is dear: functions of Python, and pauses for garbage."""
+COUNT_COLUMNS = (
+    Column("style"),
+    *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in COUNTS),
 )
 
 
@@ -62,6 +77,9 @@ class OwnCost:
         self.entrant = next((name for name in entrants if name != file), file)
         """The library of the model; the file's own name where that is plain JAX, or none."""
         rows = sorted(self.cells, key=lambda row: row.cell.entrant == self.entrant)
+        alone = self.entrant != file
+        self.plain = f"jax.jit{', arrays alone' * alone}"
+        """What the baseline is called."""
         added = {row.cell.style: self.table.comparison(row.cell, HOST) for row in rows}
         self.costs = {style: row for style, row in added.items() if row is not None}
         """Seconds that styles add to a call, the file's own step first, then in their order."""
@@ -76,7 +94,7 @@ def task_of(
     *,
     arguments: Sequence[str],
 ) -> Task:
-    """Return what is measured: `METRICS` of a step in the styles of its library, on one backend.
+    """Return what is measured: `ASKED` of a step in the styles of its library, on one backend.
 
     Raises:
         BakeoffError: the file is no step, cannot be measured at all, or has no such style.
@@ -97,7 +115,7 @@ def task_of(
         )
     usual = next((b for b in offered.backends if b != "cpu"), "cpu")
     entrants = tuple(offered.styles)  # named, so that unusual styles take part, too
-    selection = Selection(entrants, styles, (name,), (backend or usual,), METRICS)
+    selection = Selection(entrants, styles, (name,), (backend or usual,), ASKED)
     cells = selection.cells(offered)
     side = Side(
         place, offered, EnvironmentInfo(versions=offered.versions, pins=environment.info.pins)
@@ -105,7 +123,7 @@ def task_of(
     return Task(
         kind="cost",
         arguments=tuple(arguments),
-        needed={"": {cell: frozenset(METRICS) for cell in cells}},
+        needed={"": {cell: frozenset(ASKED) for cell in cells}},
         sides={"": side},
         options=options,
         outside=outside,
@@ -113,7 +131,7 @@ def task_of(
 
 
 def document(results: Results) -> Document:
-    """Return what the styles cost a step, of a measurement of `METRICS`."""
+    """Return what the styles cost a step, of a measurement of `ASKED`."""
     it = OwnCost(results)
     file = f"{it.baseline.workload}.py"
     advice, change = answer(it)
@@ -134,6 +152,7 @@ def document(results: Results) -> Document:
         sections=(
             Section("Failures", tuple(failures), status="bad"),
             Section("Cost of a step", tables=(table(it),)),
+            Section("Python and garbage", tables=(counts(it),)),
             Section("Change", tuple(change.splitlines())),
             Section("Not compared", tuple(standing_alone(it))),
             Section("Not measured", tuple(wording.missing_words(it.cells))),
@@ -216,16 +235,46 @@ def table(it: OwnCost) -> Table:
     rows = []
     for row in sorted(it.cells, key=cost):
         if row.failure is None:
-            calls = it.table.amount(row.cell, "python_calls") or ""
-            numbers = [it.table.comparison(row.cell, metric) or "" for metric in METRICS]
-            rows.append(Row((str(row.cell.arm), *numbers, calls, wording.program(row.proof))))
-    first = [it.table.amount(it.baseline, metric) or "" for metric in METRICS]
-    alone = it.entrant != it.baseline.workload
-    name = f"jax.jit{', arrays alone' * alone} (times)"
-    plain = Row((name, *first, "", ""))
-    waiting = [
+            numbers = [it.table.comparison(row.cell, metric) or "" for metric in ASKED]
+            numbers[-1] = hidden(numbers[-1])
+            rows.append(Row((str(row.cell.arm), *numbers, wording.program(row.proof))))
+    first = [it.table.amount(it.baseline, metric) or "" for metric in ASKED]
+    plain = Row((f"{it.plain} (times)", *first, ""))
+    notes = [
         f"`{row.cell.arm}` waits for the device in each call: nothing overlaps."
         for row in it.cells
         if row.cell.style in impls.readable(row.cell.entrant).waits
     ]
-    return Table(COLUMNS, (plain, *rows), notes=tuple(waiting)).without_empty()
+    whole, least = (it.table.amount(it.baseline, name) for name in (HOST, "dispatch"))
+    if whole and least:
+        notes.append(
+            f"Of the {words(whole)} of {it.plain}, {words(least)} are the call itself, of as many "
+            "empty arrays: no style takes less."
+        )
+    return Table(COLUMNS, (plain, *rows), notes=tuple(notes)).without_empty()
+
+
+def hidden(ratio: Content) -> Content:
+    """Return a style's step in a row beside plain JAX's; in words where it certainly adds nothing.
+
+    What a style adds is hidden while the device works on the step before.
+    """
+    if isinstance(ratio, str) or ratio.high is None or ratio.high > 1 + MARGIN:
+        return ratio
+    return f"hidden (≤ {percent(max(0.0, ratio.high - 1))})"
+
+
+def counts(it: OwnCost) -> Table:
+    """Return a row for each style: why a call is dear, and how long its worst ones are."""
+    rows = []
+    for cell, name in [(it.baseline, it.plain), *((r.cell, str(r.cell.arm)) for r in it.cells)]:
+        numbers: list[Content] = [it.table.amount(cell, metric) or "" for metric in COUNTS]
+        if isinstance(numbers[-1], Estimate):
+            numbers[-1] = percent(numbers[-1].value)
+        if any(numbers):
+            rows.append(Row((name, *numbers)))
+    note = (
+        "Counted in one call. Pauses are those of 1,000 calls, or of one second, with all of the "
+        "process's objects in the collector's sight."
+    )
+    return Table(COUNT_COLUMNS, tuple(rows), notes=(note,) * bool(rows)).without_empty()

@@ -202,7 +202,8 @@ class Comparison:
 
 def is_exact(row: Estimate) -> bool:
     """Tell whether a row is a number that is the same every time: a count, or a loss."""
-    return row.form == "amount" and row.kind in (Kind.EXACT, Kind.ONCE)
+    counted = row.kind in (Kind.EXACT, Kind.ONCE) and METRICS[row.metric].compared
+    return row.form == "amount" and counted
 
 
 def exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:

@@ -34,7 +34,7 @@ from common.errors import BakeoffError
 from common.vocab import Vocab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from common.contract import Program, TrainStep
 
@@ -228,6 +228,10 @@ class Arms:
         arrays = 2 * len(self.case.model.kernels)
         parameters = self.case.model.parameters
         return {"parameters": parameters, "parameter_arrays": arrays, "code_lines": lines}
+
+    def further_counts(self, _arm: Arm, _step: TrainStep) -> Mapping[str, float | None]:
+        """Return what else is asked of a step in a worker that does nothing else: here, nothing."""
+        return {}
 
     def difference(self, end: End, baseline: End | None) -> str:
         """Return in words how far an arm is from the baseline after a block; empty if not."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 import tokenize
 from collections import Counter
 from contextlib import contextmanager
@@ -15,11 +16,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from bench.worker.protocol import Sampled, WorkerSample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import CodeType
 
@@ -36,6 +38,12 @@ EVENTS = sys.monitoring.events
 OF_PYTHON = {"python_starts": EVENTS.PY_START, "python_calls": EVENTS.CALL}
 """Counts of what the interpreter does, by metric: functions of Python that start, and calls that
 Python code makes, of anything."""
+FLATTENING = "flattening_starts"
+"""Metric of those that start within a function of which `FLATTEN` is a part of the name, itself
+included: JAX's libraries name so what takes trees apart and puts them together."""
+FLATTEN = "flatten"
+ENDS = EVENTS.PY_RETURN, EVENTS.PY_UNWIND
+"""Events with which such a function ends."""
 UNCOUNTED = 3
 """Calls before the counted ones, which may still fill caches."""
 COUNTED = 3
@@ -45,12 +53,21 @@ FIRST_CALLS = 3
 WARM_CALLS = 10
 """Calls, each with a chunk of its own, in which a warm step should compile nothing."""
 COLLECT, ENABLE, DISABLE = gc.collect, gc.enable, gc.disable
+CLOCK = time.perf_counter
+QUIET_CALLS, QUIET = 200, 0.1
+"""Calls that are timed, and the quantile of what they take that is a quiet machine's."""
+EMPTY_PROGRAM = jax.lax.optimization_barrier
+"""Returns new arrays that have what it is given; JAX would hand the same ones back otherwise."""
+COLLECTED_CALLS, COLLECTED_SECONDS = 1000, 1.0
+"""Calls in which pauses for garbage are looked for; of slower steps, those of so many seconds, for
+each style takes them."""
 
 
 def counted(arms: Arms, arm: Arm) -> Sampled:
     """Return what Python and JAX do in a new step of an arm; see `exact`."""
-    arms.counted.append(arms.make(arm))
-    return Sampled(samples_of(arm, exact(arms.counted[-1], arms.case)))
+    step = arms.make(arm)
+    arms.counted.append(step)
+    return Sampled(samples_of(arm, {**exact(step, arms.case), **arms.further_counts(arm, step)}))
 
 
 def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[WorkerSample]:
@@ -58,7 +75,7 @@ def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[WorkerSampl
     return [WorkerSample(str(arm), name, float(n)) for name, n in counts.items() if n is not None]
 
 
-def exact(step: TrainStep, case: Any) -> dict[str, int | None]:
+def exact(step: TrainStep, case: Any) -> dict[str, float | None]:
     """Return the counts of a step; what it held is gone afterwards.
 
     JAX's caches are cleared first: otherwise a program that something else has compiled, be it the
@@ -66,9 +83,9 @@ def exact(step: TrainStep, case: Any) -> dict[str, int | None]:
     process compiles again when it is called next: do not call this between timed calls.
 
     Returns:
-        `python_starts` and `python_calls` of a warm call, None where they are not the same every
-        time; programs compiled in the first three calls (`compilations_first`) and in ten further
-        ones (`compilations_warm`: a step that traces again each time has ten).
+        `python_starts`, `python_calls` and `flattening_starts` of a warm call, None where they are
+        not the same every time; programs compiled in the first three calls (`compilations_first`)
+        and in ten further ones (`compilations_warm`: a step that traces again each time has ten).
     """
     chunks = [case.data(seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
     hidden = case.hidden()
@@ -79,13 +96,13 @@ def exact(step: TrainStep, case: Any) -> dict[str, int | None]:
         hidden, _ = jax.block_until_ready(step(hidden, chunk))
         compiled.append(programs())
     first = compiled[FIRST_CALLS - 1]
-    counts: dict[str, int | None] = {"compilations_first": first}
+    counts: dict[str, float | None] = {"compilations_first": first}
     counts["compilations_warm"] = warm = compiled[-1] - first
     call = partial(step, hidden, chunks[0])
-    return counts | (dict.fromkeys(OF_PYTHON) if warm else python_counts(call))
+    return counts | (dict.fromkeys([*OF_PYTHON, FLATTENING]) if warm else python_counts(call))
 
 
-def python_counts(call: Callable[[], Any]) -> dict[str, int | None]:
+def python_counts(call: Callable[[], Any]) -> dict[str, float | None]:
     """Return what the interpreter does in one call of `call`, in this thread.
 
     None where that is not the same in each of several calls.
@@ -102,31 +119,106 @@ def python_counts(call: Callable[[], Any]) -> dict[str, int | None]:
     """
     for _ in range(UNCOUNTED):
         jax.block_until_ready(call())
-    counts: list[Counter[int]] = []
+    counts: list[Counter[int | str]] = []
     here, ours, monitoring = threading.get_ident(), python_counts.__code__, sys.monitoring
+    depth = 0
+    """Of functions that flatten, one within the other."""
+
+    def counted_here(code: CodeType) -> bool:
+        return code is not ours and threading.get_ident() == here
 
     def happened(event: int, code: CodeType, *_: object) -> None:
-        counts[-1][event] += code is not ours and threading.get_ident() == here
+        nonlocal depth
+        if not counted_here(code):
+            return
+        counts[-1][event] += 1
+        if event == EVENTS.PY_START:
+            depth += FLATTEN in code.co_name
+            counts[-1][FLATTENING] += depth > 0
 
+    def ended(code: CodeType, *_: object) -> None:
+        nonlocal depth
+        depth -= FLATTEN in code.co_name and counted_here(code)
+
+    handlers: dict[int, Callable[..., None]] = dict.fromkeys(ENDS, ended)
+    handlers |= {event: partial(happened, event) for event in OF_PYTHON.values()}
     monitoring.use_tool_id(TOOL_ID, TOOL)
     try:
-        for event in OF_PYTHON.values():
-            monitoring.register_callback(TOOL_ID, event, partial(happened, event))
+        for event, handler in handlers.items():
+            monitoring.register_callback(TOOL_ID, event, handler)
         with collector_off():
             for _ in range(COUNTED):
                 counts.append(Counter())
-                monitoring.set_events(TOOL_ID, sum(OF_PYTHON.values()))
+                depth = 0
+                monitoring.set_events(TOOL_ID, sum(handlers))
                 result = call()
                 monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
                 jax.block_until_ready(result)
                 del result  # here, since a library's finalisers would be counted with the next call
     finally:
         monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
-        for event in OF_PYTHON.values():
+        for event in handlers:
             monitoring.register_callback(TOOL_ID, event, None)
         monitoring.free_tool_id(TOOL_ID)
     same = counts.count(counts[0]) == COUNTED
-    return {name: counts[0][event] if same else None for name, event in OF_PYTHON.items()}
+    events: dict[str, int | str] = {**OF_PYTHON, FLATTENING: FLATTENING}
+    return {name: counts[0][event] if same else None for name, event in events.items()}
+
+
+def collecting(call: Callable[[], Any]) -> dict[str, float]:
+    """Return the pauses for collecting garbage while a step is called, as a training loop has them.
+
+    What was frozen is looked at again, as in a process of the user's own. A pause is all that
+    happens in one: JAX has callbacks of its own there.
+
+    Returns:
+        `gc_pauses` in a thousand calls; `gc_longest`, in seconds; `gc_share` of the time.
+    """
+    begun, pauses = 0.0, []
+
+    def begin(phase: str, _: object) -> None:
+        nonlocal begun
+        if phase == "start":
+            begun = CLOCK()
+
+    def end(phase: str, _: object) -> None:
+        if phase == "stop":
+            pauses.append(CLOCK() - begun)
+
+    gc.unfreeze()
+    COLLECT()
+    for _ in range(UNCOUNTED):
+        jax.block_until_ready(call())
+    gc.callbacks.insert(0, begin)  # before JAX's, and after them
+    gc.callbacks.append(end)
+    start, calls = CLOCK(), 0
+    try:
+        while calls < COLLECTED_CALLS and CLOCK() - start < COLLECTED_SECONDS:
+            jax.block_until_ready(call())
+            calls += 1
+    finally:
+        gc.callbacks.remove(begin)
+        gc.callbacks.remove(end)
+    return {
+        "gc_pauses": 1000 * len(pauses) / calls,
+        "gc_longest": max(pauses, default=0.0),
+        "gc_share": sum(pauses) / (CLOCK() - start),
+    }
+
+
+def dispatch_seconds(arrays: Sequence[jax.Array]) -> float:
+    """Return what `jax.jit` takes to call a program that does nothing over so many arrays.
+
+    They are empty: each is handed over and returned as a new one, and nothing is computed.
+    """
+    empty = [jax.numpy.zeros(0, np.float32) for _ in arrays]
+    call, taken = jax.jit(EMPTY_PROGRAM), []
+    with collector_off():
+        for _ in range(UNCOUNTED + QUIET_CALLS):
+            start = CLOCK()
+            jax.block_until_ready(call(empty))
+            taken.append(CLOCK() - start)
+    return float(np.quantile(taken[UNCOUNTED:], QUIET))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from functools import cached_property
+from functools import cached_property, partial
 from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,7 +23,7 @@ import optax
 import impls
 from bench.cells import BASELINE, FLAT, PURE, WHOLE, Arm
 from bench.worker.arms import Arms, End
-from bench.worker.counts import code_lines
+from bench.worker.counts import code_lines, collecting, dispatch_seconds
 from common.config import WORKLOADS
 from common.equality import TRAJECTORY_STEPS, NotEqualError
 from common.errors import BakeoffError
@@ -457,6 +457,15 @@ class OwnArms(Arms):
             "parameter_arrays": len(params),
             "code_lines": code_lines(self.own.path),
         }
+
+    def further_counts(self, arm: Arm, step: Any) -> Mapping[str, float | None]:
+        """Return pauses for garbage; of the baseline, what a call takes that computes nothing."""
+        step.load(self.case.fresh())
+        batch = self.case.data()
+        pauses = collecting(partial(step, (), batch))
+        if arm.code != BASELINE:
+            return pauses
+        return pauses | {"dispatch": dispatch_seconds(jax.tree.leaves((self.case.start, batch)))}
 
     def difference(self, end: End, baseline: End | None) -> str:
         """Return in words how far an arm is from the baseline after a block; empty if not."""

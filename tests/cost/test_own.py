@@ -16,7 +16,7 @@ from uv import find_uv_bin
 
 from bench.cells import BASELINE, Arm, Selection, step_of
 from bench.cli import main
-from bench.cost.step import METRICS, OwnCost, answer, document
+from bench.cost.step import ASKED, OwnCost, answer, document
 from bench.engine.process import Place
 from bench.engine.session import Side
 from bench.environments.offers import Offer
@@ -491,7 +491,7 @@ def results(costs: dict[str, tuple[float, float]], step: float) -> Results:
         )
     amounts = [
         Estimate(cell=cells[0].cell, metric=metric, form="amount", unit="s", value=step)
-        for metric in METRICS
+        for metric in ASKED
     ]
     return Results(kind="cost", cells=cells, estimates=[*amounts, *rows])
 

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,16 @@ import pytest
 import impls
 from bench.worker import counts
 from bench.worker.arms import program_of
-from bench.worker.counts import code_lines, compilations, exact, python_counts
+from bench.worker.counts import (
+    EMPTY_PROGRAM,
+    code_lines,
+    collecting,
+    collector_off,
+    compilations,
+    dispatch_seconds,
+    exact,
+    python_counts,
+)
 from common.equality import make
 from tests.commands import TOY
 
@@ -36,6 +46,26 @@ def generator() -> None:
         pass
 
 
+def tree_flatten() -> None:
+    inner()
+
+
+def taken_apart_twice() -> None:
+    tree_flatten()
+    inner()
+    with suppress(KeyError):
+        unflatten_badly()
+    tree_flatten()
+
+
+def unflatten_badly() -> None:
+    raise KeyError
+
+
+def told(starts: int | None, calls: int | None, flattening: int | None = 0) -> dict[str, Any]:
+    return {"python_starts": starts, "python_calls": calls, "flattening_starts": flattening}
+
+
 @pytest.mark.parametrize(
     ("call", "starts", "calls"),
     [
@@ -48,7 +78,35 @@ def generator() -> None:
 def test_starts_and_calls_by_hand(
     call: Callable[[], Any], starts: list[str], calls: list[str]
 ) -> None:
-    assert python_counts(call) == {"python_starts": len(starts), "python_calls": len(calls)}
+    assert python_counts(call) == told(len(starts), len(calls))
+
+
+def test_what_takes_trees_apart_is_counted_with_all_that_it_starts() -> None:
+    """Also after a function that raises."""
+    ours = python_counts(taken_apart_twice)
+    assert ours["flattening_starts"] == 2 * 2 + 1
+    assert python_counts(tree_flatten)["flattening_starts"] == 2
+
+
+def test_pauses_for_garbage_are_those_of_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is frozen is looked at, too; afterwards nothing listens."""
+    monkeypatch.setattr(counts, "COLLECTED_CALLS", 10)
+    before = list(gc.callbacks)
+    gc.freeze()
+    pauses = collecting(gc.collect)
+    assert pauses["gc_pauses"] == 1000
+    assert 0 < pauses["gc_share"] < 1
+    assert 0 < pauses["gc_longest"] < 1
+    assert gc.get_freeze_count() == 0
+    assert gc.callbacks == before
+    with collector_off():
+        assert collecting(inner) == {"gc_pauses": 0, "gc_longest": 0, "gc_share": 0}
+
+
+def test_an_empty_call_returns_other_arrays_than_it_is_given() -> None:
+    assert dispatch_seconds([jax.numpy.zeros(3)] * 2) > 0
+    given = [jax.numpy.zeros(0)]
+    assert jax.jit(EMPTY_PROGRAM)(given)[0] is not given[0], "it makes new ones, as a step does"
 
 
 def test_other_threads_are_not_counted() -> None:
@@ -60,7 +118,7 @@ def test_other_threads_are_not_counted() -> None:
 
     threading.Thread(target=work).start()
     try:
-        assert python_counts(lambda: time.sleep(0.05)) == {"python_starts": 1, "python_calls": 1}
+        assert python_counts(lambda: time.sleep(0.05)) == told(1, 1)
     finally:
         done.set()
 
@@ -73,7 +131,7 @@ def test_what_is_not_the_same_every_time_is_not_known() -> None:
         for _ in done:
             inner()
 
-    assert python_counts(more_each_time) == {"python_starts": None, "python_calls": None}
+    assert python_counts(more_each_time) == told(None, None, None)
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -92,7 +150,7 @@ def test_everything_is_restored_after_an_exception(
         python_counts(fails_late)
     assert gc.isenabled() == on
     assert sys.monitoring.get_tool(counts.TOOL_ID) is None
-    assert python_counts(inner) == {"python_starts": 1, "python_calls": 1}
+    assert python_counts(inner) == told(1, 1)
 
 
 def test_compilations_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
