@@ -14,8 +14,10 @@ from bench.metrics import METRICS
 from bench.options import (
     BackendName,
     Budget,
+    More,
     Options,
     Output,
+    Resume,
     StepFile,
     Wait,
     With,
@@ -28,7 +30,9 @@ EXAMPLES = """Examples:
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01
 bakeoff bisect --metric trace --entrant flax_nnx --style jit --good @2026-02-01 --bad @2026-06-01
 bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.html
-bakeoff bisect --metric step --step mine.py --good "flax @ ../flax@v1" --bad "flax @ ../flax" """
+bakeoff bisect --metric step --step mine.py --good "flax @ ../flax@v1" --bad "flax @ ../flax"
+bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 -o why.json
+bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 --more why.json --budget 600"""
 
 
 def bisect(
@@ -50,6 +54,8 @@ def bisect(
     ] = None,
     backend: BackendName = None,
     budget: Budget = 1200.0,
+    resume: Resume = False,
+    more: More = None,
     wait: Wait = False,
     with_: With = None,
     output: Output = None,
@@ -61,15 +67,18 @@ def bisect(
     Each step measures a stack in between beside the good one, until it is clear which of the two
     ends it is like: clear steps are short, and one that cannot be decided ends the search. First
     days, then packages, each put into the good stack alone, then that package's releases, or the
-    commits between two revisions of its repository.
+    commits between two revisions of its repository. Ctrl-C loses one step at most: --resume goes
+    on. --more goes on with a search that has ended, with a new budget.
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
+    from bench.engine.journal import Journal, Part
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import parse
     from bench.report.terminal import Progress
     from bench.track import bisect as track
+    from bench.track.earlier import Earlier, kept_path
     from bench.track.search import Bisection
 
     commands.checked(Options(budget))
@@ -105,17 +114,26 @@ def bisect(
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
     chosen = commands.format_of(format_, output)
     console = commands.error_console()
+    kept = kept_path(good, bad, selection, with_, more and more.resolve())
+    file = kept if resume else more
+    earlier = Earlier() if file is None else Earlier.read(file, resume=resume)
+    if kept.exists() and not resume:
+        console.print("the same search was cut off: --resume goes on; without it, this one is new")
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
     with machine_lock(wait=wait), Progress(console, budget) as shown:
         extras = requirements_of(with_)
         builder = Builder(notify=lambda text: console.print(f"  {text}"), extras=extras)
-        search = Bisection(selection, record, builder, console.print, shown, budget)
+        search = Bisection(
+            selection, record, builder, console.print, shown, budget, kept=kept, earlier=earlier
+        )
         try:
             results = search.run(*ends)
         except KeyboardInterrupt:
             known = shlex.join(["--good", record.good, "--bad", record.bad])
             console.print(f"go on between what is known by now: the same command with {known}")
+            if kept.exists():
+                console.print(commands.SAFE)
             raise
-    results.arguments = sys.argv[1:]
-    commands.finish(results, chosen, output, details=details)
+    results.arguments = [word for word in sys.argv[1:] if word != "--resume"]
+    commands.finish(results, chosen, output, details=details, journal=Journal(kept, Part()))
     return 0 if record.stopped is None else 1

@@ -51,6 +51,8 @@ class SearchRecord(msgspec.Struct, kw_only=True):
     stopped: str | None = None
     """Why the search went no further; None where it came to its end."""
     seconds: float = 0.0
+    missing_seconds: float = 0.0
+    """About how many would take a stopped search further; 0 where time would not help."""
     steps: list[SearchStep] = []
 
 
@@ -86,21 +88,37 @@ def document(results: Results) -> Document:
         status="good" if record.stopped is None else "open",
         warnings=tuple(results.warnings),
         sections=sections if rows else (),
-        fine_print=(f"To repeat it: `bakeoff {shlex.join(results.arguments)}`",),
+        fine_print=(
+            f"To repeat it: `bakeoff {shlex.join(results.arguments)}`",
+            *more_words(record),
+        ),
     )
+
+
+def more_words(record: SearchRecord) -> Iterator[str]:
+    """Yield how to go on where more time would take the search further."""
+    if record.missing_seconds:
+        yield (
+            f"To go on: the same command with a `--budget` of about {record.missing_seconds:.0f} s "
+            "or more, and with `--more` and this search's JSON file where one was written, which "
+            "spares the steps that are decided."
+        )
 
 
 def sentences(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
     """Yield what else there is to say of the result."""
     if record.stopped is None:
-        whole = f", of {change(rows[0])} in all" if record.steps[-1].phase == "confirm" else ""
+        ends = [row for row, step in zip(rows, record.steps, strict=True) if step.phase == "whole"]
+        whole = f", of {change(ends[-1])} in all" if record.steps[-1].phase == "confirm" else ""
         yield f"{record.bad} relative to {record.good}: {change(rows[-1])}{whole}."
         if record.moved_along:
             along = ", ".join(releases_words(record.moved_along))
             yield f"These had to change with it: {along}."
-    elif len(rows) > 1:
+    elif any(step.phase != "whole" for step in record.steps):
         yield f"The change lies between {record.good} and {record.bad}."
     decided = sum(step.conclusion != UNDECIDED for step in record.steps)
-    odds = f"all are right with a probability of {percent(max(0.0, 1 - ALPHA * decided))} or more"
+    # An undecided step could have been decided wrongly, too, and once more where it was repeated
+    right = percent(max(0.0, 1 - ALPHA * len(rows)))
+    odds = f"all are right with a probability of {right} or more"
     steps = f"{counted(len(rows), 'step')} in {record.seconds:.0f} s"
     yield f"{steps}, {decided} decided{f': {odds}' if decided else ''}."

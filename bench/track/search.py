@@ -18,23 +18,26 @@ from packaging.version import Version
 from scipy import special
 
 from bench.engine.journal import FOLDER, SUFFIX
-from bench.engine.session import Side, estimates_of, measure
+from bench.engine.session import Side, estimates_of, measure, setup_of
 from bench.environments.sources import commits_between
 from bench.environments.spec import PACKAGES, Spec, of_day
 from bench.environments.uv import UnsolvableError, releases_between
 from bench.estimates import MARGIN, Estimate, EstimateTable
 from bench.options import Options
 from bench.report.table import change, percent
-from bench.runfile import Conditions, Results, ResultsWithSamples, RunOptions, TimeSpent, packed
+from bench.runfile import Results, ResultsWithSamples, RunOptions, TimeSpent, packed
 from bench.runfile.warnings import other_processes
 from bench.stats.changes import position
 from bench.track.bisect import ALPHA, UNDECIDED, SearchRecord, SearchStep
 from bench.track.comparison import BASE, NEW, moved
+from bench.track.earlier import QUESTION, Earlier
 from bench.track.sides import asked, built, cells_of, gap, require_common, task_of
 from common.errors import BakeoffError
+from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from bench.cells import Selection
     from bench.engine.actions import Action
@@ -101,6 +104,10 @@ class Bisection:
     """Called before each action of a step."""
     budget: float
     """Seconds for measuring: those that it takes to build environments are not counted."""
+    kept: Path | None = None
+    """File that is given all results after each step."""
+    earlier: Earlier = field(default_factory=Earlier)
+    """Its decided steps are not measured again."""
 
     pythons: tuple[str, ...] = ()
     """Versions that sides may have: those of the two ends."""
@@ -109,6 +116,8 @@ class Bisection:
     """Of each step, with the interval that decided it."""
     outcomes: list[Results] = field(default_factory=list)
     """Results of the steps, in their order."""
+    setup: dict[str, str] = field(default_factory=dict)
+    """The question, and digests of what has to be the same to go on."""
     samples: list[Sample] = field(default_factory=list)
     """Of all steps, by SPEC."""
     start: float = field(default_factory=time.monotonic)
@@ -121,9 +130,21 @@ class Bisection:
         """Search between two sides, on one backend that both have, and return the results.
 
         Raises:
-            BakeoffError: one of the two ends cannot be built or measured.
+            BakeoffError: one of the two ends cannot be built or measured, or the earlier search
+                is another one.
             KeyboardInterrupt: it was cut off; the record says what is known.
         """
+        self.setup = self.prepare(good, bad)
+        if self.earlier.path.name:
+            self.earlier.require_same(self.setup)
+        spent = self.earlier.results.spent
+        self.start -= spent.wall_seconds - spent.earlier_seconds
+        self.samples = [*self.earlier.samples]
+        self.search(good, bad)
+        return self.results()
+
+    def prepare(self, good: Spec, bad: Spec) -> dict[str, str]:
+        """Build both ends, choose the cell, and return the setup of the search."""
         ends = built((good, bad), self.builder)
         self.start = time.monotonic()
         if ends[0].info.pins == ends[1].info.pins and ends[0].python == ends[1].python:
@@ -137,29 +158,41 @@ class Bisection:
         sides = {str(spec): self.side(spec) for spec in (good, bad)}
         if not self.selection.step:
             self.require_style(sides.values())
-        cells = require_common(cells_of(self.selection, sides), sides)
+        cells = cells_of(self.selection, sides)
+        common = require_common(cells, sides)
         # Of a user's step, plain JAX's `pure` may be there beside that of its library
-        self.record.cell = min(cells, key=lambda cell: cell.is_baseline)
-        self.search(good, bad)
-        self.record.seconds = self.spent
-        spent = [step.spent for step in self.outcomes]
-        worst = max(spent, key=lambda step: step.others, default=TimeSpent())
+        cell = self.record.cell = min(common, key=lambda cell: cell.is_baseline)
+        options = Options(self.budget, cores="one")
+        task = task_of("bisect", self.selection, sides, cells, options, str(good))
+        question = str(good), str(bad), str(cell), self.record.metric
+        return dict(zip(QUESTION, question, strict=True)) | setup_of(task)
+
+    def results(self) -> ResultsWithSamples:
+        """Return all that is known, with what the earlier search knew."""
+        earlier = self.earlier.results
+        outcomes = [earlier, *self.outcomes]
+        self.record.seconds = earlier.spent.earlier_seconds + self.spent
+        environments = {str(spec): side.info for spec, side in self.sides.items()}
+        spent = [step.spent for step in outcomes]
+        worst = max(spent, key=lambda step: step.others)
         usage = {text for step in spent for text in other_processes(step)}
         return ResultsWithSamples(
             kind="bisect",
-            environments={str(spec): side.info for spec, side in self.sides.items()},
+            environments={**earlier.environments, **environments},
+            setup=self.setup,
             options=RunOptions(budget_seconds=self.budget, cores="one"),
-            conditions=self.outcomes[-1].conditions if self.outcomes else Conditions(),
+            conditions=outcomes[-1].conditions,
             spent=msgspec.structs.replace(
                 worst,
-                wall_seconds=self.spent,
+                wall_seconds=self.record.seconds,
+                earlier_seconds=earlier.spent.earlier_seconds,
                 sampling_seconds=sum(step.sampling_seconds for step in spent),
                 processes=sum(step.processes for step in spent),
                 blocks=sum(step.blocks for step in spent),
             ),
             warnings=[
                 *other_processes(worst),
-                *dict.fromkeys(w for s in self.outcomes for w in s.warnings if w not in usage),
+                *dict.fromkeys(w for s in outcomes for w in s.warnings if w not in usage),
             ],
             estimates=self.estimates,
             search=msgspec.to_builtins(self.record),
@@ -175,15 +208,15 @@ class Bisection:
         self.first, self.good, self.bad = good, good, bad
         try:
             if self.step("whole", self.good, self.bad) == UNDECIDED:
-                row, ends = self.estimates[0], f"{self.good} and {self.bad} differ"
+                row, ends = self.estimates[-1], f"{self.good} and {self.bad} differ"
                 if (row.low or 0.0) >= 1 / (1 + MARGIN) and (row.high or math.inf) <= 1 + MARGIN:
                     raise StoppedError(f"{ends} by less than {percent(MARGIN)} ({change(row)})")
                 raise StoppedError(f"cannot tell whether {ends}: {self.doubt()}")
-            self.boundary = position(self.estimates[0]) / 2
+            self.boundary = position(self.estimates[-1]) / 2
             self.search_days()
             self.search_packages()
             self.search_releases()
-            if len(self.estimates) > 1:
+            if self.record.steps[-1].phase != "whole":
                 self.boundary = 0.0
                 self.step("confirm", self.good, self.bad)
         except BakeoffError as error:
@@ -298,7 +331,34 @@ class Bisection:
         return conclusion == LIKE_BAD
 
     def step(self, phase: str, base: Spec, new: Spec) -> str:
-        """Make one A/B, and conclude on which side of the boundary the new side lies."""
+        """Conclude on which side of the boundary the new side lies, by one A/B.
+
+        One that the earlier search decided is taken from there. One that it left undecided is made
+        anew: the looks have paid for one series of pairs, which ended with the last of them.
+        """
+        if not self.take_over(phase, base, new):
+            self.decide(phase, base, new)
+            if self.kept is not None:
+                data = msgspec.json.encode({"bakeoff": self.results()}, enc_hook=float)
+                self.kept.parent.mkdir(parents=True, exist_ok=True)
+                atomic_write(self.kept, data)
+        row, conclusion = self.estimates[-1], self.record.steps[-1].conclusion
+        pairs = f"{change(row)} in {row.workers} pairs"
+        self.notify(f"{phase}: {new} beside {base}: {pairs}: {conclusion}")
+        return conclusion
+
+    def take_over(self, phase: str, base: Spec, new: Spec) -> bool:
+        """Take the earlier search's attempts at a step; tell whether no other one is needed."""
+        attempts = self.earlier.attempts.get((phase, str(base), str(new)))
+        known = self.earlier.results.environments.get(str(new))
+        if not attempts or known is None or known.pins != self.releases(new):
+            return False
+        self.estimates += [row for row, _ in attempts]
+        self.record.steps += [step for _, step in attempts]
+        return self.earlier.resume or attempts[-1][1].conclusion != UNDECIDED
+
+    def decide(self, phase: str, base: Spec, new: Spec) -> None:
+        """Make one A/B, and record what it came to."""
         boundary, start = self.boundary, time.monotonic()
         row = self.measured(base, new, Looks(boundary))
         low, high = interval(row)
@@ -317,9 +377,6 @@ class Bisection:
         )
         self.estimates.append(row)
         self.record.steps.append(SearchStep(phase, conclusion, time.monotonic() - start))
-        pairs = f"{change(row)} in {row.workers} pairs"
-        self.notify(f"{phase}: {new} beside {base}: {pairs}: {conclusion}")
-        return conclusion
 
     def doubt(self) -> str:
         """Return what the last step came to, and how long it would take to decide it."""
@@ -327,7 +384,7 @@ class Bisection:
         distance = max(abs(position(row) - self.boundary), math.log1p(MARGIN))
         known = row.half_width < math.inf
         times = (row.half_width / distance) ** 2 if known else LOOKS[1] / max(1, row.workers)
-        seconds = float(f"{max(times, 1.5) * step.seconds:.1g}")
+        seconds = self.record.missing_seconds = float(f"{max(times, 1.5) * step.seconds:.1g}")
         return f"{change(row)} in {row.workers} pairs; it needs about {seconds:.0f} s"
 
     def environment(self, spec: Spec) -> Environment:
@@ -365,6 +422,7 @@ class Bisection:
         self.require_style(sides.values())
         left = self.budget - self.spent
         if left <= 0:
+            self.record.missing_seconds = self.budget
             raise StoppedError("the budget is spent")
         # A number of cold samples is taken at once, whatever the looks say: the budget sets it
         options = Options(left, processes=LOOKS[-1], cores="one")
@@ -392,7 +450,8 @@ class Bisection:
             lacking = f"there was no time for a pair of workers in a --budget of {self.budget:g}"
             reason = next(iter(failures), f"{lacking}; give a larger one")
             raise StoppedError(f"{new} cannot be measured beside {base}: {reason}")
-        number = len(self.record.steps)  # workers and blocks of a step have numbers of their own
+        # Workers and blocks of a step have numbers of their own, beside those of the earlier search
+        number = max((sample.worker // 1000 for sample in self.samples), default=-1) + 1
         self.samples += [
             sample._replace(
                 environment=str(specs[sample.environment]),

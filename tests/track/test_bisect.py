@@ -13,19 +13,25 @@ import numpy as np
 import pytest
 
 from bench.cells import Cell
+from bench.cli import commands
 from bench.engine.process import Place
+from bench.engine.session import SAME
 from bench.environments.builder import Builder, Environment
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
 from bench.report.page import page
-from bench.runfile import EnvironmentInfo, ResultsWithSamples
+from bench.report.table import change
+from bench.runfile import EnvironmentInfo, ResultsWithSamples, TimeSpent
 from bench.runfile.reader import read
+from bench.runfile.writer import write
+from bench.samples import Sample
 from bench.track import search as searches
-from bench.track.bisect import SearchRecord, document
-from bench.track.search import LOOKS, Bisection, Looks
+from bench.track.bisect import UNDECIDED, SearchRecord, document
+from bench.track.earlier import QUESTION, Earlier
+from bench.track.search import DIFFERS, LIKE_BAD, LOOKS, Bisection, Looks
 from common.errors import BakeoffError
-from tests.commands import SCAN, done_for_real
+from tests.commands import SCAN, Bakeoff, done_for_real, refusal
 from tests.environments.repository import repository
 
 CELL = Cell("pure_jax", "pure", "toy", "cpu")
@@ -59,12 +65,16 @@ class World(Bisection):
         seconds: Callable[[dict[str, str]], float],
         sd: float = 0.02,
         impossible: Sequence[str] = (),
+        cut: int = 99,
     ) -> None:
         about: Any = Mock()  # nothing is built or measured
         record = SearchRecord(cell=CELL, metric="compile", good="", bad="")
-        super().__init__(about, record, about, about, about, 0.0)
+        super().__init__(about, record, about, about, about, 9.0)
         self.seconds, self.sd, self.impossible = seconds, sd, impossible
         self.rng = np.random.default_rng(0)
+        self.cut = cut
+        """Step at which Ctrl-C comes."""
+        self.measured_sides: list[str] = []
         self.versions: dict[str, str] = {}
         """Of commits of a library under development."""
 
@@ -84,7 +94,17 @@ class World(Bisection):
             pins[package] = self.versions[commit]
         return Environment(Place(("python",)), EnvironmentInfo(spec=str(spec), pins=pins))
 
+    def prepare(self, good: Spec, bad: Spec) -> dict[str, str]:
+        question = str(good), str(bad), str(self.record.cell), self.record.metric
+        return dict(zip(QUESTION, question, strict=True)) | dict.fromkeys(SAME, "as it was")
+
     def measured(self, base: Spec, new: Spec, decided: Callable[[Estimate], bool]) -> Estimate:
+        if len(self.measured_sides) == self.cut:
+            raise KeyboardInterrupt
+        self.measured_sides.append(str(new))
+        self.sides[new] = Mock(info=self.environment(new).info)
+        worker = 1000 * len(self.measured_sides)
+        self.samples.append(Sample(str(new), CELL, "compile", worker, 0, 0.0, 1, 1.0))
         base_seconds, new_seconds = (self.seconds(self.releases(spec)) for spec in (base, new))
         truth, data = math.log(new_seconds / base_seconds), list[float]()
         while len(data) < LOOKS[-1]:
@@ -262,6 +282,271 @@ def test_a_step_is_decided_wrongly_as_seldom_as_is_said(at_once: int) -> None:
                 wrong += 1
                 break
     assert wrong / 2000 < 0.017  # 1 %, and three standard errors
+
+
+DAYS = "@2025-05-01", "@2025-12-01"
+
+
+def ended(folder: Path, world: World, *ends: str) -> Path:
+    """Return the file of a search that has ended."""
+    path = folder / f"{len(list(folder.iterdir()))}.json"
+    write(path, {"bakeoff": world.run(*map(parse, ends))})
+    return path
+
+
+def steps(world: World) -> list[tuple[str, str, str]]:
+    rows = zip(world.record.steps, world.estimates, strict=True)
+    return [(step.phase, row.environment, step.conclusion) for step, row in rows]
+
+
+def test_more_repeats_the_undecided_step_alone(tmp_path: Path) -> None:
+    ends = "jax==0.5.0", "jax==0.7.0"
+    path = ended(tmp_path, world := World(halfway, sd=0.05), *ends)
+    assert [conclusion for *_, conclusion in steps(world)] == [DIFFERS, UNDECIDED]
+    before = read(path).results.estimates
+    [middle] = {row.environment for row in before} - {ends[1]}
+    more = World(lambda pins: 1.2 if pins["jax"] >= "0.6.0" else 1.0)
+    more.earlier = Earlier.read(path, resume=False)
+    path = ended(tmp_path, more, *ends)
+    assert more.measured_sides == [middle, middle]  # that step, and what confirms it
+    assert [step[::2] for step in steps(more)] == [
+        ("whole", DIFFERS),
+        ("release", UNDECIDED),
+        ("release", LIKE_BAD),
+        ("confirm", DIFFERS),
+    ]
+    assert more.estimates[:2] == before
+    assert more.record.releases == ("0.5.0", "0.6.0")
+    results = read(path).results
+    assert len(read(path).samples) == 4
+    assert {*results.environments} == {ends[1], middle}
+    [result, _] = document(results).sections
+    assert result.lines[1].endswith("all are right with a probability of 96 % or more.")
+    assert " 4 steps in " in f" {result.lines[1]}"
+    again = World(halfway)
+    again.earlier = Earlier.read(path, resume=False)
+    again.run(*map(parse, ends))
+    assert (again.measured_sides, again.estimates) == ([], more.estimates)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ends", "phases"),
+    [
+        (FLAX, DAYS, ["whole", "whole", "day", "package", "confirm"]),
+        (JAX_6, ENDS, ["whole", "whole"]),  # there is no stack in between
+    ],
+)
+def test_more_time_decides_whether_the_ends_differ(
+    tmp_path: Path, seconds: Any, ends: tuple[str, str], phases: list[str]
+) -> None:
+    """The difference that the steps halve, and the result shows, is the one that was decided."""
+    path = ended(tmp_path, unclear := World(seconds, sd=2.0), *ends)
+    assert steps(unclear) == [("whole", ends[1], UNDECIDED)]
+    more = World(seconds)
+    more.earlier = Earlier.read(path, resume=False)
+    results = more.run(*map(parse, ends))
+    assert more.record.stopped is None
+    assert list(dict.fromkeys(phase for phase, *_ in steps(more))) == list(dict.fromkeys(phases))
+    assert [phase for phase, *_ in steps(more)][:2] == phases[:2]
+    half = 0.0 if "confirm" in phases else math.log(results.estimates[1].value) / 2
+    assert more.boundary == half
+    lines = document(results).sections[0].lines
+    assert change(results.estimates[1]) in lines[0]
+    assert change(results.estimates[0]) not in lines[0]
+
+
+@pytest.mark.parametrize("cut", range(1, 5))
+def test_a_search_that_was_killed_goes_on_with_the_step_in_progress(
+    tmp_path: Path, cut: int
+) -> None:
+    whole, killed, resumed = World(FLAX), World(FLAX, cut=cut), World(FLAX)
+    whole.search(*map(parse, DAYS))
+    killed.kept = resumed.kept = tmp_path / ".bakeoff" / "kept.json"
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(*map(parse, DAYS))
+    resumed.earlier = Earlier.read(killed.kept, resume=True)
+    resumed.run(*map(parse, DAYS))
+    assert steps(resumed) == steps(whole)
+    assert resumed.measured_sides == whole.measured_sides[cut:]
+    assert resumed.estimates[:cut] == killed.estimates
+    kept = read(resumed.kept).results
+    assert kept.estimates == resumed.estimates
+    assert list(resumed.kept.parent.iterdir()) == [resumed.kept]
+
+
+def test_an_undecided_step_that_is_resumed_is_not_tried_again(tmp_path: Path) -> None:
+    world, resumed = World(halfway, sd=0.05), World(halfway)
+    path = ended(tmp_path, world, "jax==0.5.0", "jax==0.7.0")
+    resumed.earlier = Earlier.read(path, resume=True)
+    resumed.run(parse("jax==0.5.0"), parse("jax==0.7.0"))
+    assert resumed.measured_sides == []
+    assert resumed.record.stopped == world.record.stopped
+
+
+def test_a_stack_that_is_another_one_now_is_measured_anew(tmp_path: Path) -> None:
+    path = ended(tmp_path, world := World(FLAX), *DAYS)
+    more = World(FLAX)
+    more.earlier = Earlier.read(path, resume=False)
+    more.earlier.results.environments[middle := world.measured_sides[1]].pins["chex"] = "9"
+    more.run(*map(parse, DAYS))
+    assert more.measured_sides == [middle]
+
+
+def test_only_a_resumed_search_has_spent_part_of_its_budget(tmp_path: Path) -> None:
+    path = tmp_path / "why.json"
+    results = World(FLAX).run(*map(parse, DAYS))
+    results.spent = TimeSpent(wall_seconds=500.0, earlier_seconds=200.0, processes=7)
+    write(path, {"bakeoff": results})
+    for resume, spent, earlier in ((True, 300, 200), (False, 0, 500)):
+        world = World(FLAX)
+        world.earlier = Earlier.read(path, resume=resume)
+        after = world.run(*map(parse, DAYS)).spent
+        assert world.spent == pytest.approx(spent, abs=30)
+        assert (after.earlier_seconds, after.processes) == (earlier, 7)
+        assert after.wall_seconds == pytest.approx(500, abs=30)
+        assert world.record.seconds == after.wall_seconds
+
+
+def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec, row = parse("jax==0.5.0"), Sample("base", CELL, "compile", 2, 5, 0.0, 1, 1.0)
+    outcome = Mock(samples=[row])
+    monkeypatch.setattr(searches, "measure", Mock(return_value=outcome))
+    monkeypatch.setattr(searches, "task_of", Mock())
+    search = Bisection(Mock(), World(FLAX).record, Mock(), Mock(), Mock(), 9.0)
+    search.sides, search.require_style = {spec: Mock()}, Mock()  # type: ignore[method-assign]
+    search.samples = [row._replace(worker=6003)]
+    search.measured(spec, spec, lambda _: True)
+    assert search.samples[1] == row._replace(environment=str(spec), worker=7002, block=7_000_005)
+
+
+@pytest.mark.parametrize(
+    ("world", "ends", "seconds"),
+    [
+        (World(lambda _: 1.0, sd=0.5), ENDS, True),
+        (World(lambda _: 1.0, sd=0.01), ENDS, False),
+        (World(FLAX), DAYS, False),
+    ],
+)
+def test_the_fine_print_says_how_to_go_on_where_time_would_help(
+    world: World, ends: tuple[str, str], *, seconds: bool
+) -> None:
+    world.record.steps.clear()
+    fine_print = document(search(world, *ends)).fine_print
+    assert (len(fine_print) == 2) is seconds
+    if seconds:
+        assert world.record.stopped is not None
+        assert f"about {world.record.missing_seconds:.0f} s" in world.record.stopped
+        assert f"a `--budget` of about {world.record.missing_seconds:.0f} s" in fine_print[1]
+        assert "with `--more` and this search's JSON file where one was written" in fine_print[1]
+
+
+def test_a_spent_budget_is_given_once_more() -> None:
+    search = Bisection(Mock(), World(FLAX).record, Mock(), Mock(), Mock(), 0.0)
+    search.require_style, search.side = Mock(), Mock()  # type: ignore[method-assign]
+    search.budget, search.start = 60.0, search.start - 61
+    assert refusal(search.measured, *map(parse, ENDS), Looks(0.0)) == "the budget is spent"
+    assert search.record.missing_seconds == 60
+
+
+@pytest.fixture
+def worlds(monkeypatch: pytest.MonkeyPatch) -> list[World]:
+    """Return the worlds that `bakeoff bisect` is to search, the next one first."""
+    worlds: list[World] = []
+
+    def simulated(*given: Any, kept: Path, earlier: Earlier) -> World:
+        world = worlds.pop(0)
+        world.record, world.kept, world.earlier = given[1], kept, earlier
+        return world
+
+    monkeypatch.setattr(searches, "Bisection", simulated)
+    return worlds
+
+
+GIVEN = "bisect", "--metric", "compile", "--good", DAYS[0], "--bad", DAYS[1]
+
+
+def test_the_command_goes_on_with_resume_and_with_more(
+    bakeoff: Bakeoff, worlds: list[World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worlds += [World(FLAX, cut=0), World(FLAX, cut=3), last := World(FLAX)]
+    done = bakeoff(*GIVEN)
+    assert done.status == 130
+    assert commands.SAFE not in done.err  # nothing was measured
+    assert (
+        "there is nothing to resume: .bakeoff/ has no step of it" in bakeoff(*GIVEN, "--resume").err
+    )
+    done = bakeoff(*GIVEN, "--budget", "5")
+    assert done.status == 130
+    assert "go on between what is known by now" in done.err
+    assert commands.SAFE in done.err
+    [kept] = (tmp_path / ".bakeoff").glob("*-bisect.json")
+    monkeypatch.setattr("sys.argv", ["bakeoff", *GIVEN, "--resume"])
+    done = bakeoff(*GIVEN, "--resume", "-o", "why.json")
+    assert done.status == 0, done.err
+    assert not kept.exists()
+    results = read(tmp_path / "why.json").results
+    assert results.arguments == [*GIVEN]
+    assert len(results.estimates) == 3 + len(last.measured_sides)
+    worlds[:] = [repeated := World(FLAX)]
+    done = bakeoff(*GIVEN, "--more", "why.json", "-o", "more.json")
+    assert (done.status, repeated.measured_sides) == (0, [])
+    assert read(tmp_path / "more.json").results.estimates == results.estimates
+
+
+def test_a_new_search_says_that_one_was_cut_off(bakeoff: Bakeoff, worlds: list[World]) -> None:
+    worlds += [World(FLAX, cut=1), World(FLAX), World(FLAX)]
+    bakeoff(*GIVEN)
+    assert "the same search was cut off: --resume goes on" in bakeoff(*GIVEN).err
+    assert "cut off" not in bakeoff(*GIVEN).err
+
+
+OTHER = "give one of the same, or leave --more and --resume out"
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "message"),
+    [
+        ({"kind": "ab"}, (), "why.json is of kind 'ab'; give what `bakeoff bisect -o FILE.json`"),
+        ({"kind": "history"}, (), "why.json is of kind 'history'; give what"),
+        ({"kind": "run"}, (), "why.json is of kind 'run'; give what"),
+        ({"search": {}}, (), "why.json is damaged: Object missing required field"),
+        ({"estimates": []}, (), "why.json is damaged: zip() argument 2 is longer"),
+        ({"estimates": [1]}, (), "why.json is no run, or is damaged: Expected `object`"),
+        ({"setup": {}}, (), f"why.json is of another search (an older version); {OTHER}"),
+        (
+            {"setup": dict.fromkeys(SAME, "as it was")},
+            (),
+            "is of another search (its good is None, its bad is None, its cell is None",
+        ),
+        ({}, ("--good", "@2025-04-01"), f"(its good is @2025-05-01); {OTHER}"),
+        ({}, ("--bad", "flax==0.12.0"), f"(its bad is @2025-12-01); {OTHER}"),
+        ({}, ("--metric", "trace"), f"(its metric is compile); {OTHER}"),
+        ({}, ("--workload", "seed"), f"(its cell is {CELL}); {OTHER}"),
+        (None, (), "why.json is not JSON ("),
+    ],
+)
+def test_a_file_of_anything_else_is_refused(
+    bakeoff: Bakeoff,
+    worlds: list[World],
+    tmp_path: Path,
+    change: dict[str, Any] | None,
+    more: tuple[str, ...],
+    message: str,
+) -> None:
+    worlds.append(world := World(FLAX))
+    written = World(FLAX).run(*map(parse, DAYS))
+    if change is None:
+        (tmp_path / "why.json").write_text("{")
+    else:
+        results = msgspec.to_builtins(written) | change
+        write(tmp_path / "why.json", {"bakeoff": results})
+    done = bakeoff(*GIVEN, *more, "--more", "why.json")
+    assert (done.status, done.out, world.measured_sides) == (2, "", [])
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / ".bakeoff").exists()
 
 
 @pytest.mark.slow

@@ -1,0 +1,84 @@
+"""An earlier bisection, from the run file of it, that another one goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bench.engine.journal import FOLDER
+from bench.engine.session import SAME, differences
+from bench.estimates import Estimate, grouped
+from bench.runfile import Results
+from bench.runfile.reader import read
+from bench.track.bisect import SearchRecord, SearchStep
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.samples import Sample
+
+QUESTION = "good", "bad", "cell", "metric"
+"""Parts of a search's setup that are words; the others are digests."""
+
+
+def kept_path(*arguments: object) -> Path:
+    """Return the file that a search with these arguments keeps its steps in."""
+    return FOLDER / f"{hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]}-bisect.json"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier search; by default, there is none."""
+
+    path: Path = Path()
+    resume: bool = False
+    """Whether it was cut off: its undecided steps stay so, and its time is of the same budget."""
+    results: Results = field(default_factory=Results)
+    samples: list[Sample] = field(default_factory=list)
+    attempts: Mapping[tuple[str, str, str], list[tuple[Estimate, SearchStep]]] = field(
+        default_factory=dict
+    )
+    """Attempts at each step, by its phase, base and new."""
+
+    @classmethod
+    def read(cls, path: Path, *, resume: bool) -> Earlier:
+        """Read the run file of a search.
+
+        Raises:
+            BakeoffError: there is none to resume, the file cannot be read, or is no bisection's.
+        """
+        if resume and not path.exists():
+            raise BakeoffError(
+                f"there is nothing to resume: {FOLDER}/ has no step of it; run without --resume"
+            )
+        run = read(path)
+        results, spent = run.results, run.results.spent
+        if results.kind != "bisect":
+            raise BakeoffError(
+                f"{path} is of kind {results.kind!r}; give what `bakeoff bisect -o FILE.json` wrote"
+            )
+        try:
+            steps = msgspec.convert(results.search, SearchRecord).steps
+            pairs = list(zip(results.estimates, steps, strict=True))
+        except ValueError as error:
+            raise BakeoffError(f"{path} is damaged: {error}; give another file") from error
+        attempts = grouped(((s.phase, r.against, r.environment), (r, s)) for r, s in pairs)
+        if not resume:
+            results.spent = msgspec.structs.replace(spent, earlier_seconds=spent.wall_seconds)
+        return cls(path, resume, results, run.samples, attempts)
+
+    def require_same(self, setup: Mapping[str, str]) -> None:
+        """Raise BakeoffError unless it is a search with this setup."""
+        before = self.results.setup
+        words = {name: f"its {name} is {before.get(name)}" for name in QUESTION}
+        differing = differences(before, setup, words) or differences(before, setup, SAME)
+        if differing:
+            raise BakeoffError(
+                f"{self.path} is of another search ({differing if before else 'an older version'}"
+                "); give one of the same, or leave --more and --resume out"
+            )
