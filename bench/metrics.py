@@ -242,6 +242,7 @@ TABLE = (
     ),
     Metric("parameters", "parameters", "numbers that are trained", neutral=True),
     Metric("parameter_arrays", "parameter\narrays", "that are trained", neutral=True),
+    Metric("state_arrays", "state\narrays", "that a step changes without training", neutral=True),
     Metric("code_lines", "lines", "of code in the entrant's file", neutral=True),
 )
 """All metrics, in the order of tables."""

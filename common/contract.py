@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import jax
     import optax
@@ -132,6 +132,8 @@ class Library(NamedTuple):
     its state, empty where it has none."""
     unsuited: Callable[[Any], Mapping[str, str]] = lambda model: {}  # noqa: ARG005
     """Return the styles that cannot train a model, and why."""
+    keeping: Sequence[str] = ()
+    """Styles that keep what is carried on in a state of their own; others are given it."""
 
 
 type ModelLoss = Callable[[Any, Any, Any], tuple[Any, Any]]

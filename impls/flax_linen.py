@@ -143,6 +143,12 @@ type AnyModel = tuple[Params, Callable[..., Any]]
 """Parameters, and a module's `apply`."""
 
 
+class CarryingState(TrainState):
+    """Flax's TrainState with a field for what a loss is given again: its state, its key."""
+
+    carried: Any = ()
+
+
 def train_state(
     model: AnyModel,
     loss: ModelLoss,
@@ -154,21 +160,30 @@ def train_state(
     _, apply = model
 
     @partial(jax.jit, donate_argnums=donated(donate))
-    def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> tuple[TrainState, Hidden, Array]:
-        def loss_fn(params: Params) -> tuple[Array, Hidden]:
-            return loss((params, state.apply_fn), hidden, chunk)
+    def update(state: Any, hidden: Hidden, chunk: Chunk) -> tuple[TrainState, Hidden, Array]:
+        carried = getattr(state, "carried", None)
 
-        (value, hidden_after), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        return state.apply_gradients(grads=grads), hidden_after, value
+        def loss_fn(params: Params) -> tuple[Array, Hidden]:
+            return loss((params, state.apply_fn), carried or hidden, chunk)
+
+        (value, after), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        state = state.apply_gradients(grads=grads)
+        return (state.replace(carried=after), hidden, value) if carried else (state, after, value)
 
     def load(rest: AtRest) -> TrainState:
-        state = TrainState.create(apply_fn=apply, params=rest.params, tx=optimiser)
+        fields = {"apply_fn": apply, "params": rest.params, "tx": optimiser}
+        state = (
+            CarryingState.create(**fields, carried=rest.carried)
+            if rest.carried
+            else TrainState.create(**fields)
+        )
         # A buffer of its own: Adam's count would be donated twice
         step = jax.device_put(np.int32(rest.updates))
         return state.replace(step=step, opt_state=rest.opt_state)
 
     def save(state: TrainState) -> AtRest:
-        return AtRest(state.params, state.opt_state, updates=int(state.step))
+        carried = getattr(state, "carried", ())
+        return AtRest(state.params, state.opt_state, updates=int(state.step), carried=carried)
 
     return FunctionalStep(update, load, save, stages_of(update))
 
@@ -199,6 +214,7 @@ LIBRARY = Library(
     merge=merge_pair,
     styles={"train_state": train_state},
     parted=parted,
+    keeping=("train_state",),
 )
 
 

@@ -52,8 +52,9 @@ def check(
     check_rate("--time-limit", time_limit)
     checks = names_of(only) or tuple(CHECKS)
     require_known("check", checks, CHECKS)
-    options = CheckOptions(names_of(style), checks, time_limit, backend)
-    entrant_name(path)
+    whole = f"{entrant_name(path)}/"
+    styles = tuple(name.removeprefix(whole) for name in names_of(style))
+    options = CheckOptions(styles, checks, time_limit, backend)
     print(f"bakeoff: {path} will be executed now, with your rights", file=sys.stderr)
     with Console(stderr=True, highlight=False).status(f"{path}: starting", spinner="line") as line:
 

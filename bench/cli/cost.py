@@ -108,7 +108,8 @@ def cost(
     if chosen == "json":
         raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
     costs = published()
-    require_known("style", names, sorted(costs.by_style))
-    styles = [costs.by_style[name] for name in names or costs.by_style]
+    known = sorted({*costs.by_style, *(cost.style for cost in costs.styles)})
+    require_known("style", names, known)
+    styles = [c for c in costs.styles if not names or {c.style, str(c.arm)} & {*names}]
     commands.publish([document(costs, arrays, step_ms / 1e3, styles, assumed)], chosen, output)
     return 0

@@ -135,16 +135,17 @@ def document(results: Results) -> Document:
     it = OwnCost(results)
     file = f"{it.baseline.workload}.py"
     advice, change = answer(it)
-    arrays = it.table.amount(it.baseline, "parameter_arrays")
+    trained, state = (it.table.amount(it.baseline, f"{n}_arrays") for n in ("parameter", "state"))
+    beside = f" and {amount(state.value, '')} of state" if state and state.value else ""
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
     device = results.conditions.devices.get(it.baseline.backend, "")
     failed = [row for row in results.cells if row.failure and not row.cell.is_control]
     failures = dict.fromkeys(f"{row.cell.arm} failed: {row.failure}" for row in failed)
     return Document(
         title=f"What each style costs {file}",
-        subtitle=f"{amount(arrays.value, '')} parameter arrays; on {it.baseline.backend}"
+        subtitle=f"{amount(trained.value, '')} parameter arrays{beside}; on {it.baseline.backend}"
         f"{f' ({device})' if device and device != it.baseline.backend else ''}"
-        if arrays
+        if trained
         else "",
         headline=advice,
         status="good" if advice and not failures else "open",

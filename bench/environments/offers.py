@@ -41,6 +41,8 @@ class Offer:
     """Remarks on a user's own step."""
     uncached: int = 0
     """Modules that each process compiles from source, since Python can keep no bytecode of them."""
+    unfit: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By user's own step that cannot be loaded: the package and release that does not import."""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entrant: styles that its library's release cannot have, and why."""
     if_named: dict[str, list[str]] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import stat
@@ -19,7 +20,6 @@ from uv import find_uv_bin
 from common.errors import BakeoffError, shortened
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Sequence
 
 PYTHONS = ("3.12", "3.13", "3.14")
@@ -41,6 +41,10 @@ LONGEST_MESSAGE = 400
 """Characters of uv's messages that are shown."""
 MOST_RELEASES = 200
 """Releases that are listed at most: more than a year of nightly ones need no list."""
+
+
+FIRST_DAY = datetime.date(2018, 12, 1)
+"""JAX had no release before."""
 
 
 class UnsolvableError(BakeoffError):
@@ -104,6 +108,26 @@ def releases_between(package: str, low: str, high: str, python: str) -> list[str
             break
         releases.append(pin.partition("==")[2])
     return releases[::-1]
+
+
+def of_its_day(package: str, release: str, python: str) -> str:
+    """Return in words which JAX is of the day on which a release came out.
+
+    Raises:
+        BakeoffError: the index does not have it, or does not say when.
+    """
+    before, day = FIRST_DAY, datetime.datetime.now(datetime.UTC).date()
+    pin = f"{package}=={release}"
+    while (day - before).days > 1:
+        middle = before + (day - before) // 2
+        try:
+            compiled([pin], python, middle, options=(*WHEELS, "--no-deps"))
+        except UnsolvableError:
+            before = middle
+        else:
+            day = middle
+    [jax] = [line for line in compiled([pin, "jax"], python, day) if line.startswith("jax==")]
+    return f"{package} {release} is of {day}, as {jax} is: give `{pin},{jax}`, or `@{day}`"
 
 
 def require_own(folder: Path) -> None:

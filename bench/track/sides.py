@@ -19,7 +19,7 @@ from bench.engine.process import WorkerFailedError
 from bench.engine.session import Side, Task
 from bench.environments.offers import offer
 from bench.environments.spec import Spec, of_day
-from bench.environments.uv import PYTHONS, UnsolvableError, minor
+from bench.environments.uv import PYTHONS, UnsolvableError, minor, of_its_day
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile import EnvironmentInfo, FileKind, Results
 from bench.runfile.warnings import BENEATH
@@ -102,6 +102,9 @@ def asked(environment: Environment, selection: Selection) -> Side:
     except (WorkerFailedError, msgspec.ValidationError, OSError) as error:
         # Its answer may be another revision's, or its interpreter missing
         raise BakeoffError(f"{about.spec} cannot be measured: {error}") from error
+    for name, (package, release) in offered.unfit.items():
+        with suppress(BakeoffError):
+            offered.problems[name] += f"; {of_its_day(package, release, environment.python)}"
     missing = {
         f"{entrant}/{style}": why
         for entrant, styles in offered.missing.items()

@@ -29,7 +29,7 @@ def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str])
     """Say what this environment offers of some entrants, or the usual ones, each at its turn."""
     steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
     by_entrant: dict[str, dict[str, Any]] = {
-        name: {} for name in ("styles", "problems", "missing", "if_named", "not_donating")
+        name: {} for name in ("styles", "problems", "unfit", "missing", "if_named", "not_donating")
     }
     libraries: list[str] = []
     notes = [note for name in steps for note in describe_step(name, by_entrant, libraries)]
@@ -74,9 +74,13 @@ def describe_step(
         by_entrant["problems"][name] = str(error)
         return []
     except Exception as error:
-        by_entrant["problems"][name] = broken_library(own_file, error) or (
-            f"{type(error).__name__}: {words_of(error)}{line_in(own_file, error)}{hint(error)}"
-        )
+        why = f"{type(error).__name__}: {words_of(error)}"
+        if release := broken_library(own_file, error):
+            by_entrant["unfit"][name] = release
+            why = f"{' '.join(release)} does not import with jax {jax.__version__}: {why}"
+        else:
+            why += f"{line_in(own_file, error)}{hint(error)}"
+        by_entrant["problems"][name] = why
         return []
     if_named = impls.readable(library.name).if_named
     by_entrant["if_named"][library.name] = [arm.style for arm in arms if arm.style in if_named]
@@ -104,8 +108,8 @@ def hint(error: Exception) -> str:
     return f"; `--with {error.name}` installs it, if its package is called so"
 
 
-def broken_library(path: str, error: Exception) -> str:
-    """Return in words that a library fails that a file imports; empty where it is not that."""
+def broken_library(path: str, error: Exception) -> tuple[str, str] | None:
+    """Return the package and release of a library that a file imports and that fails; else None."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     frames = [f for f in frames if not f.f_globals.get("__name__", "").startswith("importlib.")]
     files = [frame.f_code.co_filename for frame in frames]
@@ -115,16 +119,13 @@ def broken_library(path: str, error: Exception) -> str:
         or after[0].f_code.co_name != "<module>"
         or (isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("jax"))
     ):
-        return ""
+        return None
     library = after[0].f_globals["__name__"].partition(".")[0]
     try:
-        release = f"{library} {metadata.version(metadata.packages_distributions()[library][0])}"
+        package = metadata.packages_distributions()[library][0]
+        return package, metadata.version(package)
     except (KeyError, metadata.PackageNotFoundError):  # a file beside the user's own
-        return ""
-    return (
-        f"{release} does not import with jax {jax.__version__}: {type(error).__name__}: "
-        f"{words_of(error)}; give releases that fit each other, as those of a day do"
-    )
+        return None
 
 
 def uncached() -> int:

@@ -363,7 +363,8 @@ class OwnArms(Arms):
 
         loss = loss_of_arrays if flat and carried else own.loss
         step = style(model, loss, own.optimiser, donate=self.donate)
-        step = Carrying(step, flat=flat) if carried else step
+        if carried and (flat or arm.style not in own.library.keeping):
+            step = Carrying(step, flat=flat)
         return step
 
     def load(self, step: TrainStep, _scale: float) -> None:
@@ -388,9 +389,8 @@ class OwnArms(Arms):
             losses.append(float(loss))
             if not math.isfinite(losses[-1]):
                 raise self.own.problem(f"the loss is {losses[-1]} in step {number}")
-        if isinstance(step, Carrying) and any(
-            np.isnan(array).any() for array in numbers(step.save().carried)
-        ):
+        rest = step.save()
+        if rest is not None and any(np.isnan(array).any() for array in numbers(rest.carried)):
             raise self.own.problem(f"the state is not a number after {TRAJECTORY_STEPS} steps")
         return np.array(losses)
 
@@ -455,6 +455,7 @@ class OwnArms(Arms):
         return {
             "parameters": sum(leaf.size for leaf in params),
             "parameter_arrays": len(params),
+            "state_arrays": len(numbers((self.case.start.others, self.case.start.carried))),
             "code_lines": code_lines(self.own.path),
         }
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bench.cells import REFERENCE, Arm
+from bench.cli import main
 from bench.cost.published import (
     CostTable,
     Law,
@@ -153,6 +154,17 @@ def test_every_format_names_the_better_style(bakeoff: Bakeoff, tmp_path: Path) -
     for text in texts:
         assert "flax_nnx/jit_partial" in text
         assert "+14.0 ms" in text
+
+
+def test_a_style_is_named_with_its_library_or_without(
+    bakeoff: Bakeoff, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [bakeoff("cost", "--arrays", "8", "--style", name).out for name in ("jit", "pure")]
+    assert "flax_nnx/jit " in told[0]
+    assert all(f"{library}/pure" in told[1] for library in ("equinox", "haiku", "flax_linen"))
+    capsys.readouterr()
+    assert main(["check", "haiku", "--style", "haiku/pure", "--only", "contract"]) == 0
+    assert "pure" in capsys.readouterr().out
 
 
 def test_the_published_table_answers_without_slow_imports() -> None:

@@ -28,7 +28,7 @@ from bench.runfile.reader import read
 from bench.track.comparison import Comparison
 from bench.track.sides import cells_of
 from bench.worker.offers import describe
-from bench.worker.own import OwnArms
+from bench.worker.own import Carrying, OwnArms
 from bench.worker.proof import proven
 from common.errors import BakeoffError
 from tests.commands import ROOT, SCAN, command, done_for_real, how
@@ -256,6 +256,8 @@ def test_state_and_key_are_carried_on_in_every_style(
     assert arms.facts_of(BASELINE)["parameter_arrays"] == len(jax.tree.leaves(rest.params))
     for arm in arms.own.arms:
         assert proven(arms, arm).proof["gradient"] <= arms.tolerance
+        kept_apart = isinstance(arms.steps[arm], Carrying)
+        assert kept_apart == (arm.style not in arms.own.library.keeping)
     right = arms.own.loss
 
     def stays(model: Any, carried: Any, batch: Any) -> tuple[Any, Any]:
@@ -395,7 +397,9 @@ def test_a_library_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch
     (about / "METADATA").write_text("Name: broken\nVersion: 1.2.3\n", "utf-8")
     (about / "top_level.txt").write_text("broken\n", "utf-8")
     monkeypatch.syspath_prepend("site")
-    [why] = offered(written("import broken\n" + MODEL))["problems"].values()
+    told = offered(written("import broken\n" + MODEL))
+    assert list(told["unfit"].values()) == [("broken", "1.2.3")]
+    [why] = told["problems"].values()
     assert why.startswith(f"broken 1.2.3 does not import with jax {jax.__version__}: ImportError")
     assert "line" not in why
 

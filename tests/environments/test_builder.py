@@ -35,6 +35,7 @@ from bench.environments.uv import (
     UnsolvableError,
     installed,
     minor,
+    of_its_day,
     releases_between,
     require_own,
 )
@@ -142,6 +143,18 @@ def test_releases_of_a_package_for_the_python_of_an_environment(builder: Builder
     """As `bisect` looks them up: once, it gave the path of a Python where uv takes a version."""
     python = builder.environment(parse("current")).python
     assert releases_between("jax", "0.7.0", "0.8.0", python) == ["0.7.1", "0.7.2"]
+
+
+@needs_network
+def test_the_jax_of_the_day_of_a_release() -> None:
+    """Flax 0.12.0 does not import with today's."""
+    words = of_its_day("flax", "0.12.0", minor())
+    assert words == (
+        "flax 0.12.0 is of 2025-09-25, as jax==0.7.2 is: give `flax==0.12.0,jax==0.7.2`, or "
+        "`@2025-09-25`"
+    )
+    with pytest.raises(UnsolvableError):
+        of_its_day("flax", "0.0.0.1", minor())
 
 
 # What is built
