@@ -20,6 +20,7 @@ from bench.engine.machine import COMPILED
 from bench.engine.process import (
     HEAVY_SILENCE,
     LEAST_SILENCE,
+    SILENCE_SECONDS,
     Worker,
     WorkerFailedError,
     descendants,
@@ -28,6 +29,7 @@ from bench.engine.process import (
 from bench.metrics import STAGES
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
+from common.config import is_own
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -239,6 +241,8 @@ class Driver:
             left = self.plan.agenda.end - (time.monotonic() - self.zero)
             patience = max(LAST_SILENCE, left + LAST_SILENCE / 2)
         patience = min(self.silence, patience)
+        if longest is None and any(map(is_own, self.task.outside)):
+            patience = max(patience, SILENCE_SECONDS)  # a model of any size is compiled for it
         if action.do == "block" and action.kind == STAGES:
             turns = len(action.arms) * action.rounds * len(action.workers)
             patience = max(patience, USUAL * STAGES_SECONDS * turns)

@@ -272,8 +272,8 @@ class OwnStep:
                 "given: a step cannot go on from it"
             )
         self.require_new_keys(lambda: jax.jit(value).lower(params, others, carried))
-        grads, _ = jax.jit(jax.grad(value, has_aux=True))(params, others, carried)
-        remarks = self.idle(grads)
+        grads = jax.make_jaxpr(jax.grad(value, has_aux=True))(params, others, carried)
+        remarks = self.idle(params, grads.jaxpr)
         unsuited = self.library.unsuited(model)
         for reason in dict.fromkeys(unsuited.values()):
             styles = [s for s, why in unsuited.items() if why == reason and s != FLAT]
@@ -292,14 +292,21 @@ class OwnStep:
                     "jax.random.split"
                 ) from error
 
-    def idle(self, grads: Any) -> list[str]:
-        """Return in words which arrays get no gradient in the first step, if there are any.
+    def idle(self, params: Any, grads: Any) -> list[str]:
+        """Return in words which arrays get no gradient, if there are any.
+
+        Those are the ones of which the program of the gradients makes a constant: nothing needs to
+        be compiled for that.
 
         Raises:
             BakeoffError: none gets one.
         """
-        paths = jax.tree_util.tree_leaves_with_path(grads)
-        still = [jax.tree_util.keystr(path) for path, leaf in paths if not np.any(leaf)]
+        paths = jax.tree_util.tree_leaves_with_path(params)
+        still = [
+            jax.tree_util.keystr(path)
+            for (path, _), is_constant in zip(paths, constants_of(grads), strict=False)
+            if is_constant
+        ]
         if len(still) == len(paths):
             raise self.problem(
                 "no array of the model gets a gradient: loss does not depend on it"
@@ -310,8 +317,8 @@ class OwnStep:
             return []
         named = ", ".join(still[:NAMED]) + ", …" * (len(still) > NAMED)
         return [
-            f"{self.path.name}: {len(still)} of {len(paths)} arrays get no gradient in the first "
-            f"step ({named}). If they are state, write {STATE_FORM}."
+            f"{self.path.name}: {len(still)} of {len(paths)} arrays get no gradient "
+            f"({named}). If they are state, write {STATE_FORM}."
         ]
 
 
@@ -482,6 +489,19 @@ class OwnArms(Arms):
                 f"baseline's went (allowed: {BLOCK_TOLERANCE:g})"
             )
         return ""
+
+
+def constants_of(jaxpr: Any) -> list[bool]:
+    """Return of each output of a jaxpr whether it depends on none of its inputs."""
+    depending = {*jaxpr.invars, *jaxpr.constvars}
+
+    def depends(var: Any) -> bool:
+        return not hasattr(var, "val") and var in depending  # a literal has a value
+
+    for equation in jaxpr.eqns:
+        if any(map(depends, equation.invars)):
+            depending.update(equation.outvars)
+    return [not depends(var) for var in jaxpr.outvars]
 
 
 def types(tree: Any) -> tuple[Any, list[tuple[Any, Any]]]:
