@@ -49,6 +49,8 @@ class Proof(msgspec.Struct, kw_only=True):
     """False for an outside reference, None for a step whose program is not known."""
     equal: bool = True
     """False for a `make_step` beside a model that computes something else: it stands for itself."""
+    state: list[float] = []
+    """Of a user's own step: the norm of each array of its state after ten steps."""
     settings: dict[str, Any] = {}
     """That an outside reference ran with."""
 

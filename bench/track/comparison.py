@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.runfile import Results
+    from bench.runfile import CellResult, Results
 
 BASE, NEW = "base", "new"
 """Names of the two environments."""
@@ -37,6 +37,8 @@ CHANGED = ", changed since"
 SAME_LOSS = 0.01
 """Nats per character by which two losses may differ and still be called the same: a compiler may
 change the last bits, and training makes more of them."""
+SAME_STATE = 1e-3
+"""Part of its norm by which an array of a user's state may differ, for the same reason."""
 MOST_TOLD = 1.0
 """Largest difference that is told as what would show: of more, nothing is known."""
 SLACK = 1e-9
@@ -104,6 +106,8 @@ class Comparison:
                     f"{max(away):.1g} of a loss in ten steps; the last ones are "
                     f"{pairs[-1][0]:.6g} and {pairs[-1][1]:.6g}"
                 )
+            elif wrong := other_state(base, new):
+                changed.append(f"the state of {new.cell.arm} differs after ten steps: {wrong}")
             elif away:
                 same.append(str(new.cell.arm))
                 rounding = max(rounding, *away)
@@ -198,6 +202,18 @@ class Comparison:
                 base = median(self.amounts[BASE, row.cell, metric].value for row in rows)
                 limits[metric] = f"{amount(limit * base, 's')} ({label(metric)})"
         return limits
+
+
+def other_state(base: CellResult, new: CellResult) -> str:
+    """Return in words how the state of a user's own step differs; empty if it does not."""
+    ours, theirs = ((row.proof.state if row.proof else []) for row in (base, new))
+    if len(ours) != len(theirs):
+        return f"it has {len(ours)} and {len(theirs)} arrays"
+    away = [abs(a - b) / max(a, b, SLACK) for a, b in zip(ours, theirs, strict=True)]
+    differing = [part for part in away if part > SAME_STATE]
+    if not differing:
+        return ""
+    return f"{len(differing)} of {len(away)} arrays, by up to {percent(max(away))} of their norm"
 
 
 def is_exact(row: Estimate) -> bool:

@@ -212,7 +212,7 @@ class Arms:
         """Return how far an arm's ten losses are from others, in nats per character."""
         return float(np.max(np.abs(losses - expected)))
 
-    def judged(self, step: TrainStep, baseline: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    def judged(self, step: TrainStep, baseline: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
         """Return how far a step is from the baseline's, and its ten losses.
 
         Raises:

@@ -421,7 +421,7 @@ class OwnArms(Arms):
         self.losses(step)
         return self.moved(step.save())
 
-    def judged(self, step: Any, baseline: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    def judged(self, step: Any, baseline: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
         """Return how far a step is from the baseline's, relative to its numbers, and its losses.
 
         Of a whole step, losses alone are known; where it has others, it stands for itself.
@@ -433,9 +433,9 @@ class OwnArms(Arms):
         if isinstance(step, WholeStep):
             loss, trajectory = (self.apart(BASELINE, losses[:n], baseline[:n]) for n in (1, None))
             equal = not self.own.has_model or trajectory <= self.tolerance
-            away = {"loss": loss, "gradient": 0.0, "trajectory": trajectory, "equal": equal}
-            return away, losses
-        moved = self.moved(step.save())
+            return {"loss": loss, "gradient": 0.0, "trajectory": trajectory, "equal": equal}, losses
+        rest = step.save()
+        moved, after = self.moved(rest), numbers((rest.others, rest.carried))
         away = {
             "loss": self.apart(BASELINE, losses[:1], baseline[:1]),
             "gradient": distance(moved.params, self.ended.params),
@@ -454,7 +454,8 @@ class OwnArms(Arms):
                     f"not equal: {what} off by {apart:.2g} of the baseline's (allowed: "
                     f"{allowed:.2g})"
                 )
-        return away, losses
+        norms = [float(np.linalg.norm(np.nan_to_num(array))) for array in after]
+        return {**away, "state": norms}, losses
 
     def facts_of(self, _arm: Arm) -> dict[str, float | None]:
         """Return exact numbers of an arm that need no call."""

@@ -22,8 +22,8 @@ from bench.engine.session import Side
 from bench.environments.offers import Offer
 from bench.environments.uv import minor
 from bench.estimates import Estimate
-from bench.metrics import HOST
-from bench.runfile import CellResult, EnvironmentInfo, Results
+from bench.metrics import HOST, STEP
+from bench.runfile import CellResult, EnvironmentInfo, Proof, Results
 from bench.runfile.reader import read
 from bench.track.comparison import Comparison
 from bench.track.sides import cells_of
@@ -560,6 +560,26 @@ def test_the_installed_tool_compares_in_an_empty_folder(tmp_path: Path) -> None:
     assert {row.cell.workload for row in results.estimates} == {"scan"}
     [computed] = Comparison(results).computed
     assert computed.startswith("Both sides have the same losses in ten steps")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ([1.0, 5.0001], "Both sides have the same losses in ten steps: equinox/pure."),
+        ([1.0, 4.0], "The state of equinox/pure differs after ten steps: 1 of 2 arrays, by up to "),
+        ([1.0], "The state of equinox/pure differs after ten steps: it has 2 and 1 arrays."),
+    ],
+)
+def test_sides_whose_states_differ_are_told(state: list[float], words: str) -> None:
+    cell, ten = Arm("equinox", "pure").at("mine", "cpu"), [1.0] * 10
+    proofs = (Proof(loss=0, gradient=0, trajectory=0, state=n) for n in ([1.0, 5.0], state))
+    sides = [
+        CellResult(cell=cell, environment=name, proof=proof, losses=ten)
+        for name, proof in zip(("base", "new"), proofs, strict=True)
+    ]
+    row = Estimate(cell=cell, environment="new", metric=STEP, form="amount", value=1.0)
+    [computed] = Comparison(Results(kind="ab", cells=sides, estimates=[row])).computed
+    assert computed.startswith(words)
 
 
 def test_a_document_without_numbers_says_what_is_missing() -> None:
