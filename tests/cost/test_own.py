@@ -578,7 +578,9 @@ def test_sides_whose_states_differ_are_told(state: list[float], words: str) -> N
         for name, proof in zip(("base", "new"), proofs, strict=True)
     ]
     row = Estimate(cell=cell, environment="new", metric=STEP, form="amount", value=1.0)
-    [computed] = Comparison(Results(kind="ab", cells=sides, estimates=[row])).computed
+    environments = {"base": EnvironmentInfo(), "new": EnvironmentInfo()}
+    made = Results(kind="ab", environments=environments, cells=sides, estimates=[row])
+    [computed] = Comparison(made).computed
     assert computed.startswith(words)
 
 
