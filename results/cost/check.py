@@ -7,7 +7,10 @@ For each model of models.py, `bakeoff cost` measures its styles in one run, and 
 in several processes; the order is random. Each style is a line of `check.jsonl`, appended when its
 model is done. What an engine's commit has there counts: `--repeat 2` goes on until each step was
 checked twice, after Ctrl-C too, and `--repeat 0` writes `check.md` alone. All 45 steps take about
-35 minutes. Nothing else should run meanwhile.
+35 minutes in a quiet hour. Nothing else should run meanwhile.
+
+A program that a process has just compiled can be slower than the same one from JAX's cache, where
+most workers of `bakeoff cost` have theirs from. With `--cached`, truth.py has it from there, too.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import datetime
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -55,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="", help="only models whose name has this in it")
     parser.add_argument("--budget", type=float, default=60, help="seconds of `bakeoff cost`")
     parser.add_argument("--seconds", type=float, default=3, help="of each process of truth.py")
+    parser.add_argument(
+        "--cached", action="store_true", help="truth.py reads programs from JAX's cache"
+    )
     parser.add_argument("--folder", type=Path, default=TRUTH.parent, help="of the records")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -63,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for turn in range(options.repeat):
             for model in random.sample(models, len(models)):
-                here = [record for record in read(path) if record["engine"] == engine]
-                made = Counter(record["style"] for record in here if record["model"] == model.name)
+                same = engine, model.name, options.cached
+                made = Counter(r["style"] for r in read(path) if same_as(r) == same)
                 if styles := [style for style in model.styles if made[style] <= turn]:
                     about = {
                         "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
@@ -72,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         "engine": engine,
                         "loop": empty_loop(),
                         "model": model.name,
-                        "library": model.library,
+                        "cached": options.cached,
                     }
-                    for record in check(model, styles, options.budget, options.seconds):
+                    for record in check(model, styles, options):
                         line = json.dumps(about | record)
                         with path.open("a", encoding="utf-8") as file:
                             file.write(line + "\n")
@@ -87,7 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def check(model: Model, styles: Sequence[str], budget: float, seconds: float) -> list[Record]:
+def same_as(record: Record) -> tuple[str, str, bool]:
+    """Return what has to be the same for a check to count."""
+    return record["engine"], record["model"], record["cached"]
+
+
+def check(model: Model, styles: Sequence[str], options: argparse.Namespace) -> list[Record]:
     """Return what `bakeoff cost` says of a model's styles, and what truth.py does."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as name:
         folder = Path(name)
@@ -95,11 +107,14 @@ def check(model: Model, styles: Sequence[str], budget: float, seconds: float) ->
         actions = ["", *(style for style in styles for _ in range(PROCESSES))]
         told: dict[str, Record] = {}
         truths: dict[str, list[Record]] = {style: [] for style in styles}
+        for style in styles if options.cached else ():
+            truth(model, style, 0, folder, cached=True)  # which compiles
         for style in random.sample(actions, len(actions)):
             if style:
-                truths[style].append(truth(model, style, seconds, folder))
+                made = truth(model, style, options.seconds, folder, cached=options.cached)
+                truths[style].append(made)
             else:
-                told = tell(model, styles, budget, folder)
+                told = tell(model, styles, options.budget, folder)
     return [
         {
             "style": style,
@@ -112,10 +127,15 @@ def check(model: Model, styles: Sequence[str], budget: float, seconds: float) ->
     ]
 
 
-def truth(model: Model, style: str, seconds: float, folder: Path) -> Record:
+def truth(model: Model, style: str, seconds: float, folder: Path, *, cached: bool) -> Record:
     """Return what a process of truth.py prints."""
     arguments = [f"{model.name}.py", f"{model.library}/{style}", f"--seconds={seconds}"]
-    made = run([sys.executable, "-P", str(TRUTH), *arguments], folder)
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = [sys.executable, "-P", str(TRUTH), *arguments]
+    made = run(command, folder, **(cache if cached else {}))
     if made.returncode:
         raise SystemExit(f"truth.py {' '.join(arguments)} fails:\n{made.stderr[-2000:]}")
     return json.loads(made.stdout)
@@ -158,9 +178,10 @@ def in_microseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(1e6 * seconds, 2)
 
 
-def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder."""
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+def run(command: Sequence[str], folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, with some more variables."""
+    env = os.environ | more
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)  # noqa: S603
 
 
 def judged(record: Record) -> tuple[float, float, bool, bool]:
@@ -188,9 +209,13 @@ def markdown(records: Sequence[Record]) -> str:
         "processes, with its standard error. Told: with the 95 % interval. Loop: median of empty "
         "loops before, 40 µs in a quiet hour.",
     ]
-    for engine, name in dict.fromkeys((r["engine"], r["processor"]) for r in records):
-        several = [r for r in records if (r["engine"], r["processor"]) == (engine, name)]
-        parts += [f"## {engine}, {name}", summary(several), table(several)]
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        how = " reads programs from a cache" if record["cached"] else ""
+        title = f"## {record['engine']}, {record['processor']}; truth.py{how or ' compiles'}"
+        groups.setdefault(title, []).append(record)
+    for title, several in groups.items():
+        parts += [title, summary(several), table(several)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -204,6 +229,8 @@ def summary(records: Sequence[Record]) -> str:
     }
     lines = []
     for hour, chosen in hours.items():
+        if not chosen:
+            continue
         near, held = (sum(judged(record)[place] for record in chosen) for place in (2, 3))
         untold = sum(not record["told"] for record in chosen)
         lines.append(

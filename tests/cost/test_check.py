@@ -18,6 +18,7 @@ FILES = {model.file(): model for model in SMALL}
 ABOUT = {
     "processor": "a, 2 cores",
     "engine": "e",
+    "cached": False,
     "arrays": 8.0,
     "calls": [80, 81, 82],
     "loop": [39, 40],
