@@ -22,7 +22,7 @@ import numpy as np
 from bench.cells import BASELINE, Arm
 from bench.metrics import STEP
 from bench.worker.arms import End, guarded
-from bench.worker.counts import collector_off
+from bench.worker.counts import collector_off, live_arrays
 from bench.worker.protocol import KINDS, CallSeries, Failed, Timed, WorkerSample
 from bench.worker.settings import affinity
 from bench.worker.token import share
@@ -72,7 +72,9 @@ class Turn:
 
     A call is over when what it returns is there: loss and hidden state, which come with the new
     parameters where one program makes them all. Where a step is several programs, updates are in
-    flight then. The untimed call gives the others the caches that they have in a loop of their own:
+    flight then, and the next call waits for them. Of a step whose state is not known, calls with
+    something in flight stand for each other by their mean: the fastest one has left its updates to
+    the next. The untimed call gives the others the caches that they have in a loop of their own:
     without it, a step of a tenth of a millisecond pays for what the other arms left behind.
     """
 
@@ -82,8 +84,12 @@ class Turn:
         """Warm up over buffers of the arm's own, whose content a block's arms share."""
         self.step, self.hidden, self.chunk = arms.steps[arm], arms.case.zero(), chunk
         arms.load(self.step, scale)
+        self.in_flight = False
         for _ in range(WARMING_CALLS):
             WAIT(self.step(self.hidden, chunk))
+            if not getattr(self.step, "state_is_known", True):
+                arrays: list[Any] = live_arrays(arms.backend)
+                self.in_flight |= not all(array.is_ready() for array in arrays)
         self.single = paired and kind == STEP
         series = {STEP: CallSeries(1)} if self.single else KINDS[kind]
         self.series = {name: calls for name, calls in series.items() if name not in arms.left_out}
@@ -111,6 +117,8 @@ class Turn:
             idle = seconds - (CPU_CLOCK() - cpu)
             taken.append(Call(seconds / len(row), idle / len(row)))
         self.loss, self.calls = result[1], self.calls + series.calls
+        if self.in_flight:
+            taken = [Call(*np.mean(taken, axis=0).tolist())] * len(taken)
         return taken
 
     def end(self) -> End:

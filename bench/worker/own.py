@@ -105,6 +105,8 @@ class Carrying:
 class WholeStep:
     """A step that a file makes itself: a function of a batch that returns the loss."""
 
+    state_is_known = False
+
     def __init__(self, make_step: Callable[[], Callable[[Any], Any]]) -> None:
         self.call = make_step()
 

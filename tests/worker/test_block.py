@@ -61,6 +61,32 @@ def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
         assert (turn.calls - WARMING_CALLS) * 2.0 == now == calls * 2.0, "all calls are counted"
 
 
+@pytest.mark.parametrize(("ready", "least"), [(True, 1.0), (False, 2.0)])
+def test_calls_that_leave_work_in_flight_stand_for_each_other(
+    ready: bool, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a step that keeps its state to itself; the mean of 1 and 3 seconds is 2."""
+    now, calls = 0.0, 0
+
+    class Step:
+        state_is_known = False
+
+        def __call__(self, hidden: Any, _chunk: Any) -> Any:
+            nonlocal now, calls
+            now, calls = now + (1.0 if calls % 2 else 3.0), calls + 1
+            return hidden, 1.0
+
+    array = SimpleNamespace(is_ready=lambda: ready)
+    monkeypatch.setattr(block, "live_arrays", lambda _: [array])
+    arms: Any = SimpleNamespace(steps={ARMS[0]: Step()}, case=SimpleNamespace(zero=tuple))
+    arms.load, arms.left_out, arms.backend = Mock(), (), "cpu"
+    monkeypatch.setattr(block, "CLOCK", lambda: now)
+    turn = Turn("step", arms, ARMS[0], None, scale=1.0)  # type: ignore[arg-type]
+    [calls_of_turn] = turn().values()
+    assert min(call.seconds for call in calls_of_turn) == least
+    assert len(calls_of_turn) == 2
+
+
 def taken(timed: TimedBlock, rounds: int, untimed: int) -> None:
     """Take turns that take no time."""
     turns = dict.fromkeys(ARMS, lambda: {"step": [Call(1.0, 0.0)]})
