@@ -197,9 +197,9 @@ class Selection:
         """Tell whether a metric of a cell is measured."""
         about, several = SAMPLED[metric], any(cell.workload in names for names in TOGETHER.values())
         if self.metrics or about.named:
-            return metric in self.metrics and about.applies(cell)
+            return metric in self.metrics and about.applies(cell.workload)
         usual = SAMPLED if self.workloads and not several else USUAL.get(cell.workload, SAMPLED)
-        return metric in usual and about.applies(cell)
+        return metric in usual and about.applies(cell.workload)
 
 
 def styles_in_files(entrants: Iterable[str]) -> dict[str, list[str]]:

@@ -16,19 +16,18 @@ from rich.console import Console
 
 import impls
 from bench import streams
-from bench.cells import Arm, Cell, Selection, added_files, require_known
+from bench.cells import Cell, Selection, added_files, require_known
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
 from bench.engine.process import WorkerFailedError, silence_of
-from bench.engine.session import Measured, Side, Task, measure
+from bench.engine.session import Measured, measure
 from bench.environments.builder import Builder
-from bench.environments.offers import Offer, offers
 from bench.environments.spec import CURRENT, parse
-from bench.metrics import METRICS, SAMPLED
+from bench.metrics import METRICS
 from bench.options import ABOUT, BY_BUDGET, NAMES, Options, names_of
+from bench.prepare.run import prepare_run
 from bench.report import terminal
 from bench.report.run import document
-from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
 from bench.runfile.writer import write
 from bench.signals import as_ctrl_c
@@ -37,11 +36,10 @@ from common.errors import BakeoffError, require_new
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from bench.engine.task import Task
     from bench.samples import Sample
 
 EVERYBODY = "all"
-NO_KEYWORD = "cannot donate: its factory has no keyword `donate`"
-"""Why `--donate` leaves a style out."""
 TABLE_OPTIONS = tuple(
     f"--benchmark-{name}"
     for name in ("verbose", "columns", "sort", "group-by", "name", "histogram", "compare")
@@ -58,7 +56,6 @@ class Bench:
 
     task: Task
     """What is to be measured; of all environments, until it is known what `-k` leaves."""
-    offer: Offer
     metrics: dict[Cell, list[str]]
     """Those that are measured of each selected cell."""
     measured: Measured | None = None
@@ -67,7 +64,7 @@ class Bench:
 
     def environment(self, cell: Cell) -> str:
         """Return the environment that a cell is measured in; empty for the shared one."""
-        return cell.entrant if cell.entrant in self.offer.apart else ""
+        return cell.entrant if cell.entrant in self.task.sides else ""
 
     def samples(self, cell: Cell, metric: str) -> list[Sample]:
         """Return the samples of a cell; those of its library where all of its styles share them."""
@@ -149,7 +146,8 @@ def wrong_use_ends() -> Iterator[None]:
     try:
         yield
     except (BakeoffError, WorkerFailedError) as error:
-        pytest.exit(streams.one_line(error), returncode=2)
+        hint = f"; {journals.SAFE}" if isinstance(error, journals.DiskError) else ""
+        pytest.exit(streams.one_line(f"{error}{hint}"), returncode=2)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -181,36 +179,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             config.stash[LOCK] = machine_lock(wait=config.getoption("--wait"))
         silence, builder = silence_of(options.budget), Builder(notify=streams.say)
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
-        place = builder.environment(spec).place
-        offer, places = offers(selection.entrants, selection.files, silence, builder, place)
-        left_out = {}
-        if options.donate:
-            kept = [Arm(name, s) for name, styles in offer.not_donating.items() for s in styles]
-            left_out = {str(arm): NO_KEYWORD for arm in kept if selection.selects(arm)}
-            offer = offer.donating
-        for arm, why in left_out.items():
-            streams.say(f"--donate leaves out {arm}: it {why}")
-        cells = selection.cells(offer)
-        metrics = {c: [name for name in SAMPLED if selection.measures(name, c)] for c in cells}
-        if not any(metrics.values()):
-            raise BakeoffError(
-                "nothing to measure: no selected style and workload has the metric "
-                f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
-            )
-        sides = {}
-        for name, there in places.items():
-            info = EnvironmentInfo(versions=offer.apart.get(name, offer.versions))
-            sides[name] = Side(there, offer, info, heavy=bool(name))
-        task = Task(
-            kind="run",
-            arguments=tuple(map(str, config.invocation_params.args)),
-            needed={},
-            sides=sides,
-            options=options,
-            outside=selection.files,
-            left_out=left_out,
-        )
-        config.stash[BENCH] = Bench(task, offer, metrics)
+        arguments = tuple(map(str, config.invocation_params.args))
+        task, metrics = prepare_run(selection, options, spec, builder, silence, arguments)
+        config.stash[BENCH] = Bench(task, metrics)
 
 
 def selected(config: pytest.Config) -> Selection:

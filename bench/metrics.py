@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from common.config import DEPTH, SWEEP, is_own
-
-if TYPE_CHECKING:
-    from bench.cells import Cell
 
 
 class Kind(StrEnum):
@@ -67,10 +63,10 @@ class Metric:
         """Whether it varies from sample to sample, so that it is compared by statistics."""
         return self.kind in (Kind.WARM, Kind.COLD)
 
-    def applies(self, cell: Cell) -> bool:
-        """Tell whether `cell` has this metric."""
-        own = self.name == HOST and is_own(cell.workload)
-        return not self.added or cell.workload in TINY or own
+    def applies(self, workload: str) -> bool:
+        """Tell whether a workload's cells have this metric."""
+        own = self.name == HOST and is_own(workload)
+        return not self.added or workload in TINY or own
 
 
 TOGETHER = {

@@ -19,7 +19,7 @@ from tests.commands import ROOT
 PACKAGES = ("bench", "impls", "common")
 """Each may know those that come after it."""
 ROOMS = (
-    *("cli", "fleet", "cost", "track", "check", "report"),
+    *("cli", "fleet", "cost", "track", "check", "report", "prepare"),
     *("environments", "engine", "runfile", "stats", "worker"),
 )
 """Folders of `bench/`: each may know those that come after it."""

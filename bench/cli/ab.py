@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -68,8 +66,8 @@ def ab(
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import parse
+    from bench.prepare.sides import DoesNotRunError, prepare_sides
     from bench.track import ab as track
-    from bench.track import sides
     from bench.track.comparison import BASE, NEW, Comparison
 
     chosen = commands.format_of(format_, output)
@@ -84,25 +82,17 @@ def ab(
         selection.check_styles()
     console = commands.error_console()
     with machine_lock(wait=wait):
-        environments = sides.built(
-            specs, Builder(notify=console.print, extras=options.requirements_of(with_))
-        )
-        start = time.monotonic()
-        asked = (sides.asked(environment, selection) for environment in environments)
-        both = dict(zip((BASE, NEW), asked, strict=True))
-        if not (step or selection.entrants) and (depending := sides.depending(both)):
-            console.print(f"what depends on the difference: {', '.join(depending)}")
-            selection = replace(selection, entrants=depending)
+        builder = Builder(notify=console.print, extras=options.requirements_of(with_))
         try:
-            cells = sides.cells_of(selection, both)
-        except sides.DoesNotRunError as error:
+            task, seconds = prepare_sides(
+                dict(zip((BASE, NEW), specs, strict=True)), selection, extent, builder, arguments
+            )
+        except DoesNotRunError as error:
             if output is not None and chosen != "json":
                 title = f"{new} beside {base}"
-                found = Document(title, headline=str(error), status="bad", marker=track.MARKER)
-                commands.publish([found], chosen, output)
+                answer = Document(title, headline=str(error), status="bad", marker=track.MARKER)
+                commands.publish([answer], chosen, output)
             raise
-        sides.require_common(cells, both)
-        task = sides.task_of("ab", selection, both, cells, extent, BASE, arguments)
-        made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
+        made = commands.measured(task, seconds, resume=resume, more=more)
     commands.finish(made.results, chosen, output, details=details, journal=made.journal)
     return int(Comparison(made.results).status)

@@ -97,7 +97,7 @@ def bisect(
     require_known("workload", filter(None, [workload]), WORKLOADS)
     arm = Arm(selection.entrants[0] if selection.entrants else "", style)
     cell = arm.at(selection.workloads[0], backend or "cpu")
-    if not METRICS[metric].applies(cell):
+    if not METRICS[metric].applies(cell.workload):
         raise BakeoffError(
             f"metric {metric!r} is not measured of {style} at {cell.workload}; choose another "
             "workload"

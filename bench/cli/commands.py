@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.engine.journal import Journal
-    from bench.engine.session import Measured, Task
+    from bench.engine.session import Measured
+    from bench.engine.task import Task
     from bench.report.table import Document
     from bench.runfile import ResultsWithSamples
 
@@ -57,7 +58,7 @@ def selection(
         BakeoffError: there is no such entrant, workload or file, or a metric is not measured in
             turns.
     """
-    from bench.track.sides import require_metrics
+    from bench.prepare.sides import require_metrics
 
     entrants, files = added_files(names_of(entrant))
     workloads = names_of(workload)
@@ -95,10 +96,15 @@ def error_console() -> Console:
 
 
 def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:
-    """Measure a task, and show how far that is; after Ctrl-C, say how to go on.
+    """Measure a task, and show how far that is; where it is cut off, say how to go on.
 
     `before` are the seconds of the budget that have gone already.
+
+    Raises:
+        KeyboardInterrupt: it was cut off.
+        DiskError: the disk is full.
     """
+    from bench.engine.journal import DiskError
     from bench.engine.session import measure
     from bench.report.terminal import Progress
 
@@ -108,10 +114,15 @@ def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> M
     try:
         with Progress(console, task.options.budget) as shown:
             resumed = "" if resume else None
-            return measure(task, before=before, resume=resumed, on_progress=shown, more=more)
+            made = measure(task, before=before, resume=resumed, on_progress=shown, more=more)
+            if made.interrupted:
+                raise KeyboardInterrupt
     except KeyboardInterrupt:
         console.print(SAFE)
         raise
+    except DiskError as error:
+        raise DiskError(f"{error}; {SAFE}") from error
+    return made
 
 
 def finish(

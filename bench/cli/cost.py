@@ -75,10 +75,10 @@ def cost(
             raise BakeoffError(
                 "a file is measured, and --arrays asks the table; leave one of them out"
             )
-        from bench.cost.step import task_of
         from bench.engine.machine import machine_lock
         from bench.environments.builder import Builder
         from bench.environments.spec import parse
+        from bench.prepare.step import prepare_step
 
         extent = commands.checked(options.Options(budget))
         step_of(file)  # what is wrong with it is told before another run is waited for
@@ -88,7 +88,7 @@ def cost(
         with machine_lock(wait=wait):
             environment = builder.environment(parse("current"))
             start = time.monotonic()
-            task = task_of(file, extent, names, backend, environment, arguments=sys.argv[1:])
+            task = prepare_step(file, extent, names, backend, environment, arguments=sys.argv[1:])
             made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
         commands.finish(made.results, chosen, output, journal=made.journal)
         return int(any(row.failure is not None for row in made.results.cells))

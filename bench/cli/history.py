@@ -101,7 +101,8 @@ def history(
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import day, today
-    from bench.track.sides import REFERENCE, Days, days_of, task_of
+    from bench.prepare.days import REFERENCE, Days, list_days
+    from bench.prepare.sides import make_task
 
     styles = options.names_of(style) or ("pure",)
     extent = commands.checked(options.Options(budget, processes=pairs, blocks=blocks, cores="one"))
@@ -112,14 +113,14 @@ def history(
         names = next(opened("history")).known.environments
         until = max(name for name in names if name[:1].isdigit())
     newest = day(until, "--until") if until else today()
-    dates = days_of(day(since, "--since"), newest, every)
+    dates = list_days(day(since, "--since"), newest, every)
     with machine_lock(wait=wait):
         builder = Builder(
             notify=commands.error_console().print, extras=options.requirements_of(with_)
         )
         stacks = Days(dates, selection, builder)
         cells = stacks.cells(selection)
-        task = task_of("history", selection, stacks.sides, cells, extent, REFERENCE, sys.argv[1:])
+        task = make_task("history", selection, stacks.sides, cells, extent, REFERENCE, sys.argv[1:])
         made = commands.measured(task, stacks.asking, resume=resume, more=more)
     stacks.complete(made.results)
     commands.finish(made.results, chosen, output, details=details, journal=made.journal)

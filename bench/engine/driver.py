@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from bench.engine.journal import Journal
     from bench.engine.plan import Plan
-    from bench.engine.session import Task
+    from bench.engine.task import Task
     from bench.runfile import TimeSpent
 
 MOST_SILENCE = 300.0

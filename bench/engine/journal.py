@@ -50,7 +50,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(exist_ok=False)
         except OSError as error:
-            raise DiskError(f"cannot write the journal {path}: {error.strerror}") from error
+            raise BakeoffError(f"cannot write the journal {path}: {error.strerror}") from error
         journal.write(known)
         return journal
 

@@ -15,10 +15,11 @@ import msgspec
 
 from bench.engine.agenda import Agenda
 from bench.engine.driver import Driver
-from bench.engine.journal import FOLDER, SAFE, SUFFIX, DiskError, Journal, Part, opened
+from bench.engine.journal import FOLDER, SUFFIX, Journal, Part, opened
 from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
 from bench.engine.state import SideState, programs_of
+from bench.engine.task import Side, Task
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.runfile import (
@@ -67,43 +68,6 @@ SAME_IN_A_RUN = {"amount": "another budget, margin or count", "more": "another -
 """The same where a run goes on that was cut off."""
 
 
-@dataclass(frozen=True)
-class Side:
-    """An environment: where its workers run, and what it has."""
-
-    place: Place
-    offer: Offer
-    info: EnvironmentInfo
-    heavy: bool = False
-    """Whether its libraries may take minutes to import."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be measured: cells of environments, and which of these take turns."""
-
-    kind: FileKind
-    arguments: tuple[str, ...]
-    """The command line after the program's name, to repeat it by."""
-    needed: Mapping[str, Mapping[Cell, frozenset[str]]]
-    """By environment: metrics, by cell; baselines are added."""
-    sides: Mapping[str, Side]
-    """By environment."""
-    options: Options
-    groups: Sequence[tuple[str, ...]] = ()
-    """Environments whose workers take turns; each for itself if none."""
-    base: str = ""
-    """Environment that others are compared with; empty where arms are, with the baseline."""
-    outside: Mapping[str, str] = field(default_factory=dict)
-    """Files of entrants that are not the project's, by name."""
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    """Styles that were asked for and cannot take part, and why."""
-    notes: Mapping[str, str] = field(default_factory=dict)
-    """Remarks on entrants, by name."""
-    metrics: Sequence[str] = ()
-    """Of an A/B, those that were asked for by name: nothing else is compared; all if none."""
-
-
 @dataclass
 class Measured:
     """What a measurement came to."""
@@ -132,6 +96,8 @@ def measure(
 ) -> Measured:
     """Measure a task, and return what it came to; every sample is in a journal first.
 
+    After Ctrl-C, that is a part of the results.
+
     Args:
         task: What is to be measured.
         before: Seconds of the budget that have gone already.
@@ -141,8 +107,8 @@ def measure(
         enough: Asked between visits: whether more would be a waste.
 
     Raises:
-        BakeoffError: the journal or the file is of another task, or the disk is full.
-        KeyboardInterrupt: it was cut off, unless it is a run, which has its part of the results.
+        BakeoffError: the journal or the file is of another task.
+        DiskError: the disk is full; what was measured before is in the journal.
     """
     with machine_lock():
         setup = setup_of(task, more)
@@ -157,13 +123,7 @@ def measure(
         watch, interrupted = Watch(), False
         try:
             driver.run()
-        except DiskError as error:
-            if task.kind == "bisect":  # whose steps keep no journal
-                raise
-            raise DiskError(f"{error}; {SAFE}") from error
         except KeyboardInterrupt:
-            if task.kind != "run":
-                raise
             interrupted = True
             plan.note_missing()
         results, samples = results_of(task, plan, journal.known, watch)
@@ -307,7 +267,7 @@ def results_of(
     samples = [s for s in plan.visits.samples if (s.environment, s.cell) not in failed]
     options = task.options
     estimates = estimates_of(samples, cells, options, task.base, plan.least_cold)
-    if task.kind == "ab":
+    if task.all_together:
         named = {*task.metrics} | {HOST_PER_ARRAY for name in task.metrics if name == HOST}
         estimates = [
             row

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import impls
 from bench.metrics import label
-from bench.report.table import colour, words
+from bench.report.table import Figure, colour, words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -32,18 +32,6 @@ LEAST_REACH = 1.1
 """Factor by which a chart of lines reaches beyond its values, at least."""
 LINES = 24
 """Most lines of a chart: more cannot be told apart."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart, with what it shows in words."""
-
-    title: str
-    """What the data show."""
-    text: str
-    """What somebody who cannot see it needs to know."""
-    chart: dict[str, Any]
-    """In Vega-Lite, without its width."""
 
 
 def intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> Figure:

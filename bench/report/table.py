@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from bench.estimates import PROGRAM, Estimate, Verdict
-
-if TYPE_CHECKING:
-    from bench.report.charts import Figure
 
 type Content = str | Estimate
 """What a cell of a table holds. Text may come from outside: renderers escape it. Between backticks
@@ -79,6 +76,18 @@ class Table:
         ]
         rows = (replace(row, cells=tuple(row.cells[i] for i in kept)) for row in self.rows)
         return replace(self, columns=tuple(self.columns[i] for i in kept), rows=tuple(rows))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, with what it shows in words."""
+
+    title: str
+    """What the data show."""
+    text: str
+    """What somebody who cannot see it needs to know."""
+    chart: dict[str, Any]
+    """In Vega-Lite, without its width."""
 
 
 @dataclass(frozen=True)

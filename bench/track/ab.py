@@ -10,7 +10,9 @@ from bench.environments.spec import PACKAGES
 from bench.estimates import Estimate, grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
 from bench.report.table import Column, Document, Row, Section, Table, percent
+from bench.prepare.sides import IN_TURNS
 from bench.report.wording import NAMED, few, joined, more_words
+from bench.runfile.releases import differing_releases
 from bench.track.comparison import (
     BASE,
     CHANGED,
@@ -19,10 +21,8 @@ from bench.track.comparison import (
     Comparison,
     Status,
     cells_words,
-    moved,
     releases_words,
 )
-from bench.track.sides import IN_TURNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,7 +73,7 @@ def document(results: Results) -> Document:
 def _headline(it: Comparison) -> str:
     """Return what a comparison comes to: the releases that changed, then what differs."""
     base, new = it.sides
-    pairs = moved(base.versions, new.versions) if base.versions and new.versions else {}
+    pairs = differing_releases(base.versions, new.versions) if base.versions and new.versions else {}
     subject = ", ".join(releases_words(pairs))
     worse = [_short(row, it) for row in it.differing if it.worse(row)]
     if it.failures:
@@ -172,7 +172,7 @@ def _settling_command(it: Comparison) -> Iterator[str]:
     """Yield the command that settles what two files leave open, if what differs can be built."""
     unsettled = [row for row in it.rows if not it.settled(row) and row.metric in IN_TURNS]
     base, new = it.sides
-    pairs = moved(base.versions, new.versions).items()
+    pairs = differing_releases(base.versions, new.versions).items()
     pins = {name: pair for name, pair in pairs if name in PACKAGES and all(pair)}
     specs = [",".join(f"{name}=={pair[i]}" for name, pair in pins.items()) for i in (0, 1)]
     if not pins and base.commit != new.commit:
@@ -202,7 +202,7 @@ def _fine_print(it: Comparison) -> Iterator[str]:
     if same:
         yield f"Both sides: {', '.join(same)}."
     pinned = all(side.pins for side in it.sides)
-    pairs = moved(*(side.pins if pinned else side.versions for side in it.sides))
+    pairs = differing_releases(*(side.pins if pinned else side.versions for side in it.sides))
     differing = [f"{name} {a or 'none'}, then {b or 'none'}" for name, (a, b) in pairs.items()]
     if differing:
         yield f"Differs: {'; '.join(differing)}."

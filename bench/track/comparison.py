@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 BASE, NEW = "base", "new"
 """Names of the two environments."""
-PROJECT = "jax-bakeoff"
-"""This project's version, which is compared as its commit is: it is no release of a library."""
 ORDER = list(METRICS)
 """Metrics in the order in which they matter; lines of code are the last."""
 CHANGED = ", changed since"
@@ -243,17 +241,6 @@ def exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
 def is_costlier(row: Estimate) -> bool:
     """Tell whether there is more of what costs."""
     return row.value > row.no_difference and not METRICS[row.metric].neutral
-
-
-def moved(
-    base: Mapping[str, str], new: Mapping[str, str]
-) -> dict[str, tuple[str | None, str | None]]:
-    """Return the releases that differ; None where a side has none. jaxlib goes with jax."""
-    pairs = {name: (base.get(name), new.get(name)) for name in {**base, **new} if name != PROJECT}
-    differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    if differing.get("jaxlib") == differing.get("jax"):
-        differing.pop("jaxlib", None)
-    return differing
 
 
 def releases_words(pairs: Mapping[str, tuple[str | None, str | None]]) -> list[str]:

@@ -22,6 +22,7 @@ from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import Figure, lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import counted, few, main_workload, more_words, ordered, place, sentence
+from bench.runfile.releases import differing_releases
 from bench.runfile.warnings import BENEATH
 from bench.stats.changes import NO_SPREAD, spread, stretches
 from bench.track.comparison import (
@@ -30,7 +31,6 @@ from bench.track.comparison import (
     exact_changes,
     is_costlier,
     is_exact,
-    moved,
     releases_words,
 )
 
@@ -199,7 +199,7 @@ def causes(rows: Sequence[Estimate], it: Timeline) -> str:
     before, after = (it.results.environments[m] for m in (rows[0].against, rows[0].environment))
     ours = {_distribution(row.cell) for row in rows}
     others = {_distribution(cell) for cell, _ in (*it.series, *it.counts)} - ours - {*BENEATH}
-    pairs = {n: p for n, p in moved(before.versions, after.versions).items() if n not in others}
+    pairs = {n: p for n, p in differing_releases(before.versions, after.versions).items() if n not in others}
     parts = [few(releases_words(pairs))] if pairs else []
     if before.commit and after.commit and before.commit != after.commit:
         parts.append(f"commit {before.commit} → {after.commit}")

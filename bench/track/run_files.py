@@ -22,6 +22,7 @@ from bench.estimates import MARGIN, Estimate
 from bench.report.wording import counted, printable
 from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
 from bench.runfile.reader import NoRunError, Run, processor_model, read
+from bench.runfile.releases import differing_releases
 from bench.runfile.warnings import BENEATH
 from bench.stats.changes import NO_SPREAD, Spread, difference, position, spread
 from bench.track.comparison import (
@@ -29,7 +30,6 @@ from bench.track.comparison import (
     CHANGED,
     NEW,
     is_exact,
-    moved,
     releases_words,
     shared,
 )
@@ -190,9 +190,9 @@ def warnings(runs: Sequence[Run]) -> Iterator[str]:
     *bases, new = runs
     differing: dict[str, tuple[str | None, str | None]] = {}
     for run in bases:
-        packages = moved(environment(run).versions, environment(new).versions)
+        packages = differing_releases(environment(run).versions, environment(new).versions)
         differing |= {name: pair for name, pair in packages.items() if name in BENEATH}
-        differing |= moved(*(r.results.conditions.variables for r in (run, new)))
+        differing |= differing_releases(*(r.results.conditions.variables for r in (run, new)))
     if differing:
         yield (
             f"What differs ({', '.join(releases_words(differing))}) affects {BASELINE.entrant} "

@@ -18,20 +18,29 @@ from packaging.version import Version
 from scipy import special
 
 from bench.engine.journal import FOLDER, SUFFIX
-from bench.engine.session import Side, estimates_of, measure, setup_of
+from bench.engine.session import estimates_of, measure, setup_of
+from bench.engine.task import Side
 from bench.environments.sources import commits_between
 from bench.environments.spec import PACKAGES, Spec, of_day
 from bench.environments.uv import UnsolvableError, releases_between
 from bench.estimates import MARGIN, Estimate, EstimateTable
 from bench.options import Options
+from bench.prepare.sides import (
+    ask_side,
+    build_environments,
+    choose_cells,
+    find_gap,
+    make_task,
+    require_common,
+)
 from bench.report.table import change, percent
 from bench.runfile import Results, ResultsWithSamples, RunOptions, TimeSpent, packed
+from bench.runfile.releases import differing_releases
 from bench.runfile.warnings import other_processes
 from bench.stats.changes import position
 from bench.track.bisect import ALPHA, UNDECIDED, SearchRecord, SearchStep
-from bench.track.comparison import BASE, NEW, moved
+from bench.track.comparison import BASE, NEW
 from bench.track.earlier import QUESTION, Earlier
-from bench.track.sides import asked, built, cells_of, gap, require_common, task_of
 from common.errors import BakeoffError
 from common.files import atomic_write
 
@@ -145,7 +154,7 @@ class Bisection:
 
     def prepare(self, good: Spec, bad: Spec) -> dict[str, str]:
         """Build both ends, choose the cell, and return the setup of the search."""
-        ends = built((good, bad), self.builder)
+        ends = build_environments((good, bad), self.builder)
         self.start = time.monotonic()
         if ends[0].info.pins == ends[1].info.pins and ends[0].python == ends[1].python:
             raise BakeoffError(
@@ -158,12 +167,12 @@ class Bisection:
         sides = {str(spec): self.side(spec) for spec in (good, bad)}
         if not self.selection.step:
             self.require_style(sides.values())
-        cells = cells_of(self.selection, sides)
+        cells = choose_cells(self.selection, sides)
         common = require_common(cells, sides)
         # Of a user's step, plain JAX's `pure` may be there beside that of its library
         cell = self.record.cell = min(common, key=lambda cell: cell.is_baseline)
         options = Options(self.budget, cores="one")
-        task = task_of("bisect", self.selection, sides, cells, options, str(good))
+        task = make_task("bisect", self.selection, sides, cells, options, str(good))
         question = str(good), str(bad), str(cell), self.record.metric
         return dict(zip(QUESTION, question, strict=True)) | setup_of(task)
 
@@ -238,7 +247,7 @@ class Bisection:
     def search_packages(self) -> None:
         """Go to the package: the one that makes the good stack like the bad one, alone."""
         good, bad = self.releases(self.good), self.releases(self.bad)
-        differing = moved(good, bad)
+        differing = differing_releases(good, bad)
         candidates = [
             name
             for name in PACKAGES
@@ -254,7 +263,7 @@ class Bisection:
                 swapped = self.buildable([self.good.with_pins(source or pins)])
                 if swapped is None or not self.like_bad("package", swapped):
                     continue
-                pairs = moved(good, self.releases(swapped)).items()
+                pairs = differing_releases(good, self.releases(swapped)).items()
                 self.record.moved_along = {n: pair for n, pair in pairs if n not in together}
                 self.bad = swapped
             self.record.package, self.record.releases = name, differing[name]
@@ -403,14 +412,14 @@ class Bisection:
     def side(self, spec: Spec) -> Side:
         """Return a side, with what it has."""
         if spec not in self.sides:
-            self.sides[spec] = asked(self.environment(spec), self.selection)
+            self.sides[spec] = ask_side(self.environment(spec), self.selection)
         return self.sides[spec]
 
     def require_style(self, sides: Iterable[Side]) -> None:
         """Raise StoppedError if a side has not got the style."""
         cell = self.record.cell
         for side in sides:
-            if why := gap(side, cell):
+            if why := find_gap(side, cell):
                 raise StoppedError(
                     f"{side.info.spec}: {cell.entrant} has no style {cell.style!r} there: {why}"
                 )
@@ -437,12 +446,14 @@ class Bisection:
             self.on_progress(action, spent)
 
         cells = {name: [cell] for name in sides}
-        step = task_of("bisect", self.selection, sides, cells, options, BASE)
+        step = make_task("bisect", self.selection, sides, cells, options, BASE)
         try:
             outcome = measure(step, on_progress=on_progress, enough=enough)
         finally:  # a step is of no use to another search, nor is what one left that was killed
             for path in FOLDER.glob(f"*-bisect{SUFFIX}"):
                 path.unlink(missing_ok=True)
+        if outcome.interrupted:
+            raise KeyboardInterrupt
         self.outcomes.append(outcome.results)
         row = outcome.results.table.comparison(cell, metric)
         if row is None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from bench.worker.protocol import Sampled, WorkerSample
+from bench.worker.protocol import WorkerSample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from bench.cells import Arm
-    from bench.worker.arms import Arms
     from common.contract import TrainStep
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -61,13 +60,6 @@ EMPTY_PROGRAM = jax.lax.optimization_barrier
 COLLECTED_CALLS, COLLECTED_SECONDS = 1000, 1.0
 """Calls in which pauses for garbage are looked for; of slower steps, those of so many seconds, for
 each style takes them."""
-
-
-def counted(arms: Arms, arm: Arm) -> Sampled:
-    """Return what Python and JAX do in a new step of an arm; see `exact`."""
-    step = arms.make(arm)
-    arms.counted.append(step)
-    return Sampled(samples_of(arm, {**exact(step, arms.case), **arms.further_counts(arm, step)}))
 
 
 def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[WorkerSample]:

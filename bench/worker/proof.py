@@ -12,7 +12,7 @@ import numpy as np
 import impls
 from bench.cells import BASELINE, PURE
 from bench.worker.arms import program_of
-from bench.worker.counts import live_arrays, live_bytes, samples_of
+from bench.worker.counts import exact, live_arrays, live_bytes, samples_of
 from bench.worker.program import Graph, facts
 from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Proven, Sampled, WorkerSample
 from common.config import ModelConfig
@@ -76,6 +76,13 @@ def proven(arms: Arms, arm: Arm) -> Proven:
         }
     about |= away | {"settings": dict(getattr(step, "settings", {}))}
     return Proven(about, samples_of(arm, counts), losses.tolist(), fingerprint)
+
+
+def counted(arms: Arms, arm: Arm) -> Sampled:
+    """Return what Python and JAX do in a new step of an arm; see `exact`."""
+    step = arms.make(arm)
+    arms.counted.append(step)
+    return Sampled(samples_of(arm, {**exact(step, arms.case), **arms.further_counts(arm, step)}))
 
 
 def trained(arms: Arms, arm: Arm) -> Sampled:

@@ -16,10 +16,10 @@ from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES, TINY
 from bench.worker.arms import Arms, guarded, use
 from bench.worker.block import TimedBlock
-from bench.worker.counts import compilations, counted
+from bench.worker.counts import compilations
 from bench.worker.integrity import Surroundings
 from bench.worker.own import OwnArms
-from bench.worker.proof import baseline_program, proven, trained
+from bench.worker.proof import baseline_program, counted, proven, trained
 from bench.worker.protocol import NOBODY, Failed, Failures, Opened, Proven, Sampled, Timed
 from bench.worker.stages import StagesBlock
 from bench.worker.token import Token

@@ -23,7 +23,8 @@ import msgspec
 
 from bench.cells import Arm, Cell
 from bench.engine.process import Place
-from bench.engine.session import Side, Task, measure
+from bench.engine.session import measure
+from bench.engine.task import Side, Task
 from bench.environments.offers import offer
 from bench.estimates import Verdict, detectable
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP

@@ -18,15 +18,15 @@ from bench.cells import BASELINE, Arm, Selection, step_of
 from bench.cli import main
 from bench.cost.step import ASKED, OwnCost, answer, document
 from bench.engine.process import Place
-from bench.engine.session import Side
+from bench.engine.task import Side
 from bench.environments.offers import Offer
 from bench.environments.uv import minor
 from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
+from bench.prepare.sides import choose_cells
 from bench.runfile import CellResult, EnvironmentInfo, Proof, Results
 from bench.runfile.reader import read
 from bench.track.comparison import Comparison
-from bench.track.sides import cells_of
 from bench.worker.offers import describe
 from bench.worker.own import Carrying, OwnArms
 from bench.worker.proof import proven
@@ -449,7 +449,7 @@ def test_a_whole_step_alone_is_one_cell_under_its_own_name(styles: tuple[str, ..
     name = written(WHOLE, "whole")
     side = Side(Place(), convert(offered(name), Offer), EnvironmentInfo())
     selection = Selection((), styles, (name,), (), (HOST,), {name: str(Path("whole.py").resolve())})
-    cells = cells_of(selection, {"base": side, "new": side})
+    cells = choose_cells(selection, {"base": side, "new": side})
     assert {tuple(map(str, of_side)) for of_side in cells.values()} == {("whole-step-whole-cpu",)}
 
 

@@ -11,10 +11,12 @@ from unittest.mock import MagicMock, Mock
 import pytest
 
 from bench.cells import BASELINE, Cell
+from bench.cli import commands
 from bench.engine import session
 from bench.engine.journal import DiskError, journals
 from bench.engine.process import Place
-from bench.engine.session import Measured, Side, Task, groups_of, measure
+from bench.engine.session import Measured, groups_of, measure
+from bench.engine.task import Side, Task
 from bench.environments.offers import Offer
 from bench.options import Options
 from bench.runfile import EnvironmentInfo
@@ -52,6 +54,7 @@ def task_of(kind: Any = "ab", **more: Any) -> Task:
         "options": OPTIONS,
         "groups": (names,),
         "base": "base" if kind == "ab" else "",
+        "all_together": kind == "ab",
     }
     return Task(kind=kind, **(usual | more))
 
@@ -188,15 +191,10 @@ def test_after_ctrl_c_a_run_has_its_part_of_the_results_and_its_journal(drives: 
     assert journals("run") == [measured.journal.path]
 
 
-@pytest.mark.parametrize(
-    ("kind", "hint"), [("run", ".*go on with --resume"), ("ab", ".*--resume"), ("bisect", "")]
-)
-def test_a_full_disk_says_how_to_go_on_where_a_journal_stays(
-    drives: Any, kind: str, hint: str
-) -> None:
+def test_a_full_disk_says_how_to_go_on_where_a_journal_stays(drives: Any) -> None:
     drives(Mock(side_effect=DiskError("the disk is full")))
-    with pytest.raises(DiskError, match=f"^the disk is full{hint}$"):
-        measure(task_of(kind))
+    with pytest.raises(DiskError, match=r"^the disk is full; .* the same command and --resume$"):
+        commands.measured(task_of("ab"), 0.0, resume=False, more=None)
 
 
 def test_a_failed_cell_has_no_samples_and_no_estimates(drives: Any) -> None:

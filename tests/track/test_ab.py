@@ -16,18 +16,25 @@ from scipy import special
 
 from bench.cells import Cell, Selection
 from bench.engine.process import Place
-from bench.engine.session import Side
+from bench.engine.task import Side
 from bench.environments.offers import Offer
 from bench.estimates import MARGIN, Estimate, Verdict
 from bench.metrics import COLD, METRICS
 from bench.options import Options
+from bench.prepare.sides import (
+    DEEP,
+    DEEP_SECONDS,
+    choose_cells,
+    find_depending,
+    make_task,
+    require_common,
+)
 from bench.report.markdown import markdown
 from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
 from bench.stats.estimate import all_together
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
-from bench.track.sides import DEEP, DEEP_SECONDS, cells_of, depending, require_common, task_of
 from common.errors import BakeoffError
 from tests.commands import command, how
 from tests.report.runs import section
@@ -161,27 +168,27 @@ def test_what_depends_on_the_difference_is_measured(base: Any, new: Any, entrant
     both = {BASE: side("a"), NEW: side("b")}
     for one, versions in zip(both.values(), (base, new), strict=True):
         one.info.versions = versions
-    assert depending(both) == entrants
+    assert find_depending(both) == entrants
     both[NEW].info.commit = "1234567"
-    assert depending(both) == ()
+    assert find_depending(both) == ()
 
 
 def test_cells_are_those_that_both_sides_have() -> None:
     both = {BASE: side("a"), NEW: side("b", haiku=False)}
-    cells = cells_of(Selection(), both)
+    cells = choose_cells(Selection(), both)
     assert {cell.workload for cell in cells[BASE]} == {"toy", DEEP, "seed"}
     assert {cell.entrant for cell in require_common(cells, both)} == {"pure_jax"}
     with pytest.raises(BakeoffError, match="base and new have nothing in common"):
-        require_common(cells_of(Selection(("haiku",)), both), both)
+        require_common(choose_cells(Selection(("haiku",)), both), both)
     extent = Options(DEEP_SECONDS)
-    metrics = task_of("ab", Selection(), both, cells, extent, BASE).needed[BASE]
+    metrics = make_task("ab", Selection(), both, cells, extent, BASE).needed[BASE]
     assert metrics[Cell("haiku", "pure", "toy", "cpu")] == {"host_cost"}
     assert metrics[Cell("haiku", "pure", DEEP, "cpu")] == {"host_cost"}
     at_seed = metrics[Cell("haiku", "pure", "seed", "cpu")]
     assert {"step", "compile", "import", "peak_rss"} <= at_seed
     wide = Selection(workloads=("seed",), metrics=("host_cost",))
     with pytest.raises(BakeoffError, match="nothing to measure"):
-        task_of("ab", wide, both, cells_of(wide, both), extent, BASE)
+        make_task("ab", wide, both, choose_cells(wide, both), extent, BASE)
 
 
 SELF = (

@@ -11,19 +11,19 @@ from msgspec.structs import replace
 
 from bench.cells import BASELINE, Cell, Selection
 from bench.engine.process import Place
-from bench.engine.session import Side
+from bench.engine.task import Side
 from bench.environments.builder import Environment
 from bench.environments.offers import Offer
 from bench.environments.spec import Spec
 from bench.environments.uv import UnsolvableError
+from bench.prepare import days as days_room
+from bench.prepare.days import Days, list_days
 from bench.report.page import page
 from bench.runfile import EnvironmentInfo, Results
 from bench.runfile.reader import Run, read
 from bench.runfile.writer import run_file, write
-from bench.track import sides
 from bench.track.history import Timeline, causes, document
 from bench.track.run_files import kept_runs
-from bench.track.sides import Days, days_of
 from tests.commands import SCAN, Bakeoff, done_for_real
 from tests.report.runs import section
 from tests.track.simulated import ARMS, FILTER_JIT, HAIKU, a_run, file_of, of_days
@@ -87,7 +87,7 @@ def test_other_libraries_are_no_cause() -> None:
 )
 def test_days(given: str, expected: str) -> None:
     since, until, every = given.split()
-    days = days_of(date.fromisoformat(since), date.fromisoformat(until), every)
+    days = list_days(date.fromisoformat(since), date.fromisoformat(until), every)
     assert [str(day)[5:] for day in days] == expected.split()
 
 
@@ -98,11 +98,11 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
         release = "0.5" if spec.text < "@2025-05-04" else "0.6"
         return Environment(Place(), EnvironmentInfo(spec=str(spec), pins={"jax": release}))
 
-    def asked(of: Environment, _: Any) -> Side:
+    def ask_side(of: Environment, _: Any) -> Side:
         offer = Offer({"pure_jax": ["pure"]}, {}, ["cpu"], {}, {})
         return Side(of.place, offer, EnvironmentInfo(spec=of.info.spec, gaps={"haiku": "no wheel"}))
 
-    monkeypatch.setattr(sides, "asked", asked)
+    monkeypatch.setattr(days_room, "ask_side", ask_side)
     days = [date(2025, 5, day) for day in range(1, 6)]
     made = Days(days, Selection(), Mock(environment=environment))
     assert list(made.sides) == ["reference", "2025-05-01", "2025-05-04"]

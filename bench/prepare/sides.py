@@ -1,10 +1,7 @@
-"""The sides of an A/B, a bisection or a history: built, asked what they have, and measured."""
+"""The sides of an A/B, a bisection or a history: built, asked what they have, made a task of."""
 
 from __future__ import annotations
 
-import calendar
-import datetime
-import re
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -16,14 +13,12 @@ import msgspec
 import impls
 from bench.cells import WHOLE
 from bench.engine.process import WorkerFailedError
-from bench.engine.session import Side, Task
+from bench.engine.task import Side, Task
 from bench.environments.offers import offer
-from bench.environments.spec import Spec, of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor, of_its_day
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
-from bench.runfile import EnvironmentInfo, FileKind, Results
+from bench.runfile.releases import differing_releases
 from bench.runfile.warnings import BENEATH
-from bench.track.comparison import moved
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -31,7 +26,9 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell, Selection
     from bench.environments.builder import Builder, Environment
+    from bench.environments.spec import Spec
     from bench.options import Options
+    from bench.runfile import FileKind
 
 DEEP = "depth12"
 """Measured beside `toy` for host cost alone: what each of its 18 more arrays costs."""
@@ -46,11 +43,6 @@ IN_TURNS = [
     if metric.kind is Kind.COLD or metric.turn in (STEP, HOST, STAGES)
 ]
 """Metrics that are measured side by side."""
-REFERENCE = "reference"
-"""Environment that days are compared with: the stack of the last one."""
-EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
-MOST_DAYS = 400
-"""Days of a history: more than a year of daily ones is a typing error."""
 
 
 class DoesNotRunError(BakeoffError):
@@ -71,7 +63,7 @@ def require_metrics(names: Iterable[str]) -> None:
             )
 
 
-def built(specs: Sequence[Spec], builder: Builder) -> list[Environment]:
+def build_environments(specs: Sequence[Spec], builder: Builder) -> list[Environment]:
     """Return the environments of sides: of the same Python, if there is one that fits them all.
 
     Raises:
@@ -89,7 +81,7 @@ def built(specs: Sequence[Spec], builder: Builder) -> list[Environment]:
     return [builder.environment(spec) for spec in specs]
 
 
-def asked(environment: Environment, selection: Selection) -> Side:
+def ask_side(environment: Environment, selection: Selection) -> Side:
     """Return a side, whose worker was asked what it has of a selection.
 
     Raises:
@@ -118,7 +110,7 @@ def asked(environment: Environment, selection: Selection) -> Side:
     return Side(place, offered, info)
 
 
-def gap(side: Side, cell: Cell) -> str:
+def find_gap(side: Side, cell: Cell) -> str:
     """Return why a side has not got a cell's style; empty if it has."""
     if cell.style in side.offer.styles.get(cell.entrant, ()):
         return ""
@@ -127,15 +119,15 @@ def gap(side: Side, cell: Cell) -> str:
     return next(filter(None, map(gaps.get, names)), "there is no such style")
 
 
-def depending(sides: Mapping[str, Side]) -> tuple[str, ...]:
+def find_depending(sides: Mapping[str, Side]) -> tuple[str, ...]:
     """Return the entrants that depend on what differs between two sides; none if all may.
 
     Python, JAX, optax and NumPy are part of every entrant, as this project's own code is.
     """
     base, new = (side.info for side in sides.values())
-    names = {*moved(base.versions, new.versions)}
+    names = {*differing_releases(base.versions, new.versions)}
     if base.pins and new.pins:
-        names |= {*moved(base.pins, new.pins)}
+        names |= {*differing_releases(base.pins, new.pins)}
     if base.commit != new.commit or names & {*BENEATH}:
         return ()
     return tuple(
@@ -145,7 +137,7 @@ def depending(sides: Mapping[str, Side]) -> tuple[str, ...]:
     )
 
 
-def cells_of(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[Cell]]:
+def choose_cells(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[Cell]]:
     """Return the cells that are asked for and that each side has, on one backend.
 
     Without a backend asked for, that is an accelerator, where all sides have one.
@@ -202,7 +194,7 @@ def require_common(cells: Mapping[str, Sequence[Cell]], sides: Mapping[str, Side
     return common
 
 
-def task_of(
+def make_task(
     kind: FileKind,
     selection: Selection,
     sides: Mapping[str, Side],
@@ -242,95 +234,43 @@ def task_of(
         base=base,
         outside=selection.files,
         metrics=selection.metrics,
+        all_together=kind == "ab",
     )
 
 
-def days_of(since: datetime.date, until: datetime.date, every: str) -> list[datetime.date]:
-    """Return the days from `since` to `until`, which is one of them, `every` so often.
+def prepare_sides(
+    specs: Mapping[str, Spec],
+    selection: Selection,
+    options: Options,
+    builder: Builder,
+    arguments: Sequence[str],
+) -> tuple[Task, float]:
+    """Return the task of an A/B, and the seconds of its budget that asking both sides took.
+
+    Without entrants or a step by name, those are measured that depend on what differs.
+
+    Args:
+        specs: Of the base and the new side, by their names.
+        selection: What was asked for.
+        options: How much is measured.
+        builder: Builds both environments.
+        arguments: The command line, to repeat it by.
 
     Raises:
-        BakeoffError: there is no such step, or it gives none or too many.
+        BakeoffError: a side cannot be built or asked, or both have nothing in common.
+        DoesNotRunError: a side cannot run a user's own step.
     """
-    match = EVERY.fullmatch(every)
-    if match is None or not int(match[1]):
-        raise BakeoffError(
-            f"--every {every!r} is no step; give days, weeks, months or years, as in 10d, 2w, 1mo"
-        )
-    if since > until:
-        raise BakeoffError(f"--since {since} is after --until {until}; turn them around")
-    count, unit = int(match[1]), match[2]
-    days = [since]
-    while days[-1] < until:
-        days.append(min(later(since, len(days) * count, unit), until))
-    if len(days) > MOST_DAYS:
-        raise BakeoffError(
-            f"--every {every} gives more than {MOST_DAYS} days from {since} to {until}; give a "
-            "longer step"
-        )
-    return days
-
-
-def later(day: datetime.date, count: int, unit: str) -> datetime.date:
-    """Return a day so many units later; the last of a month where it has no such day."""
-    if unit in ("d", "w"):
-        return day + datetime.timedelta(count * (7 if unit == "w" else 1))
-    months = day.year * 12 + day.month - 1 + count * (12 if unit == "y" else 1)
-    year, month = months // 12, months % 12 + 1
-    return datetime.date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
-
-
-class Days:
-    """The sides of a history, built: the reference, and the first day of each stack.
-
-    The last day is the reference; the others have its Python if they can.
-    """
-
-    def __init__(
-        self, days: Sequence[datetime.date], selection: Selection, builder: Builder
-    ) -> None:
-        self.asking = 0.0
-        """Seconds of the budget that it took to ask the sides what they have."""
-        self.others: dict[str, EnvironmentInfo] = {}
-        """Days without a side: those that cannot be built, and those whose stack has one."""
-        reference = builder.environment(of_day(days[-1]), PYTHONS)
-        self.sides = {REFERENCE: self.ask(reference, selection)}
-        pythons = list(dict.fromkeys([reference.python, *PYTHONS]))
-        stacks: dict[object, Side] = {}
-        for day in days:
-            name = str(day)
-            builder.notify(f"the environment of {name}")
-            try:
-                environment = builder.environment(of_day(day), pythons)
-                stack = environment.python, *environment.info.pins.items()
-                if stack in stacks:
-                    same = msgspec.structs.replace(stacks[stack].info, spec=f"@{name}", gaps={})
-                    self.others[name] = same
-                else:
-                    stacks[stack] = self.sides[name] = self.ask(environment, selection)
-            except BakeoffError as error:
-                self.others[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
-                builder.notify(f"{name}: {error}")
-
-    def ask(self, environment: Environment, selection: Selection) -> Side:
-        """Ask a side what it has."""
-        start = time.monotonic()
-        side = asked(environment, selection)
-        self.asking += time.monotonic() - start
-        return side
-
-    def cells(self, selection: Selection) -> dict[str, list[Cell]]:
-        """Return the cells that the reference has, and each other side of these."""
-        whole = cells_of(selection, {REFERENCE: self.sides[REFERENCE]})[REFERENCE]
-        return {
-            name: [c for c in whole if name == REFERENCE or not gap(side, c)]
-            for name, side in self.sides.items()
-        }
-
-    def complete(self, results: Results) -> None:
-        """Add the days without a side to results, in the order of time, and warn of gaps."""
-        results.environments = dict(sorted((results.environments | self.others).items()))
-        results.warnings += [
-            f"{day} could not be built: {info.gaps['']}"
-            for day, info in sorted(self.others.items())
-            if info.gaps
-        ]
+    environments = build_environments([*specs.values()], builder)
+    start = time.monotonic()
+    sides = {
+        name: ask_side(environment, selection)
+        for name, environment in zip(specs, environments, strict=True)
+    }
+    if not (selection.step or selection.entrants) and (depending := find_depending(sides)):
+        builder.notify(f"what depends on the difference: {', '.join(depending)}")
+        selection = replace(selection, entrants=depending)
+    cells = choose_cells(selection, sides)
+    require_common(cells, sides)
+    base = next(iter(specs))
+    task = make_task("ab", selection, sides, cells, options, base, arguments)
+    return task, time.monotonic() - start

@@ -1,0 +1,1 @@
+"""What was asked for becomes what to measure: one way for every command."""

@@ -1,0 +1,71 @@
+"""The styles of a user's own training step, as `bakeoff cost` measures them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import impls
+from bench.cells import Selection, step_of
+from bench.engine.process import WorkerFailedError
+from bench.engine.task import Side, Task
+from bench.environments.offers import offer
+from bench.metrics import HOST, STEP
+from bench.runfile import EnvironmentInfo
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bench.environments.builder import Environment
+    from bench.options import Options
+
+IN_A_ROW = "step_pipelined"
+ASKED = (HOST, STEP, IN_A_ROW)
+"""What the host pays, on one core; and the time of a step, on all cores or on the accelerator:
+waited for, and in a row of 50."""
+
+
+def prepare_step(
+    file: Path,
+    options: Options,
+    styles: tuple[str, ...],
+    backend: str | None,
+    environment: Environment,
+    *,
+    arguments: Sequence[str],
+) -> Task:
+    """Return what is measured: `ASKED` of a step in the styles of its library, on one backend.
+
+    Raises:
+        BakeoffError: the file is no step, cannot be measured at all, or has no such style.
+    """
+    name = step_of(file)
+    outside = {name: str(file.resolve())}
+    place = environment.place.for_users_step()
+    try:
+        offered = offer((), outside, place=place)
+    except WorkerFailedError as error:
+        raise BakeoffError(f"{file.name} cannot be measured: {error}") from error
+    if name in offered.problems:
+        raise BakeoffError(offered.problems[name])
+    if "make_model" not in impls.bound(file):
+        raise BakeoffError(
+            f"{file.name} has a make_step alone, and nothing to compare it with: compare releases "
+            f"by `bakeoff ab --step {file.name}`, or add make_model and loss"
+        )
+    usual = next((b for b in offered.backends if b != "cpu"), "cpu")
+    entrants = tuple(offered.styles)  # named, so that unusual styles take part, too
+    selection = Selection(entrants, styles, (name,), (backend or usual,), ASKED)
+    cells = selection.cells(offered)
+    side = Side(
+        place, offered, EnvironmentInfo(versions=offered.versions, pins=environment.info.pins)
+    )
+    return Task(
+        kind="cost",
+        arguments=tuple(arguments),
+        needed={"": {cell: frozenset(ASKED) for cell in cells}},
+        sides={"": side},
+        options=options,
+        outside=outside,
+    )
