@@ -163,7 +163,11 @@ class Agenda:
             for cell, names in self.compared(group).needed.items()
             if cell in alive
             and not any(side.given_up for side in group)
-            and (metrics := [m for m in ASKED_OF[kind] if m.name in names and m.applies(cell.workload)])
+            and (
+                metrics := [
+                    m for m in ASKED_OF[kind] if m.name in names and m.applies(cell.workload)
+                ]
+            )
             and not any(m.name in side.cells[cell].missing for m in metrics for side in group)
         }
 

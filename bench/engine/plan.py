@@ -237,7 +237,11 @@ class Plan:
                 for name in metrics:
                     count = have[pool(side.environment, cell, name)]
                     fewest = self.least_cold if name in COLD else 1
-                    if count < fewest and METRICS[name].applies(cell.workload) and result.failure is None:
+                    if (
+                        count < fewest
+                        and METRICS[name].applies(cell.workload)
+                        and result.failure is None
+                    ):
                         reason = "not measured within the budget"
                         at = product((str(cell.arm), ""), (cell.workload, ""))
                         if death := next(filter(None, map(side.deaths.get, at)), ""):

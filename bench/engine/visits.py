@@ -274,11 +274,13 @@ class Visits:
 
         Samples of arms that were not asked for would make intervals wider: they are few, and noisy.
         """
-        taken = worker, block or worker, self.now, len(cores)
+        taken = {"worker": worker, "block": block or worker, "at": self.now, "cores": len(cores)}
         for row in rows:
             if row.arm not in self.agenda.unasked:
-                cell = side.cell(row.arm, workload)
-                self.samples.append(Sample(side.environment, cell, row.metric, *taken, *row[2:]))
+                place = {"environment": side.environment, "cell": side.cell(row.arm, workload)}
+                numbers = row._asdict()
+                del numbers["arm"]
+                self.samples.append(Sample(**place, **taken, **numbers))
 
     # visits
 

@@ -223,7 +223,8 @@ def packed(samples: Iterable[Sample]) -> list[Series]:
     """Return samples as series."""
     series: dict[tuple[str, Cell, str, int], list[SampleRow]] = defaultdict(list)
     for s in samples:
-        row = SampleRow(s.worker, s.block, round(s.at, 2), *s[7:])
+        numbers = {"value": s.value, "calls": s.calls, "median": s.median, "p95": s.p95}
+        row = SampleRow(worker=s.worker, block=s.block, at=round(s.at, 2), **numbers)
         series[s.environment, s.cell, s.metric, s.cores].append(row)
     return [
         Series(environment=environment, cell=cell, metric=metric, cores=cores, rows=rows)
@@ -234,7 +235,9 @@ def packed(samples: Iterable[Sample]) -> list[Series]:
 def unpacked(series: Iterable[Series]) -> list[Sample]:
     """Return the samples of series; the inverse of `packed`, but for their order."""
     return [
-        Sample(s.environment, s.cell, s.metric, row.worker, row.block, row.at, s.cores, *row[3:])
+        Sample(
+            environment=s.environment, cell=s.cell, metric=s.metric, cores=s.cores, **row._asdict()
+        )
         for s in series
         for row in s.rows
     ]

@@ -73,7 +73,9 @@ def document(results: Results) -> Document:
 def _headline(it: Comparison) -> str:
     """Return what a comparison comes to: the releases that changed, then what differs."""
     base, new = it.sides
-    pairs = differing_releases(base.versions, new.versions) if base.versions and new.versions else {}
+    pairs = (
+        differing_releases(base.versions, new.versions) if base.versions and new.versions else {}
+    )
     subject = ", ".join(releases_words(pairs))
     worse = [_short(row, it) for row in it.differing if it.worse(row)]
     if it.failures:

@@ -199,7 +199,11 @@ def causes(rows: Sequence[Estimate], it: Timeline) -> str:
     before, after = (it.results.environments[m] for m in (rows[0].against, rows[0].environment))
     ours = {_distribution(row.cell) for row in rows}
     others = {_distribution(cell) for cell, _ in (*it.series, *it.counts)} - ours - {*BENEATH}
-    pairs = {n: p for n, p in differing_releases(before.versions, after.versions).items() if n not in others}
+    pairs = {
+        n: p
+        for n, p in differing_releases(before.versions, after.versions).items()
+        if n not in others
+    }
     parts = [few(releases_words(pairs))] if pairs else []
     if before.commit and after.commit and before.commit != after.commit:
         parts.append(f"commit {before.commit} → {after.commit}")
