@@ -23,11 +23,11 @@ from bench.report.table import (
     percent,
     words,
 )
-from bench.runfile import CellResult, Results
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from bench.runfile import CellResult, Results
 
 LISTED = """\
 arrays, structure = jax.tree.flatten((params, opt_state))

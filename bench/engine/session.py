@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import shlex
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +19,11 @@ from bench.engine.journal import FOLDER, SUFFIX, Journal, Part, opened
 from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
 from bench.engine.state import SideState, programs_of
-from bench.engine.task import Side, Task
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.runfile import (
     CellResult,
     Conditions,
-    EnvironmentInfo,
     FileKind,
     ResultsWithSamples,
     RunOptions,
@@ -45,8 +43,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.engine.actions import Action
-    from bench.engine.process import Place
-    from bench.environments.offers import Offer
+    from bench.engine.task import Task
     from bench.options import Options
     from bench.samples import Sample
 

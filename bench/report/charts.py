@@ -7,7 +7,6 @@ the data show; its text says the same to somebody who cannot see it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import impls

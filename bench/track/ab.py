@@ -9,8 +9,8 @@ import impls
 from bench.environments.spec import PACKAGES
 from bench.estimates import Estimate, grouped
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
-from bench.report.table import Column, Document, Row, Section, Table, percent
 from bench.prepare.sides import IN_TURNS
+from bench.report.table import Column, Document, Row, Section, Table, percent
 from bench.report.wording import NAMED, few, joined, more_words
 from bench.runfile.releases import differing_releases
 from bench.track.comparison import (

@@ -19,7 +19,6 @@ from scipy import special
 
 from bench.engine.journal import FOLDER, SUFFIX
 from bench.engine.session import estimates_of, measure, setup_of
-from bench.engine.task import Side
 from bench.environments.sources import commits_between
 from bench.environments.spec import PACKAGES, Spec, of_day
 from bench.environments.uv import UnsolvableError, releases_between
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Selection
     from bench.engine.actions import Action
+    from bench.engine.task import Side
     from bench.environments.builder import Builder, Environment
     from bench.samples import Sample
 
