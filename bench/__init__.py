@@ -18,7 +18,7 @@ from pathlib import Path
 
 
 def pytest_load_initial_conftests(args: list[str]) -> None:
-    """Say where `pytest bench` runs, where it is called elsewhere: pytest asks all plugins."""
+    """Raise UsageError where `pytest bench` has no folder `bench`: pytest asks all plugins."""
     if "bench" in args and not Path("bench").exists():
         import pytest
 

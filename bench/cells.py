@@ -1,4 +1,4 @@
-"""What is measured: cells, each an arm (entrant and style) at a workload on a backend."""
+"""Cells: arms (entrant and style) at a workload on a backend, and their selection by names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import impls
-from bench.metrics import SAMPLED, TOGETHER, USUAL
+from bench.metrics import SAMPLED, USUAL, WORKLOAD_GROUPS
 from common.config import WORKLOADS, Device, is_own
 from common.errors import BakeoffError, unknown
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from common.contract import Style
 
 PURE = "pure"
-"""The style that all entrants share: one `jax.jit` over plain parameters."""
+"""Style that all entrants share: one `jax.jit` over plain parameters."""
 FLAT = "flat"
-"""The style that hands over arrays alone: of a user's own step, the baseline."""
+"""Style that passes arrays alone: the baseline of a user's own step."""
 WHOLE = "step"
-"""The style that a user's own `make_step` is."""
+"""Style of a user's own `make_step`."""
 DEFAULT_WORKLOADS = ("toy", "seed", "wide")
-"""Measured unless others are asked for: what a call costs the host, the tutorial's size, and one at
-which the device has more to do."""
+"""Workloads measured by default: one for host cost, the tutorial's size, and one with more work for
+the device."""
 
 
 class Arm(NamedTuple):
@@ -37,7 +37,7 @@ class Arm(NamedTuple):
     style: str
 
     @classmethod
-    def of(cls, name: str) -> Self:
+    def parse(cls, name: str) -> Self:
         """Return the arm of this name."""
         entrant, _, style = name.partition("/")
         return cls(entrant, style)
@@ -51,21 +51,21 @@ class Arm(NamedTuple):
         return BASELINE if self == CONTROL else self
 
     def load(self, *, donate: bool = False) -> Style:
-        """Return its style, imported if it was not; one that donates its state if it can."""
+        """Import and return its style; with `donate`, one that donates its state if it can."""
         entrant, style = self.code
         return impls.load(entrant).style(style, donate=donate)
 
-    def at(self, workload: str, backend: str) -> Cell:
+    def make_cell(self, workload: str, backend: str) -> Cell:
         """Return its cell at a workload on a backend."""
         return Cell(self.entrant, self.style, workload, backend)
 
 
 BASELINE = Arm("pure_jax", PURE)
-"""What ratios refer to."""
+"""Arm that ratios refer to."""
 CONTROL = Arm("control", PURE)
-"""The baseline under a second name (the A/A control): what differs from it is noise."""
+"""The baseline under a second name (the A/A control): a difference between them is noise."""
 REFERENCE = (BASELINE, CONTROL)
-"""Two arms of one program, which together are what others are compared with."""
+"""Two arms of one program; other arms are compared with both together."""
 
 
 class Cell(NamedTuple):
@@ -94,7 +94,7 @@ class Cell(NamedTuple):
     @property
     def baseline(self) -> Cell:
         """The cell that its ratios refer to."""
-        return BASELINE.at(self.workload, self.backend)
+        return BASELINE.make_cell(self.workload, self.backend)
 
     @property
     def place(self) -> str:
@@ -115,21 +115,21 @@ class Selection:
     backends: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
-    """Python files of a user's own that take part, entrants or a training step, by name."""
+    """Name → a user's own Python file that takes part: an entrant or a training step."""
 
     @property
     def step(self) -> str:
-        """The workload that is a user's own training step; empty without one."""
+        """Workload of a user's own training step; empty without one."""
         return next(filter(is_own, self.files), "")
 
-    def selects(self, arm: Arm) -> bool:
-        """Tell whether an arm is among what was asked for."""
+    def is_selected(self, arm: Arm) -> bool:
+        """Tell whether an arm has a selected entrant and style."""
         entrants, styles = self.entrants or (arm.entrant,), self.styles or (arm.style,)
         return arm.entrant in entrants and bool({arm.style, str(arm)} & {*styles})
 
     def check_names(self) -> None:
         """Raise BakeoffError if a workload or a metric is unknown; needs no environment."""
-        require_known("workload", self.workloads, [*WORKLOADS, *TOGETHER])
+        require_known("workload", self.workloads, [*WORKLOADS, *WORKLOAD_GROUPS])
         require_known("metric", self.metrics, SAMPLED)
 
     def check_styles(self) -> None:
@@ -139,10 +139,10 @@ class Selection:
         """
         if self.styles and not self.files:
             named = {name: impls.styles_of(name) for name in self.entrants}
-            self.require_styles(named or styles_in_files(impls.names()))
+            self.require_styles(named or read_styles(impls.names()))
 
     def require_styles(self, by_entrant: Mapping[str, Iterable[str]]) -> None:
-        """Raise BakeoffError if a style is none of those of some entrants, by its name or arm's."""
+        """Raise BakeoffError if a selected style is unknown, by its own name or its arm's."""
         arms = [str(Arm(name, style)) for name, styles in by_entrant.items() for style in styles]
         styles = dict.fromkeys(chain.from_iterable(by_entrant.values()))
         for name in self.styles:
@@ -151,15 +151,15 @@ class Selection:
             require_known("style", [name], (same or arms) if slash else styles)
 
     def cells(self, offer: Offer) -> list[Cell]:
-        """Return the selected cells of what an environment offers, the baseline's first.
+        """Return the selected cells that an environment offers, the baseline's first.
 
         Raises:
             BakeoffError: a name is unknown, or no entrant has a style that is asked for.
         """
         self.check_names()
         entrants = [*offer.styles, *offer.problems]
-        by_entrant = offer.styles | (styles_in_files(offer.problems) if self.styles else {})
-        backends = [Device.of(name) for name in self.backends]
+        by_entrant = offer.styles | (read_styles(offer.problems) if self.styles else {})
+        backends = [Device.parse(name) for name in self.backends]
         require_known("entrant", self.entrants, entrants)
         self.require_styles(by_entrant)
         require_known("backend", [device.backend for device in backends], offer.backends)
@@ -167,22 +167,22 @@ class Selection:
             device.require(offer.details.get(device.backend, {}).get("count", 1))
         entrants = [name for name in entrants if name in (self.entrants or entrants)]
         names = self.workloads or DEFAULT_WORKLOADS
-        workloads = dict.fromkeys(w for name in names for w in TOGETHER.get(name, (name,)))
+        workloads = dict.fromkeys(w for name in names for w in WORKLOAD_GROUPS.get(name, (name,)))
         cells = [
             Cell(entrant, style, workload, backend)
             for backend in self.backends or offer.backends
             for workload in workloads
             for entrant in entrants
-            if Device.of(backend).backend not in offer.lacking.get(entrant, ())
+            if Device.parse(backend).backend not in offer.lacking.get(entrant, ())
             for style in by_entrant.get(entrant) or [PURE]
-            if self.wants(Arm(entrant, style), workload, offer)
+            if self.is_wanted(Arm(entrant, style), workload, offer)
         ]
         if not cells:
             known = sorted({s for name in entrants for s in offer.styles.get(name, [])})
             raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), known)
         return cells
 
-    def wants(self, arm: Arm, workload: str, offer: Offer) -> bool:
+    def is_wanted(self, arm: Arm, workload: str, offer: Offer) -> bool:
         """Tell whether an arm is measured at a workload.
 
         Styles that an entrant marks as measured only if named are also measured at depths, where
@@ -190,20 +190,21 @@ class Selection:
         """
         if self.styles:
             return bool({arm.style, str(arm)} & {*self.styles})
-        named = arm.entrant in self.entrants or workload in TOGETHER["depth"]
+        named = arm.entrant in self.entrants or workload in WORKLOAD_GROUPS["depth"]
         return named or arm.style not in offer.if_named.get(arm.entrant, ())
 
-    def measures(self, metric: str, cell: Cell) -> bool:
+    def is_measured(self, metric: str, cell: Cell) -> bool:
         """Tell whether a metric of a cell is measured."""
-        about, several = SAMPLED[metric], any(cell.workload in names for names in TOGETHER.values())
+        about = SAMPLED[metric]
+        several = any(cell.workload in names for names in WORKLOAD_GROUPS.values())
         if self.metrics or about.named:
-            return metric in self.metrics and about.applies(cell.workload)
+            return metric in self.metrics and about.is_measured_at(cell.workload)
         usual = SAMPLED if self.workloads and not several else USUAL.get(cell.workload, SAMPLED)
-        return metric in usual and about.applies(cell.workload)
+        return metric in usual and about.is_measured_at(cell.workload)
 
 
-def styles_in_files(entrants: Iterable[str]) -> dict[str, list[str]]:
-    """Return the styles of entrants by the text of their files, of those that can be read."""
+def read_styles(entrants: Iterable[str]) -> dict[str, list[str]]:
+    """Return entrant → styles, from the text of their files; unreadable ones are left out."""
     styles: dict[str, list[str]] = {}
     for name in entrants:
         with suppress(BakeoffError):
@@ -218,8 +219,8 @@ def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> No
             raise unknown(kind, name, known)
 
 
-def added_files(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the names of entrants, and the files of those that were given as such, by name.
+def add_files(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Register entrants given as files; return all names, and name → file.
 
     Raises:
         BakeoffError: there is no such file, or it is no entrant.
@@ -239,8 +240,8 @@ def added_files(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     return tuple(entrants), files
 
 
-def step_of(file: Path) -> str:
-    """Let a file's step be measured; return the name of its workload.
+def add_step(file: Path) -> str:
+    """Register a file's training step; return the name of its workload.
 
     Raises:
         BakeoffError: it is no Python file, or has neither a model nor a step.
@@ -250,10 +251,10 @@ def step_of(file: Path) -> str:
             f"there is no Python file {file}; `bakeoff new mine --model equinox` begins one"
         )
     name = impls.add(file)
-    if name in TOGETHER:
+    if name in WORKLOAD_GROUPS:
         raise BakeoffError(f"{file.name}: {name} stands for several workloads; rename the file")
     if not is_own(name):
-        impls.declared(name)  # which says what is wrong with a file that is no Python
+        impls.read_declaration(name)  # which says what is wrong with a file that is no Python
         raise BakeoffError(
             f"{file.name} has neither make_model nor make_step; `bakeoff new mine --model equinox` "
             "begins a file that has"

@@ -16,21 +16,21 @@ from rich.console import Console
 
 import impls
 from bench import streams
-from bench.cells import Cell, Selection, added_files, require_known
+from bench.cells import Cell, Selection, add_files, require_known
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
-from bench.engine.process import WorkerFailedError, silence_of
-from bench.engine.session import Measured, measure
+from bench.engine.process import WorkerFailedError, choose_silence
+from bench.engine.session import Measurement, measure
 from bench.environments.builder import Builder
 from bench.environments.spec import CURRENT, parse
 from bench.metrics import METRICS
-from bench.options import ABOUT, BY_BUDGET, NAMES, Options, names_of
+from bench.options import ABOUT, BY_BUDGET, NAMES, Options, parse_names
 from bench.prepare.run import prepare_run
 from bench.report import terminal
 from bench.report.run import document
 from bench.runfile.reader import Run
 from bench.runfile.writer import write
-from bench.signals import as_ctrl_c
+from bench.signals import interrupt_on_signals
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
@@ -44,34 +44,34 @@ TABLE_OPTIONS = tuple(
     f"--benchmark-{name}"
     for name in ("verbose", "columns", "sort", "group-by", "name", "histogram", "compare")
 )
-"""Options of pytest-benchmark that are about its own table, and beginnings of others."""
+"""Beginnings of pytest-benchmark's options that ask for its own table."""
 MOST_BEFORE = 600.0
-"""Seconds that pytest may have run before anything is measured; where /proc is another machine's,
-it seems to be days."""
+"""Most seconds that pytest can have run before measuring: more, such as days, comes from another
+machine's /proc."""
 
 
 @dataclass
 class Bench:
-    """One `pytest bench`: what was asked for, what there is, and what came of it."""
+    """One `pytest bench`: its task, its cells, and its measurement."""
 
     task: Task
-    """What is to be measured; of all environments, until it is known what `-k` leaves."""
+    """Task; until collection ends, of all environments, then of what `-k` leaves."""
     metrics: dict[Cell, list[str]]
-    """Those that are measured of each selected cell."""
-    measured: Measured | None = None
+    """Selected cell → its metrics."""
+    measurement: Measurement | None = None
     numbers: int = 0
-    """Benchmarks that have samples."""
+    """Number of benchmarks that have samples."""
 
     def environment(self, cell: Cell) -> str:
         """Return the environment that a cell is measured in; empty for the shared one."""
         return cell.entrant if cell.entrant in self.task.sides else ""
 
     def samples(self, cell: Cell, metric: str) -> list[Sample]:
-        """Return the samples of a cell; those of its library where all of its styles share them."""
-        assert self.measured is not None
+        """Return a cell's samples of a metric; its library's, if all of its styles share them."""
+        assert self.measurement is not None
         rows = [
             sample
-            for sample in self.measured.samples
+            for sample in self.measurement.samples
             if (sample.metric, sample.environment) == (metric, self.environment(cell))
             and sample.cell._replace(style=cell.style) == cell
         ]
@@ -80,19 +80,19 @@ class Bench:
 
     def advice(self) -> str:
         """Return how to go on where there is no run file; empty where there is one."""
-        assert self.measured is not None
-        if self.measured.interrupted:
+        assert self.measurement is not None
+        if self.measurement.interrupted:
             return (
                 "interrupted: no run file is written; what was measured is safe. Go on with:\n"
-                f"  {self.measured.resuming}"
+                f"  {self.measurement.resume_command}"
             )
-        if not self.numbers and all(row.failure for row in self.measured.results.cells):
+        if not self.numbers and all(row.failure for row in self.measurement.results.cells):
             return "no benchmark has a number, so no run file is written: every style failed."
         if not self.numbers:
             return (
                 "no benchmark has a number, so no run file is written: give a larger --budget than "
                 f"{self.task.options.budget:g}, or fewer entrants, styles or workloads. What was "
-                f"measured is in {self.measured.journal.path}"
+                f"measured is in {self.measurement.journal.path}"
             )
         return ""
 
@@ -102,7 +102,7 @@ LOCK = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options that select cells, and how much is measured."""
+    """Add the options that select cells, and that say how much is measured."""
     group = parser.getgroup("bakeoff", "jax-bakeoff: what to measure, and for how long")
     for name, default in NAMES.items():
         text = f"measure this {name} only; may be given again, or as a,b (default: {default})"
@@ -141,8 +141,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @contextmanager
-def wrong_use_ends() -> Iterator[None]:
-    """End with one line and status 2 where what was given is wrong."""
+def exit_on_wrong_use() -> Iterator[None]:
+    """Turn an error of use into one line and exit status 2."""
     try:
         yield
     except (BakeoffError, WorkerFailedError) as error:
@@ -151,7 +151,7 @@ def wrong_use_ends() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set what is ours of pytest-benchmark's options."""
+    """Set the options of pytest-benchmark that this suite decides."""
     # pytest-benchmark looks for its fixture in a test's arguments, where ours are not.
     config.option.benchmark_only = False
     # Its own table takes whatever is fastest as 1.0: it is shown to who asks it for something.
@@ -161,12 +161,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Find out what there is to measure; end with one line where a name or number is wrong."""
+    """Prepare the task; exit with one line where a name or number is wrong."""
     config = session.config
     if config.getoption("numprocesses", None):
         pytest.exit("-n is for tests; benchmarks are measured one at a time: leave it out", 2)
-    with wrong_use_ends():
-        selection = selected(config)
+    with exit_on_wrong_use():
+        selection = parse_selection(config)
         options = Options(**{name: config.getoption(name) for name in ABOUT})
         options.check()
         if path := config.getoption("benchmark_json"):
@@ -174,20 +174,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             plugin: Any = config.pluginmanager.get_plugin("pytest-benchmark")
             plugin.save_json = partial(write, path)
         if (resume := config.getoption("--resume")) is not None:
-            next(journals.opened("run", resume))
+            next(journals.open_journals("run", resume))
         if not config.getoption("collectonly"):
             config.stash[LOCK] = machine_lock(wait=config.getoption("--wait"))
-        silence, builder = silence_of(options.budget), Builder(notify=streams.say)
+        silence, builder = choose_silence(options.budget), Builder(notify=streams.say)
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
         arguments = tuple(map(str, config.invocation_params.args))
         task, metrics = prepare_run(selection, options, spec, builder, silence, arguments)
         config.stash[BENCH] = Bench(task, metrics)
 
 
-def selected(config: pytest.Config) -> Selection:
-    """Return what was asked for by name; raise BakeoffError where a name is unknown."""
-    names = {name: names_of(config.getoption(f"--{name}")) for name in NAMES}
-    entrants, files = added_files(names["entrant"])
+def parse_selection(config: pytest.Config) -> Selection:
+    """Return the selection that options name; raise BakeoffError where a name is unknown."""
+    names = {name: parse_names(config.getoption(f"--{name}")) for name in NAMES}
+    entrants, files = add_files(names["entrant"])
     if EVERYBODY in entrants:
         entrants = tuple(impls.names())
     require_known("entrant", entrants, [*impls.names(), EVERYBODY])
@@ -211,26 +211,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the placeholders of files that have nothing to measure in this run."""
     ours = [item for item in items if "cell" in getattr(item, "fixturenames", ())]
-    empty = [item for item in ours if not params_of(item)]
+    empty = [item for item in ours if not find_params(item)]
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
 
 
-def params_of(item: pytest.Item) -> dict[str, Any]:
-    """Return the cell and metric of a benchmark; nothing of another test."""
+def find_params(item: pytest.Item) -> dict[str, Any]:
+    """Return the cell and metric of a benchmark; empty for other tests."""
     callspec: Any = getattr(item, "callspec", None)
     params = dict(callspec.params) if callspec is not None else {}
     return params if isinstance(params.get("cell"), Cell) else {}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Plan the run: what is left after `-k` is what workers measure."""
+    """Reduce the task to the cells and metrics that `-k` has left."""
     if (bench := session.config.stash.get(BENCH, None)) is None:
         return
     needed: dict[str, dict[Cell, frozenset[str]]] = {}
     for item in session.items:
-        if params := params_of(item):
+        if params := find_params(item):
             cell: Cell = params["cell"]
             cells = needed.setdefault(bench.environment(cell), {})
             cells[cell] = cells.get(cell, frozenset()) | {params["metric"]}
@@ -239,20 +239,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         bench.task,
         needed=dict(sorted(needed.items())),
         sides={name: bench.task.sides[name] for name in sorted(needed)},
-        notes={name: note for name in entrants if (note := impls.readable(name).note)},
+        notes={name: note for name in entrants if (note := impls.find_declaration(name).note)},
     )
 
 
-def reporter_of(config: pytest.Config) -> Any:
-    """Return what writes where pytest reports, on a line of its own."""
+def find_reporter(config: pytest.Config) -> Any:
+    """Return pytest's terminal reporter, at the beginning of a line."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     reporter.ensure_newline()
     return reporter
 
 
-def console_of(config: pytest.Config) -> Console:
-    """Return a console on a line of its own, as wide and as colourful as what pytest reports on."""
-    reporter_of(config)
+def make_console(config: pytest.Config) -> Console:
+    """Return a console at the beginning of a line, with the width and colours of pytest's."""
+    find_reporter(config)
     writer = config.get_terminal_writer()
     return Console(
         width=writer.fullwidth,
@@ -262,24 +262,24 @@ def console_of(config: pytest.Config) -> Console:
     )
 
 
-def measured(request: pytest.FixtureRequest) -> Measured:
-    """Return what was measured, after measuring it when this is asked for first.
+def measure_once(request: pytest.FixtureRequest) -> Measurement:
+    """Measure on the first call; return that measurement on every call.
 
-    No other test is run where it does not come to its end.
+    If measuring breaks off, no other test is run.
     """
     config, bench = request.config, request.config.stash[BENCH]
-    if bench.measured is None:
+    if bench.measurement is None:
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
         before = time.time() - psutil.Process().create_time()
         try:
             with (
-                as_ctrl_c(),
+                interrupt_on_signals(),
                 capture.global_and_fixture_disabled(),
-                wrong_use_ends(),
-                terminal.Progress(console_of(config), bench.task.options.budget) as progress,
+                exit_on_wrong_use(),
+                terminal.Progress(make_console(config), bench.task.options.budget) as progress,
             ):
                 more = config.getoption("--more")
-                bench.measured = measure(
+                bench.measurement = measure(
                     bench.task,
                     before=before if 0 <= before <= MOST_BEFORE else 0.0,
                     resume=config.getoption("--resume"),
@@ -287,20 +287,20 @@ def measured(request: pytest.FixtureRequest) -> Measured:
                     more=Path(more) if more else None,
                 )
         finally:
-            if bench.measured is None:
+            if bench.measurement is None:
                 request.session.shouldstop = "the run broke off"
-        if bench.measured.interrupted:
+        if bench.measurement.interrupted:
             request.session.shouldstop = "interrupted"
-    return bench.measured
+    return bench.measurement
 
 
 @pytest.fixture
 def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[[], None]:
-    """Return what hands a cell's samples to pytest-benchmark; fails where there are none."""
+    """Return a function that passes a cell's samples to pytest-benchmark, or fails or skips."""
 
     def hand_over() -> None:
         bench = request.config.stash[BENCH]
-        outcome = measured(request)
+        outcome = measure_once(request)
         if outcome.interrupted:
             pytest.skip("interrupted")
         [row] = [row for row in outcome.results.cells if row.cell == cell]
@@ -326,8 +326,8 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add what belongs to the run as a whole, failed cells with their reasons included."""
-    outcome = config.stash[BENCH].measured
+    """Add the run's results and samples to the run file, failed cells and reasons included."""
+    outcome = config.stash[BENCH].measurement
     assert outcome is not None
     output_json["bakeoff"] = msgspec.to_builtins(outcome.results, enc_hook=float)
     for benchmark in output_json["benchmarks"]:
@@ -349,8 +349,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
         words = str(problem)
         if isinstance(problem, OSError):
             name = str(path or problem.filename or "the saved run")
-            words = f"{journals.disk_words(problem, name)}; {journals.SAFE}"
-        reporter_of(config).write_line(words, red=True)
+            words = f"{journals.describe_disk_error(problem, name)}; {journals.SAFE}"
+        find_reporter(config).write_line(words, red=True)
     except Exception:  # `--benchmark-compare-fail` has something to say, after it has written
         conclude(session, path)
         raise
@@ -359,33 +359,33 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
 
 
 def conclude(session: pytest.Session, path: Path | None) -> None:
-    """Set the status of a run, and drop its journal if nobody needs it any more."""
+    """Set the exit status of a run, and drop its journal if it is no longer needed."""
     bench = session.config.stash.get(BENCH, None)
-    if bench is None or bench.measured is None:
+    if bench is None or bench.measurement is None:
         return
     if path is not None and path.exists():
-        reporter_of(session.config).write_line(f"run file: {path}")
-    if bench.measured.interrupted:
+        find_reporter(session.config).write_line(f"run file: {path}")
+    if bench.measurement.interrupted:
         session.exitstatus = pytest.ExitCode.INTERRUPTED
     elif not bench.numbers:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     elif path is None or path.exists():
-        bench.measured.journal.remove()
+        bench.measurement.journal.remove()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    """Show the report, after whatever pytest-benchmark has to say."""
+    """Show the report, after pytest-benchmark's output."""
     try:
         yield
     finally:
         bench = config.stash.get(BENCH, None)
-        if bench is not None and bench.measured is not None:
+        if bench is not None and bench.measurement is not None:
             terminalreporter.section("bakeoff")
-            console = console_of(config)
-            report = document(Run("", bench.measured.results))
+            console = make_console(config)
+            report = document(Run("", bench.measurement.results))
             terminal.show(report, console, details=config.get_verbosity() > 0)
             if advice := bench.advice():
                 console.print(advice, markup=False, soft_wrap=True)

@@ -25,72 +25,72 @@ MARGIN = 0.02
 """Fraction within which two times are equivalent, unless another one is given: on shared machines
 two runs of one program differ by about as much in a bad hour."""
 ALPHA = 0.05
-"""Odds of any false difference among all that are compared together: the usual level."""
+"""Probability of any false difference in a family of comparisons: the usual level."""
 POWER = 0.8
-"""Odds with which a detectable difference is found: the usual choice for minimum detectable
+"""Probability that a detectable difference is found: the usual choice for minimum detectable
 effects."""
 MIN_WORKERS = 3
-"""Workers with fewer of which a warm estimate is preliminary: what a process adds to an arm is then
-a guess."""
+"""Workers below which a warm estimate is preliminary: the effect of a process on an arm is then a
+guess."""
 MIN_COLD = 3
-"""Cold samples of a cell with fewer of which nothing is said of it: two gave intervals such as
-1 (0 to 9), five of each library took a sixth of a default run for ±3 %."""
+"""Cold samples below which a cell has no cold estimate: two gave intervals such as 1 (0 to 9), five
+of each library took a sixth of a default run for ±3 %."""
 PROGRAM, COUNT = "same program", "count"
-"""How a verdict was reached, if not by timing: by a proof and a known host cost; by a number
-without noise."""
+"""Ways to settle a verdict without timing: a proof with a known host cost; a number without
+noise."""
 
 
 class Verdict(StrEnum):
-    """What is said about a value beside its reference: a property of the interval that is shown."""
+    """Comparison of a value with its reference: a property of the interval that is shown."""
 
     FASTER = "faster"
     SLOWER = "slower"
     EQUIVALENT = "equivalent"
-    """The interval is inside the margin, even where it leaves out no difference."""
+    """The interval is inside the margin, even where it excludes equality."""
     INCONCLUSIVE = "inconclusive"
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A number with its interval, its cell, and what it is compared with: one row of the table."""
+    """A number, its interval, its cell and its reference: one row of the table."""
 
     cell: Cell
     metric: str
     form: Form
-    """`ratio` to what it is compared with; seconds `added` to that; or an `amount` by itself."""
+    """Kind of number: a `ratio` to the reference, seconds `added` to it, or an `amount` by
+    itself."""
     value: float
     unit: str = ""
-    """Unit of an amount or of what is added: `s`, `B`, `nats`, or nothing for a number."""
+    """Unit of an amount or of added time: `s`, `B`, `nats`, or nothing for a number."""
     environment: str = ""
-    """That it was measured in; empty for the shared one of a run."""
+    """Environment that it was measured in; empty: the shared one of a run."""
     against: str = ""
     """Reference of a comparison: an arm (`pure_jax/pure`), an environment, a file or a day; empty
     for an amount."""
     low: float | None = None
     """Lower end of the 95 % interval, corrected for its family; None where there is no bound."""
     high: float | None = None
-    """Upper end."""
+    """Upper end of the same interval."""
     standard_error: float | None = None
-    """A ratio's is that of its logarithm; others are in `unit`. None where nothing is known, 0
-    where the value is exact."""
+    """Standard error: of a ratio, of its logarithm; else in `unit`. None if unknown, 0 if exact."""
     df: float = 0.0
-    """Degrees of freedom of the standard error; 0 where nothing is known, or the value is exact."""
+    """Degrees of freedom of the standard error; 0 if unknown or exact."""
     p: float | None = None
-    """Probability of no difference, corrected in the same way."""
+    """p-value of no difference, corrected in the same way."""
     verdict: Verdict | None = None
     workers: int = 0
     """Processes, or pairs of them, that it rests on."""
     blocks: int = 0
     """Blocks that it rests on; a cold metric has one sample in each."""
     settled_by: str = ""
-    """`PROGRAM` or `COUNT`; empty where timing alone says what is known."""
+    """`PROGRAM` or `COUNT`; empty where timing settled it."""
     level: float | None = None
-    """Seconds of the reference's call that what is added was measured as a fraction of."""
+    """Seconds of the reference's call, of which the added time was measured as a fraction."""
     bound: float | None = None
-    """Fraction by which a step of the baseline's program can differ, by its host cost."""
+    """Fraction by which the host cost can change a step with the baseline's program."""
 
     @property
     def kind(self) -> Kind:
-        """How its metric is sampled."""
+        """Kind of its metric."""
         return METRICS[self.metric].kind
 
     @property
@@ -99,23 +99,23 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.cell.workload, self.cell.backend
 
     @property
-    def exact(self) -> bool:
-        """Whether there is no doubt about it."""
+    def is_certain(self) -> bool:
+        """Whether the value is exact."""
         return self.standard_error == 0
 
     @property
     def no_difference(self) -> float:
-        """The value that is no difference."""
+        """Value that means no difference."""
         return 1.0 if self.form == "ratio" else 0.0
 
     @property
     def differs(self) -> bool:
-        """Whether the interval leaves out no difference."""
+        """Whether the interval excludes `no_difference`."""
         above = self.low is not None and self.low > self.no_difference
         return above or (self.high is not None and self.high < self.no_difference)
 
     @property
-    def preliminary(self) -> bool:
+    def is_preliminary(self) -> bool:
         """Whether too few workers have measured it."""
         return self.kind is Kind.WARM and self.workers < MIN_WORKERS
 
@@ -130,7 +130,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EstimateTable:
-    """Estimates, by what they are of."""
+    """Estimates by cell and metric: amounts and comparisons."""
 
     def __init__(self, rows: Iterable[Estimate] = ()) -> None:
         self._amounts: dict[tuple[Cell, str], Estimate] = {}
@@ -144,22 +144,22 @@ class EstimateTable:
         return self._amounts.get((cell, metric))
 
     def comparison(self, cell: Cell, metric: str) -> Estimate | None:
-        """Return a cell's comparison with its reference: a ratio, or what is added."""
+        """Return a cell's comparison with its reference: a ratio or an added time."""
         return self._compared.get((cell, metric))
 
 
-def grouped[K, V](pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
-    """Return the values that go with each key, in their order."""
+def group_by_key[K, V](pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Return key → its values, in their order."""
     groups: dict[K, list[V]] = {}
     for key, value in pairs:
         groups.setdefault(key, []).append(value)
     return groups
 
 
-def detectable(rows: Iterable[Estimate]) -> float:
-    """Return the smallest difference that a family of ratios calls in four runs of five.
+def find_detectable_difference(rows: Iterable[Estimate]) -> float:
+    """Return the smallest difference that a family of ratios finds in four runs of five.
 
-    The median over cells of half a corrected interval plus t(`POWER`) standard errors, as a
+    It is the median over cells of half a corrected interval plus t(`POWER`) standard errors, as a
     fraction: the minimum detectable effect (Bloom 1995, "Minimum detectable effects"). Infinite
     where nothing is known.
     """

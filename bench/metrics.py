@@ -1,8 +1,8 @@
-"""The one table of metrics: what each is called, its unit, how it is sampled and compared.
+"""The table of metrics: the name of each, its unit, how it is sampled and compared.
 
 A new metric is a row here, the code in `bench.worker` that samples it, and the `test_*.py` in which
 pytest sees it; tables, pages and comparisons take it from here. The terminal shows the columns of
-`bench.report.run.MAIN` first, and the others with `-v`.
+`bench.report.run.MAIN_COLUMNS` first, and the others with `-v`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from common.config import DEPTH, SWEEP, is_own
 
 
 class Kind(StrEnum):
-    """How a metric is sampled."""
+    """Ways to sample a metric."""
 
     WARM = "warm"
-    """In blocks of interleaved rounds, in workers that measure many blocks."""
+    """Sampled in blocks of interleaved rounds, in workers that measure many blocks."""
     COLD = "cold"
-    """Once in each fresh process."""
+    """Sampled once in each fresh process."""
     ONCE = "once"
-    """Once a run, by training: the same every time, but for the last bits."""
+    """Sampled once a run, by training: the same every time, but for the last bits."""
     EXACT = "exact"
     """Counted: the same every time."""
 
@@ -34,47 +34,47 @@ class Metric:
     label: str
     """Head of its column; a line break where a narrow column has one."""
     help: str
-    """What it is, in a few words."""
+    """Description in a few words."""
     kind: Kind = Kind.EXACT
     unit: str = ""
     """`s`, `B`, `nats`, or nothing for a number."""
     turn: str = ""
     """Kind of turns that sample it; one kind of turns can sample several metrics."""
     added: bool = False
-    """Compared as seconds added to the baseline's call, not as a ratio: it is the host's time,
-    which shows at `TINY` workloads, and which people ask of a step of their own."""
+    """Whether it is compared as seconds added to the baseline's call, not as a ratio: it is the
+    host's time, measured at `TINY` workloads and of a user's own step."""
     of_library: bool = False
-    """All styles of an entrant share its samples."""
+    """Whether all styles of an entrant share its samples."""
     of_program: bool = False
-    """All arms that lower to the same program share its samples."""
+    """Whether all arms that lower to the same program share its samples."""
     weight: float = 0.3
-    """How much an uncertain value of it matters beside those of other metrics: people ask for steps
-    first."""
+    """Weight of its uncertainty beside other metrics': people ask for steps first."""
     compared: bool = True
-    """Whether it is compared with a reference; what is not may be zero, and is never decided."""
+    """Whether it is compared with a reference; if not, it may be zero and has no verdict."""
     neutral: bool = False
-    """Less is not better."""
+    """Whether less is not better."""
     named: bool = False
-    """Pytest has a benchmark of it only where it is asked for by name; workers sample it with every
-    other metric of its kind of turns."""
+    """Whether pytest has a benchmark of it only if it is named; workers sample it with every other
+    metric of its kind of turns."""
 
     @property
     def varies(self) -> bool:
         """Whether it varies from sample to sample, so that it is compared by statistics."""
         return self.kind in (Kind.WARM, Kind.COLD)
 
-    def applies(self, workload: str) -> bool:
+    def is_measured_at(self, workload: str) -> bool:
         """Tell whether a workload's cells have this metric."""
-        own = self.name == HOST and is_own(workload)
-        return not self.added or workload in TINY or own
+        if self.name == HOST and is_own(workload):
+            return True
+        return not self.added or workload in TINY
 
 
-TOGETHER = {
+WORKLOAD_GROUPS = {
     "sweep": tuple(workload.name for workload in SWEEP),
     "depth": tuple(workload.name for workload in DEPTH),
 }
-"""Names that stand for several workloads."""
-TINY = ("toy", *TOGETHER["depth"])
+"""Name → the workloads that it stands for."""
+TINY = ("toy", *WORKLOAD_GROUPS["depth"])
 """Workloads where the device has next to nothing to do, so that a call's time is the host's."""
 STEP, HOST, STAGES = "step", "host_cost", "stages"
 """The two metrics that people ask for first, and the turns that trace, lower and compile."""
@@ -83,12 +83,12 @@ HOST_IN_A_ROW, HOST_PER_ARRAY = "host_cost_pipelined", "host_cost_per_array"
 USUAL: dict[str, tuple[str, ...]] = {
     "toy": (HOST,),
     "wide": (STEP,),
-    **dict.fromkeys(TOGETHER["sweep"], (STEP,)),
-    **dict.fromkeys(TOGETHER["depth"], (HOST, "trace", "lower", "compile", "first_step")),
+    **dict.fromkeys(WORKLOAD_GROUPS["sweep"], (STEP,)),
+    **dict.fromkeys(WORKLOAD_GROUPS["depth"], (HOST, "trace", "lower", "compile", "first_step")),
 }
-"""Sampled metrics of a workload where neither it nor a metric is asked for by name, or where it is
-one of many; all of them elsewhere. The time of a step at `toy` is scheduling noise on all cores
-(4 to 21 % detectable in a default run), while its host cost is known to a microsecond."""
+"""Workload → metrics sampled where neither it nor a metric is named, or where it is one of a group;
+elsewhere, all are. The time of a step at `toy` is scheduling noise on all cores (4 to 21 %
+detectable in a default run), while its host cost is known to a microsecond."""
 
 TABLE = (
     Metric(STEP, "step", "one training step, waited for", Kind.WARM, "s", turn="step", weight=3),
@@ -194,7 +194,7 @@ TABLE = (
         "functions that a warm step starts to take trees apart and put them together",
         neutral=True,
     ),
-    # Of a user's own step alone: timed once, beside what is counted
+    # Of a user's own step alone: timed once, beside the counts
     Metric("gc_pauses", "pauses in\n1,000 calls", "for collecting garbage", compared=False),
     Metric("gc_longest", "longest\npause", "the longest of them", unit="s", compared=False),
     Metric("gc_share", "of the\ntime", "that all pauses take, as a fraction", compared=False),
@@ -207,8 +207,8 @@ TABLE = (
     ),
     Metric("compilations_first", "compiled\nat first", "programs in the first call"),
     Metric("compilations_warm", "compiled\nwarm", "programs in later calls"),
-    # Of a program's text: a longer one may be faster, and each release of XLA writes another
-    # Equations are no longer counted; kept runs have them
+    # Properties of a program's text: a longer one may be faster, and each release of XLA differs
+    # Equations: no longer counted, but kept runs have them
     Metric(
         "jaxpr_equations", "jaxpr\nequations", "of the step, nested ones included", neutral=True
     ),
@@ -244,10 +244,10 @@ TABLE = (
 """All metrics, in the order of tables."""
 METRICS = {metric.name: metric for metric in TABLE}
 SAMPLED = {m.name: m for m in TABLE if m.kind is not Kind.EXACT and m.name != HOST_PER_ARRAY}
-"""What a run can be asked for by name; exact numbers are counted beside it, and host cost per array
-follows from host costs."""
+"""Name → metric that a run can be asked for; exact numbers are counted beside them, and host cost
+per array follows from host costs."""
 COLD = tuple(m.name for m in TABLE if m.kind is Kind.COLD)
-BEFORE = tuple(
+START_STAGES = tuple(
     m.name
     for m in TABLE
     if m.unit == "s" and m.name != STARTUP and (m.kind is Kind.COLD or m.turn == STAGES)
@@ -256,6 +256,6 @@ BEFORE = tuple(
 
 
 def label(name: str) -> str:
-    """Return what a metric is called, on one line."""
+    """Return a metric's label on one line; a name without a metric gets spaces."""
     metric = METRICS.get(name)
     return metric.label.replace("\n", " ") if metric else name.replace("_", " ")

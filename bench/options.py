@@ -1,4 +1,4 @@
-"""The options of measuring: one dataclass, from which pytest and the command line make theirs."""
+"""Options of measuring: one dataclass, from which pytest and the command line make theirs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMITS = {
     "budget": (1e-3, 7 * 24 * 3600.0, "give seconds"),  # a week: more is a typing error
     "margin": (1e-6, 0.5, "0.02 is 2 %"),  # half: more is a percentage that was meant as a fraction
 }
-"""Least and most of these options, and advice."""
+"""Option → its least and largest value, and advice."""
 MOST_COUNT = 100_000
 """Largest number of workers, blocks, rounds or cold samples: more is a typing error."""
 BY_BUDGET = "as the budget goes"
@@ -30,7 +30,7 @@ BY_BUDGET = "as the budget goes"
 
 @dataclass(frozen=True)
 class Options:
-    """How much is measured; `ABOUT` has what each field is."""
+    """How much is measured; `ABOUT` describes each field."""
 
     budget: float = 300.0
     margin: float = MARGIN
@@ -42,12 +42,12 @@ class Options:
     donate: bool = False
 
     @property
-    def fixed(self) -> bool:
+    def is_fixed(self) -> bool:
         """Whether a number of blocks was given, which the budget does not change."""
         return self.blocks is not None
 
     def check(self) -> None:
-        """Raise BakeoffError unless all numbers can be measured by."""
+        """Raise BakeoffError unless all numbers are within their limits."""
         for name, (least, most, advice) in LIMITS.items():
             value = getattr(self, name)
             if not least <= value <= most:  # NaN is not, either
@@ -58,19 +58,21 @@ class Options:
                 check_size(f"--{name.replace('_', '-')}", value, most=MOST_COUNT)
 
 
-def about(text: str, metavar: str = "N", type_: type = int, **more: Any) -> dict[str, Any]:
-    """Return what pytest is told of an option."""
+def make_option(text: str, metavar: str = "N", type_: type = int, **more: Any) -> dict[str, Any]:
+    """Return the keyword arguments of an option of pytest."""
     return {"help": text, "metavar": metavar, "type": type_, **more}
 
 
 ABOUT = {
-    "budget": about("wall time for the whole run, shared out by a planner", "SECONDS", float),
-    "margin": about("within this fraction, two times are called equivalent", "FRACTION", float),
-    "processes": about("workers that measure each kind of turns; 1 where --blocks is given"),
-    "blocks": about("blocks of interleaved rounds over fresh buffers, in each worker"),
-    "rounds": about("rounds in a block: one turn of every arm; two where compiling is timed"),
-    "cold_samples": about("fresh processes for each cell's cold metrics"),
-    "cores": about(
+    "budget": make_option("wall time for the whole run, shared out by a planner", "SECONDS", float),
+    "margin": make_option(
+        "within this fraction, two times are called equivalent", "FRACTION", float
+    ),
+    "processes": make_option("workers that measure each kind of turns; 1 where --blocks is given"),
+    "blocks": make_option("blocks of interleaved rounds over fresh buffers, in each worker"),
+    "rounds": make_option("rounds in a block: one turn of every arm; two where compiling is timed"),
+    "cold_samples": make_option("fresh processes for each cell's cold metrics"),
+    "cores": make_option(
         "cores that workers use: all, as users run it; one each, pinned and several workers at a "
         "time, which is far more precise; auto takes all for the time of a step, and one for what "
         "the host costs and what happens once",
@@ -84,7 +86,7 @@ ABOUT = {
         "action": "store_true",
     },
 }
-"""Options of how much is measured, by their fields."""
+"""Field of `Options` → keyword arguments of its option."""
 NAMES = {
     "entrant": "the JAX libraries of this environment; all for everybody's, which builds what is "
     "missing; an entrant of your own by the path of its .py file",
@@ -95,11 +97,11 @@ NAMES = {
     "backend": "all that jax offers",
     "metric": "all; of toy host_cost, of wide and a sweep step",
 }
-"""Options that take names, and their defaults."""
+"""Option that takes names → its default, in words."""
 
 
 def typer_option(name: str, *flags: str, **more: Any) -> Any:
-    """Return the option of a command of that field's name, help and metavar."""
+    """Return a command's option, with the name, help and metavar of a field of `Options`."""
     flags = flags or (f"--{name.replace('_', '-')}",)
     text = ABOUT[name]["help"]
     settings = {"help": f"{text[0].upper()}{text[1:]}.", "metavar": ABOUT[name]["metavar"]} | more
@@ -193,7 +195,7 @@ Output = Annotated[
 ]
 
 
-def requirements_of(values: Iterable[str] | None) -> tuple[str, ...]:
+def parse_requirements(values: Iterable[str] | None) -> tuple[str, ...]:
     """Return packages as pip writes them.
 
     Raises:
@@ -209,8 +211,8 @@ def requirements_of(values: Iterable[str] | None) -> tuple[str, ...]:
         ) from error
 
 
-def names_of(values: Iterable[str] | None) -> tuple[str, ...]:
-    """Return names that were given again, or with commas in between.
+def parse_names(values: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the names of an option that was given several times, or with commas.
 
     Raises:
         BakeoffError: one that was given is empty: it would stand for all.

@@ -1,4 +1,4 @@
-"""Samples with the place where each was taken: the one table from which everything is estimated."""
+"""Samples: the one table from which everything is estimated."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ if TYPE_CHECKING:
     from bench.cells import Cell
 
 type Cores = tuple[int, ...]
-"""The cores that a worker keeps to; empty for all that this process may use."""
+"""Cores that a worker keeps to; empty for all that this process may use."""
 
 
 class Sample(NamedTuple):
-    """What one worker measured of one cell, metric and block: one row of the table of data."""
+    """One worker's number for one cell, metric and block: one row of the table."""
 
     environment: str
-    """Empty for the shared one of a run."""
+    """Environment of the worker; empty: the shared one of a run."""
     cell: Cell
     metric: str
     worker: int
-    """Number of the process; of environments that take turns, of their pair of processes."""
+    """Number of the process; of two environments that take turns, of the pair of processes."""
     block: int
-    """The same number for all arms of a block, and for the blocks of a pair that took turns; of a
-    cold process, of the process or pair."""
+    """Number of the block, shared by all its arms, and by both workers of a pair; of a cold
+    process, number of the process or pair."""
     at: float
     """Seconds since the run began, when the block ended."""
     cores: int
     """Cores that the worker kept to; 0 for all."""
     value: float
-    """As in `bench.worker.protocol.WorkerSample`, like the rest."""
+    """Number that is compared, defined in `bench.worker.protocol.WorkerSample`, as the rest is."""
     calls: int = 1
     median: float | None = None
     p95: float | None = None
 
     @property
     def typical(self) -> float:
-        """The median of the calls: what a user sees, where `value` is what compares best."""
+        """Median of the calls, as a user sees them; `value` is better to compare."""
         return self.value if self.median is None else self.median

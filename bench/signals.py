@@ -1,4 +1,4 @@
-"""Being ended: politely once, at once the second time."""
+"""Signals that end a process: the first is polite, the second ends it at once."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 SHOW_CURSOR = b"\x1b[?25h"
-"""To a terminal: what shows progress hides the cursor."""
-ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Ctrl-C, what services and CI send, and a terminal that was closed; Windows lacks the last."""
+"""Terminal sequence that shows the cursor again, which progress displays hide."""
+END_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals of Ctrl-C, of services and CI, and of a closed terminal; Windows lacks the last."""
 
 
 @contextmanager
-def as_ctrl_c() -> Iterator[None]:
-    """Have each signal that ends a process raise KeyboardInterrupt, and a second one end it.
+def interrupt_on_signals() -> Iterator[None]:
+    """Have the first signal to end raise KeyboardInterrupt, and a second one end the process.
 
-    What is ignored stays ignored, as with nohup. Workers end with this process, however that ends.
+    Ignored signals stay ignored, as with nohup. Workers end with this process, however that ends.
     """
     first = True
 
-    def ended(_number: int, _frame: FrameType | None) -> None:
+    def end(_number: int, _frame: FrameType | None) -> None:
         nonlocal first
         if not first:
             if sys.stderr.isatty():
@@ -37,10 +37,10 @@ def as_ctrl_c() -> Iterator[None]:
         first = False
         raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in END_SIGNALS if hasattr(signal, name)]
     usual = {n: h for n in numbers if (h := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
     for number in usual:
-        signal.signal(number, ended)
+        signal.signal(number, end)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What programs say on standard error: one line, which does not steer a terminal."""
+"""Messages on standard error: one line each, without control characters."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def say(message: object) -> None:
         print(f"bakeoff: {one_line(message)}", file=sys.stderr, flush=True)
     except OSError:
         with suppress(OSError):
-            to_nowhere(sys.stderr.fileno())
+            discard_output(sys.stderr.fileno())
 
 
 def one_line(message: object) -> str:
-    """Return a message as one line that does not steer a terminal, whatever was given."""
+    """Return a message as one line, with a space for each character that is not printable."""
     return "".join(c if c.isprintable() else " " for c in str(message))
 
 
-def to_nowhere(descriptor: int) -> None:
-    """Have a descriptor write to no place from now on, Python's own last flush included."""
+def discard_output(descriptor: int) -> None:
+    """Redirect a descriptor to the null device, for Python's own last flush too."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)

@@ -1,6 +1,6 @@
 """What does it cost to get to the first step? Stages in turns, the whole in fresh processes.
 
-What cannot be traced apart is told by JAX's own events.
+JAX's own events time the stages of steps that cannot be traced separately.
 """
 
 from collections.abc import Callable

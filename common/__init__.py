@@ -1,1 +1,1 @@
-"""What must be equal for all entrants: contract, data, loss, training, sampling, weights."""
+"""The parts that are equal for all entrants: contract, data, loss, training, sampling, weights."""

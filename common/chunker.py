@@ -1,4 +1,4 @@
-"""From the tokens of a window to chunks of one shape, in which every target counts once."""
+"""Chunks of one shape, cut from the tokens of a window; every target counts once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def chunks(tokens: Int[np.ndarray, " characters"], size: int, batch: int = 1) ->
     """Cut `tokens` into chunks of `size` characters in `batch` contiguous streams.
 
     Returns:
-        One Chunk with a leading axis: `chunks time batch`. Targets are inputs shifted by one. What
-        is missing at the end of the streams is padded with token 0 and masked; no chunk is empty.
+        One Chunk with a leading axis: `chunks time batch`. Targets are inputs shifted by one. The
+        ends of the streams are padded with token 0, which is masked; no chunk is empty.
     """
     targets = len(tokens) - 1
     assert targets >= 1, "a window has at least two characters"

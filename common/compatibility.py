@@ -1,6 +1,6 @@
 """Differences of older releases of JAX and optax, each with its release.
 
-Decided when a module is imported or a step is made, never in a call that is timed. Differences of
+They are settled when a module is imported or a step is made, never in a timed call. Differences of
 one library are in `impls/older/`.
 """
 
@@ -33,7 +33,7 @@ def release(version: str) -> tuple[int, ...]:
 
 JAX = release(jax.__version__)
 TRACES = JAX >= (0, 4, 30)
-"""Whether what `jax.jit` returns has tracing as a stage of its own, before lowering."""
+"""Whether functions of `jax.jit` have tracing as a stage of their own, before lowering."""
 
 
 def program_of(
@@ -49,7 +49,7 @@ def program_of(
     """
     named = named or {}
     if TRACES:
-        return Program.traced(lambda: jitted.trace(*arguments, **named), whole=whole)
+        return Program.from_trace(lambda: jitted.trace(*arguments, **named), whole=whole)
     return Program(lambda: jitted.lower(*arguments, **named), trace=None, whole=whole)
 
 

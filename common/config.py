@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 from common.errors import BakeoffError
 
 MAX_SIZE = 1 << 20
-"""Largest chunk, … accepted: a typo should not ask for a terabyte."""
+"""Largest number accepted for a chunk, a length, …: a typo should not ask for a terabyte."""
 MAX_LAYERS = 256
 MAX_PARAMETERS = 1 << 28
 """Most weights and biases: one gigabyte in float32, and Adam keeps twice as much beside them."""
@@ -89,7 +89,7 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How an epoch is cut out of a text."""
+    """Sizes by which an epoch is cut out of a text."""
 
     chunk: int = 256
     """Characters of one training step; the state is carried from chunk to chunk."""
@@ -111,7 +111,7 @@ class Device(NamedTuple):
     number: int
 
     @classmethod
-    def of(cls, name: str) -> Self:
+    def parse(cls, name: str) -> Self:
         """Return the device with this name; raise BakeoffError if its index is not a number."""
         backend, colon, number = name.partition(":")
         if not backend or (colon and not number.isdecimal()):
@@ -153,7 +153,7 @@ class Workload:
 
     @property
     def work(self) -> int:
-        """Multiplications of a step, up to a factor: its time, unless dispatch takes most of it."""
+        """Multiplications of a step, up to a factor: its time, unless dispatch dominates."""
         return self.width**2 * self.chunk * self.batch * self.layers
 
 
@@ -167,7 +167,7 @@ SWEEP = tuple(
     )
     for width in (8, 16, 32, 64, 128, 256, 512, 1024)
 )
-"""Widths that show from which one on a difference stops mattering; above 128 the learning rate
+"""Widths that show where a difference stops mattering; above 128 the learning rate
 falls with the width, since training is unstable there."""
 DEPTH = tuple(
     Workload(f"depth{layers}", corpus="toy", width=8, chunk=4, layers=layers)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     type Hidden = tuple[Float[Array, "batch width"], ...]
 
 type Params = Any
-"""Whatever a library keeps its parameters in: a pytree."""
+"""Parameters in a library's own structure: a pytree."""
 
 
 class Dense(NamedTuple):
@@ -37,7 +37,7 @@ class Dense(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Library-neutral: cells over `concatenate([hidden, x])`, bottom up, then the readout."""
+    """Library-neutral: the cells, over `concatenate([hidden, x])`, bottom up, and the readout."""
 
     cells: tuple[Dense, ...]
     readout: Dense
@@ -76,16 +76,16 @@ class Model(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The stages of what a style compiles, as `jax.stages` has them; each is made when called."""
+    """Stages of a style's program, as in `jax.stages`; each is made when called."""
 
     lower: Callable[[], jax.stages.Lowered]
     trace: Callable[[], jax.stages.Traced] | None
-    """None where a library's jit can only lower; then tracing is timed by JAX's own events."""
+    """Function that traces; None where a jit can only lower: JAX's events time tracing then."""
     whole: bool = True
     """False where a call runs more compiled programs than this one."""
 
     @classmethod
-    def traced(cls, trace: Callable[[], jax.stages.Traced], *, whole: bool = True) -> Program:
+    def from_trace(cls, trace: Callable[[], jax.stages.Traced], *, whole: bool = True) -> Program:
         """Return the stages of a function that can be traced, as `jax.jit`'s can."""
         return cls(lambda: trace().lower(), trace, whole)
 
@@ -93,7 +93,7 @@ class Program(NamedTuple):
 class TrainStep(Protocol):
     """A stateful training step, which holds parameters and optimiser state its library's way.
 
-    It may have `settings`, a mapping of what it sets for its process, which results then say.
+    It may have `settings`, a mapping of those that it makes for its process; results repeat them.
     """
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -117,29 +117,29 @@ type Style = Callable[[ModelConfig, optax.GradientTransformation], TrainStep]
 
 
 class Library(NamedTuple):
-    """What an entrant's file says of models of its library that are a user's own: `LIBRARY`."""
+    """Functions and styles for users' own models of a library: an entrant's `LIBRARY`."""
 
     holds: Callable[[Any], bool]
-    """Tells whether something is a model of this library."""
+    """Tell whether something is a model of this library."""
     split: Callable[[Any], tuple[Params, Any, Any]]
-    """Take a model apart: what is trained, other arrays that a step may change, and the rest."""
+    """Split a model into trained arrays, other arrays that a step may change, and the rest."""
     merge: Callable[[Params, Any, Any], Any]
     """Put a model together again; also while tracing."""
     styles: Mapping[str, ModelStyle]
     """Ways to write a training step of any model, beside `pure`."""
     parted: Callable[[Any], tuple[Any, Any]] = lambda made: (made, ())
-    """Take what a file makes apart, where a library keeps state beside parameters: the model, and
+    """Split what a file makes, where a library keeps state beside parameters: into the model and
     its state, empty where it has none."""
     unsuited: Callable[[Any], Mapping[str, str]] = lambda model: {}  # noqa: ARG005
     """Return the styles that cannot train a model, and why."""
     keeping: Sequence[str] = ()
-    """Styles that keep what is carried on in a state of their own; others are given it."""
+    """Styles that keep carried values in a state of their own; others are given them."""
 
 
 type ModelLoss = Callable[[Any, Any, Any], tuple[Any, Any]]
-"""Of a model, what is carried on from step to step, and data: the mean loss, and what is carried
-on. Of the RNN, that is the hidden state and a chunk; of a user's model, state and key by name, as
-far as its loss takes them, and a batch."""
+"""Function of a model, values carried from step to step, and data: returns the mean loss, and the
+values to carry on. For the RNN, these are the hidden state and a chunk; for a user's model, state
+and key by name, as far as its loss takes them, and a batch."""
 type ModelStyle = Callable[..., Any]
 """A way of writing the training step of any model of a library: a function of a model, a
 `ModelLoss` and an optimiser, which may have the keyword `donate`; its step is loaded and saved as
@@ -153,7 +153,7 @@ def zero_hidden(config: ModelConfig, batch: int = 1) -> Hidden:
 
 def fresh_checkpoint(weights: Weights) -> Checkpoint:
     """Return the checkpoint of a run that has made no update yet."""
-    zeros = on_arrays(np.zeros_like, weights)
+    zeros = map_arrays(np.zeros_like, weights)
     return Checkpoint(weights, mu=zeros, nu=zeros, updates=0)
 
 
@@ -168,7 +168,7 @@ def unflat(layers: Iterable[Dense]) -> Weights:
     return Weights(tuple(cells), readout)
 
 
-def on_arrays(function: Callable[..., np.ndarray], *trees: Weights) -> Weights:
+def map_arrays(function: Callable[..., np.ndarray], *trees: Weights) -> Weights:
     """Return the weights whose arrays are `function` of the arrays of `trees`."""
     layers = zip(*map(flat, trees), strict=True)
     return unflat(Dense(*map(function, *layer)) for layer in layers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import fetch, synthetic
-from common.errors import BakeoffError, shortened, unknown
+from common.errors import BakeoffError, shorten, unknown
 from common.files import LargeFileError, read_regular
 
 TOY = "abcd..." * 10
@@ -76,13 +76,13 @@ def load(
         return Corpus(name_or_path, text, hashlib.sha256(text.encode()).hexdigest(), entropy)
     source = sources.get(name_or_path)
     if source is not None:
-        path = fetch.cached(name_or_path, source, notify)
+        path = fetch.fetch_file(name_or_path, source, notify)
     else:
-        path = _existing(name_or_path, ["toy", "synthetic", *sources])
+        path = _find_file(name_or_path, ["toy", "synthetic", *sources])
     try:
         data = read_regular(path, MOST_BYTES)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _reading_error(path, error) from error
     digest = hashlib.sha256(data).hexdigest()
     if source is not None and source.sha256 not in (None, digest):
         raise BakeoffError(
@@ -101,7 +101,7 @@ def load(
     return Corpus(name_or_path, book, digest)
 
 
-def _existing(given: str, known: list[str]) -> Path:
+def _find_file(given: str, known: list[str]) -> Path:
     path = Path(given)
     try:
         if given and path.stat():
@@ -109,7 +109,7 @@ def _existing(given: str, known: list[str]) -> Path:
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
         pass
     except OSError as error:  # a name that is too long, or a folder that may not be searched
-        raise _unreadable(path, error) from error
+        raise _reading_error(path, error) from error
     if any(mark in given for mark in "./\\"):
         raise BakeoffError(
             f"no such file {given!r}; give the path of a UTF-8 text file, "
@@ -142,12 +142,12 @@ def strip_gutenberg(text: str) -> str:
     return f"{book}\n" if book else ""
 
 
-def _unreadable(path: Path, error: OSError) -> BakeoffError:
+def _reading_error(path: Path, error: OSError) -> BakeoffError:
     advice = "give a UTF-8 text file that you may read"
     if isinstance(error, LargeFileError):
         split = f"split -C {MOST_BYTES >> 20}m {shlex.quote(str(path))} part-"
         advice = f"give a part of it, for example of {split}"
-    return BakeoffError(f"cannot read {shortened(path)!r} ({error.strerror}); {advice}")
+    return BakeoffError(f"cannot read {shorten(path)!r} ({error.strerror}); {advice}")
 
 
 def _decode(data: bytes, path: Path) -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLOCK = re.compile(r"^# /// script$\n((?:^#(?: .*)?$\n)+?)^# ///$", re.MULTILINE)
-"""Metadata of a script (PEP 723)."""
-OF_BLOCK = {"requirements", "requires_python", "installed"}
+"""Pattern of a script's metadata (PEP 723)."""
+BLOCK_FIELDS = {"requirements", "requires_python", "installed"}
 """Fields that are read from the block."""
 
 
@@ -32,7 +32,7 @@ class Declaration:
     packages: tuple[str, ...] = ()
     """`PACKAGES`: distributions that the library needs, and that a SPEC may pin as well."""
     models: str = ""
-    """`MODELS`: a module that a user's file has imported whose models are this library's."""
+    """`MODELS`: the module that a user's file imports if its model is this library's."""
     jax: bool = True
     """`JAX`: False for an outside reference, which compiles nothing with JAX."""
     recommended: bool = True
@@ -73,11 +73,11 @@ WORDS: dict[Any, str] = {
     tuple[str, ...]: "a tuple of strings",
     dict[str, str]: "a dict of strings",
 }
-"""What the types of constants are called in messages."""
+"""Type of a constant → its name in messages."""
 
 
 def declaration(path: Path) -> Declaration:
-    """Return what the Python file of an entrant declares.
+    """Return the declaration in an entrant's Python file.
 
     Raises:
         BakeoffError: the file cannot be read or parsed, or one of its constants is not a literal of
@@ -93,7 +93,7 @@ def declaration(path: Path) -> Declaration:
     except (OSError, ValueError, MemoryError, RecursionError) as error:
         what = str(error) or type(error).__name__
         raise BakeoffError(f"entrant {path.stem!r} cannot be read: {what}") from error
-    known = {name.upper() for name in TYPES.keys() - OF_BLOCK}
+    known = {name.upper() for name in TYPES.keys() - BLOCK_FIELDS}
     values = script_metadata(path, source.decode("utf-8", "replace"))
     for node in tree.body:
         match node:

@@ -1,6 +1,6 @@
-"""Equal before fast: how far a style is from the reference, and whether that is near enough.
+"""Equal before fast: deviations of a style from the reference, and their limits.
 
-The style itself is judged, as it will be timed, through the same calls. Its gradient is read off
+The style itself is judged, through the calls by which it will be timed. Its gradient is read off
 Adam's first moment, which after one update from zero moments is `(1 - b1) * gradient`.
 """
 
@@ -21,7 +21,7 @@ from common.config import (
     ModelConfig,
     OptimiserConfig,
 )
-from common.contract import Chunk, Dense, flat, fresh_checkpoint, on_arrays, unflat, zero_hidden
+from common.contract import Chunk, Dense, flat, fresh_checkpoint, map_arrays, unflat, zero_hidden
 from common.errors import BakeoffError
 from common.steps import adamw
 
@@ -54,7 +54,7 @@ class Case:
     optimiser: OptimiserConfig = OPTIMISER
 
     @classmethod
-    def of(cls, workload: Workload, vocab_size: int) -> Case:
+    def from_workload(cls, workload: Workload, vocab_size: int) -> Case:
         """Return the sizes of `workload` over a vocabulary of `vocab_size`."""
         optimiser = replace(OPTIMISER, learning_rate=workload.learning_rate)
         model = ModelConfig(vocab_size, workload.width, workload.layers)
@@ -79,7 +79,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far a style is from the reference, and from the baseline."""
+    """Deviations of a style from the reference, and from the baseline."""
 
     loss: float
     """Largest relative difference of a loss."""
@@ -147,7 +147,7 @@ def answers(case: Case) -> tuple[reference.Gradient, reference.Gradient]:
 
 def gradient_of(step: TrainStep) -> Weights:
     """Return the gradient of a step that has made one update from zero moments."""
-    return on_arrays(lambda moment: moment / (1 - reference.BETA1), step.save().mu)
+    return map_arrays(lambda moment: moment / (1 - reference.BETA1), step.save().mu)
 
 
 def relative_norm(given: Weights, expected: Weights) -> float:
@@ -205,7 +205,7 @@ def trajectory(step: TrainStep, case: Case, start: Checkpoint | None = None) -> 
 
 
 def deviation(step: TrainStep, case: Case, baseline: np.ndarray) -> tuple[Deviation, np.ndarray]:
-    """Return how far a step is from the reference and from the baseline, and its losses.
+    """Return a step's deviations from the reference and the baseline, and its losses.
 
     Args:
         step: A step of `make`; its state is replaced.

@@ -14,7 +14,7 @@ class BakeoffError(Exception):
 
 
 class InterruptedRunError(BakeoffError):
-    """Ctrl-C; what was done is kept, and the message says how to go on."""
+    """A run that Ctrl-C ended; its results are kept, and the message says how to go on."""
 
     exit_status = 130
 
@@ -30,7 +30,7 @@ def words_of(error: BaseException) -> str:
     return text if len(text) <= LONG else f"{text[:LONG]}…"
 
 
-def shortened(name: object) -> str:
+def shorten(name: object) -> str:
     """Return a path or text for a message: its beginning and end if it is long."""
     text = str(name)
     return text if len(text) <= LONG else f"{text[:60]}…{text[-20:]}"
@@ -38,11 +38,11 @@ def shortened(name: object) -> str:
 
 def require_new(path: Path, option: str) -> None:
     """Raise BakeoffError unless a new file can be written at `path`, which `option` gave."""
-    given = f"{option} {shortened(path)}"
+    given = f"{option} {shorten(path)}"
     if _exists(path, option):
         raise BakeoffError(f"{given} exists already; files are never overwritten: name a new one")
     if not path.parent.exists():
-        raise BakeoffError(f"{given}: there is no folder {shortened(path.parent)}; make it first")
+        raise BakeoffError(f"{given}: there is no folder {shorten(path.parent)}; make it first")
     _require_writable(path.parent, given)
 
 
@@ -54,7 +54,7 @@ def require_folder_to_be(folder: Path, option: str) -> None:
     nearest = folder
     while not _exists(nearest, option):
         nearest = nearest.parent
-    _require_writable(nearest, f"{option} {shortened(folder)}")
+    _require_writable(nearest, f"{option} {shorten(folder)}")
 
 
 def _exists(path: Path, option: str) -> bool:
@@ -63,21 +63,21 @@ def _exists(path: Path, option: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        problem = f"{option} {shortened(path)}: {error.strerror}; name another one"
+        problem = f"{option} {shorten(path)}: {error.strerror}; name another one"
         raise BakeoffError(problem) from error
     return True
 
 
 def _require_writable(folder: Path, given: str) -> None:
-    """Try it: permissions do not bind root, and say nothing about /proc."""
+    """Make a temporary file: permissions do not bind root, and say nothing about /proc."""
     import tempfile  # here, since it would add to the import time that is measured
 
-    problem = f"{shortened(folder)} is not a folder"
+    problem = f"{shorten(folder)} is not a folder"
     if folder.is_dir():
         try:
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            problem = f"the folder {shortened(folder)} takes no new files ({error.strerror})"
+            problem = f"the folder {shorten(folder)} takes no new files ({error.strerror})"
         else:
             return
     raise BakeoffError(f"{given}: {problem}; name another one")

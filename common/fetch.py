@@ -15,7 +15,7 @@ TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Source:
-    """Where a named corpus comes from."""
+    """Source of a named corpus."""
 
     url: str
     """Address of a plain text file in UTF-8."""
@@ -33,7 +33,7 @@ SOURCES: Mapping[str, Source] = {
 
 
 def cache_folder() -> Path:
-    """Return where downloads are kept: `BAKEOFF_CACHE`, or else the user's cache folder."""
+    """Return the folder for downloads: `BAKEOFF_CACHE`, or else the user's cache folder."""
     chosen = os.environ.get("BAKEOFF_CACHE")
     try:
         if chosen:
@@ -45,14 +45,14 @@ def cache_folder() -> Path:
         raise BakeoffError(f"no cache folder ({error}): name one by BAKEOFF_CACHE") from error
 
 
-def cached(name: str, source: Source, notify: Notify) -> Path:
+def fetch_file(name: str, source: Source, notify: Notify) -> Path:
     """Return the path of a source's file, downloading it only if it is not in the cache.
 
     A download is written to a temporary file, which gets its name once it is complete and checked.
 
     Args:
         name: Name of the corpus; a file of this name in the cache is used without any network.
-        source: Where it is fetched from otherwise.
+        source: The source to download from otherwise.
         notify: Called with one line when a download starts.
 
     Raises:

@@ -84,19 +84,19 @@ def read_regular(path: Path, most: int) -> bytes:
 
 @contextmanager
 def partial_file(path: Path, name: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
-    """Yield where to write a file, which gets its `name` when all of it is on the disk.
+    """Yield a path to write a file at; `name` moves it to `path` when all of it is on the disk.
 
-    It is locked until then: files beside it without a lock were left by killed processes, and go.
+    It is locked until then. Such files without a lock were left by killed processes; they go.
     """
     for left in path.parent.glob(".bakeoff-*.partial"):
-        with suppress(OSError), locked(left):
+        with suppress(OSError), lock_file(left):
             left.unlink()
     partial = path.with_name(f".bakeoff-{secrets.token_hex(8)}.partial")
     partial.touch(exist_ok=False)
     try:
         with ExitStack() as stack:
             with suppress(OSError):
-                stack.enter_context(locked(partial))
+                stack.enter_context(lock_file(partial))
             yield partial
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
@@ -107,8 +107,8 @@ def partial_file(path: Path, name: Callable[[Path, Path], object] = os.replace) 
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Have a file's lock, which ends with the process; raise OSError if another one has it."""
+def lock_file(path: Path) -> Iterator[None]:
+    """Hold a file's lock, which ends with the process; raise OSError if another one holds it."""
     if fcntl is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     with path.open("r+b") as file:  # as locks of NFS need it

@@ -1,4 +1,4 @@
-"""The judge: the same RNN in NumPy float64, with backpropagation through time written by hand.
+"""The reference: the RNN in NumPy float64, with backpropagation through time written by hand.
 
 It shares no line with the entrants, and nothing here is fast. Gradients follow Werbos,
 "Backpropagation through time: what it does and how to do it" (Proc. IEEE 78, 1990); AdamW follows
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from common.contract import Checkpoint, Weights, flat, on_arrays
+from common.contract import Checkpoint, Weights, flat, map_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class Gradient(NamedTuple):
-    """The answer for one chunk."""
+    """Loss, gradient and state for one chunk."""
 
     loss: float
     grads: Weights
@@ -36,7 +36,7 @@ class Gradient(NamedTuple):
 
 def double(weights: Weights) -> Weights:
     """Return `weights` in float64."""
-    return on_arrays(partial(np.asarray, dtype=np.float64), weights)
+    return map_arrays(partial(np.asarray, dtype=np.float64), weights)
 
 
 def loss_and_grads(weights: Weights, hidden: Sequence[AnyArray], chunk: Chunk) -> Gradient:
@@ -66,7 +66,7 @@ def loss_and_grads(weights: Weights, hidden: Sequence[AnyArray], chunk: Chunk) -
     loss = -(log_p * target).sum(axis=-1)
     d_logits = (np.exp(log_p) - target) * (mask / mask.sum())[..., None]
 
-    grads = on_arrays(np.zeros_like, weights)
+    grads = map_arrays(np.zeros_like, weights)
     layers = flat(grads)
     d_state = [np.zeros((batch, width)) for _ in cells]
     for t in reversed(range(time)):
@@ -87,11 +87,11 @@ def adamw(checkpoint: Checkpoint, grads: Weights, config: OptimiserConfig) -> Ch
     """Return the checkpoint after one update."""
     weights, mu, nu = map(double, checkpoint[:3])
     updates = checkpoint.updates + 1
-    mu = on_arrays(lambda m, g: BETA1 * m + (1 - BETA1) * g, mu, grads)
-    nu = on_arrays(lambda v, g: BETA2 * v + (1 - BETA2) * g**2, nu, grads)
+    mu = map_arrays(lambda m, g: BETA1 * m + (1 - BETA1) * g, mu, grads)
+    nu = map_arrays(lambda v, g: BETA2 * v + (1 - BETA2) * g**2, nu, grads)
 
-    def updated(p: np.ndarray, m: np.ndarray, v: np.ndarray) -> np.ndarray:
+    def update(p: np.ndarray, m: np.ndarray, v: np.ndarray) -> np.ndarray:
         direction = m / (1 - BETA1**updates) / (np.sqrt(v / (1 - BETA2**updates)) + EPSILON)
         return p - config.learning_rate * (direction + config.weight_decay * p)
 
-    return Checkpoint(on_arrays(updated, weights, mu, nu), mu, nu, updates)
+    return Checkpoint(map_arrays(update, weights, mu, nu), mu, nu, updates)

@@ -64,7 +64,7 @@ def sample(
         model: The entrant; built once, since a new one compiles anew.
         params: Its parameters.
         config: Its sizes.
-        vocab: What ids mean.
+        vocab: Characters that its ids stand for.
         prompt: An empty one starts from a character drawn with the seed.
         length: Characters to write.
         temperature: Divides the logits before a character is drawn; None takes the likeliest.

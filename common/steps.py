@@ -1,4 +1,4 @@
-"""The optimiser, the shared jitted step over pure parameters, and what styles are made from.
+"""The optimiser, the shared jitted step over pure parameters, and parts of styles.
 
 A style whose factory takes the keyword `donate` can donate its state, parameters and moments: all
 such styles do in a run with `pytest bench --donate`, and none does in other runs. Hidden state and
@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from common.compatibility import program_of, tree_get, tree_set
-from common.contract import Checkpoint, on_arrays
+from common.contract import Checkpoint, map_arrays
 from common.loss import scan_loss
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def load_adam(
     leaves, structure = jax.tree.flatten(params)
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
     return tree_set(
-        like_init(optimiser.init, structure, shapes),  # zeros would be compiled, and thrown away
+        # zeros would be compiled, and thrown away
+        make_state_template(optimiser.init, structure, shapes),
         mu=model.from_weights(checkpoint.mu),
         nu=model.from_weights(checkpoint.nu),
         count=jax.device_put(np.int32(checkpoint.updates)),
@@ -71,7 +72,7 @@ def load_adam(
 
 
 @cache
-def like_init(
+def make_state_template(
     init: Callable[[Params], optax.OptState],
     structure: Any,
     leaves: tuple[jax.ShapeDtypeStruct, ...],
@@ -83,13 +84,13 @@ def like_init(
 def save_adam(params: Params, opt_state: optax.OptState, model: Model) -> Checkpoint:
     """Return the checkpoint of parameters and optax state; the inverse of `load_adam`."""
     mu, nu, count = (tree_get(opt_state, name) for name in ("mu", "nu", "count"))
-    weights, mu, nu = (on_host(model.to_weights(tree)) for tree in (params, mu, nu))
+    weights, mu, nu = (move_to_host(model.to_weights(tree)) for tree in (params, mu, nu))
     return Checkpoint(weights, mu, nu, int(count))
 
 
-def on_host(weights: Weights) -> Weights:
+def move_to_host(weights: Weights) -> Weights:
     """Return `weights` as NumPy arrays."""
-    return on_arrays(np.asarray, weights)
+    return map_arrays(np.asarray, weights)
 
 
 class AtRest(NamedTuple):
@@ -103,7 +104,7 @@ class AtRest(NamedTuple):
     updates: int = 0
     """Updates made so far."""
     carried: Any = ()
-    """What the loss returns and is given again in the next step, by name: its state, its key."""
+    """Values that the loss returns and gets in the next step, by name: its state, its key."""
 
 
 class Converting:
@@ -140,13 +141,13 @@ class FunctionalStep(Converting):
         return self._stages(self.state, hidden, chunk)
 
 
-def donated(donate: bool) -> tuple[int, ...]:
-    """Return the indices of the arguments of an update that are donated: its state, or none."""
+def state_argnums(donate: bool) -> tuple[int, ...]:
+    """Return the indices of an update's donated arguments: that of its state, or none."""
     return (0,) if donate else ()
 
 
 def stages_of(jitted: Any, *, whole: bool = True) -> Stages:
-    """Return a function that makes the stages of a call of what `jax.jit` returned."""
+    """Return a function that makes the stages of a call of a jitted function."""
     return lambda *arguments: program_of(jitted, *arguments, whole=whole)
 
 
@@ -199,7 +200,7 @@ def pure_style(build: Callable[[ModelConfig], Model]) -> Style:
         config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
     ) -> TrainStep:
         model = build(config)
-        update = jax.jit(pure_update(model, optimiser), donate_argnums=donated(donate))
+        update = jax.jit(pure_update(model, optimiser), donate_argnums=state_argnums(donate))
         return functional(update, model, optimiser, stages_of(update))
 
     return pure
@@ -214,14 +215,14 @@ def rnn_style(
     """Return the RNN's use of a style that suits any model of its library.
 
     Args:
-        style: Of a model, a loss and an optimiser.
-        build: Of the entrant; its model converts weights.
-        new: Returns the RNN as the library has it; its numbers are not used.
-        loss: Of the RNN, the hidden state and a chunk.
+        style: Function of a model, a loss and an optimiser.
+        build: The entrant's; its model converts weights.
+        new: Returns the library's own RNN; its numbers are not used.
+        loss: Function of the RNN, the hidden state and a chunk.
     """
 
     @wraps(style)
-    def of_rnn(
+    def make_step(
         config: ModelConfig, optimiser: optax.GradientTransformation, **donate: bool
     ) -> TrainStep:
         model, step = build(config), style(new(config), loss, optimiser, **donate)
@@ -235,7 +236,7 @@ def rnn_style(
         step.encode = lambda rest: save_adam(rest.params, rest.opt_state, model)
         return step
 
-    return of_rnn
+    return make_step
 
 
 def is_pair(model: Any) -> bool:
@@ -253,10 +254,10 @@ def merge_pair(params: Params, _: Any, apply: Any) -> tuple[Params, Any]:
     return params, apply
 
 
-def over_arrays(update: Update, structure: Any, *, donate: bool = False) -> Any:
+def jit_over_arrays(update: Update, structure: Any, *, donate: bool = False) -> Any:
     """Return `jax.jit` of an update over its state's arrays alone, put together while tracing."""
 
-    @partial(jax.jit, donate_argnums=donated(donate))
+    @partial(jax.jit, donate_argnums=state_argnums(donate))
     def flat_update(arrays: list[Array], hidden: Hidden, chunk: Chunk) -> Any:
         state, hidden, loss = update(jax.tree.unflatten(structure, arrays), hidden, chunk)
         return jax.tree.leaves(state), hidden, loss
@@ -268,7 +269,7 @@ def plain_style(library: Library, *, flat: bool) -> ModelStyle:
     """Return `jax.jit` over the arrays of any model of a library, which is put together inside.
 
     Args:
-        library: It takes models apart.
+        library: The library, which splits models.
         flat: Whether arrays are handed over as a list, in place of the library's structures.
     """
 
@@ -287,19 +288,19 @@ def plain_style(library: Library, *, flat: bool) -> ModelStyle:
             value, hidden = loss(model, *data)
             return value, (library.split(model)[1], hidden)
 
-        trained = update_of(loss_of, optimiser)
+        train = update_of(loss_of, optimiser)
 
         def update(state: Any, hidden: Any, chunk: Any) -> Any:
             carried: Any = (hidden, chunk)
-            pair, (others, hidden), value = trained(state[0], state[1], carried)
+            pair, (others, hidden), value = train(state[0], state[1], carried)
             return (pair, others), hidden, value
 
         shapes = jax.eval_shape(lambda: ((params, optimiser.init(params)), others))
         structure = jax.tree.structure(shapes)
         jitted: Any = (
-            over_arrays(update, structure, donate=donate)
+            jit_over_arrays(update, structure, donate=donate)
             if flat
-            else jax.jit(update, donate_argnums=donated(donate))
+            else jax.jit(update, donate_argnums=state_argnums(donate))
         )
 
         def load(rest: AtRest) -> Any:

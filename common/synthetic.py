@@ -141,7 +141,7 @@ GRAMMAR: Mapping[str, WordClass] = {
 }
 
 
-def weighted(notation: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def parse_weights(notation: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Read words and integer weights: `"the:9 no"` is `(("the", "no"), (9, 1))`."""
     pairs = [entry.partition(":") for entry in notation.split()]
     return tuple(word for word, _, _ in pairs), tuple(int(weight or 1) for _, _, weight in pairs)
@@ -149,7 +149,7 @@ def weighted(notation: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 def tokens(word_class: WordClass) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the strings that a class writes, and their weights."""
-    words, weights = weighted(word_class.vocabulary)
+    words, weights = parse_weights(word_class.vocabulary)
     written = word_class.written
     return tuple(
         written.replace("word", word).replace("Word", word.capitalize()) for word in words
@@ -179,8 +179,8 @@ def walk(seed: int) -> Iterator[tuple[str, str]]:
     """Yield class and string of one state after the other, from a first sentence on, for ever."""
     random = split_mix(seed)
     write = {name: _drawer(*tokens(c), random) for name, c in GRAMMAR.items()}
-    follow = {name: _drawer(*weighted(c.followers), random) for name, c in GRAMMAR.items()}
-    name = _drawer(*weighted(SENTENCE), random)()
+    follow = {name: _drawer(*parse_weights(c.followers), random) for name, c in GRAMMAR.items()}
+    name = _drawer(*parse_weights(SENTENCE), random)()
     while True:
         yield name, write[name]()
         name = follow[name]()

@@ -46,8 +46,8 @@ class Epoch:
     """Weights and optimiser state after the epoch."""
 
 
-def by_chunk(step: TrainStep) -> RunEpoch:
-    """Return an epoch that calls `step` for each chunk, and waits at the end."""
+def make_chunk_loop(step: TrainStep) -> RunEpoch:
+    """Return a function of an epoch that calls `step` for each chunk, and waits at the end."""
 
     def run(hidden: Hidden, epoch: Chunk) -> Float[np.ndarray, " chunks"]:
         losses = []
@@ -59,8 +59,8 @@ def by_chunk(step: TrainStep) -> RunEpoch:
     return run
 
 
-def by_scan(step: FunctionalStep) -> RunEpoch:
-    """Return an epoch that is one jitted scan over its chunks.
+def make_epoch_scan(step: FunctionalStep) -> RunEpoch:
+    """Return a function of an epoch that is one jitted scan over its chunks.
 
     Its update has to be traceable as a whole, as in the `pure` styles.
     """

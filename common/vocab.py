@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.errors import BakeoffError, shortened
+from common.errors import BakeoffError, shorten
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -24,7 +24,7 @@ class Vocab:
     characters: str
 
     @classmethod
-    def of(cls, text: str) -> Vocab:
+    def from_text(cls, text: str) -> Vocab:
         """Return the vocabulary of `text`."""
         return cls("".join(sorted(set(text))))
 
@@ -44,7 +44,7 @@ class Vocab:
         if wrong.size:
             raise BakeoffError(
                 f"{what} has the character {text[wrong[0]]!r} at position {wrong[0]}, which the "
-                f"vocabulary lacks; it knows {shortened(self.characters)!r}: leave that one out"
+                f"vocabulary lacks; it knows {shorten(self.characters)!r}: leave that one out"
             )
         return ids.astype(np.int32)
 

@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 
 from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
-from common.errors import BakeoffError, shortened, words_of
+from common.errors import BakeoffError, shorten, words_of
 from common.files import atomic_write, require_regular
 from common.vocab import Vocab
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 FORMAT = "jax-bakeoff weights 1"
 TREES = {"weights": "", "mu": "mu.", "nu": "nu."}
-"""Fields of `Checkpoint`, and what the names of their arrays begin with."""
+"""Field of `Checkpoint` → prefix of its arrays' names."""
 ADVICE = "give a file that `bakeoff train --save` wrote"
 
 type Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model was trained: all that a run needs to go on, but arrays and vocabulary."""
+    """Training run of a model: all that it needs to go on, but arrays and vocabulary."""
 
     model: ModelConfig
     data: DataConfig
@@ -81,7 +81,7 @@ def save(path: Path, saved: Saved) -> None:
     tensors = {
         name: np.ascontiguousarray(array, np.float32)
         for tree, prefix in TREES.items()
-        for name, array in named(getattr(saved.checkpoint, tree), prefix).items()
+        for name, array in name_arrays(getattr(saved.checkpoint, tree), prefix).items()
     }
     run = asdict(saved) | {
         "checkpoint": Updates(saved.checkpoint.updates),
@@ -96,7 +96,7 @@ def save(path: Path, saved: Saved) -> None:
         ) from error
 
 
-def named(weights: Weights, prefix: str = "") -> dict[str, AnyArray]:
+def name_arrays(weights: Weights, prefix: str = "") -> dict[str, AnyArray]:
     """Return the arrays of `weights` by the names that they have on disk."""
     names = [*(f"cells.{i}" for i in range(len(weights.cells))), "readout"]
     return {
@@ -122,7 +122,7 @@ def load(path: Path) -> Saved:
     try:
         about = msgspec.json.decode(metadata.get("about", ""), type=Metadata)
         vocab = Vocab(about.vocab)
-        if Vocab.of(about.vocab) != vocab or len(vocab) != about.model.vocab_size:
+        if Vocab.from_text(about.vocab) != vocab or len(vocab) != about.model.vocab_size:
             raise ValueError("its vocabulary is not sorted, or not of the configuration's size")
     except (ValueError, BakeoffError) as error:
         raise BakeoffError(
@@ -143,9 +143,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except OSError as error:
         problem = error.strerror or error
-        raise BakeoffError(
-            f"cannot read weights {shortened(path)} ({problem}); {ADVICE}"
-        ) from error
+        raise BakeoffError(f"cannot read weights {shorten(path)} ({problem}); {ADVICE}") from error
     except SafetensorError as error:
         raise BakeoffError(
             f"{path} is not a whole safetensors file ({words_of(error)}); it may be cut short, or "
@@ -162,7 +160,7 @@ def _tree(
         for shape in config.kernels
     )
     arrays: list[np.ndarray] = []
-    for name, expected in named(skeleton, prefix).items():
+    for name, expected in name_arrays(skeleton, prefix).items():
         array, problem = tensors.get(name), ""
         if array is None or array.shape != expected.shape:
             shape = "nothing" if array is None else array.shape

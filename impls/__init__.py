@@ -32,19 +32,19 @@ BASELINE = "pure_jax"
 """The entrant that ratios refer to, and that the others' ten steps are compared with."""
 
 RESERVED = ("control", "all")
-"""Names that no entrant may have: the baseline's second run, and what stands for everybody."""
+"""Names that no entrant may have: that of the baseline's copy, and the word for all entrants."""
 
 MOST_STYLES = 1000
-"""Styles of an entrant: nobody writes more, and a loop may have made millions."""
+"""Most styles of an entrant: more are a mistake, such as a loop that makes millions."""
 
 OUTSIDE: dict[str, Path] = {}
-"""Entrants whose files lie elsewhere, by name."""
+"""Entrant → its file, where that lies elsewhere."""
 
 STEP_MAKERS = frozenset({"make_model", "make_step"})
-"""Functions that make a file a training step of a user's own; an entrant's has none of them."""
+"""Functions that make a file a user's own training step; an entrant's has none of them."""
 
 SPARE_COLOURS = ("#DDCC77", "#AA4499", "#661100", "#6699CC")
-"""Colours in charts of what has none of its own, after Paul Tol; no entrant here has them."""
+"""Colours in charts for names without one, after Paul Tol; no entrant here has them."""
 
 
 class Entrant(NamedTuple):
@@ -56,9 +56,9 @@ class Entrant(NamedTuple):
     distribution: str
     """Name of the library's distribution, whose version is measured."""
     missing: Mapping[str, str] = MappingProxyType({})
-    """Styles that this release of the library cannot have, and why."""
+    """Style that this release of the library cannot have → why."""
     library: Library | None = None
-    """How models of a user's own are trained, where the file says it."""
+    """Functions and styles for users' own models; None if the file has none."""
 
     def can_donate(self, name: str) -> bool:
         """Tell whether the style called `name` can be told to donate its state."""
@@ -89,8 +89,8 @@ def names() -> list[str]:
     return [BASELINE, *sorted(modules - {BASELINE}), *OUTSIDE]
 
 
-def declared(name: str) -> Declaration:
-    """Return what an entrant's file says of itself, which is not run.
+def read_declaration(name: str) -> Declaration:
+    """Return the declaration in an entrant's file, which is not run.
 
     Raises:
         BakeoffError: there is no such entrant, or its file is wrong.
@@ -106,7 +106,7 @@ def styles_of(name: str) -> list[str]:
     Raises:
         BakeoffError: there is no such entrant, or its file is wrong.
     """
-    declared(name)
+    read_declaration(name)
     styles: list[ast.expr | None] = []
     for node in ast.walk(ast.parse(source(name).read_bytes())):
         match node:
@@ -117,34 +117,34 @@ def styles_of(name: str) -> list[str]:
     return [str(style.value) for style in styles if isinstance(style, ast.Constant)]
 
 
-def here() -> list[str]:
+def list_shared() -> list[str]:
     """Return the entrants that need no environment of their own, the baseline first.
 
     One whose file cannot be read is among them: loading it says what is wrong.
     """
-    return [name for name in names() if not readable(name).own_environment]
+    return [name for name in names() if not find_declaration(name).own_environment]
 
 
-def usual() -> list[str]:
-    """Return the entrants that take part unless others are named: JAX libraries, and `here`."""
-    return [name for name in here() if readable(name).jax]
+def list_usual() -> list[str]:
+    """Return the entrants that take part unless others are named: shared ones that use JAX."""
+    return [name for name in list_shared() if find_declaration(name).jax]
 
 
 def libraries() -> list[str]:
     """Return the libraries of the shared environment: each is there for its own entrants alone."""
-    distributions = dict.fromkeys(about.distribution for about in _shared())
+    distributions = dict.fromkeys(about.distribution for about in _list_declarations())
     return [name for name in distributions if name not in COMMON]
 
 
-def pinnable() -> list[str]:
+def list_pinnable() -> list[str]:
     """Return the packages that a SPEC may pin: the stack, then what its packages need."""
-    needed = [package for about in _shared() for package in about.packages]
+    needed = [package for about in _list_declarations() for package in about.packages]
     return list(dict.fromkeys([*COMMON[:2], *libraries(), *COMMON, *needed]))
 
 
-def _shared() -> list[Declaration]:
-    """Return what the project's own entrants declare that need no environment of their own."""
-    return [readable(name) for name in here() if name not in OUTSIDE]
+def _list_declarations() -> list[Declaration]:
+    """Return the declarations of the project's own entrants in the shared environment."""
+    return [find_declaration(name) for name in list_shared() if name not in OUTSIDE]
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
@@ -153,13 +153,13 @@ def colours(names: Iterable[str]) -> dict[str, str]:
     Entrants without one, and names of anything else, get spare ones in their order.
     """
     spare = cycle(SPARE_COLOURS)
-    known = {name: readable(name).colour for name in dict.fromkeys(names)}
+    known = {name: find_declaration(name).colour for name in dict.fromkeys(names)}
     return {name: colour or next(spare) for name, colour in known.items()}
 
 
 def caveat(name: str, before: str, after: str) -> str:
-    """Return what to know before style `after` of an entrant replaces `before`; often nothing."""
-    about = readable(name)
+    """Return the caveat of replacing an entrant's style `before` by `after`; often empty."""
+    about = find_declaration(name)
     parts = []
     if after in about.limits and about.limits.get(before) != about.limits[after]:
         parts.append(about.limits[after])
@@ -168,23 +168,23 @@ def caveat(name: str, before: str, after: str) -> str:
     return "; ".join(parts)
 
 
-def readable(name: str) -> Declaration:
-    """Return what an entrant's file says of itself; the defaults where it cannot be read."""
+def find_declaration(name: str) -> Declaration:
+    """Return the declaration in an entrant's file; the defaults where it cannot be read."""
     try:
-        return declared(name)
+        return read_declaration(name)
     except BakeoffError:
         return Declaration()
 
 
-def require_here(name: str) -> None:
-    """Raise BakeoffError unless there is such an entrant, and it runs in everybody's environment.
+def require_shared(name: str) -> None:
+    """Raise BakeoffError unless there is such an entrant, and it runs in the shared environment.
 
-    Two stacks can be compared of those alone: the others' own environments are neither of both.
+    Only these can be compared between stacks: an environment of one's own is of neither stack.
     """
-    if declared(name).own_environment:
+    if read_declaration(name).own_environment:
         raise BakeoffError(
             f"entrant {name!r} has an environment of its own, which is of no other day or release; "
-            f"allowed: {', '.join(here())}; choose one of them"
+            f"allowed: {', '.join(list_shared())}; choose one of them"
         )
 
 
@@ -222,10 +222,10 @@ def add(file: str | Path) -> str:
 
 def is_step(path: Path) -> bool:
     """Tell whether a file is a training step of a user's own; it is not run."""
-    return bool(STEP_MAKERS & bound(path))
+    return bool(STEP_MAKERS & list_bindings(path))
 
 
-def bound(path: Path) -> set[str]:
+def list_bindings(path: Path) -> set[str]:
     """Return the names that a file defines, assigns or imports; none if it is no Python."""
     try:
         tree = ast.parse(path.read_bytes(), str(path))
@@ -257,10 +257,10 @@ def load(name: str) -> Entrant:
     if name not in names():
         raise unknown("entrant", name, names())
     try:
-        module = _imported(name)
+        module = _import_entrant(name)
     except ModuleNotFoundError as error:
         advice = "; install it, or choose another entrant"
-        if readable(name).own_environment:
+        if find_declaration(name).own_environment:
             advice = (
                 " here, for it has an environment of its own: "
                 f"`pytest bench --entrant {name}` builds that and measures in it; choose another "
@@ -283,26 +283,26 @@ def load(name: str) -> Entrant:
     return Entrant(name, module.build, module.STYLES, module.DISTRIBUTION, missing, library)
 
 
-def _imported(name: str) -> Any:
+def _import_entrant(name: str) -> Any:
     """Return an entrant's module; a file of its own is imported under the same kind of name."""
     qualified = f"impls.{name}"
     if name not in OUTSIDE:
         module = importlib.import_module(qualified)
         older.adapt(name, module)
         return module
-    return _of_file(qualified, OUTSIDE[name])
+    return _import_file(qualified, OUTSIDE[name])
 
 
 def step_module(workload: str) -> Any:
-    """Return the module of a user's own step; what lies beside its file can be imported by it."""
+    """Return the module of a user's own step, which can import what lies beside its file."""
     path = Path(WORKLOADS[workload].file)
     if (folder := str(path.parent)) not in sys.path:
         sys.path.append(folder)  # last: it hides nothing of ours
     os.chdir(folder)  # what it reads may lie beside it
-    return _of_file(f"yours_{workload}", path)
+    return _import_file(f"yours_{workload}", path)
 
 
-def _of_file(qualified: str, path: Path) -> Any:
+def _import_file(qualified: str, path: Path) -> Any:
     """Return a file's module, imported under this name unless it was."""
     if qualified not in sys.modules:
         spec = importlib.util.spec_from_file_location(qualified, path)

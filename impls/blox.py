@@ -61,7 +61,7 @@ class CharRNN(bx.RecurrenceBase):
 
 
 def char_rnn(config: ModelConfig) -> tuple[CharRNN, bx.Rng]:
-    """Return the model, and what its first call draws parameters from."""
+    """Return the model, and the random numbers for its parameters, which its first call draws."""
     graph = bx.Graph("net")
     rng = bx.Rng(graph.child("rng"))
     return CharRNN(graph.child("char_rnn"), config, rng), rng

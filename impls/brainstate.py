@@ -138,7 +138,7 @@ class InPlace:
         return self.update(hidden, chunk)
 
     def program(self, hidden: Hidden, chunk: Chunk) -> Program:  # noqa: D102
-        return Program.traced(lambda: self.update.trace(hidden, chunk))
+        return Program.from_trace(lambda: self.update.trace(hidden, chunk))
 
 
 def jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:

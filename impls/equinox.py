@@ -106,7 +106,7 @@ def layers(rnn: CharRNN) -> list[Any]:
     return [array for linear in linears for array in (linear.weight, linear.bias)]
 
 
-def partitioned(config: ModelConfig) -> tuple[CharRNN, CharRNN]:
+def partition_shapes(config: ModelConfig) -> tuple[CharRNN, CharRNN]:
     """Return the shapes of the trainable arrays, and the rest of the module."""
     rnn = eqx.filter_eval_shape(CharRNN, config, jax.random.key(0))
     return eqx.partition(rnn, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
@@ -114,7 +114,7 @@ def partitioned(config: ModelConfig) -> tuple[CharRNN, CharRNN]:
 
 def build(config: ModelConfig) -> Model:
     """Return the model as pure functions over its arrays; `static` holds the rest of the module."""
-    shapes, static = partitioned(config)
+    shapes, static = partition_shapes(config)
 
     def init(key: PRNGKeyArray) -> CharRNN:
         return eqx.filter(CharRNN(config, key), eqx.is_inexact_array)
@@ -160,7 +160,7 @@ def filter_jit(
         updates, opt_state = optimiser.update(grads, opt_state, params)
         return (eqx.apply_updates(module, updates), opt_state), hidden_after, value
 
-    def data_first(function: Any) -> Any:
+    def swap_arguments(function: Any) -> Any:
         """Return a function of state, hidden state and chunk, by one of the last two and state."""
         return lambda state, *data: function(data, state)
 
@@ -169,7 +169,7 @@ def filter_jit(
     if donate:  # everything but the first argument: so what is kept comes first
         jit: Any = eqx.filter_jit(donate="all-except-first")
         last = jit(lambda data, state: plain(state, *data))
-        update, lower = data_first(last), data_first(last.lower)
+        update, lower = swap_arguments(last), swap_arguments(last.lower)
 
     _, _, static = split(model)
 

@@ -17,7 +17,6 @@ from common.loss import scan_loss
 from common.steps import (
     AtRest,
     FunctionalStep,
-    donated,
     functional,
     is_pair,
     merge_pair,
@@ -25,6 +24,7 @@ from common.steps import (
     rnn_style,
     split_pair,
     stages_of,
+    state_argnums,
 )
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def train_state(
     """One jitted step over Flax's TrainState, as its examples write it."""
     _, apply = model
 
-    @partial(jax.jit, donate_argnums=donated(donate))
+    @partial(jax.jit, donate_argnums=state_argnums(donate))
     def update(state: Any, hidden: Hidden, chunk: Chunk) -> tuple[TrainState, Hidden, Array]:
         carried = getattr(state, "carried", None)
 
@@ -199,8 +199,8 @@ def new(config: ModelConfig) -> AnyModel:
     return {}, CharRNN(config).apply
 
 
-def parted(made: tuple[Any, Any]) -> tuple[AnyModel, Any]:
-    """Take variables apart, as `init` returns them: parameters, and other collections, if any."""
+def split_variables(made: tuple[Any, Any]) -> tuple[AnyModel, Any]:
+    """Split variables, as `init` returns them: parameters, and other collections, if any."""
     variables, apply = made
     state = {name: value for name, value in variables.items() if name != "params"}
     if "params" not in variables or not state:
@@ -213,7 +213,7 @@ LIBRARY = Library(
     split=split_pair,
     merge=merge_pair,
     styles={"train_state": train_state},
-    parted=parted,
+    parted=split_variables,
     keeping=("train_state",),
 )
 

@@ -16,10 +16,10 @@ from common.steps import (
     AtRest,
     Converting,
     FunctionalStep,
-    donated,
-    over_arrays,
+    jit_over_arrays,
     pure_style,
     rnn_style,
+    state_argnums,
 )
 from common.steps import stages_of as jax_stages_of
 
@@ -155,7 +155,7 @@ type Stages = Callable[[Hidden, Chunk], Program]
 type Bind = Callable[..., tuple[Call, Stages]]
 
 
-def training(loss: ModelLoss) -> Train:
+def make_train_step(loss: ModelLoss) -> Train:
     """Return the function that each style of NNX's own compiles: it updates in place."""
 
     def train_step(
@@ -171,7 +171,7 @@ def training(loss: ModelLoss) -> Train:
     return train_step
 
 
-def loaded(pair: Pair, rest: AtRest) -> Pair:
+def load_training(pair: Pair, rest: AtRest) -> Pair:
     """Return a model and its optimiser with the arrays of a training, replaced in place."""
     model, optimizer = pair
     nnx.update(model, rest.params)
@@ -185,7 +185,7 @@ def loaded(pair: Pair, rest: AtRest) -> Pair:
     return pair
 
 
-def saved(pair: Pair) -> AtRest:
+def save_training(pair: Pair) -> AtRest:
     """Return the training of a model and its optimiser."""
     model, optimizer = pair
     opt_state = jax.tree.map(
@@ -206,13 +206,13 @@ class InPlace(Converting):
         bind: Bind,
     ) -> None:
         self.model, self.optimizer = model, nnx.Optimizer(model, optimiser, wrt=nnx.Param)
-        self.call, self.program = bind(training(loss), self.model, self.optimizer)
+        self.call, self.program = bind(make_train_step(loss), self.model, self.optimizer)
 
     def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
-        loaded((self.model, self.optimizer), self.decode(checkpoint))
+        load_training((self.model, self.optimizer), self.decode(checkpoint))
 
     def save(self) -> Checkpoint:  # noqa: D102
-        return self.encode(saved((self.model, self.optimizer)))
+        return self.encode(save_training((self.model, self.optimizer)))
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:  # noqa: D102
         return self.call(hidden, chunk)
@@ -224,12 +224,12 @@ def is_variable(node: Any) -> bool:
 
 
 def stages_of(function: Any, *arguments: Any) -> Stages:
-    """Return what makes the stages of one of NNX's jitted functions."""
-    return lambda *data: Program.traced(lambda: function.trace(*arguments, *data).traced)
+    """Return a function that makes the stages of one of NNX's jitted functions."""
+    return lambda *data: Program.from_trace(lambda: function.trace(*arguments, *data).traced)
 
 
-def in_place(bind: Bind) -> ModelStyle:
-    """Return the style whose step is made of what `bind` makes of the function to be compiled."""
+def bind_style(bind: Bind) -> ModelStyle:
+    """Return the style whose step calls what `bind` makes of the training function."""
 
     def style(
         model: nnx.Module,
@@ -243,7 +243,7 @@ def in_place(bind: Bind) -> ModelStyle:
     return style
 
 
-@in_place
+@bind_style
 def jit(
     train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
 ) -> tuple[Call, Stages]:
@@ -252,7 +252,7 @@ def jit(
     return partial(function, model, optimizer), stages_of(function, model, optimizer)
 
 
-@in_place
+@bind_style
 def jit_tree(
     train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
 ) -> tuple[Call, Stages]:
@@ -261,7 +261,7 @@ def jit_tree(
     return partial(function, model, optimizer), stages_of(function, model, optimizer)
 
 
-@in_place
+@bind_style
 def cached_partial(
     train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
 ) -> tuple[Call, Stages]:
@@ -271,18 +271,18 @@ def cached_partial(
     return nnx.cached_partial(function, model, optimizer), stages_of(function, model, optimizer)
 
 
-@in_place
+@bind_style
 def jit_partial(
     train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
 ) -> tuple[Call, Stages]:
     """`nnx.jit_partial` in tree mode: arrays are flattened once, when the step is made."""
     # Of the function that it makes, where model and optimiser are the first argument together
-    donate_argnums = donated(donate)
+    donate_argnums = state_argnums(donate)
     function = nnx.jit_partial(train, model, optimizer, graph=False, donate_argnums=donate_argnums)
     return function, stages_of(function)
 
 
-def over_objects(*, flat: bool) -> ModelStyle:
+def make_object_style(*, flat: bool) -> ModelStyle:
     """Return `jax.jit` over model and optimiser, or over their arrays alone."""
 
     def style(
@@ -292,7 +292,7 @@ def over_objects(*, flat: bool) -> ModelStyle:
         *,
         donate: bool = False,
     ) -> FunctionalStep:
-        train, pair = training(loss), (model, nnx.Optimizer(model, optimiser, wrt=nnx.Param))
+        train, pair = make_train_step(loss), (model, nnx.Optimizer(model, optimiser, wrt=nnx.Param))
         shapes, structure = jax.tree.flatten(jax.eval_shape(lambda: pair))
 
         def update(pair: Pair, hidden: Hidden, chunk: Chunk) -> tuple[Pair, Hidden, Array]:
@@ -301,26 +301,26 @@ def over_objects(*, flat: bool) -> ModelStyle:
             return pair, hidden, value
 
         jitted = (
-            over_arrays(update, structure, donate=donate)
+            jit_over_arrays(update, structure, donate=donate)
             if flat
-            else jax.jit(update, donate_argnums=donated(donate))
+            else jax.jit(update, donate_argnums=state_argnums(donate))
         )
 
         def load(rest: AtRest) -> Any:
-            pair = loaded(jax.tree.unflatten(structure, shapes), rest)
+            pair = load_training(jax.tree.unflatten(structure, shapes), rest)
             return jax.tree.leaves(pair) if flat else pair
 
         def save(state: Any) -> AtRest:
-            return saved(jax.tree.unflatten(structure, state) if flat else state)
+            return save_training(jax.tree.unflatten(structure, state) if flat else state)
 
         return FunctionalStep(jitted, load, save, jax_stages_of(jitted))
 
     return style
 
 
-jax_jit = over_objects(flat=False)
+jax_jit = make_object_style(flat=False)
 """`jax.jit` over model and optimiser, which are pytrees: each call returns new ones."""
-flat = over_objects(flat=True)
+flat = make_object_style(flat=True)
 """`jax.jit` over their arrays alone: objects are flattened once, and made while tracing."""
 
 
@@ -337,7 +337,7 @@ def merge(params: nnx.State, others: nnx.State, graphdef: nnx.GraphDef) -> nnx.M
     return nnx.merge(graphdef, params, jax.tree.map(lambda array: array, others))
 
 
-def unsuited(model: nnx.Module) -> dict[str, str]:
+def find_unsuited(model: nnx.Module) -> dict[str, str]:
     """Return the styles that take a model as a tree, where it is none; and why."""
     find = getattr(nnx, "find_duplicates", None)  # from 0.11.2 on; styles that need it are later
     shared = find(model) if find else []
@@ -360,7 +360,7 @@ LIBRARY = Library(
         "jax_jit": jax_jit,
         "flat": flat,
     },
-    unsuited=unsuited,
+    unsuited=find_unsuited,
 )
 
 

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from common.contract import Dense, Library, Model, Weights
 from common.loss import cross_entropy
 from common.steps import (
-    donated,
     functional,
     is_pair,
     merge_pair,
     pure_style,
     split_pair,
     stages_of,
+    state_argnums,
     update_of,
 )
 
@@ -129,7 +129,7 @@ def build(config: ModelConfig) -> Model:
 def transform(
     config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
 ) -> TrainStep:
-    """The loss of a whole sequence is transformed, and Haiku unrolls: as its RNN example does."""
+    """One transformed loss of a whole sequence, which Haiku unrolls, as its RNN example does."""
 
     def sequence_loss(hidden: Hidden, chunk: Chunk) -> tuple[Array, Hidden]:
         logits, hidden = hk.dynamic_unroll(char_rnn(config), chunk.inputs, hidden)
@@ -137,7 +137,7 @@ def transform(
 
     loss_fn = hk.without_apply_rng(hk.transform(sequence_loss)).apply
 
-    update = jax.jit(update_of(loss_fn, optimiser), donate_argnums=donated(donate))
+    update = jax.jit(update_of(loss_fn, optimiser), donate_argnums=state_argnums(donate))
     return functional(update, build(config), optimiser, stages_of(update))
 
 

@@ -1,7 +1,7 @@
 """Character RNN in Haliax. Axes have names, and modules are Equinox's.
 
-Linear stores its weight out by in, so kernels are transposed. What a layer reads and what it
-returns need different names, so a name is changed between layers.
+Linear stores its weight out by in, so kernels are transposed. A layer's input and output need
+different names, so a name is changed between layers.
 """
 
 # /// script

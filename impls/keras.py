@@ -26,7 +26,7 @@ import keras
 from keras import ops
 
 from common.contract import Checkpoint, Dense, Model, Weights
-from common.steps import FunctionalStep, donated, on_host, pure_style, stages_of
+from common.steps import FunctionalStep, move_to_host, pure_style, stages_of, state_argnums
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -132,7 +132,7 @@ def build(config: ModelConfig) -> Model:
 
 
 class AdamW(keras.optimizers.AdamW):
-    """Keras's, with epsilon beside the corrected second moment, as in optax.
+    """Keras's AdamW, with epsilon beside the corrected second moment, as in optax.
 
     Keras adds it to the moment before that is corrected, which is the same function of another
     epsilon in each step; ten steps at width 128 see the difference.
@@ -175,10 +175,10 @@ def train_step(config: ModelConfig, optimiser: Configured, *, donate: bool = Fal
     model = build(config)
 
     @cache
-    def jitted(batch: int) -> Any:
+    def jit_batch(batch: int) -> Any:
         keras_model = trainer(config, optimiser, batch)
 
-        @partial(jax.jit, donate_argnums=donated(donate))
+        @partial(jax.jit, donate_argnums=state_argnums(donate))
         def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> Any:
             params, of_optimizer = state
             of_metrics = [jnp.zeros(v.shape, v.dtype) for v in keras_model.metrics_variables]
@@ -191,7 +191,7 @@ def train_step(config: ModelConfig, optimiser: Configured, *, donate: bool = Fal
         return update
 
     def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> Any:
-        return jitted(len(hidden[0]))(state, hidden, chunk)
+        return jit_batch(len(hidden[0]))(state, hidden, chunk)
 
     def load(checkpoint: Checkpoint) -> TrainState:
         params, mu, nu = map(model.from_weights, checkpoint[:3])
@@ -201,12 +201,12 @@ def train_step(config: ModelConfig, optimiser: Configured, *, donate: bool = Fal
 
     def save(state: TrainState) -> Checkpoint:
         params, (updates, _, *moments) = state
-        trees = (on_host(model.to_weights(a)) for a in (params, moments[::2], moments[1::2]))
+        trees = (move_to_host(model.to_weights(a)) for a in (params, moments[::2], moments[1::2]))
         weights, mu, nu = trees
         return Checkpoint(weights, mu, nu, int(updates))
 
     def stages(state: TrainState, hidden: Hidden, chunk: Chunk) -> Program:
-        return stages_of(jitted(len(hidden[0])))(state, hidden, chunk)
+        return stages_of(jit_batch(len(hidden[0])))(state, hidden, chunk)
 
     return FunctionalStep(update, load, save, stages)
 

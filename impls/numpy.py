@@ -1,6 +1,6 @@
 """Character RNN in NumPy. Nothing is derived: backpropagation through time is written by hand.
 
-What the libraries do, for a reader to follow: one interpreted loop forward over the characters,
+It shows a reader what the libraries do: one interpreted loop forward over the characters,
 one backward, and AdamW, all in float32. Nothing is taken out of the loops, so this is the floor of
 the scale. An outside reference, not a JAX library.
 """
@@ -98,7 +98,7 @@ def backward(params: Dense, grads: Dense, x: Array, d_out: Array) -> Array:
     return d_out @ params.kernel.T
 
 
-def on_arrays(function: Callable[..., Array], *trees: Weights) -> Weights:
+def map_arrays(function: Callable[..., Array], *trees: Weights) -> Weights:
     """Return the weights whose arrays are `function` of the arrays of `trees`."""
     layers = zip(*map(flat, trees), strict=True)
     return unflat(Dense(*map(function, *layer)) for layer in layers)
@@ -106,12 +106,12 @@ def on_arrays(function: Callable[..., Array], *trees: Weights) -> Weights:
 
 def zeros_like(weights: Weights) -> Weights:
     """Return zeros of the shapes of `weights`."""
-    return on_arrays(np.zeros_like, weights)
+    return map_arrays(np.zeros_like, weights)
 
 
-def copied(weights: Weights) -> Weights:
+def copy_weights(weights: Weights) -> Weights:
     """Return `weights` in fresh buffers."""
-    return on_arrays(lambda array: np.array(array, np.float32), weights)
+    return map_arrays(lambda array: np.array(array, np.float32), weights)
 
 
 def build(config: ModelConfig) -> Model:
@@ -127,7 +127,7 @@ def build(config: ModelConfig) -> Model:
         layers = [lecun_normal(rows, config.width) for rows in config.in_features]
         return unflat([*layers, lecun_normal(config.width, config.vocab_size)])
 
-    return Model(init, char_rnn, to_weights=copied, from_weights=copied)
+    return Model(init, char_rnn, to_weights=copy_weights, from_weights=copy_weights)
 
 
 class Loop:
@@ -137,11 +137,11 @@ class Loop:
         self.config = optimiser.config
 
     def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
-        self.weights, self.mu, self.nu = (copied(tree) for tree in checkpoint[:3])
+        self.weights, self.mu, self.nu = (copy_weights(tree) for tree in checkpoint[:3])
         self.updates = checkpoint.updates
 
     def save(self) -> Checkpoint:  # noqa: D102
-        weights, mu, nu = (copied(tree) for tree in (self.weights, self.mu, self.nu))
+        weights, mu, nu = (copy_weights(tree) for tree in (self.weights, self.mu, self.nu))
         return Checkpoint(weights, mu, nu, self.updates)
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Rows, Array]:  # noqa: D102
@@ -162,7 +162,7 @@ class Loop:
             p -= rate * (m / of_mu / (np.sqrt(v / of_nu) + EPSILON) + decay * p)
             return p
 
-        on_arrays(update, self.weights, self.mu, self.nu, grads)
+        map_arrays(update, self.weights, self.mu, self.nu, grads)
 
     def program(self, hidden: Hidden, chunk: Chunk) -> None:  # noqa: ARG002, D102
         return None

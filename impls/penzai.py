@@ -66,7 +66,7 @@ class CharRNN(pz.nn.Layer):
 
     @property
     def vocab_size(self) -> int:
-        """Return the length of the logits."""
+        """Length of the logits."""
         return self.readout.sublayers[-1].bias.value.named_shape["features"]
 
 
@@ -102,7 +102,7 @@ def loss_fn(
     hidden: Hidden,
     chunk: Chunk,
 ) -> tuple[Array, None, tuple[Hidden, Array]]:
-    """Return the loss, the trainer's state and what a step gives back, as the trainer wants it."""
+    """Return the loss, the trainer's state and a step's results, as the trainer wants them."""
     loss, after = scan_loss(model, hidden, chunk)
     return loss, state, (after, loss)
 

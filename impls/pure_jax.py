@@ -1,6 +1,6 @@
 """Character RNN in plain JAX. Parameters are a list of kernel and bias; there is no library to ask.
 
-The baseline: what the others add to this is what a library costs.
+The baseline: what the others take beyond it is the cost of a library.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import optax
 
 from common.contract import Dense, Library, Model, Weights, flat
 from common.steps import (
-    donated,
     functional,
     is_pair,
     merge_pair,
     pure_style,
     split_pair,
     stages_of,
+    state_argnums,
 )
 from impls.layerwise import loss_and_gradient
 
@@ -127,10 +127,10 @@ def build(config: ModelConfig) -> Model:
 def tuned(
     config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
 ) -> TrainStep:
-    """The same function written for speed, layer by layer: how much is not the library's doing."""
+    """One step written for speed, layer by layer: it shows how much time no library costs."""
     model = build(config)
 
-    @partial(jax.jit, donate_argnums=donated(donate))
+    @partial(jax.jit, donate_argnums=state_argnums(donate))
     def update(state: tuple[Params, optax.OptState], hidden: Hidden, chunk: Chunk) -> Any:
         params, opt_state = state
         weights = model.to_weights(params)
@@ -141,13 +141,13 @@ def tuned(
     return functional(update, model, optimiser, stages_of(update))
 
 
-def are_arrays(leaves: list[Any]) -> bool:
+def has_only_arrays(leaves: list[Any]) -> bool:
     """Tell whether there are leaves, and each is an array."""
     return bool(leaves) and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
 
 
 LIBRARY = Library(
-    holds=lambda model: is_pair(model) or are_arrays(jax.tree.leaves(model)),
+    holds=lambda model: is_pair(model) or has_only_arrays(jax.tree.leaves(model)),
     split=lambda model: split_pair(model) if is_pair(model) else (model, (), None),
     merge=lambda params, _, apply: merge_pair(params, _, apply) if apply else params,
     styles={},

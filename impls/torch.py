@@ -175,11 +175,11 @@ class InPlace:
 
 
 def eager(config: ModelConfig, optimiser: Configured) -> TrainStep:
-    """Operation by operation, on one thread: as most people write it."""
+    """One operation after another, on one thread, as most people write it."""
     return InPlace(config, optimiser, threads=1)
 
 
-def compiled(config: ModelConfig, optimiser: Configured) -> TrainStep:
+def compile_step(config: ModelConfig, optimiser: Configured) -> TrainStep:
     """`torch.compile` over model and loss, on one thread; it leaves `nn.RNN` and AdamW as they are.
 
     It takes an RNN only when told to, and then unrolls it, which compiles far too long.
@@ -194,4 +194,4 @@ if not any(map(shutil.which, ("c++", "g++", "clang++"))):
 elif not Path(sysconfig.get_path("include"), "Python.h").exists():
     MISSING["compile"] = "torch.compile needs Python's C headers, and they are not installed"
 else:
-    STYLES["compile"] = compiled
+    STYLES["compile"] = compile_step

@@ -21,7 +21,7 @@ from trax.shapes import ShapeDtype
 
 from common.contract import Dense, Model, Weights
 from common.loss import cross_entropy
-from common.steps import donated, functional, pure_style, stages_of, update_of
+from common.steps import functional, pure_style, stages_of, state_argnums, update_of
 
 if TYPE_CHECKING:
     import optax
@@ -101,7 +101,7 @@ def scan(
         hidden, logits = model.step(params, hidden, jnp.asarray(chunk.inputs))
         return cross_entropy(logits, chunk), hidden
 
-    update = jax.jit(update_of(loss, optimiser), donate_argnums=donated(donate))
+    update = jax.jit(update_of(loss, optimiser), donate_argnums=state_argnums(donate))
     return functional(update, model, optimiser, stages_of(update))
 
 

@@ -15,7 +15,7 @@ from bench.cells import BASELINE
 from bench.cli.report import document_of
 from bench.estimates import Verdict
 from bench.metrics import STEP
-from bench.report.findings import CHEAP, View, views
+from bench.report.findings import CHEAP_SECONDS, View, views
 from bench.report.markdown import table_lines
 from bench.report.page import page
 from bench.report.table import Column, Row, Table, percent, words
@@ -63,17 +63,17 @@ def answer(run: Run) -> Table:
     authors recommend have one, so that it fits the first screen.
     """
     view = next(views(run.results))
-    hosts = dict(sorted(view.hosts().items(), key=lambda item: item[1].value))
+    hosts = dict(sorted(view.host_costs().items(), key=lambda item: item[1].value))
     cheap, dear = [], []
     for arm in hosts:
-        about = impls.readable(arm.entrant)
+        about = impls.find_declaration(arm.entrant)
         if not about.jax or arm.style in about.references:
             continue
         if is_cheap(view, arm):
             cheap.append(arm)
         elif about.recommended and arm.entrant != BASELINE.entrant:
             dear.append(arm)
-    base = [view.amount(BASELINE, workload, STEP) for workload in view.compared]
+    base = [view.amount(BASELINE, workload, STEP) for workload in view.compared_workloads]
     rows = [Row((f"{BASELINE} (times)", "", *(step or "" for step in base)))]
     if cheap:
         most = max(hosts[arm].high or 0.0 for arm in cheap)
@@ -81,19 +81,19 @@ def answer(run: Run) -> Table:
         names = ", ".join(map(str, cheap))
         rows.append(Row((names, f"at most {math.ceil(1e6 * most)} µs", *within)))
     for arm in dear:
-        ratios = [view.comparisons(workload, STEP).get(arm) for workload in view.compared]
+        ratios = [view.comparisons(workload, STEP).get(arm) for workload in view.compared_workloads]
         steps = [f"{ratio.value:.2f}" if ratio else "" for ratio in ratios]
         rows.append(Row((str(arm), words(hosts[arm]), *steps)))
-    heads = ["added to a call", *(f"step, `{workload}`" for workload in view.compared)]
+    heads = ["added to a call", *(f"step, `{workload}`" for workload in view.compared_workloads)]
     return Table((Column("style"), *(Column(head, number=True) for head in heads)), tuple(rows))
 
 
 def is_cheap(view: View, arm: Arm) -> bool:
     """Tell whether an arm is not shown to cost anything: next to nothing a call, no slower step."""
-    high = view.hosts()[arm].high
-    steps = [view.comparisons(workload, STEP).get(arm) for workload in view.compared]
+    high = view.host_costs()[arm].high
+    steps = [view.comparisons(workload, STEP).get(arm) for workload in view.compared_workloads]
     same = all(step is None or step.verdict is Verdict.EQUIVALENT for step in steps)
-    return high is not None and high <= CHEAP and same
+    return high is not None and high <= CHEAP_SECONDS and same
 
 
 def results() -> None:

@@ -127,7 +127,7 @@ def script(path: str) -> Any:
 
 def saved(**about: Any) -> weights.Saved:
     """Return a run of 3 epochs on the toy corpus that is quickly made."""
-    vocab = Vocab.of(TOY_TEXT)
+    vocab = Vocab.from_text(TOY_TEXT)
     config = ModelConfig(len(vocab), width=8, layers=3)
     return weights.Saved(
         **{

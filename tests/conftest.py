@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import impls
-from bench.environments.uv import compiled, minor
+from bench.environments.uv import compile_pins, minor
 from common.config import WORKLOADS
 from common.contract import TrainStep
 from common.equality import Case, make
@@ -71,7 +71,7 @@ def no_color(monkeypatch: pytest.MonkeyPatch) -> None:
 def needs_network() -> None:
     """Skip where uv reaches no package index."""
     try:
-        compiled(["jmp==0.0.4"], minor())
+        compile_pins(["jmp==0.0.4"], minor())
     except BakeoffError:
         pytest.skip("uv reaches no package index")
 

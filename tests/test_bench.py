@@ -23,7 +23,7 @@ from bench.cells import Cell, Selection
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.environments.offers import Offer
 from bench.metrics import SAMPLED
-from bench.runfile import unpacked
+from bench.runfile import unpack_samples
 from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
 from tests.commands import ROOT, TWIN, bench, how
@@ -149,7 +149,9 @@ def test_what_fails_is_a_failed_cell_and_the_others_go_on(done: Done) -> None:
 
 def journalled(journal: Journal) -> list[tuple[str, str, float]]:
     """Return the samples in a journal: entrant, metric and value."""
-    return sorted((s.cell.entrant, s.metric, s.value) for s in unpacked(journal.known.samples))
+    return sorted(
+        (s.cell.entrant, s.metric, s.value) for s in unpack_samples(journal.known.samples)
+    )
 
 
 def test_every_sample_that_was_taken_is_in_the_file_once(done: Done) -> None:
@@ -171,7 +173,7 @@ def test_estimates_and_proofs(done: Done) -> None:
         row = results.table.comparison(twin, metric)
         assert row is not None
         assert (row.form, row.against) == (form, "pure_jax/pure")
-        assert (row.blocks, row.preliminary) == (2, True)
+        assert (row.blocks, row.is_preliminary) == (2, True)
     cores = {s.metric: s.cores for s in done.run.samples}
     assert (cores["step"], cores["host_cost"]) == (0, 1), "all cores, and one"
     [result] = [row for row in results.cells if row.cell == twin]
@@ -265,7 +267,7 @@ def test_what_is_to_be_done_where_no_benchmark_has_a_number(
     results = Mock(cells=[Mock(failure=failure) for failure in failures])
     measured, task = Mock(interrupted=False, results=results), Mock()
     task.options.budget = 40
-    assert words in conftest.Bench.advice(Mock(measured=measured, numbers=0, task=task))
+    assert words in conftest.Bench.advice(Mock(measurement=measured, numbers=0, task=task))
 
 
 # What is selected.
@@ -317,7 +319,7 @@ ALL = {name for name, metric in SAMPLED.items() if not (metric.added or metric.n
 )
 def test_which_metrics_are_measured(selection: Selection, workload: str, metrics: set[str]) -> None:
     cell = Cell("pure_jax", "pure", workload, "cpu")
-    assert {name for name in SAMPLED if selection.measures(name, cell)} == metrics
+    assert {name for name in SAMPLED if selection.is_measured(name, cell)} == metrics
 
 
 def test_each_metric_is_asked_for_by_one_file() -> None:
@@ -338,7 +340,9 @@ def test_a_journal_stays_unless_the_run_file_is_written(
     numbers: int, error: Exception | None, status: int, words: str, tmp_path: Path
 ) -> None:
     path, reporter, journal = tmp_path / "run.json", Mock(), Mock()
-    config = Mock(stash={conftest.BENCH: Mock(measured=Mock(interrupted=False, journal=journal))})
+    config = Mock(
+        stash={conftest.BENCH: Mock(measurement=Mock(interrupted=False, journal=journal))}
+    )
     config.stash[conftest.BENCH].numbers = numbers
     config.getoption.return_value = path
     config.pluginmanager.get_plugin.return_value = reporter

@@ -65,7 +65,7 @@ def test_imports_follow_the_arrows(package: str) -> None:
 @pytest.mark.parametrize("entrant", impls.names())
 def test_an_entrant_imports_its_own_library_alone(entrant: str) -> None:
     """What that brings along is the library's affair."""
-    about = impls.declared(entrant)
+    about = impls.read_declaration(entrant)
     needed = {about.distribution, *(Requirement(text).name for text in about.requirements)}
     origins = metadata.packages_distributions()
     packages = {package for package, names in origins.items() if needed & {*names}}

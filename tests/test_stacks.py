@@ -11,7 +11,7 @@ import pytest
 
 import impls
 from bench.cells import BASELINE, CONTROL
-from bench.engine.actions import Action, typed
+from bench.engine.actions import Action, parse_answer
 from bench.engine.process import Place, Worker, ask_once
 from bench.environments.builder import Builder
 from bench.environments.offers import Offer, offer, offers
@@ -20,7 +20,7 @@ from bench.metrics import COLD, STAGES
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 from common.errors import BakeoffError
 
-APART = [name for name in impls.names() if name not in impls.here()]
+APART = [name for name in impls.names() if name not in impls.list_shared()]
 LIGHT = ("keras", "penzai")
 """Built for these tests where they are not there; the others are gigabytes."""
 DAY, FLAX = "@2024-06-01", "0.8.4"
@@ -64,7 +64,7 @@ def there(request: pytest.FixtureRequest) -> There:
         except BakeoffError as error:
             pytest.skip(str(error))
         return There(name, place, offer((), {}, SILENCE, place))
-    if builder.folder_of(name) is None:
+    if builder.find_folder(name) is None:
         if name not in LIGHT:
             pytest.skip(f"the environment of {name} is not built: bakeoff entrants --build {name}")
         request.getfixturevalue("needs_network")
@@ -88,18 +88,18 @@ def test_every_entrant_is_there_and_measured_cold(there: There) -> None:
         assert set(reasons) == MISSING
         for why in reasons.values():
             assert re.fullmatch(f"needs .*, which flax {FLAX} does not have", why)
-        today = {name: list(impls.load(name).styles) for name in impls.usual()}
+        today = {name: list(impls.load(name).styles) for name in impls.list_usual()}
         today["flax_nnx"] = [style for style in today["flax_nnx"] if style not in MISSING]
         assert there.offer.styles == today
     for entrant in OWN_STAGES if there.name == DAY else (there.name,):
-        jax, styles = impls.declared(entrant).jax, there.offer.styles[entrant]
+        jax, styles = impls.read_declaration(entrant).jax, there.offer.styles[entrant]
         command = {"do": "cold", "entrant": entrant, "style": styles[-1 if jax else 0], **AT}
         answer = ask_once(command | {"outside": {}}, there.place, SILENCE)
         assert set(by_metric(answer)) == set(COLD), entrant
 
 
 def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
-    arms, jax = there.arms, there.name == DAY or impls.declared(there.name).jax
+    arms, jax = there.arms, there.name == DAY or impls.read_declaration(there.name).jax
     with Worker(there.place, SILENCE) as worker:
         worker.start()
 
@@ -116,7 +116,7 @@ def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
         proofs = {arm: ask("prove", arm=arm, **AT) for arm in arms}
         for kind in ("step", "host_cost"):
             block = ask("block", kind=kind, arms=arms, rounds=1, seed=0, **AT)
-            timed = typed(Action("block", 1, arms=tuple(arms), kind=kind, rounds=1), block)
+            timed = parse_answer(Action("block", 1, arms=tuple(arms), kind=kind, rounds=1), block)
             assert timed.failures == {}
             assert {sample.arm for sample in timed.samples} == set(arms)
         assert 0 < by_metric(ask("train", arm=arms[2], **AT))["final_loss"] < 1.5
@@ -126,7 +126,7 @@ def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
         traced = arms if jax else arms[:2]
         command = {"do": "block", "kind": STAGES, "arms": traced, "rounds": 1, "seed": 0, **AT}
         action = Action("block", 1, arms=tuple(traced), kind=STAGES, rounds=1)
-        timed = typed(action, worker.ask(command))
+        timed = parse_answer(action, worker.ask(command))
         assert timed.failures == {}
         assert {sample.arm for sample in timed.samples} == {*traced}
     for arm, answer in proofs.items():

@@ -1,1 +1,1 @@
-"""The judge: whether a file is an entrant like the others, and what is wrong where it is not."""
+"""The judge: checks that a file is an entrant like the others, and says what is wrong."""

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 import impls
-from bench.check.subject import DONATES, NOTE, named_arrays
+from bench.check.subject import DONATES, NOTE, list_arrays
 from bench.worker.arms import program_of
-from bench.worker.counts import FIRST_CALLS, WARM_CALLS, compilations, exact
+from bench.worker.counts import FIRST_CALLS, WARM_CALLS, compilations, count_step
 from bench.worker.program import facts
-from bench.worker.proof import taken_arguments
-from common.contract import Checkpoint, Program, on_arrays
+from bench.worker.proof import find_donated_arguments
+from common.contract import Checkpoint, Program, map_arrays
 from common.equality import first_calls, make, random_weights
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     """Import the file, and look at the names that it has to define."""
-    impls.declared(subject.name)  # raises what is wrong in the text of the file
+    impls.read_declaration(subject.name)  # raises what is wrong in the text of the file
     entrant = subject.entrant
     try:
         metadata.version(entrant.distribution)
@@ -48,7 +48,7 @@ def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         donating = make(subject.entrant.style(style, donate=True), case)
         steps[f"{expected}, with donate=True too"] = donating
     for expected, step in steps.items():
-        if taken := taken_arguments(step, case):
+        if taken := find_donated_arguments(step, case):
             yield subject.finding(expected, taken)
             return
     if subject.jax:
@@ -65,7 +65,7 @@ def step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     call = next(first_calls(subject.step(case), case))
     kind = jax.Array if subject.jax else object
     right = {"hidden": call.hidden, "loss": np.float32(0)}
-    if wrong := _unlike({"hidden": call.after, "loss": call.loss}, right, kind):
+    if wrong := _describe_mismatch({"hidden": call.after, "loss": call.loss}, right, kind):
         yield subject.finding("a call returns hidden state and loss as float32 JAX arrays", wrong)
 
 
@@ -73,7 +73,7 @@ def model_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare shape and dtype of the arrays that the file's model makes."""
     model, config = subject.entrant.build(case.model), case.model
     params = model.init(jax.random.key(0))
-    if wrong := _unlike(model.to_weights(params), random_weights(config)):
+    if wrong := _describe_mismatch(model.to_weights(params), random_weights(config)):
         expected = (
             "to_weights returns float32 kernels (in, out) and biases; the rows of a cell's kernel "
             "are the hidden state's, then those of its input"
@@ -83,21 +83,21 @@ def model_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     step: Any = jax.jit(model.step) if subject.jax else model.step
     after, logits = step(params, state, np.int32(0))
     right = {"state": state, "logits": np.zeros(config.vocab_size, np.float32)}
-    if wrong := _unlike({"state": after, "logits": logits}, right):
+    if wrong := _describe_mismatch({"state": after, "logits": logits}, right):
         expected = "step returns state and logits of one character in float32"
         yield subject.finding(expected, wrong, "step", "build")
 
 
-def _unlike(given: Any, expected: Any, kind: Any = object) -> str:
+def _describe_mismatch(given: Any, expected: Any, kind: Any = object) -> str:
     """Return in words which arrays are missing, superfluous or of another sort; empty if none."""
 
     def sort(value: Any) -> str:
         return f"{np.asarray(value).dtype}{list(np.shape(value))}"
 
-    right = {name: sort(value) for name, value in named_arrays(expected).items()}
+    right = {name: sort(value) for name, value in list_arrays(expected).items()}
     ours = {
         name: sort(value) if isinstance(value, kind) else f"a {type(value)}"
-        for name, value in named_arrays(given).items()
+        for name, value in list_arrays(given).items()
     }
     wrong = [
         f"{name} is {ours.get(name, 'missing')} instead of {right.get(name, 'nothing')}"
@@ -114,13 +114,13 @@ def model_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     taken: Any = model.from_weights(given)
     structure: Any = jax.tree.structure(taken)
     right: Any = jax.tree.structure(params)
-    if seen := _difference(given, model.to_weights(taken)):
+    if seen := _describe_difference(given, model.to_weights(taken)):
         expected = "to_weights(from_weights(weights)) returns the same weights, bit by bit"
         yield subject.finding(expected, seen, "from_weights")
     elif structure != right:
         expected = "from_weights returns the structure that init returns"
         yield subject.finding(expected, f"{structure} instead of {right}", "from_weights")
-    elif not _difference(model.to_weights(params), model.to_weights(other)):
+    elif not _describe_difference(model.to_weights(params), model.to_weights(other)):
         seen = "two keys gave the same weights, bit by bit"
         yield subject.finding("init depends on its key", seen, "init")
 
@@ -128,20 +128,20 @@ def model_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
 def step_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Load a training run that is under way, and save it."""
     weights, mu, squares = (random_weights(case.model, seed) for seed in range(3))
-    given = Checkpoint(weights, mu, on_arrays(np.square, squares), updates=7)
+    given = Checkpoint(weights, mu, map_arrays(np.square, squares), updates=7)
     step = subject.step(case)
     step.load(given)
-    if seen := _difference(given, step.save(), np.ndarray | int):
+    if seen := _describe_difference(given, step.save(), np.ndarray | int):
         expected = "save() returns what load() was given, in NumPy arrays, bit by bit"
         yield subject.finding(expected, seen, "save")
 
 
-def _difference(given: Any, returned: Any, kind: Any = object) -> str:
-    """Return in words how arrays are not the given ones, bit by bit; empty if they are."""
-    if wrong := _unlike(returned, given, kind):
+def _describe_difference(given: Any, returned: Any, kind: Any = object) -> str:
+    """Return in words how arrays differ from the given ones, bit by bit; empty if equal."""
+    if wrong := _describe_mismatch(returned, given, kind):
         return wrong
-    arrays = named_arrays(returned)
-    for name, array in named_arrays(given).items():
+    arrays = list_arrays(returned)
+    for name, array in list_arrays(given).items():
         ours, theirs = np.asarray(array), np.asarray(arrays[name])
         if not np.array_equal(ours, theirs):
             away = np.abs(ours.astype(np.float64) - theirs)
@@ -152,16 +152,16 @@ def _difference(given: Any, returned: Any, kind: Any = object) -> str:
 
 
 def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    """Count the programs that warm calls compile, and calls after a second load."""
+    """Count the programs that warm calls compile, and those that calls after a second load do."""
     step = subject.step(case)
-    if compiled := exact(step, case)["compilations_warm"]:
+    if compiled := count_step(step, case)["compilations_warm"]:
         yield subject.finding(
             f"after {FIRST_CALLS} calls, nothing is compiled again",
             f"{WARM_CALLS} further calls compiled {compiled} programs: perhaps each call jits a "
             "new function, or passes an argument that jit takes for another one each time",
         )
         return
-    step.load(case.fresh())  # `exact` has cleared what a first one compiles
+    step.load(case.fresh())  # `count_step` has cleared what a first one compiles
     hidden, programs = case.hidden(), compilations()
     step.load(case.fresh())
     for seed in range(FIRST_CALLS):

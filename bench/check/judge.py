@@ -16,7 +16,7 @@ import impls
 from bench.check import contract, numbers
 from bench.check.subject import RAGGED, SMALL, CheckFinding, Subject
 from bench.worker.__main__ import serve
-from bench.worker.arms import guarded, use
+from bench.worker.arms import catch_failure, use
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Failed
 from common.errors import BakeoffError
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from common.equality import Case
 
     type CheckFunction = Callable[[Subject, Case], Iterable[CheckFinding]]
-    """Looks for mistakes at some sizes."""
+    """Function that looks for mistakes at some sizes."""
 
 BOTH = SMALL, RAGGED
 LONGEST_SEEN = 600
-"""Characters of a finding: JAX's exceptions can be pages."""
+"""Most characters of a finding: JAX's exceptions can be pages."""
 
 
 class Check(NamedTuple):
     """One demand on every style of an entrant, and perhaps on its file as a whole."""
 
     about: str
-    """What has to hold."""
-    of_style: CheckFunction
-    of_file: CheckFunction | None = None
+    """Condition that has to hold."""
+    check_style: CheckFunction
+    check_file: CheckFunction | None = None
     cases: tuple[Case, ...] = (SMALL,)
-    """Tried in turn, until there is a finding."""
+    """Sizes to check at, one after another, until there is a finding."""
 
 
 CHECKS: dict[str, Check] = {
@@ -66,13 +66,13 @@ CHECKS: dict[str, Check] = {
     "ten-steps": Check("ten updates have plain JAX's losses", numbers.ten_steps, cases=BOTH),
     "retrace": Check("warm calls compile nothing, also after a second load", contract.retrace),
 }
-"""Checks in the order in which their findings are best read, and corrected. In each of them,
+"""Name → check, in the order in which findings are best read and corrected. For each of them,
 changed settings, threads that compute on and processes that run on after it are findings, too."""
 
 
 @cache
 def subject_of(path: str, name: str, style: str | None) -> Subject:
-    """Return what this process is to check, which is not imported yet."""
+    """Return the subject that this process checks; it is not imported yet."""
     if path:
         impls.add(path)
     return Subject(name, style)
@@ -85,13 +85,13 @@ def examine(
 
     Args:
         path: The entrant's file; empty if that is in `impls/`.
-        name: The entrant's.
-        style: The one that is checked; None for the file as a whole.
-        backend: To run on; where it cannot be used, the answer is `Failed`.
+        name: The entrant's name.
+        style: The style to check; None for the file as a whole.
+        backend: The backend to run on; where it cannot be used, the answer is `Failed`.
         check: A key of `CHECKS`.
-        seconds: What the check may take.
+        seconds: Time limit of the check.
     """
-    unusable = guarded(partial(use, backend))
+    unusable = catch_failure(partial(use, backend))
     if isinstance(unusable, Failed):
         return asdict(unusable)
     subject, surroundings = subject_of(path, name, style), Surroundings()
@@ -106,9 +106,9 @@ def examine(
 
 
 def findings_of(subject: Subject, name: str) -> list[CheckFinding]:
-    """Run a check at one size after another, until something is found; so is an exception."""
+    """Run a check at one size after another, until there is a finding; an exception is one."""
     check, findings = CHECKS[name], list[CheckFinding]()
-    function = check.of_style if subject.style else check.of_file
+    function = check.check_style if subject.style else check.check_file
     assert function is not None
     for case in check.cases:
         sizes = f" ({case.model}, chunk={case.chunk}, batch={case.batch})"
@@ -124,7 +124,7 @@ def findings_of(subject: Subject, name: str) -> list[CheckFinding]:
 
 
 def _interrupt(seconds: float) -> None:
-    """Raise BakeoffError after so many seconds, where Python code runs then; 0: do not."""
+    """Raise BakeoffError after so many seconds, where Python code runs then; 0 cancels that."""
 
     def give_up(*_: object) -> None:
         raise BakeoffError(f"it did not return within {seconds:g} s")

@@ -1,6 +1,6 @@
 """The proof's numbers at small sizes, with findings: which array or call is off, and why.
 
-`common.equality` is the judge, as in `pytest bench`; here is what explains its verdict.
+`common.equality` is the judge, as in `pytest bench`; this module explains its verdict.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import impls
-from bench.check.subject import SMALL, Subject, named_arrays
+from bench.check.subject import SMALL, Subject, list_arrays
 from bench.worker.arms import End, difference, stable_start
 from common import reference
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from common.equality import FirstCall
 
     type Difference = tuple[str, str] | None
-    """What was expected of a call, and what was seen; None where it is right."""
+    """Expectation of a call, and its wrong result; None where it is right."""
 
 PLAIN = Subject(impls.BASELINE, "pure")
-"""Plain JAX's step, whose ten steps are the right ones."""
+"""Plain JAX's step: its ten steps are the right ones."""
 SINGLE = Case(SMALL.model, chunk=1, batch=1)
 """One character: nothing flows from one to the next."""
 HIDDEN_TOLERANCE = 1e-5
 """Absolute difference of states between -1 and 1: some roundings of float32 per character."""
-EXPLAINED = 2e-5
+MISTAKE_TOLERANCE = 2e-5
 """Relative difference within which a usual mistake explains a loss. At SMALL, each mistake's loss
 is at least ten times as far from the right one."""
 
@@ -41,13 +41,13 @@ is at least ten times as far from the right one."""
 def equality(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare loss, hidden state and gradient of two calls with the reference's."""
     for call in first_calls(subject.step(case), case):
-        wrong = _of_loss(call, case) or _of_state(call) or _of_gradient(call, subject)
+        wrong = _check_loss(call, case) or _check_state(call) or _check_gradient(call, subject)
         if wrong:
             yield subject.finding(*wrong, "step", "build")
             return
 
 
-def _of_loss(call: FirstCall, case: Case) -> Difference:
+def _check_loss(call: FirstCall, case: Case) -> Difference:
     if call.loss_deviation <= LOSS_TOLERANCE:
         return None
     of = "" if np.all(call.chunk.mask) else " of a padded chunk"
@@ -59,7 +59,7 @@ def _of_loss(call: FirstCall, case: Case) -> Difference:
     )
 
 
-def _of_state(call: FirstCall) -> Difference:
+def _check_state(call: FirstCall) -> Difference:
     pairs = zip(call.after, call.answer.hidden, strict=True)
     away = [np.max(np.abs(np.asarray(ours) - right)) for ours, right in pairs]
     if np.max(away) <= HIDDEN_TOLERANCE:
@@ -71,10 +71,10 @@ def _of_state(call: FirstCall) -> Difference:
     )
 
 
-def _of_gradient(call: FirstCall, subject: Subject) -> Difference:
+def _check_gradient(call: FirstCall, subject: Subject) -> Difference:
     if call.gradient_deviation <= GRADIENT_TOLERANCE:
         return None
-    given, right = named_arrays(call.gradient), named_arrays(call.answer.grads)
+    given, right = list_arrays(call.gradient), list_arrays(call.answer.grads)
     norms = {
         name: float(np.linalg.norm(given[name] - right[name]) / np.linalg.norm(right[name]))
         for name in right
@@ -107,7 +107,7 @@ def ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     for start in (case.fresh(), stable_start(random_weights(case.model))):
         step, plain = subject.step(case), PLAIN.step(case)
         losses, right = trajectory(step, case, start), trajectory(plain, case, start)
-        seen = _of_losses(losses, right)
+        seen = _compare_losses(losses, right)
         if start.updates and not seen:  # from new weights, Adam follows the signs of roundings
             end = End(losses.size, float(losses[-1]), step.save())
             seen = difference(end, End(right.size, float(right[-1]), plain.save()))
@@ -116,7 +116,7 @@ def ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
             return
 
 
-def _of_losses(losses: np.ndarray, right: np.ndarray) -> str:
+def _compare_losses(losses: np.ndarray, right: np.ndarray) -> str:
     """Return in words how ten losses differ from the right ones; empty where they do not."""
     wrong = ~(np.abs(losses - right) <= TRAJECTORY_TOLERANCE)
     if not np.any(wrong):
@@ -132,11 +132,13 @@ def _of_losses(losses: np.ndarray, right: np.ndarray) -> str:
 def usual_mistake(call: FirstCall, case: Case) -> str:
     """Return in words the usual mistake that explains a call's loss; empty if none does."""
     losses, seen = losses_of_mistakes(call, case), float(call.loss)
-    return next((words for words in losses if abs(seen / losses[words] - 1) <= EXPLAINED), "")
+    return next(
+        (words for words in losses if abs(seen / losses[words] - 1) <= MISTAKE_TOLERANCE), ""
+    )
 
 
 def losses_of_mistakes(call: FirstCall, case: Case) -> dict[str, float]:
-    """Return the reference's losses in nats with a usual mistake, by the mistake in words."""
+    """Return a usual mistake in words → the reference's loss with it, in nats."""
     weights, chunk = random_weights(case.model), Chunk(*map(np.asarray, call.chunk))
 
     def loss(

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import added_files, require_known
+from bench.cells import add_files, require_known
 from bench.check.judge import CHECKS
 from bench.check.subject import DONATES, ERROR, FILE, CheckFinding, Subject
-from bench.engine.process import Place, Worker, WorkerFailedError, descendants
+from bench.engine.process import Place, Worker, WorkerFailedError, find_descendants
 from bench.environments.builder import Builder
 from bench.report.table import Column, Document, Row, Section, Table
-from bench.report.wording import counted
+from bench.report.wording import pluralise
 from bench.streams import say
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
@@ -30,8 +30,7 @@ OVERRUN = 1.2
 """Ratio to a check's time limit after which its process is ended from outside: it should have
 ended the check itself, but code that is not Python's cannot be interrupted."""
 NEEDED = ("contract", "shapes", "weights")
-"""Checks that have to pass before later ones of the same style say anything; of the file, before
-those of any style do."""
+"""Checks that others rely on: a finding of a style ends its later checks; one of the file, all."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,10 @@ class CheckOptions:
     """The checks to run, and their limits."""
 
     styles: tuple[str, ...] = ()
-    """Empty for all."""
+    """Styles to check; empty for all."""
     checks: tuple[str, ...] = tuple(CHECKS)
     seconds: float = 60.0
-    """For each check."""
+    """Time limit of each check."""
     backend: str = "cpu"
 
 
@@ -54,7 +53,7 @@ class CheckResult:
     style: str | None
     findings: tuple[CheckFinding, ...] = ()
     not_run: str = ""
-    """Why the check was not run; empty if it was."""
+    """Reason why the check was not run; empty if it was."""
 
     @property
     def outcome(self) -> str:
@@ -69,7 +68,7 @@ class CheckResult:
 def entrant_name(given: str) -> str:
     """Return the entrant that a name or a path stands for; raise BakeoffError if there is none."""
     if given.endswith(".py"):
-        [name], _ = added_files([given])
+        [name], _ = add_files([given])
         return name
     if given not in impls.names():
         raise unknown("entrant", given, [*impls.names(), "a Python file's path"])
@@ -82,7 +81,7 @@ def judge(
     """Run all checks of one entrant; return their results, the file's first.
 
     Args:
-        given: Its name, or the path of its file.
+        given: The entrant's name, or the path of its file.
         options: Which checks, and their limits.
         on_progress: Called with the style, or `file`, and the check before each check.
 
@@ -108,12 +107,12 @@ class Runner:
         self.name, self.options, self.on_progress = entrant_name(given), options, on_progress
         self.outside = str(impls.OUTSIDE.get(self.name, ""))
         self.shown = given if self.outside else os.path.relpath(impls.source(self.name))
-        """What findings call the file."""
+        """Name of the file in findings."""
         self.styles: tuple[str, ...] = ()
         """Styles to check; known once the file is imported."""
-        self.before = descendants(os.getpid())
-        own = impls.readable(self.name).own_environment
-        place = Builder(notify=say).place_of(self.name) if own else Place()
+        self.before = find_descendants(os.getpid())
+        isolated = impls.find_declaration(self.name).own_environment
+        place = Builder(notify=say).build_place(self.name) if isolated else Place()
         # No compilation is timed here, so programs may come from a cache, if the user keeps one
         variables = {**place.variables, "JAX_ENABLE_COMPILATION_CACHE": "true"}
         command = (place.command[0], "-m", "bench.check.judge")
@@ -125,7 +124,9 @@ class Runner:
         with Worker(self.place) as worker:
             worker.start()
             for name, check in CHECKS.items():
-                if name not in ("contract", *self.options.checks) or not (style or check.of_file):
+                if name not in ("contract", *self.options.checks) or not (
+                    style or check.check_file
+                ):
                     continue
                 self.on_progress(style or "file", name)
                 findings = () if obstacle else tuple(self._findings(worker, subject, name))
@@ -158,7 +159,9 @@ class Runner:
                 seen += f"; its last line of output: {last[0][:200]}"
             findings.append(subject.finding("the check finishes", seen))
         # What a process that has ended leaves behind comes to us
-        if names := end_processes(descendants(os.getpid()) - self.before - {worker.process.pid}):
+        if names := end_processes(
+            find_descendants(os.getpid()) - self.before - {worker.process.pid}
+        ):
             seen = f"left behind: {', '.join(names)}; ended now"
             findings.append(subject.finding("no process runs on after the calls", seen))
         for finding in findings:
@@ -196,7 +199,7 @@ def document(path: str, options: CheckOptions, results: Sequence[CheckResult]) -
 def verdict(path: str, options: CheckOptions, findings: Sequence[CheckFinding]) -> str:
     """Return in a sentence whether the entrant is equal, and what to do next."""
     if errors := [finding for finding in findings if finding.severity == ERROR]:
-        first, many = errors[0], counted(len(errors), "finding")
+        first, many = errors[0], pluralise(len(errors), "finding")
         of = f" of {first.style}" if first.style else ""
         return f"not equal: {many}; begin with {first.check}{of} at {first.where}"
     if {*options.checks} != {*CHECKS}:

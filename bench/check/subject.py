@@ -1,4 +1,4 @@
-"""The entrant that is checked, its file, model and a style's step, and what is found in it."""
+"""The entrant that is checked, its file, model and a style's step, and findings in it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from common.errors import BakeoffError
 
 ERROR, NOTE = "error", "note"
 FILE = None
-"""Stands in the place of a style's name where the file as a whole is checked."""
+"""Stand-in for a style's name where the file as a whole is checked."""
 DONATES = "a step that donates its state is measured beside others that do, with --donate"
-"""What is expected of a step that always donates: `pytest bench` needs the option for it."""
+"""Expectation of a step that always donates: `pytest bench` needs the option for it."""
 SMALL = Case(ModelConfig(5, width=8, layers=3), chunk=8, batch=1)
 RAGGED = Case(
     ModelConfig(7, width=6, layers=2),
@@ -36,13 +36,13 @@ class CheckFinding:
     """One mistake in an entrant, or something worth a note."""
 
     expected: str
-    """What the contract asks for."""
+    """Demand of the contract."""
     seen: str
-    """What happened instead."""
+    """Behaviour that was seen instead."""
     where: str = ""
     """The place to look at: `file:line, function`."""
     severity: str = ERROR
-    """`error`, or `note` for what does not keep an entrant from being measured."""
+    """`error`, or `note` if the entrant can be measured all the same."""
     check: str = ""
     style: str | None = FILE
 
@@ -53,9 +53,9 @@ class Subject:
     def __init__(self, name: str, style: str | None) -> None:
         self.name, self.style = name, style
         self.path = impls.source(name).resolve()
-        self.jax = impls.readable(name).jax
+        self.jax = impls.find_declaration(name).jax
         self.step = cache(lambda case: make(self.entrant.style(str(style)), case))
-        """The step of some sizes, made once; it has to be loaded."""
+        """The step at some sizes, made once; it has to be loaded."""
 
     @cached_property
     def entrant(self) -> impls.Entrant:
@@ -88,7 +88,7 @@ class Subject:
         return CheckFinding(expected, seen, where)
 
 
-def named_arrays(tree: Any) -> dict[str, Any]:
+def list_arrays(tree: Any) -> dict[str, Any]:
     """Return the arrays of a tree by their paths: `cells.0.bias`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}

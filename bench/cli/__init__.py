@@ -16,8 +16,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bench import streams
-from bench.signals import INTERRUPTED, as_ctrl_c
-from common.errors import BakeoffError, shortened
+from bench.signals import INTERRUPTED, interrupt_on_signals
+from common.errors import BakeoffError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 BROKEN_PIPE = 141
 """Exit status where the reader of the output has left."""
 INTERNAL = 70
-"""Exit status of an error of our own: 1 says something of what was compared."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
-PLACES = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+"""Exit status of an error of our own: 1 is the result of a comparison."""
+FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+PLACE_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
 COMMANDS = (
     *("report", "cost", "ab", "bisect", "history", "compare", "matrix"),
@@ -79,7 +79,7 @@ for command in COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; return its exit status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C.
 
-    What was wrong with what was given is one line on standard error.
+    An error in the input is one line on standard error.
     """
     message, status = "", 0
     try:
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BakeoffError as error:
         message, status = str(error), error.exit_status
     except typer.TyperException as error:
-        message, status = wrong_use(error), 2
+        message, status = explain_wrong_use(error), 2
     except KeyboardInterrupt:
         status = INTERRUPTED
     except BrokenPipeError:
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         status = BROKEN_PIPE
     except OSError as error:
-        message, status = unusable(error), 2
+        message, status = explain_unusable(error), 2
         if not message:
             raise
     if status == INTERRUPTED:  # which Typer may return, too
@@ -108,21 +108,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def unusable(error: OSError) -> str:
+def explain_unusable(error: OSError) -> str:
     """Return what is wrong with a file or with the machine; empty for a mistake of our own."""
     named = error.filename is not None  # neither file nor output has a name while it is written to
-    name = shortened(error.filename) if named else "a file or standard output"
-    if error.errno in FULL:
+    name = shorten(error.filename) if named else "a file or standard output"
+    if error.errno in FULL_DISK_ERRORS:
         return f"cannot write {name}: {error.strerror}; make room there"
-    if error.errno in PLACES and named:
+    if error.errno in PLACE_ERRORS and named:
         return f"cannot use {name}: {error.strerror}; name another place"
     return ""
 
 
-def wrong_use(error: typer.TyperException) -> str:
-    """Return Typer's message on one line, with what was given; nothing if it printed the help.
+def explain_wrong_use(error: typer.TyperException) -> str:
+    """Return Typer's message on one line, with the value given; empty if it printed the help.
 
-    Typer's message lacks what was given; pydantic, which converts values, knows it.
+    Typer's message lacks that value; pydantic, which converts values, knows it.
     """
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "bakeoff"
@@ -138,7 +138,7 @@ def run() -> None:
     if sys.stdout is None:  # `>&-`, which also lets the next file be descriptor 1
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     try:
-        with as_ctrl_c():
+        with interrupt_on_signals():
             status = main()
     except Exception:
         traceback.print_exc()
@@ -147,5 +147,5 @@ def run() -> None:
     try:
         sys.stdout.flush()
     except OSError:  # reported; Python would say it again
-        streams.to_nowhere(sys.stdout.fileno())
+        streams.discard_output(sys.stdout.fileno())
     sys.exit(status)

@@ -71,7 +71,7 @@ def ab(
     from bench.track.comparison import BASE, NEW, Comparison
 
     chosen = commands.format_of(format_, output)
-    extent = commands.checked(
+    extent = commands.check_options(
         options.Options(budget, margin, pairs, blocks, None, cold_samples, cores)
     )
     specs = parse(base, "--base"), parse(new, "--new")
@@ -82,7 +82,7 @@ def ab(
         selection.check_styles()
     console = commands.error_console()
     with machine_lock(wait=wait):
-        builder = Builder(notify=console.print, extras=options.requirements_of(with_))
+        builder = Builder(notify=console.print, extras=options.parse_requirements(with_))
         try:
             task, seconds = prepare_sides(
                 dict(zip((BASE, NEW), specs, strict=True)), selection, extent, builder, arguments
@@ -93,6 +93,6 @@ def ab(
                 answer = Document(title, headline=str(error), status="bad", marker=track.MARKER)
                 commands.publish([answer], chosen, output)
             raise
-        made = commands.measured(task, seconds, resume=resume, more=more)
+        made = commands.measure_task(task, seconds, resume=resume, more=more)
     commands.finish(made.results, chosen, output, details=details, journal=made.journal)
     return int(Comparison(made.results).status)

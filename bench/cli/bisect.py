@@ -21,7 +21,7 @@ from bench.options import (
     StepFile,
     Wait,
     With,
-    requirements_of,
+    parse_requirements,
 )
 from common.config import WORKLOADS
 from common.errors import BakeoffError
@@ -78,15 +78,15 @@ def bisect(
     from bench.environments.spec import parse
     from bench.report.terminal import Progress
     from bench.track import bisect as track
-    from bench.track.earlier import Earlier, kept_path
+    from bench.track.earlier import Earlier, steps_path
     from bench.track.search import Bisection
 
-    commands.checked(Options(budget))
+    commands.check_options(Options(budget))
     for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
         if value is not None and (not value or "," in value):
             raise BakeoffError(f"--{option} is {value!r}; a bisection takes one: give one name")
     if "/" in style:
-        library, style = Arm.of(style)
+        library, style = Arm.parse(style)
         if entrant not in (None, library):
             raise BakeoffError(f"--entrant is {entrant}, and --style is of {library}: give one")
         entrant = None if step else library
@@ -96,15 +96,15 @@ def bisect(
     selection = commands.selection(one, [style], sizes, backend, [metric], step)
     require_known("workload", filter(None, [workload]), WORKLOADS)
     arm = Arm(selection.entrants[0] if selection.entrants else "", style)
-    cell = arm.at(selection.workloads[0], backend or "cpu")
-    if not METRICS[metric].applies(cell.workload):
+    cell = arm.make_cell(selection.workloads[0], backend or "cpu")
+    if not METRICS[metric].is_measured_at(cell.workload):
         raise BakeoffError(
             f"metric {metric!r} is not measured of {style} at {cell.workload}; choose another "
             "workload"
         )
     ends = parse(good, "--good"), parse(bad, "--bad")
     for option, spec in zip(("--good", "--bad"), ends, strict=True):
-        if spec.current or spec.revision is not None:
+        if spec.is_current or spec.revision is not None:
             raise BakeoffError(
                 f"{option} {spec} is not made of releases; give a day or pins, @2025-12-01 or "
                 "flax==0.12.8. For revisions of this project, docs/tracking.md has a command for "
@@ -114,26 +114,33 @@ def bisect(
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
     chosen = commands.format_of(format_, output)
     console = commands.error_console()
-    kept = kept_path(good, bad, selection, with_, more and more.resolve())
-    file = kept if resume else more
+    steps_file = steps_path(good, bad, selection, with_, more and more.resolve())
+    file = steps_file if resume else more
     earlier = Earlier() if file is None else Earlier.read(file, resume=resume)
-    if kept.exists() and not resume:
+    if steps_file.exists() and not resume:
         console.print("the same search was cut off: --resume goes on; without it, this one is new")
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
     with machine_lock(wait=wait), Progress(console, budget) as shown:
-        extras = requirements_of(with_)
+        extras = parse_requirements(with_)
         builder = Builder(notify=lambda text: console.print(f"  {text}"), extras=extras)
         search = Bisection(
-            selection, record, builder, console.print, shown, budget, kept=kept, earlier=earlier
+            selection,
+            record,
+            builder,
+            console.print,
+            shown,
+            budget,
+            steps_file=steps_file,
+            earlier=earlier,
         )
         try:
             results = search.run(*ends)
         except KeyboardInterrupt:
             known = shlex.join(["--good", record.good, "--bad", record.bad])
             console.print(f"go on between what is known by now: the same command with {known}")
-            if kept.exists():
-                console.print(commands.SAFE)
+            if steps_file.exists():
+                console.print(commands.SAFE_TEXT)
             raise
     results.arguments = [word for word in sys.argv[1:] if word != "--resume"]
-    commands.finish(results, chosen, output, details=details, journal=Journal(kept, Part()))
+    commands.finish(results, chosen, output, details=details, journal=Journal(steps_file, Part()))
     return 0 if record.stopped is None else 1

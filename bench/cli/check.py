@@ -9,7 +9,7 @@ import typer
 
 from bench.cells import require_known
 from bench.cli.commands import publish
-from bench.options import StyleNames, names_of
+from bench.options import StyleNames, parse_names
 from common.config import check_rate
 
 EXAMPLES = """Examples:
@@ -50,10 +50,10 @@ def check(
     from bench.check.runner import CheckOptions, document, entrant_name, judge
 
     check_rate("--time-limit", time_limit)
-    checks = names_of(only) or tuple(CHECKS)
+    checks = parse_names(only) or tuple(CHECKS)
     require_known("check", checks, CHECKS)
     whole = f"{entrant_name(path)}/"
-    styles = tuple(name.removeprefix(whole) for name in names_of(style))
+    styles = tuple(name.removeprefix(whole) for name in parse_names(style))
     options = CheckOptions(styles, checks, time_limit, backend)
     print(f"bakeoff: {path} will be executed now, with your rights", file=sys.stderr)
     with Console(stderr=True, highlight=False).status(f"{path}: starting", spinner="line") as line:

@@ -1,4 +1,4 @@
-"""What commands share: what is measured, progress, and the one way to show and write results."""
+"""Parts that commands share: selection, progress, and the one way to show and write results."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 import impls
-from bench.cells import Selection, added_files, step_of
-from bench.options import MOST_COUNT, Options, names_of
+from bench.cells import Selection, add_files, add_step
+from bench.options import MOST_COUNT, Options, parse_names
 from common.config import check_size
 from common.errors import BakeoffError, require_new
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.engine.journal import Journal
-    from bench.engine.session import Measured
+    from bench.engine.session import Measurement
     from bench.engine.task import Task
     from bench.report.table import Document
     from bench.runfile import ResultsWithSamples
 
-SAFE = "what was measured is safe: go on with the same command and --resume"
+SAFE_TEXT = "what was measured is safe: go on with the same command and --resume"
 WIDTH = 100
 """Characters of a line in a text file."""
 FORMATS = ("text", "md", "json", "html")
 ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "htm")}
-"""Endings of files, where they are not the name of a format."""
+"""Format → endings of its files; other formats have their name."""
 Format = Annotated[
     Literal["text", "md", "json", "html"] | None,
     typer.Option(
@@ -52,7 +52,7 @@ def selection(
     metric: list[str] | None,
     step: Path | None = None,
 ) -> Selection:
-    """Return the cells and metrics that are asked for.
+    """Return the selection of cells and metrics that options ask for.
 
     Raises:
         BakeoffError: there is no such entrant, workload or file, or a metric is not measured in
@@ -60,28 +60,33 @@ def selection(
     """
     from bench.prepare.sides import require_metrics
 
-    entrants, files = added_files(names_of(entrant))
-    workloads = names_of(workload)
+    entrants, files = add_files(parse_names(entrant))
+    workloads = parse_names(workload)
     if step is not None:
         for option, given in (("--entrant", entrants), ("--workload", workloads)):
             if given:
                 raise BakeoffError(
                     f"--step is measured alone, and {option} is given; leave one of the two out"
                 )
-        workloads = (step_of(step),)
+        workloads = (add_step(step),)
         files = {workloads[0]: str(step.resolve())}
     chosen = Selection(
-        entrants, names_of(style), workloads, (backend,) if backend else (), names_of(metric), files
+        entrants,
+        parse_names(style),
+        workloads,
+        (backend,) if backend else (),
+        parse_names(metric),
+        files,
     )
     for name in chosen.entrants:
-        impls.require_here(name)
+        impls.require_shared(name)
     require_metrics(chosen.metrics)
     chosen.check_names()
     return chosen
 
 
-def checked(options: Options) -> Options:
-    """Return options that can be measured by; raise BakeoffError otherwise."""
+def check_options(options: Options) -> Options:
+    """Return valid options; raise BakeoffError if they are not."""
     if options.processes is not None:
         check_size("--pairs", options.processes, most=MOST_COUNT)
     options.check()
@@ -89,16 +94,16 @@ def checked(options: Options) -> Options:
 
 
 def error_console() -> Console:
-    """Return where progress and remarks are shown, as they are."""
+    """Return the console of standard error, for progress and remarks, without markup."""
     from rich.console import Console
 
     return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
 
 
-def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:
-    """Measure a task, and show how far that is; where it is cut off, say how to go on.
+def measure_task(task: Task, before: float, *, resume: bool, more: Path | None) -> Measurement:
+    """Measure a task, and show the progress; if it is cut off, say how to go on.
 
-    `before` are the seconds of the budget that have gone already.
+    `before` is the number of seconds of the budget that are spent already.
 
     Raises:
         KeyboardInterrupt: it was cut off.
@@ -118,10 +123,10 @@ def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> M
             if made.interrupted:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        console.print(SAFE)
+        console.print(SAFE_TEXT)
         raise
     except DiskError as error:
-        raise DiskError(f"{error}; {SAFE}") from error
+        raise DiskError(f"{error}; {SAFE_TEXT}") from error
     return made
 
 
@@ -154,7 +159,7 @@ def finish(
             print(msgspec.json.encode(run_file(results), enc_hook=float).decode())
     except KeyboardInterrupt:
         if journal is not None:
-            error_console().print(SAFE)
+            error_console().print(SAFE_TEXT)
         raise
     if journal is not None:
         journal.remove()

@@ -1,4 +1,4 @@
-"""`bakeoff compare`: what became slower or faster between runs, as their exit status says."""
+"""`bakeoff compare`: what became slower or faster between runs; the exit status says so, too."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def compare(
     from bench.track.run_files import compare as compare_runs
 
     chosen = commands.format_of(format_, output)
-    commands.checked(Options(margin=margin))
+    commands.check_options(Options(margin=margin))
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path, samples=False) for path in files]

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from bench import options
-from bench.cells import require_known, step_of
+from bench.cells import add_step, require_known
 from bench.cli import commands
-from bench.cost.published import document, published
+from bench.cost.published import document, read_published
 from common.config import check_rate, check_size
 from common.errors import BakeoffError
 
@@ -69,7 +69,7 @@ def cost(
 
     Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
     """
-    chosen, names = commands.format_of(format_, output), options.names_of(style)
+    chosen, names = commands.format_of(format_, output), options.parse_names(style)
     if file is not None:
         if arrays is not None or step_ms is not None:
             raise BakeoffError(
@@ -80,16 +80,16 @@ def cost(
         from bench.environments.spec import parse
         from bench.prepare.step import prepare_step
 
-        extent = commands.checked(options.Options(budget))
-        step_of(file)  # what is wrong with it is told before another run is waited for
+        extent = commands.check_options(options.Options(budget))
+        add_step(file)  # what is wrong with it is told before another run is waited for
         builder = Builder(
-            notify=commands.error_console().print, extras=options.requirements_of(with_)
+            notify=commands.error_console().print, extras=options.parse_requirements(with_)
         )
         with machine_lock(wait=wait):
             environment = builder.environment(parse("current"))
             start = time.monotonic()
             task = prepare_step(file, extent, names, backend, environment, arguments=sys.argv[1:])
-            made = commands.measured(task, time.monotonic() - start, resume=resume, more=more)
+            made = commands.measure_task(task, time.monotonic() - start, resume=resume, more=more)
         commands.finish(made.results, chosen, output, journal=made.journal)
         return int(any(row.failure is not None for row in made.results.cells))
     if backend is not None or budget != SECONDS or resume or more is not None:
@@ -107,8 +107,8 @@ def cost(
     check_rate("--step-ms", step_ms)
     if chosen == "json":
         raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
-    costs = published()
-    known = sorted({*costs.by_style, *(cost.style for cost in costs.styles)})
+    costs = read_published()
+    known = sorted({*costs.styles_by_name, *(cost.style for cost in costs.styles)})
     require_known("style", names, known)
     styles = [c for c in costs.styles if not names or {c.style, str(c.arm)} & {*names}]
     commands.publish([document(costs, arrays, step_ms / 1e3, styles, assumed)], chosen, output)

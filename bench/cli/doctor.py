@@ -11,7 +11,7 @@ import typer
 from bench.cells import REFERENCE
 from bench.cli.commands import publish
 from bench.report.table import Column, Document, Row, Section, Table, percent
-from bench.runfile.warnings import OTHERS, STOLEN, uncached
+from bench.runfile.warnings import MOST_OTHERS, MOST_STOLEN, warn_of_imports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
 
 ROUNDS = 16
 """Rounds of plain JAX's two copies in a block: half a second."""
-DETECTED = 0.2
+DETECTED_FRACTION = 0.2
 """Difference that a default run detects, as a fraction of how much calls vary: with 20 arms whose
 steps take four milliseconds."""
 
@@ -37,7 +37,7 @@ class Probe(NamedTuple):
     name: str
     state: str
     advice: str = ""
-    """What to do about it; empty where nothing has to be done."""
+    """Advice on a problem; empty if there is none."""
 
 
 def doctor(
@@ -83,19 +83,19 @@ def doctor(
 
 
 def activity(usage: TimeSpent) -> Iterator[Probe]:
-    """Yield what other processes and guests used."""
+    """Yield the use of the machine by other processes and guests."""
     state = f"{percent(usage.others)} of the machine" + f"; {usage.busiest}" * bool(usage.busiest)
     advice = "Stop other programs; `top` lists them."
-    yield Probe("other processes", state, advice * (usage.others > OTHERS))
+    yield Probe("other processes", state, advice * (usage.others > MOST_OTHERS))
     advice = "Measure at another time, or on a dedicated machine."
     state = f"{percent(usage.stolen)} of the machine"
-    yield Probe("other guests", state, advice * (usage.stolen > STOLEN))
+    yield Probe("other guests", state, advice * (usage.stolen > MOST_STOLEN))
 
 
 def steps(seconds: float) -> Probe:
-    """Return how much single steps vary, and what a default run can tell by that."""
+    """Return how much single steps vary, and the difference that a default run can detect."""
     from bench.engine.process import Worker
-    from bench.stats.forecast import variation
+    from bench.stats.forecast import estimate_variation
     from bench.worker.protocol import WorkerSample
 
     names, place = [str(arm) for arm in REFERENCE], {"workload": "seed", "backend": "cpu"}
@@ -110,18 +110,18 @@ def steps(seconds: float) -> Probe:
         while not samples or time.monotonic() < end:
             rows = worker.ask(block | {"seed": len(samples)})["samples"]
             samples += [s for s in map(WorkerSample._make, rows) if s.metric == "step"]
-    varies = variation(samples)
-    can = f"`pytest bench` can detect about {percent(DETECTED * varies)} at seed"
+    varies = estimate_variation(samples)
+    can = f"`pytest bench` can detect about {percent(DETECTED_FRACTION * varies)} at seed"
     return Probe("calls of a step", f"vary by {percent(varies)}: {can}")
 
 
 def backends(offer: Mapping[str, Any]) -> Iterator[Probe]:
-    """Yield what a worker has described."""
+    """Yield the versions and backends that a worker has described."""
     yield Probe("jax", f"{offer['versions']['jax']}, jaxlib {offer['versions']['jaxlib']}")
     for backend, kind in offer["devices"].items():
         about = offer["details"][backend]
         yield Probe(f"backend {backend}", f"{about['count']} × {kind} {about['driver']}".rstrip())
-    for advice in uncached(offer["uncached"]):
+    for advice in warn_of_imports(offer["uncached"]):
         yield Probe("bytecode", f"{offer['uncached']} modules without", advice)
     if shutil.which("nvidia-smi") and "gpu" not in offer["devices"]:
         advice = "uv pip install --editable '.[cuda13]', or [cuda12] with a driver before 580."

@@ -10,7 +10,7 @@ import typer
 import impls
 from bench.cells import require_known
 from bench.cli.commands import publish
-from bench.options import names_of
+from bench.options import parse_names
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.streams import say
 from common.errors import BakeoffError
@@ -37,16 +37,16 @@ def entrants(
     """
     from bench.environments.builder import Builder
 
-    own = [name for name in impls.names() if impls.readable(name).own_environment]
-    asked = names_of(build)
-    require_known("entrant with an environment of its own", asked, [*own, "all"])
+    isolated = [name for name in impls.names() if impls.find_declaration(name).own_environment]
+    to_build = parse_names(build)
+    require_known("entrant with an environment of its own", to_build, [*isolated, "all"])
     builder = Builder(notify=say)
-    for name in own if "all" in asked else asked:
-        builder.place_of(name)
+    for name in isolated if "all" in to_build else to_build:
+        builder.build_place(name)
     rows, problems = [], []
     for name in impls.names():
         try:
-            rows.append(Row((name, *described(name, builder))))
+            rows.append(Row((name, *describe_entrant(name, builder))))
         except BakeoffError as error:
             rows.append(Row((name, *[""] * (len(COLUMNS) - 1))))
             problems.append(str(error))
@@ -55,7 +55,7 @@ def entrants(
     publish([Document("Entrants", sections=sections, warnings=tuple(problems))])
 
 
-def described(name: str, builder: Builder) -> tuple[str, ...]:
+def describe_entrant(name: str, builder: Builder) -> tuple[str, ...]:
     """Return an entrant's cells of the table, but for its name.
 
     One with an environment of its own is not imported: its file and its pins are read.
@@ -65,11 +65,11 @@ def described(name: str, builder: Builder) -> tuple[str, ...]:
     """
     from bench.worker.counts import code_lines
 
-    about = impls.declared(name)
+    about = impls.read_declaration(name)
     if about.own_environment:
         pins = dict(text.split("==") for text in about.requirements if text.count("==") == 1)
         version, styles = pins.get(about.distribution, ""), impls.styles_of(name)
-        built = builder.folder_of(name) is not None
+        built = builder.find_folder(name) is not None
         environment = "own, built" if built else f"{about.installed} to build".lstrip()
     else:
         styles = list(impls.load(name).styles)

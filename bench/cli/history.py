@@ -12,7 +12,7 @@ from bench import options
 from bench.cli import commands
 from common.errors import BakeoffError
 
-SHOWING = ("runs", "output", "format_", "details")
+SHOWING_PARAMETERS = ("runs", "output", "format_", "details")
 """Parameters that may be given with run files: all others are for measuring."""
 EXAMPLES = """Examples:
 bakeoff history --since 2024-06-01 --every 2mo -o past.html
@@ -81,47 +81,49 @@ def history(
 
     chosen = commands.format_of(format_, output)
     if runs:
-        from bench.track.run_files import SKIPPED, kept_runs
+        from bench.track.run_files import SKIPPED_PREFIX, read_history
 
         for param in context.command.params:
             source = context.get_parameter_source(str(param.name))
-            if source and source.name == "COMMANDLINE" and param.name not in SHOWING:
+            if source and source.name == "COMMANDLINE" and param.name not in SHOWING_PARAMETERS:
                 raise BakeoffError(
                     f"{param.opts[0]} is for measuring, and run files are given; leave one of the "
                     "two out"
                 )
-        results = kept_runs(runs)
+        results = read_history(runs)
         results.arguments = sys.argv[1:]
         commands.finish(results, chosen, output, details=details)
-        if any(text.startswith(SKIPPED) for text in results.warnings):
+        if any(text.startswith(SKIPPED_PREFIX) for text in results.warnings):
             return 1
         return 0 if Timeline(results).comparisons else 2
 
-    from bench.engine.journal import opened
+    from bench.engine.journal import open_journals
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
-    from bench.environments.spec import day, today
+    from bench.environments.spec import parse_day, today
     from bench.prepare.days import REFERENCE, Days, list_days
     from bench.prepare.sides import make_task
 
-    styles = options.names_of(style) or ("pure",)
-    extent = commands.checked(options.Options(budget, processes=pairs, blocks=blocks, cores="one"))
+    styles = options.parse_names(style) or ("pure",)
+    extent = commands.check_options(
+        options.Options(budget, processes=pairs, blocks=blocks, cores="one")
+    )
     selection = commands.selection(
         entrant, () if styles == ("all",) else styles, workload, backend, metric, step
     )
     if resume and until is None:  # a day that has begun is another history's
-        names = next(opened("history")).known.environments
+        names = next(open_journals("history")).known.environments
         until = max(name for name in names if name[:1].isdigit())
-    newest = day(until, "--until") if until else today()
-    dates = list_days(day(since, "--since"), newest, every)
+    newest = parse_day(until, "--until") if until else today()
+    dates = list_days(parse_day(since, "--since"), newest, every)
     with machine_lock(wait=wait):
         builder = Builder(
-            notify=commands.error_console().print, extras=options.requirements_of(with_)
+            notify=commands.error_console().print, extras=options.parse_requirements(with_)
         )
         stacks = Days(dates, selection, builder)
         cells = stacks.cells(selection)
         task = make_task("history", selection, stacks.sides, cells, extent, REFERENCE, sys.argv[1:])
-        made = commands.measured(task, stacks.asking, resume=resume, more=more)
+        made = commands.measure_task(task, stacks.asking, resume=resume, more=more)
     stacks.complete(made.results)
     commands.finish(made.results, chosen, output, details=details, journal=made.journal)
     return 0 if Timeline(made.results).comparisons else 2

@@ -46,7 +46,7 @@ def matrix(
         raise BakeoffError("--ray without --out; name the folder for the results")
     runs = plan(path)
     if out is not None:
-        return measured(runs, out, ray)
+        return measure_runs(runs, out, ray)
     for run in runs:
         print(f"  {run.title}, {run.cells} cells, {timedelta(seconds=run.budget)}")
     cells = sum(run.cells for run in runs)
@@ -55,8 +55,8 @@ def matrix(
     return 0
 
 
-def measured(runs: Sequence[PlannedRun], out: Path, ray: str | None) -> int:
-    """Measure what has no run file yet, the longest first, and return the exit status.
+def measure_runs(runs: Sequence[PlannedRun], out: Path, ray: str | None) -> int:
+    """Measure runs that have no run file yet, the longest first, and return the exit status.
 
     Raises:
         BakeoffError: the folder cannot be used, or there is no cluster or no node.

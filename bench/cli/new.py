@@ -21,7 +21,7 @@ EXAMPLES = """Examples:
 bakeoff new mine --model equinox
 bakeoff new mylib --into impls"""
 WHOLE_STEP = "make_step"
-"""In place of a library: a file with a whole step."""
+"""Value of `--model` in place of a library, for a file with a whole step."""
 
 
 def new(
@@ -58,7 +58,7 @@ def new(
     require_new(path, "file")
     if name in ("conftest", "__main__") or find_spec(name):
         raise BakeoffError(f"a file {name}.py would hide the module {name}; give another name")
-    begin = {n: text for n in impls.here() if (text := impls.readable(n).begin)}
+    begin = {n: text for n in impls.list_shared() if (text := impls.find_declaration(n).begin)}
     if model in begin:
         next_command, text = "cost", begin[model]
     else:

@@ -1,4 +1,4 @@
-"""`bakeoff report`: the page, and other forms, of what was measured, from its files alone."""
+"""`bakeoff report`: a page of results, or another form, from their files alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from bench.cells import Cell
 from bench.cli.commands import format_of, give, publish
 from bench.estimates import Estimate
-from bench.report.wording import printable
+from bench.report.wording import make_printable
 from bench.runfile.reader import read
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def document_of(run: Run) -> Document:
 
 
 def csv_text(runs: Iterable[Run]) -> str:
-    """Return runs as CSV: their estimates, then what failed or was not measured, and why.
+    """Return runs as CSV: their estimates, then failed and missing numbers with the reasons.
 
     An unknown field is empty.
     """
@@ -106,13 +106,13 @@ def csv_text(runs: Iterable[Run]) -> str:
             rows += [where | {"metric": n, "missing": why} for n, why in result.missing.items()]
         for row in rows:
             about = {"run": run.name, "when": run.when} | row
-            writer.writerow({name: _safe(value) for name, value in about.items()})
+            writer.writerow({name: _make_safe(value) for name, value in about.items()})
     return file.getvalue()
 
 
-def _safe(value: Any) -> Any:
+def _make_safe(value: Any) -> Any:
     """Return a value that a spreadsheet shows and does not compute."""
     if not isinstance(value, str):
         return value
-    text = printable(value)
+    text = make_printable(value)
     return f"'{text}" if text.startswith(FORMULA) else text

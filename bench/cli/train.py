@@ -36,9 +36,9 @@ bakeoff train --entrant equinox --epochs 50
 bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors
 bakeoff train --resume book.safetensors --epochs 400 --entrant haiku"""
 
-EVERY = 25
+SAMPLE_EPOCHS = 25
 """Epochs after which a run shows a sample, and saves if it was given a file; the tutorial's."""
-LAST = 10
+LAST_EPOCHS = 10
 """Epochs whose mean loss is shown at the end: a single one's depends on its window of the text."""
 SAMPLE_LENGTH = 100
 """Characters of a sample after its prompt."""
@@ -81,7 +81,7 @@ def train(
     ] = None,
     sample_every: Annotated[
         int, option("Epochs between samples; 0: none (default: 25)", OUTPUT)
-    ] = EVERY,
+    ] = SAMPLE_EPOCHS,
     prompt: Annotated[
         str, option("Start of samples; empty: a character drawn by seed", OUTPUT)
     ] = "",
@@ -102,7 +102,7 @@ def train(
     check_size("epochs", epochs, least=0)
     check_size("sample-every", sample_every, least=0)
     use(backend)
-    start, text = prepared(given, resume)
+    start, text = prepare_run(given, resume)
     if epochs < start.epoch:
         raise BakeoffError(
             f"epochs is {epochs}, but the resumed run has done {start.epoch} already; "
@@ -125,7 +125,7 @@ def use(name: str | None) -> None:
     Raises:
         BakeoffError: there is no such backend or device here.
     """
-    device = None if name is None else Device.of(name)
+    device = None if name is None else Device.parse(name)
     import jax
 
     jax.config.update("jax_default_matmul_precision", "float32")  # as in workers
@@ -143,8 +143,8 @@ def use(name: str | None) -> None:
         jax.config.update("jax_default_device", devices[device.number])
 
 
-def prepared(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, Corpus]:
-    """Return where the run that is asked for begins, and its text; nothing is written yet.
+def prepare_run(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, Corpus]:
+    """Return the start of the run that options ask for, and its text; nothing is written yet.
 
     Args:
         given: Options by their names. They replace what a resumed file has, or the defaults of a
@@ -159,7 +159,7 @@ def prepared(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, Corp
     from common import corpus as corpora
     from common import weights as disk
     from common.contract import fresh_checkpoint
-    from common.steps import on_host
+    from common.steps import move_to_host
     from common.vocab import Vocab
 
     saved = disk.load(resume) if resume else None
@@ -169,7 +169,7 @@ def prepared(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, Corp
         if corpus.sha256 != saved.corpus_sha256 and "corpus" not in given:
             say(f"the text of {corpus.name!r} is not the one that was trained on")
     else:
-        vocab = Vocab.of(corpus.text)
+        vocab = Vocab.from_text(corpus.text)
         start = {"vocab": vocab, "model": ModelConfig(len(vocab)), "data": DataConfig()}
         start |= {"optimiser": OptimiserConfig(), "seed": 0, "epoch": 0}
         start |= {"entrant": impls.BASELINE, "style": "pure"}
@@ -189,7 +189,7 @@ def prepared(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, Corp
             )
     if not saved:
         model = impls.load(start["entrant"]).build(start["model"])
-        weights = on_host(model.to_weights(model.init(jax.random.key(start["seed"]))))
+        weights = move_to_host(model.to_weights(model.init(jax.random.key(start["seed"]))))
         start["checkpoint"] = fresh_checkpoint(weights)
     return disk.Saved(**start), corpus
 
@@ -206,12 +206,12 @@ def follow(
     """Train, showing epochs as the tutorial does, and saving as it goes.
 
     Args:
-        start: Where the run begins.
+        start: Start of the run.
         corpus: Its text.
         until: Epochs in all, those of a resumed run included.
         sample_every: Epochs between two samples of what the model writes, greedily; 0 for none.
         prompt: Start of samples.
-        path: Of the weights; without one, they are kept only if the run is cut off.
+        path: File for the weights; without one, they are kept only if the run is cut off.
         further: Options of the command that goes on, beside the file.
 
     Raises:
@@ -220,7 +220,7 @@ def follow(
     """
     from common.sample import sample
     from common.steps import adamw
-    from common.train import by_chunk, epochs
+    from common.train import epochs, make_chunk_loop
 
     entrant, last = impls.load(start.entrant), start
     model = entrant.build(start.model)
@@ -228,7 +228,7 @@ def follow(
     tokens = start.vocab.encode(corpus.text, f"the corpus {corpus.name!r}")
     known = corpus.entropy
     entropy = "" if known is None else f", entropy {known:.4f} nats per character"
-    losses = deque[float](maxlen=LAST)
+    losses = deque[float](maxlen=LAST_EPOCHS)
     try:
         print(
             f"{start.entrant}/{start.style}: {start.model.layers} layers of {start.model.width}, "
@@ -238,7 +238,7 @@ def follow(
         step.load(start.checkpoint)
         numbers = range(start.epoch, until)
         for epoch in epochs(
-            by_chunk(step), step, tokens, start.model, start.data, start.seed, numbers
+            make_chunk_loop(step), step, tokens, start.model, start.data, start.seed, numbers
         ):
             number = epoch.number
             last = msgspec.structs.replace(start, checkpoint=epoch.checkpoint, epoch=number + 1)
@@ -250,7 +250,7 @@ def follow(
                     model, params, start.model, start.vocab, prompt, SAMPLE_LENGTH, seed=start.seed
                 )
                 print(written, flush=True)
-            if path is not None and last.epoch % EVERY == 0:
+            if path is not None and last.epoch % SAMPLE_EPOCHS == 0:
                 keep(last, path)
         if losses:
             of = "epoch" if len(losses) == 1 else f"{len(losses)} epochs"
@@ -274,7 +274,7 @@ def follow(
 
 
 def keep(saved: Saved, path: Path | None) -> Path:
-    """Save to `path`, or to a new file of this folder where none was asked for."""
+    """Save to `path`, or to a new file of this folder if it is None."""
     from common import weights as disk
 
     if path is None:

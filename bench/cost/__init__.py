@@ -1,1 +1,1 @@
-"""What each style costs a training step, by the number of arrays of a model."""
+"""Costs of each style for a training step, by the model's number of arrays."""

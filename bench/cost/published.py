@@ -1,4 +1,4 @@
-"""The published table of costs: what styles add to a call of a model of so many arrays.
+"""The published table of costs: time that styles add to a call, by the model's number of arrays.
 
 The law is a line: a fixed part, and a part for each array. `results/cost/law.py` fits it to a run.
 """
@@ -16,16 +16,16 @@ from bench.cells import BASELINE, Arm
 from bench.estimates import Estimate
 from bench.metrics import HOST
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent
-from bench.report.wording import joined
+from bench.report.wording import join_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-PUBLISHED = Path(__file__).parent / "host-cost.json"
-LARGE = 0.2
-"""Half of an interval, relative to its value, up to which the value is more than noise."""
+PUBLISHED_FILE = Path(__file__).parent / "host-cost.json"
+LARGE_DOUBT = 0.2
+"""Half width of an interval, relative to its value, below which the value is more than noise."""
 OTHER_MODELS = "between 44 % too low and 45 % too high"
-"""How far the law by arrays was off for perceptrons, transformers and convolutional networks
+"""Error of the law by arrays for perceptrons, transformers and convolutional networks, in words
 (results/cost/README.md at commit f7034d8)."""
 COLUMNS = (
     Column("style"),
@@ -61,21 +61,21 @@ class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def arm(self) -> Arm:
-        """Its entrant and style."""
+        """Entrant and style."""
         return Arm(self.entrant, self.style)
 
     @property
     def waits(self) -> bool:
         """Whether its call returns only when the device has finished."""
-        return self.style in impls.readable(self.entrant).waits
+        return self.style in impls.find_declaration(self.entrant).waits
 
     @property
-    def per_array(self) -> Estimate:
-        """What it adds for each array."""
-        return self.at(1, fixed=0.0)
+    def array_cost(self) -> Estimate:
+        """Seconds that it adds for each array."""
+        return self.predict(1, fixed=0.0)
 
-    def at(self, arrays: int, *, fixed: float = 1.0) -> Estimate:
-        """Return what it adds to a call with so many parameter arrays.
+    def predict(self, arrays: int, *, fixed: float = 1.0) -> Estimate:
+        """Return the seconds that it adds to a call with so many parameter arrays.
 
         The fixed part counts `fixed` times.
         """
@@ -85,7 +85,7 @@ class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
         )
         value = fixed * law.fixed + arrays * law.of_array
         return Estimate(
-            cell=self.arm.at("depth", "cpu"),
+            cell=self.arm.make_cell("depth", "cpu"),
             against=str(BASELINE),
             metric=HOST,
             unit="s",
@@ -100,44 +100,44 @@ class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CostTable(msgspec.Struct, frozen=True, kw_only=True):
-    """The laws of all styles on one machine, and what its file has."""
+    """The laws of all styles on one machine, and their conditions."""
 
     machine: str
     versions: dict[str, str]
     when: str
-    """Year to second, UTC."""
+    """Time, from year to second, in UTC."""
     run: str
     """Name of the run file that the laws were fitted to."""
     arrays: tuple[int, int]
-    """Fewest and most that were measured."""
+    """Fewest and most arrays that were measured."""
     styles: tuple[StyleCost, ...]
 
     @property
-    def by_style(self) -> dict[str, StyleCost]:
+    def styles_by_name(self) -> dict[str, StyleCost]:
         """Costs by `entrant/style`."""
         return {str(style.arm): style for style in self.styles}
 
 
-def published() -> CostTable:
+def read_published() -> CostTable:
     """Return the published table."""
-    return msgspec.json.decode(PUBLISHED.read_bytes(), type=CostTable)
+    return msgspec.json.decode(PUBLISHED_FILE.read_bytes(), type=CostTable)
 
 
 def document(
     costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost], assumed: str = ""
 ) -> Document:
-    """Return what some styles of a table cost a step that takes plain JAX so many seconds.
+    """Return the costs of some styles of a table for a step that takes plain JAX `seconds`.
 
     `assumed` is a remark on the seconds, where the user has not given them.
     """
     versions = (f"{name} {v}" for name, v in costs.versions.items() if name != "jax-bakeoff")
     fewest, most = costs.arrays
     extrapolated = f" ({arrays} are extrapolated)" * (arrays > most)
-    certain = [s for s in styles if s.per_array.half_width < LARGE * s.per_array.value]
+    certain = [s for s in styles if s.array_cost.half_width < LARGE_DOUBT * s.array_cost.value]
     misfit = max((style.law.misfit for style in certain), default=0.0)
     off = f", where a depth is up to {percent(misfit)} off the line" * bool(certain)
     waiting = [f"`{style.arm}`" for style in styles if style.waits]
-    but = f", except {joined(waiting)}, which waits in each call" if waiting else ""
+    but = f", except {join_words(waiting)}, which waits in each call" if waiting else ""
     caveat = (
         "Added to plain JAX's step on a CPU, each call waited for. An accelerator, or a loop that "
         "does not wait, can hide it behind the device's work: then only the column `at least` "
@@ -161,32 +161,32 @@ def document(
 def table(costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost]) -> Table:
     """Return a row for each style, the cheapest first, with what to write in its place."""
     rows, notes = [], dict[str, None]()
-    for style in sorted(styles, key=lambda style: style.at(arrays).value):
-        cost = style.at(arrays)
+    for style in sorted(styles, key=lambda style: style.predict(arrays).value):
+        cost = style.predict(arrays)
         hidden = 0.0 if style.waits else seconds
-        per_array = {s.style: s.per_array for s in costs.styles if s.entrant == style.entrant}
-        other = cheaper(style.entrant, style.style, per_array)
+        array_costs = {s.style: s.array_cost for s in costs.styles if s.entrant == style.entrant}
+        other = find_cheaper(style.entrant, style.style, array_costs)
         if other and (note := impls.caveat(style.entrant, style.style, other)):
             notes[f"{style.entrant}/{other}: {note}."] = None
         parts = (percent(max(0.0, left) / seconds) for left in (cost.value, cost.value - hidden))
         instead = f"`{style.entrant}/{other}`" if other else ""
-        rows.append(Row((str(style.arm), cost, *parts, instead, style.per_array)))
-    return Table(COLUMNS, tuple(rows), notes=tuple(notes)).without_empty()
+        rows.append(Row((str(style.arm), cost, *parts, instead, style.array_cost)))
+    return Table(COLUMNS, tuple(rows), notes=tuple(notes)).drop_empty_columns()
 
 
-def cheaper(entrant: str, style: str, costs: Mapping[str, Estimate]) -> str:
-    """Return the style of a library that costs least, of those that certainly cost less; or "".
+def find_cheaper(entrant: str, style: str, costs: Mapping[str, Estimate]) -> str:
+    """Return the cheapest style of a library, of those that certainly cost less; or "".
 
-    Styles that a run measures only if they are named are unusual: they count where there is no
-    other. Styles for comparison alone never do. That two styles of the same workers vary together
-    is left out, which asks for more than certainty.
+    Styles that a run measures only if they are named are unusual: they count if there is no other.
+    Styles for comparison alone never do. The correlation of two styles of the same workers is left
+    out, which is stricter than needed.
 
     Args:
-        entrant: The library's.
-        style: The one that another may replace.
+        entrant: The library's entrant.
+        style: The style that another one may replace.
         costs: Seconds that styles of the library add, by their names.
     """
-    about, before = impls.readable(entrant), costs[style]
+    about, before = impls.find_declaration(entrant), costs[style]
 
     def saves(after: Estimate) -> bool:
         doubt = math.hypot(before.half_width, after.half_width)

@@ -1,4 +1,4 @@
-"""What each style costs a training step of a user's own: measured, and told as a document."""
+"""Costs of each style for a user's own training step, from its results, as a document."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import FLAT, PURE, REFERENCE, WHOLE
-from bench.cost.published import cheaper
+from bench.cost.published import find_cheaper
 from bench.estimates import MARGIN, Estimate
 from bench.metrics import HOST, METRICS, STEP
 from bench.prepare.step import ASKED
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from bench.runfile import CellResult, Results
 
-LISTED = """\
+FLAT_CODE = """\
 arrays, structure = jax.tree.flatten((params, opt_state))
 step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)
 arrays, loss = step(arrays, batch)"""
-"""How any step is written over a list of arrays, where its library's file has no lines for that."""
+"""Lines that write any step over a list of arrays, for a library whose file has none."""
 COLUMNS = (
     Column("style"),
     Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
@@ -42,7 +42,7 @@ COLUMNS = (
     Column("program", needed=False),
 )
 COUNTS = ("python_starts", "flattening_starts", "gc_pauses", "gc_longest", "gc_share")
-"""What tells why a call is dear: functions of Python, and pauses for garbage."""
+"""Metrics that explain why a call is dear: functions of Python, and pauses for garbage."""
 COUNT_COLUMNS = (
     Column("style"),
     *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in COUNTS),
@@ -50,33 +50,33 @@ COUNT_COLUMNS = (
 
 
 class OwnCost:
-    """Views of what was measured of a step on one backend."""
+    """Views of the results of a step on one backend."""
 
     def __init__(self, results: Results) -> None:
         self.table = results.table
         self.baseline = results.cells[0].cell.baseline
-        """Plain JAX's."""
+        """Plain JAX's cell."""
         self.step = self.table.amount(self.baseline, STEP) or self.table.amount(self.baseline, HOST)
         """Plain JAX's step, else that on one core."""
         cells = [row for row in results.cells if row.cell.arm not in REFERENCE]
-        self.apart = [row for row in cells if row.proof and not row.proof.equal]
-        """A whole step that computes something else than the model."""
-        self.cells = [row for row in cells if row not in self.apart]
-        """All others but the references."""
+        self.other_steps = [row for row in cells if row.proof and not row.proof.equal]
+        """Results of whole steps that compute something else than the model."""
+        self.cells = [row for row in cells if row not in self.other_steps]
+        """All other results but the references'."""
         file, entrants = self.baseline.workload, (row.cell.entrant for row in self.cells)
         self.entrant = next((name for name in entrants if name != file), file)
         """The library of the model; the file's own name where that is plain JAX, or none."""
         rows = sorted(self.cells, key=lambda row: row.cell.entrant == self.entrant)
         alone = self.entrant != file
         self.plain = f"jax.jit{', arrays alone' * alone}"
-        """What the baseline is called."""
+        """Name of the baseline."""
         added = {row.cell.style: self.table.comparison(row.cell, HOST) for row in rows}
         self.costs = {style: row for style, row in added.items() if row is not None}
-        """Seconds that styles add to a call, the file's own step first, then in their order."""
+        """Style → seconds that it adds to a call, the file's own step first."""
 
 
 def document(results: Results) -> Document:
-    """Return what the styles cost a step, of a measurement of `ASKED`."""
+    """Return the costs of a step's styles, from a measurement of `ASKED`."""
     it = OwnCost(results)
     file = f"{it.baseline.workload}.py"
     advice, change = answer(it)
@@ -100,15 +100,15 @@ def document(results: Results) -> Document:
             Section("Cost of a step", tables=(table(it),)),
             Section("Python and garbage", tables=(counts(it),)),
             Section("Change", tuple(change.splitlines())),
-            Section("Not compared", tuple(standing_alone(it))),
-            Section("Not measured", tuple(wording.missing_words(it.cells))),
+            Section("Not compared", tuple(describe_other_steps(it))),
+            Section("Not measured", tuple(wording.explain_missing(it.cells))),
         ),
         fine_print=(
             "Compared with `jax.jit` over the arrays of the same model. Each style with a number "
             "has the same losses and parameters in ten steps; a `make_step` is measured as it is. "
             "In brackets: 95 % intervals.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
-            *wording.more_words(results.estimates),
+            *wording.suggest_more(results.estimates),
         ),
     )
 
@@ -122,7 +122,7 @@ def answer(it: OwnCost) -> tuple[str, str]:
     costs, plain, library = it.costs, FLAT, it.entrant
     if library == it.baseline.workload:  # plain JAX's model, or none
         plain, library = PURE, it.baseline.entrant
-    about = impls.readable(library)
+    about = impls.find_declaration(library)
     # What people change: their own step, or what most tutorials write
     style = next((s for s in costs if s not in (PURE, *about.references)), "")
     if not style:
@@ -135,28 +135,28 @@ def answer(it: OwnCost) -> tuple[str, str]:
         part = percent(max(0.0, usual.value) / step.value)
         return f"{at}, no other style is worth it: {name} adds {part} ({words(usual)}).", ""
     zero = Estimate(cell=it.baseline, metric=HOST, form="added", value=0.0, low=0.0, high=0.0)
-    better = cheaper(library, style, costs | {plain: zero})
+    better = find_cheaper(library, style, costs | {plain: zero})
     if not better:
-        return f"{at}, {name} adds {unsigned(usual)}; no style certainly adds less.", ""
-    code = {FLAT: LISTED, WHOLE: "your make_step()"} | about.write
+        return f"{at}, {name} adds {unsigned_words(usual)}; no style certainly adds less.", ""
+    code = {FLAT: FLAT_CODE, WHOLE: "your make_step()"} | about.write
     lines = [
         f"`{sign} {line}`"  # as code: in Markdown, a sign would begin a list
         for sign, named in (("-", style), ("+", better))
         for line in code.get(named, f"your {named}").splitlines()
     ]
-    less = unsigned(costs[better]) if better in costs else "nothing"
+    less = unsigned_words(costs[better]) if better in costs else "nothing"
     what = " (a list of arrays)" * (better == FLAT)
     where = " on one core" if it.baseline.backend == "cpu" else ""
     return (
-        f"{at}, write {names[better]}{what}: {name} adds {unsigned(usual)} to plain JAX's "
+        f"{at}, write {names[better]}{what}: {name} adds {unsigned_words(usual)} to plain JAX's "
         f"call{where}, and {names[better]} {less}.",
         "\n".join(lines),
     )
 
 
-def standing_alone(it: OwnCost) -> Iterator[str]:
-    """Yield what is known of a whole step that computes something else than the model."""
-    for row in it.apart:
+def describe_other_steps(it: OwnCost) -> Iterator[str]:
+    """Yield a sentence on each whole step that computes something else than the model."""
+    for row in it.other_steps:
         assert row.proof is not None
         step = it.table.amount(row.cell, STEP)
         took = f", and takes {words(step)}" if step else ""
@@ -166,8 +166,8 @@ def standing_alone(it: OwnCost) -> Iterator[str]:
         )
 
 
-def unsigned(added: Estimate) -> str:
-    """Return what is added without the sign that a table has."""
+def unsigned_words(added: Estimate) -> str:
+    """Return an added time in words, without its sign."""
     return words(added).removeprefix("+")
 
 
@@ -182,14 +182,14 @@ def table(it: OwnCost) -> Table:
     for row in sorted(it.cells, key=cost):
         if row.failure is None:
             numbers = [it.table.comparison(row.cell, metric) or "" for metric in ASKED]
-            numbers[-1] = hidden(numbers[-1])
+            numbers[-1] = step_content(numbers[-1])
             rows.append(Row((str(row.cell.arm), *numbers, wording.program(row.proof))))
     first = [it.table.amount(it.baseline, metric) or "" for metric in ASKED]
     plain = Row((f"{it.plain} (times)", *first, ""))
     notes = [
         f"`{row.cell.arm}` waits for the device in each call: nothing overlaps."
         for row in it.cells
-        if row.cell.style in impls.readable(row.cell.entrant).waits
+        if row.cell.style in impls.find_declaration(row.cell.entrant).waits
     ]
     whole, least = (it.table.amount(it.baseline, name) for name in (HOST, "dispatch"))
     if whole and least:
@@ -197,13 +197,13 @@ def table(it: OwnCost) -> Table:
             f"Of the {words(whole)} of {it.plain}, {words(least)} are the call itself, of as many "
             "empty arrays: no style takes less."
         )
-    return Table(COLUMNS, (plain, *rows), notes=tuple(notes)).without_empty()
+    return Table(COLUMNS, (plain, *rows), notes=tuple(notes)).drop_empty_columns()
 
 
-def hidden(ratio: Content) -> Content:
-    """Return a style's step in a row beside plain JAX's; in words where it certainly adds nothing.
+def step_content(ratio: Content) -> Content:
+    """Return a style's ratio of steps in a row; in words where it certainly adds nothing.
 
-    What a style adds is hidden while the device works on the step before.
+    The time that a style adds is hidden while the device works on the step before.
     """
     if isinstance(ratio, str) or ratio.high is None or ratio.high > 1 + MARGIN:
         return ratio
@@ -211,7 +211,7 @@ def hidden(ratio: Content) -> Content:
 
 
 def counts(it: OwnCost) -> Table:
-    """Return a row for each style: why a call is dear, and how long its worst ones are."""
+    """Return a row for each style: why a call is dear, and how long its worst pauses are."""
     rows = []
     for cell, name in [(it.baseline, it.plain), *((r.cell, str(r.cell.arm)) for r in it.cells)]:
         numbers: list[Content] = [it.table.amount(cell, metric) or "" for metric in COUNTS]
@@ -223,4 +223,4 @@ def counts(it: OwnCost) -> Table:
         "Counted in one call. Pauses are those of 1,000 calls, or of one second, with all of the "
         "process's objects in the collector's sight."
     )
-    return Table(COUNT_COLUMNS, tuple(rows), notes=(note,) * bool(rows)).without_empty()
+    return Table(COUNT_COLUMNS, tuple(rows), notes=(note,) * bool(rows)).drop_empty_columns()

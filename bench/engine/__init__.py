@@ -1,1 +1,1 @@
-"""The parent: what is measured when, in which processes, and what came of it."""
+"""The parent process: chooses what to measure next, runs the workers, collects the results."""

@@ -1,4 +1,4 @@
-"""What a plan asks for, and what comes of it; answers are checked before anything believes them."""
+"""Actions that a plan asks for, and their outcomes; answers are checked before they are used."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bench.samples import Cores
 from bench.worker import protocol
 
 type Steps[T] = Generator[Action, Outcome, T]
-"""Part of one lane's work: it asks for one thing at a time."""
+"""Part of one lane's work: yields one action at a time, and is sent its outcome."""
 type Phases[T] = Generator[tuple[Action, ...], Outcome, T]
-"""Several lanes at the same time: yields what is to begin, and is sent what ends next."""
+"""Several lanes at the same time: yields the actions to begin, and is sent the next outcome."""
 type Lanes = Phases[None]
 type LaneWork = Callable[[Cores], Steps[Any]]
-"""Something to do on a lane's cores."""
+"""Work for a lane, given its cores."""
 
 type Do = Literal["start", "load", "count", "prove", "open", "block", "train", "close", "cold"]
 
@@ -31,26 +31,27 @@ class Action(msgspec.Struct, frozen=True):
     worker: int
     """Number of the process, from 1; a cold process has one too."""
     environment: str = ""
-    """In which the worker runs; empty for the shared one."""
+    """Environment of the worker; empty: the shared one."""
     backend: str = ""
     workload: str = ""
     arms: tuple[str, ...] = ()
-    """`entrant/style`: the one that it is about, or those that take part, in their order."""
+    """Arms as `entrant/style`: the one concerned, or all that take part, in their order."""
     kind: str = ""
     """Kind of turns."""
     rounds: int = 0
     seed: int = 0
     cores: Cores = ()
     check: bool = False
-    """In `load`: whether to look if an import changes the baseline's program."""
+    """Whether a `load` checks that no import changes the baseline's program."""
     losses: tuple[float, ...] = ()
-    """In `open`: the ten losses that the arm was proven with."""
+    """Ten losses of the baseline, which an `open` compares the arm's with."""
     anew: bool = False
-    """In `block`: whether steps are made anew before."""
+    """Whether the steps are made anew before a `block`."""
     programs: dict[str, str] = {}
-    """In `block`, by arm: of arms with one program, one compiles it in a round."""
+    """Arm → its program, for a `block`: of arms with one program, one compiles it in a round."""
     partner: int = 0
-    """In `block`: number of the worker of another side that takes turns with this one, if any."""
+    """Number of the worker on the other side of a `block`, which takes turns with this one; 0:
+    none."""
     partner_environment: str = ""
 
     @property
@@ -65,7 +66,7 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What came of an action."""
+    """Outcome of an action: how long it took, and the answer or the death."""
 
     worker: int
     took: float
@@ -73,8 +74,8 @@ class Outcome(msgspec.Struct, frozen=True):
     at: float
     """Seconds of the budget that were spent when it ended."""
     answer: Any = None
-    """The dataclass of `bench.worker.protocol` that belongs to the action, of a block a list of
-    them, one for each worker; None after a death."""
+    """Answer, as the dataclass of `bench.worker.protocol` for the action; for a block, a list of
+    one for each worker; None after a death."""
     death: WorkerFailedError | None = None
 
 
@@ -87,20 +88,20 @@ TYPES: dict[str, Any] = {
     "train": protocol.Sampled,
     "cold": protocol.Cold,
 }
-"""By what is asked; starting and closing have no answer."""
+"""Action → type of its answer; `start` and `close` have none."""
 OF_ONE_ARM = ("count", "prove", "open", "train")
-"""What may fail in its arm alone."""
+"""Actions on one arm, whose failure concerns that arm alone."""
 
 
 class AnswerError(ValueError):
     """An answer does not fit its question."""
 
 
-def typed(action: Action, record: Any) -> Any:
-    """Return what one worker said of an action as the dataclass that belongs to it.
+def parse_answer(action: Action, record: Any) -> Any:
+    """Return one worker's answer to an action, as the dataclass for that action.
 
     Raises:
-        AnswerError: it is no answer to that, or says what cannot be.
+        AnswerError: it does not fit the action, or has impossible numbers.
     """
     if action.do not in TYPES:
         return None
@@ -126,7 +127,7 @@ def typed(action: Action, record: Any) -> Any:
 
 
 def check_block(action: Action, answer: protocol.Timed) -> None:
-    """Raise AnswerError unless all arms have as many calls of the turn's metrics."""
+    """Raise AnswerError unless all arms have as many calls of each metric of the turn."""
     calls: dict[str, set[int]] = {}
     for sample in answer.samples:
         if METRICS[sample.metric].turn != action.kind:

@@ -1,4 +1,4 @@
-"""What was asked for, what of it can be done, and how often it was done."""
+"""The agenda of a run: the requested work, which of it can be done, and how often it was done."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.costs import TURNS, TurnKind
-from bench.engine.visits import living
+from bench.engine.visits import find_live_cells
 from bench.estimates import MIN_COLD, MIN_WORKERS
-from bench.metrics import COLD, METRICS, TOGETHER
+from bench.metrics import COLD, METRICS, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT
 from common.config import WORKLOADS
 
@@ -32,17 +32,17 @@ TRIES = 3
 """Consecutive failed visits after which a kind of turns is given up: one death may be the system's
 fault, two a style's, which then fails."""
 LEAST_PAIRS = 2
-"""Pairs of workers, and cold samples, that each day of a history gets first: all days tell together
-what a pair varies by."""
+"""Pairs of workers, and cold samples, that each day of a history gets first: the variance between
+pairs is estimated from all days together."""
 REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
 """Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
-samples are estimated and shown, of which longer runs have more."""
+estimates and the report take it, and longer runs have more samples."""
 FEW_GROUPS = 3
-"""Pairs of environments that make a history: two are a comparison with one more side."""
+"""Minimum number of pairs of environments of a history: two are a comparison with one more side."""
 COLD_KIND = "cold"
 ASKED_OF = {kind: [m for m in METRICS.values() if m.turn == kind] for kind in TURNS}
 ASKED_OF[COLD_KIND] = [METRICS[name] for name in COLD]
-"""Metrics that each kind of turns samples, and those of a cold process."""
+"""Kind of turns, or `COLD_KIND` → the metrics that it samples."""
 
 
 class WarmVisits(NamedTuple):
@@ -76,7 +76,7 @@ type Work = WarmVisits | ColdSweeps | OnceWork
 
 
 class Agenda:
-    """What was asked for, and how far it is.
+    """The requested work of a run, and its progress.
 
     Args:
         groups: Sides whose workers take turns; all of one side, or all of two.
@@ -90,45 +90,48 @@ class Agenda:
     ) -> None:
         self.groups, self.options, self.lanes, self.base = list(groups), options, lanes, base
         self.sides = list(dict.fromkeys(side for group in groups for side in group))
-        self.paired = any(len(group) > 1 for group in groups)
-        self.history = self.paired and len(groups) >= FEW_GROUPS
-        self.most_workers = options.processes or (1 if options.fixed else MOST_COUNT)
-        budget = math.inf if options.fixed else options.budget
+        self.is_paired = any(len(group) > 1 for group in groups)
+        self.is_history = self.is_paired and len(groups) >= FEW_GROUPS
+        self.most_workers = options.processes or (1 if options.is_fixed else MOST_COUNT)
+        budget = math.inf if options.is_fixed else options.budget
         self.end = (1 - REPORT_SHARE) * budget - REPORT_SECONDS
         """Second of the budget until which something may begin."""
         cells = [cell for side in self.sides for cell in side.needed]
-        self.unasked = {str(BASELINE)} - {str(c.arm) for c in cells} if self.paired else set()
-        """Arms that take part in blocks, but were not asked for."""
+        self.unrequested_arms = (
+            {str(BASELINE)} - {str(c.arm) for c in cells} if self.is_paired else set()
+        )
+        """Arms that take part in blocks without having been requested."""
         work = {cell.workload: WORKLOADS[cell.workload].work for cell in cells}
-        sweeps = [w for names in TOGETHER.values() for w in names if w in work]
+        sweeps = [w for names in WORKLOAD_GROUPS.values() for w in names if w in work]
         others = [w for w in work if w not in sweeps]
         others.sort(key=lambda w: (w != "seed", -work[w]))
         self.workloads = [*others, *sorted(sweeps, key=work.__getitem__)]
-        """The tutorial's first: it is what people ask about. Sweeps come last and go up."""
+        """Workloads in order: the tutorial's first, which people ask about; sweeps last, going
+        up."""
         layers = {WORKLOADS[w].layers: w for w in sorted(work, key=work.__getitem__, reverse=True)}
-        self.counted = [*layers.values()]
-        """Workloads to count at: what Python does depends on the number of layers alone."""
-        self.made: Counter[tuple[Group, TurnKind]] = Counter()
-        """Workers, or pairs of them, that came to their end, or are measuring."""
-        self.lost: Counter[tuple[Group, TurnKind]] = Counter()
+        self.counted_workloads = [*layers.values()]
+        """Workloads to count at: Python's work depends on the number of layers alone."""
+        self.worker_counts: Counter[tuple[Group, TurnKind]] = Counter()
+        """Numbers of workers, or pairs, that have come to their end, or are measuring."""
+        self.failed_visits: Counter[tuple[Group, TurnKind]] = Counter()
         """Consecutive failed visits."""
-        self.cold_samples = options.cold_samples or self.least(COLD_KIND)
+        self.cold_samples = options.cold_samples or self.find_least(COLD_KIND)
         """Cold processes of each cell that are swept together."""
         self.least_cold = 1 if options.cold_samples else self.cold_samples
-        """Cold samples with fewer of which a cell has no estimate."""
-        self.cold: Counter[GroupCell] = Counter()
-        """Cold processes of each cell that were begun."""
+        """Cold samples below which a cell has no cold estimate."""
+        self.cold_counts: Counter[GroupCell] = Counter()
+        """Numbers of cold processes of each cell that were begun."""
         self.finished_once: set[tuple[Do, SideState, Cell]] = set()
         """Counts and trainings that are done, failed, or too late."""
 
     @property
     def rows(self) -> list[CellResult]:
-        """What is known of each cell of each side."""
+        """Results of each cell of each side."""
         return [row for side in self.sides for row in side.cells.values()]
 
     def adopt(self, samples: Iterable[Sample]) -> None:
         """Count the workers and cold processes of a run that was cut off."""
-        groups = {(self.compared(g).environment, g[0].backend): g for g in self.groups}
+        groups = {(self.find_compared_side(g).environment, g[0].backend): g for g in self.groups}
         blocks: set[tuple[Group, TurnKind, int, int]] = set()
         processes: set[tuple[Group, Cell, int]] = set()
         for s in samples:
@@ -138,34 +141,34 @@ class Agenda:
             elif group and kind in TURNS:
                 blocks.add((group, TurnKind(s.cell.workload, kind), s.worker, s.block))
         for (group, turn, _), count in Counter(row[:3] for row in blocks).items():
-            self.made[group, turn] += count >= (self.options.blocks or 1)
-        self.cold.update(row[:2] for row in processes)
+            self.worker_counts[group, turn] += count >= (self.options.blocks or 1)
+        self.cold_counts.update(row[:2] for row in processes)
 
-    def sweeps(self, pairs: Collection[GroupCell]) -> int:
-        """Return the cold processes that each of some cells lacks, at most."""
-        return self.cold_samples - min((self.cold[pair] for pair in pairs), default=0)
+    def count_sweeps(self, pairs: Collection[GroupCell]) -> int:
+        """Return the most cold processes that any of some cells lacks."""
+        return self.cold_samples - min((self.cold_counts[pair] for pair in pairs), default=0)
 
-    def least(self, kind: str) -> int:
-        """Return the workers, or cold samples, with fewer of which a number is not worth much."""
-        if self.history:
+    def find_least(self, kind: str) -> int:
+        """Return the number of workers, or cold samples, below which a number is preliminary."""
+        if self.is_history:
             return LEAST_PAIRS
         return MIN_COLD if kind == COLD_KIND else MIN_WORKERS
 
-    def compared(self, group: Group) -> SideState:
-        """Return the side of a group whose numbers are looked at: not the base."""
+    def find_compared_side(self, group: Group) -> SideState:
+        """Return the side of a group whose numbers are estimated: the one that is not the base."""
         return next(side for side in group if not self.base or side.environment != self.base)
 
-    def asked(self, group: Group, workload: str, kind: str) -> dict[Cell, list[Metric]]:
-        """Return the metrics that a kind of turns was asked for, by cell alive on all sides."""
-        alive = set(living(group, workload).values())
+    def find_metrics(self, group: Group, workload: str, kind: str) -> dict[Cell, list[Metric]]:
+        """Return cell → requested metrics of a kind of turns, for cells alive on all sides."""
+        alive = set(find_live_cells(group, workload).values())
         return {
             cell: metrics
-            for cell, names in self.compared(group).needed.items()
+            for cell, names in self.find_compared_side(group).needed.items()
             if cell in alive
             and not any(side.given_up for side in group)
             and (
                 metrics := [
-                    m for m in ASKED_OF[kind] if m.name in names and m.applies(cell.workload)
+                    m for m in ASKED_OF[kind] if m.name in names and m.is_measured_at(cell.workload)
                 ]
             )
             and not any(m.name in side.cells[cell].missing for m in metrics for side in group)
@@ -178,81 +181,83 @@ class Agenda:
         auto = self.options.cores == "auto" and (kind not in TURNS or TURNS[kind].on_one_core)
         return list(self.lanes) if auto or self.options.cores == "one" else [()] * len(self.lanes)
 
-    def open_turns(self) -> list[tuple[TurnKind, list[Group]]]:
-        """Return who can take a visit next: each group alone, or all days of a history together."""
+    def find_open_turns(self) -> list[tuple[TurnKind, list[Group]]]:
+        """Return the turns open to a visit, with a group each, or with all days of a history."""
         turns: dict[TurnKind, list[Group]] = defaultdict(list)
         for workload in self.workloads:
             for turn in (TurnKind(workload, kind) for kind in TURNS):
                 for group in self.groups:
                     able = (
-                        self.lost[group, turn] < TRIES
-                        and self.made[group, turn] < self.most_workers
+                        self.failed_visits[group, turn] < TRIES
+                        and self.worker_counts[group, turn] < self.most_workers
                     )
-                    if able and self.asked(group, workload, turn.kind):
+                    if able and self.find_metrics(group, workload, turn.kind):
                         turns[turn].append(group)
-        if self.history:
+        if self.is_history:
             return list(turns.items())
         return [(turn, [group]) for turn, groups in turns.items() for group in groups]
 
-    def cold_cells(self, workload: str) -> list[GroupCell]:
+    def find_cold_cells(self, workload: str) -> list[GroupCell]:
         """Return the cells of cold sweeps: plain JAX's, entrants' shared style, others.
 
-        Of several environments, the first one measures the reference. Where only what all styles of
-        a library share was asked for, the first one stands for all.
+        Of several environments, the first one measures the reference. Where only metrics that all
+        styles of a library share were requested, its first style stands for all.
         """
         pairs: list[GroupCell] = []
         for group in self.groups:
-            asked = self.asked(group, workload, COLD_KIND)
-            first = {cell.entrant: cell for cell in reversed(asked)}
+            requested = self.find_metrics(group, workload, COLD_KIND)
+            first = {cell.entrant: cell for cell in reversed(requested)}
             cells = [
                 cell
-                for cell, metrics in asked.items()
+                for cell, metrics in requested.items()
                 if cell == first[cell.entrant] or not all(m.of_library for m in metrics)
             ]
-            if cells and not self.paired:
+            if cells and not self.is_paired:
                 known = [cell for _, cell in pairs]
-                reference = [arm.at(workload, group[0].backend) for arm in REFERENCE]
+                reference = [arm.make_cell(workload, group[0].backend) for arm in REFERENCE]
                 cells = [c for c in dict.fromkeys([*reference, *cells]) if c not in known]
             pairs += [(group, cell) for cell in cells]
-        pairs = [p for p in pairs if all(side.begins_cold(p[1]) for side in p[0])]
+        pairs = [p for p in pairs if all(side.has_cold_tries(p[1]) for side in p[0])]
         return sorted(pairs, key=lambda p: (p[1].arm not in REFERENCE, p[1].style != PURE))
 
-    def unswept_cells(self, workload: str) -> list[GroupCell]:
+    def find_unswept_cells(self, workload: str) -> list[GroupCell]:
         """Return the cells that have fewer cold processes than are swept together."""
-        cells = self.cold_cells(workload)
-        return [pair for pair in cells if self.cold[pair] < self.cold_samples]
+        cells = self.find_cold_cells(workload)
+        return [pair for pair in cells if self.cold_counts[pair] < self.cold_samples]
 
-    def once(self) -> list[OnceWork]:
+    def find_once_work(self) -> list[OnceWork]:
         """Return the counts and trainings that are not finished."""
-        places: list[tuple[Do, str]] = [("count", workload) for workload in self.counted]
+        places: list[tuple[Do, str]] = [("count", workload) for workload in self.counted_workloads]
         places += [("train", workload) for workload in self.workloads]
         works = []
         for side, (do, workload) in product(self.sides, places):
             cells = [
                 cell
-                for cell in side.alive(workload)
-                if not (cell.is_control or side.given_up or str(cell.arm) in self.unasked)
+                for cell in side.list_live_cells(workload)
+                if not (cell.is_control or side.given_up or str(cell.arm) in self.unrequested_arms)
                 and (do, side, cell) not in self.finished_once
                 and (do == "count" or "final_loss" in side.needed.get(cell, ()))
             ]
             works += [OnceWork(do, side, cells)] if cells else []
         return works
 
-    def given_work(self) -> Work | None:
-        """Return what comes next where a number of blocks was given, however long it takes.
+    def choose_given_work(self) -> Work | None:
+        """Return the next work where a number of blocks was given, however long it takes.
 
-        That is a visit of what has fewest workers; then cold sweeps, counts, trainings.
+        Visits come first, of the turns with fewest workers; then cold sweeps, counts, trainings.
         """
-        if turns := self.open_turns():
-            turn, groups = min(turns, key=lambda t: min(self.made[group, t[0]] for group in t[1]))
-            groups = sorted(groups, key=lambda group: self.made[group, turn])
+        if turns := self.find_open_turns():
+            turn, groups = min(
+                turns, key=lambda t: min(self.worker_counts[group, t[0]] for group in t[1])
+            )
+            groups = sorted(groups, key=lambda group: self.worker_counts[group, turn])
             cores = self.cores(groups[0], turn.kind)
-            missing = self.most_workers - self.made[groups[0], turn]
+            missing = self.most_workers - self.worker_counts[groups[0], turn]
             count = min(len(cores), len(groups) if len(groups) > 1 else missing)
             visits = [groups[i % len(groups)] for i in range(count)]
             return WarmVisits(visits, turn, cores[:count], math.inf, turn.rounds)
         if self.options.cold_samples:
             for workload in self.workloads:
-                if pairs := self.unswept_cells(workload):
-                    return ColdSweeps(workload, pairs, self.sweeps(pairs))
-        return next(iter(self.once()), None)
+                if pairs := self.find_unswept_cells(workload):
+                    return ColdSweeps(workload, pairs, self.count_sweeps(pairs))
+        return next(iter(self.find_once_work()), None)

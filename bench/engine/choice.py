@@ -1,9 +1,9 @@
-"""What comes next: of all that can be done, what a second spent on it settles most.
+"""Choice of the next work: of all that can be done, the job that settles most in a second.
 
-One greedy rule (`choose_job`) serves a run, an A/B, a bisection's step and a history. What can be
-done is a *job*: a visit of a kind of turns, sweeps of cold processes, counts, trainings. It costs
-seconds, and narrows the intervals of numbers, its *questions*, with the square root of the number
-of workers. Nothing here measures, or changes what is known: `bench.engine.plan` does.
+One greedy rule (`choose_job`) serves a run, an A/B, a bisection's step and a history. A *job* is a
+visit of a kind of turns, sweeps of cold processes, counts, or trainings. It costs seconds, and
+narrows the intervals of numbers, its *questions*, with the square root of the number of workers.
+Nothing here measures, or changes what is known: `bench.engine.plan` does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.cells import PURE, REFERENCE
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Question
-from bench.engine.visits import living
+from bench.engine.visits import find_live_cells
 from bench.metrics import HOST, STAGES, STEP
 from common.config import WORKLOADS
 
@@ -36,41 +36,41 @@ WEIGHTS = {
     "count": 2.0,
     "train": 0.6,
 }
-"""How much numbers of each kind of work matter, times the weight of their metric: people ask about
-steps first. Where all else is equal, time goes with the power 2/3 of a weight. Chosen so that on a
-made-up machine a default run of 300 s has first answers of all but trainings and what weighs less
+"""Kind of work → weight of its numbers, times the weight of their metric: people ask about steps
+first. Where all else is equal, time goes with the power 2/3 of a weight. Chosen so that on a
+made-up machine a default run of 300 s has first answers to all but trainings and lighter work
 (`FURTHER`, `FURTHER_STYLES`), and that on a real one stages take a fifth of it."""
 FURTHER = 1 / 12
-"""Weight of larger workloads beside those at the tutorial's size, where that is measured too: their
-steps take ten times as long, and would take the time of the answer that people read first. Their
-visits are as short as can be, too."""
+"""Weight of workloads larger than the tutorial's, where that is measured too: their steps take ten
+times as long, and would take the time of the answer that people read first. Their visits are also
+as short as possible."""
 FURTHER_STYLES = 1 / 4
-"""Weight of cold processes of further styles, where a library's shared one has some: they import
-the same, and their stages are taken in turns. They took 50 s of a default run of 300 s."""
+"""Weight of cold processes of a library's further styles, where its shared style has some: they
+import the same, and turns measure their stages. They took 50 s of a default run of 300 s."""
 HOPE = 1.5
 """Largest foreseen half width, relative to the one that settles a number, at which measuring it is
-still worth while: with few workers, what is foreseen is wrong by half."""
+still worth while: with few workers, forecasts are wrong by half."""
 PAIR_FOR_OPENING = 1.0
 """Measuring time of a pair of workers per second of opening it, whatever the kind of turns: pairs
 vary more than their blocks, so many short visits tell most."""
 FEWEST_ROUNDS = 3
-"""Rounds of a block where there is no time for the usual number: fewer say nothing of noise. Once
-there is a first answer, blocks have the usual number: all count alike, and two last workers with a
+"""Rounds of a block where there is no time for the usual number: fewer tell nothing about noise.
+After a first answer, blocks have the usual number, since all count alike: two last workers with a
 block of three rounds each made the intervals of a default run twice as wide."""
-OVER = 0.03
+OVERRUN = 0.03
 """Fraction of the budget by which a run may exceed it, to complete a first answer or a sweep:
 otherwise some cells have one sample too few."""
 
 
 class Job(NamedTuple):
-    """Something that can be done next."""
+    """Work that can be done next, its questions and its cost."""
 
     work: Work
     questions: Sequence[Question]
     more: float
-    """Workers, or cold samples, that each question gets."""
+    """Further workers, or cold samples, of each question."""
     seconds: float
-    """Seconds that they take, with those of later jobs without which this one is worth nothing."""
+    """Seconds that these take, with those of later jobs without which this one is worth nothing."""
     least: float
     """Seconds that have to be left for it to begin."""
     begun: bool = False
@@ -83,16 +83,16 @@ class Job(NamedTuple):
         return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
 
     def worth(self, left: float, wait: float) -> float:
-        """Return the gain for each second, without what cannot be settled and weighs too little."""
+        """Return the gain per second, without hopeless questions that weigh less than `wait`."""
         questions = (q for q in self.questions if q.weight >= wait or self.is_hopeful(q, left))
         return sum(question.gain(self.more) for question in questions) / self.seconds
 
 
 def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
-    """Return what settles most for each second that is left; None where nothing is left to do.
+    """Return the job with the largest gain per second; None where nothing is left to do.
 
-    What cannot be settled waits while something that matters more can be. Where nothing can be
-    settled, everything counts: something is always measured.
+    Hopeless questions wait while one that matters more can be settled. Where none can be settled,
+    all count: something is always measured.
     """
     asked = ((job, question) for job in jobs for question in job.questions)
     can_be_settled = [q.weight for job, q in asked if q.is_open and job.is_hopeful(q, left)]
@@ -104,7 +104,7 @@ def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
 
 
 class Choice:
-    """All that can be done within a budget, and which of it comes next."""
+    """The jobs that fit a budget, and the choice of the next one."""
 
     def __init__(self, agenda: Agenda, visits: Visits) -> None:
         self.agenda, self.visits = agenda, visits
@@ -112,32 +112,32 @@ class Choice:
         self.doubts = Doubts(agenda, visits.samples)
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds until nothing begins any more."""
         return max(0.0, self.agenda.end - self.visits.now)
 
     def next_work(self) -> Work | None:
-        """Return what comes next; None where nothing fits or is left to do."""
-        if self.options.fixed:
-            return self.agenda.given_work()
+        """Return the next work; None where nothing fits or is left to do."""
+        if self.options.is_fixed:
+            return self.agenda.choose_given_work()
         warm, agenda = self.warm_jobs(), self.agenda
-        if warm and not agenda.made and not agenda.lost:
+        if warm and not agenda.worker_counts and not agenda.failed_visits:
             return warm[0].work  # the main question has a first answer, whatever else there is
-        most = self.left + OVER * self.options.budget * (not self.visits.samples)
+        most = self.seconds_left + OVERRUN * self.options.budget * (not self.visits.samples)
         jobs = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
         kept = sum(job.seconds for job in jobs if job.begun)
-        if agenda.made or agenda.lost or agenda.cold or not jobs:
-            jobs += self.jobs_once()
+        if agenda.worker_counts or agenda.failed_visits or agenda.cold_counts or not jobs:
+            jobs += self.once_jobs()
         fits = [job for job in jobs if job.least + (not job.begun) * kept <= most]
-        job = choose_job(fits, self.left)
+        job = choose_job(fits, self.seconds_left)
         return None if job is None else job.work
 
     def weight(self, workload: str, kind: str) -> float:
-        """Return how much numbers of a kind of work at a workload matter beside others."""
+        """Return the weight of numbers of a kind of work at a workload."""
         return WEIGHTS[kind] * self.part(workload)
 
     def part(self, workload: str) -> float:
-        """Return how much a workload matters beside the tutorial's size, if that is measured."""
+        """Return `FURTHER` for a workload larger than a measured tutorial's, else 1."""
         larger = WORKLOADS[workload].work > WORKLOADS["seed"].work
         return FURTHER if larger and "seed" in self.agenda.workloads else 1.0
 
@@ -149,15 +149,17 @@ class Choice:
         rounds: float = 1.0,
         part: float = 1.0,
     ) -> list[Question]:
-        """Return what a kind of work, of so many rounds in each worker, answers of some cells.
+        """Return the questions about some cells that a kind of work answers.
 
-        They count for a part of their weight.
+        A worker has so many `rounds`; each question has a `part` of its usual weight.
         """
-        agenda, least = self.agenda, self.agenda.least(kind)
+        agenda, least = self.agenda, self.agenda.find_least(kind)
         weight = part * self.weight(workload, kind)
-        asked = {group: agenda.asked(group, workload, kind) for group in dict(pairs)}
+        asked = {group: agenda.find_metrics(group, workload, kind) for group in dict(pairs)}
         return [
-            self.doubts.of(metric, cell, agenda.compared(group).environment, weight, least, rounds)
+            self.doubts.make_question(
+                metric, cell, agenda.find_compared_side(group).environment, weight, least, rounds
+            )
             for group, cell in pairs
             for metric in asked[group].get(cell, ())
         ]
@@ -165,62 +167,62 @@ class Choice:
     def warm_jobs(self) -> list[Job]:
         """Return a visit of each kind of turns, the most asked about first.
 
-        Pairs of different days are in the lanes at the same time, those first that have least.
+        Pairs of different days are in the lanes at the same time, those with fewest workers first.
         """
         jobs = []
-        for turn, groups in self.agenda.open_turns():
+        for turn, groups in self.agenda.find_open_turns():
             if len(groups) > 1:
                 self.visits.rng.shuffle(groups)
-                groups.sort(key=lambda group: self.agenda.made[group, turn])
+                groups.sort(key=lambda group: self.agenda.worker_counts[group, turn])
             jobs.append(self.warm_job(groups, turn))
         return jobs
 
     def seconds_of_first_answer(
         self, turn: TurnKind, visits: int, opening: float, again: float, in_a_row: int
     ) -> float:
-        """Return how long workers measure in each of the visits that a first answer takes yet.
+        """Return the seconds of measuring in each visit that a first answer still takes.
 
-        All that has too few workers gets its part of the time, by weights; and each of its visits
-        as much as the next one, which takes no proofs: workers with fewer blocks would count alike.
+        Each kind of turns with too few workers gets its part of the time, by weights; each of its
+        visits gets as much as the next one, which takes no proofs, since all workers count alike.
         """
         agenda, weight = self.agenda, self.weight(*turn)
         lacking = sum(
             self.weight(*turn)
-            for turn, groups in agenda.open_turns()
+            for turn, groups in agenda.find_open_turns()
             for group in groups
-            if agenda.made[group, turn] < agenda.least(turn.kind)
+            if agenda.worker_counts[group, turn] < agenda.find_least(turn.kind)
         )
         lacking += sum(
             self.weight(workload, COLD_KIND)
             for workload in agenda.workloads
-            if agenda.unswept_cells(workload)
+            if agenda.find_unswept_cells(workload)
         )
-        part = weight / max(weight, lacking) * self.left
+        part = weight / max(weight, lacking) * self.seconds_left
         return (part - opening - (visits - 1) * again) / visits / in_a_row
 
     def warm_job(self, groups: Sequence[Group], turn: TurnKind) -> Job:
         """Return a visit of the first groups, with a lane each, or of a single one in all lanes."""
         agenda, costs, workload = self.agenda, self.costs, turn.workload
-        cores, made = agenda.cores(groups[0], turn.kind), agenda.made[groups[0], turn]
+        cores, made = agenda.cores(groups[0], turn.kind), agenda.worker_counts[groups[0], turn]
         most = len(groups) if len(groups) > 1 else agenda.most_workers - made
-        enough = agenda.least(turn.kind)
+        enough = agenda.find_least(turn.kind)
         few_rounds = turn.rounds if made >= enough else min(FEWEST_ROUNDS, turn.rounds)
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
             distinct = dict.fromkeys(visits)
-            pairs = [(g, cell) for g in distinct for cell in living(g, workload).values()]
+            pairs = [(g, cell) for g in distinct for cell in find_live_cells(g, workload).values()]
             in_a_row = 1 if cores[0] else count
             again = max(costs.opening(group, *turn) for group in distinct)
-            alone = agenda.paired or turn.kind == STAGES  # others prove before all visits
+            alone = agenda.is_paired or turn.kind == STAGES  # others prove before all visits
             opening = again + costs.proving(pairs, count, alone=alone)
-            block = max(costs.block(g, turn, [*living(g, workload)]) for g in distinct)
+            block = max(costs.block(g, turn, [*find_live_cells(g, workload)]) for g in distinct)
             fewest = few_rounds / turn.rounds * block
-            room = (self.left - opening) / in_a_row
+            room = (self.seconds_left - opening) / in_a_row
             if room >= fewest or not made:  # several workers share the first proofs
                 break
         part = self.part(workload)
         for_opening = part * TURNS[turn.kind].seconds_for_opening * opening
-        seconds = max(block, PAIR_FOR_OPENING * again if agenda.paired else for_opening)
+        seconds = max(block, PAIR_FOR_OPENING * again if agenda.is_paired else for_opening)
         missing = math.ceil((enough - made) / count)
         if missing > 0:
             its_part = self.seconds_of_first_answer(turn, missing, opening, again, in_a_row)
@@ -228,8 +230,8 @@ class Choice:
             seconds = max(shortest, min(seconds, its_part))
         seconds = max(fewest, min(seconds, room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
-        several = 1 if agenda.paired else max(1, missing)
-        first = not agenda.made.total()
+        several = 1 if agenda.is_paired else max(1, missing)
+        first = not agenda.worker_counts.total()
         shortest = fewest if first or made else seconds  # costs of what was never done are guesses
         least = opening + in_a_row * shortest
         least += (not first) * (several - 1) * (again + in_a_row * shortest)
@@ -242,56 +244,56 @@ class Choice:
             several * count / len(distinct),
             opening + in_a_row * seconds + (several - 1) * (again + in_a_row * seconds),
             least,
-            begun=not agenda.paired and 0 < made < enough,
+            begun=not agenda.is_paired and 0 < made < enough,
         )
 
     def seconds_when_open(self, work: WarmVisits, opened: int) -> float:
-        """Return how long workers measure that are open now, and what their proofs took is known.
+        """Return the seconds that open workers measure, now that the time of their proofs is known.
 
-        No rest stays that fits no visit.
+        They also get the rest of the budget if no further visit fits into it.
         """
         agenda, turn, group, seconds = self.agenda, work.turn, work.groups[0], work.seconds
-        if self.options.fixed:
+        if self.options.is_fixed:
             return seconds
         in_a_row = 1 if work.cores[0] else max(1, opened)
-        missing = agenda.least(turn.kind) - agenda.made[group, turn]
-        if not agenda.paired and missing > 0:
+        missing = agenda.find_least(turn.kind) - agenda.worker_counts[group, turn]
+        if not agenda.is_paired and missing > 0:
             again = self.costs.opening(group, *turn)
             visits = 1 + math.ceil(missing / len(work.groups))
             usual = self.part(turn.workload) * TURNS[turn.kind].seconds_for_opening * again
             its_part = self.seconds_of_first_answer(turn, visits, 0.0, again, in_a_row)
             seconds = max(seconds, min(usual, its_part))
-        rest = self.left - in_a_row * seconds
+        rest = self.seconds_left - in_a_row * seconds
         fits = rest >= min((job.least for job in self.warm_jobs()), default=0.0)
         return seconds + (0.0 if fits else rest / in_a_row)
 
     def cold_jobs(self) -> Iterator[Job]:
-        """Yield sweeps of what has cold samples, and of what has none, beside the reference.
+        """Yield sweeps of cells with cold samples, and of cells without, beside the reference.
 
         Entrants' shared styles come first, then others.
         """
         given = self.options.cold_samples
         for workload in self.agenda.workloads:
-            cells = self.agenda.cold_cells(workload)
-            rest = self.agenda.unswept_cells(workload)
+            cells = self.agenda.find_cold_cells(workload)
+            rest = self.agenda.find_unswept_cells(workload)
             swept = [pair for pair in cells if pair not in rest]
             if swept and not given:
                 yield self.cold_job(workload, swept, 1)
             part = 1.0
-            if rest and not self.agenda.paired:
+            if rest and not self.agenda.is_paired:
                 reference = [pair for pair in cells if pair[1].arm in REFERENCE]
                 shared = [p for p in rest if p[1].style == PURE and p not in reference]
                 others = [pair for pair in rest if pair not in reference]
                 rest = [*reference, *(others if given or swept else shared or others)]
                 part = 1.0 if shared or not swept else FURTHER_STYLES
-            sweeps = self.agenda.sweeps(rest)
-            if fits := self.fitting(rest, sweeps):
+            sweeps = self.agenda.count_sweeps(rest)
+            if fits := self.choose_fitting_cells(rest, sweeps):
                 yield self.cold_job(workload, fits, sweeps, part)
 
     def cold_job(
         self, workload: str, pairs: Sequence[GroupCell], sweeps: int, part: float = 1.0
     ) -> Job:
-        """Return some cold sweeps, whose answers count for a part of their weight."""
+        """Return cold sweeps of some cells, whose questions have a `part` of their usual weight."""
         questions = self.questions(pairs, workload, COLD_KIND, part=part)
         seconds = self.cold_seconds(pairs, sweeps)
         one = max(self.costs.cold(group) for group, _ in pairs)  # with fewer cells than lanes
@@ -299,24 +301,26 @@ class Choice:
         return Job(ColdSweeps(workload, pairs, sweeps), questions, sweeps, seconds, least)
 
     def cold_seconds(self, pairs: Sequence[GroupCell], sweeps: int) -> float:
-        """Return the seconds of cold processes of each, and of proofs that come before."""
+        """Return the seconds of cold sweeps of some cells, and of the proofs before them."""
         lanes = len(self.agenda.cores(pairs[0][0]))
         processes = sweeps * sum(self.costs.cold(group) for group, _ in pairs) / lanes
         return processes + self.costs.proving(pairs, lanes)
 
-    def fitting(self, pairs: Sequence[GroupCell], sweeps: int) -> Sequence[GroupCell]:
+    def choose_fitting_cells(self, pairs: Sequence[GroupCell], sweeps: int) -> Sequence[GroupCell]:
         """Return the first cells, as many as fit into the time left, each on all of its sides."""
         while (
-            pairs and not self.options.cold_samples and self.cold_seconds(pairs, sweeps) > self.left
+            pairs
+            and not self.options.cold_samples
+            and self.cold_seconds(pairs, sweeps) > self.seconds_left
         ):
             pairs = [pair for pair in pairs if pair[1] != pairs[-1][1]]
         return pairs
 
-    def jobs_once(self) -> Iterator[Job]:
-        """Yield counts and trainings that are not over."""
-        for work in self.agenda.once():
+    def once_jobs(self) -> Iterator[Job]:
+        """Yield the counts and trainings that are not finished."""
+        for work in self.agenda.find_once_work():
             side, cells, lanes = work.side, work.cells, len(self.agenda.cores((work.side,)))
-            alive = [((side,), cell) for cell in side.alive(cells[0].workload)]
+            alive = [((side,), cell) for cell in side.list_live_cells(cells[0].workload)]
             seconds = self.costs.opening((side,), cells[0].workload, work.do)
             seconds += self.costs.proving(alive, lanes, alone=False)
             if work.do == "train":

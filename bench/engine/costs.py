@@ -1,4 +1,4 @@
-"""What actions take here, in seconds: guesses until some have been seen, then what was seen."""
+"""Costs of actions on this machine, in seconds: guesses until some have been measured."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from bench.engine.state import Group, SideState
 
 LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
-"""Guesses of what it takes to start a worker and import, to prove one arm, to open it once it is
-proven, and of a cold process; on one core of an EPYC."""
+"""Guessed seconds to start a worker and import, to prove one arm, to open it once it is proven, and
+of a cold process; on one core of an EPYC."""
 STAGES_SECONDS = 0.7
-"""Guess of what a turn of stages takes: an arm is made, traced, lowered, and unless another one has
+"""Guessed seconds of a turn of stages: an arm is made, traced, lowered, and unless another one has
 the same program compiled, however wide; one of 48 layers takes five times as long."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
-"""Guesses of a step at `seed`, over all arms, and of the smallest step."""
+"""Guessed seconds of a step at `seed`, over all arms, and of the smallest step."""
 
 
 class TurnTraits(NamedTuple):
-    """How a kind of turns is measured."""
+    """Traits of a kind of turns."""
 
     rounds: int
-    """Rounds in a block, at least."""
+    """Least rounds in a block."""
     seconds_for_opening: float
     """Measuring time per second of opening a worker."""
     on_one_core: bool
-    """Whether workers have one core each, several at a time, where nothing else was asked for."""
+    """Whether workers have one core each, several at a time, by default."""
 
 
 TURNS = {
@@ -44,17 +44,17 @@ TURNS = {
     "pipelined": TurnTraits(2, 2.0, on_one_core=False),
     STAGES: TurnTraits(1, 0.0, on_one_core=True),
 }
-"""Kinds of turns; host costs come first at a tiny size, where steps decide hardly anything. Of
-ten rounds of steps, three warm calls are a tenth. A worker adds
-more to a host cost than its blocks vary by, so there short visits tell most. So it is with stages:
-a worker opens in a second, and a round in each of many workers tells most."""
+"""Kind of turns → its traits; host costs come first at a tiny size, where steps decide hardly
+anything. Of ten rounds of steps, three warm calls are a tenth. Host costs vary more between workers
+than between blocks, so short visits tell most. So it is with stages: a worker opens in a second,
+and a round in each of many workers tells most."""
 FEW_ROUNDS = 3
 """Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
 CALLS = {
     kind: 1 + sum(series.calls for series in by_metric.values())
     for kind, by_metric in protocol.KINDS.items()
 }
-"""Calls that a turn makes, by its kind, with the one that is not timed."""
+"""Kind of turns → calls in a turn, with the one that is not timed."""
 
 
 class TurnKind(NamedTuple):
@@ -73,7 +73,7 @@ class TurnKind(NamedTuple):
 
     @property
     def guess(self) -> float:
-        """Seconds of one arm in a block, before any has been seen."""
+        """Guessed seconds of one arm in a block, for when none has been measured."""
         if self.kind == STAGES:
             return STAGES_SECONDS * self.rounds
         work = WORKLOADS[self.workload].work / WORKLOADS["seed"].work
@@ -81,20 +81,20 @@ class TurnKind(NamedTuple):
 
 
 class Costs:
-    """What was seen so far, and what is to be expected after that."""
+    """Measured costs so far, and what they lead to expect."""
 
     def __init__(self) -> None:
         self.turn_seconds: dict[tuple[SideState, TurnKind, str], float] = {}
-        """Of an arm in a whole block."""
+        """Seconds of an arm in a whole block."""
         self.open_seconds: dict[tuple[SideState, Cell], float] = {}
         self.making_seconds: dict[tuple[Group, str], float] = {}
-        """Of the last time that a workload's steps were made anew, on all sides."""
+        """Seconds of the last making of a workload's steps, on all sides."""
         self.proof_seconds: list[float] = []
-        """Of all proofs so far."""
+        """Seconds of each proof so far."""
         self.load_seconds: dict[SideState, float] = {}
-        """Until a side's worker has imported everything."""
+        """Seconds until a side's worker has imported everything."""
         self.cold_seconds: dict[SideState, float] = {}
-        """Of a side's last cold process."""
+        """Seconds of a side's last cold process."""
 
     @property
     def proof(self) -> float:
@@ -107,26 +107,27 @@ class Costs:
         return self.load_seconds.get(side, LOAD_SECONDS)
 
     def opening(self, group: Group, workload: str, kind: str) -> float:
-        """Return what it takes to open proven arms on all sides at once; stages open none."""
+        """Return the seconds to open proven arms on all sides at once; stages open none."""
         totals = []
         for side in group:
-            cells = [] if kind == STAGES else side.alive(workload)
+            cells = [] if kind == STAGES else side.list_live_cells(workload)
             seconds = (self.open_seconds.get((side, cell), OPEN_SECONDS) for cell in cells)
             totals.append(self.load(side) + sum(seconds))
         return max(totals)
 
     def making(self, group: Group, workload: str, arms: Sequence[str]) -> float:
-        """Return the seconds in which the steps of some arms are made anew, on all sides."""
+        """Return the seconds of making the steps of some arms anew, on all sides."""
         cells = [(s, s.cell(arm, workload)) for s in group for arm in arms]
         seconds = sum(self.open_seconds.get(pair, OPEN_SECONDS) for pair in cells)
         return self.making_seconds.get((group, workload), seconds / len(group))
 
     def proving(self, pairs: Iterable[GroupCell], lanes: int, *, alone: bool = True) -> float:
-        """Return what it takes to prove what is not proven yet, in so many lanes.
+        """Return the seconds of proving the cells that are not proven yet, in so many lanes.
 
-        In workers that do nothing else, or else in those that open it otherwise.
+        `alone` means in workers that do nothing else, rather than in those that would open the
+        arms.
         """
-        unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
+        unproven = {(s, c) for group, c in pairs for s in group if not s.is_proven(c)}
         if not alone:
             return len(unproven) * (self.proof - OPEN_SECONDS) / lanes
         loads = [self.load(side) for side in {side for side, _ in unproven}]
@@ -134,7 +135,7 @@ class Costs:
         return loading + len(unproven) * self.proof / lanes
 
     def block(self, group: Group, turn: TurnKind, arms: Sequence[str]) -> float:
-        """Return what a block of these arms takes, on all sides."""
+        """Return the seconds of a block of some arms, on all sides."""
         seen = [self.turn_seconds.get((side, turn, arm)) for side in group for arm in arms]
         known = [seconds for seconds in seen if seconds is not None]
         usual = sum(known) / len(known) if known else turn.guess * self.slowness
@@ -142,19 +143,19 @@ class Costs:
 
     @property
     def slowness(self) -> float:
-        """How much longer blocks have taken here than was guessed."""
+        """Ratio of the measured to the guessed seconds of blocks; 1 before any."""
         guesses = sum(turn.guess for _, turn, _ in self.turn_seconds)
         return sum(self.turn_seconds.values()) / guesses if guesses else 1.0
 
     def training(self, side: SideState, cells: Sequence[Cell]) -> float:
-        """Return what the trainings of some cells of a workload take."""
+        """Return the seconds of training some cells of a workload."""
         runs = sum(1 + protocol.OWN_SEEDS * (cell.style == PURE) for cell in cells)
         turn = TurnKind(cells[0].workload, STEP)
         block = self.block((side,), turn, [str(cells[0].arm)])
         return runs * protocol.FINAL_STEPS / (turn.rounds * CALLS[STEP]) * block
 
     def cold(self, group: Group) -> float:
-        """Return what a cold process takes on each of a group's sides."""
+        """Return the seconds of a cold process on each of a group's sides, added up."""
         seen = [self.cold_seconds[side] for side in group if side in self.cold_seconds]
         guess = COLD_SECONDS * max(map(self.load, group)) / LOAD_SECONDS
         usual = max(seen or self.cold_seconds.values(), default=guess)

@@ -1,4 +1,4 @@
-"""How far each number is from being settled: what a plan spends its seconds on."""
+"""Doubts: how far each number is from being settled, which a plan spends its seconds on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.engine.state import programs_of
+from bench.engine.state import find_programs
 from bench.metrics import METRICS, Kind
 from bench.stats.estimate import estimate
 from bench.worker.protocol import KINDS
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bench.samples import Sample
 
 WIDEST = 8.0
-"""Largest doubt, in half widths that are narrow enough, and that of a number of which nothing is
-known: a first answer goes before a better one, but not before ten."""
+"""Largest doubt, in half widths that are narrow enough, and the doubt of an unknown number: a first
+answer goes before a better one, but not before ten."""
 TARGET_OF_MARGIN, TARGET_OF_DISTANCE = 1 / 4, 1 / 3
 """Half width of a ratio's interval that is narrow enough, as a fraction of the margin, and of the
 distance of the ratio from the nearer end of the margin: the larger of both counts."""
@@ -31,7 +31,8 @@ COLD_TARGET = 0.05
 """Half width of a cold ratio that is narrow enough: such times differ by about as much between two
 hours."""
 STAGES_TARGETS = {"compile": 0.03, "lower": 0.05, "trace": 0.08}
-"""The same of stages in turns: about a standard deviation from round to round."""
+"""Metric of stages → half width of its ratio that is narrow enough: about a standard deviation from
+round to round."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 """Half width of a host cost that is narrow enough, in seconds and as a fraction of it: a step at
 `seed` takes a thousand times these microseconds."""
@@ -42,13 +43,13 @@ class Question(NamedTuple):
 
     weight: float
     doubt: float
-    """Half width of its interval, in units of one that is narrow enough; `WIDEST` at most."""
+    """Half width of its interval, in units of one that is narrow enough; at most `WIDEST`."""
     excess: float
-    """Half width, in units of one that settles it: above 1, its verdict is open. 0 if unknown."""
+    """Half width, in units of one that settles it: above 1, its verdict is open; 0 if unknown."""
     workers: int
     """Workers, or cold samples, that it rests on."""
     least: int
-    """Workers, or cold samples, with fewer of which it is not worth much."""
+    """Workers, or cold samples, below which it is preliminary."""
 
     @property
     def is_open(self) -> bool:
@@ -56,13 +57,13 @@ class Question(NamedTuple):
         return self.workers < self.least or self.excess > 1
 
     def gain(self, more: float) -> float:
-        """Return what further workers take off its doubt."""
+        """Return the weighted doubt that further workers remove."""
         have, rest = self.workers, self.workers / (self.workers + more)
         return self.weight * self.doubt * (1 - (rest if have < self.least else math.sqrt(rest)))
 
 
 class Doubts:
-    """The doubts of all numbers of a run; a family is looked at again when it has more samples."""
+    """The doubts of all numbers of a run; a family is estimated again when it has more samples."""
 
     def __init__(self, agenda: Agenda, samples: Sequence[Sample]) -> None:
         self.agenda, self.samples, self.margin = agenda, samples, agenda.options.margin
@@ -71,7 +72,7 @@ class Doubts:
         self.known: dict[tuple[str, str, str], dict[tuple[str, Cell], Estimate]] = {}
 
     def rows(self, metric: str, workload: str, backend: str) -> dict[tuple[str, Cell], Estimate]:
-        """Return a family's comparisons, or else amounts, by environment and cell."""
+        """Return (environment, cell) → comparison, or else amount, of a family."""
         for sample in self.samples[self.read :]:
             family = sample.metric, sample.cell.workload, sample.cell.backend
             self.families[family].append(sample)
@@ -79,7 +80,7 @@ class Doubts:
         self.read = len(self.samples)
         family = metric, workload, backend
         if family not in self.known:
-            programs = programs_of(self.agenda.rows)
+            programs = find_programs(self.agenda.rows)
             # an arm may have samples of other stages, and share the compilation of its program
             names = KINDS[METRICS[metric].turn] if METRICS[metric].of_program else [metric]
             samples = [s for n in names for s in self.families.get((n, workload, backend), [])]
@@ -92,51 +93,52 @@ class Doubts:
                     rows.setdefault((row.environment, row.cell), row)
         return self.known[family]
 
-    def of(
+    def make_question(
         self, metric: Metric, cell: Cell, environment: str, weight: float, least: int, rounds: float
     ) -> Question:
-        """Return what is known of a number; of one with no samples, what such rounds will leave."""
+        """Return the question of a number; without samples, its excess is foreseen."""
         row = self.rows(metric.name, cell.workload, cell.backend).get((environment, cell))
         have, doubt, excess = row.workers if row else 0, WIDEST, 0.0
         alone = not metric.compared or (cell.is_baseline and not self.agenda.base)
         if alone or (row and row.form == "amount"):
             doubt, excess = 1.0, 0.0 if row else math.inf
         elif row is None:
-            excess = self.foreseen(metric, cell, rounds)
+            excess = self.foresee_excess(metric, cell, rounds)
         elif have >= least:
-            enough, settling = narrow_enough(row, self.margin)
+            enough, settling = find_target_widths(row, self.margin)
             doubt, excess = min(WIDEST, row.half_width / enough), row.half_width / settling
         return Question(metric.weight * weight, doubt, excess, have, least)
 
-    def foreseen(self, metric: Metric, cell: Cell, rounds: float) -> float:
-        """Return the excess that so many rounds will leave of ratios near 1; 0 if not known.
+    def foresee_excess(self, metric: Metric, cell: Cell, rounds: float) -> float:
+        """Return the excess that so many rounds will leave of ratios near 1; 0 if unknown.
 
-        A round is taken to be as noisy as it was at other workloads.
+        A round counts as noisy as it was at other workloads.
         """
         cold, worst = metric.kind is Kind.COLD, 0.0
         for name, workload, backend in list(self.families):
             if (name, backend) == (metric.name, cell.backend) and workload != cell.workload:
-                each = 1.0 if cold else rounds_of(metric, self.families[name, workload, backend])
+                samples = self.families[name, workload, backend]
+                per_block = 1.0 if cold else average_rounds(metric, samples)
                 spreads = [
-                    row.half_width * math.sqrt(row.blocks * each / rounds)
+                    row.half_width * math.sqrt(row.blocks * per_block / rounds)
                     for row in self.rows(name, workload, backend).values()
-                    if row.form == "ratio" and row.workers > 1 and not row.exact
+                    if row.form == "ratio" and row.workers > 1 and not row.is_certain
                 ]
                 worst = max(worst, statistics.median(spreads or [0.0]))
         return worst / max(COLD_TARGET if cold else 0.0, math.log1p(self.margin))
 
 
-def rounds_of(metric: Metric, samples: Sequence[Sample]) -> float:
+def average_rounds(metric: Metric, samples: Sequence[Sample]) -> float:
     """Return the mean number of rounds in the blocks of some samples."""
     series = KINDS[metric.turn][metric.name]
     turns = [sample.calls if series.in_a_row else sample.calls / series.calls for sample in samples]
     return statistics.mean(turns)
 
 
-def narrow_enough(row: Estimate, margin: float) -> tuple[float, float]:
+def find_target_widths(row: Estimate, margin: float) -> tuple[float, float]:
     """Return the half widths of a comparison that are narrow enough, and that settle it.
 
-    A ratio's verdict is known where its interval has one side of the margin's nearer end.
+    A ratio is settled where its interval is on one side of the margin's nearer end.
     """
     if row.form == "added":
         target = max(HOST_SECONDS, HOST_FRACTION * abs(row.value))

@@ -1,4 +1,4 @@
-"""Does what a plan asks for: holds the workers, the clock and the journal."""
+"""The driver: carries out a plan's actions; holds the workers, the clock and the journal."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import Arm
-from bench.engine.actions import Action, AnswerError, Outcome, typed
+from bench.engine.actions import Action, AnswerError, Outcome, parse_answer
 from bench.engine.costs import STAGES_SECONDS
-from bench.engine.machine import COMPILED
+from bench.engine.machine import CACHE_PREFIX
 from bench.engine.process import (
     HEAVY_SILENCE,
     LEAST_SILENCE,
     SILENCE_SECONDS,
     Worker,
     WorkerFailedError,
-    descendants,
+    find_descendants,
     link,
 )
 from bench.metrics import STAGES
@@ -41,24 +41,25 @@ if TYPE_CHECKING:
     from bench.runfile import TimeSpent
 
 MOST_SILENCE = 300.0
-"""Seconds of silence after which a worker is taken to hang, at most; a third of the budget, and
-`LEAST_SILENCE` at least."""
+"""Maximum silence before a worker counts as hung, in seconds; a third of the budget if that is
+less, but at least `LEAST_SILENCE`."""
 LAST_SILENCE = 20.0
-"""Seconds of silence where the budget is nearly spent: compiling takes ten on a slow machine."""
+"""Silence allowed when the budget is nearly spent, in seconds: compiling takes ten on a slow
+machine."""
 USUAL, LEAST_USUAL = 10, 10.0
-"""A worker may take so many times as long as the longest action of its kind so far, and so many
-seconds at least: ten times is more than a busy machine adds."""
+"""Silence allowed for a known kind of action, as a multiple of the longest so far, and its minimum
+in seconds: ten times is more than a busy machine adds."""
 MOST_LANES = 256
-"""Threads at most, one for each lane: no machine has as many lanes."""
+"""Maximum number of threads, one for each lane: no machine has as many lanes."""
 TOKEN_SHARE = 0.8
-"""Part of a worker's silence after which another one that takes turns with it ends: before it is
-taken to hang itself."""
+"""Fraction of the allowed silence after which a worker stops waiting for its partner: before it
+counts as hung itself."""
 
 
-def new_cache() -> Path:
+def make_cache() -> Path:
     """Return a new folder for compiled programs; raise BakeoffError if there is no place for it."""
     try:
-        return Path(tempfile.mkdtemp(prefix=COMPILED))
+        return Path(tempfile.mkdtemp(prefix=CACHE_PREFIX))
     except OSError as error:
         raise BakeoffError(
             f"no folder for compiled programs can be made in {tempfile.gettempdir()}: "
@@ -79,23 +80,23 @@ class Driver:
     def __post_init__(self) -> None:
         self.workers: dict[int, Worker] = {}
         self.arms: dict[int, tuple[str, ...]] = {}
-        """What each worker has loaded, by index."""
+        """Worker → the arms that it has loaded, in their order."""
         self.longest: dict[tuple[str, str, str, str], float] = {}
-        """Seconds that what was done at a workload, of one kind of turns, took at most."""
+        """Key of an action (`make_duration_key`) → the longest seconds of such actions so far."""
         self.silence = min(MOST_SILENCE, max(LEAST_SILENCE, self.plan.options.budget / 3))
         self.running: dict[Future[Outcome], Action] = {}
         self.closing = threading.Event()
 
     def run(self) -> None:
-        """Do everything that the plan asks for; what came of it is in the plan, at any time.
+        """Carry out the plan; its results are in the plan at any time.
 
         Raises:
             BakeoffError: the journal cannot be written.
         """
         self.zero = time.monotonic() - self.plan.spent.wall_seconds
-        self.cache = new_cache()
+        self.cache = make_cache()
         adopt()  # what a worker that died has left in a session of its own
-        self.before = descendants(os.getpid())
+        self.processes_before = find_descendants(os.getpid())
         pool = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane")
         try:
             lanes = self.plan.actions()
@@ -131,30 +132,30 @@ class Driver:
         done = next(iter(wait(self.running, return_when=FIRST_COMPLETED).done))
         action, outcome = self.running.pop(done), done.result()
         if outcome.death is None:
-            key = kind_of(action)
+            key = make_duration_key(action)
             self.longest[key] = max(outcome.took, self.longest.get(key, 0.0))
         return outcome
 
     # what happens in a lane's thread
 
     def perform(self, action: Action) -> Outcome:
-        """Let a worker do something; return its answer or how it died, and how long it took."""
+        """Let a worker do an action; return its answer or how it died, and how long it took."""
         start, answer, death = time.monotonic(), None, None
         try:
-            answer = self.answered(action)
+            answer = self.get_answer(action)
         except (WorkerFailedError, OSError) as error:
             if isinstance(error, OSError):  # no room for its files, or no process more
                 words = f"worker failed (it cannot be started: {error.strerror})"
                 error = WorkerFailedError(words, "", None)
             error.number = error.number or action.worker
             self.end(action)
-            error.blamed = self.arm_of(error.number, error.arm)
+            error.blamed = self.find_arm(error.number, error.arm)
             death = error
         end = time.monotonic()
         return Outcome(action.worker, end - start, end - self.zero, answer, death)
 
-    def answered(self, action: Action) -> Any:
-        """Return what a worker answers, several of a block; starts it and ends it."""
+    def get_answer(self, action: Action) -> Any:
+        """Return a worker's answer, of a block a list of them; start and end workers where due."""
         patience = self.patience(action)
         if action.do in ("start", "cold"):
             if self.closing.is_set():
@@ -164,22 +165,22 @@ class Driver:
             worker.start()
         answer: Any = None
         if action.do == "block":
-            answer = self.answered_together(action, patience)
+            answer = self.get_block_answers(action, patience)
         elif action.do not in ("start", "close"):
-            answer = self.asked(action, action.worker, patience)
+            answer = self.ask_worker(action, action.worker, patience)
         if action.do in ("cold", "close"):
             self.end(action)
         return answer
 
-    def answered_together(self, action: Action, patience: float) -> list[Any]:
-        """Return what the workers of a block answer: one, or two that take turns."""
+    def get_block_answers(self, action: Action, patience: float) -> list[Any]:
+        """Return the answers of a block's workers: one, or two that take turns."""
         turns: list[dict[str, Any]] = [{}]
         if action.partner:
             link(*(self.workers[number] for number in action.workers))
             turns = [{"place": place, "patience": TOKEN_SHARE * patience} for place in (0, 1)]
         with ThreadPoolExecutor(len(turns)) as pool:
             answers = {
-                number: pool.submit(self.asked, action, number, patience, **turn)
+                number: pool.submit(self.ask_worker, action, number, patience, **turn)
                 for number, turn in zip(action.workers, turns, strict=True)
             }
         errors = {number: answer.exception() for number, answer in answers.items()}
@@ -190,17 +191,17 @@ class Driver:
             raise failures[number]
         return [answer.result() for answer in answers.values()]
 
-    def asked(self, action: Action, number: int, silence: float, **more: Any) -> Any:
-        """Return a worker's answer to an action, checked."""
+    def ask_worker(self, action: Action, number: int, silence: float, **more: Any) -> Any:
+        """Ask a worker for an action, and return its answer, checked."""
         worker = self.workers[number]
         record = worker.ask(self.command(action) | more, silence)
         try:
-            return typed(action, record)
+            return parse_answer(action, record)
         except AnswerError as error:
-            raise worker.failed(f"it answered `{action.do}`: {error}") from error
+            raise worker.make_failure(f"it answered `{action.do}`: {error}") from error
 
     def command(self, action: Action) -> dict[str, Any]:
-        """Return an action as what a worker is told."""
+        """Return the command that tells a worker of an action."""
         arms = list(action.arms)
         files: dict[str, Any] = {"outside": dict(self.task.outside)}
         if self.plan.options.donate:
@@ -212,7 +213,7 @@ class Driver:
                 rest = files | {"arms": arms, "cache": cache, "seed": action.seed}
                 rest["check_programs"] = action.check
             case "cold":
-                rest = place | files | Arm.of(arms[0]).code._asdict()
+                rest = place | files | Arm.parse(arms[0]).code._asdict()
             case "block":
                 rest = place | {"arms": arms, "kind": action.kind, "seed": action.seed}
                 rest |= {"rounds": action.rounds, "anew": action.anew, "programs": action.programs}
@@ -223,9 +224,9 @@ class Driver:
         return {"do": action.do} | rest
 
     def compiler(self, environment: str) -> str:
-        """Return a name for what compiles in an environment.
+        """Return a name for the compiler of an environment.
 
-        Sides of one name share compiled programs: what is the same for both is compiled once.
+        Sides with the same name share compiled programs, so that each is compiled once.
         """
         side = self.task.sides.get(environment)
         versions = side.offer.versions if side else {}
@@ -233,8 +234,8 @@ class Driver:
         return "-".join(names).replace("/", "-")
 
     def patience(self, action: Action) -> float:
-        """Return after how many silent seconds a worker is taken to hang: less near the end."""
-        longest = self.longest.get(kind_of(action))
+        """Return the silence before a worker counts as hung, in seconds: less near the end."""
+        longest = self.longest.get(make_duration_key(action))
         if longest is not None:
             patience = max(LEAST_USUAL, USUAL * longest)
         else:
@@ -249,22 +250,22 @@ class Driver:
         imports = action.do in ("load", "cold") and self.task.sides[action.environment].heavy
         return max(patience, HEAVY_SILENCE) if imports else patience
 
-    def arm_of(self, worker: int, index: int | None) -> str:
+    def find_arm(self, worker: int, index: int | None) -> str:
         """Return the arm whose turn it was when a worker died; empty if it was at none's."""
         arms = self.arms.get(worker, ())
         return arms[index] if index is not None and index < len(arms) else ""
 
     def end(self, action: Action) -> None:
-        """End an action's workers, if they live, and what workers have left behind by now."""
+        """End an action's workers, if they live, and processes that workers have left behind."""
         for number in action.workers:
             if worker := self.workers.pop(number, None):
                 worker.close()
-        for pid in descendants(os.getpid()) - self.before:
+        for pid in find_descendants(os.getpid()) - self.processes_before:
             with suppress(OSError):  # ours have our session
                 if os.getsid(pid) != os.getsid(0):
                     end_processes([pid])
 
 
-def kind_of(action: Action) -> tuple[str, str, str, str]:
-    """Return what actions have in common that take about as long."""
+def make_duration_key(action: Action) -> tuple[str, str, str, str]:
+    """Return a key that actions of about the same duration share."""
     return action.do, action.workload, action.kind, action.environment

@@ -1,7 +1,7 @@
-"""The journal: a run file that grows, so that what was measured is on the disk before more is.
+"""The journal: a run file that grows, so that samples are on the disk before more are taken.
 
-JSON lines of what a run file holds. The first says which run it is, and what it adds to; each
-further one has what has become known since. A run that was cut off goes on from all of them.
+Its JSON lines are parts of a run file. The first says which run it is, and what it adds to; each
+further one has the news since the last. A run that was cut off goes on from all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAFE = "what was measured before is in the journal: go on with --resume"
 
 
 class DiskError(BakeoffError):
-    """What was measured cannot be written down."""
+    """The journal cannot be written."""
 
 
 class Part(ResultsWithSamples, omit_defaults=True, forbid_unknown_fields=True):
@@ -40,7 +40,7 @@ class Journal:
 
     path: Path
     known: Part
-    """What it held when it was opened, or begins with."""
+    """Contents when it was opened or created."""
 
     @classmethod
     def create(cls, path: Path, known: Part) -> Journal:
@@ -105,33 +105,33 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise DiskError(disk_words(error, str(self.path))) from error
+            raise DiskError(describe_disk_error(error, str(self.path))) from error
 
     def remove(self) -> None:
         """Delete it, when all that it holds is in a run file."""
         self.path.unlink(missing_ok=True)
 
 
-def disk_words(error: OSError, path: str) -> str:
-    """Say what went wrong when `path` was written."""
+def describe_disk_error(error: OSError, path: str) -> str:
+    """Return in words why `path` cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {path} cannot be written; make room"
     return f"cannot write {path}: {error.strerror}"
 
 
-def journals(kind: str, folder: Path = FOLDER) -> list[Path]:
+def find_journals(kind: str, folder: Path = FOLDER) -> list[Path]:
     """Return the journals of a kind of measurement that were begun, the newest first."""
     begun = [path for path in folder.glob(f"*-{kind}{SUFFIX}") if path.stat().st_size]
     return sorted(begun, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def opened(kind: str, path: str = "") -> Iterator[Journal]:
+def open_journals(kind: str, path: str = "") -> Iterator[Journal]:
     """Yield the journal at a path, or else those of a kind of measurement, the newest first.
 
     Raises:
         BakeoffError: there is none, or one cannot be read.
     """
-    paths = [Path(path)] if path else journals(kind)
+    paths = [Path(path)] if path else find_journals(kind)
     if not paths:
         raise BakeoffError(
             f"there is nothing to resume: no journal in {FOLDER}/; run without --resume"

@@ -1,4 +1,4 @@
-"""This machine: one run on it at a time, which cores its workers keep to, and who else used it."""
+"""This machine: its lock, the cores for workers, and its use by others."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from bench.samples import Cores
 
 MOST_DIGITS = 20
-"""Characters of a process's id that are read."""
+"""Maximum number of characters of a process's id that are read."""
 LOCK = "jax-bakeoff.lock"
-"""File in the folder for temporary files."""
-COMPILED = "bakeoff-compiled-"
-"""Beginning of the names of folders for compiled programs, which lie beside it."""
+"""Name of the lock's file, in the folder for temporary files."""
+CACHE_PREFIX = "bakeoff-compiled-"
+"""Beginning of the names of folders for compiled programs, which lie beside the lock."""
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-"""Which hardware threads share a core, on Linux."""
+"""File that lists the hardware threads that share a core, on Linux."""
 WAIT_SECONDS = 0.5
-"""Between two looks at a lock that another run has: each takes some microseconds of its time."""
+"""Seconds between two looks at another run's lock: each takes some microseconds of its time."""
 NOTABLE = 0.1
-"""Cores that another process has to keep busy, on average, to be named: less is not worth a
+"""Cores that another process has to keep busy, on average, before it is named: less is not worth a
 sentence."""
 
 
@@ -74,12 +74,12 @@ def machine_lock(*, wait: bool = False) -> filelock.AcquireReturnProxy:
     with suppress(OSError):
         atomic_write(owner, str(os.getpid()))  # over a link that anybody may have put there
     if lock.lock_counter == 1:  # nobody measures here, so these are of runs that were killed
-        for left in path.parent.glob(f"{COMPILED}*"):
+        for left in path.parent.glob(f"{CACHE_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
     return taken
 
 
-def one_core_lanes() -> list[Cores]:
+def list_lanes() -> list[Cores]:
     """Return a core for each worker that may run at the same time as others.
 
     Two on two cores: there, two pinned workers disturb each other less than one alone, since a
@@ -92,12 +92,12 @@ def one_core_lanes() -> list[Cores]:
         return [()]
     if len(cores) <= 3:
         return [(core,) for core in cores[:2]]
-    physical = one_thread_each(cores)
+    physical = pick_threads(cores)
     return [(core,) for core in physical[: max(2, len(cores) // 2)]]
 
 
-def one_thread_each(cores: Sequence[int]) -> list[int]:
-    """Return one hardware thread of each core; all of them where the system does not tell."""
+def pick_threads(cores: Sequence[int]) -> list[int]:
+    """Return one hardware thread of each core; all threads where the system does not tell."""
     threads: dict[str, int] = {}
     for core in cores:
         try:
@@ -109,7 +109,7 @@ def one_thread_each(cores: Sequence[int]) -> list[int]:
 
 
 class Watch:
-    """Looks at this machine once when a run begins, and once when it ends."""
+    """Use of this machine between the beginning and the end of a run."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()
@@ -117,7 +117,7 @@ class Watch:
         self.machine, self.ours = machine_seconds(), sum(os.times()[:4])
 
     def usage(self) -> TimeSpent:
-        """Return what others have used since then; no more. Our children have to have ended."""
+        """Return the use by others since the beginning. Our children must have ended."""
         seconds = max(1e-9, time.monotonic() - self.start)
         whole, ours = seconds * (os.cpu_count() or 1), sum(os.times()[:4]) - self.ours
         stolen, used = (a - b for a, b in zip(machine_seconds(), self.machine, strict=True))

@@ -1,7 +1,7 @@
-"""Carries out what comes next: visits of workers, sweeps of cold processes, counts, trainings.
+"""The plan: carries out visits of workers, sweeps of cold processes, counts, trainings.
 
-What comes next is chosen by what settles most within a budget, or by counts that were given
-(`bench.engine.choice`).
+`bench.engine.choice` chooses the next: the one that settles most within a budget, or the next of
+given counts.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from msgspec.structs import replace
 
 from bench.cells import REFERENCE
 from bench.engine.agenda import Agenda, ColdSweeps, OnceWork, WarmVisits
-from bench.engine.choice import OVER, Choice
+from bench.engine.choice import OVERRUN, Choice
 from bench.engine.journal import Part
-from bench.engine.visits import NOT_JAX, UNKNOWN_PROGRAM, Visit, Visits, living
-from bench.estimates import grouped
+from bench.engine.visits import NOT_JAX, UNKNOWN_PROGRAM, Visit, Visits, find_live_cells
+from bench.estimates import group_by_key
 from bench.metrics import COLD, METRICS, STAGES
-from bench.runfile import packed, unpacked
+from bench.runfile import pack_samples, unpack_samples
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -39,27 +39,27 @@ PROVE_SHARE = 0.6
 """Fraction of the time left that a first visit may spend on proofs; then it measures, so that a
 short budget has an answer about the arms that are proven by then."""
 ONCE: dict[str, Do] = {"compilations_first": "count", "final_loss": "train"}
-"""What is done once for a cell, by a metric that it always samples."""
+"""Metric → the action that always samples it, once for a cell."""
 
 
 class Plan:
     """The plan of a whole run; between jobs, it asks whether there are enough samples by now."""
 
-    def __init__(self, agenda: Agenda, enough: Callable[[Sequence[Sample]], bool]) -> None:
-        self.agenda, self.options, self.enough = agenda, agenda.options, enough
+    def __init__(self, agenda: Agenda, is_enough: Callable[[Sequence[Sample]], bool]) -> None:
+        self.agenda, self.options, self.is_enough = agenda, agenda.options, is_enough
         self.sides, self.least_cold = agenda.sides, agenda.least_cold
         self.visits = Visits(agenda)
         self.spent = self.visits.spent
         self.choice = Choice(agenda, self.visits)
-        self.told: set[bytes | str] = set()
-        """Cells, as JSON, and notes that are no news."""
-        self.told_samples = 0
+        self.reported_texts: set[bytes | str] = set()
+        """Cells, as JSON, and notes that `news` has returned."""
+        self.reported_samples = 0
 
     def adopt(self, journal: Journal) -> None:
         """Go on from a journal: from this run before it was cut off, and from what it adds to.
 
         Raises:
-            BakeoffError: it has samples of what was not asked for.
+            BakeoffError: it has samples of unrequested cells or metrics.
         """
         known = journal.known
         sides = {(side.environment, cell): side for side in self.sides for cell in side.cells}
@@ -68,7 +68,7 @@ class Plan:
                 kept = (NOT_JAX, UNKNOWN_PROGRAM)
                 missing = {name: why for name, why in row.missing.items() if why in kept}
                 side.cells[row.cell] = replace(row, missing=missing)
-        samples = unpacked(known.samples)
+        samples = unpack_samples(known.samples)
         for s in samples:
             side = sides.get((s.environment, s.cell))
             if side is None or s.metric not in METRICS or not s.value >= 0:
@@ -85,23 +85,23 @@ class Plan:
         self.news()
 
     def news(self) -> Part:
-        """Return what has become known since this was asked last."""
+        """Return the samples, cells and notes that are new since the last call."""
         samples = self.visits.samples
         rows = {msgspec.json.encode(row): row for row in self.agenda.rows}
         notes = [note for side in self.sides for note in side.notes]
         news = Part(
-            samples=packed(samples[self.told_samples :]),
-            cells=[row for text, row in rows.items() if text not in self.told],
-            warnings=[note for note in notes if note not in self.told],
+            samples=pack_samples(samples[self.reported_samples :]),
+            cells=[row for text, row in rows.items() if text not in self.reported_texts],
+            warnings=[note for note in notes if note not in self.reported_texts],
             spent=self.spent,
         )
-        self.told.update(rows, notes)
-        self.told_samples = len(samples)
+        self.reported_texts.update(rows, notes)
+        self.reported_samples = len(samples)
         return news
 
     def actions(self) -> Lanes:
-        """Yield what is to begin; expects the outcome of what ends next."""
-        while not self.enough(self.visits.samples) and (work := self.choice.next_work()):
+        """Yield the actions to begin; expects the outcome of the one that ends next."""
+        while not self.is_enough(self.visits.samples) and (work := self.choice.next_work()):
             match work:
                 case WarmVisits():
                     yield from self.visit(work)
@@ -118,27 +118,27 @@ class Plan:
         of one worker have that in common, the two workers of a pair do not: others prove for them,
         and for a worker that compiles its arms anew.
         """
-        turn, made, lost = work.turn, self.agenda.made, self.agenda.lost
+        turn, counts, failures = work.turn, self.agenda.worker_counts, self.agenda.failed_visits
         groups, workload, compiles = work.groups, turn.workload, turn.kind == STAGES
-        until = self.visits.now + PROVE_SHARE * self.choice.left
-        if self.agenda.paired or compiles:
-            pairs = [(g, cell) for g in groups for cell in living(g, workload).values()]
+        until = self.visits.now + PROVE_SHARE * self.choice.seconds_left
+        if self.agenda.is_paired or compiles:
+            pairs = [(g, cell) for g in groups for cell in find_live_cells(g, workload).values()]
             yield from self.prove(pairs, workload, work.cores, until)
-        alive = {group: living(group, workload).keys() for group in groups}
+        alive = {group: find_live_cells(group, workload).keys() for group in groups}
         visits = [
             Visit(group, workload, alive[group], until, compiles=compiles, cores=cores)
             for group, cores in zip(groups, work.cores, strict=True)
         ]
         opened = yield from self.visits.open_visits(visits)
-        made.update((visit.group, turn) for visit in opened)
+        counts.update((visit.group, turn) for visit in opened)
         seconds = self.choice.seconds_when_open(work, len(opened))
         done = yield from self.visits.measure_visits(opened, turn, seconds, work.rounds)
         for visit in opened:
-            made[visit.group, turn] -= visit not in done
+            counts[visit.group, turn] -= visit not in done
         ended = {visit.group for visit in done}
         for group in {*groups}:
-            fewer = len(living(group, workload)) < len(alive[group])  # an arm has ended it
-            lost[group, turn] = 0 if group in ended else lost[group, turn] + (not fewer)
+            fewer = len(find_live_cells(group, workload)) < len(alive[group])  # an arm has ended it
+            failures[group, turn] = 0 if group in ended else failures[group, turn] + (not fewer)
 
     def prove(
         self, pairs: Iterable[GroupCell], workload: str, cores: Sequence[Cores], until: float
@@ -150,7 +150,7 @@ class Plan:
         left: dict[SideState, tuple[Group, dict[str, None]]] = {}
         for group, cell in pairs:
             for side in group:
-                if not side.proven(cell):
+                if not side.is_proven(cell):
                     left.setdefault(side, (group, {}))[1][str(cell.arm)] = None
 
         def prove(side: SideState, visit: Visit, cores: Cores) -> Steps[None]:
@@ -164,31 +164,31 @@ class Plan:
             for _ in range(min(workers, len(arms))):
                 visit = Visit(group, workload, arms, until, only_proves=True)
                 proofs.append(partial(prove, side, visit))
-        yield from self.visits.phase(cores, proofs)
+        yield from self.visits.run_phase(cores, proofs)
 
     def sweep(self, work: ColdSweeps) -> Lanes:
         """Measure cold processes of each cell, every sweep in another random order.
 
         The first processes say what one costs, and so how many cells fit.
         """
-        by_cores = grouped((tuple(self.agenda.cores(pair[0])), pair) for pair in work.pairs)
+        by_cores = group_by_key((tuple(self.agenda.cores(pair[0])), pair) for pair in work.pairs)
         for cores, unproven in by_cores.items():
             yield from self.prove(unproven, work.workload, cores, math.inf)
-        pairs = [(g, cell) for g, cell in work.pairs if all(side.proven(cell) for side in g)]
+        pairs = [(g, cell) for g, cell in work.pairs if all(side.is_proven(cell) for side in g)]
         lanes = self.agenda.cores(work.pairs[0][0])
         begun = pairs[: len(lanes)] if work.sweeps > 1 else []
 
         def processes() -> Iterator[GroupCell]:
             yield from begun
-            fit = self.choice.fitting(pairs, work.sweeps) if begun else pairs
+            fit = self.choice.choose_fitting_cells(pairs, work.sweeps) if begun else pairs
             for number in range(work.sweeps):
                 order = [pair for pair in fit if number or pair not in begun]
                 yield from self.visits.rng.sample(order, len(order))
 
-        last = math.inf if self.options.cold_samples else (1 + OVER) * self.options.budget
+        last = math.inf if self.options.cold_samples else (1 + OVERRUN) * self.options.budget
         cost, measure = self.visits.costs.cold, self.visits.measure_cold
         in_time = (pair for pair in processes() if self.visits.now + cost(pair[0]) <= last)
-        yield from self.visits.phase(lanes, (partial(measure, *pair) for pair in in_time))
+        yield from self.visits.run_phase(lanes, (partial(measure, *pair) for pair in in_time))
 
     def do_once(self, work: OnceWork) -> Lanes:
         """Count or train some cells of one workload, a part of them in each lane.
@@ -205,7 +205,7 @@ class Plan:
             else:
                 worker = yield from visits.load_worker(side, cells, cores)
             for cell in cells:
-                able = do == "count" or str(cell.arm) in visits.held[worker]
+                able = do == "count" or str(cell.arm) in visits.held_arms[worker]
                 if able and side.cells[cell].failure is None and visits.now <= self.agenda.end:
                     yield from visits.ask_arm(side, worker, do, cell)
                 self.agenda.finished_once.add((do, side, cell))
@@ -214,19 +214,19 @@ class Plan:
         lanes = self.agenda.cores((side,))
         order = visits.rng.sample(work.cells, len(work.cells))
         parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
-        yield from visits.phase(lanes, [partial(count_or_train, part) for part in parts])
+        yield from visits.run_phase(lanes, [partial(count_or_train, part) for part in parts])
 
     # what is left out
 
     def note_missing(self) -> None:
-        """Say of each cell and metric that has no number, why."""
+        """Note for each cell and metric without a number why it has none."""
         programs = {(row.environment, row.cell): row.program for row in self.agenda.rows}
 
         def pool(environment: str, cell: Cell, metric: str) -> tuple[str, str, str]:
             shares = str(cell)  # what shares samples: styles of a library, cells of a program
             if METRICS[metric].of_library:
                 shares = str(cell._replace(style=""))
-            elif METRICS[metric].of_program and not self.agenda.paired:
+            elif METRICS[metric].of_program and not self.agenda.is_paired:
                 shares = programs[environment, cell] or shares
             return environment, shares, metric
 
@@ -239,7 +239,7 @@ class Plan:
                     fewest = self.least_cold if name in COLD else 1
                     if (
                         count < fewest
-                        and METRICS[name].applies(cell.workload)
+                        and METRICS[name].is_measured_at(cell.workload)
                         and result.failure is None
                     ):
                         reason = "not measured within the budget"

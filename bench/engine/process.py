@@ -1,4 +1,4 @@
-"""The parent's side of a worker: start it, let it do one thing, read what it found."""
+"""The parent's side of a worker: start it, let it do one thing, read its answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import psutil
 
 from bench.worker.integrity import end_processes
 from bench.worker.protocol import PROTOCOL, Recorder
-from bench.worker.settings import ROOT, as_users, environment, threads
+from bench.worker.settings import ROOT, environment, restore_user_settings, threads
 from bench.worker.token import BYTE, LOST_STATUS
 
 if TYPE_CHECKING:
@@ -28,50 +28,50 @@ if TYPE_CHECKING:
 
 MODULE = "bench.worker"
 SILENCE_SECONDS = 120.0
-"""Seconds without a record after which a worker is taken to hang: no command of a shared
-environment takes a quarter of that on two cores."""
+"""Silence before a worker counts as hung, in seconds: no command of a shared environment takes a
+quarter of that on two cores."""
 HEAVY_SILENCE = 180.0
-"""The same, in seconds, while a library of an environment of its own is imported: a minute was seen
-of PyTorch on a cold disk."""
+"""Silence allowed while a library with its own environment is imported, in seconds: PyTorch took a
+minute on a cold disk."""
 MOST_AT_ONCE = 1 << 16
-"""Bytes of a worker's output that are read at once."""
+"""Maximum number of bytes of a worker's output that are read at once."""
 LEAST_SILENCE = 30.0
-"""The same, in seconds, however small the budget is."""
+"""Minimum silence before a worker counts as hung, in seconds, however small the budget is."""
 LAST_SECONDS = 10.0
 """Seconds that a worker may live on after its output has ended."""
 STDERR_LINES = 8
 """Lines of a failed worker's stderr that are kept: the end of a traceback."""
 
 
-def silence_of(budget: float) -> float:
-    """Return the seconds of silence after which a worker that describes its environment hangs."""
+def choose_silence(budget: float) -> float:
+    """Return the silence after which a worker that describes its environment counts as hung."""
     return min(SILENCE_SECONDS, max(LEAST_SILENCE, budget / 5))
 
 
 @dataclass(eq=False)
 class WorkerFailedError(Exception):
-    """A worker died, hung, or said what the protocol does not allow."""
+    """A worker died, hung, or broke the protocol."""
 
     reason: str
     stderr: str
-    """Its last lines."""
+    """Last lines of its standard error."""
     arm: int | None
     """Index of the arm whose turn it was, or None."""
     lost_token: bool = False
-    """Whether it ended since the worker that it took turns with did not go on."""
+    """Whether it ended because its partner, with which it took turns, did not go on."""
     number: int = 0
     """Number of the worker; of two that took turns, both are ended."""
     blamed: str = ""
     """Name of the arm whose turn it was; empty where no arm's."""
 
     def __str__(self) -> str:
-        """The reason, and its last line."""
+        """Return the reason, and the last line of standard error."""
         return ": ".join([self.reason, *self.stderr.splitlines()[-1:]])
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a worker runs: an interpreter with its packages, and environment variables."""
+    """Place of a worker: an interpreter with its packages, environment variables, and code."""
 
     command: Sequence[str] = (sys.executable, "-m", MODULE)
     variables: Mapping[str, str] = field(default_factory=environment)
@@ -79,14 +79,13 @@ class Place:
     """Root folder of the code that it runs."""
 
     @classmethod
-    def of(cls, python: str, root: Path = ROOT) -> Place:
+    def from_python(cls, python: str, root: Path = ROOT) -> Place:
         """Return the place of another interpreter, or of another revision's code."""
-        own = python == sys.executable
-        return cls((python, "-m", MODULE), environment(root, own=own), root)
+        return cls((python, "-m", MODULE), environment(root, own=python == sys.executable), root)
 
-    def for_users_step(self) -> Place:
+    def apply_step_settings(self) -> Place:
         """Return the same place under the settings of a user's own step."""
-        return replace(self, variables=as_users(self.variables))
+        return replace(self, variables=restore_user_settings(self.variables))
 
 
 class Worker:
@@ -127,12 +126,12 @@ class Worker:
 
     def start(self) -> None:
         """Wait until the worker is ready for its first command."""
-        records = self._read(self.silence)
+        records = self._read_records(self.silence)
         if records:
-            raise self.failed(f"it spoke before it was asked: {str(records[0])[:80]}")
+            raise self.make_failure(f"it spoke before it was asked: {str(records[0])[:80]}")
 
     def ask(self, command: Mapping[str, Any], silence: float | None = None) -> dict[str, Any]:
-        """Let the worker do one thing, and return the record of what it found.
+        """Let the worker do one thing, and return its record.
 
         Raises:
             WorkerFailedError: it died, was silent for too long, or broke the protocol.
@@ -141,9 +140,9 @@ class Worker:
         with suppress(OSError):  # it may have died already; reading says how
             self.process.stdin.write(json.dumps(command).encode() + b"\n")
             self.process.stdin.flush()
-        records = self._read(silence or self.silence)
+        records = self._read_records(silence or self.silence)
         if len(records) != 1:
-            raise self.failed(f"it said {len(records)} records where one belongs")
+            raise self.make_failure(f"it said {len(records)} records where one belongs")
         return records[0]
 
     def close(self) -> None:
@@ -156,10 +155,10 @@ class Worker:
                     file.close()
 
     def kill(self) -> None:
-        """End the process, and what it has started, which may hold its output open."""
+        """End the process and its descendants, which may hold its output open."""
         if self.process.returncode is not None:  # its id may be another's by now
             return
-        started = descendants(self.process.pid)
+        started = find_descendants(self.process.pid)
         self._end_group()
         self.process.kill()
         self.process.wait()
@@ -169,53 +168,57 @@ class Worker:
         with suppress(ProcessLookupError, PermissionError):  # all of them have ended
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def _read(self, silence: float) -> list[dict[str, Any]]:
+    def _read_records(self, silence: float) -> list[dict[str, Any]]:
         """Return the records that come before the worker is ready again."""
         records: list[dict[str, Any]] = []
         while True:
-            line = self._line(silence)
+            line = self._read_line(silence)
             try:
                 record = msgspec.json.decode(line, type=dict[str, Any])
             except msgspec.DecodeError as error:
-                raise self.failed(f"it wrote {line.rstrip()[:80]!r}: {error}") from None
+                raise self.make_failure(f"it wrote {line.rstrip()[:80]!r}: {error}") from None
             if "ready" not in record:
                 records.append(record)
             elif record.get("protocol") == PROTOCOL:
                 return records
             else:
-                raise self.failed(f"it speaks protocol {record.get('protocol')!r}, not {PROTOCOL}")
+                raise self.make_failure(
+                    f"it speaks protocol {record.get('protocol')!r}, not {PROTOCOL}"
+                )
 
-    def _line(self, silence: float) -> str:
+    def _read_line(self, silence: float) -> str:
         assert self.process.stdout is not None
         while b"\n" not in self.unread:
             silent = not self.output.poll(1000 * silence)
             data = b"" if silent else os.read(self.process.stdout.fileno(), MOST_AT_ONCE)
             if not data:
-                raise self._ended(silence if silent else None)
+                raise self._explain_end(silence if silent else None)
             self.unread += data
         line, _, self.unread = self.unread.partition(b"\n")
         return line.decode(errors="replace")
 
-    def _ended(self, silence: float | None) -> WorkerFailedError:
-        """Return why no line came, within so many seconds or at all."""
+    def _explain_end(self, silence: float | None) -> WorkerFailedError:
+        """Return the error that says why no line came, in so many seconds or at all."""
         if silence is not None and self.process.poll() is None:
-            return self.failed(f"silent for {silence:g} s")
+            return self.make_failure(f"silent for {silence:g} s")
         try:
             status = self.process.wait(LAST_SECONDS)
             self._end_group()
         except subprocess.TimeoutExpired:
-            return self.failed("it closed its output")
+            return self.make_failure("it closed its output")
         if status == LOST_STATUS:
-            return self.failed("lost the token: the other worker died or hung", lost_token=True)
+            return self.make_failure(
+                "lost the token: the other worker died or hung", lost_token=True
+            )
         killed = "; killed, perhaps for want of memory" if status == -9 else ""
-        return self.failed(f"exit status {status}{killed}")
+        return self.make_failure(f"exit status {status}{killed}")
 
-    def failed(self, reason: str, *, lost_token: bool = False) -> WorkerFailedError:
+    def make_failure(self, reason: str, *, lost_token: bool = False) -> WorkerFailedError:
         """End the process, and return the error that says why."""
         self.kill()
         self.stderr.seek(0)
         tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
-        words, arm = f"worker failed ({reason})", None if lost_token else self.recorder.who()
+        words, arm = f"worker failed ({reason})", None if lost_token else self.recorder.read_turn()
         return WorkerFailedError(words, "\n".join(tail), arm, lost_token=lost_token)
 
 
@@ -227,8 +230,8 @@ def link(*workers: Worker) -> None:
             socket.send_fds(worker.channel, [BYTE], [end.fileno()])
 
 
-def descendants(pid: int) -> set[int]:
-    """Return the ids of what a process has started, and of what that has."""
+def find_descendants(pid: int) -> set[int]:
+    """Return the ids of a process's descendants."""
     with suppress(psutil.Error):
         return {child.pid for child in psutil.Process(pid).children(recursive=True)}
     return set()
@@ -237,7 +240,7 @@ def descendants(pid: int) -> set[int]:
 def ask_once(
     command: Mapping[str, Any], place: Place | None = None, silence: float = SILENCE_SECONDS
 ) -> dict[str, Any]:
-    """Let a fresh worker do one thing."""
+    """Let a fresh worker do one thing, and return its record."""
     with Worker(place, silence) as worker:
         worker.start()
         return worker.ask(command)

@@ -1,4 +1,4 @@
-"""One measurement from its task to its results: what `pytest bench`, `ab` and the others share."""
+"""One measurement from its task to its results, for `pytest bench`, `ab` and the others."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import msgspec
 
 from bench.engine.agenda import Agenda
 from bench.engine.driver import Driver
-from bench.engine.journal import FOLDER, SUFFIX, Journal, Part, opened
-from bench.engine.machine import Watch, machine_lock, one_core_lanes
+from bench.engine.journal import FOLDER, SUFFIX, Journal, Part, open_journals
+from bench.engine.machine import Watch, list_lanes, machine_lock
 from bench.engine.plan import Plan
-from bench.engine.state import SideState, programs_of
+from bench.engine.state import SideState, find_programs
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.runfile import (
@@ -28,13 +28,13 @@ from bench.runfile import (
     ResultsWithSamples,
     RunOptions,
     TimeSpent,
-    packed,
+    pack_samples,
 )
 from bench.runfile.reader import read
 from bench.runfile.warnings import warnings
-from bench.stats.arrays import per_array
-from bench.stats.estimate import all_together, estimate
-from bench.stats.verdicts import impossible, settled_by_program
+from bench.stats.arrays import estimate_array_costs
+from bench.stats.estimate import estimate, widen_intervals
+from bench.stats.verdicts import find_impossible, settle_by_program
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
@@ -52,7 +52,7 @@ CODE = (
     *("bench/cells.py", "bench/estimates.py", "bench/metrics.py", "bench/samples.py"),
 )
 """Folders and files of the code that a run's numbers depend on."""
-SAME = {
+SETUP_PARTS = {
     "options": "other options",
     "needed": "other cells or metrics",
     "outside": "other entrants",
@@ -60,24 +60,24 @@ SAME = {
     "facts": "other releases, devices or settings",
     "code": "other code of entrants or of the engine",
 }
-"""What has to be the same where a measurement goes on, and what is said where it is not."""
-SAME_IN_A_RUN = {"amount": "another budget, margin or count", "more": "another --more"}
-"""The same where a run goes on that was cut off."""
+"""Part of the setup that must stay the same to add to a measurement → words for a difference."""
+RESUME_PARTS = {"amount": "another budget, margin or count", "more": "another --more"}
+"""Further parts that must stay the same to resume a run → words for a difference."""
 
 
 @dataclass
-class Measured:
-    """What a measurement came to."""
+class Measurement:
+    """A measurement: its results, samples and journal."""
 
     results: ResultsWithSamples
     samples: list[Sample]
     journal: Journal
-    """To be removed when all that it holds is written or shown."""
+    """Journal, to be removed when its contents are written or shown."""
     interrupted: bool = False
 
     @property
-    def resuming(self) -> str:
-        """The command that goes on with it."""
+    def resume_command(self) -> str:
+        """Command that goes on with it."""
         resuming = [*self.results.arguments, f"--resume={self.journal.path}"]
         return command(self.results.kind, resuming)
 
@@ -89,32 +89,32 @@ def measure(
     resume: str | None = None,
     on_progress: Callable[[Action, TimeSpent], None] = lambda _action, _spent: None,
     more: Path | None = None,
-    enough: Callable[[Sequence[Sample]], bool] = lambda _samples: False,
-) -> Measured:
-    """Measure a task, and return what it came to; every sample is in a journal first.
+    is_enough: Callable[[Sequence[Sample]], bool] = lambda _samples: False,
+) -> Measurement:
+    """Measure a task; every sample is in a journal first.
 
-    After Ctrl-C, that is a part of the results.
+    After Ctrl-C, the results are a part of it.
 
     Args:
-        task: What is to be measured.
+        task: Cells to measure, and how.
         before: Seconds of the budget that have gone already.
         resume: A journal to go on with; empty for the newest of this kind that fits.
         on_progress: Called before each action.
         more: A file of a measurement of the same task that has ended: its samples count, too.
-        enough: Asked between visits: whether more would be a waste.
+        is_enough: Called between visits, tells whether more samples would be a waste.
 
     Raises:
         BakeoffError: the journal or the file is of another task.
         DiskError: the disk is full; what was measured before is in the journal.
     """
     with machine_lock():
-        setup = setup_of(task, more)
+        setup = digest_setup(task, more)
         if resume is None:
             journal = begin_journal(task, setup, before, more)
         else:
             journal = resume_journal(task.kind, setup, resume)
-        agenda = Agenda(groups_of(task), task.options, one_core_lanes(), task.base)
-        plan = Plan(agenda, enough)
+        agenda = Agenda(make_groups(task), task.options, list_lanes(), task.base)
+        plan = Plan(agenda, is_enough)
         plan.adopt(journal)
         driver = Driver(plan, journal, task, on_progress)
         watch, interrupted = Watch(), False
@@ -123,15 +123,15 @@ def measure(
         except KeyboardInterrupt:
             interrupted = True
             plan.note_missing()
-        results, samples = results_of(task, plan, journal.known, watch)
-        return Measured(results, samples, journal, interrupted)
+        results, samples = collect_results(task, plan, journal.known, watch)
+        return Measurement(results, samples, journal, interrupted)
 
 
 # journals
 
 
 def begin_journal(task: Task, setup: dict[str, str], before: float, more: Path | None) -> Journal:
-    """Start a journal, with what the file of an ended run holds that this one is to add to.
+    """Start a journal; with `more`, from the contents of an ended run's file.
 
     Raises:
         BakeoffError: the file cannot be read, or was made in another way.
@@ -146,7 +146,7 @@ def begin_journal(task: Task, setup: dict[str, str], before: float, more: Path |
     if more is not None:
         run = read(more)
         earlier, spent = run.results, run.results.spent
-        differing = differences(earlier.setup, setup, SAME)
+        differing = describe_differences(earlier.setup, setup, SETUP_PARTS)
         if earlier.kind != task.kind or not earlier.setup:
             differing = "another command, or an older version"
         if differing:
@@ -154,7 +154,7 @@ def begin_journal(task: Task, setup: dict[str, str], before: float, more: Path |
                 f"{more} is of another measurement ({differing}); give one that is the same, or "
                 "leave --more out"
             )
-        known.cells, known.samples = earlier.cells, packed(run.samples)
+        known.cells, known.samples = earlier.cells, pack_samples(run.samples)
         known.spent = TimeSpent(
             wall_seconds=before,
             sampling_seconds=spent.sampling_seconds,
@@ -174,9 +174,9 @@ def resume_journal(kind: FileKind, setup: Mapping[str, str], path: str) -> Journ
         BakeoffError: there is none, or it is of another task.
     """
     problem = ""
-    for journal in opened(kind, path):
+    for journal in open_journals(kind, path):
         known = journal.known
-        differing = differences(known.setup, setup, SAME | SAME_IN_A_RUN)
+        differing = describe_differences(known.setup, setup, SETUP_PARTS | RESUME_PARTS)
         if not differing:
             return journal
         resuming = command(known.kind, [*known.arguments, "--resume"])
@@ -192,8 +192,8 @@ def command(kind: str, arguments: Iterable[str]) -> str:
     return shlex.join(["pytest" if kind == "run" else "bakeoff", *arguments])
 
 
-def setup_of(task: Task, more: Path | None = None) -> dict[str, str]:
-    """Return digests of what has to be the same where a measurement goes on, by its name."""
+def digest_setup(task: Task, more: Path | None = None) -> dict[str, str]:
+    """Return part of the setup → digest; they must be the same where a measurement goes on."""
     options = task.options
     parts = {
         "options": (options.cores, options.donate, options.rounds),
@@ -205,12 +205,12 @@ def setup_of(task: Task, more: Path | None = None) -> dict[str, str]:
             name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
             for name, path in task.outside.items()
         },
-        "lanes": one_core_lanes(),
+        "lanes": list_lanes(),
         "facts": {
             name: (side.offer.facts, side.info.versions, side.info.pins, side.info.commit)
             for name, side in task.sides.items()
         },
-        "code": code_digest(),
+        "code": digest_code(),
         "amount": options,
         "more": more and str(more.resolve()),
     }
@@ -220,12 +220,14 @@ def setup_of(task: Task, more: Path | None = None) -> dict[str, str]:
     }
 
 
-def differences(before: Mapping[str, str], now: Mapping[str, str], same: Mapping[str, str]) -> str:
-    """Return in words which digests differ of those that have to be the same."""
+def describe_differences(
+    before: Mapping[str, str], now: Mapping[str, str], same: Mapping[str, str]
+) -> str:
+    """Return in words which digests differ among those that must be the same."""
     return ", ".join(text for name, text in same.items() if before.get(name) != now[name])
 
 
-def code_digest() -> str:
+def digest_code() -> str:
     """Return the SHA-256 of the code that a run's numbers depend on."""
     digest = hashlib.sha256()
     for place in map(ROOT.joinpath, CODE):
@@ -237,8 +239,8 @@ def code_digest() -> str:
 # from a task to what takes turns, and back
 
 
-def groups_of(task: Task) -> list[tuple[SideState, ...]]:
-    """Return what takes turns; of environments that do so, on each backend that all have."""
+def make_groups(task: Task) -> list[tuple[SideState, ...]]:
+    """Return the groups of sides that take turns, on each backend that all sides have."""
 
     @cache  # an environment that is in several groups has one state
     def state(name: str, backend: str, *, control: bool) -> SideState:
@@ -255,15 +257,15 @@ def groups_of(task: Task) -> list[tuple[SideState, ...]]:
     return groups
 
 
-def results_of(
+def collect_results(
     task: Task, plan: Plan, known: Part, watch: Watch
 ) -> tuple[ResultsWithSamples, list[Sample]]:
-    """Return what a plan has come to, with its samples, of cells that live."""
-    cells = cell_results(task, plan)
+    """Return a plan's results, with the samples of cells that have not failed."""
+    cells = collect_cells(task, plan)
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
     samples = [s for s in plan.visits.samples if (s.environment, s.cell) not in failed]
     options = task.options
-    estimates = estimates_of(samples, cells, options, task.base, plan.least_cold)
+    estimates = make_estimates(samples, cells, options, task.base, plan.least_cold)
     if task.all_together:
         named = {*task.metrics} | {HOST_PER_ARRAY for name in task.metrics if name == HOST}
         estimates = [
@@ -271,11 +273,11 @@ def results_of(
             for row in estimates
             if not named or row.metric in named or not METRICS[row.metric].varies
         ]
-        estimates = all_together(estimates, options.margin)
-    if not task.base and (wrong := impossible(estimates, same_programs(cells))):
+        estimates = widen_intervals(estimates, options.margin)
+    if not task.base and (wrong := find_impossible(estimates, find_same_programs(cells))):
         for row in cells:
             row.failure = row.failure or wrong.get(row.cell)
-        return results_of(task, plan, known, watch)
+        return collect_results(task, plan, known, watch)
     usage, offer = watch.usage(), next(iter(task.sides.values())).offer
     conditions = {"devices": offer.devices, "device_details": offer.details, **offer.conditions}
     conditions["variables"] = offer.conditions.get("environment", {})
@@ -299,15 +301,15 @@ def results_of(
             stolen=usage.stolen,
             busiest=usage.busiest,
         ),
-        samples=packed(samples),
+        samples=pack_samples(samples),
     )
     remarks = list(dict.fromkeys(note for side in plan.sides for note in side.notes))
     results.warnings = warnings(results, offer, remarks)
     return results, samples
 
 
-def cell_results(task: Task, plan: Plan) -> list[CellResult]:
-    """Return what is known of each cell; of a run, of the baseline once, whatever its workers."""
+def collect_cells(task: Task, plan: Plan) -> list[CellResult]:
+    """Return the result of each cell; of a run's baseline, one for all environments."""
     rows: dict[tuple[str, Cell], CellResult] = {}
     for row in plan.agenda.rows:
         key = row.environment if task.base else "", row.cell
@@ -316,25 +318,25 @@ def cell_results(task: Task, plan: Plan) -> list[CellResult]:
     return list(rows.values())
 
 
-def estimates_of(
+def make_estimates(
     samples: Sequence[Sample],
     cells: Sequence[CellResult],
     options: Options,
     base: str = "",
     least_cold: int = MIN_COLD,
 ) -> list[Estimate]:
-    """Return what samples of cells that live say, beside the baseline or beside an environment.
+    """Return the estimates of samples, compared with the baseline or with an environment.
 
-    Cells with fewer cold samples than `least_cold` have no estimates of these.
+    Cells with fewer cold samples than `least_cold` have no cold estimates.
     """
-    margin, programs = options.margin, programs_of(cells)
+    margin, programs = options.margin, find_programs(cells)
     estimates = estimate(samples, base, margin=margin, programs=programs, least_cold=least_cold)
     if base:
-        return [*estimates, *per_array(estimates, base, margin)]
-    return settled_by_program(estimates, same_programs(cells), margin)
+        return [*estimates, *estimate_array_costs(estimates, base, margin)]
+    return settle_by_program(estimates, find_same_programs(cells), margin)
 
 
-def same_programs(cells: Sequence[CellResult]) -> set[Cell]:
-    """Return the cells whose whole step is the baseline's program, of those that live."""
+def find_same_programs(cells: Sequence[CellResult]) -> set[Cell]:
+    """Return the cells whose whole step is the baseline's program, without failed ones."""
     proofs = {row.cell: row.proof for row in cells if row.failure is None}
     return {cell for cell, proof in proofs.items() if proof is not None and proof.same_program}

@@ -1,4 +1,4 @@
-"""What is known so far of each environment: its cells, failures, and whose fault they are."""
+"""State of each environment during a run: its cells, failures, and whose fault they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.engine.actions import Action
-from bench.estimates import grouped
+from bench.estimates import group_by_key
 from bench.runfile import CellResult
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from bench.engine.actions import Do
     from bench.engine.process import WorkerFailedError
 
-IN_A_ROW = 2
+FATAL_ARM_DEATHS = 2
 """Deaths at the same arm's turn of the same kind, with no success in between, that fail the arm:
-one may be the system's. In blocks, that is a worker that lives to its end."""
-AT_NO_TURN = 4
+one may be the system's. In blocks, a success is a worker that lives to its end."""
+FATAL_OTHER_DEATHS = 4
 """Deaths in a row at no arm's turn after which no worker of an environment is started any more."""
 COLD_DEATHS = 3
 """Cold processes of a cell that may die before no more are begun."""
@@ -28,42 +28,42 @@ COLD_DEATHS = 3
 
 @dataclass(eq=False)
 class SideState:
-    """What shares workers: an environment on one backend, of which nothing is measured at first."""
+    """State of one environment on one backend; at first, nothing is measured."""
 
     environment: str
     backend: str
     needed: Mapping[Cell, frozenset[str]]
-    """Metrics that were asked for, by cell; baselines and controls are not among the keys."""
+    """Cell → requested metrics; baselines and controls are not among the keys."""
     control: InitVar[bool]
     """Whether a control is measured beside the baseline."""
     problems: InitVar[Mapping[str, str]]
-    """Entrants that cannot be loaded, and why."""
+    """Entrant that cannot be loaded → why."""
     cells: dict[Cell, CellResult] = field(init=False)
-    """All cells, the baseline's and the control's included."""
+    """Cell → its result; the baseline's and the control's are included."""
     notes: list[str] = field(default_factory=list)
-    """What went wrong on the way, in sentences."""
-    claimed: dict[Cell, int] = field(default_factory=dict)
-    """By cell: the worker that proves it, or did so last."""
+    """Sentences on what went wrong on the way."""
+    provers: dict[Cell, int] = field(default_factory=dict)
+    """Cell → the worker that proves it, or did so last."""
     strikes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """Deaths in a row by arm, what was done, and workload; the arm is empty at no arm's turn."""
+    """(arm, action, workload) → deaths in a row; the arm is empty at no arm's turn."""
     deaths: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Why a worker died at an arm's turn at a workload, until one does well there."""
+    """(arm, workload) → why a worker died at that turn, until one does well there."""
     cold_deaths: Counter[Cell] = field(default_factory=Counter)
     given_up: bool = False
     """Whether its workers kept dying at no arm's turn."""
 
     def __post_init__(self, control: bool, problems: Mapping[str, str]) -> None:
         references = (BASELINE, CONTROL) if control else (BASELINE,)
-        added = [arm.at(c.workload, self.backend) for c in self.needed for arm in references]
+        added = [arm.make_cell(c.workload, self.backend) for c in self.needed for arm in references]
         self.cells = {
             cell: CellResult(cell=cell, environment=self.environment)
             for cell in [*added, *self.needed]
         }
-        for cell in self.alive():
+        for cell in self.list_live_cells():
             if cell.entrant in problems:
                 self.fail(cell, problems[cell.entrant])
 
-    def alive(self, workload: str | None = None) -> list[Cell]:
+    def list_live_cells(self, workload: str | None = None) -> list[Cell]:
         """Return the cells that have not failed."""
         return [
             cell
@@ -73,20 +73,20 @@ class SideState:
 
     def cell(self, arm: str, workload: str) -> Cell:
         """Return an arm's cell."""
-        return Arm.of(arm).at(workload, self.backend)
+        return Arm.parse(arm).make_cell(workload, self.backend)
 
-    def proven(self, cell: Cell) -> bool:
-        """Tell whether a cell has been shown to be equal."""
+    def is_proven(self, cell: Cell) -> bool:
+        """Tell whether a cell has been proven equal."""
         return cell in self.cells and self.cells[cell].proof is not None
 
-    def begins_cold(self, cell: Cell) -> bool:
+    def has_cold_tries(self, cell: Cell) -> bool:
         """Tell whether more cold processes of a cell are begun, if there is time."""
         return self.cells[cell].failure is None and self.cold_deaths[cell] < COLD_DEATHS
 
-    def action(
+    def make_action(
         self, do: Do, worker: int, workload: str = "", arms: Iterable[str] = (), **more: Any
     ) -> Action:
-        """Return something for one of this side's workers to do."""
+        """Return an action for one of this side's workers."""
         return Action(do, worker, self.environment, self.backend, workload, tuple(arms), **more)
 
     def fail(self, cell: Cell, failure: str, stderr: str = "") -> None:
@@ -95,44 +95,44 @@ class SideState:
         if result.failure is None:
             result.failure, result.stderr = failure, stderr
         if cell.is_baseline:
-            for other in self.alive(cell.workload):
+            for other in self.list_live_cells(cell.workload):
                 self.fail(other, f"there is no baseline: {failure}", stderr)
 
     def fail_arm(self, arm: str, failure: str, workload: str = "", stderr: str = "") -> None:
         """Fail an arm's cells, at one workload or at all."""
-        for cell in self.alive(workload or None):
+        for cell in self.list_live_cells(workload or None):
             if str(cell.arm) == arm:
                 self.fail(cell, failure, stderr)
 
-    def did_well(self, action: Action) -> None:
-        """Forget deaths at what has now been done; those in blocks, when a worker has lived."""
+    def note_success(self, action: Action) -> None:
+        """Forget deaths at an action that succeeded; in blocks, `note_survival` does so."""
         for arm in ("", *action.arms):
             self.deaths.pop((arm, action.workload), None)
             if action.do != "block" or not arm:
                 self.strikes.pop((arm, action.do, action.workload), None)
 
-    def lived(self, workload: str, arms: Iterable[str]) -> None:
-        """Forget deaths in the blocks of arms that a worker has lived with to its end.
+    def note_survival(self, workload: str, arms: Iterable[str]) -> None:
+        """Forget deaths in the blocks of arms whose worker has lived to its end.
 
-        A style that dies in each of its sixtieth calls has good blocks before.
+        A style that dies in every sixtieth call has good blocks before.
         """
         for arm in arms:
             self.strikes.pop((arm, "block", workload), None)
 
-    def died(self, death: WorkerFailedError, action: Action) -> None:
-        """Note at whose turn a worker died; what died too often fails."""
+    def note_death(self, death: WorkerFailedError, action: Action) -> None:
+        """Note at whose turn a worker died; after too many deaths, fail the arm or the side."""
         strike = death.blamed, action.do, action.workload
         self.strikes[strike] += 1
         whose = f" at the turn of {death.blamed}" if death.blamed else ""
         self.notes.append(f"a worker was started again{whose}: {death.reason}")
         self.deaths[death.blamed, action.workload] = death.reason
-        if death.blamed and self.strikes[strike] >= IN_A_ROW:
+        if death.blamed and self.strikes[strike] >= FATAL_ARM_DEATHS:
             failure = f"{death.reason}, twice in a row"
             self.fail_arm(death.blamed, failure, action.workload, death.stderr)
-        elif not death.blamed and self.strikes[strike] >= AT_NO_TURN:
+        elif not death.blamed and self.strikes[strike] >= FATAL_OTHER_DEATHS:
             self.given_up = True
-            for cell in self.alive():
-                if not self.proven(cell):
+            for cell in self.list_live_cells():
+                if not self.is_proven(cell):
                     self.fail(cell, death.reason, death.stderr)
 
 
@@ -140,10 +140,10 @@ type Group = tuple[SideState, ...]
 """Sides whose workers take turns: one alone, or two."""
 
 
-def programs_of(rows: Iterable[CellResult]) -> dict[Cell, str]:
-    """Return what each cell compiles: of two environments both, for cells share what is the same.
+def find_programs(rows: Iterable[CellResult]) -> dict[Cell, str]:
+    """Return cell → fingerprint of its program; of two environments, of both programs.
 
-    Where one is not known, the cell is left out.
+    Cells with the same fingerprints share samples; one with an unknown program is left out.
     """
-    programs = grouped((row.cell, row.program) for row in rows)
+    programs = group_by_key((row.cell, row.program) for row in rows)
     return {cell: " ".join(dict.fromkeys(p)) for cell, p in programs.items() if all(p)}

@@ -1,4 +1,4 @@
-"""What is to be measured: sides, which are environments, and the task that names their cells."""
+"""Tasks: which cells to measure, on which sides; a side is an environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Side:
-    """An environment: where its workers run, and what it has."""
+    """An environment: the place of its workers, and its contents."""
 
     place: Place
     offer: Offer
@@ -28,28 +28,29 @@ class Side:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be measured: cells of environments, and which of these take turns."""
+    """Cells to measure in some environments, and which of these take turns."""
 
     kind: FileKind
     arguments: tuple[str, ...]
     """The command line after the program's name, to repeat it by."""
     needed: Mapping[str, Mapping[Cell, frozenset[str]]]
-    """By environment: metrics, by cell; baselines are added."""
+    """environment → cell → metrics; baselines are added."""
     sides: Mapping[str, Side]
-    """By environment."""
+    """environment → side."""
     options: Options
     groups: Sequence[tuple[str, ...]] = ()
     """Environments whose workers take turns; each for itself if none."""
     base: str = ""
-    """Environment that others are compared with; empty where arms are, with the baseline."""
+    """Environment that others are compared with; empty where arms are compared with the
+    baseline."""
     outside: Mapping[str, str] = field(default_factory=dict)
-    """Files of entrants that are not the project's, by name."""
+    """Name → file of an entrant that is not the project's."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Styles that were asked for and cannot take part, and why."""
+    """Requested style that cannot take part → why."""
     notes: Mapping[str, str] = field(default_factory=dict)
-    """Remarks on entrants, by name."""
+    """Entrant → a remark."""
     metrics: Sequence[str] = ()
-    """Those that were asked for by name: where all rows are corrected together, nothing else is
-    compared; all if none."""
+    """Metrics that were asked for by name, all if none: where all rows are corrected together, no
+    other is compared."""
     all_together: bool = False
-    """Whether verdicts are corrected for all rows together, as one answer is given by them."""
+    """Whether verdicts are corrected for all rows together, since they give one answer."""

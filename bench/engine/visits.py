@@ -1,8 +1,8 @@
-"""What workers do in a run: prove and open arms, measure blocks; and cold processes.
+"""Visits: workers prove and open arms, and measure blocks; cold processes are here, too.
 
 A *visit* opens one worker on each side of a group, on the same cores, measures blocks of one kind
 of turns in both together, and closes them. A run has groups of one side, an A/B and a history of
-two. What comes when is the plan's (`bench.engine.plan`).
+two. `bench.engine.plan` decides what comes when.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.engine.costs import Costs
 from bench.metrics import STAGES, STEP
 from bench.runfile import Proof, TimeSpent
 from bench.samples import Sample
-from bench.stats.forecast import detectable_after, variation
+from bench.stats.forecast import estimate_variation, forecast_difference
 from bench.worker import protocol
 from common.config import WORKLOADS, is_own
 
@@ -37,37 +37,37 @@ if TYPE_CHECKING:
 
 NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
 UNKNOWN_PROGRAM = "the program of a `make_step` is not known: its first step compiles it"
-"""Why an arm has no times of stages, whatever the budget."""
+"""Reasons why an arm has no times of stages, whatever the budget."""
 BLOCK_SECONDS = 1.0
-"""Seconds that a block takes at least where that is no more than `MOST_ROUNDS`: from then on, what
-its fresh buffers, warm calls and proof take is little beside it."""
+"""Minimum seconds of a block, as far as `MOST_ROUNDS` allow: beside that, its fresh buffers, warm
+calls and proof take little."""
 MOST_ROUNDS = 128
-"""Rounds in a block at most: more tell less than other buffers do."""
+"""Maximum rounds in a block: more tell less than other buffers do."""
 MEASURED_PER_MAKING = 3.0
-"""Seconds that are measured between two makings of all steps, per second that one takes: what steps
-differ by from making to making is as large as what a second of blocks varies by."""
+"""Measuring time between two makings of all steps, per second of making: steps differ from making
+to making as much as blocks of a second vary."""
 STEPS_SHARE = 0.5
 """Fraction of a budget that goes to the steps of the first workload, with opening and proving: a
 third of a default run is steps, nearly all of an A/B of steps."""
-SELDOM = 4
-"""An arm that nobody asked for is in one block of so many: what others computed is compared with
-it, which takes one block of a worker."""
+UNREQUESTED_INTERVAL = 4
+"""Interval, in blocks, at which an unrequested arm joins: results of the others are compared with
+its own, which needs one block of a worker."""
 COLD_TRIES = 2
-"""Times that a cold process is begun: one that dies costs its own sample, not the cell's."""
+"""Times that a cold process is tried: one that dies costs its own sample, not the cell's."""
 
 
 class WorkerEndedError(Exception):
-    """A worker has ended, or none can be opened: with it ends what a lane was doing."""
+    """A worker has ended, or none can be opened, which ends the lane's job."""
 
 
 @dataclass
 class Visit:
-    """Workers of a group on the same cores, and what they measure by turns."""
+    """Workers of a group on the same cores, which measure by turns."""
 
     group: Group
     workload: str
     arms: Collection[str]
-    """Those that take part."""
+    """Arms that take part."""
     prove_until: float = math.inf
     """Seconds of the budget after which only the reference is proven any more."""
     only_proves: bool = False
@@ -81,14 +81,14 @@ class Visit:
     """Seconds of its blocks since their steps were made."""
 
 
-def living(group: Group, workload: str) -> dict[str, Cell]:
-    """Return the cells that are alive on all sides by arm, in a fixed order."""
-    sides = [{str(cell.arm): cell for cell in side.alive(workload)} for side in group]
+def find_live_cells(group: Group, workload: str) -> dict[str, Cell]:
+    """Return arm → cell, for cells alive on all sides, in a fixed order."""
+    sides = [{str(cell.arm): cell for cell in side.list_live_cells(workload)} for side in group]
     return {arm: sides[0][arm] for arm in sorted(set.intersection(*map(set, sides)))}
 
 
 class Visits:
-    """What can be done, and what came of it."""
+    """Operations on workers, with the samples, costs and time spent so far."""
 
     def __init__(self, agenda: Agenda) -> None:
         self.agenda, self.options = agenda, agenda.options
@@ -98,8 +98,8 @@ class Visits:
         self.costs = Costs()
         self.lanes_in_use = 1
         """Lanes of the present phase."""
-        self.held: dict[int, set[str]] = {}
-        """Arms whose steps each living worker holds."""
+        self.held_arms: dict[int, set[str]] = {}
+        """Worker → arms whose steps it holds, while it lives."""
 
     @property
     def now(self) -> float:
@@ -108,11 +108,11 @@ class Visits:
 
     # phases and lanes
 
-    def phase(self, lanes: Sequence[Cores], jobs: Iterable[LaneWork]) -> Lanes:
+    def run_phase(self, lanes: Sequence[Cores], jobs: Iterable[LaneWork]) -> Lanes:
         """Do jobs; each lane takes the next one when it has done its last.
 
-        Each lane has one action under way at any time. A job is asked for when a lane is free:
-        costs are known better by then.
+        Each lane has one action under way at any time. A lane asks for a job when it is free: costs
+        are known better by then.
         """
         left = iter(jobs)
 
@@ -147,13 +147,13 @@ class Visits:
         """
         outcome = yield action
         if outcome.death is not None:
-            sides[action.workers.index(outcome.death.number)].died(outcome.death, action)
+            sides[action.workers.index(outcome.death.number)].note_death(outcome.death, action)
             for worker in action.workers:
-                self.held.pop(worker, None)
+                self.held_arms.pop(worker, None)
             raise WorkerEndedError
         answers = outcome.answer if action.do == "block" else [outcome.answer]
         for side, answer in zip(sides, answers, strict=True):
-            side.did_well(action)
+            side.note_success(action)
             if isinstance(answer, protocol.Failed):
                 side.fail_arm(action.arms[0], answer.failure, action.workload, answer.stderr)
             elif isinstance(answer, protocol.Failures | protocol.Timed):
@@ -176,7 +176,7 @@ class Visits:
         """
         rows = side.cells
         while not side.given_up:
-            cells = [c for c in side.alive(visit.workload) if str(c.arm) in visit.arms]
+            cells = [c for c in side.list_live_cells(visit.workload) if str(c.arm) in visit.arms]
             if visit.compiles:
                 cells = [c for c in cells if rows[c].proof and "compile" not in rows[c].missing]
             if not cells:
@@ -185,7 +185,7 @@ class Visits:
                 kind = STAGES if visit.compiles else ""
                 worker = yield from self.load_worker(side, cells, visit.cores, kind)
                 if visit.compiles:
-                    self.held[worker] = {str(c.arm) for c in cells if rows[c].failure is None}
+                    self.held_arms[worker] = {str(c.arm) for c in cells if rows[c].failure is None}
                 else:
                     yield from self.make_steps(side, worker, cells, visit)
                 return worker
@@ -194,16 +194,16 @@ class Visits:
     def load_worker(
         self, side: SideState, cells: Sequence[Cell], cores: Cores, kind: str = ""
     ) -> Steps[int]:
-        """Start a worker and let it import what some cells need; return its number."""
+        """Start a worker and let it import the entrants of some cells; return its number."""
         self.spent.processes += 1
         worker = self.spent.processes
-        self.held[worker] = set()
+        self.held_arms[worker] = set()
         arms = self.rng.sample([str(cell.arm) for cell in cells], len(cells))
-        start = side.action("start", worker, cores=cores)
+        start = side.make_action("start", worker, cores=cores)
         started = yield from self.ask_workers(start, side)
-        check = not any(map(side.proven, side.cells))
+        check = not any(map(side.is_proven, side.cells))
         seed = self.rng.getrandbits(32)
-        load = side.action("load", worker, arms=arms, seed=seed, check=check, kind=kind)
+        load = side.make_action("load", worker, arms=arms, seed=seed, check=check, kind=kind)
         loaded = yield from self.ask_workers(load, side)
         if side not in self.costs.load_seconds or not check:
             self.costs.load_seconds[side] = started.took + loaded.took
@@ -219,27 +219,27 @@ class Visits:
         """
         waiting = self.rng.sample(cells, len(cells))
         others = [other for other in visit.group if other is not side]
-        waiting.sort(key=lambda cell: not all(other.proven(cell) for other in others))
+        waiting.sort(key=lambda cell: not all(other.is_proven(cell) for other in others))
         while waiting:
-            claimed = {cell for cell, prover in side.claimed.items() if prover in self.held}
-            free = (c for c in waiting if side.proven(c) or c not in claimed)
+            claimed = {cell for cell, prover in side.provers.items() if prover in self.held_arms}
+            free = (c for c in waiting if side.is_proven(c) or c not in claimed)
             cell = next(free, waiting[0])
             waiting.remove(cell)
             late = self.now > visit.prove_until and cell.arm not in REFERENCE
-            if side.cells[cell].failure is not None or (late and not side.proven(cell)):
+            if side.cells[cell].failure is not None or (late and not side.is_proven(cell)):
                 continue
-            if visit.only_proves and (side.proven(cell) or cell in claimed):
+            if visit.only_proves and (side.is_proven(cell) or cell in claimed):
                 continue
-            yield from self.ask_arm(side, worker, "open" if side.proven(cell) else "prove", cell)
+            yield from self.ask_arm(side, worker, "open" if side.is_proven(cell) else "prove", cell)
             if side.cells[cell].failure is None:
-                self.held[worker].add(str(cell.arm))
+                self.held_arms[worker].add(str(cell.arm))
 
     def ask_arm(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[None]:
-        """Let a worker prove, open, count or train one arm, and keep what came of it."""
+        """Let a worker prove, open, count or train one arm, and keep the result."""
         result, arms = side.cells[cell], [str(cell.arm)]
         losses = side.cells[cell.baseline].losses if do == "open" else ()
-        action = side.action(do, worker, cell.workload, arms, losses=tuple(losses))
-        side.claimed[cell] = worker
+        action = side.make_action(do, worker, cell.workload, arms, losses=tuple(losses))
+        side.provers[cell] = worker
         outcome = yield from self.ask_workers(action, side)
         answer, workloads = outcome.answer, [cell.workload]
         if isinstance(answer, protocol.Proven):
@@ -256,7 +256,7 @@ class Visits:
             self.spent.sampling_seconds += outcome.took / self.lanes_in_use
         elif do == "count":  # what Python does depends on the layers alone
             layers = WORKLOADS[cell.workload].layers
-            alike = (other.workload for other in side.alive() if other.arm == cell.arm)
+            alike = (other.workload for other in side.list_live_cells() if other.arm == cell.arm)
             workloads = [name for name in alike if WORKLOADS[name].layers == layers]
         for workload in workloads:
             self.keep_samples(side, workload, getattr(answer, "samples", ()), worker)
@@ -270,13 +270,13 @@ class Visits:
         block: int = 0,
         cores: Cores = (),
     ) -> None:
-        """Add what a worker has just measured.
+        """Add the samples that a worker has just measured.
 
-        Samples of arms that were not asked for would make intervals wider: they are few, and noisy.
+        Samples of unrequested arms are left out: few and noisy, they would make intervals wider.
         """
         taken = {"worker": worker, "block": block or worker, "at": self.now, "cores": len(cores)}
         for row in rows:
-            if row.arm not in self.agenda.unasked:
+            if row.arm not in self.agenda.unrequested_arms:
                 place = {"environment": side.environment, "cell": side.cell(row.arm, workload)}
                 numbers = row._asdict()
                 del numbers["arm"]
@@ -287,8 +287,9 @@ class Visits:
     def open_visits(self, visits: Sequence[Visit]) -> Phases[list[Visit]]:
         """Open the workers of visits at the same time; return those visits of which none died.
 
-        Both sides of a pair begin together. Where one was opened after the other, the first took
-        0.5 % longer in each call until its end (standard error 0.1 %, 36 pairs); so, 0.1 % (0.1 %).
+        Both sides of a pair begin together. When one was opened after the other, the first took 0.5
+        % longer in each call until its end (standard error 0.1 %, 36 pairs); together, 0.1 % (0.1
+        %).
         """
 
         def begin(visit: Visit, side: SideState, _: Cores) -> Steps[None]:
@@ -298,10 +299,10 @@ class Visits:
         for visit in visits:
             for side in self.rng.sample(visit.group, len(visit.group)):
                 work.append(partial(begin, visit, side))
-        yield from self.phase([()] * len(work), work)
+        yield from self.run_phase([()] * len(work), work)
         opened = [visit for visit in visits if len(visit.workers) == len(visit.group)]
         alone = [pair for v in visits if v not in opened for pair in v.workers.items()]
-        yield from self.phase([()], [partial(self.close, *pair) for pair in alone])
+        yield from self.run_phase([()], [partial(self.close, *pair) for pair in alone])
         return opened
 
     def measure_visits(
@@ -309,8 +310,8 @@ class Visits:
     ) -> Phases[list[Visit]]:
         """Measure in the workers of each visit, and close them; return those that came to an end.
 
-        All at the same time, so that none is timed while another one compiles; those that use all
-        cores one after the other, of which only the first still begins where the budget has ended.
+        They measure at the same time, so that none is timed while another one compiles; with all
+        cores, one after the other, and only the first still begins after the end of the budget.
         """
         done: list[Visit] = []
 
@@ -320,28 +321,28 @@ class Visits:
             if not late and (yield from self.measure_blocks(visit, turn, end, rounds)):
                 done.append(visit)
                 for side in visit.group:
-                    side.lived(visit.workload, self.common_arms(visit))
+                    side.note_survival(visit.workload, self.common_arms(visit))
             for side in visit.group:
                 yield from self.close(side, visit.workers[side])
 
         lanes = list(dict.fromkeys(visit.cores for visit in visits))
-        yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
+        yield from self.run_phase(lanes, [partial(measure, visit) for visit in visits])
         if turn.kind == STEP and not self.spent.forecast:
             self.forecast(turn.workload)
         return done
 
     def forecast(self, workload: str) -> None:
-        """Say what the budget can tell, by the first blocks of a workload's steps."""
-        if self.options.fixed:
+        """Forecast the detectable difference, by the first blocks of a workload's steps."""
+        if self.options.is_fixed:
             return
         rows = [s for s in self.samples if (s.metric, s.cell.workload) == (STEP, workload)]
         rows = [s for s in rows if s.worker > self.spent.earlier_processes]
         if not self.agenda.base:  # blocks of two environments have no arms in common
             rows = [s for s in rows if s.environment == rows[0].environment]
         times = max(1.0, self.options.budget * STEPS_SHARE / self.now)
-        about = detectable_after(rows, times, base=self.agenda.base)
+        about = forecast_difference(rows, times, base=self.agenda.base)
         if math.isfinite(about):
-            self.spent.calls_vary, self.spent.forecast = variation(rows), about
+            self.spent.calls_vary, self.spent.forecast = estimate_variation(rows), about
 
     def measure_blocks(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[int]:
         """Measure blocks until a time, one at least; return how many there were."""
@@ -349,8 +350,8 @@ class Visits:
         while arms := self.common_arms(visit):
             if self.options.blocks is not None and number >= self.options.blocks:
                 break
-            if number % SELDOM or visit.compiles:
-                arms = [arm for arm in arms if arm not in self.agenda.unasked]
+            if number % UNREQUESTED_INTERVAL or visit.compiles:
+                arms = [arm for arm in arms if arm not in self.agenda.unrequested_arms]
             one = self.costs.block(visit.group, turn, arms) / turn.rounds
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
             if self.options.blocks is None and number:
@@ -363,18 +364,18 @@ class Visits:
         return number
 
     def common_arms(self, visit: Visit) -> list[str]:
-        """Return the arms that live, and that all of a visit's workers hold.
+        """Return the living arms that all of a visit's workers hold; none without the baseline.
 
-        None without the baseline: what an arm computed while it was timed is compared with that.
+        Results of the arms that are timed are compared with the baseline's.
         """
-        held = set.intersection(*(self.held[worker] for worker in visit.workers.values()))
-        arms = [arm for arm in living(visit.group, visit.workload) if arm in held]
+        held = set.intersection(*(self.held_arms[worker] for worker in visit.workers.values()))
+        arms = [arm for arm in find_live_cells(visit.group, visit.workload) if arm in held]
         return arms if str(BASELINE) in arms else []
 
     def measure_block(
         self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int
     ) -> Steps[None]:
-        """Measure one block, on two sides by turns of each arm."""
+        """Measure one block; on two sides, each arm's turns alternate between them."""
         self.spent.blocks += 1
         block, pair = self.spent.blocks, min(visit.workers.values())
         sides = self.rng.sample(visit.group, len(visit.group))
@@ -384,7 +385,7 @@ class Visits:
         if visit.compiles and not others:  # in a pair, each arm is compared with itself
             programs = {arm: first.cells[first.cell(arm, turn.workload)].program for arm in arms}
         anew = not visit.compiles and visit.measured_seconds >= MEASURED_PER_MAKING * making > 0
-        action = first.action(
+        action = first.make_action(
             "block",
             visit.workers[first],
             turn.workload,
@@ -419,8 +420,8 @@ class Visits:
 
     def close(self, side: SideState, worker: int, _: Cores = ()) -> Steps[None]:
         """End a worker, unless it has died."""
-        if self.held.pop(worker, None) is not None:
-            yield side.action("close", worker)
+        if self.held_arms.pop(worker, None) is not None:
+            yield side.make_action("close", worker)
 
     # what is done once
 
@@ -429,16 +430,16 @@ class Visits:
 
         A process that dies is begun once more, unless too many have died.
         """
-        self.agenda.cold[group, cell] += 1
+        self.agenda.cold_counts[group, cell] += 1
         number, arm = self.spent.processes + 1, str(cell.arm)
         for side in self.rng.sample(group, len(group)):
             own_cores = cores if side.backend == "cpu" else ()
             for _ in range(COLD_TRIES):
-                if not side.begins_cold(cell):
+                if not side.has_cold_tries(cell):
                     break
                 self.spent.processes += 1
                 worker = self.spent.processes
-                action = side.action("cold", worker, cell.workload, [arm], cores=own_cores)
+                action = side.make_action("cold", worker, cell.workload, [arm], cores=own_cores)
                 outcome = yield action
                 if outcome.death is None:
                     answer: protocol.Cold = outcome.answer

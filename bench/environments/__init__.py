@@ -1,1 +1,1 @@
-"""Environments that uv builds: of entrants that declare their own, and what all such share."""
+"""Environments that uv builds: those of SPECs, and of entrants that declare their own."""

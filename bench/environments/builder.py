@@ -25,9 +25,15 @@ from filelock import FileLock
 
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
-from bench.environments.sources import Source, SourceState, commit_of, git, state_of
-from bench.environments.spec import LOCK, BuildRequest, Spec, of_entrant, of_spec
-from bench.environments.uv import UnsolvableError, compiled, minor, require_own, uv
+from bench.environments.sources import Source, SourceState, find_commit, find_state, git
+from bench.environments.spec import (
+    LOCK,
+    BuildRequest,
+    Spec,
+    make_entrant_request,
+    make_spec_request,
+)
+from bench.environments.uv import UnsolvableError, compile_pins, minor, require_own, uv
 from bench.runfile import EnvironmentInfo
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
@@ -48,17 +54,17 @@ class Resolution(msgspec.Struct, frozen=True):
     pins: tuple[str, ...]
     """Lines of a requirements file."""
     gaps: dict[str, str] = {}
-    """Optional packages that do not go with the rest, and why."""
+    """Optional package that does not go with the rest → why."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Where the workers of a SPEC run."""
+    """Environment of a SPEC, built."""
 
     place: Place
     info: EnvironmentInfo
-    """Its packages, gaps and commit; of versions, those of packages that were built from sources,
-    which name commits."""
+    """Packages, gaps and commit; `versions` has only packages built from sources, named by
+    commits."""
     python: str = field(default_factory=minor)
     """Minor version of Python, as in `3.12`."""
 
@@ -78,14 +84,14 @@ class Builder:
     """Further requirements of every SPEC's environment: what a user's own step imports."""
 
     def environment(self, spec: Spec, pythons: Sequence[str] = ()) -> Environment:
-        """Return where the workers of a SPEC run; build it if that has not been done before.
+        """Return the environment of a SPEC; build it if that has not been done before.
 
         The minor versions of Python are tried in their order; `PYTHONS` if none are given.
         """
         root, info = ROOT, EnvironmentInfo(spec=str(spec))
-        if spec.current and not self.extras:
+        if spec.is_current and not self.extras:
             return Environment(Place(), info)
-        pythons = [minor()] if spec.current else pythons
+        pythons = [minor()] if spec.is_current else pythons
         if spec.revision is None:
             require_own(self.folder.parent)
         else:
@@ -97,36 +103,38 @@ class Builder:
                 )
             same = (root / LOCK).read_bytes() == (ROOT / LOCK).read_bytes()
             if same and not self.extras:
-                return Environment(Place.of(sys.executable, root), info)
+                return Environment(Place.from_python(sys.executable, root), info)
         states = {name: self.state(source) for name, source in spec.sources.items()}
-        interpreter, python, made = self.built(of_spec(spec, root, pythons, states, self.extras))
+        interpreter, python, made = self.build(
+            make_spec_request(spec, root, pythons, states, self.extras)
+        )
         info.pins = dict(pin.split("==", 1) for pin in made.pins if "==" in pin)
         info.gaps = made.gaps
         paths = [str(path) for path in Path(interpreter).parents[1].glob(SITE_PACKAGES)]
         for package, state in states.items():
-            [found] = metadata.distributions(name=package, path=paths)
-            version = found.version.partition("+")[0]
+            [distribution] = metadata.distributions(name=package, path=paths)
+            version = distribution.version.partition("+")[0]
             info.pins[package] = info.versions[package] = f"{version}+{state.name}"
-        return Environment(Place.of(interpreter, root), info, python)
+        return Environment(Place.from_python(interpreter, root), info, python)
 
     def state(self, source: Source) -> SourceState:
-        """Return what a library under development is now."""
-        return state_of(source, self.folder.parent / "sources", self.notify)
+        """Return the present state of a library under development."""
+        return find_state(source, self.folder.parent / "sources", self.notify)
 
-    def place_of(self, entrant: str) -> Place:
-        """Return where the workers of an entrant's own environment run; build it if need be."""
+    def build_place(self, entrant: str) -> Place:
+        """Return the place of an entrant's own environment; build it if need be."""
         require_own(self.folder.parent)
-        interpreter, _, _ = self.built(of_entrant(entrant))
-        return Place.of(interpreter)
+        interpreter, _, _ = self.build(make_entrant_request(entrant))
+        return Place.from_python(interpreter)
 
-    def folder_of(self, entrant: str) -> Path | None:
+    def find_folder(self, entrant: str) -> Path | None:
         """Return the folder of an entrant's locked environment; None if it has not been built."""
-        request = of_entrant(entrant)
-        folders = (self.folder_with(request.lock, python) for python in request.pythons)
+        request = make_entrant_request(entrant)
+        folders = (self.name_folder(request.lock, python) for python in request.pythons)
         return next(filter(_is_complete, folders), None)
 
-    def built(self, request: BuildRequest) -> tuple[str, str, Resolution]:
-        """Return the interpreter of an environment, its minor version and the packages.
+    def build(self, request: BuildRequest) -> tuple[str, str, Resolution]:
+        """Build an environment; return its interpreter, its minor version and the packages.
 
         The first of the request's Pythons that it can be built with is taken.
         """
@@ -154,14 +162,14 @@ class Builder:
         if isinstance(preferences, BuildRequest):
             preferences = self.resolution(preferences, python).pins
         self.notify(f"resolving {request.title}")
-        resolution = _resolved(request, preferences, python)
+        resolution = _resolve(request, preferences, python)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, msgspec.json.encode(resolution))
         return resolution
 
     def install(self, request: BuildRequest, pins: Sequence[str], python: str) -> Path:
         """Return the folder of an environment with these releases; build it if it is incomplete."""
-        path = self.folder_with(pins, python)
+        path = self.name_folder(pins, python)
         if _is_complete(path):
             return path
         self.notify(f"building {request.title}")
@@ -180,15 +188,15 @@ class Builder:
             )
             command = {"do": "describe", "entrants": [impls.BASELINE], "outside": {}}
             try:
-                ask_once(command, Place.of(interpreter))
+                ask_once(command, Place.from_python(interpreter))
             except WorkerFailedError as error:
                 why = f"its releases do not run together: {error}"
                 raise UnsolvableError(why) from error
             atomic_write(path / MARK, json.dumps({"title": request.title, "python": python}))
         return path
 
-    def folder_with(self, pins: Sequence[str], python: str) -> Path:
-        """Return the folder in which releases are installed, or would be."""
+    def name_folder(self, pins: Sequence[str], python: str) -> Path:
+        """Return the folder in which releases are list_installed, or would be."""
         return self.folder / _digest(pins, python)
 
 
@@ -201,7 +209,7 @@ def checkout(revision: str, folder: Path) -> tuple[Path, str]:
         f"there is no revision {revision!r} of this project; give another one, or an environment, "
         "as in `flax==0.12.8`"
     )
-    commit = commit_of(revision, str(ROOT), missing)
+    commit = find_commit(revision, str(ROOT), missing)
     require_own(folder.parent)
     path = folder / commit
     if not path.exists():
@@ -216,9 +224,13 @@ def checkout(revision: str, folder: Path) -> tuple[Path, str]:
     return path, commit
 
 
-def _resolved(request: BuildRequest, preferences: Sequence[str], python: str) -> Resolution:
+def _resolve(request: BuildRequest, preferences: Sequence[str], python: str) -> Resolution:
     solve = partial(
-        compiled, python=python, date=request.date, preferences=preferences, options=request.options
+        compile_pins,
+        python=python,
+        date=request.date,
+        preferences=preferences,
+        options=request.options,
     )
     try:
         return Resolution(solve([*request.requirements, *request.optional]))

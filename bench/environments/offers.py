@@ -9,7 +9,7 @@ import msgspec
 
 import impls
 from bench.engine.process import HEAVY_SILENCE, SILENCE_SECONDS, Place, WorkerFailedError, ask_once
-from bench.worker.settings import as_users, conditions
+from bench.worker.settings import conditions, restore_user_settings
 from common.config import is_own
 from common.errors import BakeoffError
 
@@ -24,52 +24,52 @@ class Offer:
     """The contents of an environment, as a worker reports them, with entrants of other ones."""
 
     styles: dict[str, list[str]]
-    """By entrant: its styles."""
+    """Entrant → its styles."""
     problems: dict[str, str]
-    """By entrant that cannot be loaded: why."""
+    """Entrant that cannot be loaded → why."""
     backends: list[str]
-    """What jax calls its backends, as in `cpu` and `gpu`."""
+    """Backends, in jax's words, as in `cpu` and `gpu`."""
     versions: dict[str, str]
-    """By package: its version; `python` is one of them."""
+    """Package → its version; `python` is one of them."""
     devices: dict[str, str]
-    """By backend: the kind of its first device."""
+    """Backend → kind of its first device."""
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By backend: how many devices, and the driver."""
+    """Backend → number of devices, and the driver."""
     conditions: dict[str, Any] = field(default_factory=dict)
-    """Flags, affinity."""
+    """Conditions of measuring: flags, affinity."""
     notes: list[str] = field(default_factory=list)
     """Remarks on a user's own step."""
     uncached: int = 0
     """Modules that each process compiles from source, since Python can keep no bytecode of them."""
     unfit: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By user's own step that cannot be loaded: the package and release that does not import."""
+    """User's own step that cannot be loaded → the package and release that does not import."""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By entrant: styles that its library's release cannot have, and why."""
+    """Entrant → styles that its library's release cannot have, and why."""
     if_named: dict[str, list[str]] = field(default_factory=dict)
-    """By entrant: styles that are measured where they or the entrant are named, and at depths."""
+    """Entrant → styles that are measured where they or the entrant are named, and at depths."""
     not_donating: dict[str, list[str]] = field(default_factory=dict)
-    """By entrant: styles that cannot donate their state."""
+    """Entrant → styles that cannot donate their state."""
     apart: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By entrant with an environment of its own: the versions that are in it."""
+    """Entrant with its own environment → the versions that are in it."""
     lacking: dict[str, list[str]] = field(default_factory=dict)
-    """By entrant with an environment of its own: backends that are not in it."""
+    """Entrant with its own environment → backends that are not in it."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a journal says of it: a run that goes on finds the same."""
+        """Facts that a journal keeps: a run that goes on must find the same."""
         return {"versions": self.versions, "devices": self.devices, **self.conditions}
 
     @property
     def donating(self) -> Offer:
-        """The same without the styles that cannot donate their state."""
+        """This offer without the styles that cannot donate their state."""
         styles = {
             entrant: [style for style in names if style not in self.not_donating.get(entrant, ())]
             for entrant, names in self.styles.items()
         }
         return replace(self, styles=styles)
 
-    def joined(self, name: str, other: Offer) -> Offer:
-        """Return this offer with an entrant of another one, which is of its own environment."""
+    def add_entrant(self, name: str, other: Offer) -> Offer:
+        """Return this offer with an entrant of another offer, that of its own environment."""
         added: dict[str, Any] = {
             what: getattr(self, what) | {k: v for k, v in getattr(other, what).items() if k == name}
             for what in ("styles", "problems", "missing", "if_named", "not_donating")  # by entrant
@@ -104,9 +104,9 @@ def offer(
         msgspec.ValidationError: its answer is another revision's.
     """
     facts = conditions()
-    names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.usual())]))
+    names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.list_usual())]))
     if any(map(is_own, outside)):  # there is nothing beside it that might do
-        facts["environment"] = as_users(facts["environment"])
+        facts["environment"] = restore_user_settings(facts["environment"])
         names = names[:1]
     asked = names if len(names) == 1 or entrants else []  # another revision may have others
     problems: dict[str, str] = {}
@@ -130,20 +130,20 @@ def offers(
     builder: Builder,
     place: Place | None = None,
 ) -> tuple[Offer, dict[str, Place]]:
-    """Ask the workers of all environments that some entrants need, and return where each is.
+    """Ask the workers of all environments of some entrants; return the offer and each place.
 
     An environment that cannot be built is a problem of its entrant only. Arguments are `offer`'s.
 
     Raises:
         WorkerFailedError: not even the baseline can be loaded.
     """
-    apart = [name for name in entrants if impls.readable(name).own_environment]
+    apart = [name for name in entrants if impls.find_declaration(name).own_environment]
     shared = tuple(name for name in entrants if name not in apart)
     result = offer(shared or ((impls.BASELINE,) if apart else ()), outside, silence, place)
     places = {"": place or Place()}
     for name in apart:
         try:
-            there = builder.place_of(name)
+            there = builder.build_place(name)
             builder.notify(f"importing {name} in its environment")
             other = offer((name,), outside, max(silence, HEAVY_SILENCE), there)
         except BakeoffError as error:
@@ -152,5 +152,5 @@ def offers(
             result.problems[name] = f"import failed: {error}"
         else:
             places[name] = there
-            result = result.joined(name, other)
+            result = result.add_entrant(name, other)
     return result, places

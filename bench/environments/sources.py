@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SCHEMES = ("https", "ssh", "file")
-"""Of repositories that are fetched: git knows others, some of which run commands."""
-NAMED = 10
-"""Digits of a commit, or of changed files, that name what was built."""
+"""Schemes of repositories that are fetched: git knows others, some of which run commands."""
+NAME_DIGITS = 10
+"""Number of digits of a commit, or of changes, in the name of a state."""
 COMMIT = re.compile("[0-9a-f]{40}")
 AUTHOR = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
     for what, value in {"NAME": "bakeoff", "EMAIL": "@", "DATE": "2000-01-01T00:00:00Z"}.items()
 }
-"""Variables with which the same changes are the same commit every time."""
+"""Environment variables of git that make the same changes the same commit every time."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a package's code is taken from."""
+    """Source of a package's code."""
 
     location: str
     """A folder's absolute path, or a repository's URL."""
@@ -65,12 +65,12 @@ class SourceState(NamedTuple):
 
     @property
     def url(self) -> str:
-        """What uv builds it from."""
+        """URL that uv builds it from."""
         part = f"#subdirectory={self.part}" if self.part else ""
         return f"git+{self.repository.as_uri()}@{self.commit}{part}"
 
 
-def source_of(package: str, text: str, given: str) -> Source:
+def parse_source(package: str, text: str, given: str) -> Source:
     """Return the source that a SPEC names, after the `@`.
 
     Args:
@@ -107,8 +107,8 @@ def source_of(package: str, text: str, given: str) -> Source:
     return Source(str(folder.resolve()), revision)
 
 
-def state_of(source: Source, folder: Path, notify: Callable[[str], None]) -> SourceState:
-    """Return what a source is now; its repository is kept in a folder.
+def find_state(source: Source, folder: Path, notify: Callable[[str], None]) -> SourceState:
+    """Return the present state of a source; its repository is kept in a folder.
 
     Raises:
         BakeoffError: there is no such repository or revision.
@@ -117,34 +117,34 @@ def state_of(source: Source, folder: Path, notify: Callable[[str], None]) -> Sou
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{repository}.lock"):
         if "://" in source.location:
-            return _fetched(source, repository, notify)
-        return _committed(source, repository)
+            return _fetch(source, repository, notify)
+        return _commit(source, repository)
 
 
-def _fetched(source: Source, repository: Path, notify: Callable[[str], None]) -> SourceState:
-    """Return the state of a repository that is elsewhere; it is fetched unless that is known."""
+def _fetch(source: Source, repository: Path, notify: Callable[[str], None]) -> SourceState:
+    """Return the state of a remote repository; fetch it, unless the commit is known."""
     wanted = source.revision or "HEAD"
     if COMMIT.fullmatch(wanted):
         with suppress(BakeoffError):  # else it has to be fetched first
-            commit_of(wanted, str(repository), "")
-            return SourceState(repository, wanted, wanted[:NAMED])
+            find_commit(wanted, str(repository), "")
+            return SourceState(repository, wanted, wanted[:NAME_DIGITS])
     notify(f"fetching {source.location}")  # its branches and tags
     command = ("clone", "--quiet", "--mirror", "--", source.location, str(repository))
     if repository.exists():
         command = ("-C", str(repository), "fetch", "--quiet", "--prune", "origin")
     git(*command, failed=f"{source.location} cannot be fetched")
     missing = f"{source.location}: there is no revision {wanted!r} there"
-    commit = commit_of(wanted, str(repository), missing)
-    return SourceState(repository, commit, commit[:NAMED])
+    commit = find_commit(wanted, str(repository), missing)
+    return SourceState(repository, commit, commit[:NAME_DIGITS])
 
 
-def _committed(source: Source, repository: Path) -> SourceState:
+def _commit(source: Source, repository: Path) -> SourceState:
     """Return the state of a checkout, whose changes are committed to a repository of our own."""
     place, wanted = source.location, source.revision or "HEAD"
     ask = partial(git, "-C", place, "rev-parse", failed=f"{place} is no repository of git")
     top, part = ask("--show-toplevel"), ask("--show-prefix").rstrip("/")
-    commit = commit_of(wanted, top, f"{place}: there is no revision {wanted!r} there")
-    name = commit[:NAMED]
+    commit = find_commit(wanted, top, f"{place}: there is no revision {wanted!r} there")
+    name = commit[:NAME_DIGITS]
     here = "--git-dir", str(repository), "--work-tree", top
     if not repository.exists():
         git("clone", "--quiet", "--bare", "--shared", "--", top, str(repository))
@@ -159,12 +159,12 @@ def _committed(source: Source, repository: Path) -> SourceState:
         tree = git(*here, "write-tree")
         if tree != git(*here, "rev-parse", f"{commit}^{{tree}}"):
             commit = git(*here, "commit-tree", "-p", commit, "-m", "changes", tree)
-            name += f".changed.{tree[:NAMED]}"
+            name += f".changed.{tree[:NAME_DIGITS]}"
     git(*here, "update-ref", f"refs/kept/{commit}", commit)  # what has no name is not fetched
     return SourceState(repository, commit, name, part)
 
 
-def commits_between(first: SourceState, last: SourceState) -> list[str]:
+def list_commits(first: SourceState, last: SourceState) -> list[str]:
     """Return the commits between two states of a repository, in the order from one to the other.
 
     Raises:
@@ -179,7 +179,7 @@ def commits_between(first: SourceState, last: SourceState) -> list[str]:
     return []
 
 
-def commit_of(revision: str, repository: str, missing: str) -> str:
+def find_commit(revision: str, repository: str, missing: str) -> str:
     """Return the commit of a revision; raise BakeoffError, which says `missing`, without one."""
     wanted = f"{revision}^{{commit}}"
     command = ("-C", repository, "rev-parse", "--verify", "--end-of-options", wanted)
@@ -187,10 +187,10 @@ def commit_of(revision: str, repository: str, missing: str) -> str:
 
 
 def git(*arguments: str, failed: str = "git failed") -> str:
-    """Run git, and return what it says.
+    """Run git, and return its output.
 
     Raises:
-        BakeoffError: it failed: what, and its last line.
+        BakeoffError: it failed; the message has the last line of its output.
     """
     command = ["git", *arguments]
     try:

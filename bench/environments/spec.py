@@ -1,4 +1,4 @@
-"""What an environment holds: by a SPEC of the command line, or by an entrant's file.
+"""Contents of an environment, by a SPEC of the command line or by an entrant's file.
 
 A SPEC names an environment, a revision of this project, or both.
 
@@ -23,8 +23,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 import impls
-from bench.environments.sources import Source, SourceState, source_of
-from bench.environments.uv import PYTHONS, WHEELS, installed, minor
+from bench.environments.sources import Source, SourceState, parse_source
+from bench.environments.uv import PYTHONS, WHEELS, list_installed, minor
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError, unknown
 from common.versions import COMMON
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 CURRENT = "current"
-"""The running environment, with the code at hand."""
+"""SPEC of the running environment, with the code at hand."""
 EXAMPLES = (
     "`current`, `@2025-12-01`, `@-7d`, `flax==0.12.8`, `jax==0.10.2,jaxlib==0.10.2`, "
     "`flax @ ../flax`, `requirements.txt`, `uv.lock`, `pyproject.toml` or a git revision"
 )
 FIRST_DAY = datetime.date(2018, 12, 1)
 """Day of the first release of jax."""
-PACKAGES = tuple(impls.pinnable())
+PACKAGES = tuple(impls.list_pinnable())
 """Packages that a SPEC may pin, so that a mistyped name never installs an unrelated package."""
 
 LOCK = "requirements.lock"
 """File of a revision of this project with all pins and their hashes."""
 LOCKS = ROOT / "impls" / "locks"
-"""Folder with such a file for each entrant with an environment of its own."""
+"""Folder with a lock for each entrant with its own environment."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One environment, as it was asked for."""
+    """One environment, as it was requested."""
 
     text: str
     """The SPEC as it was given."""
@@ -66,16 +66,16 @@ class Spec:
         return self.text
 
     @property
-    def current(self) -> bool:
+    def is_current(self) -> bool:
         """Whether it is the running environment, with the code at hand."""
         return self == Spec(self.text)
 
     @property
     def sources(self) -> dict[str, Source]:
-        """By package: where code is taken from that is no release."""
+        """Package → source of its code, where that is no release."""
         return {name: wanted for name, wanted in self.pins if isinstance(wanted, Source)}
 
-    def with_pins(self, pins: Mapping[str, str | Source]) -> Spec:
+    def replace_pins(self, pins: Mapping[str, str | Source]) -> Spec:
         """Return the same environment with these pins in place of those of the same packages."""
         pins = {**dict(self.pins), **pins}
         parts = [f"@{self.date}"] if self.date else []
@@ -84,7 +84,7 @@ class Spec:
 
 
 def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
-    """Return the meaning of a SPEC that an option was given.
+    """Return the `Spec` of a text that an option was given.
 
     Raises:
         BakeoffError: it is malformed, or a git revision where these cannot be measured. Whether its
@@ -98,7 +98,7 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
     if given == CURRENT:
         return Spec(CURRENT)
     if Path(given).suffix in READERS and not re.search("[=<>@]", given):
-        return of_file(Path(given), option)
+        return parse_file(Path(given), option)
     package, source, _ = given.partition("@")
     if not re.search("^@|[=<>]", given) and not (
         source and (package.endswith(" ") or canonicalize_name(package) in PACKAGES)
@@ -114,7 +114,7 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
         if part.startswith("@"):
             if date is not None:
                 raise BakeoffError(f"{option} {given!r} has two days; give one")
-            date = day(part[1:], option)
+            date = parse_day(part[1:], option)
             given = given.replace(part, f"@{date}")  # another one tomorrow
             continue
         try:
@@ -129,12 +129,12 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
         if name in pins:
             raise BakeoffError(f"{option} {given!r} pins {name} twice; give one pin")
         where = f"{option} {given!r}"
-        pins[name] = source_of(name, pin.url, where) if pin.url else str(pin.specifier)
+        pins[name] = parse_source(name, pin.url, where) if pin.url else str(pin.specifier)
     return Spec(given, date, tuple(pins.items()))
 
 
-def of_file(path: Path, option: str) -> Spec:
-    """Return the current stack with what a file of requirements says of the packages in it.
+def parse_file(path: Path, option: str) -> Spec:
+    """Return the current stack, with the pins from a file of requirements.
 
     Raises:
         BakeoffError: it cannot be read, or says nothing of them.
@@ -161,7 +161,7 @@ def of_file(path: Path, option: str) -> Spec:
     return Spec(str(path), None, tuple(pins.items()))
 
 
-def of_lines(text: str) -> Iterator[Requirement]:
+def read_lines(text: str) -> Iterator[Requirement]:
     """Yield the requirements of a `requirements.txt` that hold here, without its options."""
     for line in text.replace("\\\n", " ").splitlines():
         written = re.split(r"\s#|\s--(?!re|co)", f" {line}")[0].strip()
@@ -174,28 +174,28 @@ def of_lines(text: str) -> Iterator[Requirement]:
                     yield requirement
 
 
-def of_project(text: str) -> Iterator[Requirement]:
+def read_project(text: str) -> Iterator[Requirement]:
     """Yield the dependencies of a `pyproject.toml`."""
-    yield from of_lines("\n".join(tomllib.loads(text)["project"]["dependencies"]))
+    yield from read_lines("\n".join(tomllib.loads(text)["project"]["dependencies"]))
 
 
-def of_lock(text: str) -> Iterator[Requirement]:
+def read_lock(text: str) -> Iterator[Requirement]:
     """Yield the releases of a `uv.lock`."""
     for package in tomllib.loads(text)["package"]:
         if "version" in package:
             yield Requirement(f"{package['name']}=={package['version']}")
 
 
-READERS = {".txt": of_lines, ".toml": of_project, ".lock": of_lock}
-"""How files of requirements are read, by their suffixes."""
+READERS = {".txt": read_lines, ".toml": read_project, ".lock": read_lock}
+"""Suffix of a file of requirements → its reader."""
 
 
-def of_day(date: datetime.date) -> Spec:
-    """Return the whole stack of a day."""
+def make_day_spec(date: datetime.date) -> Spec:
+    """Return the `Spec` of the whole stack of a day."""
     return Spec(f"@{date}", date)
 
 
-def day(text: str, option: str) -> datetime.date:
+def parse_day(text: str, option: str) -> datetime.date:
     """Return a day, as in `2025-12-01`, `-7d` or `7 days ago`, that an option was given.
 
     Raises:
@@ -224,20 +224,20 @@ def today() -> datetime.date:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """The contents of an environment; its `repr` has what its releases depend on, beside Python."""
+    """Request for an environment; its `repr` has what the releases depend on, beside Python."""
 
     title: str = field(repr=False)
     """Name of the environment in messages."""
     requirements: tuple[str, ...] = ()
-    """What it has to have, as pip writes it."""
+    """Required packages, as pip writes them."""
     optional: tuple[str, ...] = ()
     """Packages that are left out, each for itself, where they do not go with the rest."""
     preferences: tuple[str, ...] | BuildRequest = ()
-    """Pins that are kept where they fit, or the contents that have these pins."""
+    """Pins that are kept where they fit, or the request that resolves to them."""
     date: datetime.date | None = None
-    """Releases that are newer than this day are not considered."""
+    """Last day of the releases that are considered."""
     asked_on: datetime.date | None = None
-    """Today, where that day has not ended: it may bring other releases tomorrow."""
+    """Today, if `date` has not ended: it may bring other releases tomorrow."""
     lock: tuple[str, ...] = ()
     """Lines of a requirements file; with them, nothing is resolved."""
     options: tuple[str, ...] = WHEELS
@@ -246,14 +246,14 @@ class BuildRequest:
     """Versions of Python to try, in this order."""
 
 
-def of_spec(
+def make_spec_request(
     spec: Spec,
     root: Path,
     pythons: Sequence[str],
     states: Mapping[str, SourceState],
     extras: Sequence[str] = (),
 ) -> BuildRequest:
-    """Return the contents of a SPEC's environment.
+    """Return the request for a SPEC's environment.
 
     Args:
         spec: The SPEC.
@@ -264,9 +264,9 @@ def of_spec(
     """
     libraries = tuple(impls.libraries())
     required = (*COMMON, *extras)
-    if spec.current:  # with what else it is to have; JAX's plugins for accelerators are kept
+    if spec.is_current:  # with what else it is to have; JAX's plugins for accelerators are kept
         required += tuple(
-            pin for pin in installed() if re.match("jax(lib|-cuda|-rocm|-tpu|=)", pin)
+            pin for pin in list_installed() if re.match("jax(lib|-cuda|-rocm|-tpu|=)", pin)
         )
     stack = BuildRequest(
         str(spec), required, libraries, date=spec.date, pythons=tuple(pythons) or PYTHONS
@@ -275,7 +275,7 @@ def of_spec(
         stack = replace(stack, asked_on=today())
     if spec.date is not None and not spec.pins:
         return stack
-    pins = installed() if spec.revision is None else pins_of(root / LOCK)
+    pins = list_installed() if spec.revision is None else read_pins(root / LOCK)
     pinned = dict(spec.pins) | {name: f" @ {state.url}" for name, state in states.items()}
     return replace(
         stack,
@@ -288,15 +288,15 @@ def of_spec(
     )
 
 
-def of_entrant(name: str) -> BuildRequest:
-    """Return the contents of the environment of an entrant that has its own.
+def make_entrant_request(name: str) -> BuildRequest:
+    """Return the request for an entrant's own environment.
 
     JAX, optax and NumPy have the releases of this project's lock, if its library accepts them.
 
     Raises:
         BakeoffError: this project does not run on the Python that it requires.
     """
-    about = impls.declared(name)
+    about = impls.read_declaration(name)
     try:
         accepted = SpecifierSet(about.requires_python).filter([minor(), *PYTHONS])
         pythons = tuple(dict.fromkeys(accepted))
@@ -313,13 +313,13 @@ def of_entrant(name: str) -> BuildRequest:
     return BuildRequest(
         f"the environment of {name!r}",
         (*about.requirements, *COMMON),
-        preferences=pins_of(ROOT / LOCK),
+        preferences=read_pins(ROOT / LOCK),
         lock=tuple(line for line in lines if line[:1] != "#"),
         options=(),
         pythons=pythons,
     )
 
 
-def pins_of(lock: Path) -> tuple[str, ...]:
+def read_pins(lock: Path) -> tuple[str, ...]:
     """Return the pins of a lock, without their hashes and markers."""
     return tuple(re.findall(r"^[A-Za-z0-9._-]+==[^\s;\\]+", lock.read_text("utf-8"), re.MULTILINE))

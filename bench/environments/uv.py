@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
-from common.errors import BakeoffError, shortened
+from common.errors import BakeoffError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,18 +33,18 @@ OFFLINE = (
 UNSOLVABLE = re.compile(
     "No solution found|unsatisfiable|no usable wheels|No interpreter found|Failed to build"
 )
-"""Parts of uv's messages when releases, a Python or what is built of sources cannot be had."""
+"""Parts of uv's messages when releases, a Python, or builds from sources cannot be had."""
 WHEELS = ("--only-binary", ":all:")
 """Options of uv with which no package is built from its source."""
 YOURS = "name one by BAKEOFF_CACHE that is yours alone"
 LONGEST_MESSAGE = 400
-"""Characters of uv's messages that are shown."""
+"""Maximum number of characters of uv's messages that are shown."""
 MOST_RELEASES = 200
-"""Releases that are listed at most: more than a year of nightly ones need no list."""
+"""Maximum number of releases that are listed: more than a year of nightly ones need no list."""
 
 
 FIRST_DAY = datetime.date(2018, 12, 1)
-"""JAX had no release before."""
+"""Day of the first release of jax."""
 
 
 class UnsolvableError(BakeoffError):
@@ -57,13 +57,13 @@ def minor() -> str:
 
 
 @cache
-def installed() -> tuple[str, ...]:
+def list_installed() -> tuple[str, ...]:
     """Return the packages of the running environment, as pins."""
     versions = {canonicalize_name(d.name): d.version for d in metadata.distributions()}
     return tuple(f"{name}=={version}" for name, version in sorted(versions.items()))
 
 
-def compiled(
+def compile_pins(
     requirements: Sequence[str],
     python: str,
     date: datetime.date | None = None,
@@ -92,7 +92,7 @@ def compiled(
         return tuple(line for line in out.read_text("utf-8").splitlines() if line[:1] != "#")
 
 
-def releases_between(package: str, low: str, high: str, python: str) -> list[str]:
+def list_releases(package: str, low: str, high: str, python: str) -> list[str]:
     """Return the releases of a package above `low` and below `high`, in their order.
 
     Those without a wheel for `python`, a version as in `3.12`, are left out. uv is asked again and
@@ -103,15 +103,15 @@ def releases_between(package: str, low: str, high: str, python: str) -> list[str
         below = releases[-1] if releases else high
         wanted = [f"{package}>{low},<{below}"]
         try:
-            [pin] = compiled(wanted, python, options=(*WHEELS, "--no-deps"))
+            [pin] = compile_pins(wanted, python, options=(*WHEELS, "--no-deps"))
         except UnsolvableError:
             break
         releases.append(pin.partition("==")[2])
     return releases[::-1]
 
 
-def of_its_day(package: str, release: str, python: str) -> str:
-    """Return in words which JAX is of the day on which a release came out.
+def suggest_stack(package: str, release: str, python: str) -> str:
+    """Return in words the JAX of the day on which a release came out.
 
     Raises:
         BakeoffError: the index does not have it, or does not say when.
@@ -121,17 +121,17 @@ def of_its_day(package: str, release: str, python: str) -> str:
     while (day - before).days > 1:
         middle = before + (day - before) // 2
         try:
-            compiled([pin], python, middle, options=(*WHEELS, "--no-deps"))
+            compile_pins([pin], python, middle, options=(*WHEELS, "--no-deps"))
         except UnsolvableError:
             before = middle
         else:
             day = middle
-    [jax] = [line for line in compiled([pin, "jax"], python, day) if line.startswith("jax==")]
+    [jax] = [line for line in compile_pins([pin, "jax"], python, day) if line.startswith("jax==")]
     return f"{package} {release} is of {day}, as {jax} is: give `{pin},{jax}`, or `@{day}`"
 
 
 def require_own(folder: Path) -> None:
-    """Make a cache folder for what is run from it, if it is not there.
+    """Make a cache folder whose code is run, if it is not there.
 
     Raises:
         BakeoffError: it cannot be made, is another user's, or anybody can write there.
@@ -141,10 +141,10 @@ def require_own(folder: Path) -> None:
         about = folder.stat()
     except OSError as error:
         why = (error.strerror or "cannot be made").lower()
-        raise BakeoffError(f"cache folder {shortened(folder)}: {why}; {YOURS}") from error
+        raise BakeoffError(f"cache folder {shorten(folder)}: {why}; {YOURS}") from error
     whose = "is another user's" if about.st_uid != os.getuid() else ""
     if whose := whose or ("can be written by anybody" if about.st_mode & stat.S_IWOTH else ""):
-        name = shortened(folder)
+        name = shorten(folder)
         raise BakeoffError(f"cache folder {name} {whose}, and its code is run: {YOURS}")
     if about.st_mode & stat.S_IWGRP:  # as some systems make all folders
         folder.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IWGRP)

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, "-m", "bench.fleet.measurement")
 LOG_LINES = 15
-"""Last lines of a run's output that are kept: a traceback's end, or pytest's summary."""
+"""Number of last lines of a run's output to keep: a traceback's end, or pytest's summary."""
 RETRIES = 4
-"""Times that Ray starts a run again whose node or process was killed."""
+"""Number of times that Ray starts a run again whose node or process was killed."""
 LOCK = "jax-bakeoff-matrix.lock"
 """File in a node's folder for temporary files: several nodes may be on one machine."""
 
 
 class RunOutput(NamedTuple):
-    """What a run's process left behind."""
+    """Output of a run's process."""
 
     file: bytes | None
     """The run file; None if the run failed."""
@@ -74,7 +74,7 @@ def measure_here(
 ) -> Generator[tuple[PlannedRun, RunOutput], None, None]:
     """Measure runs on this machine, one after another; yield each with its output.
 
-    One that was cut off goes on from its journal in the folder of the results.
+    A run that was cut off goes on from its journal in the folder of the results.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the run's journal is kept.
@@ -101,7 +101,7 @@ def measure_on_cluster(
         BakeoffError: Ray is not installed, no cluster answers, it has no node for a run, or a node
             has other packages or other code than this host.
     """
-    expected, ray = identity(), connected(address)
+    expected, ray = identity(), connect_cluster(address)
 
     def submit(run: PlannedRun) -> Any:
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -137,7 +137,7 @@ def measure_on_cluster(
         ray.shutdown()  # ends what is still measured
 
 
-def connected(address: str) -> Any:
+def connect_cluster(address: str) -> Any:
     """Connect to a cluster and return the module `ray`; raise BakeoffError if that fails."""
     try:
         import ray  # type: ignore[import-not-found,unused-ignore]
@@ -163,7 +163,7 @@ def measure_on_node(
     """Measure one run on the node where this runs, if it is like the host that asks.
 
     Returns:
-        The node's id; why it cannot measure, empty if it can; what came of the run, if it can.
+        The node's id; why it cannot measure, empty if it can; the run's output, if it can.
     """
     import ray  # type: ignore[import-not-found,unused-ignore]
 
@@ -184,12 +184,12 @@ def measure_on_node(
 
 
 def identity() -> dict[str, str]:
-    """Return what has to be the same on all nodes: the versions of the packages, and the code."""
+    """Return the versions of the packages and the code, which must be equal on all nodes."""
     import impls
-    from bench.engine.session import code_digest
+    from bench.engine.session import digest_code
     from common.versions import versions
 
-    return versions(impls.libraries()) | {"code": code_digest()[:12]}
+    return versions(impls.libraries()) | {"code": digest_code()[:12]}
 
 
 if __name__ == "__main__":

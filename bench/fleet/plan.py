@@ -30,16 +30,16 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One `[[compare]]`, with the defaults filled in."""
 
     name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_-][A-Za-z0-9_-]*$", max_length=40)]
-    """Run files are named after it."""
-    entrants: Names = msgspec.field(default_factory=lambda: tuple(impls.usual()))
+    """Name, with which the names of run files begin."""
+    entrants: Names = msgspec.field(default_factory=lambda: tuple(impls.list_usual()))
     styles: Names = ("pure",)
     workloads: Names = ("seed",)
     backends: Names = ("cpu",)
     environments: Names = (spec.CURRENT,)
     metrics: tuple[str, ...] = ()
-    """Empty for those that a run measures by default."""
+    """Metrics; empty for those that a run measures by default."""
     budget: Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)] = 300.0
-    """Seconds of each run."""
+    """Budget of each run in seconds."""
     repeat: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
 
     def runs(self) -> Iterator[PlannedRun]:
@@ -76,7 +76,7 @@ class PlanFile(msgspec.Struct, forbid_unknown_fields=True):
     """A plan file."""
 
     defaults: dict[str, Any] = {}
-    """Of its tables."""
+    """Defaults of all its tables."""
     compare: list[dict[str, Any]] = []
 
 
@@ -84,16 +84,16 @@ class PlannedRun(NamedTuple):
     """One run of `pytest bench`; the entrants and styles of its table are measured together."""
 
     title: str
-    """What it measures, for people."""
+    """Description for people."""
     key: str
     """A short unique name, the same whenever the same run is planned."""
     arguments: list[str]
     """The arguments of `pytest bench` that measure it."""
     backend: str
     cells: int
-    """Number of them, without the baseline's."""
+    """Number of cells, without the baseline's."""
     budget: float
-    """In seconds."""
+    """Budget in seconds."""
 
 
 def plan(path: Path) -> list[PlannedRun]:

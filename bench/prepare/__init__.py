@@ -1,1 +1,1 @@
-"""What was asked for becomes what to measure: one way for every command."""
+"""Preparation of tasks from what was asked for: one way for every command."""

@@ -1,4 +1,4 @@
-"""The sides of a history: the stacks of many days, and which days those are."""
+"""Sides of a history: the stacks of many days."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.environments.spec import of_day
+from bench.environments.spec import make_day_spec
 from bench.environments.uv import PYTHONS
 from bench.prepare.sides import ask_side, choose_cells, find_gap
 from bench.runfile import EnvironmentInfo, Results
@@ -27,11 +27,11 @@ REFERENCE = "reference"
 """Environment that days are compared with: the stack of the last one."""
 EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
 MOST_DAYS = 400
-"""Days of a history: more than a year of daily ones is a typing error."""
+"""Maximum number of days of a history: more than a year of daily ones is a typing error."""
 
 
 def list_days(since: datetime.date, until: datetime.date, every: str) -> list[datetime.date]:
-    """Return the days from `since` to `until`, which is one of them, `every` so often.
+    """Return the days from `since` to `until`, one `every` so often; `until` is the last.
 
     Raises:
         BakeoffError: there is no such step, or it gives none or too many.
@@ -56,7 +56,7 @@ def list_days(since: datetime.date, until: datetime.date, every: str) -> list[da
 
 
 def add_to_day(day: datetime.date, count: int, unit: str) -> datetime.date:
-    """Return a day so many units later; the last of a month where it has no such day."""
+    """Return a day so many units later; the last of the month if that has no such day."""
     if unit in ("d", "w"):
         return day + datetime.timedelta(count * (7 if unit == "w" else 1))
     months = day.year * 12 + day.month - 1 + count * (12 if unit == "y" else 1)
@@ -74,10 +74,10 @@ class Days:
         self, days: Sequence[datetime.date], selection: Selection, builder: Builder
     ) -> None:
         self.asking = 0.0
-        """Seconds of the budget that it took to ask the sides what they have."""
+        """Seconds of the budget that asking the sides for their contents took."""
         self.others: dict[str, EnvironmentInfo] = {}
         """Days without a side: those that cannot be built, and those whose stack has one."""
-        reference = builder.environment(of_day(days[-1]), PYTHONS)
+        reference = builder.environment(make_day_spec(days[-1]), PYTHONS)
         self.sides = {REFERENCE: self.ask(reference, selection)}
         pythons = list(dict.fromkeys([reference.python, *PYTHONS]))
         stacks: dict[object, Side] = {}
@@ -85,7 +85,7 @@ class Days:
             name = str(day)
             builder.notify(f"the environment of {name}")
             try:
-                environment = builder.environment(of_day(day), pythons)
+                environment = builder.environment(make_day_spec(day), pythons)
                 stack = environment.python, *environment.info.pins.items()
                 if stack in stacks:
                     same = msgspec.structs.replace(stacks[stack].info, spec=f"@{name}", gaps={})
@@ -97,14 +97,14 @@ class Days:
                 builder.notify(f"{name}: {error}")
 
     def ask(self, environment: Environment, selection: Selection) -> Side:
-        """Ask a side what it has."""
+        """Ask a side for its contents, and count the time."""
         start = time.monotonic()
         side = ask_side(environment, selection)
         self.asking += time.monotonic() - start
         return side
 
     def cells(self, selection: Selection) -> dict[str, list[Cell]]:
-        """Return the cells that the reference has, and each other side of these."""
+        """Return side → cells: those of the reference, as far as the side has them."""
         whole = choose_cells(selection, {REFERENCE: self.sides[REFERENCE]})[REFERENCE]
         return {
             name: [c for c in whole if name == REFERENCE or not find_gap(side, c)]

@@ -1,4 +1,4 @@
-"""The arms of one environment, and of those that entrants have to themselves: `pytest bench`."""
+"""Arms of the shared environment and of entrants' own environments, for `pytest bench`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.options import Options
 
 NO_KEYWORD = "cannot donate: its factory has no keyword `donate`"
-"""Why `--donate` leaves a style out."""
+"""Reason why `--donate` leaves a style out."""
 
 
 def prepare_run(
@@ -29,7 +29,7 @@ def prepare_run(
     silence: float,
     arguments: tuple[str, ...],
 ) -> tuple[Task, dict[Cell, list[str]]]:
-    """Return the task of a run, which needs nothing yet, and the metrics of each selected cell.
+    """Return the task of a run, without cells yet, and the metrics of each selected cell.
 
     Args:
         selection: What was asked for.
@@ -48,12 +48,12 @@ def prepare_run(
     left_out = {}
     if options.donate:
         kept = [Arm(name, s) for name, styles in offer.not_donating.items() for s in styles]
-        left_out = {str(arm): NO_KEYWORD for arm in kept if selection.selects(arm)}
+        left_out = {str(arm): NO_KEYWORD for arm in kept if selection.is_selected(arm)}
         offer = offer.donating
     for arm, why in left_out.items():
         builder.notify(f"--donate leaves out {arm}: it {why}")
     cells = selection.cells(offer)
-    metrics = {c: [name for name in SAMPLED if selection.measures(name, c)] for c in cells}
+    metrics = {c: [name for name in SAMPLED if selection.is_measured(name, c)] for c in cells}
     if not any(metrics.values()):
         raise BakeoffError(
             "nothing to measure: no selected style and workload has the metric "

@@ -1,4 +1,4 @@
-"""The sides of an A/B, a bisection or a history: built, asked what they have, made a task of."""
+"""Sides of an A/B, a bisection or a history: building them, their contents, their task."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bench.cells import WHOLE
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Side, Task
 from bench.environments.offers import offer
-from bench.environments.uv import PYTHONS, UnsolvableError, minor, of_its_day
+from bench.environments.uv import PYTHONS, UnsolvableError, minor, suggest_stack
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
-from bench.runfile.releases import differing_releases
-from bench.runfile.warnings import BENEATH
+from bench.runfile.releases import find_differing_releases
+from bench.runfile.warnings import SHARED_PACKAGES
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from bench.runfile import FileKind
 
 DEEP = "depth12"
-"""Measured beside `toy` for host cost alone: what each of its 18 more arrays costs."""
+"""Workload measured beside `toy` for host cost alone: its 18 more arrays show what each costs."""
 DEEP_SECONDS = 300.0
-"""Budget from which on it is measured unless host cost is asked for by name: in less time, it would
-take what steps need."""
+"""Budget in seconds from which on it is measured, unless host cost is asked for by name: in less
+time, it would take what steps need."""
 WORKLOADS = ("toy", DEEP, "seed")
-"""Measured unless others are asked for: host costs, and the tutorial's size."""
+"""Workloads measured by default: two for host costs, and the tutorial's size."""
 IN_TURNS = [
     name
     for name, metric in SAMPLED.items()
@@ -71,7 +71,7 @@ def build_environments(specs: Sequence[Spec], builder: Builder) -> list[Environm
     """
     # The oldest Python that fits is the one for which most releases of that time have wheels.
     pythons: tuple[str, ...] = PYTHONS
-    if any(spec.current for spec in specs):
+    if any(spec.is_current for spec in specs):
         pythons = (minor(),)
     elif any(spec.revision for spec in specs):  # one with this lock runs on the Python at hand
         pythons = tuple(dict.fromkeys([minor(), *PYTHONS]))
@@ -82,13 +82,13 @@ def build_environments(specs: Sequence[Spec], builder: Builder) -> list[Environm
 
 
 def ask_side(environment: Environment, selection: Selection) -> Side:
-    """Return a side, whose worker was asked what it has of a selection.
+    """Ask a worker of a side for its part of a selection, and return the side.
 
     Raises:
         BakeoffError: no worker of it can even load the baseline.
     """
     about, place = environment.info, environment.place
-    place = place.for_users_step() if selection.step else place
+    place = place.apply_step_settings() if selection.step else place
     try:
         offered = offer(selection.entrants, selection.files, place=place)
     except (WorkerFailedError, msgspec.ValidationError, OSError) as error:
@@ -96,7 +96,7 @@ def ask_side(environment: Environment, selection: Selection) -> Side:
         raise BakeoffError(f"{about.spec} cannot be measured: {error}") from error
     for name, (package, release) in offered.unfit.items():
         with suppress(BakeoffError):
-            offered.problems[name] += f"; {of_its_day(package, release, environment.python)}"
+            offered.problems[name] += f"; {suggest_stack(package, release, environment.python)}"
     missing = {
         f"{entrant}/{style}": why
         for entrant, styles in offered.missing.items()
@@ -111,7 +111,7 @@ def ask_side(environment: Environment, selection: Selection) -> Side:
 
 
 def find_gap(side: Side, cell: Cell) -> str:
-    """Return why a side has not got a cell's style; empty if it has."""
+    """Return the reason why a side lacks a cell's style; empty if it has it."""
     if cell.style in side.offer.styles.get(cell.entrant, ()):
         return ""
     gaps = side.info.gaps
@@ -120,27 +120,28 @@ def find_gap(side: Side, cell: Cell) -> str:
 
 
 def find_depending(sides: Mapping[str, Side]) -> tuple[str, ...]:
-    """Return the entrants that depend on what differs between two sides; none if all may.
+    """Return the entrants that depend on a difference of two sides; none if all may.
 
     Python, JAX, optax and NumPy are part of every entrant, as this project's own code is.
     """
     base, new = (side.info for side in sides.values())
-    names = {*differing_releases(base.versions, new.versions)}
+    names = {*find_differing_releases(base.versions, new.versions)}
     if base.pins and new.pins:
-        names |= {*differing_releases(base.pins, new.pins)}
-    if base.commit != new.commit or names & {*BENEATH}:
+        names |= {*find_differing_releases(base.pins, new.pins)}
+    if base.commit != new.commit or names & {*SHARED_PACKAGES}:
         return ()
     return tuple(
         name
-        for name in impls.usual()
-        if names & {impls.declared(name).distribution, *impls.declared(name).packages}
+        for name in impls.list_usual()
+        if names
+        & {impls.read_declaration(name).distribution, *impls.read_declaration(name).packages}
     )
 
 
 def choose_cells(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[Cell]]:
     """Return the cells that are asked for and that each side has, on one backend.
 
-    Without a backend asked for, that is an accelerator, where all sides have one.
+    If no backend is asked for, it is an accelerator that all sides have, or else the CPU.
 
     Raises:
         BakeoffError: a name that no side knows.
@@ -159,7 +160,9 @@ def choose_cells(selection: Selection, sides: Mapping[str, Side]) -> dict[str, l
             errors.append(error)
     if not any(cells.values()):
         raise errors[0]
-    if (step := selection.step) and "make_model" not in impls.bound(Path(selection.files[step])):
+    if (step := selection.step) and "make_model" not in impls.list_bindings(
+        Path(selection.files[step])
+    ):
         # the baseline of such a file is its own step, too, and stands for `--style pure`
         for name, of_side in cells.items():
             own = [cell._replace(entrant=step, style=WHOLE) for cell in of_side]
@@ -213,7 +216,7 @@ def make_task(
         names = IN_TURNS
         if cell.workload == DEEP and not selection.workloads:
             names = [HOST] if HOST in selection.metrics or options.budget >= DEEP_SECONDS else []
-        return frozenset(name for name in names if selection.measures(name, cell))
+        return frozenset(name for name in names if selection.is_measured(name, cell))
 
     needed = {
         side: {cell: metrics for cell in of_side if (metrics := metrics_of(cell))}
@@ -247,7 +250,7 @@ def prepare_sides(
 ) -> tuple[Task, float]:
     """Return the task of an A/B, and the seconds of its budget that asking both sides took.
 
-    Without entrants or a step by name, those are measured that depend on what differs.
+    If neither entrants nor a step are named, entrants that depend on the difference are measured.
 
     Args:
         specs: Of the base and the new side, by their names.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import Selection, step_of
+from bench.cells import Selection, add_step
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Side, Task
 from bench.environments.offers import offer
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 IN_A_ROW = "step_pipelined"
 ASKED = (HOST, STEP, IN_A_ROW)
-"""What the host pays, on one core; and the time of a step, on all cores or on the accelerator:
-waited for, and in a row of 50."""
+"""Metrics of a step: host cost, on one core; and the time of a step, on all cores or on the
+accelerator, waited for, and in a row of 50."""
 
 
 def prepare_step(
@@ -35,21 +35,21 @@ def prepare_step(
     *,
     arguments: Sequence[str],
 ) -> Task:
-    """Return what is measured: `ASKED` of a step in the styles of its library, on one backend.
+    """Return the task of measuring `ASKED` of a step, in its library's styles, on one backend.
 
     Raises:
         BakeoffError: the file is no step, cannot be measured at all, or has no such style.
     """
-    name = step_of(file)
+    name = add_step(file)
     outside = {name: str(file.resolve())}
-    place = environment.place.for_users_step()
+    place = environment.place.apply_step_settings()
     try:
         offered = offer((), outside, place=place)
     except WorkerFailedError as error:
         raise BakeoffError(f"{file.name} cannot be measured: {error}") from error
     if name in offered.problems:
         raise BakeoffError(offered.problems[name])
-    if "make_model" not in impls.bound(file):
+    if "make_model" not in impls.list_bindings(file):
         raise BakeoffError(
             f"{file.name} has a make_step alone, and nothing to compare it with: compare releases "
             f"by `bakeoff ab --step {file.name}`, or add make_model and loss"

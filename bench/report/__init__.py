@@ -1,1 +1,1 @@
-"""Tables, findings and charts of results, and what renders them."""
+"""Tables, findings and charts of results, and their renderers."""

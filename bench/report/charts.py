@@ -25,10 +25,10 @@ ROW, HEIGHT = 20, 260
 """Height of a row of intervals or bars, and of a chart of lines, in pixels."""
 VERDICTS = {"slower": "#D55E00", "faster": "#009E73", "": "#888888"}
 PARTS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7", "#D55E00", "#009E73")
-"""After Okabe and Ito: told apart by the colour-blind, too."""
+"""Colours of a bar's parts, after Okabe and Ito: colour-blind readers can tell them apart, too."""
 DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
 LEAST_REACH = 1.1
-"""Factor by which a chart of lines reaches beyond its values, at least."""
+"""Least factor by which a chart of lines reaches beyond its values."""
 LINES = 24
 """Most lines of a chart: more cannot be told apart."""
 
@@ -38,7 +38,7 @@ def intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> Figur
 
     Args:
         title: What the data show.
-        rows: Ratios of one metric, by what they are of.
+        rows: Label → ratio; all of one metric.
         band: Fraction on both sides of 1 in which differences would not be found; drawn in grey.
     """
     name = _axis(next(iter(rows.values())))
@@ -74,9 +74,9 @@ def lines(
 
     Args:
         title: What the data show.
-        series: Ratios of one metric, by arm, then by place on the x axis: a number (drawn in powers
-            of two), or a day as in 2026-11-25.
-        x_title: What the x axis has.
+        series: Arm → place on the x axis → ratio, all of one metric. A place is a number (drawn in
+            powers of two), or a day as in 2026-11-25.
+        x_title: Title of the x axis.
         band: Fraction on both sides of 1 in which differences do not matter; drawn in grey.
         marks: Places on the x axis at which something changed; drawn as lines.
     """
@@ -119,7 +119,7 @@ def lines(
 
 
 def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]]) -> Figure:
-    """Return a bar in each row, made of parts beside each other: seconds, by row and part."""
+    """Return a bar in each row, made of parts side by side; `rows` is row → part → seconds."""
     name = "seconds (medians)"
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
     data = [
@@ -176,9 +176,9 @@ def _axis(ratio: Estimate) -> str:
 
 
 def _point(estimate: Estimate, floor: float = 0.0, ceiling: float = math.inf) -> dict[str, Any]:
-    """Return the data of an estimate; an end that is not known is where its value is.
+    """Return the data of an estimate; an unknown end is put at its value.
 
-    So are both ends where one is beyond what the chart holds: the line would look like a mark.
+    Both ends are, if one lies outside the chart: the line would look like a mark.
     """
     value = estimate.value
     low, high = (value if end is None else end for end in (estimate.low, estimate.high))

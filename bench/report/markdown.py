@@ -1,7 +1,7 @@
 """A document in Markdown, for a pull request or a README.
 
-Text from outside stands in code spans or is escaped, so that it is no Markdown, no HTML and no
-mention of anybody.
+Text from outside stands in code spans or is escaped, so that it never acts as Markdown, as HTML or
+as a mention of somebody.
 """
 
 from __future__ import annotations
@@ -17,72 +17,74 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONGEST = 60_000
-"""Characters of a comment: GitHub takes 65 536."""
+"""Most characters of a comment: GitHub accepts 65 536."""
 SIGNS = {"good": "✅ ", "bad": "❌ ", "open": "❔ "}
-ACTIVE = re.compile(r"([\\`*~\[\]<>|&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
-"""What would be Markdown or HTML; inside of a name, `_` is not."""
-LINKED = re.compile(r"(@|#|:(?=//)|www(?=\.))")
-"""What would become a mention, a link or the number of an issue, if no space followed it."""
+ACTIVE_CHARACTERS = re.compile(r"([\\`*~\[\]<>|&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+"""Characters that act as Markdown or HTML; `_` inside a name does not."""
+LINK_STARTS = re.compile(r"(@|#|:(?=//)|www(?=\.))")
+"""Beginnings of a mention, a link or an issue's number, unless a space follows."""
 ZERO_WIDTH_SPACE = "\u200b"
 
 
 def markdown(document: Document) -> str:
-    """Return a document as a comment; one that is too long, without what is folded."""
+    """Return a document as a comment; one that is too long, without its folded parts."""
     head = [document.marker] if document.marker else []
     if document.headline:
-        head += [f"{SIGNS.get(document.status, '')}**{escaped(document.headline)}**", ""]
-    head += [f"* warning: {escaped(text)}" for text in document.warnings]
+        head += [f"{SIGNS.get(document.status, '')}**{escape_text(document.headline)}**", ""]
+    head += [f"* warning: {escape_text(text)}" for text in document.warnings]
     head += [""] if document.warnings else []
     about = " ".join(document.subtitle.split())
     fine_print = [*([f"{about}."] if about else []), *document.fine_print]
-    tail = [f"<sub>{' '.join(map(escaped, fine_print))}</sub>"] if fine_print else []
-    text = "\n".join([*head, *chain.from_iterable(map(rendered, document.sections)), *tail])
+    tail = [f"<sub>{' '.join(map(escape_text, fine_print))}</sub>"] if fine_print else []
+    text = "\n".join([*head, *chain.from_iterable(map(render_section, document.sections)), *tail])
     if len(text) > LONGEST:
         short = [section for section in document.sections if not section.folded]
         left_out = "The folded parts are too long for a comment; `--format html` has them."
-        text = "\n".join([*head, *chain.from_iterable(map(rendered, short)), left_out])
+        text = "\n".join([*head, *chain.from_iterable(map(render_section, short)), left_out])
     return text + "\n"
 
 
-def rendered(section: Section) -> list[str]:
+def render_section(section: Section) -> list[str]:
     """Return the lines of a section; without its charts."""
     lines = []
     for table in section.tables:
-        lines += [f"**{escaped(table.title)}**", ""] if table.title else []
+        lines += [f"**{escape_text(table.title)}**", ""] if table.title else []
         lines += [*table_lines(table), ""]
     if section.lines:
-        lines += [*(f"* {escaped(text)}" for text in section.lines), ""]
+        lines += [*(f"* {escape_text(text)}" for text in section.lines), ""]
     if section.folded and lines:
-        summary = f"<details><summary>{escaped(section.title)}</summary>"
+        summary = f"<details><summary>{escape_text(section.title)}</summary>"
         return [summary, "", *lines, "</details>", ""]
     return lines
 
 
 def table_lines(table: Table) -> Iterator[str]:
     """Yield the lines of a table, and its notes."""
-    table = table.without_empty()
-    titles = [escaped(column.title) for column in table.columns]
+    table = table.drop_empty_columns()
+    titles = [escape_text(column.title) for column in table.columns]
     yield f"| {' | '.join(titles)} |"
     yield f"|{'|'.join('--:' if column.number else '---' for column in table.columns)}|"
     for row in table.rows:
         yield f"| {' | '.join(map(_cell, row.cells))} |"
-    yield from (f"\n{escaped(note)}" for note in table.notes)
+    yield from (f"\n{escape_text(note)}" for note in table.notes)
 
 
-def escaped(text: str) -> str:
+def escape_text(text: str) -> str:
     """Return a text that may hold names from outside on one line; its code spans stay code."""
-    parts = re.split(r"(`[^`]+`)", " ".join(wording.printable(text).split()))
+    parts = re.split(r"(`[^`]+`)", " ".join(wording.make_printable(text).split()))
     # In a table, a bar would end the cell even within code.
-    return "".join(p.replace("|", r"\|") if i % 2 else _plain(p) for i, p in enumerate(parts))
+    return "".join(
+        p.replace("|", r"\|") if i % 2 else _escape_plain(p) for i, p in enumerate(parts)
+    )
 
 
-def _plain(text: str) -> str:
-    return LINKED.sub(rf"\1{ZERO_WIDTH_SPACE}", ACTIVE.sub(r"\\\1", text))
+def _escape_plain(text: str) -> str:
+    return LINK_STARTS.sub(rf"\1{ZERO_WIDTH_SPACE}", ACTIVE_CHARACTERS.sub(r"\\\1", text))
 
 
 def _cell(content: Content) -> str:
     if isinstance(content, str):
-        return escaped(content)
+        return escape_text(content)
     if colour(content):
         return f"**{text_of(content)}**"
     return f"{mark(content)} {text_of(content)}".strip()

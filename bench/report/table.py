@@ -1,6 +1,6 @@
 """The one table model, and the one formatter of numbers.
 
-What a command shows is a `Document`. `terminal`, `markdown` and `page` render it; only this module
+Every command shows a `Document`. `terminal`, `markdown` and `page` render it; only this module
 turns a number into words.
 """
 
@@ -13,20 +13,20 @@ from typing import Any
 from bench.estimates import PROGRAM, Estimate, Verdict
 
 type Content = str | Estimate
-"""What a cell of a table holds. Text may come from outside: renderers escape it. Between backticks
-it is code."""
+"""Content of a table's cell. Text may come from outside: renderers escape it. Between backticks it
+is code."""
 
 LARGEST = 10_000
-"""Ratio, or amount of a unit, above which digits say nothing."""
+"""Ratio, or amount of a unit, above which further digits say nothing."""
 MISSING = "–"
-"""Content of a cell for which a number was asked for, and not measured."""
+"""Content of a cell whose number was asked for, but not measured."""
 MARKS: dict[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
-"""What stands before an estimate that is neither slower nor faster; those have a colour instead."""
+"""Verdict → sign before the estimate; slower and faster ones have a colour instead."""
 UNITS = {
     "s": {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9},
     "B": {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0},
 }
-"""What multiples of a unit are called, with their sizes, the largest first."""
+"""Unit → names of its multiples, with their sizes, the largest first."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Column:
     """A column of a table."""
 
     title: str
-    """A line break where a narrow column has one."""
+    """Title; line breaks in it make a column narrow."""
     number: bool = False
     """Whether its texts are aligned to the right."""
     help: str = ""
-    """What it is, in a few words."""
+    """Meaning, in a few words."""
     needed: bool = True
     """Whether a narrow terminal has to show it; `-v` shows the others."""
 
@@ -49,7 +49,7 @@ class Row:
 
     cells: tuple[Content, ...]
     worse: bool = False
-    """Whether something has to be done about it."""
+    """Whether it calls for action."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Table:
     rows: tuple[Row, ...]
     title: str = ""
     notes: tuple[str, ...] = ()
-    """Below it: why numbers are missing, how to read a cell."""
+    """Sentences below it: why numbers are missing, how to read a cell."""
 
     def has_estimates(self, column: int) -> bool:
         """Tell whether there are numbers with intervals in a column; the page's template asks."""
         return any(not isinstance(row.cells[column], str) for row in self.rows)
 
-    def without_empty(self) -> Table:
-        """Return the table without columns that have nothing in any row, but for the first."""
+    def drop_empty_columns(self) -> Table:
+        """Return the table without its empty columns; the first column stays."""
         nothing = ("", MISSING)
         kept = [
             i
@@ -80,14 +80,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, with what it shows in words."""
+    """A chart, with a description in words."""
 
     title: str
-    """What the data show."""
+    """Title: what the data show."""
     text: str
-    """What somebody who cannot see it needs to know."""
+    """Description for somebody who cannot see it."""
     chart: dict[str, Any]
-    """In Vega-Lite, without its width."""
+    """Specification in Vega-Lite, without its width."""
 
 
 @dataclass(frozen=True)
@@ -102,24 +102,24 @@ class Section:
     folded: bool = False
     """Whether only `-v` and a click show it."""
     status: str = ""
-    """`bad`, or nothing: the colour of its sentences."""
+    """Colour of its sentences: `bad`, or nothing."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """What a command shows, in the order of what a reader wants to know."""
+    """Output of a command, in the order in which a reader needs it."""
 
     title: str
     subtitle: str = ""
-    """When and where it was measured."""
+    """Time and place of the measurement."""
     headline: str = ""
     """The answer, in a sentence."""
     status: str = ""
-    """`good`, `bad`, `open`, or nothing: the colour of the headline."""
+    """Colour of the headline: `good`, `bad`, `open`, or nothing."""
     warnings: tuple[str, ...] = ()
     sections: tuple[Section, ...] = ()
     fine_print: tuple[str, ...] = ()
-    """What the measurement could detect, and what it took."""
+    """Sentences on the method: detectable differences, time taken, how to repeat it."""
     marker: str = ""
     """First line of its Markdown, by which a later comment finds the one that it replaces."""
 
@@ -135,15 +135,15 @@ def words(estimate: Estimate) -> str:
     if estimate.form == "added":
         if low is None and high is None:
             return f"{'-' if value < 0 else '+'}{amount(abs(value), estimate.unit)}"
-        return _signed(value, low, high, _unit_of(value, estimate.unit, "µs"))
+        return _signed_words(value, low, high, _unit_of(value, estimate.unit, "µs"))
     if estimate.settled_by == PROGRAM and estimate.bound is not None:
         return f"±{percent(estimate.bound)}, proven"
-    if estimate.settled_by == PROGRAM and estimate.exact:
+    if estimate.settled_by == PROGRAM and estimate.is_certain:
         return "the same"
-    return timed(estimate)
+    return ratio_words(estimate)
 
 
-def timed(ratio: Estimate) -> str:
+def ratio_words(ratio: Estimate) -> str:
     """Return a ratio as it was timed, whatever its verdict, with the digits of its interval.
 
     Examples are 1.003 (0.999–1.007), 1.21 (1.19–1.24) and 9.0 (8.7–9.4); an interval that has no
@@ -168,15 +168,15 @@ def change(estimate: Estimate) -> str:
     if estimate.form != "ratio":
         return words(estimate)
     if estimate.value >= 2:
-        factor = timed(estimate)
+        factor = ratio_words(estimate)
         return factor if estimate.value > LARGEST else f"{factor} times"
     low, high = (None if end is None else end - 1 for end in (estimate.low, estimate.high))
     if estimate.value < 1 / LARGEST:
         return "below -99.99 %"
-    # What falls to 0.4 % fell by 99.6 %, and not by all of it
+    # A fall to 0.4 % is shown as one by 99.6 %, not by 100 %
     least = max(min(estimate.value, estimate.low or 1.0), 1 / LARGEST)
     fewest = math.ceil(-math.log10(least)) - 2
-    return _signed(estimate.value - 1, low, high, ("%", 0.01), fewest)
+    return _signed_words(estimate.value - 1, low, high, ("%", 0.01), fewest)
 
 
 def mark(content: Content) -> str:
@@ -214,7 +214,7 @@ def percent(fraction: float) -> str:
     return f"{value:.1g} %"
 
 
-def _signed(
+def _signed_words(
     middle: float,
     low: float | None,
     high: float | None,
@@ -223,8 +223,8 @@ def _signed(
 ) -> str:
     """Return a difference and its interval: `+57 µs (55 to 59)`, `+3.1 µs (>2.0)`.
 
-    It is written in a unit, which is a name and a size; under 10 of it, with a digit at least, and
-    with `fewest` whatever it is.
+    `unit` is a name and a size. Below 10 units, there is at least one digit after the point; at
+    any size, there are at least `fewest`.
     """
     name, scale = unit
     middle /= scale

@@ -1,4 +1,4 @@
-"""What a terminal shows: documents, fitted to its width, and how far a measurement is."""
+"""Output on a terminal: documents fitted to its width, and the progress of a measurement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.report.table import colour, mark, percent, text_of
-from bench.report.wording import printable
+from bench.report.wording import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ COLOURS = {"slower": "red", "faster": "green", "good": "green", "bad": "bold red
 GAP = 2
 """Characters between columns."""
 LINES = 10
-"""Lines of progress that a whole measurement prints in a pipe, about."""
+"""Approximate number of lines of progress that a whole measurement prints in a pipe."""
 WORDS = {
     "start": "starting a worker",
     "load": "importing the libraries",
@@ -38,7 +38,7 @@ WORDS = {
     "cold": "a fresh process of {arm}",
     "close": "ending a worker",
 }
-"""What a worker is doing, by `Action.do`."""
+"""`Action.do` → the worker's work in words."""
 
 
 def show(document: Document, console: Console, *, details: bool = False) -> None:
@@ -61,7 +61,7 @@ class _Terminal:
 
     def clean(self, text: str) -> str:
         """Return a text from anywhere as this terminal can show it."""
-        text, encoding = printable(text).replace("`", ""), self.console.encoding
+        text, encoding = make_printable(text).replace("`", ""), self.console.encoding
         return text.encode(encoding, "replace").decode(encoding)
 
     def lines(self, texts: Iterable[str], style: str = "", indent: int = 2) -> None:
@@ -75,12 +75,12 @@ class _Terminal:
             self.console.print(Text(filled, style=style))  # as text, markup has no effect
 
     def section(self, section: Section) -> None:
-        """Print a section: its tables, then its sentences, which say what to make of them."""
+        """Print a section: its tables, then its sentences, which interpret them."""
         tables = [table for table in section.tables if table.rows]
         if section.folded and (tables or section.lines):
             self.lines([section.title], "bold")
         for table in tables:
-            self.table(table.without_empty())
+            self.table(table.drop_empty_columns())
         if section.lines:
             self.lines([*section.lines, ""], COLOURS.get(section.status, ""))
 
@@ -98,7 +98,7 @@ class _Terminal:
             max(*map(len, title.split("\n")), *(row[i].cell_len for row in texts)) + GAP
             for i, title in enumerate(titles)
         ]
-        for number, chosen in enumerate(self.packed(table, widths)):
+        for number, chosen in enumerate(self.pack_columns(table, widths)):
             self.lines([""] if number else [])
             shown = RichTable(
                 box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
@@ -122,8 +122,8 @@ class _Terminal:
             text = f"{mark(content) or ' '} {text}"
         return Text(self.clean(text), style=COLOURS.get(colour(content), ""))
 
-    def packed(self, table: Table, widths: Sequence[int]) -> list[list[int]]:
-        """Return the columns of each table, the first one in all; the needed ones come first."""
+    def pack_columns(self, table: Table, widths: Sequence[int]) -> list[list[int]]:
+        """Return each table's columns: the first column in all, needed ones before others."""
         needed = [i for i, c in enumerate(table.columns) if i and (c.needed or self.details)]
         tables: list[list[int]] = [[0]]
         for i in [*needed, *(i for i in range(1, len(widths)) if i not in needed)]:
@@ -136,9 +136,9 @@ class _Terminal:
 
 
 class Progress(progress.Progress):
-    """Shows actions as they begin; redrawn then only, so that nothing runs while a block is timed.
+    """A display of actions, redrawn only when one begins: nothing runs while a block is timed.
 
-    A context manager, and what `bench.engine.session.measure` calls before each action.
+    It is a context manager; `bench.engine.session.measure` calls it before each action.
     """
 
     def __init__(self, console: Console, budget: float) -> None:
@@ -152,15 +152,15 @@ class Progress(progress.Progress):
             disable=not console.is_terminal,
         )
         self.budget = budget
-        """Seconds."""
-        self.printed = 0
-        """Lines that a pipe has got."""
+        """Budget in seconds."""
+        self.printed_lines = 0
+        """Number of lines that a pipe has got."""
         self.has_forecast = False
-        """Whether it was said what the budget can tell."""
+        """Whether the forecast of detectable differences was printed."""
         self.bar = self.add_task("", total=budget)
 
     def __call__(self, action: Action, spent: TimeSpent) -> None:
-        """Show what begins."""
+        """Show the action that begins."""
         if spent.forecast and not self.has_forecast:
             self.has_forecast = True
             self.console.print(
@@ -175,6 +175,6 @@ class Progress(progress.Progress):
         seconds = spent.wall_seconds
         if self.console.is_terminal:
             self.update(self.bar, completed=seconds, description=text, refresh=True)
-        elif seconds >= self.printed * self.budget / LINES:
-            self.printed = int(LINES * seconds / self.budget) + 1
+        elif seconds >= self.printed_lines * self.budget / LINES:
+            self.printed_lines = int(LINES * seconds / self.budget) + 1
             self.console.print(f"{seconds:.0f} of {self.budget:g} s: {text}", markup=False)

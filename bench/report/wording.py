@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from bench.runfile import CellResult, Proof
 
-NAMED = 3
-"""Arms, releases or operations that a sentence names; of more, their number is."""
+MOST_NAMED = 3
+"""Most arms, releases or operations that a sentence names; of more, it gives the number."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
 
 
-def ordered(workloads: Iterable[str]) -> list[str]:
+def sort_workloads(workloads: Iterable[str]) -> list[str]:
     """Return the names of workloads, the smallest model's first, then by the size of the batch."""
 
     def size(name: str) -> tuple[float, ...]:
@@ -32,8 +32,8 @@ def ordered(workloads: Iterable[str]) -> list[str]:
 
 
 def main_workload(workloads: Iterable[str]) -> str:
-    """Return the workload that is spoken about first: the tutorial's, or else the widest."""
-    names = ordered(workloads)
+    """Return the workload that sentences name first: the tutorial's, or else the widest."""
+    names = sort_workloads(workloads)
     return "seed" if "seed" in names else names[-1] if names else ""
 
 
@@ -46,10 +46,10 @@ def place(workload: str) -> str:
 
 
 def operations(counts: dict[str, int]) -> str:
-    """Return by which operations a program differs: their kinds if they are few, or else a sum."""
+    """Return the operations by which a program differs: their kinds if few, else their sum."""
     if not counts:
         return "another order"
-    if len(counts) > NAMED:
+    if len(counts) > MOST_NAMED:
         return f"{sum(map(abs, counts.values()))} operations differ"
     return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())
 
@@ -69,19 +69,19 @@ def program(proof: Proof | None) -> str:
     return operations(proof.operations_beside_baseline)
 
 
-def joined(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """Return words as a list in a sentence: `a, b and c`."""
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
-def few(words: Sequence[str], most: int = NAMED) -> str:
+def name_few(words: Sequence[str], most: int = MOST_NAMED) -> str:
     """Return at most `most` words as a list in a sentence, and how many more there are."""
     if len(words) <= most + 1:
-        return joined(words)
-    return joined([*words[:most], f"{len(words) - most} more"])
+        return join_words(words)
+    return join_words([*words[:most], f"{len(words) - most} more"])
 
 
-def counted(count: int, what: str) -> str:
+def pluralise(count: int, what: str) -> str:
     """Return a number of things: `1 step`, `2 steps`."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
@@ -91,18 +91,18 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def missing_words(rows: Sequence[CellResult]) -> Iterator[str]:
+def explain_missing(rows: Sequence[CellResult]) -> Iterator[str]:
     """Yield which metrics of which arms have no number, in one sentence for each reason."""
     absent = [(why, n, r) for n in METRICS for r in rows if (why := r.missing.get(n))]
     for reason in dict.fromkeys(why for why, _, _ in absent):
         metrics = dict.fromkeys(label(name) for why, name, _ in absent if why == reason)
         arms = dict.fromkeys(str(row.cell.arm) for why, _, row in absent if why == reason)
-        of = f" of {few(list(arms))}" if len(arms) < len(rows) else ""
-        yield sentence(f"{reason}: {joined(list(metrics))}{of}")
+        of = f" of {name_few(list(arms))}" if len(arms) < len(rows) else ""
+        yield sentence(f"{reason}: {join_words(list(metrics))}{of}")
 
 
-def more_words(rows: Iterable[Estimate]) -> Iterator[str]:
-    """Yield how to go on where a comparison of a measurement that has ended is inconclusive."""
+def suggest_more(rows: Iterable[Estimate]) -> Iterator[str]:
+    """Yield how to go on after a measurement, if any of its comparisons is inconclusive."""
     if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):
         yield (
             "To narrow what is inconclusive: a longer `--budget`, or `--more` with this run's JSON "
@@ -110,7 +110,7 @@ def more_words(rows: Iterable[Estimate]) -> Iterator[str]:
         )
 
 
-def printable(text: str) -> str:
-    """Return a text from outside without what would steer a terminal; lines stay lines."""
+def make_printable(text: str) -> str:
+    """Return a text from outside without a terminal's control sequences; line breaks stay."""
     text = ESCAPE_SEQUENCE.sub("", text).expandtabs(4)
     return "\n".join(map(one_line, text.splitlines()))

@@ -1,4 +1,4 @@
-"""The run file: what `pytest bench --benchmark-json` writes, as types.
+"""Types of the run file, which `pytest bench --benchmark-json` writes.
 
 The file is pytest-benchmark's, with the two tables of the run under `bakeoff`: samples and
 estimates. Runs, A/Bs, histories and bisections are all such files. Times are in seconds, memory in
@@ -30,7 +30,7 @@ type FileKind = Literal["run", "ab", "bisect", "history", "cost"]
 
 
 class Proof(msgspec.Struct, kw_only=True):
-    """How a style was shown to compute what the baseline does."""
+    """Proof that a style computes what the baseline computes."""
 
     loss: float
     """Largest relative difference to the float64 reference's loss."""
@@ -39,20 +39,21 @@ class Proof(msgspec.Struct, kw_only=True):
     trajectory: float
     """Largest difference of a loss in ten steps, in nats per character."""
     whole_step: bool = True
-    """False where a call runs more programs than the one that was looked at."""
+    """Whether a call runs just the program that was looked at."""
     same_program_as_baseline: bool = False
     operations_beside_baseline: dict[str, int] = {}
-    """By how many of each kind the program differs."""
+    """Operation counts minus the baseline's."""
     donates: bool | None = None
-    """None for a program that is not JAX's."""
+    """Whether it donates its state; None for a program that is not JAX's."""
     jax: bool | None = True
-    """False for an outside reference, None for a step whose program is not known."""
+    """Whether it is JAX's; False for an outside reference, None for an unknown program."""
     equal: bool = True
-    """False for a `make_step` beside a model that computes something else: it stands for itself."""
+    """Whether it is equal; False for a `make_step` beside a model that computes something else: it
+    stands for itself."""
     state: list[float] = []
-    """Of a user's own step: the norm of each array of its state after ten steps."""
+    """Norm of each array of the state of a user's own step after ten steps."""
     settings: dict[str, Any] = {}
-    """That an outside reference ran with."""
+    """Settings that an outside reference ran with."""
 
     @property
     def same_program(self) -> bool:
@@ -61,28 +62,28 @@ class Proof(msgspec.Struct, kw_only=True):
 
 
 class CellResult(msgspec.Struct, kw_only=True):
-    """What is known of a cell beside its numbers."""
+    """Result of a cell, without its numbers."""
 
     cell: Cell
     environment: str = ""
     failure: str | None = None
-    """Why it has no number: it is not equal, or its worker died twice in a row."""
+    """Reason why it has no number: it is not equal, or its worker died twice in a row."""
     stderr: str = ""
     """Last lines of its worker, if it failed."""
     proof: Proof | None = None
     losses: list[float] = []
     """Losses of ten training steps, in its proof."""
     program: str = ""
-    """Fingerprint of what it compiles: cells that share it share compile times."""
+    """Fingerprint of its program: cells that share it share compile times."""
     missing: dict[str, str] = {}
-    """Why a metric was not measured, by metric."""
+    """Metric → why it was not measured."""
 
 
 class EnvironmentInfo(msgspec.Struct, kw_only=True):
     """One environment that workers ran in."""
 
     spec: str = "current"
-    """As it was asked for: `current`, a day, releases, a revision."""
+    """SPEC as requested: `current`, a day, releases, a revision."""
     versions: dict[str, str] = {}
     """Releases of Python and of what was measured."""
     pins: dict[str, str] = {}
@@ -90,32 +91,32 @@ class EnvironmentInfo(msgspec.Struct, kw_only=True):
     commit: str = ""
     """Commit of this project's code, where that is a revision."""
     gaps: dict[str, str] = {}
-    """Libraries and styles that it does not have, and why."""
+    """Library or style that it does not have → why."""
 
 
 class Conditions(msgspec.Struct, kw_only=True):
-    """What a run was made in."""
+    """Conditions that a run was made in."""
 
     devices: dict[str, str] = {}
-    """Kind of device, by backend."""
+    """Backend → kind of device."""
     device_details: dict[str, dict[str, Any]] = {}
-    """By backend: how many, the memory of one, the driver."""
+    """Backend → number of devices, the memory of one, the driver."""
     variables: dict[str, str] = {}
     """Environment variables that change what is measured."""
     affinity: list[int] | None = None
     garbage_collector: str = ""
     datum: str = "10 % quantile of calls"
-    """What stands for an arm's calls in a block; unless it is said, that of older runs."""
+    """Statistic that stands for an arm's calls in a block; by default, that of older runs."""
     threads: str = ""
 
 
 class TimeSpent(msgspec.Struct, kw_only=True):
-    """Where the time went."""
+    """Time and work of a run, and use of the machine by others."""
 
     wall_seconds: NotNegative = 0.0
     sampling_seconds: NotNegative = 0.0
-    """Blocks, trainings, and in cold processes what was timed; of workers at the same time, each
-    counts for its share."""
+    """Seconds of blocks, of trainings, and of the timed part of cold processes; of workers at the
+    same time, each counts for its share."""
     processes: Count = 0
     blocks: Count = 0
     others: NotNegative = 0.0
@@ -123,19 +124,19 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     stolen: NotNegative = 0.0
     """Fraction of the processor time that the hypervisor gave to other guests."""
     busiest: str = ""
-    """The other process that used most, where it is worth a sentence."""
+    """Process of others that used most, if that is worth a sentence."""
     earlier_seconds: NotNegative = 0.0
     """Wall time of the runs that this one adds to (`--more`)."""
     earlier_processes: Count = 0
-    """Processes of these."""
+    """Number of processes of these runs."""
     calls_vary: NotNegative = 0.0
     """Standard deviation of single steps' log-times in the first visit."""
     forecast: NotNegative = 0.0
-    """Difference of a step that was to be detected, by that; a fraction."""
+    """Detectable difference of a step, foreseen from that; a fraction."""
 
 
 class SampleRow(NamedTuple):
-    """A sample in a series: what differs from row to row."""
+    """A sample in a series: the fields that differ from row to row."""
 
     worker: Count
     block: Count
@@ -168,58 +169,59 @@ class RunOptions(msgspec.Struct, kw_only=True):
 
 
 class Results(msgspec.Struct, kw_only=True):
-    """What a run says, but for its samples: the `bakeoff` object of a run file."""
+    """Results of a run without its samples: the `bakeoff` object of a run file."""
 
     schema: Literal[4] = SCHEMA
     kind: FileKind = "run"
     base: str = ""
-    """The environment that others are compared with; empty where arms are compared."""
+    """Environment that others are compared with; empty where arms are compared."""
     arguments: list[str] = []
     metrics: list[str] = []
-    """Those that an A/B was asked for by name: counts do not decide its status then."""
+    """Metrics that an A/B was asked for by name: counts do not decide its status then."""
     options: RunOptions = msgspec.field(default_factory=RunOptions)
     environments: dict[str, EnvironmentInfo] = {}
-    """By name: empty for the shared one of a run, an entrant's for its own, `base` and `new`, or
-    days."""
+    """Name → environment; the name is empty for the shared one of a run, an entrant's for its own,
+    `base` and `new`, or a day."""
     setup: dict[str, str] = {}
-    """Digests of what has to be the same to go on: code, releases, devices, cells, options."""
+    """Part of the setup → digest; all must be the same to go on: code, releases, devices, cells,
+    options."""
     conditions: Conditions = msgspec.field(default_factory=Conditions)
     cells: list[CellResult] = []
     estimates: list[Estimate] = []
     warnings: list[str] = []
     """Reasons to doubt the numbers, in sentences."""
     notes: dict[str, str] = {}
-    """Remarks on entrants, by name."""
+    """Entrant → a remark."""
     left_out: dict[str, str] = {}
-    """Styles that could not take part, as `entrant/style`, and why."""
+    """`entrant/style` that could not take part → why."""
     spent: TimeSpent = msgspec.field(default_factory=TimeSpent)
     search: dict[str, Any] = {}
-    """A bisection's steps, and what it came to."""
+    """Steps and result of a bisection."""
 
     @property
     def table(self) -> EstimateTable:
-        """The estimates, by what they are of."""
+        """The estimates, by cell and metric."""
         return EstimateTable(self.estimates)
 
     @property
-    def good(self) -> list[CellResult]:
+    def good_cells(self) -> list[CellResult]:
         """The cells that have not failed."""
         return [row for row in self.cells if row.failure is None]
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of the shared environment, or of the one that others are compared with."""
+        """Versions of the shared environment, or of the one that others are compared with."""
         info = self.environments.get(self.base) or next(iter(self.environments.values()), None)
         return info.versions if info else {}
 
 
 class ResultsWithSamples(Results, kw_only=True):
-    """All that a run says; msgspec makes a JSON schema of it."""
+    """Results and samples of a run; msgspec makes a JSON schema of it."""
 
     samples: list[Series] = []
 
 
-def packed(samples: Iterable[Sample]) -> list[Series]:
+def pack_samples(samples: Iterable[Sample]) -> list[Series]:
     """Return samples as series."""
     series: dict[tuple[str, Cell, str, int], list[SampleRow]] = defaultdict(list)
     for s in samples:
@@ -232,8 +234,8 @@ def packed(samples: Iterable[Sample]) -> list[Series]:
     ]
 
 
-def unpacked(series: Iterable[Series]) -> list[Sample]:
-    """Return the samples of series; the inverse of `packed`, but for their order."""
+def unpack_samples(series: Iterable[Series]) -> list[Sample]:
+    """Return the samples of series; the inverse of `pack_samples`, but for their order."""
     return [
         Sample(
             environment=s.environment, cell=s.cell, metric=s.metric, cores=s.cores, **row._asdict()

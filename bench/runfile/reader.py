@@ -1,4 +1,4 @@
-"""Run files, read back: what is in them, and in one line what is wrong with them."""
+"""Reader of run files; in one line, it says what is wrong with one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.runfile import SCHEMA, Results, ResultsWithSamples, unpacked
+from bench.runfile import SCHEMA, Results, ResultsWithSamples, unpack_samples
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
@@ -31,7 +31,7 @@ class _File(msgspec.Struct):
 
 
 class _Claim(msgspec.Struct):
-    """Which schema a run is of."""
+    """The schema that a run claims."""
 
     schema: Any = None
 
@@ -44,23 +44,23 @@ class Run:
     """The file's name, without its ending."""
     results: Results
     samples: list[Sample] = field(default_factory=list)
-    """Empty where they were not asked for."""
+    """Samples; empty if they were not read."""
     machine: dict[str, Any] = field(default_factory=dict)
-    """What pytest-benchmark says of the machine."""
+    """Facts about the machine, by pytest-benchmark."""
     commit: dict[str, Any] = field(default_factory=dict)
     when: str = ""
-    """Year to second, UTC."""
+    """Time of the run, from year to second, UTC."""
 
     @property
     def processor(self) -> str:
-        """The processor, and how many of its cores the run had."""
+        """Processor, and the number of its cores that the run had."""
         name = processor_model(self.machine) or str(self.machine.get("machine") or "")
         cores = len(self.results.conditions.affinity or []) or _cpu(self.machine).get("count")
         return ", ".join(filter(None, [name, f"{cores} cores" if cores else ""]))
 
 
 def read(path: Path, *, samples: bool = True) -> Run:
-    """Return what a run file holds, without its samples if they are not needed.
+    """Return the run of a file, without its samples if they are not needed.
 
     Raises:
         NoRunError: it is JSON, and no run.
@@ -98,7 +98,7 @@ def read(path: Path, *, samples: bool = True) -> Run:
     return Run(
         name=path.stem,
         results=results,
-        samples=unpacked(results.samples) if isinstance(results, ResultsWithSamples) else [],
+        samples=unpack_samples(results.samples) if isinstance(results, ResultsWithSamples) else [],
         machine=file.machine_info,
         commit=file.commit_info,
         when=file.datetime[:19],
@@ -106,10 +106,10 @@ def read(path: Path, *, samples: bool = True) -> Run:
 
 
 def processor_model(machine: dict[str, Any]) -> str:
-    """Return what a processor is called, told from others of that name.
+    """Return the name of a processor, with what distinguishes it from others of that name.
 
-    Clouds have one name for several generations, and the clock that the system tells may be the one
-    of that moment.
+    Clouds have one name for several generations, and the clock that the system tells may be the
+    present one.
     """
     cpu = _cpu(machine)
     brand = cpu.get("brand_raw") or machine.get("processor") or ""

@@ -1,4 +1,4 @@
-"""Releases of packages: which ones differ between two environments."""
+"""Differences in the releases of two environments."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROJECT = "jax-bakeoff"
-"""This project's version, which is compared as its commit is: it is no release of a library."""
+"""Name of this project, whose commits are compared: its version is no release of a library."""
 
 
-def differing_releases(
+def find_differing_releases(
     base: Mapping[str, str], new: Mapping[str, str]
 ) -> dict[str, tuple[str | None, str | None]]:
     """Return the releases that differ; None where a side has none. jaxlib goes with jax."""

@@ -1,7 +1,7 @@
 """Reasons to doubt the numbers of a measurement, in sentences.
 
 The datum that is compared is the mean of the fastest half of an arm's turns in a block, which a few
-slow turns hardly move; what is warned of here is what moves it.
+slow turns hardly move; the warnings are of causes that move it.
 """
 
 from __future__ import annotations
@@ -18,34 +18,39 @@ if TYPE_CHECKING:
     from bench.environments.offers import Offer
     from bench.runfile import Results, TimeSpent
 
-BENEATH = ("python", *COMMON)
-"""Packages that are part of the times of every entrant, the baseline's as well: an entrant's own
+SHARED_PACKAGES = ("python", *COMMON)
+"""Packages that are part of the times of every entrant, including the baseline: an entrant's own
 environment should have the same."""
-STOLEN = 0.02
-"""Fraction of the processor time that other guests take, from which on it is told: it moves medians
-by 0.1 %, half of a usual standard error."""
-OTHERS = 0.10
-"""Fraction of the machine that other processes use, from which on it is told: it moves medians by
-half a per cent or more, in all arms alike; intervals widen."""
+MOST_STOLEN = 0.02
+"""Fraction of the processor time taken by other guests above which a run warns: it moves medians by
+0.1 %, half of a usual standard error."""
+MOST_OTHERS = 0.10
+"""Fraction of the machine used by other processes above which a run warns: it moves medians by half
+a per cent or more, in all arms alike; intervals widen."""
 
 
 def warnings(results: Results, offer: Offer, notes: Iterable[str]) -> list[str]:
-    """Return sentences about what casts doubt on a measurement, none where nothing does.
+    """Return sentences with reasons to doubt a measurement, none where there are none.
 
     Remarks of workers, `notes`, stand first.
     """
-    sentences = [*offer.notes, *notes, *other_processes(results.spent), *uncached(offer.uncached)]
+    sentences = [
+        *offer.notes,
+        *notes,
+        *warn_of_processes(results.spent),
+        *warn_of_imports(offer.uncached),
+    ]
     if results.kind == "run":
-        sentences += [*unlike(results), *controls(results.estimates)]
+        sentences += [*warn_of_environments(results), *warn_of_controls(results.estimates)]
     return sentences
 
 
-def other_processes(spent: TimeSpent) -> Iterator[str]:
-    """Yield what else used the machine while it measured."""
+def warn_of_processes(spent: TimeSpent) -> Iterator[str]:
+    """Yield a warning if other guests or processes used the machine meanwhile."""
     parts = []
-    if spent.stolen > STOLEN:
+    if spent.stolen > MOST_STOLEN:
         parts.append(f"{spent.stolen:.0%} of the processor time went to other guests of the host")
-    if spent.others > OTHERS:
+    if spent.others > MOST_OTHERS:
         most = f", {spent.busiest} most" if spent.busiest else ""
         parts.append(f"other processes used {spent.others:.0%} of the machine{most}")
     if parts:
@@ -55,8 +60,8 @@ def other_processes(spent: TimeSpent) -> Iterator[str]:
         )
 
 
-def uncached(modules: int) -> Iterator[str]:
-    """Yield that imports are slower than for most people, by the number of uncached modules."""
+def warn_of_imports(modules: int) -> Iterator[str]:
+    """Yield a warning that imports are slow, if modules are uncached."""
     if modules:
         yield (
             f"Python can keep no bytecode of {modules} module{'s' * (modules > 1)}, so each "
@@ -65,13 +70,13 @@ def uncached(modules: int) -> Iterator[str]:
         )
 
 
-def unlike(results: Results) -> Iterator[str]:
-    """Yield which environments differ from the shared one in more than the library."""
+def warn_of_environments(results: Results) -> Iterator[str]:
+    """Yield a warning for each environment that differs from the shared one beside the library."""
     shared = results.versions
     for name, info in results.environments.items():
         differing = [
             f"{package} {info.versions.get(package)} for {shared.get(package)}"
-            for package in BENEATH
+            for package in SHARED_PACKAGES
             if info.versions.get(package) != shared.get(package)
         ]
         if differing:
@@ -81,8 +86,8 @@ def unlike(results: Results) -> Iterator[str]:
             )
 
 
-def controls(estimates: Iterable[Estimate]) -> Iterator[str]:
-    """Yield where the control differs from the baseline, which is the same program."""
+def warn_of_controls(estimates: Iterable[Estimate]) -> Iterator[str]:
+    """Yield a warning for each metric in which the control differs from the baseline, its copy."""
     rows = [row for row in estimates if row.cell.is_control and row.p is not None]
     for row in rows:
         if (row.p or 0.0) * len(rows) < ALPHA and row.verdict is not Verdict.EQUIVALENT:

@@ -1,4 +1,4 @@
-"""Writing run files: whole or not at all, and never over another file."""
+"""Writer of run files: whole or not at all, and never over another file."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def run_file(results: ResultsWithSamples) -> dict[str, Any]:
-    """Return a whole run file of what a command measured itself, without pytest.
+    """Return the run file of a command that measures by itself, without pytest.
 
-    It has no entries of pytest-benchmark: what is compared here are sides, days or styles.
+    It has no entries of pytest-benchmark: sides, days or styles are compared here.
     """
     return {
         "machine_info": pytest_benchmark_generate_machine_info(),
@@ -45,7 +45,7 @@ def write(path: Path, data: Mapping[str, object]) -> None:
 
 @contextmanager
 def whole_file(path: Path, what: str = "") -> Iterator[Path]:
-    """Yield where to write a file, which gets its name when all of it is written.
+    """Yield the place to write a file, which gets its name when all of it is written.
 
     `what` stands before its name in messages.
 
@@ -62,7 +62,7 @@ def whole_file(path: Path, what: str = "") -> Iterator[Path]:
 def name_new(file: Path, path: Path) -> None:
     """Give a file a second name; raise FileExistsError where there is such a file.
 
-    Where there are no hard links, another process could still be between the look and the name.
+    Without hard links, another process may still come between the look and the renaming.
     """
     try:
         path.hardlink_to(file)

@@ -1,1 +1,1 @@
-"""Pure functions from samples to what can be said about them."""
+"""Statistics: pure functions from samples to estimates, verdicts and forecasts."""

@@ -1,7 +1,7 @@
-"""What one more parameter array costs the host in an environment, beside another one.
+"""Host cost of one more parameter array in an environment, relative to another environment.
 
-A call costs the host something by itself, and something for each array of parameters. The second
-alone is the difference of two depths, divided by that of their arrays.
+A call costs the host a fixed part, and a part for each array of parameters. The second part alone
+is the difference between two depths, divided by the difference in their arrays.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bench.estimates import grouped
+from bench.estimates import group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY
 from bench.stats.changes import difference
-from bench.stats.components import summed
+from bench.stats.components import sum_variances
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from bench.stats.estimate import Key
 
 
-def per_array(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Estimate]:
-    """Yield host costs per array: ratios to `base`, and seconds; at the deepest workload.
+def estimate_array_costs(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Estimate]:
+    """Yield host costs per array, in seconds and as ratios to `base`, at the deepest workload.
 
-    Intervals are corrected for all that are yielded (Bonferroni). The errors of two depths count as
-    independent: what a process has in common at both would make that of their difference smaller.
+    Intervals are corrected for all rows together (Bonferroni). The errors of two depths count as
+    independent: noise that a process has at both would make the error of the difference smaller.
     """
     amounts = {(row.environment, row.cell, row.metric): row for row in rows if row.form == "amount"}
-    # Of each arm: arrays, seconds of a call in the base environment, and the ratio to these
-    depths = grouped(
+    # Each arm's depths: arrays, seconds of a call in the base environment, and the ratio to these
+    depths = group_by_key(
         ((row.environment, row.cell.backend, row.cell.arm), (arrays.value, call.value, row))
         for row in rows
         if row.metric == HOST and row.against == base and row.df > 0
@@ -50,7 +50,7 @@ def per_array(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Es
             ((call * row.value * (row.standard_error or 0.0) / after) ** 2, row.df)
             for _, call, row in (few, many)
         ]
-        variance, df = summed(parts, pooled=False)
+        variance, df = sum_variances(parts, pooled=False)
         ratio = replace(
             many[2],
             metric=HOST_PER_ARRAY,

@@ -1,8 +1,8 @@
-"""Differences of estimates that were made apart: of two runs, and along a history.
+"""Differences between estimates made at different times: of two runs, and along a history.
 
-Each estimate knows what its own workers and blocks vary by. Between two runs more changes: other
-guests of the host, where memory lies, how hot the processor is. That is a `Spread`, which a
-difference adds to what both know.
+An estimate's standard error covers its own workers and blocks. Between two runs more changes: other
+guests of the host, where memory lies, how hot the processor is. A `Spread` has that variation,
+which a difference adds to both errors.
 """
 
 from __future__ import annotations
@@ -18,63 +18,63 @@ from scipy import special
 
 from bench.estimates import ALPHA, MARGIN, PROGRAM, Estimate, Verdict
 from bench.metrics import HOST, HOST_IN_A_ROW, STEP, Kind
-from bench.stats.components import MAD, summed
-from bench.stats.estimate import exp, finite
+from bench.stats.components import MAD_TO_SD, sum_variances
+from bench.stats.estimate import exp, finite_or_none
 from bench.stats.verdicts import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-TINIEST = 1e-18
-"""Variance of a logarithm, so that none is zero where it divides."""
-LONG = 16
-"""Points of a series from which on its own differences tell what it wanders by."""
+LEAST_VARIANCE = 1e-18
+"""Least variance of a logarithm, so that no division is by zero."""
+LONG_SERIES = 16
+"""Least number of points in a series whose own differences show how much it drifts."""
 EFFICIENCY = 0.37
 """Degrees of freedom of a median absolute deviation, as a fraction of those of a standard deviation
 from as many values: its efficiency for normal data."""
 
 
 class Spread(NamedTuple):
-    """What the same code's estimates differ by from run to run, beyond what each run knows."""
+    """Variation of the same code's estimates from run to run, beyond their standard errors."""
 
     sd: float
     """Standard deviation of the logarithm of one run's ratio. Two runs differ by the square root of
     two times as much."""
     df: float
-    """Degrees of freedom that it is known with."""
+    """Degrees of freedom of `sd`."""
 
 
 NO_SPREAD = Spread(0.0, math.inf)
-"""Of estimates that were measured in turns."""
-BETWEEN = {
+"""Spread of estimates that were measured in turns."""
+RUN_SPREADS = {
     **dict.fromkeys((STEP, HOST, HOST_IN_A_ROW), Spread(0.02, 10)),
     "peak_rss": Spread(0.001, 10),
 }
-"""By metric. Default runs some hours apart make it 0.022, 0, 0 and 0, and runs of one busy hour
-0.010, 0.021 and 0.018 of the first three (results/selftest/between.md): too few to rely on smaller
-values."""
-OTHERS = Spread(0.005, 10)
-"""The same of cold stages: those runs make it 0, and 0.028 of `init`. What a run itself knows of
-them varies by more: they are sampled in processes of their own all over a run."""
-ANYWAY = 0.1
-"""Scale of a warm row whose arm adds nothing, where one that adds all of its time has 1: three
+"""Metric → its spread. Default runs some hours apart give 0.022, 0, 0 and 0, and runs of one busy
+hour 0.010, 0.021 and 0.018 for the first three (results/selftest/between.md): too few to rely on
+smaller values."""
+OTHER_SPREAD = Spread(0.005, 10)
+"""Spread of the other metrics, cold stages: those runs give 0, and 0.028 for `init`. A run's own
+standard error is larger there, since fresh processes sample them all over a run."""
+LEAST_SCALE = 0.1
+"""Scale of a warm row whose arm adds nothing; that of one that adds all of its time is 1. Three
 default runs of one day differed by 0.07 to 0.35 % in styles that add next to nothing."""
 
 
 def spread(row: Estimate) -> Spread:
-    """Return what a row varies by from hour to hour, beyond what its own run knows.
+    """Return how much a row varies from hour to hour, beyond its own run's standard error.
 
-    What an arm shares with the baseline cancels out in a ratio; what it adds does not: time in
-    Python beside time in XLA. So a warm row varies by a part of what its arm adds, and a little
-    anyway.
+    Work that an arm shares with the baseline cancels out in a ratio; work that it adds does not:
+    time in Python beside time in XLA. So a warm row varies by a part of what its arm adds, and a
+    little even if it adds nothing.
     """
-    of_metric = BETWEEN.get(row.metric, OTHERS)
-    scale = abs(1 - 1 / row.value) + ANYWAY if row.kind is Kind.WARM else 1.0
+    of_metric = RUN_SPREADS.get(row.metric, OTHER_SPREAD)
+    scale = abs(1 - 1 / row.value) + LEAST_SCALE if row.kind is Kind.WARM else 1.0
     return Spread(of_metric.sd * scale, of_metric.df)
 
 
-def position(row: Estimate) -> float:
-    """Return where a ratio lies: its logarithm."""
+def log_ratio(row: Estimate) -> float:
+    """Return the logarithm of a ratio."""
     return math.log(row.value)
 
 
@@ -88,16 +88,16 @@ def difference(
     margin: float = MARGIN,
     least: Spread = NO_SPREAD,
 ) -> Estimate:
-    """Return what a ratio is beside the same one before: the ratio of both.
+    """Return a new ratio relative to a base ratio: the quotient of both.
 
-    Both sides may be several runs of the same code, weighted by what each knows. Degrees of freedom
+    Each side may be several runs of the same code, weighted by their precision. Degrees of freedom
     are Satterthwaite's (1946, "An approximate distribution of estimates of variance components").
 
     Args:
         bases: Ratios of one cell and metric; the last one gives the base its name.
-        news: The same of what came after; the first one gives it its name.
-        spread: What each run varies by, beyond what it knows.
-        comparisons: That are made together: the interval and p are corrected for them (Bonferroni).
+        news: Later ratios of that cell and metric; the first one gives the new side its name.
+        spread: Variation from run to run, beyond each run's standard error.
+        comparisons: Number made together: the interval and p are corrected for it (Bonferroni).
         pooled: Whether the rows' variances are one estimate: their degrees of freedom do not add.
         margin: Fraction within which two times are equivalent.
         least: Least standard deviation of the difference of two runs.
@@ -108,20 +108,19 @@ def difference(
         [row for row in rows if row.standard_error is not None] or list(rows)
         for rows in (bases, news)
     ]
-    exact = all(row.exact for rows in sides for row in rows)
+    exact = all(row.is_certain for rows in sides for row in rows)
     between = 0.0 if exact else spread.sd**2
     for sign, rows in zip((-1, 1), sides, strict=True):
-        weights = [1 / max(variance_of(row) + between, TINIEST) or 1.0 for row in rows]
+        weights = [1 / max(variance_of(row) + between, LEAST_VARIANCE) or 1.0 for row in rows]
         weights = [weight / sum(weights) for weight in weights]
-        middle += sign * sum(w * position(row) for w, row in zip(weights, rows, strict=True))
-        own = ((w * w * variance_of(r), r.df) for w, r in zip(weights, rows, strict=True))
-        parts += own
+        middle += sign * sum(w * log_ratio(row) for w, row in zip(weights, rows, strict=True))
+        parts += [(w * w * variance_of(r), r.df) for w, r in zip(weights, rows, strict=True)]
         of_runs += sum(w * w for w in weights)
     parts.append((between * of_runs, spread.df))
     more = least.sd**2 * of_runs / 2 - sum(variance for variance, _ in parts)
     if more > 0:
         parts.append((more, least.df))
-    variance, df = summed(parts, pooled=pooled)
+    variance, df = sum_variances(parts, pooled=pooled)
     half, p = math.inf, 1.0
     if not variance:
         half, p = 0.0, float(middle == 0)
@@ -135,9 +134,9 @@ def difference(
         news[0],
         against=sides[0][-1].environment,
         value=exp(middle),
-        low=finite(low) if half < math.inf else None,
-        high=finite(high),
-        standard_error=finite(math.sqrt(variance)),
+        low=finite_or_none(low) if half < math.inf else None,
+        high=finite_or_none(high),
+        standard_error=finite_or_none(math.sqrt(variance)),
         df=df if variance and math.isfinite(df) else 0.0,
         p=min(1.0, p * comparisons),
         verdict=verdict(middle, *ends, margin),
@@ -148,28 +147,28 @@ def difference(
 
 
 def variance_of(row: Estimate) -> float:
-    """Return the variance that a row knows by itself; infinite where nothing is known."""
+    """Return a row's own variance; infinite where it is unknown."""
     return math.inf if row.standard_error is None else row.standard_error**2
 
 
-def stretches(
+def find_shifts(
     series: Collection[Sequence[Estimate]],
     spread_of: Callable[[Estimate], Spread] = lambda _: NO_SPREAD,
     *,
     pooled: bool = False,
     margin: float = MARGIN,
 ) -> list[Estimate]:
-    """Return where series change: the differences of adjoining stretches of one level.
+    """Return the changes of series: differences between adjoining stretches of one level.
 
-    Many nights at one level tell a shift of 1 %, which two neighbours do not. Stretches are found
+    Many nights at one level reveal a shift of 1 %, two neighbours do not. Stretches are found
     by PELT (Killick, Fearnhead and Eckley 2012, "Optimal detection of changepoints with a linear
     computational cost"). Each place where one may end is a comparison: intervals and p are
     corrected for all of them (Bonferroni), since the search takes the best. In a long series, a
-    difference's error is at least what most neighbours differ by.
+    difference's error is at least the typical difference between neighbours.
 
     Args:
-        series: Rows of one cell and metric each, in the order of time; `environment` names when.
-        spread_of: Returns what a row varies by from run to run, beyond what its run knows.
+        series: Rows of one cell and metric each, in the order of time; `environment` is the time.
+        spread_of: Returns a row's variation from run to run, beyond its standard error.
         pooled: Whether the rows' variances are one estimate, as they are of one command.
         margin: Fraction within which two times are equivalent.
     """
@@ -177,24 +176,24 @@ def stretches(
 
     places = sum(len(points) - 1 for points in series)
     rows = []
-    apart = partial(difference, comparisons=places, pooled=pooled, margin=margin)
+    compare = partial(difference, comparisons=places, pooled=pooled, margin=margin)
     for points in series:
         known = [row for row in points if row.standard_error is not None]
         if len(known) < 2:
             continue
-        least = wandering(known)
+        least = estimate_drift(known)
         noise = [
-            max(variance_of(row) + spread_of(row).sd ** 2, least.sd**2 / 2, TINIEST)
+            max(variance_of(row) + spread_of(row).sd ** 2, least.sd**2 / 2, LEAST_VARIANCE)
             for row in known
         ]
-        levels = np.array([position(row) for row in known]) / math.sqrt(float(np.median(noise)))
+        levels = np.array([log_ratio(row) for row in known]) / math.sqrt(float(np.median(noise)))
         search = ruptures.KernelCPD(kernel="linear", min_size=1).fit(levels[:, None])
-        # A stretch is worth its end if the test below can tell it: its squared standard errors
+        # An end costs as many squared standard errors as the test below needs to detect it
         ends = search.predict(pen=float(special.ndtri(ALPHA / 2 / places)) ** 2)
         parts = [known[start:end] for start, end in pairwise([0, *ends])]
-        # A noisy night can be a stretch by itself, from which nothing differs: it joins one
+        # A noisy night can be a stretch by itself that does not differ for certain: merge it
         while changes := [
-            apart(before, after, max(map(spread_of, (*before, *after))), least=least)
+            compare(before, after, max(map(spread_of, (*before, *after))), least=least)
             for before, after in pairwise(parts)
         ]:
             weakest = max(range(len(changes)), key=lambda place: changes[place].p or 0.0)
@@ -205,12 +204,12 @@ def stretches(
     return rows
 
 
-def wandering(points: Sequence[Estimate]) -> Spread:
-    """Return what most neighbours of a series differ by; nothing of a short one."""
-    if len(points) < LONG:
+def estimate_drift(points: Sequence[Estimate]) -> Spread:
+    """Return the typical difference between neighbours of a series; none for a short one."""
+    if len(points) < LONG_SERIES:
         return NO_SPREAD
-    steps = np.abs(np.diff([position(row) for row in points]))
-    return Spread(MAD * float(np.median(steps)), EFFICIENCY * steps.size)
+    steps = np.abs(np.diff([log_ratio(row) for row in points]))
+    return Spread(MAD_TO_SD * float(np.median(steps)), EFFICIENCY * steps.size)
 
 
 def is_change(row: Estimate) -> bool:

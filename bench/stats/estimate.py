@@ -1,4 +1,4 @@
-"""From samples to estimates: the only way from the one table to the other.
+"""Estimates from samples: the only way from the one table to the other.
 
 A *family* is a metric at a workload on a backend: its comparisons are made together, with intervals
 that hold for all of them at the same time (`bench.stats.ratios`).
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from scipy import special
 
 from bench.cells import BASELINE, CONTROL, REFERENCE, Cell
-from bench.estimates import MARGIN, MIN_COLD, PROGRAM, Estimate, grouped
+from bench.estimates import MARGIN, MIN_COLD, PROGRAM, Estimate, group_by_key
 from bench.metrics import METRICS, Kind, Metric
 from bench.stats import ratios
 from bench.stats.verdicts import verdict
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from bench.stats.ratios import Contrasts
 
     type Key = tuple[str, Cell]
-    """Environment and cell: what a column of data is of."""
+    """Environment and cell of a column of data."""
 
 LEAST_WEIGHT = 0.3
-"""Weight of a metric that only comes with another one's turns: that of cold metrics."""
+"""Weight of a metric that is only measured in another one's turns: that of cold metrics."""
 
 
 def estimate(
@@ -43,46 +43,49 @@ def estimate(
     programs: Mapping[Cell, str] | None = None,
     least_cold: int = MIN_COLD,
 ) -> list[Estimate]:
-    """Return what samples say: of each family its comparisons, and of each cell its amounts.
+    """Return estimates from samples: comparisons of each family, and amounts of each cell.
 
     Args:
-        samples: All of them, of cells that have not failed.
+        samples: All samples of cells that have not failed.
         base: Environment that others are compared with; empty where arms are compared with the
             baseline.
         margin: Fraction within which two times are equivalent.
-        programs: Fingerprint of what each cell compiles, where it is known: cells of one program
-            share compile times.
-        least_cold: Cold samples of a cell with fewer of which it has no estimate.
+        programs: Cell → fingerprint of the program that it compiles, where it is known: cells of
+            one program share compile times.
+        least_cold: Number of cold samples below which a cell has no estimate.
     """
-    groups = grouped(((s.metric, s.cell.place), s) for s in samples)
-    cells = grouped((s.cell.place, (s.environment, s.cell)) for g in groups.values() for s in g)
+    groups = group_by_key(((s.metric, s.cell.place), s) for s in samples)
+    cells = group_by_key(
+        (s.cell.place, (s.environment, s.cell)) for g in groups.values() for s in g
+    )
     estimates = []
     for (metric, place), together in groups.items():
-        columns = pooled(together, programs or {}, cells[place])
-        own = grouped(((s.environment, s.cell), s) for s in together)
-        own = {key: own.get(key, []) for key in columns}
+        columns = pool_samples(together, programs or {}, cells[place])
+        by_cell = group_by_key(((s.environment, s.cell), s) for s in together)
+        cell_samples = {key: by_cell.get(key, []) for key in columns}
         if METRICS[metric].kind is Kind.COLD:
-            own = columns = {key: rows for key, rows in columns.items() if len(rows) >= least_cold}
+            columns = {key: rows for key, rows in columns.items() if len(rows) >= least_cold}
+            cell_samples = columns
         if METRICS[metric].compared and METRICS[metric].varies:
             known = (programs or {}) if METRICS[metric].of_program else {}
             if base:
-                estimates += between_environments(metric, base, own, margin, known)
+                estimates += compare_environments(metric, base, cell_samples, margin, known)
             else:
-                estimates += beside_baseline(metric, own, margin, known)
+                estimates += compare_with_baseline(metric, cell_samples, margin, known)
         estimates += [amount(key, metric, rows) for key, rows in columns.items()]
     return estimates
 
 
-def pooled(
+def pool_samples(
     samples: Sequence[Sample], programs: Mapping[Cell, str], cells: Iterable[Key]
 ) -> dict[Key, list[Sample]]:
     """Return the samples of a metric by environment and cell, with those that cells share.
 
-    All cells of a library, or of a program, have one list of samples; of a library, one of each
-    process. Of a program, cells that have samples of other metrics alone have that list, too. The
-    control shares with no cell.
+    All cells of a library, or of a program, have one list of samples. That of a library has one
+    sample of each process. That of a program is also for its cells that have samples of other
+    metrics only. The control shares with no cell.
     """
-    columns = grouped(((s.environment, s.cell), s) for s in samples)
+    columns = group_by_key(((s.environment, s.cell), s) for s in samples)
     metric = METRICS[samples[0].metric]
 
     def pool_of(key: Key) -> tuple[str, str]:
@@ -101,7 +104,7 @@ def pooled(
     return {key: lists.get(pool_of(key), rows) for key, rows in columns.items()}
 
 
-def table_of(
+def tabulate_logs(
     columns: Mapping[Key, Sequence[Sample]],
 ) -> tuple[Float[np.ndarray, "blocks columns"], Int[np.ndarray, " blocks"]]:
     """Return the logs of some columns' data, a row for each block, and each block's worker.
@@ -117,7 +120,7 @@ def table_of(
     return logs, np.array(list(workers.values()), int)
 
 
-def across_environments(
+def merge_environments(
     columns: Mapping[Key, list[Sample]], *, cold: bool
 ) -> dict[Key, list[Sample]]:
     """Return one column for each cell of a run, in whichever environments it was measured.
@@ -126,7 +129,7 @@ def across_environments(
     samples of a baseline in another environment count where there are no others.
     """
     merged: dict[Key, list[Sample]] = {}
-    by_cell = grouped((key[1], key) for key in sorted(columns, key=lambda key: key[0]))
+    by_cell = group_by_key((key[1], key) for key in sorted(columns, key=lambda key: key[0]))
     for first, *others in by_cell.values():
         merged[first] = columns[first]  # the same list, for those that share it
         if others and not cold:
@@ -134,22 +137,22 @@ def across_environments(
     return merged
 
 
-def of_one_program(keys: Iterable[Key], programs: Mapping[Cell, str]) -> list[list[int]]:
+def group_programs(keys: Iterable[Key], programs: Mapping[Cell, str]) -> list[list[int]]:
     """Return the columns of each program that is known."""
-    groups = grouped((programs.get(cell, ""), i) for i, (_, cell) in enumerate(keys))
+    groups = group_by_key((programs.get(cell, ""), i) for i, (_, cell) in enumerate(keys))
     return [columns for program, columns in groups.items() if program]
 
 
-def beside_baseline(
+def compare_with_baseline(
     name: str, columns: Mapping[Key, list[Sample]], margin: float, programs: Mapping[Cell, str]
 ) -> list[Estimate]:
     """Return each cell's comparison with the baseline: Dunnett's many-to-one test.
 
-    Both copies of the baseline together are what others are compared with, and all cells of its
-    program where these share samples; the control is compared with the baseline alone.
+    The reference is both copies of the baseline together, and all cells of its program where these
+    share samples; the control is compared with the baseline alone.
     """
     metric = METRICS[name]
-    columns = across_environments(columns, cold=metric.kind is Kind.COLD)
+    columns = merge_environments(columns, cold=metric.kind is Kind.COLD)
     keys = list(columns)
     arms = [cell.arm for _, cell in keys]
     if BASELINE not in arms:
@@ -163,23 +166,25 @@ def beside_baseline(
             continue
         level = None
         if metric.kind is Kind.COLD:
-            contrasts = cold_contrasts(list(columns.values()), against, members)
+            contrasts = contrast_cold_columns(list(columns.values()), against, members)
         else:
-            logs, worker = table_of(columns)
+            logs, worker = tabulate_logs(columns)
             if metric.added:
-                contrasts, level = ratios.added(np.exp(logs), worker, against, members)
+                contrasts, level = ratios.contrast_added_time(
+                    np.exp(logs), worker, against, members
+                )
             else:
-                shared = of_one_program(keys, programs if members is others else {})
-                contrasts = ratios.many_to_one(logs, worker, against, members, shared)
+                shared = group_programs(keys, programs if members is others else {})
+                contrasts = ratios.contrast_with_references(logs, worker, against, members, shared)
         cells = [keys[i] for i in members]
-        estimates += of_contrasts(cells, metric, str(BASELINE), contrasts, margin, level)
+        estimates += convert_contrasts(cells, metric, str(BASELINE), contrasts, margin, level)
     return estimates
 
 
-def cold_contrasts(
+def contrast_cold_columns(
     lists: Sequence[list[Sample]], against: Sequence[int], members: Sequence[int]
 ) -> Contrasts:
-    """Return contrasts of samples that are one a process; columns may share a list of them.
+    """Return contrasts of cold samples, one per process; columns may share a list of them.
 
     A column that shares the reference's list is of the same library: its ratio is 1, exactly.
     """
@@ -191,33 +196,33 @@ def cold_contrasts(
     others = {id(lists[i]): lists[i] for i in members if id(lists[i]) not in reference}
     place = dict.fromkeys(reference, 0) | {key: i for i, key in enumerate(others, 1)}
     samples = [logs(*reference.values()), *map(logs, others.values())]
-    return ratios.cold(samples, [place[id(lists[i])] for i in members])
+    return ratios.contrast_cold_samples(samples, [place[id(lists[i])] for i in members])
 
 
-def between_environments(
+def compare_environments(
     metric: str,
     base: str,
     columns: Mapping[Key, list[Sample]],
     margin: float,
     programs: Mapping[Cell, str],
 ) -> list[Estimate]:
-    """Return each cell's ratio, environment to environment: pairs of workers are the unit.
+    """Return each cell's ratio of an environment to the base: pairs of workers are the unit.
 
-    All columns share one model of noise, so that a visit or two of each of many environments tell
-    what a pair varies by.
+    All columns share one model of noise, so that a visit or two of each of many environments show
+    how much pairs vary.
     """
     place = {key: i for i, key in enumerate(columns)}
     sides = {key: (base, key[1]) for key in columns if key[0] != base}
     new = [key for key, side in sides.items() if side in columns]
     if not new:
         return []
-    logs, pair = table_of(columns)  # blocks of a pair have one number
+    logs, pair = tabulate_logs(columns)  # blocks of a pair have one number
     difference = logs[:, [place[key] for key in new]] - logs[:, [place[sides[key]] for key in new]]
-    contrasts = ratios.paired(difference, pair, programs=of_one_program(new, programs))
-    return of_contrasts(new, METRICS[metric], base, contrasts, margin)
+    contrasts = ratios.contrast_pairs(difference, pair, programs=group_programs(new, programs))
+    return convert_contrasts(new, METRICS[metric], base, contrasts, margin)
 
 
-def of_contrasts(
+def convert_contrasts(
     keys: Sequence[Key],
     metric: Metric,
     against: str,
@@ -225,9 +230,9 @@ def of_contrasts(
     margin: float,
     level: float | None = None,
 ) -> list[Estimate]:
-    """Return contrasts as estimates; every answer is a property of the one interval.
+    """Return contrasts as estimates; every verdict follows from the one interval.
 
-    `level` are the reference's seconds, where the time that is added is what people read.
+    `level` is the reference's time in seconds, if estimates are the time added to it.
     """
     estimates = []
     for (environment, cell), *numbers, blocks, workers in zip(keys, *contrasts, strict=True):
@@ -248,9 +253,9 @@ def of_contrasts(
                 form="ratio" if level is None else "added",
                 level=level,
                 value=value,
-                low=finite(low) if log_low > -math.inf else None,
-                high=finite(high),
-                standard_error=finite(error),
+                low=finite_or_none(low) if log_low > -math.inf else None,
+                high=finite_or_none(high),
+                standard_error=finite_or_none(error),
                 df=df,
                 p=p,
                 verdict=verdict(log_ratio, log_low, log_high, margin),
@@ -262,18 +267,18 @@ def of_contrasts(
     return estimates
 
 
-def all_together(rows: Sequence[Estimate], margin: float) -> list[Estimate]:
+def widen_intervals(rows: Sequence[Estimate], margin: float) -> list[Estimate]:
     """Return an A/B's rows with intervals that hold for all metrics and workloads together.
 
-    Each has the part of the odds that its weight is of all weights (Bonferroni, weighted as in Holm
-    1979), and what people ask first has most. Otherwise, of twenty metrics that do not differ, one
-    does by chance.
+    Each has a share of the odds in proportion to its weight (Bonferroni, weighted as in Holm 1979);
+    the metrics that people ask for first have most. Otherwise, one of twenty metrics that do not
+    differ would seem to, by chance.
     """
     families = {(row.metric, row.place) for row in rows if row.form == "ratio"}
     weights = {metric: max(METRICS[metric].weight, LEAST_WEIGHT) for metric, _ in families}
     total = sum(weights[metric] for metric, _ in families)
 
-    def widened(row: Estimate) -> Estimate:
+    def widen(row: Estimate) -> Estimate:
         if row.form != "ratio" or not row.standard_error or not math.isfinite(row.half_width):
             return row
         times = total / weights[row.metric]
@@ -283,12 +288,12 @@ def all_together(rows: Sequence[Estimate], margin: float) -> list[Estimate]:
         return replace(
             row,
             low=exp(middle - half),
-            high=finite(exp(middle + half)),
+            high=finite_or_none(exp(middle + half)),
             p=min(1.0, times * (row.p or 0.0)),
             verdict=verdict(middle, middle - half, middle + half, margin),
         )
 
-    return [widened(row) for row in rows]
+    return [widen(row) for row in rows]
 
 
 def amount(key: Key, metric: str, samples: Sequence[Sample]) -> Estimate:
@@ -298,7 +303,7 @@ def amount(key: Key, metric: str, samples: Sequence[Sample]) -> Estimate:
     and of exact metrics.
     """
     environment, cell = key
-    by_worker = grouped((sample.worker, sample.typical) for sample in samples)
+    by_worker = group_by_key((sample.worker, sample.typical) for sample in samples)
     values = [sample.typical for sample in samples]
     middle, df = float(np.median(values)), 0
     low = high = error = None
@@ -323,7 +328,7 @@ def amount(key: Key, metric: str, samples: Sequence[Sample]) -> Estimate:
     )
 
 
-def finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """Return a number, or None where it is infinite or not a number."""
     return value if math.isfinite(value) else None
 

@@ -22,53 +22,56 @@ if TYPE_CHECKING:
     type Arms = Float[np.ndarray, " arms"]
     type Curve = Float[np.ndarray, " grid"]
 
-WIDEST = 10.0
-"""Standard errors up to which G is tabulated; above, it is 1."""
-GRID = np.linspace(0, WIDEST, 301)
-MANY = 2000.0
-"""Degrees of freedom from which on the standard error counts as known."""
-STEPS = 12
-"""Squared lambdas are rounded down to multiples of 1 / 12 (exact for 1, 2, 3, 5 references): less
-correlation, wider intervals."""
-FINE = 50
-"""Degrees of freedom are rounded down to 50 steps for each factor e, so that tables are reused."""
+GRID_END = 10.0
+"""Largest half width in standard errors at which G is tabulated; above, it is 1."""
+GRID = np.linspace(0, GRID_END, 301)
+MANY_DF = 2000.0
+"""Number of degrees of freedom from which on the standard error counts as known."""
+LAMBDA_STEPS = 12
+"""Steps of squared lambdas, which are rounded down to multiples of 1 / 12 (exact for 1, 2, 3, 5
+references): less correlation, wider intervals."""
+DF_STEPS = 50
+"""Steps per factor e to which degrees of freedom are rounded down, so that tables are reused."""
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 NORMAL = 6 * _NODES
-"""Points of a normal variable, and their probabilities."""
+"""Points of a normal variable."""
 MASS = 6 * _WEIGHTS * np.exp(-(NORMAL**2) / 2) / np.sqrt(2 * np.pi)
+"""Probabilities of these points."""
 
 
 class Dunnett:
     """A family of two-sided tests with one critical value for a given number of degrees of freedom.
 
     Degrees of freedom that differ between members are handled by marginal levels: the table is made
-    for the largest, and every other member gets the t quantile of the same level. Members share
-    less of their errors than the table assumes of equals only where their degrees are fewer.
+    for the largest, and every other member gets the t quantile of the same level. Only members with
+    fewer degrees share less of their errors than the table assumes.
 
     Args:
-        shared: By member, the share of its variance that is the reference's: its squared lambda.
+        shared: Each member's share of variance that is the reference's: its squared lambda.
         df: The largest degrees of freedom of a member.
     """
 
     def __init__(self, shared: Arms, df: float) -> None:
-        steps = np.floor(np.clip(shared, 0, 1 - 1 / STEPS) * STEPS + 1e-9) / STEPS
+        steps = (
+            np.floor(np.clip(shared, 0, 1 - 1 / LAMBDA_STEPS) * LAMBDA_STEPS + 1e-9) / LAMBDA_STEPS
+        )
         self._key = tuple(sorted(steps.tolist()))
-        self.df = min(df, MANY)
-        if 1 < df < MANY:
-            self.df = max(1.0, float(np.exp(np.floor(np.log(df) * FINE + 1e-9) / FINE)))
+        self.df = min(df, MANY_DF)
+        if 1 < df < MANY_DF:
+            self.df = max(1.0, float(np.exp(np.floor(np.log(df) * DF_STEPS + 1e-9) / DF_STEPS)))
 
-    def critical(self, df: float) -> float:
+    def critical_value(self, df: float) -> float:
         """Return the half width in standard errors of a member with `df` degrees of freedom."""
         if df <= 0:
             return np.inf
         if len(self._key) == 1:
             return float(special.stdtrit(df, 1 - ALPHA / 2))
-        common = _critical(self._key, self.df)
+        common = _critical_value(self._key, self.df)
         if df >= self.df:
             return common
         return float(-special.stdtrit(df, special.stdtr(self.df, -common)))
 
-    def p(self, t: float, df: float) -> float:
+    def p_value(self, t: float, df: float) -> float:
         """Return the adjusted p-value of a member's statistic: single-step, two-sided."""
         if df <= 0:
             return 1.0
@@ -78,7 +81,7 @@ class Dunnett:
         if df < self.df:
             tail = special.stdtr(df, -t)
             t = float(-special.stdtrit(self.df, tail)) if tail > 0 else np.inf
-        return 1 - _below(_curve(self._key), self.df, t)
+        return 1 - _probability_below(_curve(self._key), self.df, t)
 
 
 @lru_cache(maxsize=512)
@@ -93,13 +96,13 @@ def _curve(key: tuple[float, ...]) -> Curve:
     return out @ MASS
 
 
-def _below(curve: Curve, df: float, t: float) -> float:
+def _probability_below(curve: Curve, df: float, t: float) -> float:
     """Return the odds that all |t| statistics lie below `t`."""
     if t <= 0:
         return 0.0
     if not np.isfinite(t):
         return 1.0
-    if df >= MANY:
+    if df >= MANY_DF:
         return float(np.interp(t, GRID, curve))
     odds = special.chdtr(df, df * (GRID / t) ** 2)  # of the error being that much of its estimate
     middle = (curve[1:] + curve[:-1]) / 2
@@ -107,8 +110,12 @@ def _below(curve: Curve, df: float, t: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _critical(key: tuple[float, ...], df: float) -> float:
+def _critical_value(key: tuple[float, ...], df: float) -> float:
     curve = _curve(key)
     low = float(special.stdtrit(df, 1 - ALPHA / 2)) * 0.99
     high = float(special.stdtrit(df, 1 - ALPHA / 2 / len(key))) * 1.01
-    return float(optimize.brentq(lambda t: _below(curve, df, t) - 1 + ALPHA, low, high, xtol=1e-6))
+    return float(
+        optimize.brentq(
+            lambda t: _probability_below(curve, df, t) - 1 + ALPHA, low, high, xtol=1e-6
+        )
+    )

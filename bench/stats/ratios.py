@@ -1,17 +1,17 @@
-"""Ratios with simultaneous 95 % intervals: arms beside a reference, sides of an A/B, cold samples.
+"""Ratios with simultaneous 95 % intervals: arms to a reference, sides of an A/B, cold samples.
 
-Noise is that of `components`, the variance of each arm is by `shared_unless_noisy`, the
-intervals are those of `family`. How often they are wrong, with 1 to 25 arms, 1 to 25 workers of 1
-to 4 blocks, heavy tails, missing blocks, a noisy arm and optional stopping, is simulated by
-`results/selftest/simulation.py`; results/selftest/simulation.md has the error rates.
+`components` models the noise, `pool_unless_noisy` estimates the variance of each arm, and `family`
+makes the intervals. `results/selftest/simulation.py` simulates how often they are wrong, with 1 to
+25 arms, 1 to 25 workers of 1 to 4 blocks, heavy tails, missing blocks, a noisy arm and optional
+stopping; results/selftest/simulation.md has the error rates.
 
 These arguments mean the same in every function:
 
 * `data`, blocks x arms: log of an arm's datum in a block, NaN where it has none;
-* `worker`, by block: its worker or its pair of workers, any numbers;
+* `worker`: number of each block's worker or pair of workers;
 * `reference`: columns of one program, one or more; blocks that lack one of them do not count;
-* `members`: columns of the family. The others help to know the noise;
-* `programs`: columns that are one program each, if any: they have one effect, and count once.
+* `members`: columns of the family. The others only help to estimate the noise;
+* `programs`: groups of columns of one program each: they have one effect, and count once.
 """
 
 from __future__ import annotations
@@ -36,26 +36,27 @@ if TYPE_CHECKING:
 
 
 class Contrasts(NamedTuple):
-    """Differences of logarithms, by member, with intervals that hold for the family together."""
+    """Each member's difference of logarithms, with intervals that hold for the family together."""
 
     log_ratio: Arms
-    """Above zero: slower. NaN where a member shares no block with all references."""
+    """Log-ratio: above zero is slower, NaN if a member shares no block with all references."""
     standard_error: Arms
-    """Infinite where nothing is known about it."""
+    """Standard error of the log-ratio; infinite where it is unknown."""
     df: Arms
     """Degrees of freedom of the standard error; zero where that is infinite."""
     low: Arms
-    """Ends of the interval of the log-ratio."""
+    """Lower end of the interval of the log-ratio."""
     high: Arms
+    """Upper end of that interval."""
     p: Arms
-    """Probability of no difference, adjusted: below 5 % just where the interval leaves out zero."""
+    """Adjusted p-value: below 5 % exactly where the interval excludes zero."""
     blocks: Int[np.ndarray, " arms"]
-    """That the member was measured in; of a cold metric, its samples."""
+    """Number of blocks with the member; of a cold metric, its samples."""
     workers: Int[np.ndarray, " arms"]
-    """Or pairs of workers."""
+    """Number of workers with the member, or of pairs of workers."""
 
 
-def many_to_one(
+def contrast_with_references(
     data: Table,
     worker: Workers,
     reference: Columns,
@@ -64,20 +65,20 @@ def many_to_one(
 ) -> Contrasts:
     """Return each member's ratio to the mean of the references: Dunnett's test, single-step.
 
-    What is the references' program is at 1, exactly, and is one of them.
+    A member of the references' program counts as one of them: its ratio is 1, exactly.
 
-    With one worker, the variance between workers is known from how much two references differ
-    there, with one degree of freedom; from a single reference it is not (an infinite interval).
+    With one worker, the variance between workers is estimated from the difference of two
+    references, with one degree of freedom; a single reference gives an infinite interval.
     """
     used = ~np.isnan(data[:, reference]).any(1)
     if not used.any():
-        return _nothing(len(members))
-    merged, first = _merged(data[used], reference, programs)
-    fit = components.of_workers(merged, worker[used], reference)
-    return _beside(fit, reference, first[members].tolist())
+        return _make_unknown(len(members))
+    merged, first = _merge_programs(data[used], reference, programs)
+    fit = components.fit_workers(merged, worker[used], reference)
+    return _contrast_fit(fit, reference, first[members].tolist())
 
 
-def paired(
+def contrast_pairs(
     difference: Table,
     pair: Workers,
     members: Columns | None = None,
@@ -85,53 +86,53 @@ def paired(
 ) -> Contrasts:
     """Return each member's ratio of one side to the other: pairs of workers are the unit.
 
-    What a pair has in common moves all its arms, so that their estimates are correlated; that
-    correlation is estimated from the same pairs. One arm alone has a t test over pairs, with the
-    variance between blocks as a lower bound. With one pair the interval is infinite.
+    Noise that a pair's arms share makes their estimates correlated; that correlation is estimated
+    from the same pairs. One arm alone has a t test over pairs, with the variance between blocks as
+    a lower bound. With one pair the interval is infinite.
 
-    `difference` is that of logarithms, new less base.
+    `difference` is the new side's logarithm less the base's.
     """
     members = range(difference.shape[1]) if members is None else members
     known = ~np.isnan(difference).all(1)
     if not known.any():
-        return _nothing(len(members))
-    fit = components.of_pairs(difference[known], pair[known])
+        return _make_unknown(len(members))
+    fit = components.fit_pairs(difference[known], pair[known])
     with np.errstate(invalid="ignore", divide="ignore"):
         least = np.min(fit.variance[fit.blocks > 0])
-        fit, first = _shared(fit, programs)
+        fit, first = _share_effects(fit, programs)
         share = fit.correlation * np.nan_to_num(least / fit.variance, nan=0.0)
-    return _simultaneous(fit, share, first[list(members)].tolist())
+    return _add_intervals(fit, share, first[list(members)].tolist())
 
 
-def added(
+def contrast_added_time(
     seconds: Table, worker: Workers, reference: Columns, members: Columns
 ) -> tuple[Contrasts, float | None]:
-    """Return what each member adds to the references' time, as a part: workers are the unit.
+    """Return the time that each member adds, relative to the references': workers are the unit.
 
-    In each block it is a part of what the references take there: a core that another guest of the
-    host slows down by half slows down both. Such parts are averaged within workers, and vary
+    In each block it is a fraction of the references' time there: a core that another guest of the
+    host slows down by half slows down both. Fractions are averaged within workers, and vary
     between them; they are scaled by the arm's own level, which makes the noise of all alike enough
     to pool. Differences in seconds vary far more where one worker is slower than the rest.
 
     `seconds` are an arm's datum in a block, not its log; NaN where it has none.
 
     Returns:
-        By member, the ratio 1 + added / level; and that level, the references' median in seconds:
+        Each member's ratio 1 + added / level; and that level, the references' median in seconds:
         added = level * (ratio - 1), the interval's ends likewise. With one worker the interval is
         infinite.
     """
     used = ~np.isnan(seconds[:, reference]).any(1)
     if not used.any():
-        return _nothing(len(members)), None
+        return _make_unknown(len(members)), None
     seconds, worker = seconds[used], worker[used]
-    beside = seconds[:, reference].mean(1)
-    relative = seconds / beside[:, None]
+    reference_seconds = seconds[:, reference].mean(1)
+    relative = seconds / reference_seconds[:, None]
     have = ~np.isnan(relative).all(0)
     scale = np.ones(have.size)
     scale[have] = np.nanmean(relative[:, have], 0)
     parts = (relative - 1) / scale
     parts[:, reference] = np.nan
-    contrasts = paired(parts, worker, members)
+    contrasts = contrast_pairs(parts, worker, members)
     scale = scale[list(members)]
     with np.errstate(divide="ignore", invalid="ignore"):
         middle, low, high = (
@@ -140,32 +141,34 @@ def added(
         )
         error = contrasts.standard_error * scale / np.maximum(np.exp(middle), math.ulp(0.0))
     ratios = contrasts._replace(log_ratio=middle, low=low, high=high, standard_error=error)
-    return ratios, float(np.median(beside))
+    return ratios, float(np.median(reference_seconds))
 
 
-def cold(samples: Sequence[Float[np.ndarray, " samples"]], members: Columns) -> Contrasts:
+def contrast_cold_samples(
+    samples: Sequence[Float[np.ndarray, " samples"]], members: Columns
+) -> Contrasts:
     """Return each member's ratio to the reference, from independent samples: a one-way layout.
 
     The interval is infinite where no arm has two samples.
 
     Args:
-        samples: Logs of one sample a process, by arm; the first arm is the reference.
-        members: Arms, as above; one may be there several times.
+        samples: Each arm's logs, one sample per process; the first arm is the reference.
+        members: Indices of arms; one may be there several times.
     """
     size = np.array([logs.size for logs in samples])
-    own = np.array([logs.var(ddof=1) if logs.size > 1 else 0.0 for logs in samples])
-    squares = components.MeanSquares(own, (size - 1).astype(float), float((size - 1).sum()))
-    variance, df, _ = components.shared_unless_noisy(squares, np.zeros(size.size))
+    variances = np.array([logs.var(ddof=1) if logs.size > 1 else 0.0 for logs in samples])
+    squares = components.MeanSquares(variances, (size - 1).astype(float), float((size - 1).sum()))
+    variance, df, _ = components.pool_unless_noisy(squares, np.zeros(size.size))
     variance = np.where(df > 0, variance, np.inf) / size
     effect = np.array([logs.mean() for logs in samples])
     fit = components.Fit(effect, variance, df, size, size)
-    return _beside(fit, [0], members)
+    return _contrast_fit(fit, [0], members)
 
 
-def _beside(fit: components.Fit, reference: Columns, members: Columns) -> Contrasts:
-    """Return the members' contrasts with the references, whose variance is in all of them.
+def _contrast_fit(fit: components.Fit, reference: Columns, members: Columns) -> Contrasts:
+    """Return the members' contrasts with the references, whose variance all contrasts share.
 
-    A member that is a reference itself is at 1, exactly.
+    A member that is a reference itself has a ratio of 1, exactly.
     """
     first = list(reference)
     of_reference = float(fit.variance[first].sum()) / len(first) ** 2
@@ -174,23 +177,23 @@ def _beside(fit: components.Fit, reference: Columns, members: Columns) -> Contra
     share = np.where(finite, of_reference / np.where(finite, total, 1), 0.0)
     shared = of_reference, float(fit.df[first[0]])
     parts = zip(fit.variance, fit.df, strict=True)
-    df = np.array([components.summed([part, shared], pooled=True)[1] for part in parts])
+    df = np.array([components.sum_variances([part, shared], pooled=True)[1] for part in parts])
     effect = fit.effect - fit.effect[first].mean()
     for field in (effect, total, df):
         field[first] = 0.0
-    return _simultaneous(fit._replace(effect=effect, variance=total, df=df), share, members)
+    return _add_intervals(fit._replace(effect=effect, variance=total, df=df), share, members)
 
 
-def _simultaneous(fit: components.Fit, share: Arms, members: Columns) -> Contrasts:
+def _add_intervals(fit: components.Fit, share: Arms, members: Columns) -> Contrasts:
     """Return contrasts with intervals for the family of the members.
 
     Args:
         fit: Log-ratio of each arm and its variance.
-        share: Of the variance, the part that all arms have in common.
-        members: Of the family. An arm that is there several times, for others of its program,
+        share: Fraction of the variance that all arms have in common.
+        members: Arms of the family. An arm that is there several times, for others of its program,
             counts once; one without variance is in no family.
     """
-    out = _nothing(len(members))
+    out = _make_unknown(len(members))
     family = [arm for arm in dict.fromkeys(members) if fit.blocks[arm] and fit.variance[arm]]
     tests = Dunnett(share[family], float(fit.df[family].max(initial=0.0)))
     for i, arm in enumerate(members):
@@ -198,21 +201,21 @@ def _simultaneous(fit: components.Fit, share: Arms, members: Columns) -> Contras
             continue
         middle, error = float(fit.effect[arm]), math.sqrt(fit.variance[arm])
         df = float(fit.df[arm])
-        half = tests.critical(df) * error if error else 0.0
-        p = tests.p(middle / error, df) if error else float(middle == 0)
+        half = tests.critical_value(df) * error if error else 0.0
+        p = tests.p_value(middle / error, df) if error else float(middle == 0)
         row = (middle, error, df, middle - half, middle + half, p)
         for field, value in zip(out, (*row, fit.blocks[arm], fit.workers[arm]), strict=True):
             field[i] = value
     return out
 
 
-def _merged(
+def _merge_programs(
     data: Table, reference: Columns, programs: Sequence[Columns]
 ) -> tuple[Table, Int[np.ndarray, " arms"]]:
-    """Return data with one column for each program, and whose column that is for each arm.
+    """Return data with one column for each program, and the index of each arm's column.
 
-    That is the first one's, with the mean of those that have a datum: in a round of stages, one of
-    them compiles. It is a reference's, unchanged, where the program is the references'.
+    A program's column is its first arm's, with the mean of the arms that have a datum: in a round
+    of stages, one of them compiles. That of the references' program is a reference's, unchanged.
     """
     merged, first = data.copy(), np.arange(data.shape[1])
     for columns in programs:
@@ -226,10 +229,10 @@ def _merged(
     return merged, first
 
 
-def _shared(
+def _share_effects(
     fit: components.Fit, programs: Sequence[Columns]
 ) -> tuple[components.Fit, Int[np.ndarray, " arms"]]:
-    """Return a fit in which the first column of each program has its effect; and whose that is."""
+    """Return a fit with each program's effect in its first column; and each arm's column."""
     effect, variance, df = fit.effect.copy(), fit.variance.copy(), fit.df.copy()
     first = np.arange(effect.size)
     for columns in programs:
@@ -242,7 +245,7 @@ def _shared(
     return fit._replace(effect=effect, variance=variance, df=df), first
 
 
-def _nothing(members: int) -> Contrasts:
-    """Return contrasts of members of which nothing is known."""
+def _make_unknown(members: int) -> Contrasts:
+    """Return contrasts for a number of members, with every value unknown."""
     unknown = (math.nan, math.inf, 0.0, -math.inf, math.inf, 1.0, 0, 0)
     return Contrasts(*(np.full(members, value) for value in unknown))

@@ -1,4 +1,4 @@
-"""What an interval, or a proof, allows to be said.
+"""Verdicts from intervals and from proofs.
 
 All metrics are costs: a ratio above one is slower.
 """
@@ -22,15 +22,15 @@ GROWTH = 3.0
 """Factor by which a style may cost the host more between two calls of a larger program than between
 two of a tiny one: Python's own working set is evicted by it. On one core, one style was seen to
 take 2.6 times as much at `seed`, another 1.3 times."""
-FASTEST = 0.9
-"""Ratio to the baseline above which the same program is possible, whatever its interval: where
-buffers lie can make a few per cent."""
+LEAST_RATIO = 0.9
+"""Ratio to the baseline above which a time of the same program is possible, whatever its interval:
+the place of buffers can make a few per cent."""
 
 
 def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict:
-    """Return what the interval of a log-ratio says; above zero is slower.
+    """Return the verdict from the interval of a log-ratio; above zero is slower.
 
-    Inside the margin, a fraction, two times are equivalent.
+    Two times are equivalent if the interval is inside the margin, a fraction.
     """
     bound = math.log1p(margin)
     if -bound <= low and high <= bound:
@@ -40,13 +40,13 @@ def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict
     return Verdict.SLOWER if log_ratio > 0 else Verdict.FASTER
 
 
-def settled_by_program(
+def settle_by_program(
     estimates: Sequence[Estimate], same_program: Collection[Cell], margin: float
 ) -> list[Estimate]:
-    """Return estimates of which a proof settles the steps that timing leaves open.
+    """Return estimates in which proofs settle the steps that timing leaves open.
 
-    Two arms that compile to the same program can differ by what they cost the host alone. Where
-    that is too little to matter, they are equivalent by construction; direct timing has to agree.
+    Two arms that compile to the same program can differ by their host cost alone. If that is too
+    small to matter, they are equivalent by construction; direct timing has to agree.
     """
     hosts = {
         (row.cell.arm, row.cell.backend): max(abs(row.low), abs(row.high))
@@ -56,7 +56,7 @@ def settled_by_program(
     }
     table = EstimateTable(estimates)
 
-    def settled(row: Estimate) -> Estimate:
+    def settle(row: Estimate) -> Estimate:
         host = hosts.get((row.cell.arm, row.cell.backend))
         step = table.amount(row.cell.baseline, STEP)
         is_step = (row.metric, row.form) == (STEP, "ratio")
@@ -68,20 +68,22 @@ def settled_by_program(
             row = msgspec.structs.replace(row, verdict=Verdict.EQUIVALENT, settled_by=PROGRAM)
         return msgspec.structs.replace(row, bound=bound)
 
-    return [settled(row) for row in estimates]
+    return [settle(row) for row in estimates]
 
 
-def impossible(estimates: Iterable[Estimate], same_program: Collection[Cell]) -> dict[Cell, str]:
+def find_impossible(
+    estimates: Iterable[Estimate], same_program: Collection[Cell]
+) -> dict[Cell, str]:
     """Return cells that run the baseline's program in less time than it can take, and why.
 
-    All that a style can save is what a call costs the baseline's host: at most `GROWTH` times its
-    whole call at a tiny size. What takes less keeps results, or does not compute them in each call.
+    A style can save the baseline's host cost of a call at most: `GROWTH` times its whole call at a
+    tiny size. A faster one keeps results, or does not compute them in each call.
     """
     table, cells = EstimateTable(estimates), {}
     for cell in same_program:
         ratio, step = table.comparison(cell, STEP), table.amount(cell.baseline, STEP)
         call = table.amount(cell.baseline._replace(workload=TINY[0]), HOST)
-        if not ratio or not step or ratio.high is None or ratio.high > FASTEST:
+        if not ratio or not step or ratio.high is None or ratio.high > LEAST_RATIO:
             continue
         saved = step.value * (1 - ratio.high)
         if saved > GROWTH * call.value if call else cell.workload not in TINY:

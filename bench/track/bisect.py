@@ -1,4 +1,4 @@
-"""What a bisection came to: a record, and a document."""
+"""Result of a bisection: its record, and its document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from bench.cells import Cell
 from bench.metrics import label
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
-from bench.report.wording import counted, sentence
+from bench.report.wording import pluralise, sentence
 from bench.track.comparison import releases_words
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from bench.runfile import Results
 
 ALPHA = 0.01
-"""Odds that a step is decided wrongly: a search takes some ten of them."""
+"""Odds that a step is decided wrongly: a search takes about ten steps."""
 UNDECIDED = "undecided"
-"""Conclusion from a step that tells nothing; the others are the search's."""
+"""Conclusion from an inconclusive step; `bench.track.search` has the others."""
 
 
 class SearchStep(msgspec.Struct, frozen=True):
-    """What was concluded from one A/B, whose estimate has the same place among the results'."""
+    """Conclusion from one A/B, whose estimate has the same place among the results' estimates."""
 
     phase: str
     """`whole`, `day`, `package`, `release` or `confirm`."""
@@ -36,28 +36,29 @@ class SearchStep(msgspec.Struct, frozen=True):
 
 
 class SearchRecord(msgspec.Struct, kw_only=True):
-    """What is known of a search."""
+    """State of a search, or its result."""
 
     cell: Cell
     metric: str
     good: str
-    """The side that is still like the good one."""
+    """SPEC of the last side that is like the good one."""
     bad: str
+    """SPEC of the first side that is like the bad one."""
     package: str | None = None
     releases: tuple[str | None, str | None] = (None, None)
-    """Of the package: the last good one, and the first bad one."""
+    """Releases of the package: the last good one, and the first bad one."""
     moved_along: dict[str, tuple[str | None, str | None]] = {}
-    """What had to change together with the package."""
+    """Package → its releases, for those that had to change together with `package`."""
     stopped: str | None = None
-    """Why the search went no further; None where it came to its end."""
+    """Reason why the search stopped early; None if it came to its end."""
     seconds: float = 0.0
     missing_seconds: float = 0.0
-    """About how many would take a stopped search further; 0 where time would not help."""
+    """Seconds that would take a stopped search further, about; 0 if time would not help."""
     steps: list[SearchStep] = []
 
 
 def document(results: Results) -> Document:
-    """Return what a bisection says."""
+    """Return the document of a bisection."""
     record, rows = msgspec.convert(results.search, SearchRecord), results.estimates
     subject = f"{label(record.metric)} of {record.cell.arm} at {record.cell.workload}"
     headline = f"Stopped: {record.stopped}"
@@ -90,13 +91,13 @@ def document(results: Results) -> Document:
         sections=sections if rows else (),
         fine_print=(
             f"To repeat it: `bakeoff {shlex.join(results.arguments)}`",
-            *more_words(record),
+            *suggest_more(record),
         ),
     )
 
 
-def more_words(record: SearchRecord) -> Iterator[str]:
-    """Yield how to go on where more time would take the search further."""
+def suggest_more(record: SearchRecord) -> Iterator[str]:
+    """Yield how to go on, if more time would take the search further."""
     if record.missing_seconds:
         yield (
             f"To go on: the same command with a `--budget` of about {record.missing_seconds:.0f} s "
@@ -106,7 +107,7 @@ def more_words(record: SearchRecord) -> Iterator[str]:
 
 
 def sentences(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
-    """Yield what else there is to say of the result."""
+    """Yield further sentences on the result."""
     if record.stopped is None:
         ends = [row for row, step in zip(rows, record.steps, strict=True) if step.phase == "whole"]
         whole = f", of {change(ends[-1])} in all" if record.steps[-1].phase == "confirm" else ""
@@ -120,5 +121,5 @@ def sentences(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
     # An undecided step could have been decided wrongly, too, and once more where it was repeated
     right = percent(max(0.0, 1 - ALPHA * len(rows)))
     odds = f"all are right with a probability of {right} or more"
-    steps = f"{counted(len(rows), 'step')} in {record.seconds:.0f} s"
+    steps = f"{pluralise(len(rows), 'step')} in {record.seconds:.0f} s"
     yield f"{steps}, {decided} decided{f': {odds}' if decided else ''}."

@@ -1,4 +1,4 @@
-"""Two sides compared: what differs, whether that is worse, and what would not show.
+"""Comparison of two sides: differences, whether they are worse, and changes that would show.
 
 The sides are environments that took turns (`bakeoff ab`), or run files (`bakeoff compare`): the
 results of both have the amounts of `base` and `new`, and rows of `new` against `base`.
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bench.estimates import COUNT, Estimate, Verdict, detectable, grouped
+from bench.estimates import COUNT, Estimate, Verdict, find_detectable_difference, group_by_key
 from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
 from bench.report.table import amount, change, percent
-from bench.report.wording import NAMED, few, main_workload, ordered, sentence
+from bench.report.wording import MOST_NAMED, main_workload, name_few, sentence, sort_workloads
 from common.config import TRAJECTORY_TOLERANCE, WORKLOADS, is_own
 
 if TYPE_CHECKING:
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 BASE, NEW = "base", "new"
 """Names of the two environments."""
 ORDER = list(METRICS)
-"""Metrics in the order in which they matter; lines of code are the last."""
-CHANGED = ", changed since"
-"""Follows a commit where the files were others than its."""
+"""Names of metrics in the order in which they matter; lines of code are the last."""
+CHANGED_SUFFIX = ", changed since"
+"""Text after a commit whose files were changed since."""
 SAME_LOSS = 0.01
 """Nats per character by which two losses may differ and still be called the same: a compiler may
-change the last bits, and training makes more of them."""
+change the last bits, and training makes these differences larger."""
 SAME_STATE = 1e-3
-"""Part of its norm by which an array of a user's state may differ, for the same reason."""
-MOST_TOLD = 1.0
-"""Largest difference that is told as what would show: of more, nothing is known."""
+"""Fraction of its norm by which an array of a user's state may differ, for the same reason."""
+LARGEST_LIMIT = 1.0
+"""Largest detectable difference that is reported: above it, nothing is known."""
 SLACK = 1e-9
-"""Added to a margin, for rounding."""
+"""Tolerance for rounding, added to a margin."""
 
 
 class Status(IntEnum):
-    """What a comparison comes to: the exit status."""
+    """Outcome of a comparison: the exit status."""
 
     NOT_WORSE = 0
     WORSE = 1
@@ -59,40 +59,42 @@ class Comparison:
         self.sides = tuple(results.environments[name] for name in (BASE, NEW))
         rows = [row for row in results.estimates if not row.cell.is_control]
         self.times = [row for row in rows if row.against == BASE and row.form == "ratio"]
-        """Comparisons of what was timed, and of memory."""
+        """Comparisons of times, and of memory."""
         self.amounts = {(r.environment, r.cell, r.metric): r for r in rows if r.form == "amount"}
-        self.exact = [
+        self.exact_pairs = [
             [row, self.amounts[NEW, cell, metric]]
             for (name, cell, metric), row in self.amounts.items()
             if name == BASE and is_exact(row) and (NEW, cell, metric) in self.amounts
         ]
-        """Exact numbers that both sides have."""
-        self.counts = exact_changes(self.exact)
+        """Exact numbers that both sides have, in pairs: base, new."""
+        self.counts = exact_changes(self.exact_pairs)
         """Exact numbers that changed."""
         cells = (row for row in results.cells if not row.cell.is_control)
         self.cells = {(row.environment, row.cell): row for row in cells}
-        self.both = [
+        self.common_cells = [
             (row, self.cells[NEW, cell])
             for (name, cell), row in self.cells.items()
             if name == BASE and (NEW, cell) in self.cells
         ]
-        """The cells that both sides have."""
+        """Results of the cells that both sides have, in pairs: base, new."""
         self.failures = [
-            new for base, new in self.both if new.failure is not None and base.failure is None
+            new
+            for base, new in self.common_cells
+            if new.failure is not None and base.failure is None
         ]
-        """Cells that fail now, and did not."""
+        """New results of cells that fail now, but not before."""
 
     @property
-    def costlier(self) -> list[Estimate]:
-        """Counts of what costs that are higher; none where metrics were named: these decide."""
+    def costlier_counts(self) -> list[Estimate]:
+        """Counts of costs that rose; none if metrics were named, since those decide."""
         return [] if self.results.metrics else [row for row in self.counts if is_costlier(row)]
 
     @property
-    def computed(self) -> Iterator[str]:
-        """Sentences on whether both sides compute the same in ten steps of a user's own."""
+    def computation_sentences(self) -> Iterator[str]:
+        """Sentences on whether both sides compute the same in ten steps of a user's own step."""
         same, changed, rounding = [], [], 0.0
         asked = {row.cell for row in self.results.estimates}
-        for base, new in self.both:
+        for base, new in self.common_cells:
             ours = base.cell.workload in WORKLOADS and not is_own(base.cell.workload)
             if ours or new.cell not in asked:
                 continue
@@ -104,49 +106,49 @@ class Comparison:
                     f"{max(away):.1g} of a loss in ten steps; the last ones are "
                     f"{pairs[-1][0]:.6g} and {pairs[-1][1]:.6g}"
                 )
-            elif wrong := other_state(base, new):
+            elif wrong := describe_state_change(base, new):
                 changed.append(f"the state of {new.cell.arm} differs after ten steps: {wrong}")
             elif away:
                 same.append(str(new.cell.arm))
                 rounding = max(rounding, *away)
         if same:
             to = f", to {rounding:.1g} of a loss" if rounding else ""
-            yield f"Both sides have the same losses in ten steps{to}: {few(same)}."
+            yield f"Both sides have the same losses in ten steps{to}: {name_few(same)}."
         yield from map(sentence, changed)
 
     @property
-    def measured(self) -> bool:
+    def is_measured(self) -> bool:
         """Whether one command measured both sides, in turns; or else they are run files."""
         return self.results.spent.processes > 0
 
-    def worse(self, row: Estimate) -> bool:
+    def is_worse(self, row: Estimate) -> bool:
         """Tell whether a row is certainly slower, and by more than the margin."""
         return row.differs and row.value > 1 + self.margin + SLACK
 
-    def faster(self, row: Estimate) -> bool:
+    def is_faster(self, row: Estimate) -> bool:
         """Tell whether a row is certainly faster, and by more than the margin."""
         return row.differs and row.value < 1 - self.margin - SLACK
 
-    def settled(self, row: Estimate) -> bool:
+    def is_settled(self, row: Estimate) -> bool:
         """Tell whether it is known that a row differs, or that it is not worse by the margin."""
         known = row.verdict not in (None, Verdict.INCONCLUSIVE)
         return known or (row.high is not None and row.high <= 1 + self.margin)
 
     @cached_property
-    def differing(self) -> list[Estimate]:
+    def differing_times(self) -> list[Estimate]:
         """Times that certainly differ: worse, within the margin, then faster; largest first."""
         return sorted((row for row in self.rows if row.differs), key=lambda row: -row.value)
 
     @property
-    def others(self) -> list[Estimate]:
+    def other_times(self) -> list[Estimate]:
         """Times that are not known to differ, by metric, each with the baseline's first."""
         rows = (row for row in self.rows if not row.differs)
         return sorted(rows, key=lambda r: (ORDER.index(r.metric), not r.cell.is_baseline, r.cell))
 
     @property
     def rows(self) -> Iterable[Estimate]:
-        """Times, those that all styles of a library share once."""
-        return {shared(row): row for row in reversed(self.times)}.values()
+        """Times; those that all styles of a library share appear once."""
+        return {row_key(row): row for row in reversed(self.times)}.values()
 
     @property
     def status(self) -> Status:
@@ -155,15 +157,15 @@ class Comparison:
         One settled row is enough to pass: otherwise one inconclusive row among a hundred would
         fail every day. Where times were compared and none is settled, counts alone do not pass.
         """
-        if any(map(self.worse, self.times)) or self.costlier or self.failures:
+        if any(map(self.is_worse, self.times)) or self.costlier_counts or self.failures:
             return Status.WORSE
-        if any(map(self.settled, self.times)):
+        if any(map(self.is_settled, self.times)):
             return Status.NOT_WORSE
-        counts_alone = self.exact and not self.times and not self.results.metrics
+        counts_alone = self.exact_pairs and not self.times and not self.results.metrics
         return Status.NOT_WORSE if counts_alone else Status.CANNOT_SAY
 
     def amount(self, side: str, row: Estimate) -> str:
-        """Return what a side has of a row's cell and metric; empty if it is not known."""
+        """Return a side's amount of a row's cell and metric; empty if it is not known."""
         known = self.amounts.get((side, row.cell, row.metric))
         return amount(known.value, known.unit) if known else ""
 
@@ -184,16 +186,16 @@ class Comparison:
 
     @cached_property
     def limits(self) -> dict[str, str]:
-        """By metric, the difference that would have shown in four cases of five, and where.
+        """Metric → the difference that would have shown in four cases of five, and its workload.
 
-        At the workload that is spoken about first; metrics of which nothing is known are left out.
+        That is the workload that sentences name first; metrics without a known limit are left out.
         """
         limits = {}
         for metric in sorted({row.metric for row in self.times}, key=ORDER.index):
             rows = [row for row in self.times if row.metric == metric]
             workload = main_workload(row.cell.workload for row in rows)
-            limit = detectable(row for row in rows if row.cell.workload == workload)
-            if limit > MOST_TOLD:
+            limit = find_detectable_difference(row for row in rows if row.cell.workload == workload)
+            if limit > LARGEST_LIMIT:
                 continue
             limits[metric] = f"{percent(limit)} ({label(metric)} at {workload})"
             if metric == HOST_PER_ARRAY:
@@ -202,7 +204,7 @@ class Comparison:
         return limits
 
 
-def other_state(base: CellResult, new: CellResult) -> str:
+def describe_state_change(base: CellResult, new: CellResult) -> str:
     """Return in words how the state of a user's own step differs; empty if it does not."""
     ours, theirs = ((row.proof.state if row.proof else []) for row in (base, new))
     if len(ours) != len(theirs):
@@ -221,7 +223,7 @@ def is_exact(row: Estimate) -> bool:
 
 
 def exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
-    """Return where exact numbers of series are others than just before, and what is added."""
+    """Return the changes of exact numbers along series, each as the amount that is added."""
     rows = [
         replace(
             after,
@@ -239,7 +241,7 @@ def exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
 
 
 def is_costlier(row: Estimate) -> bool:
-    """Tell whether there is more of what costs."""
+    """Tell whether a cost rose."""
     return row.value > row.no_difference and not METRICS[row.metric].neutral
 
 
@@ -248,14 +250,16 @@ def releases_words(pairs: Mapping[str, tuple[str | None, str | None]]) -> list[s
     return [f"{name} {a or 'none'} → {b or 'none'}" for name, (a, b) in pairs.items()]
 
 
-def cells_words(cells: Iterable[Cell], most: int = NAMED) -> str:
+def cells_words(cells: Iterable[Cell], most: int = MOST_NAMED) -> str:
     """Return cells as a list in a sentence: arms of the same workloads, then these."""
-    workloads = grouped((cell.arm, cell.workload) for cell in cells)
-    arms = grouped((few(ordered(at), most), str(arm)) for arm, at in workloads.items())
-    return few([f"{few(names, most)} at {where}" for where, names in arms.items()], most)
+    workloads = group_by_key((cell.arm, cell.workload) for cell in cells)
+    arms = group_by_key(
+        (name_few(sort_workloads(at), most), str(arm)) for arm, at in workloads.items()
+    )
+    return name_few([f"{name_few(names, most)} at {where}" for where, names in arms.items()], most)
 
 
-def shared(row: Estimate) -> tuple[Cell, str]:
-    """Return what a row is of: all styles of a library share what it does once."""
+def row_key(row: Estimate) -> tuple[Cell, str]:
+    """Return a row's cell and metric, without the style if all styles of its library share it."""
     style = "" if METRICS[row.metric].of_library else row.cell.style
     return row.cell._replace(style=style), row.metric

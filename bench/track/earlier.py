@@ -1,4 +1,4 @@
-"""An earlier bisection, from the run file of it, that another one goes on with."""
+"""An earlier bisection, read from its run file, which another one continues."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.engine.journal import FOLDER
-from bench.engine.session import SAME, differences
-from bench.estimates import Estimate, grouped
+from bench.engine.session import SETUP_PARTS, describe_differences
+from bench.estimates import Estimate, group_by_key
 from bench.runfile import Results
 from bench.runfile.reader import read
 from bench.track.bisect import SearchRecord, SearchStep
@@ -26,8 +26,8 @@ QUESTION = "good", "bad", "cell", "metric"
 """Parts of a search's setup that are words; the others are digests."""
 
 
-def kept_path(*arguments: object) -> Path:
-    """Return the file that a search with these arguments keeps its steps in."""
+def steps_path(*arguments: object) -> Path:
+    """Return the file in which a search with these arguments keeps its steps."""
     return FOLDER / f"{hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]}-bisect.json"
 
 
@@ -37,13 +37,13 @@ class Earlier:
 
     path: Path = Path()
     resume: bool = False
-    """Whether it was cut off: its undecided steps stay so, and its time is of the same budget."""
+    """Whether it was cut off: its undecided steps stay so, and its time counts in this budget."""
     results: Results = field(default_factory=Results)
     samples: list[Sample] = field(default_factory=list)
     attempts: Mapping[tuple[str, str, str], list[tuple[Estimate, SearchStep]]] = field(
         default_factory=dict
     )
-    """Attempts at each step, by its phase, base and new."""
+    """Phase, base and new of a step → the attempts at it."""
 
     @classmethod
     def read(cls, path: Path, *, resume: bool) -> Earlier:
@@ -67,7 +67,7 @@ class Earlier:
             pairs = list(zip(results.estimates, steps, strict=True))
         except ValueError as error:
             raise BakeoffError(f"{path} is damaged: {error}; give another file") from error
-        attempts = grouped(((s.phase, r.against, r.environment), (r, s)) for r, s in pairs)
+        attempts = group_by_key(((s.phase, r.against, r.environment), (r, s)) for r, s in pairs)
         if not resume:
             results.spent = msgspec.structs.replace(spent, earlier_seconds=spent.wall_seconds)
         return cls(path, resume, results, run.samples, attempts)
@@ -76,7 +76,9 @@ class Earlier:
         """Raise BakeoffError unless it is a search with this setup."""
         before = self.results.setup
         words = {name: f"its {name} is {before.get(name)}" for name in QUESTION}
-        differing = differences(before, setup, words) or differences(before, setup, SAME)
+        differing = describe_differences(before, setup, words) or describe_differences(
+            before, setup, SETUP_PARTS
+        )
         if differing:
             raise BakeoffError(
                 f"{self.path} is of another search ({differing if before else 'an older version'}"

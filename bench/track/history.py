@@ -1,8 +1,8 @@
-"""A history: estimates along time, where they change, and what is said of it.
+"""A history: estimates along time, their changes, and its document.
 
-Its environments are moments: days measured now, each in turns with the last one's stack, or runs
-that were kept, each compared with its own baseline. One rule finds changes in both. What is said is
-a table of changes first, then a chart of each metric.
+Its environments are moments: days measured now, each in turns with the last one's stack, or kept
+runs, each compared with its own baseline. One rule finds changes in both. The document has a table
+of changes first, then a chart of each metric.
 """
 
 from __future__ import annotations
@@ -17,14 +17,22 @@ from msgspec.structs import replace
 
 import impls
 from bench.cells import BASELINE, Cell
-from bench.estimates import ALPHA, Estimate, grouped
+from bench.estimates import ALPHA, Estimate, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import Figure, lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
-from bench.report.wording import counted, few, main_workload, more_words, ordered, place, sentence
-from bench.runfile.releases import differing_releases
-from bench.runfile.warnings import BENEATH
-from bench.stats.changes import NO_SPREAD, spread, stretches
+from bench.report.wording import (
+    main_workload,
+    name_few,
+    place,
+    pluralise,
+    sentence,
+    sort_workloads,
+    suggest_more,
+)
+from bench.runfile.releases import find_differing_releases
+from bench.runfile.warnings import SHARED_PACKAGES
+from bench.stats.changes import NO_SPREAD, find_shifts, spread
 from bench.track.comparison import (
     ORDER,
     cells_words,
@@ -40,12 +48,12 @@ if TYPE_CHECKING:
     from bench.runfile import Results
 
 DAY, MINUTE = 10, 16
-"""Characters of a time that are its day, and its minute."""
+"""Number of characters of a time up to its day, and up to its minute."""
 CHARTS = ("trace", "compile")
-"""Metrics whose charts are read without asking for more, beside a step's and the host's cost; all,
-where none of them was measured."""
-FIRST = 12
-"""Changes that are read without asking for details."""
+"""Metrics whose charts are shown unfolded, besides the step's and the host cost's; all charts are,
+if none of these was measured."""
+FIRST_CHANGES = 12
+"""Number of changes that are shown unfolded."""
 
 
 class Timeline:
@@ -53,13 +61,13 @@ class Timeline:
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self.measured = bool(results.base)
+        self.is_measured = bool(results.base)
         """Whether its days took turns with a reference; or else it is made of runs."""
         base, against = results.base, results.base or str(BASELINE)
         rows = [r for r in results.estimates if r.environment != base and not r.cell.is_control]
-        self.series = in_order(r for r in rows if r.against == against and r.form == "ratio")
-        self.counts = in_order(filter(is_exact, rows))
-        """Comparisons, and exact numbers, of each cell and metric along time."""
+        self.series = sort_series(r for r in rows if r.against == against and r.form == "ratio")
+        self.counts = sort_series(filter(is_exact, rows))
+        """Cell and metric → exact numbers along time, as `series` has comparisons."""
         points = [*self.series.values(), *self.counts.values()]
         present = {row.environment for rows in points for row in rows}
         self.moments = [name for name in results.environments if name in present]
@@ -67,17 +75,17 @@ class Timeline:
 
     @cached_property
     def differences(self) -> list[Estimate]:
-        """Of stretches at one level, p corrected for all places where one may end."""
-        of_runs = (lambda _: NO_SPREAD) if self.measured else spread
+        """Differences of stretches at one level, p corrected for all places where one may end."""
+        of_runs = (lambda _: NO_SPREAD) if self.is_measured else spread
         margin = self.results.options.margin
-        return stretches(self.series.values(), of_runs, pooled=self.measured, margin=margin)
+        return find_shifts(self.series.values(), of_runs, pooled=self.is_measured, margin=margin)
 
     @cached_property
     def changes(self) -> list[list[Estimate]]:
-        """Changes, those together that are alike: of one metric and place, at one time, one way.
+        """Changes in groups: of one metric and place, at one time, in one direction.
 
-        The largest come first; of runs, the newest. Exact numbers need no test. What nobody decides
-        by, as the length of a program or ten calls in a row beside one, is no change.
+        The largest come first; of runs, the newest. Exact numbers need no test. Metrics that decide
+        nothing, as the length of a program or ten calls in a row beside one, are left out.
         """
         groups: dict[tuple[object, ...], list[Estimate]] = defaultdict(list)
         for row in (*self.differences, *exact_changes(self.counts.values())):
@@ -86,21 +94,21 @@ class Timeline:
             at = row.cell.workload if row.form == "ratio" else ""  # all sizes count alike
             what = row.metric, at, row.cell.backend
             groups[*what, row.against, row.environment, is_costlier(row)].append(row)
-        if self.measured:
-            return sorted(groups.values(), key=lambda rows: -max(map(size, rows)))
+        if self.is_measured:
+            return sorted(groups.values(), key=lambda rows: -max(map(change_size, rows)))
         return sorted(groups.values(), key=lambda rows: rows[0].environment, reverse=True)
 
-    def where(self, cell: Cell) -> str:
+    def place_words(self, cell: Cell) -> str:
         """Return a cell's workload in words, and its backend where there are several."""
         several = len({other.backend for other, _ in (*self.series, *self.counts)}) > 1
         return f"{place(cell.workload)}{f' on {cell.backend}' if several else ''}"
 
 
-def in_order(rows: Iterable[Estimate]) -> dict[tuple[Cell, str], list[Estimate]]:
+def sort_series(rows: Iterable[Estimate]) -> dict[tuple[Cell, str], list[Estimate]]:
     """Return each cell's and metric's series along time: by metric, then by the model's size."""
     by_time = sorted(rows, key=lambda row: row.environment)
-    series = grouped(((row.cell, row.metric), row) for row in by_time)
-    sizes = ordered(cell.workload for cell, _ in series)
+    series = group_by_key(((row.cell, row.metric), row) for row in by_time)
+    sizes = sort_workloads(cell.workload for cell, _ in series)
 
     def rank(key: tuple[Cell, str]) -> tuple[object, ...]:
         cell, metric = key
@@ -110,18 +118,18 @@ def in_order(rows: Iterable[Estimate]) -> dict[tuple[Cell, str], list[Estimate]]
     return {key: series[key] for key in sorted(series, key=rank)}
 
 
-def size(row: Estimate) -> float:
-    """Return how many times as much or as little it is; 0 of exact numbers, which come last."""
+def change_size(row: Estimate) -> float:
+    """Return the factor of a change, at least 1; 0 for exact numbers, which come last."""
     return max(row.value, 1 / row.value) if row.form == "ratio" else 0.0
 
 
-def when(moment: str) -> str:
+def moment_words(moment: str) -> str:
     """Return the time of a moment: its day, or its minute where it is a run."""
     return moment[:MINUTE].replace("T", " ")
 
 
 def document(results: Results) -> Document:
-    """Return what a history says."""
+    """Return the document of a history."""
     it = Timeline(results)
     changes = [_change_row(rows, it) for rows in it.changes]
     columns = (
@@ -133,7 +141,7 @@ def document(results: Results) -> Document:
     )
     first, more = (
         (Table(columns, tuple(rows)),) if rows else ()
-        for rows in (changes[:FIRST], changes[FIRST:])
+        for rows in (changes[:FIRST_CHANGES], changes[FIRST_CHANGES:])
     )
     charts = dict(_charts(it))
     host = HOST_PER_ARRAY if HOST_PER_ARRAY in charts else HOST
@@ -141,7 +149,7 @@ def document(results: Results) -> Document:
     others = tuple(figure for name, figure in charts.items() if name not in drawn)
     ends = dict.fromkeys(name[:DAY] for name in it.moments[:1] + it.moments[-1:])
     days = " to ".join(ends)
-    about = [counted(len(it.moments), "stack" if it.measured else "run"), days]
+    about = [pluralise(len(it.moments), "stack" if it.is_measured else "run"), days]
     return Document(
         title=f"{days}: what became slower, and when",
         subtitle=", ".join([*about, *results.conditions.devices.values()]),
@@ -160,20 +168,20 @@ def document(results: Results) -> Document:
 
 def _headline(it: Timeline) -> str:
     if not it.comparisons:
-        more = ", and a --budget for all of them" if it.measured else ""
+        more = ", and a --budget for all of them" if it.is_measured else ""
         return f"Nothing could be compared: that takes a metric at two moments{more}."
-    count = counted(len(it.changes), "change") if it.changes else "No change"
+    count = pluralise(len(it.changes), "change") if it.changes else "No change"
     first = f" {sentence(_sentence_of(it.changes[0], it))}" if it.changes else ""
-    return f"{count} found in {counted(it.comparisons, 'comparison')}.{first}"
+    return f"{count} found in {pluralise(it.comparisons, 'comparison')}.{first}"
 
 
 def _change_row(rows: Sequence[Estimate], it: Timeline) -> Row:
-    """Return changes that are alike as a row: what, by how much, when, why and of which styles."""
+    """Return a group of changes as a row: what, by how much, when, why and of which styles."""
     first = rows[0]
-    between = " and ".join(map(when, (first.against, first.environment)))
-    styles = few([str(row.cell.arm) for row in rows])
-    places = [*dict.fromkeys(it.where(row.cell) for row in rows)]
-    what = f"{label(first.metric)} at {few(places)}"
+    between = " and ".join(map(moment_words, (first.against, first.environment)))
+    styles = name_few([str(row.cell.arm) for row in rows])
+    places = [*dict.fromkeys(it.place_words(row.cell) for row in rows)]
+    what = f"{label(first.metric)} at {name_few(places)}"
     return Row((what, growth(rows), between, causes(rows, it), styles), is_costlier(first))
 
 
@@ -194,17 +202,19 @@ def growth(rows: Sequence[Estimate]) -> str:
 def causes(rows: Sequence[Estimate], it: Timeline) -> str:
     """Return the releases and commits that differ between two moments and can be the cause.
 
-    The libraries of other entrants than those whose change it is are no cause.
+    The libraries of entrants without such a change are no cause.
     """
     before, after = (it.results.environments[m] for m in (rows[0].against, rows[0].environment))
     ours = {_distribution(row.cell) for row in rows}
-    others = {_distribution(cell) for cell, _ in (*it.series, *it.counts)} - ours - {*BENEATH}
+    others = (
+        {_distribution(cell) for cell, _ in (*it.series, *it.counts)} - ours - {*SHARED_PACKAGES}
+    )
     pairs = {
         n: p
-        for n, p in differing_releases(before.versions, after.versions).items()
+        for n, p in find_differing_releases(before.versions, after.versions).items()
         if n not in others
     }
-    parts = [few(releases_words(pairs))] if pairs else []
+    parts = [name_few(releases_words(pairs))] if pairs else []
     if before.commit and after.commit and before.commit != after.commit:
         parts.append(f"commit {before.commit} → {after.commit}")
     if not parts and before.versions and after.versions:
@@ -214,7 +224,7 @@ def causes(rows: Sequence[Estimate], it: Timeline) -> str:
 
 def _distribution(cell: Cell) -> str:
     known = cell.entrant in impls.names()
-    return (impls.declared(cell.entrant).distribution if known else "") or cell.entrant
+    return (impls.read_declaration(cell.entrant).distribution if known else "") or cell.entrant
 
 
 def _failures(it: Timeline) -> Iterator[str]:
@@ -225,13 +235,13 @@ def _failures(it: Timeline) -> Iterator[str]:
     reasons: dict[str, list[Cell]] = defaultdict(list)
     for row in it.results.cells:
         if row.failure is not None and row.environment > last.get(row.cell, ""):
-            reasons[f"failed on {when(row.environment)}: {row.failure}"].append(row.cell)
+            reasons[f"failed on {moment_words(row.environment)}: {row.failure}"].append(row.cell)
     yield from (f"{cells_words(cells)} {what}" for what, cells in reasons.items())
 
 
 def _charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
-    """Yield metrics, each with its chart at the workload that is spoken about first."""
-    places = grouped((metric, cell.workload) for cell, metric in it.series)
+    """Yield metrics, each with its chart at the workload that sentences name first."""
+    places = group_by_key((metric, cell.workload) for cell, metric in it.series)
     for (metric, at), keys in groupby(it.series, lambda key: (key[1], key[0].place)):
         cells = [cell for cell, _ in keys if len(it.series[cell, metric]) > 1]
         if not cells or cells[0].workload != main_workload(places[metric]):
@@ -240,7 +250,7 @@ def _charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
             cell.arm: {row.environment: row for row in it.series[cell, metric]} for cell in cells
         }
         here = [r for r in it.changes if (r[0].metric, r[0].cell.place) == (metric, at)]
-        title = f"{label(metric)} at {it.where(cells[0])}: no change found"
+        title = f"{label(metric)} at {it.place_words(cells[0])}: no change found"
         title = sentence(_sentence_of(here[0], it) if here else title)[:-1]
         marks = sorted({rows[0].environment for rows in here})
         yield metric, lines(title, drawn, marks=marks)
@@ -251,14 +261,14 @@ def _gaps(it: Timeline) -> Iterator[str]:
     moments: dict[str, list[str]] = defaultdict(list)
     for moment, info in it.results.environments.items():
         for name, why in info.gaps.items():
-            moments[f"{name or 'all'}: {why}"].append(when(moment))
-    yield from (f"{what} ({few(times)})" for what, times in moments.items())
+            moments[f"{name or 'all'}: {why}"].append(moment_words(moment))
+    yield from (f"{what} ({name_few(times)})" for what, times in moments.items())
 
 
 def _fine_print(it: Timeline) -> Iterator[str]:
     by = (
         "Each day took turns with the newest one."
-        if it.measured
+        if it.is_measured
         else f"Values are relative to {BASELINE} in the same run; differences include how "
         "much the same code differs from run to run."
     )
@@ -267,7 +277,7 @@ def _fine_print(it: Timeline) -> Iterator[str]:
         f"styles and metrics: the odds of any false one are {percent(ALPHA)}. Exact counts need no "
         "test."
     )
-    if it.measured:
-        yield from more_words(it.results.estimates)
+    if it.is_measured:
+        yield from suggest_more(it.results.estimates)
     if it.results.arguments:
         yield f"To repeat it: `bakeoff {shlex.join(it.results.arguments)}`"

@@ -19,19 +19,19 @@ from msgspec.structs import replace
 
 from bench.cells import BASELINE, Cell
 from bench.estimates import MARGIN, Estimate
-from bench.report.wording import counted, printable
+from bench.report.wording import make_printable, pluralise
 from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
 from bench.runfile.reader import NoRunError, Run, processor_model, read
-from bench.runfile.releases import differing_releases
-from bench.runfile.warnings import BENEATH
-from bench.stats.changes import NO_SPREAD, Spread, difference, position, spread
+from bench.runfile.releases import find_differing_releases
+from bench.runfile.warnings import SHARED_PACKAGES
+from bench.stats.changes import NO_SPREAD, Spread, difference, log_ratio, spread
 from bench.track.comparison import (
     BASE,
-    CHANGED,
+    CHANGED_SUFFIX,
     NEW,
     is_exact,
     releases_words,
-    shared,
+    row_key,
 )
 from common.errors import BakeoffError
 
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DETAILS = ("driver", "matmul_precision")
-"""Details of a device that change what is measured."""
-PASSED_OVER = {".git", ".venv", "node_modules", "__pycache__"}
+"""Details of a device that change measurements."""
+SKIPPED_FOLDERS = {".git", ".venv", "node_modules", "__pycache__"}
 """Folders that hold many files and no run."""
-SKIPPED = "skipped: "
-"""Begins the warning of a file that cannot be read."""
+SKIPPED_PREFIX = "skipped: "
+"""Beginning of the warning about a file that cannot be read."""
 
 
 def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWithSamples:
-    """Return what a new run is beside a base run, or several of the same code.
+    """Return the comparison of a new run with a base run, or with several of the same code.
 
     Base runs may be in any order; the last one's amounts are shown. Equal names are numbered.
 
@@ -79,7 +79,7 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
 
 
 def require_comparable(runs: Sequence[Run]) -> None:
-    """Raise BakeoffError unless all are ordinary runs, each there once, measured alike."""
+    """Raise BakeoffError unless all are ordinary runs, given once each and measured alike."""
     *bases, new = runs
     cells = {row.cell for row in new.results.cells}
     for run in runs:
@@ -113,9 +113,9 @@ def require_comparable(runs: Sequence[Run]) -> None:
 
 
 def conditions(run: Run) -> dict[str, str]:
-    """Return what has to be the same in two runs, by name, as far as it is known.
+    """Return name → value of the conditions that two runs must share, as far as they are known.
 
-    That is the machine, and how it was measured: no change of these is one of a program.
+    They are the machine and the way of measuring: no change of these is one of a program.
     """
     machine, about, options = run.machine, run.results.conditions, run.results.options
     values: dict[str, Any] = {
@@ -138,20 +138,20 @@ def conditions(run: Run) -> dict[str, str]:
 
 
 def environment(run: Run) -> EnvironmentInfo:
-    """Return what a run was made in: its name in place of a SPEC, its releases and its commit."""
+    """Return a run's environment: its name in place of a SPEC, its releases and its commit."""
     commit = str(run.commit.get("id") or "")[:10]
     if commit and run.commit.get("dirty"):
-        commit += CHANGED
+        commit += CHANGED_SUFFIX
     environments = [*run.results.environments.values()] or [EnvironmentInfo()]
     versions = dict(ChainMap(*(info.versions for info in environments)))
     return replace(environments[0], spec=run.name, versions=versions, pins={}, commit=commit)
 
 
-def relative(results: Results) -> dict[tuple[Cell, str], Estimate]:
-    """Return the comparisons of a run with its baseline as ratios, that of the control left out.
+def make_relative(results: Results) -> dict[tuple[Cell, str], Estimate]:
+    """Return a run's comparisons with its baseline as ratios, without that of the control.
 
-    What an arm adds to a call was measured as a fraction of the baseline's call, which it becomes
-    again: seconds of two hours differ by 5 to 8 %, those that are added as well.
+    The time that an arm adds to a call was measured as a fraction of the baseline's call, and is
+    one here again: seconds of two hours differ by 5 to 8 %, added ones as well.
     """
     out = {}
     for row in results.estimates:
@@ -171,28 +171,28 @@ def relative(results: Results) -> dict[tuple[Cell, str], Estimate]:
 def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterator[Estimate]:
     """Yield a new run's ratios to the baseline as ratios to those of base runs.
 
-    Where three base runs or more differ by more than they know, so may the new one: two say little.
+    If three or more base runs differ by more than their errors, so may the new one; two say little.
     """
-    *before, after = [relative(results) for results in (*bases, new)]
+    *before, after = [make_relative(results) for results in (*bases, new)]
     common = {key: rows for key in after if (rows := [run[key] for run in before if key in run])}
     # For all metrics together: corrected for each alone, 2 of 48 pairs of the same code were called
-    number = len({shared(rows[-1]) for rows in common.values()})
+    number = len({row_key(rows[-1]) for rows in common.values()})
     for key, rows in common.items():
         row, least = after[key], NO_SPREAD
         if len(rows) > 2:
-            least = Spread(math.sqrt(2) * stdev(map(position, rows)), len(rows) - 1)
+            least = Spread(math.sqrt(2) * stdev(map(log_ratio, rows)), len(rows) - 1)
         made = difference(rows, [row], spread(row), comparisons=number, margin=margin, least=least)
         yield replace(made, environment=NEW, against=BASE)
 
 
 def warnings(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield what a reader has to know before believing a comparison."""
+    """Yield the warnings that a reader of a comparison needs."""
     *bases, new = runs
     differing: dict[str, tuple[str | None, str | None]] = {}
     for run in bases:
-        packages = differing_releases(environment(run).versions, environment(new).versions)
-        differing |= {name: pair for name, pair in packages.items() if name in BENEATH}
-        differing |= differing_releases(*(r.results.conditions.variables for r in (run, new)))
+        packages = find_differing_releases(environment(run).versions, environment(new).versions)
+        differing |= {name: pair for name, pair in packages.items() if name in SHARED_PACKAGES}
+        differing |= find_differing_releases(*(r.results.conditions.variables for r in (run, new)))
     if differing:
         yield (
             f"What differs ({', '.join(releases_words(differing))}) affects {BASELINE.entrant} "
@@ -200,21 +200,21 @@ def warnings(runs: Sequence[Run]) -> Iterator[str]:
         )
     for run in runs[-2:]:
         if run.results.warnings:
-            its = counted(len(run.results.warnings), "warning")
+            its = pluralise(len(run.results.warnings), "warning")
             yield f"{run.name} has {its} of its own; `bakeoff report` shows them"
 
 
-def kept_runs(places: Sequence[Path]) -> ResultsWithSamples:
+def read_history(places: Sequence[Path]) -> ResultsWithSamples:
     """Return the runs in files, and in folders and below, as the history of one machine.
 
-    That is the one with the newest run. Warnings name what cannot be read, and what is left out.
+    The machine is that of the newest run. Warnings name unreadable files and runs left out.
 
     Raises:
         BakeoffError: a place does not exist or holds no run.
     """
     results = ResultsWithSamples(kind="history")
     paths = list(dict.fromkeys(path for place in places for path in json_files(place)))
-    runs = sorted(_readable(paths, results.warnings), key=lambda run: run.when)
+    runs = sorted(_read_runs(paths, results.warnings), key=lambda run: run.when)
     if not runs:
         first = f" (the first problem: {results.warnings[0]})" if results.warnings else ""
         raise BakeoffError(
@@ -231,7 +231,7 @@ def kept_runs(places: Sequence[Path]) -> ResultsWithSamples:
         moment = run.when
         if moment in results.environments:  # several may be of the same second
             moment += f".{len(results.environments):03}"
-        rows = (*relative(run.results).values(), *filter(is_exact, run.results.estimates))
+        rows = (*make_relative(run.results).values(), *filter(is_exact, run.results.estimates))
         failed = (r for r in run.results.cells if r.failure is not None and not r.cell.is_control)
         results.environments[moment] = environment(run)
         results.estimates += [replace(row, environment=moment) for row in rows]
@@ -251,13 +251,13 @@ def json_files(place: Path) -> list[Path]:
     if not place.exists():
         raise BakeoffError(f"there is no {place}; give run files, or folders that hold them")
     paths = [place] if place.is_file() else sorted(place.rglob("*.json"))
-    return [p for p in paths if p.is_file() and not PASSED_OVER & {*p.relative_to(place).parts}]
+    return [p for p in paths if p.is_file() and not SKIPPED_FOLDERS & {*p.relative_to(place).parts}]
 
 
-def _readable(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
+def _read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
     """Yield the runs among files, each once, though it may be there twice: autosave makes copies.
 
-    Warnings are added of files that cannot be read, and of those of other commands.
+    Warnings are added about files that cannot be read, and about those of other commands.
     """
     known: set[int] = set()
     for path in paths:
@@ -268,7 +268,7 @@ def _readable(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
             continue
         except (BakeoffError, ValueError) as error:  # of a damaged file, or one without a date
             why = str(error) if isinstance(error, BakeoffError) else f"{path}: {error}"
-            warnings.append(f"{SKIPPED}{' '.join(printable(why).split())}")
+            warnings.append(f"{SKIPPED_PREFIX}{' '.join(make_printable(why).split())}")
             continue
         content = hash((str(run.commit.get("id")), *(row.value for row in run.results.estimates)))
         if run.results.kind != "run":

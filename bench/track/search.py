@@ -1,8 +1,8 @@
-"""Bisect: from two stacks that differ to the day, to the package, to the release or commit.
+"""Bisection of two stacks that differ: to the day, then the package, then the release or commit.
 
-Each step is an A/B of the good side against one in between, and asks on which side of half of the
-whole difference that one lies (in logarithms). It goes on until an interval says so, with looks at
-the data paid for in advance; where it cannot say, the search stops there.
+Each step is an A/B of the good side against one in between. It decides whether that one lies above
+or below half of the whole difference (in logarithms), and ends when an interval says so; looks at
+the data are paid for in advance. If it cannot decide, the search stops there.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from packaging.version import Version
 from scipy import special
 
 from bench.engine.journal import FOLDER, SUFFIX
-from bench.engine.session import estimates_of, measure, setup_of
-from bench.environments.sources import commits_between
-from bench.environments.spec import PACKAGES, Spec, of_day
-from bench.environments.uv import UnsolvableError, releases_between
+from bench.engine.session import digest_setup, make_estimates, measure
+from bench.environments.sources import list_commits
+from bench.environments.spec import PACKAGES, Spec, make_day_spec
+from bench.environments.uv import UnsolvableError, list_releases
 from bench.estimates import MARGIN, Estimate, EstimateTable
 from bench.options import Options
 from bench.prepare.sides import (
@@ -33,10 +33,10 @@ from bench.prepare.sides import (
     require_common,
 )
 from bench.report.table import change, percent
-from bench.runfile import Results, ResultsWithSamples, RunOptions, TimeSpent, packed
-from bench.runfile.releases import differing_releases
-from bench.runfile.warnings import other_processes
-from bench.stats.changes import position
+from bench.runfile import Results, ResultsWithSamples, RunOptions, TimeSpent, pack_samples
+from bench.runfile.releases import find_differing_releases
+from bench.runfile.warnings import warn_of_processes
+from bench.stats.changes import log_ratio
 from bench.track.bisect import ALPHA, UNDECIDED, SearchRecord, SearchStep
 from bench.track.comparison import BASE, NEW
 from bench.track.earlier import QUESTION, Earlier
@@ -54,83 +54,83 @@ if TYPE_CHECKING:
     from bench.samples import Sample
 
 LOOKS = (3, 4, 6, 8, 12, 18, 26)
-"""Numbers of pairs at which the data are looked at: each costs its part of the odds (Bonferroni),
-and one in about 1.4 times as many pairs loses little."""
+"""Numbers of pairs at which the data are looked at: each look costs its share of the odds
+(Bonferroni), and a factor of about 1.4 between them loses little."""
 DIFFERS, LIKE_GOOD, LIKE_BAD = "differs", "like good", "like bad"
-"""Conclusions from a step, beside `UNDECIDED`."""
-WIDEST = math.log(10)
+"""Conclusions from a step, besides `UNDECIDED`."""
+WIDEST_HALF = math.log(10)
 """Half width of an interval, as a logarithm, from which on it says nothing."""
 JAX = ("jax", "jaxlib")
-"""They are released together."""
+"""Packages that are released together."""
 MOST_TRIED = 10
-"""Days or releases that are tried for one whose stack can be built: each takes seconds."""
+"""Most days or releases that are tried for one whose stack can be built: each takes seconds."""
 
 
 class Looks:
-    """Tells whether it is known on which side of a boundary a log-ratio lies: at looks only.
+    """Test whether a log-ratio certainly lies on one side of a boundary: at looks only.
 
-    Pairs of workers may come several at a time, so that a look is due from its number of them on.
+    Pairs of workers may come several at a time, so that a look is due from its number of pairs on.
     """
 
     def __init__(self, boundary: float) -> None:
-        self.boundary, self.taken = boundary, 0
+        self.boundary, self.looks_taken = boundary, 0
 
     def __call__(self, estimate: Estimate) -> bool:
-        """Take a look if one is due."""
+        """Take a look if one is due; tell whether the side is certain."""
         due = sum(look <= estimate.workers for look in LOOKS)
-        if due <= self.taken:
+        if due <= self.looks_taken:
             return False
-        self.taken = due
+        self.looks_taken = due
         low, high = interval(estimate)
         return low > self.boundary or high < self.boundary
 
 
 def interval(estimate: Estimate) -> tuple[float, float]:
-    """Return the interval of a log-ratio with a look's part of the odds outside of it."""
+    """Return the interval of a log-ratio that leaves out a look's share of the odds."""
     if estimate.standard_error is None or not estimate.df:
         return -math.inf, math.inf
-    share = ALPHA / (len(LOOKS) + 1)  # the one more is the last, when the time is over
+    share = ALPHA / (len(LOOKS) + 1)  # one more look is taken when the time is over
     half = float(special.stdtrit(estimate.df, 1 - share / 2)) * estimate.standard_error
-    return position(estimate) - half, position(estimate) + half
+    return log_ratio(estimate) - half, log_ratio(estimate) + half
 
 
 class StoppedError(BakeoffError):
-    """A search goes no further, and why."""
+    """Reason why a search goes no further."""
 
 
 @dataclass
 class Bisection:
-    """A search between two sides: builds and measures what it asks for."""
+    """A search between two sides, which builds and measures the stacks that it needs."""
 
     selection: Selection
-    """Of one style at one workload; its backend, where one is asked for."""
+    """Selection of one style at one workload; with a backend, if one is asked for."""
     record: SearchRecord
-    """Gets what is known by now."""
+    """Record that is kept up to date."""
     builder: Builder
     notify: Callable[[str], None]
     """Called with a line about each step."""
     on_progress: Callable[[Action, TimeSpent], None]
     """Called before each action of a step."""
     budget: float
-    """Seconds for measuring: those that it takes to build environments are not counted."""
-    kept: Path | None = None
-    """File that is given all results after each step."""
+    """Seconds for measuring; the time to build environments does not count."""
+    steps_file: Path | None = None
+    """File to which all results are written after each step."""
     earlier: Earlier = field(default_factory=Earlier)
-    """Its decided steps are not measured again."""
+    """Earlier search, whose decided steps are not measured again."""
 
     pythons: tuple[str, ...] = ()
     """Versions that sides may have: those of the two ends."""
     sides: dict[Spec, Side] = field(default_factory=dict)
     estimates: list[Estimate] = field(default_factory=list)
-    """Of each step, with the interval that decided it."""
+    """Estimate of each step, with the interval that decided it."""
     outcomes: list[Results] = field(default_factory=list)
     """Results of the steps, in their order."""
     setup: dict[str, str] = field(default_factory=dict)
-    """The question, and digests of what has to be the same to go on."""
+    """The question, and digests of the settings that have to be the same to go on."""
     samples: list[Sample] = field(default_factory=list)
-    """Of all steps, by SPEC."""
+    """Samples of all steps, whose environments are SPECs."""
     start: float = field(default_factory=time.monotonic)
-    building: float = 0.0
+    building_seconds: float = 0.0
     """Seconds that it took to build environments."""
     boundary: float = 0.0
     """Logarithm of the ratio to the good end at which half of the difference lies."""
@@ -141,7 +141,7 @@ class Bisection:
         Raises:
             BakeoffError: one of the two ends cannot be built or measured, or the earlier search
                 is another one.
-            KeyboardInterrupt: it was cut off; the record says what is known.
+            KeyboardInterrupt: it was cut off; the record has the state of the search.
         """
         self.setup = self.prepare(good, bad)
         if self.earlier.path.name:
@@ -174,17 +174,17 @@ class Bisection:
         options = Options(self.budget, cores="one")
         task = make_task("bisect", self.selection, sides, cells, options, str(good))
         question = str(good), str(bad), str(cell), self.record.metric
-        return dict(zip(QUESTION, question, strict=True)) | setup_of(task)
+        return dict(zip(QUESTION, question, strict=True)) | digest_setup(task)
 
     def results(self) -> ResultsWithSamples:
-        """Return all that is known, with what the earlier search knew."""
+        """Return all results so far, with those of the earlier search."""
         earlier = self.earlier.results
         outcomes = [earlier, *self.outcomes]
-        self.record.seconds = earlier.spent.earlier_seconds + self.spent
+        self.record.seconds = earlier.spent.earlier_seconds + self.spent_seconds
         environments = {str(spec): side.info for spec, side in self.sides.items()}
         spent = [step.spent for step in outcomes]
         worst = max(spent, key=lambda step: step.others)
-        usage = {text for step in spent for text in other_processes(step)}
+        usage = {text for step in spent for text in warn_of_processes(step)}
         return ResultsWithSamples(
             kind="bisect",
             environments={**earlier.environments, **environments},
@@ -200,16 +200,16 @@ class Bisection:
                 blocks=sum(step.blocks for step in spent),
             ),
             warnings=[
-                *other_processes(worst),
+                *warn_of_processes(worst),
                 *dict.fromkeys(w for s in outcomes for w in s.warnings if w not in usage),
             ],
             estimates=self.estimates,
             search=msgspec.to_builtins(self.record),
-            samples=packed(self.samples),
+            samples=pack_samples(self.samples),
         )
 
     def search(self, good: Spec, bad: Spec) -> None:
-        """Search; what is known stays known when it stops.
+        """Search; results stay when it stops.
 
         Raises:
             BakeoffError: one of the two ends cannot be built or measured.
@@ -221,7 +221,7 @@ class Bisection:
                 if (row.low or 0.0) >= 1 / (1 + MARGIN) and (row.high or math.inf) <= 1 + MARGIN:
                     raise StoppedError(f"{ends} by less than {percent(MARGIN)} ({change(row)})")
                 raise StoppedError(f"cannot tell whether {ends}: {self.doubt()}")
-            self.boundary = position(self.estimates[-1]) / 2
+            self.boundary = log_ratio(self.estimates[-1]) / 2
             self.search_days()
             self.search_packages()
             self.search_releases()
@@ -236,18 +236,18 @@ class Bisection:
             self.record.good, self.record.bad = str(self.good), str(self.bad)
 
     def search_days(self) -> None:
-        """Go to the last day that is like the good one, and the first that is like the bad one."""
+        """Narrow the search to neighbouring days: the last like the good one, and the next."""
         first, last = self.good.date, self.bad.date
         if first is None or last is None or self.good.pins or self.bad.pins:
             return
         way = 1 if last > first else -1
         steps = (datetime.timedelta(way * n) for n in range(1, abs((last - first).days)))
-        self.halve("day", [[of_day(first + step)] for step in steps])
+        self.halve("day", [[make_day_spec(first + step)] for step in steps])
 
     def search_packages(self) -> None:
-        """Go to the package: the one that makes the good stack like the bad one, alone."""
+        """Narrow the search to the package that alone makes the good stack like the bad one."""
         good, bad = self.releases(self.good), self.releases(self.bad)
-        differing = differing_releases(good, bad)
+        differing = find_differing_releases(good, bad)
         candidates = [
             name
             for name in PACKAGES
@@ -260,10 +260,10 @@ class Bisection:
             if len(candidates) > 1:
                 pins = {n: f"=={bad[n]}" for n in together if n in bad and bad[n] != good.get(n)}
                 source = {n: source for n, source in self.bad.sources.items() if n == name}
-                swapped = self.buildable([self.good.with_pins(source or pins)])
-                if swapped is None or not self.like_bad("package", swapped):
+                swapped = self.find_buildable([self.good.replace_pins(source or pins)])
+                if swapped is None or not self.is_like_bad("package", swapped):
                     continue
-                pairs = differing_releases(good, self.releases(swapped)).items()
+                pairs = find_differing_releases(good, self.releases(swapped)).items()
                 self.record.moved_along = {n: pair for n, pair in pairs if n not in together}
                 self.bad = swapped
             self.record.package, self.record.releases = name, differing[name]
@@ -274,31 +274,31 @@ class Bisection:
         )
 
     def search_releases(self) -> None:
-        """Go to the release of that package."""
+        """Narrow the search to the release of that package."""
         name, (low, high) = str(self.record.package), self.record.releases
         self.notify(f"package: {name} {low} to {high}")
         if low is None or high is None:
             return
         sources = [end.sources[name] for end in (self.good, self.bad) if name in end.sources]
         if len(sources) == 2:
-            commits = commits_between(*map(self.builder.state, sources))
+            commits = list_commits(*map(self.builder.state, sources))
             states = [replace(sources[0], revision=commit) for commit in commits]
-            self.halve("commit", [[self.good.with_pins({name: state})] for state in states])
+            self.halve("commit", [[self.good.replace_pins({name: state})] for state in states])
         else:
             older, newer = sorted((low, high), key=Version)
-            known = releases_between(name, older, newer, self.environment(self.good).python)
+            known = list_releases(name, older, newer, self.environment(self.good).python)
             known.sort(key=Version, reverse=older != low)
             # Without jaxlib named beside jax, uv would keep it as old as it may be
             ways = [JAX, (name,)] if name == JAX[0] else [(name,)]
             pins = [[dict.fromkeys(way, f"=={release}") for way in ways] for release in known]
-            self.halve("release", [list(map(self.good.with_pins, either)) for either in pins])
+            self.halve("release", [list(map(self.good.replace_pins, either)) for either in pins])
         self.record.releases = self.releases(self.good)[name], self.releases(self.bad)[name]
 
     def halve(self, phase: str, choices: Sequence[Sequence[Spec]]) -> None:
         """Move the good and the bad side to neighbours in a list of stacks between them.
 
         Args:
-            phase: Of the steps.
+            phase: Phase of the steps.
             choices: Ways to ask for each stack, the first one that builds being taken. Stacks that
                 cannot be built are passed over.
         """
@@ -306,18 +306,18 @@ class Bisection:
         while left:
             middle = (left[0] + left[-1]) / 2
             for place in sorted(left, key=lambda place: abs(place - middle))[:MOST_TRIED]:
-                if spec := self.buildable(choices[place]):
+                if spec := self.find_buildable(choices[place]):
                     break
                 left.remove(place)
             else:
                 return
             pins, good, bad = (self.releases(s) for s in (spec, self.good, self.bad))
-            if pins == bad or (pins != good and self.like_bad(phase, spec)):
+            if pins == bad or (pins != good and self.is_like_bad(phase, spec)):
                 self.bad, left = spec, [other for other in left if other < place]
             else:
                 self.good, left = spec, [other for other in left if other > place]
 
-    def buildable(self, specs: Sequence[Spec]) -> Spec | None:
+    def find_buildable(self, specs: Sequence[Spec]) -> Spec | None:
         """Return the first stack that can be built."""
         for spec in specs:
             try:
@@ -332,8 +332,8 @@ class Bisection:
         """Return the releases of a stack, by package."""
         return self.environment(spec).info.pins
 
-    def like_bad(self, phase: str, spec: Spec) -> bool:
-        """Tell by an A/B of a stack and the first good side whether it is like the bad side."""
+    def is_like_bad(self, phase: str, spec: Spec) -> bool:
+        """Tell whether a stack is like the bad side, by an A/B with the first good side."""
         conclusion = self.step(phase, self.first, spec)
         if conclusion == UNDECIDED:
             raise StoppedError(f"{spec} cannot be decided: {self.doubt()}")
@@ -347,10 +347,10 @@ class Bisection:
         """
         if not self.take_over(phase, base, new):
             self.decide(phase, base, new)
-            if self.kept is not None:
+            if self.steps_file is not None:
                 data = msgspec.json.encode({"bakeoff": self.results()}, enc_hook=float)
-                self.kept.parent.mkdir(parents=True, exist_ok=True)
-                atomic_write(self.kept, data)
+                self.steps_file.parent.mkdir(parents=True, exist_ok=True)
+                atomic_write(self.steps_file, data)
         row, conclusion = self.estimates[-1], self.record.steps[-1].conclusion
         pairs = f"{change(row)} in {row.workers} pairs"
         self.notify(f"{phase}: {new} beside {base}: {pairs}: {conclusion}")
@@ -367,15 +367,15 @@ class Bisection:
         return self.earlier.resume or attempts[-1][1].conclusion != UNDECIDED
 
     def decide(self, phase: str, base: Spec, new: Spec) -> None:
-        """Make one A/B, and record what it came to."""
+        """Make one A/B, and record its conclusion."""
         boundary, start = self.boundary, time.monotonic()
-        row = self.measured(base, new, Looks(boundary))
+        row = self.measure_sides(base, new, Looks(boundary))
         low, high = interval(row)
         conclusion = UNDECIDED
         if low > boundary or high < boundary:
-            beyond = (position(row) > boundary) == (boundary > 0)
+            beyond = (log_ratio(row) > boundary) == (boundary > 0)
             conclusion = (LIKE_BAD if beyond else LIKE_GOOD) if boundary else DIFFERS
-        known = high - low < 2 * WIDEST
+        known = high - low < 2 * WIDEST_HALF
         row = msgspec.structs.replace(
             row,
             environment=str(new),
@@ -388,9 +388,9 @@ class Bisection:
         self.record.steps.append(SearchStep(phase, conclusion, time.monotonic() - start))
 
     def doubt(self) -> str:
-        """Return what the last step came to, and how long it would take to decide it."""
+        """Return the last step's result, and how long it would take to decide it."""
         row, step = self.estimates[-1], self.record.steps[-1]
-        distance = max(abs(position(row) - self.boundary), math.log1p(MARGIN))
+        distance = max(abs(log_ratio(row) - self.boundary), math.log1p(MARGIN))
         known = row.half_width < math.inf
         times = (row.half_width / distance) ** 2 if known else LOOKS[1] / max(1, row.workers)
         seconds = self.record.missing_seconds = float(f"{max(times, 1.5) * step.seconds:.1g}")
@@ -402,15 +402,15 @@ class Bisection:
         try:
             return self.builder.environment(spec, self.pythons)
         finally:
-            self.building += time.monotonic() - start
+            self.building_seconds += time.monotonic() - start
 
     @property
-    def spent(self) -> float:
+    def spent_seconds(self) -> float:
         """Seconds of the budget that are spent."""
-        return time.monotonic() - self.start - self.building
+        return time.monotonic() - self.start - self.building_seconds
 
     def side(self, spec: Spec) -> Side:
-        """Return a side, with what it has."""
+        """Return a side, with its environment's offer."""
         if spec not in self.sides:
             self.sides[spec] = ask_side(self.environment(spec), self.selection)
         return self.sides[spec]
@@ -424,12 +424,14 @@ class Bisection:
                     f"{side.info.spec}: {cell.entrant} has no style {cell.style!r} there: {why}"
                 )
 
-    def measured(self, base: Spec, new: Spec, decided: Callable[[Estimate], bool]) -> Estimate:
+    def measure_sides(
+        self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]
+    ) -> Estimate:
         """Measure two sides until it is decided, or there is no time left."""
         cell, metric, specs = self.record.cell, self.record.metric, {BASE: base, NEW: new}
         sides = {name: self.side(spec) for name, spec in specs.items()}
         self.require_style(sides.values())
-        left = self.budget - self.spent
+        left = self.budget - self.spent_seconds
         if left <= 0:
             self.record.missing_seconds = self.budget
             raise StoppedError("the budget is spent")
@@ -437,19 +439,19 @@ class Bisection:
         options = Options(left, processes=LOOKS[-1], cores="one")
 
         def enough(samples: Sequence[Sample]) -> bool:
-            table = EstimateTable(estimates_of(samples, [], options, BASE))
+            table = EstimateTable(make_estimates(samples, [], options, BASE))
             row = table.comparison(cell, metric)
-            return self.spent > self.budget or (row is not None and decided(row))
+            return self.spent_seconds > self.budget or (row is not None and is_decided(row))
 
         def on_progress(action: Action, spent: TimeSpent) -> None:
-            spent = msgspec.structs.replace(spent, wall_seconds=self.spent, forecast=0.0)
+            spent = msgspec.structs.replace(spent, wall_seconds=self.spent_seconds, forecast=0.0)
             self.on_progress(action, spent)
 
         cells = {name: [cell] for name in sides}
         step = make_task("bisect", self.selection, sides, cells, options, BASE)
         try:
-            outcome = measure(step, on_progress=on_progress, enough=enough)
-        finally:  # a step is of no use to another search, nor is what one left that was killed
+            outcome = measure(step, on_progress=on_progress, is_enough=enough)
+        finally:  # no other search can use a step's journal, nor one that a killed step left
             for path in FOLDER.glob(f"*-bisect{SUFFIX}"):
                 path.unlink(missing_ok=True)
         if outcome.interrupted:

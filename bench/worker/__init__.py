@@ -1,1 +1,1 @@
-"""The child process: it measures what it is told to, over a pipe."""
+"""The worker: a child process that measures, and answers over a pipe."""

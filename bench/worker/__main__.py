@@ -1,11 +1,11 @@
-"""A worker: a fresh interpreter that does what it is told, one command at a time.
+"""A worker: a fresh interpreter that carries out commands, one at a time.
 
 `python -m bench.worker PAGE CHANNEL`. It reads commands from standard input and writes answers to
-standard output, both JSON lines: `bench.worker.protocol` says which. PAGE is the file that
+standard output, both JSON lines (see `bench.worker.protocol`). PAGE is the file that
 `TurnMarker` maps, CHANNEL the descriptor of a socket over which tokens come
 (`bench.worker.token`). When standard input is closed, the worker ends.
 
-This module imports the standard library alone: what an import costs is one of the measurements.
+This module imports the standard library alone: the cost of imports is one of the measurements.
 Commands import numpy, jax, optax and the entrants that they name, nothing else.
 """
 
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Do what standard input says until it ends."""
+    """Answer commands from standard input until it ends."""
     serve(partial(answer_to, TurnMarker(sys.argv[1])))
 
 
 def serve(answer_to: Callable[..., Any]) -> None:
-    """Make this process a worker: it answers commands by a function of their fields.
+    """Make this process a worker: it calls `answer_to` with the fields of each command.
 
     It ends with its standard input, or with its parent. Entrants may print, and what they print
     must not get between the answers: from now on, standard output is standard error.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     end_with_parent()
-    adopt()  # what leaves our group is still found
+    adopt()  # so that processes that leave our group can be found
     keep_to_cores()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    closed_in_forks(out.fileno())
+    close_in_forks(out.fileno())
 
     def emit(answer: Any) -> None:
         record = answer if isinstance(answer, dict) else asdict(answer)
@@ -69,22 +69,22 @@ def answer_to(turn: TurnMarker, do: str, **arguments: Any) -> Any:
 
         return describe(turn, **arguments)
     if do == "cold":  # it has to be this process's first command
-        from bench.worker.cold import cold
+        from bench.worker.cold import measure_cold
 
-        return cold(**arguments)
+        return measure_cold(**arguments)
     return getattr(session(turn), do)(**arguments)  # about steps that stay compiled
 
 
 @cache
 def session(turn: TurnMarker) -> Session:
-    """Return the session, begun when first asked for."""
+    """Return the session of this process, made in the first call."""
     from bench.worker.session import Session
 
     return Session(turn, int(sys.argv[2]))
 
 
-def closed_in_forks(descriptor: int) -> None:
-    """Let nothing that an entrant forks hold our output open: its reader waits for the end."""
+def close_in_forks(descriptor: int) -> None:
+    """Close our output in forked processes: its reader waits until all copies are closed."""
     left = [descriptor]
 
     def close() -> None:
@@ -96,15 +96,15 @@ def closed_in_forks(descriptor: int) -> None:
 
 
 def end_with_parent() -> None:
-    """Have Linux end this process when its parent has ended, however that was.
+    """Have Linux kill this process when its parent ends, for whatever reason.
 
-    Elsewhere it ends with its command, when it finds standard input closed.
+    Elsewhere, it ends after its command, when it finds standard input closed.
     """
     prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def adopt() -> None:
-    """Have Linux give us what our children leave behind when they end."""
+    """Have Linux make us the parent of processes that our children leave behind."""
     prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
 
 
@@ -117,7 +117,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def keep_to_cores() -> None:
-    """Run on the cores that the run says, whatever started this process in between."""
+    """Run on the cores that `CORES` names, even if another program started this process."""
     cores = os.environ.get(CORES)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, map(int, cores.split(",")))

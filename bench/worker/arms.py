@@ -1,4 +1,4 @@
-"""The arms of one workload on one device: what they are timed on, and the steps that are made."""
+"""The arms of one workload on one device: their inputs, and the steps made for them."""
 
 from __future__ import annotations
 
@@ -39,26 +39,27 @@ if TYPE_CHECKING:
     from common.contract import Program, TrainStep
 
 CHUNKS = 8
-"""Chunks of the text that blocks are timed on, one after the other."""
-STARTED = 1000
-"""Updates that the training which is timed seems to have made before."""
+"""Number of first chunks of the text; each block is timed on one of them."""
+START_UPDATES = 1000
+"""Adam's count of updates at the start of a timed training."""
 SECOND_MOMENT = 1.0
-"""Adam's, that it starts with."""
+"""Adam's second moment at the start of a timed training."""
 WEIGHTS_TOLERANCE = 1e-5
-"""Norm of the difference to the baseline's weights, relative to their norm, for each array.
+"""Largest difference of a weight array to the baseline's, in norm, relative to the baseline's norm.
 
 On CPU it was up to 5e-7 for NumPy and 2e-7 for others, after 43 to 1003 calls at `toy`, `seed`,
-`wide` and `batched`. One update of 43 that is left out makes 6e-5 (`width1024`) to 2e-3 (`depth6`),
+`wide` and `batched`. One omitted update of 43 makes 6e-5 (`width1024`) to 2e-3 (`depth6`),
 over all sizes.
 """
 BLOCK_LOSS_TOLERANCE = 5e-5
-"""Difference to the baseline's last loss, in nats per character: up to 5e-7 in the same blocks."""
+"""Largest difference to the baseline's last loss, in nats per character; it was up to 5e-7 in the
+blocks of `WEIGHTS_TOLERANCE`."""
 TRACEBACK_LINES = 12
 """Lines of a failure's traceback that are kept."""
 
 
-def guarded[Found](action: Callable[[], Found]) -> Found | Failed:
-    """Return what an arm's `action` returns, or why it failed: the worker lives on."""
+def catch_failure[Result](action: Callable[[], Result]) -> Result | Failed:
+    """Return what an arm's `action` returns, or its failure: the worker lives on."""
     try:
         return action()
     except BakeoffError as error:
@@ -79,7 +80,7 @@ def use(backend: str) -> None:
     Raises:
         BakeoffError: there is no such device.
     """
-    device = Device.of(backend)
+    device = Device.parse(backend)
     devices = jax.devices(device.backend)
     device.require(len(devices))
     jax.config.update("jax_default_device", devices[device.number])
@@ -89,26 +90,26 @@ def load_workload(name: str) -> tuple[Case, np.ndarray]:
     """Return the sizes of a workload, and its text as tokens."""
     workload = WORKLOADS[name]
     text = corpora.load(workload.corpus).text
-    vocab = Vocab.of(text)
-    return Case.of(workload, len(vocab)), vocab.encode(text)
+    vocab = Vocab.from_text(text)
+    return Case.from_workload(workload, len(vocab)), vocab.encode(text)
 
 
 class Reference(NamedTuple):
-    """What is known of the baseline, by a step that is forgotten."""
+    """Facts about the baseline, from a step that is then dropped."""
 
     losses: np.ndarray
     """Losses of ten training steps."""
     program: ProgramFacts | None
-    """None where it is not JAX's, or not known."""
+    """Facts about its program; None where that is not JAX's, or not known."""
 
 
 class End(NamedTuple):
-    """Where a training step has got to in a block."""
+    """State of a training step at the end of a block."""
 
     calls: int
-    """Since it was given its first weights."""
+    """Number of calls since it got its first weights."""
     loss: float
-    """That its last timed call returned."""
+    """Loss that its last timed call returned."""
     checkpoint: Any
 
 
@@ -119,26 +120,26 @@ class Arms:
     """
 
     tolerance = TRAJECTORY_TOLERANCE
-    """Largest difference of ten steps' losses in two processes, as `apart` has it."""
-    left_out: tuple[str, ...] = ()
-    """Metrics that its turns do not sample."""
+    """Largest difference of ten steps' losses in two processes, by `compare_losses`."""
+    skipped_metrics: tuple[str, ...] = ()
+    """Metrics that turns do not sample."""
     jax_without_program: bool | None = False
     """Whether a step without a program is JAX's; None where that is not known."""
     case: Any
-    """Makes what a step is called with: `common.equality.Case`, or the same of a user's file."""
+    """Maker of a step's inputs: `common.equality.Case`, or `Inputs` of a user's file."""
 
     def __init__(self, workload: str, backend: str, *, donate: bool) -> None:
         self.backend, self.donate = backend, donate
         self.steps: dict[Arm, TrainStep] = {}
         """Steps that can be timed: those of arms that are proven or opened."""
-        self.counted: list[TrainStep] = []
-        """Kept: `jax.clear_caches` of jax 0.4.28 and 0.7.0 crashes where it frees a step."""
-        self.expected = np.zeros(0)
+        self.kept_steps: list[TrainStep] = []
+        """Counted steps: `jax.clear_caches` of jax 0.4.28 and 0.7.0 crashes where it frees one."""
+        self.expected_losses = np.zeros(0)
         """The baseline's ten losses, that arms were proven or opened with."""
         self.prepare(workload)
 
     def prepare(self, workload: str) -> None:
-        """Load what steps are called with."""
+        """Load the inputs of steps."""
         self.case, self.tokens = load_workload(workload)
         self.start = stable_start(random_weights(self.case.model))
         self.chunks = list(islice(self.text(), CHUNKS))
@@ -154,7 +155,7 @@ class Arms:
 
     @cached_property
     def reference(self) -> Reference:
-        """What is known of the baseline; a step is made for it when first asked for.
+        """Facts about the baseline, from a step that the first access makes.
 
         That step is not the one that is timed: which arm a process makes first shows in its times,
         so the timed one is made like all others, in whatever order they come.
@@ -179,8 +180,8 @@ class Arms:
         Raises:
             NotEqualError: it has other losses than the baseline's ten.
         """
-        self.expected = losses
-        away = self.apart(arm, self.losses(self.make_timed(arm)), losses)
+        self.expected_losses = losses
+        away = self.compare_losses(arm, self.losses(self.make_timed(arm)), losses)
         if not away <= self.tolerance:
             raise NotEqualError(
                 f"not equal in this process, though it was in another: ten steps' losses off "
@@ -188,10 +189,10 @@ class Arms:
             )
 
     def load(self, step: TrainStep, scale: float) -> None:
-        """Give a step fresh buffers, of numbers that are so many times the first ones.
+        """Give a step fresh buffers, of the first weights times `scale`.
 
-        Copies, so that no two arms share one; others in each block, so that a step that keeps
-        results by the content of its inputs finds none.
+        They are copies, so that no two arms share one. Each block has another scale, so that a step
+        that keeps results by the content of its inputs finds none.
         """
         weights = jax.tree.map(lambda array: scale * array, self.start.weights)
         step.load(jax.tree.map(np.copy, self.start._replace(weights=weights)))
@@ -208,12 +209,14 @@ class Arms:
         """Return the losses of ten training steps from the same start."""
         return trajectory(step, self.case)
 
-    def apart(self, _arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
-        """Return how far an arm's ten losses are from others, in nats per character."""
+    def compare_losses(self, _arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
+        """Return the largest difference of ten losses to others, in nats per character."""
         return float(np.max(np.abs(losses - expected)))
 
-    def judged(self, step: TrainStep, baseline: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
-        """Return how far a step is from the baseline's, and its ten losses.
+    def judge_step(
+        self, step: TrainStep, baseline: np.ndarray
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Return a step's deviations from reference and baseline, and its ten losses.
 
         Raises:
             BakeoffError: it computes something else.
@@ -230,17 +233,17 @@ class Arms:
         return {"parameters": parameters, "parameter_arrays": arrays, "code_lines": lines}
 
     def further_counts(self, _arm: Arm, _step: TrainStep) -> Mapping[str, float | None]:
-        """Return what else is asked of a step in a worker that does nothing else: here, nothing."""
+        """Return further counts of a step in a worker that does nothing else: here, none."""
         return {}
 
     def difference(self, end: End, baseline: End | None) -> str:
-        """Return in words how far an arm is from the baseline after a block; empty if not."""
+        """Return in words how an arm differs from the baseline after a block; empty if equal."""
         return difference(end, baseline)
 
 
 def difference(end: End, baseline: End | None) -> str:
-    """Return in words how far training from `stable_start` is from the baseline's; empty if not."""
-    updates = end.checkpoint.updates - STARTED
+    """Return in words how training from `stable_start` differs from the baseline's; or empty."""
+    updates = end.checkpoint.updates - START_UPDATES
     if updates != end.calls or not updates:
         return f"{updates} updates in {end.calls} calls"
     if baseline is None:
@@ -268,11 +271,11 @@ def program_of(step: TrainStep, case: Any) -> Program | None:
 
 
 def stable_start(weights: Weights) -> Checkpoint:
-    """Return where blocks start from: weights whose training is stable for thousands of calls.
+    """Return the start of blocks: weights whose training is stable for thousands of calls.
 
     With a second moment of 1, Adam's updates are a learning rate times the gradient, so rounding
     is not blown up: after the same number of calls, arms can be compared. From a second moment of
     0, they differed by 13 % of a weight array's norm after 123 calls at `batched`.
     """
     nu = jax.tree.map(lambda array: np.full_like(array, SECOND_MOMENT), weights)
-    return fresh_checkpoint(weights)._replace(nu=nu, updates=STARTED)
+    return fresh_checkpoint(weights)._replace(nu=nu, updates=START_UPDATES)

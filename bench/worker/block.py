@@ -1,4 +1,4 @@
-"""Blocks: timed calls of arms in turns, over fresh buffers, and a look at what they computed.
+"""Blocks: timed calls of arms in turns, over fresh buffers, and a comparison of the results.
 
 A kind of turns is a row of `KINDS`: the series of calls that a turn has, by metric. A block is some
 rounds, each with a turn of every arm in another order. Two workers, one of each side of a
@@ -21,8 +21,8 @@ import numpy as np
 
 from bench.cells import BASELINE, Arm
 from bench.metrics import STEP
-from bench.worker.arms import End, guarded
-from bench.worker.counts import collector_off, live_arrays
+from bench.worker.arms import End, catch_failure
+from bench.worker.counts import disable_collector, live_arrays
 from bench.worker.protocol import KINDS, CallSeries, Failed, Timed, WorkerSample
 from bench.worker.settings import affinity
 from bench.worker.token import share
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from common.contract import Chunk
 
     type Calls = dict[str, list[Call]]
-    """Of one turn, by metric."""
+    """Metric → calls of one turn."""
 
 CLOCK, CPU_CLOCK, WAIT = time.perf_counter, time.process_time, jax.block_until_ready
 
 WARMING_CALLS = 3
-"""Calls before a block's rounds: the second and third can still take another path."""
+"""Number of calls before a block's rounds: the second and third can still take another path."""
 FASTEST = 0.5
 """Fraction of an arm's turns, the fastest ones, whose mean stands for its block. Noise only ever
 adds time; a half is as precise as any other choice in quiet and in busy hours, and stays at the
@@ -50,32 +50,33 @@ times of a quiet machine: see docs/measuring.md."""
 DIGITS = 7
 """Significant digits of a sample: more would be noise."""
 SCALES = 0.99, 1.01
-"""Range of a block's first weights, as parts of the usual ones: other numbers, the same work."""
+"""Range of the factor on a block's first weights: other numbers, the same work."""
 MOST_PADDING = 1 << 14
-"""Numbers between the buffers of two arms, at most: they lie at other offsets in each block."""
+"""Most numbers between the buffers of two arms, so that offsets differ from block to block."""
 
 
 class Call(NamedTuple):
-    """What a timed call took, or the mean of several."""
+    """Times of a call, or the means of several."""
 
     seconds: float
     idle: float
-    """Those seconds in which no thread of this process ran: it waited, or others had the
+    """Seconds in which no thread of this process ran: it waited, or others had the
     processor."""
 
 
 class Turn:
-    """Series of calls of an arm's step, after an untimed one; each block has a new one.
+    """Turn of an arm in one block: an untimed call of its step, then series of timed calls.
 
     Steps of a pair are called once in a turn, without an untimed call: what the other side leaves
     in the caches is the same for both.
 
-    A call is over when what it returns is there: loss and hidden state, which come with the new
+    A call is over when its results are there: loss and hidden state, which come with the new
     parameters where one program makes them all. Where a step is several programs, updates are in
-    flight then, and the next call waits for them. Of a step whose state is not known, calls with
-    something in flight stand for each other by their mean: the fastest one has left its updates to
-    the next. The untimed call gives the others the caches that they have in a loop of their own:
-    without it, a step of a tenth of a millisecond pays for what the other arms left behind.
+    flight then, and the next call waits for them. If a step's state is not known
+    and its calls leave updates in flight, each call counts as the mean of the turn: the fastest has
+    left its updates to the next. The untimed call gives the others the caches that they have in a
+    loop of their own: without it, a step of a tenth of a millisecond pays for what the other arms
+    left behind.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class Turn:
                 self.in_flight |= not all(array.is_ready() for array in arrays)
         self.single = paired and kind == STEP
         series = {STEP: CallSeries(1)} if self.single else KINDS[kind]
-        self.series = {name: calls for name, calls in series.items() if name not in arms.left_out}
+        self.series = {
+            name: calls for name, calls in series.items() if name not in arms.skipped_metrics
+        }
         self.calls = WARMING_CALLS
         self.loss: Any = None
 
@@ -104,7 +107,7 @@ class Turn:
         return {metric: self.time_calls(series) for metric, series in self.series.items()}
 
     def time_calls(self, series: CallSeries) -> list[Call]:
-        """Return what calls took: each of those that are waited for, or the mean of a row."""
+        """Return the times of a series: of each call that is waited for, or the mean of a row."""
         step, hidden, chunk = self.step, self.hidden, self.chunk
         clock, wait, taken = CLOCK, WAIT, []
         row = range(series.calls if series.in_a_row else 1)
@@ -122,7 +125,7 @@ class Turn:
         return taken
 
     def end(self) -> End:
-        """Return where the step has got to."""
+        """Return the step's state after its calls."""
         return End(self.calls, float(self.loss), self.step.save())
 
 
@@ -130,27 +133,28 @@ class TimedBlock:
     """One block of turns of one kind.
 
     Args:
-        at: Called with the arm whose turn it is; with None while the other side has its turns.
-        compiled: Returns how many programs the process has compiled so far.
-        changes: Returns in words what an arm has changed that it may not.
-        seed: Of the order of turns, which both sides of a comparison follow.
-        token: Passed to and from the worker of the other side; None where there is none.
+        mark_turn: Called with the arm whose turn it is; with None in turns of the other side.
+        count_programs: Returns the number of programs that the process has compiled so far.
+        changes: Returns in words the forbidden changes that an arm has made.
+        seed: Seed of the order of turns, which both sides of a comparison follow.
+        token: Token that this worker and the other side's pass on; None without another side.
     """
 
     def __init__(
         self,
-        at: Callable[[Arm | None], None],
-        compiled: Callable[[], int],
+        mark_turn: Callable[[Arm | None], None],
+        count_programs: Callable[[], int],
         changes: Callable[[], str],
         seed: int,
         token: Token | None = None,
     ) -> None:
-        self.at, self.compiled, self.changes, self.token = at, compiled, changes, token
+        self.mark_turn, self.count_programs = mark_turn, count_programs
+        self.changes, self.token = changes, token
         self.shared = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
         self.buffers = random.Random(f"{seed} {token.place if token else 0}")  # noqa: S311
         self.failures: dict[Arm, str] = {}
         self.calls: dict[Arm, dict[str, list[list[Call]]]] = defaultdict(lambda: defaultdict(list))
-        """Of each arm and metric, those of each turn."""
+        """Arm → metric → calls of each turn."""
         self.cpu_seconds: dict[Arm, float] = defaultdict(float)
         self.wall_seconds: dict[Arm, float] = defaultdict(float)
         self.making_seconds = 0.0
@@ -165,10 +169,10 @@ class TimedBlock:
         *,
         anew: bool = False,
     ) -> Timed:
-        """Take turns over fresh buffers in random order, and compare where the arms have got to.
+        """Take turns over fresh buffers in random order, then compare the arms' results.
 
-        `members` take part, of all arms of the workload. `untimed` rounds come in addition, first;
-        their samples are dropped. With `anew`, steps are made anew before.
+        `members` are the arms that take part. `untimed` further rounds come first; their samples
+        are dropped. With `anew`, steps are made anew before.
         """
         chunk = jax.tree.map(jax.numpy.array, self.shared.choice(arms.chunks))
         scale = self.shared.uniform(*SCALES)
@@ -185,9 +189,9 @@ class TimedBlock:
             for arm in good
             for metric, calls in self.calls[arm].items()
         ]
-        if kind == STEP and not on_one_core():
+        if kind == STEP and not has_one_core():
             samples += [
-                WorkerSample(str(arm), "cores_used", rounded(self.cpu_seconds[arm] / seconds))
+                WorkerSample(str(arm), "cores_used", round_value(self.cpu_seconds[arm] / seconds))
                 for arm in good
                 if (seconds := self.wall_seconds[arm]) and self.cpu_seconds[arm] > 0
             ]
@@ -199,9 +203,9 @@ class TimedBlock:
         )
 
     def attempt[Result](self, arm: Arm, when: str, action: Callable[[], Result]) -> Result | None:
-        """Do something at an arm's turn; None where it failed, which is that arm's failure."""
-        self.at(arm)
-        result = guarded(action)
+        """Return what `action` returns at an arm's turn; None after a failure of the arm."""
+        self.mark_turn(arm)
+        result = catch_failure(action)
         if changed := self.changes():
             self.failures[arm] = f"{when} it was timed it {changed}"
         elif isinstance(result, Failed):
@@ -209,10 +213,10 @@ class TimedBlock:
         return None if arm in self.failures or isinstance(result, Failed) else result
 
     def renew(self, arms: Arms, members: Sequence[Arm]) -> None:
-        """Make steps anew in random order; they have the losses that they had before."""
+        """Make steps anew in random order; each has to have the losses that it had before."""
         start = CLOCK()
         for arm in self.buffers.sample(members, len(members)):
-            self.attempt(arm, "before", partial(arms.open, arm, arms.expected))
+            self.attempt(arm, "before", partial(arms.open, arm, arms.expected_losses))
         self.making_seconds = CLOCK() - start if members else 0.0
 
     def turns(
@@ -231,16 +235,16 @@ class TimedBlock:
     def interleave[T: Callable[[], Calls]](
         self, members: Sequence[Arm], begin: Callable[[], dict[Arm, T]], rounds: int, untimed: int
     ) -> dict[Arm, T]:
-        """Take `rounds` turns of each arm; return what `begin` returned, called at its time.
+        """Take `rounds` turns of each arm; return the turns, which `begin` makes at their time.
 
-        An arm that fails takes no further ones.
+        An arm that fails takes no further turns.
         """
         sides = 2 if self.token else 1
         first = [(side, None) for side in self.shared.sample(range(sides), sides)]
         order = schedule(self.shared, members, range(-untimed, rounds), sides)
         turns: dict[Arm, T] = {}
-        with collector_off():
-            for item in share(chain(first, order), self.token, self.at):
+        with disable_collector():
+            for item in share(chain(first, order), self.token, self.mark_turn):
                 if item is None:
                     turns = begin()
                     gc.collect()  # here, for the other side's turns may come next
@@ -252,11 +256,11 @@ class TimedBlock:
 
     def take(self, arm: Arm, turn: Callable[[], Calls], *, timed: bool) -> None:
         """Take one turn of an arm, and keep its calls unless something is wrong."""
-        programs, cpu, wall = self.compiled(), CPU_CLOCK(), CLOCK()
+        programs, cpu, wall = self.count_programs(), CPU_CLOCK(), CLOCK()
         calls = self.attempt(arm, "while", turn)
         wall, cpu = CLOCK() - wall, CPU_CLOCK() - cpu
         if timed and calls:
-            if self.compiled() > programs:
+            if self.count_programs() > programs:
                 self.failures[arm] = "compiled again while it was timed"
                 return
             self.wall_seconds[arm] += wall
@@ -265,7 +269,7 @@ class TimedBlock:
                 self.calls[arm][metric].append(taken)
 
     def compare(self, arms: Arms, turns: Mapping[Arm, Turn], baseline: Arm | None) -> None:
-        """Compare what each arm has computed with what the baseline has, after as many calls.
+        """Compare the results of each arm with the baseline's after as many calls.
 
         Without a baseline, only updates are counted: other blocks of this worker compare with it.
         """
@@ -308,33 +312,33 @@ def sample_of(arm: Arm, metric: str, turns: Sequence[Sequence[Call]]) -> WorkerS
     seconds = np.array(seconds_of([call for calls in turns for call in calls]))
     median, high = np.quantile(seconds, [0.5, 0.95]).tolist()
     fastest = math.exp(mean_of_fastest(seconds.reshape(len(turns), -1)))
-    numbers = rounded(fastest), seconds.size, rounded(median), rounded(high)
+    numbers = round_value(fastest), seconds.size, round_value(median), round_value(high)
     return WorkerSample(str(arm), metric, *numbers)
 
 
 def mean_of_fastest(seconds: Float[np.ndarray, "turns calls"]) -> float:
-    """Return the mean logarithm of the fastest half of turns, each of which is its fastest call."""
+    """Return the mean logarithm of the fastest half of turns, each by its fastest call."""
     turns = np.sort(seconds.min(1))
     return float(np.log(turns[: math.ceil(FASTEST * turns.size)]).mean())
 
 
-def rounded(value: float) -> float:
-    """Return a number with as many digits as a sample has."""
+def round_value(value: float) -> float:
+    """Round a number to the digits of a sample."""
     return float(f"{value:.{DIGITS}g}")
 
 
-def on_one_core() -> bool:
+def has_one_core() -> bool:
     """Tell whether this process keeps to one core."""
     return len(affinity() or ()) == 1
 
 
 def seconds_of(calls: Sequence[Call]) -> list[float]:
-    """Return the seconds of an arm's calls in a block; on one core, without what others took of it.
+    """Return the seconds of an arm's calls in a block; on one core, without other processes' time.
 
-    There, a process runs or waits; what it waits longer than in the call of the block in which it
-    waited least, another process had the core. On several cores threads overlap: wall time counts.
+    There, a process runs or waits: while it waits longer than in the call of the block with the
+    shortest wait, another process has the core. On several cores threads overlap: wall time counts.
     """
-    if not on_one_core():
+    if not has_one_core():
         return [call.seconds for call in calls]
     waiting = max(0.0, min(call.idle for call in calls))
     return [call.seconds - max(0.0, call.idle - waiting) for call in calls]

@@ -1,7 +1,7 @@
-"""What happens once in a process: import, init, first step, all up to its end, memory.
+"""Measurements of a process's start: import, init, first step, start-up as a whole, memory.
 
-Nothing of jax may be imported before `cold` is called, so this module imports the standard library
-alone.
+Nothing of jax may be imported before `measure_cold` is called, so this module imports the standard
+library alone.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 CLOCK = time.perf_counter
 CLOCK_DIGIT = 1e-4
-"""Seconds by which JAX's clock and ours may differ."""
+"""Largest difference of JAX's clock to ours, in seconds."""
 
 
 class Event(NamedTuple):
-    """What JAX tells when something has ended: how long it took, and both clocks."""
+    """Event that JAX reports at its end: its name and duration, and both clocks."""
 
     name: str
     seconds: float
@@ -40,10 +40,10 @@ class Event(NamedTuple):
 
 
 @contextmanager
-def timed(
+def time_stage(
     seconds: dict[str, float], stage: str, clock: Callable[[], float] = CLOCK
 ) -> Iterator[None]:
-    """Add the seconds that a stage takes by a clock, which is done inside.
+    """Time a stage, which is done inside, by a clock; add its seconds.
 
     Garbage is collected before: a collection that earlier stages have brought near would otherwise
     fall into one stage in one run, and into another one in the next.
@@ -55,7 +55,7 @@ def timed(
     seconds[stage] = clock() - start
 
 
-def cold(
+def measure_cold(
     entrant: str,
     style: str,
     workload: str,
@@ -63,7 +63,7 @@ def cold(
     outside: dict[str, str],
     donate: bool = False,
 ) -> Cold:
-    """Return the seconds of what happens once, and the bytes of the largest resident set.
+    """Return the seconds of each stage of a start, and the bytes of the largest resident set.
 
     Raises:
         RuntimeError: the persistent compilation cache was used, or the entrant has changed what
@@ -74,7 +74,7 @@ def cold(
     impls = importlib.import_module("impls")
     for path in outside.values():
         impls.add(path)
-    with timed(seconds, "import"):
+    with time_stage(seconds, "import"):
         loaded = impls.step_module(workload) if is_own(workload) else impls.load(entrant)
 
     import jax
@@ -82,7 +82,7 @@ def cold(
     from bench.worker.arms import load_workload, use
     from common.contract import fresh_checkpoint
     from common.equality import make
-    from common.steps import on_host
+    from common.steps import move_to_host
 
     cache_hits()
     use(backend)
@@ -94,7 +94,7 @@ def cold(
         from bench.worker.own import OwnArms
 
         if hasattr(loaded, "make_model"):
-            with timed(seconds, "init"):
+            with time_stage(seconds, "init"):
                 loaded.make_model()
                 jax.block_until_ready(jax.live_arrays())
         arms = OwnArms(workload, backend, donate=donate)
@@ -102,20 +102,20 @@ def cold(
         step.load(case.fresh())
     else:
         case = load_workload(workload)[0]
-        with timed(seconds, "init"):
+        with time_stage(seconds, "init"):
             # Some libraries make a first model here, and compile for it what `init` finds compiled.
             model = loaded.build(case.model)
             params = jax.block_until_ready(model.init(key))
         step = make(loaded.style(style, donate=donate), case)
-        step.load(fresh_checkpoint(on_host(model.to_weights(params))))
+        step.load(fresh_checkpoint(move_to_host(model.to_weights(params))))
     inputs = case.zero(), case.data()
     jax.block_until_ready(inputs)
     program = step.program(*inputs)
     if program is not None:
         lowered = lower(program, others)
-        with timed(others, "compile"):
+        with time_stage(others, "compile"):
             lowered.compile()
-    with timed(seconds, "first_step"):
+    with time_stage(seconds, "first_step"):
         jax.block_until_ready(step(*inputs))
     startup = sum(seconds.values()) + sum(others.values())
     values = seconds | {"startup": startup, "peak_rss": peak_rss()}
@@ -133,13 +133,13 @@ def lower(
 ) -> jax.stages.Lowered:
     """Trace and lower a program, and return it lowered; add the seconds of each."""
     if program.trace is not None:
-        with timed(seconds, "trace", clock):
+        with time_stage(seconds, "trace", clock):
             traced = program.trace()
-        with timed(seconds, "lower", clock):
+        with time_stage(seconds, "lower", clock):
             lowered = traced.lower()
     else:
         # There is no clock between the two: JAX's own events say where the one ends.
-        told().clear()
+        duration_events().clear()
         gc.collect()
         began = clock()
         lowered = program.lower()
@@ -150,45 +150,50 @@ def lower(
 
 
 def lowering_seconds(clock: Callable[[], float]) -> float:
-    """Return what the last lowering took by a clock: events have wall time; 0 where none tells."""
-    *_, end = [None, *(event for event in told() if "jaxpr_to_mlir_module" in event.name)]
+    """Return the seconds of the last lowering by a clock, from JAX's events; 0 without one."""
+    *_, end = [
+        None,
+        *(event for event in duration_events() if "jaxpr_to_mlir_module" in event.name),
+    ]
     if end is None or clock is CLOCK:
         return end.seconds if end else 0.0
     start = end.at - end.seconds + CLOCK_DIGIT
-    traced = [event for event in told() if "jaxpr_trace" in event.name and event.at <= start]
+    traced = [
+        event for event in duration_events() if "jaxpr_trace" in event.name and event.at <= start
+    ]
     return end.cpu - traced[-1].cpu if traced else 0.0
 
 
 @cache  # not every release of JAX can unregister a listener
-def told() -> list[Event]:
-    """Return the list to which JAX adds what took how long, when it has ended, from now on."""
+def duration_events() -> list[Event]:
+    """Return the list to which JAX adds its timed events, from the first call on."""
     import jax
 
     events: list[Event] = []
 
-    def took(event: str, duration_secs: float, **_: str | int) -> None:
+    def record(event: str, duration_secs: float, **_: str | int) -> None:
         events.append(Event(event, duration_secs, CLOCK(), time.process_time()))
 
-    jax.monitoring.register_event_duration_secs_listener(took)
+    jax.monitoring.register_event_duration_secs_listener(record)
     return events
 
 
 @cache
 def cache_hits() -> list[str]:
-    """Return the list to which JAX adds what it reads from its compilation cache from now on."""
+    """Return the list to which JAX adds reads of its compilation cache, from the first call on."""
     import jax
 
     hits: list[str] = []
 
-    def happened(event: str, **_: str | int) -> None:
+    def add_hit(event: str, **_: str | int) -> None:
         hits.extend([event] if event.endswith("cache_hits") else [])
 
-    jax.monitoring.register_event_listener(happened)
+    jax.monitoring.register_event_listener(add_hit)
     return hits
 
 
 def require_compiled() -> None:
-    """Raise RuntimeError where the persistent compilation cache was used since the last time."""
+    """Raise RuntimeError where the persistent compilation cache was used since the last call."""
     if hits := cache_hits():
         hits.clear()
         raise RuntimeError(

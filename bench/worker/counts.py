@@ -28,47 +28,50 @@ if TYPE_CHECKING:
     from bench.cells import Arm
     from common.contract import TrainStep
 
-COMPILED = "/jax/core/compile/backend_compile_duration"
-HEARD: Counter[str] = Counter()
-"""Events that JAX has told of, `COMPILED` among them."""
+COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+EVENT_COUNTS: Counter[str] = Counter()
+"""Event of JAX → how often it was heard, `COMPILE_EVENT` among them."""
 TOOL, TOOL_ID = "jax-bakeoff counts", 4
-"""Name and id in `sys.monitoring`, one that no debugger, profiler or coverage tool asks for."""
+"""Name and id in `sys.monitoring`; no debugger, profiler or coverage tool asks for this id."""
 EVENTS = sys.monitoring.events
-OF_PYTHON = {"python_starts": EVENTS.PY_START, "python_calls": EVENTS.CALL}
-"""Counts of what the interpreter does, by metric: functions of Python that start, and calls that
+PYTHON_EVENTS = {"python_starts": EVENTS.PY_START, "python_calls": EVENTS.CALL}
+"""Metric → event of the interpreter that it counts: functions of Python that start, and calls that
 Python code makes, of anything."""
 FLATTENING = "flattening_starts"
-"""Metric of those that start within a function of which `FLATTEN` is a part of the name, itself
-included: JAX's libraries name so what takes trees apart and puts them together."""
+"""Metric that counts the starts within a function whose name contains `FLATTEN`, itself included:
+JAX's libraries name so the functions that take trees apart and put them together."""
 FLATTEN = "flatten"
 ENDS = EVENTS.PY_RETURN, EVENTS.PY_UNWIND
-"""Events with which such a function ends."""
-UNCOUNTED = 3
+"""Events that end a function of Python."""
+UNCOUNTED_CALLS = 3
 """Calls before the counted ones, which may still fill caches."""
-COUNTED = 3
-"""Calls that are counted, and have to agree."""
+COUNTED_CALLS = 3
+"""Calls that are counted; their counts have to agree."""
 FIRST_CALLS = 3
-"""Calls after which a step is warm: the second and third can still take another path."""
+"""Number of calls after which a step is warm: the second and third can still take another path."""
 WARM_CALLS = 10
 """Calls, each with a chunk of its own, in which a warm step should compile nothing."""
 COLLECT, ENABLE, DISABLE = gc.collect, gc.enable, gc.disable
 CLOCK = time.perf_counter
-QUIET_CALLS, QUIET = 200, 0.1
-"""Calls that are timed, and the quantile of what they take that is a quiet machine's."""
+QUIET_CALLS = 200
+"""Number of calls that `dispatch_seconds` times."""
+QUIET_QUANTILE = 0.1
+"""Quantile of their times that stands for a quiet machine."""
 EMPTY_PROGRAM = jax.lax.optimization_barrier
-"""Returns new arrays that have what it is given; JAX would hand the same ones back otherwise."""
-COLLECTED_CALLS, COLLECTED_SECONDS = 1000, 1.0
-"""Calls in which pauses for garbage are looked for; of slower steps, those of so many seconds, for
-each style takes them."""
+"""Function that computes nothing, but returns new arrays; JAX would hand an identity's back."""
+COLLECTED_CALLS = 1000
+"""Most calls in which pauses for garbage are looked for."""
+COLLECTED_SECONDS = 1.0
+"""Most seconds of such calls, which each style takes: slower steps have fewer calls."""
 
 
 def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[WorkerSample]:
-    """Return exact numbers of an arm as samples; those that are not known are left out."""
+    """Return exact numbers of an arm as samples; unknown ones are left out."""
     return [WorkerSample(str(arm), name, float(n)) for name, n in counts.items() if n is not None]
 
 
-def exact(step: TrainStep, case: Any) -> dict[str, float | None]:
-    """Return the counts of a step; what it held is gone afterwards.
+def count_step(step: TrainStep, case: Any) -> dict[str, float | None]:
+    """Return the counts of a step; its state is lost.
 
     JAX's caches are cleared first: otherwise a program that something else has compiled, be it the
     step's own or one for a single operation, would not be counted. So every other step of this
@@ -91,55 +94,55 @@ def exact(step: TrainStep, case: Any) -> dict[str, float | None]:
     counts: dict[str, float | None] = {"compilations_first": first}
     counts["compilations_warm"] = warm = compiled[-1] - first
     call = partial(step, hidden, chunks[0])
-    return counts | (dict.fromkeys([*OF_PYTHON, FLATTENING]) if warm else python_counts(call))
+    return counts | (dict.fromkeys([*PYTHON_EVENTS, FLATTENING]) if warm else python_counts(call))
 
 
 def python_counts(call: Callable[[], Any]) -> dict[str, float | None]:
-    """Return what the interpreter does in one call of `call`, in this thread.
+    """Return counts of what the interpreter does in one call of `call`, in this thread.
 
-    None where that is not the same in each of several calls.
+    All are None where several calls have different counts.
 
     Waiting for the result is not counted, nor is the call of `call` itself; bind arguments with
-    `functools.partial`, which adds nothing. Of a TrainStep, its `__call__` is counted: one start
+    `functools.partial`, which adds nothing. A TrainStep's `__call__` is counted: one start
     and the one call that it makes, the same for everybody. The rest is the library's and JAX's: for
     plain JAX the start and the call inside of each NamedTuple of optax that JAX builds.
 
     The garbage collector is off meanwhile, for JAX has it call Python. Some libraries' caches
     compare the shardings of arrays, equal ones that are not the same object with a call more: so
-    some starts depend on which arrays the process has used before. Compare counts that `exact`
+    some starts depend on which arrays the process has used before. Compare counts that `count_step`
     returns, which starts from cleared caches.
     """
-    for _ in range(UNCOUNTED):
+    for _ in range(UNCOUNTED_CALLS):
         jax.block_until_ready(call())
     counts: list[Counter[int | str]] = []
     here, ours, monitoring = threading.get_ident(), python_counts.__code__, sys.monitoring
     depth = 0
-    """Of functions that flatten, one within the other."""
+    """Number of functions that flatten and are running, one within the other."""
 
-    def counted_here(code: CodeType) -> bool:
+    def is_counted(code: CodeType) -> bool:
         return code is not ours and threading.get_ident() == here
 
-    def happened(event: int, code: CodeType, *_: object) -> None:
+    def count_event(event: int, code: CodeType, *_: object) -> None:
         nonlocal depth
-        if not counted_here(code):
+        if not is_counted(code):
             return
         counts[-1][event] += 1
         if event == EVENTS.PY_START:
             depth += FLATTEN in code.co_name
             counts[-1][FLATTENING] += depth > 0
 
-    def ended(code: CodeType, *_: object) -> None:
+    def leave_function(code: CodeType, *_: object) -> None:
         nonlocal depth
-        depth -= FLATTEN in code.co_name and counted_here(code)
+        depth -= FLATTEN in code.co_name and is_counted(code)
 
-    handlers: dict[int, Callable[..., None]] = dict.fromkeys(ENDS, ended)
-    handlers |= {event: partial(happened, event) for event in OF_PYTHON.values()}
+    handlers: dict[int, Callable[..., None]] = dict.fromkeys(ENDS, leave_function)
+    handlers |= {event: partial(count_event, event) for event in PYTHON_EVENTS.values()}
     monitoring.use_tool_id(TOOL_ID, TOOL)
     try:
         for event, handler in handlers.items():
             monitoring.register_callback(TOOL_ID, event, handler)
-        with collector_off():
-            for _ in range(COUNTED):
+        with disable_collector():
+            for _ in range(COUNTED_CALLS):
                 counts.append(Counter())
                 depth = 0
                 monitoring.set_events(TOOL_ID, sum(handlers))
@@ -152,16 +155,16 @@ def python_counts(call: Callable[[], Any]) -> dict[str, float | None]:
         for event in handlers:
             monitoring.register_callback(TOOL_ID, event, None)
         monitoring.free_tool_id(TOOL_ID)
-    same = counts.count(counts[0]) == COUNTED
-    events: dict[str, int | str] = {**OF_PYTHON, FLATTENING: FLATTENING}
+    same = counts.count(counts[0]) == COUNTED_CALLS
+    events: dict[str, int | str] = {**PYTHON_EVENTS, FLATTENING: FLATTENING}
     return {name: counts[0][event] if same else None for name, event in events.items()}
 
 
-def collecting(call: Callable[[], Any]) -> dict[str, float]:
+def measure_collections(call: Callable[[], Any]) -> dict[str, float]:
     """Return the pauses for collecting garbage while a step is called, as a training loop has them.
 
-    What was frozen is looked at again, as in a process of the user's own. A pause is all that
-    happens in one: JAX has callbacks of its own there.
+    Frozen objects are unfrozen before, as in a process of the user's own. A pause includes JAX's
+    own callbacks.
 
     Returns:
         `gc_pauses` in a thousand calls; `gc_longest`, in seconds; `gc_share` of the time.
@@ -179,7 +182,7 @@ def collecting(call: Callable[[], Any]) -> dict[str, float]:
 
     gc.unfreeze()
     COLLECT()
-    for _ in range(UNCOUNTED):
+    for _ in range(UNCOUNTED_CALLS):
         jax.block_until_ready(call())
     gc.callbacks.insert(0, begin)  # before JAX's, and after them
     gc.callbacks.append(end)
@@ -199,23 +202,23 @@ def collecting(call: Callable[[], Any]) -> dict[str, float]:
 
 
 def dispatch_seconds(arrays: Sequence[jax.Array]) -> float:
-    """Return what `jax.jit` takes to call a program that does nothing over so many arrays.
+    """Return the seconds that `jax.jit` takes to call an empty program over so many arrays.
 
-    They are empty: each is handed over and returned as a new one, and nothing is computed.
+    The arrays are empty: each is handed over and returned as a new one, and nothing is computed.
     """
     empty = [jax.numpy.zeros(0, np.float32) for _ in arrays]
     call, taken = jax.jit(EMPTY_PROGRAM), []
-    with collector_off():
-        for _ in range(UNCOUNTED + QUIET_CALLS):
+    with disable_collector():
+        for _ in range(UNCOUNTED_CALLS + QUIET_CALLS):
             start = CLOCK()
             jax.block_until_ready(call(empty))
             taken.append(CLOCK() - start)
-    return float(np.quantile(taken[UNCOUNTED:], QUIET))
+    return float(np.quantile(taken[UNCOUNTED_CALLS:], QUIET_QUANTILE))
 
 
 @contextmanager
-def collector_off() -> Iterator[None]:
-    """Collect garbage, keep the collector out of what is timed or counted, and restore it."""
+def disable_collector() -> Iterator[None]:
+    """Collect garbage, turn the collector off inside, and restore it."""
     was_on = gc.isenabled()
     COLLECT()
     DISABLE()
@@ -227,31 +230,31 @@ def collector_off() -> Iterator[None]:
 
 
 def compilations() -> Callable[[], int]:
-    """Return what tells how many programs this process has compiled since then.
+    """Return a function that tells how many programs this process has compiled since now.
 
     A program that is read from the persistent compilation cache counts as well. One is compiled
-    here, to know that it would be heard: no other zero can be trusted.
+    here, to check that JAX reports it: a zero could not be trusted otherwise.
 
     Raises:
         RuntimeError: this JAX does not tell when it compiles.
     """
     for _ in range(2):
-        before = HEARD[COMPILED]
+        before = EVENT_COUNTS[COMPILE_EVENT]
         jax.block_until_ready(jax.jit(lambda: 0)())
-        start = HEARD[COMPILED]
+        start = EVENT_COUNTS[COMPILE_EVENT]
         if start > before:
-            return lambda: HEARD[COMPILED] - start
+            return lambda: EVENT_COUNTS[COMPILE_EVENT] - start
         # The first time, or somebody has cleared all of JAX's listeners.
         jax.monitoring.register_event_duration_secs_listener(hear)
     raise RuntimeError(
-        f"jax {jax.__version__} does not say {COMPILED} when it compiles, so compilations cannot "
-        "be counted; is jit disabled?"
+        f"jax {jax.__version__} does not say {COMPILE_EVENT} when it compiles, so compilations "
+        "cannot be counted; is jit disabled?"
     )
 
 
 def hear(event: str, duration_secs: float, **_: str | int) -> None:  # noqa: ARG001
-    """Count what JAX says; this is the only listener, since not every release can unregister it."""
-    HEARD[event] += 1
+    """Count an event of JAX; the only listener, since not every release can unregister it."""
+    EVENT_COUNTS[event] += 1
 
 
 def live_arrays(backend: str) -> list[jax.Array]:
@@ -262,9 +265,9 @@ def live_arrays(backend: str) -> list[jax.Array]:
 def live_bytes(step: TrainStep, case: Any, before: list[jax.Array], backend: str) -> int:
     """Return the bytes of arrays that a step keeps alive between two of its calls.
 
-    Those are parameters, Adam's moments and counts, and whatever copies it has of them. What was
-    alive `before` it was made, and what a call is given and returns, is not among them. What the
-    step held is gone afterwards.
+    They hold parameters, Adam's moments and counts, and all copies of them. Arrays that were alive
+    `before` the step was made, and a call's arguments and results, do not count. The step's state
+    is lost.
     """
     step.load(case.fresh())
     arguments = case.hidden(), case.data()
@@ -275,7 +278,7 @@ def live_bytes(step: TrainStep, case: Any, before: list[jax.Array], backend: str
 
 
 def code_lines(path: Path) -> int:
-    """Return the lines of a Python file that hold code: no blank line, comment or docstring.
+    """Count the lines of a Python file that hold code: no blank line, comment or docstring.
 
     Raises:
         OSError: the file cannot be read.

@@ -1,6 +1,6 @@
-"""What an entrant may not change: JAX's settings and variables, cores, priority.
+"""Guard of the state that no entrant may change: JAX's settings and variables, cores, priority.
 
-Nor may it leave anything running: that would slow down whatever is timed next.
+Nor may an entrant leave anything running: that would slow down whatever is timed next.
 
 Nothing of jax is imported here: a cold process imports this module before it times that import.
 """
@@ -21,61 +21,63 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 VARIABLES = ("JAX_", "NPROC", "PJRT_", "XLA_")
-"""Beginnings of environment variables that XLA and JAX read."""
+"""Prefixes of the environment variables that XLA and JAX read."""
 CHILDREN, THREADS = Path("/proc/thread-self/children"), Path("/proc/self/task")
-"""What Linux lists a thread's children in, and a folder with one for each thread of a process; both
-are read in some microseconds."""
+"""Linux's list of a thread's children, and its folder with one entry for each thread of a process;
+both are read in some microseconds."""
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "compile_worker")
-"""In the command lines of processes that libraries start and that compute nothing by themselves."""
+"""Parts of command lines of libraries' helper processes, which compute nothing by themselves."""
 ENDING_SECONDS = 1.0
-"""How long is waited for processes that are killed."""
-GLANCE_SECONDS, GLANCES = 0.05, 10
-"""How long is looked whether a thread computes while the main one sleeps, and how often until it is
-taken to go on for ever: OpenMP's threads spin for up to 0.2 s after their work."""
+"""Longest wait for killed processes to end, in seconds."""
+GLANCE_SECONDS = 0.05
+"""Seconds of one glance at whether a thread computes while the main one sleeps."""
+GLANCES = 10
+"""Number of glances after which a thread that still computes is taken to go on for ever: OpenMP's
+threads spin for up to 0.2 s after their work."""
 IDLE_GLANCES = 3
-"""Glances in a row that saw nothing computed, after which nothing does: where six processes wanted
-two cores, 4 % of the glances at a thread that computed saw nothing."""
+"""Number of idle glances in a row after which nothing computes: where six processes wanted two
+cores, 4 % of the glances at a thread that computed were idle."""
 BUSY = 0.2
-"""Part of that time on a core from which on a thread computes; idle ones use none, and where others
-want the cores, one that computes gets less than all of it."""
+"""CPU fraction of a glance from which on a thread computes. Idle threads use none; where others
+want the cores, one that computes gets only a part."""
 
 
 class Surroundings:
-    """What a process runs under, as it was when this was made."""
+    """Snapshot of a process's settings, threads and children."""
 
     def __init__(self) -> None:
         self.values = values()
         self.threads, self.children = threads(), children()
         self.spoiled = False
-        """Whether something goes on that nobody can end: what comes next has wrong times."""
+        """If true, something runs on that cannot be ended: later times are wrong."""
 
     def changes(self) -> str:
-        """Return what is no longer the same, in words; empty where nothing changed.
+        """Return in words what has changed since the snapshot; empty if nothing.
 
-        It is put back where that is possible, so that the other arms of the process are measured
-        under what they were to be measured under.
+        Changes are undone where possible, so that the other arms of the process are measured under
+        the intended conditions.
         """
         changes, now = [], values()
         for name in self.values | now:
             known = name in self.values or name.startswith(VARIABLES)  # else jax was imported since
             value, other = self.values.get(name), now.get(name)
-            if not known or same(value, other):
+            if not known or is_same(value, other):
                 continue
             try:
-                put_back(name, value)
+                restore_value(name, value)
             except Exception:  # a setting that can be set once; a lower nice value
                 self.values[name] = other  # one arm is named for it, and none that comes after
             changes.append(f"changed {name} from {value!r} to {other!r}")
-        return "; ".join(filter(None, [*changes, self.left_running()]))
+        return "; ".join(filter(None, [*changes, self.find_leftovers()]))
 
-    def left_running(self) -> str:
-        """Return in words what runs that did not; empty if nothing. Processes are ended."""
+    def find_leftovers(self) -> str:
+        """End new processes; return in words what was left running, empty if nothing."""
         new = children() - self.children
         self.children |= new
         if new and (names := end_processes(new)):
             return f"left running: {', '.join(names)}"
         known, self.threads = self.threads, threads()
-        if self.threads <= known or not computing():
+        if self.threads <= known or not is_computing():
             return ""
         self.spoiled = True
         return "left a thread that computes"
@@ -98,7 +100,7 @@ def children() -> set[int]:
 
 
 def end_processes(pids: Iterable[int]) -> list[str]:
-    """End processes and what they have started, but for `HELPERS`; return the names of the rest."""
+    """End processes and their descendants except `HELPERS`; return the names of those ended."""
     import psutil  # a cold process does not pay for it
 
     running = dict[int, psutil.Process]()
@@ -118,8 +120,8 @@ def end_processes(pids: Iterable[int]) -> list[str]:
     return names
 
 
-def computing() -> bool:
-    """Tell whether this process uses its core, though this thread waits, and goes on doing so."""
+def is_computing() -> bool:
+    """Tell whether this process goes on using a core while this thread waits."""
     idle = 0
     for _ in range(GLANCES):
         before = time.process_time()
@@ -131,10 +133,10 @@ def computing() -> bool:
 
 
 def values() -> dict[str, Any]:
-    """Return what an entrant may not change, by name, as this thread sees it.
+    """Return the guarded values by name, as this thread sees them.
 
-    JAX's settings, none before jax is imported; the variables that JAX and XLA read; cores, which
-    macOS does not tell; the nice value.
+    They are JAX's settings (none before jax is imported), the variables that JAX and XLA read, the
+    cores (unknown on macOS) and the nice value.
     """
     config = sys.modules["jax"].config if "jax" in sys.modules else None
     settings = {name: getattr(config, name, None) for name in config.values} if config else {}
@@ -145,8 +147,8 @@ def values() -> dict[str, Any]:
     return settings | variables | scheduling
 
 
-def put_back(name: str, value: Any) -> None:
-    """Give what has this name a value."""
+def restore_value(name: str, value: Any) -> None:
+    """Set the guarded value of this name."""
     if name == "the affinity":
         os.sched_setaffinity(0, value)
     elif name == "the priority":
@@ -159,6 +161,6 @@ def put_back(name: str, value: Any) -> None:
         os.environ[name] = value
 
 
-def same(one: Any, other: Any) -> bool:
+def is_same(one: Any, other: Any) -> bool:
     """Tell whether two values are the same; False where they cannot be compared."""
     return one is other or (type(one) is type(other) and bool(one == other))

@@ -1,4 +1,4 @@
-"""What this environment offers: entrants and their styles, devices, versions."""
+"""The offer of an environment: entrants and their styles, devices, versions."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str]) -> dict[str, Any]:
-    """Say what this environment offers of some entrants, or the usual ones, each at its turn."""
+    """Return this environment's offer of some entrants, or of the usual ones; mark their turns."""
     steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
     by_entrant: dict[str, dict[str, Any]] = {
         name: {} for name in ("styles", "problems", "unfit", "missing", "if_named", "not_donating")
     }
     libraries: list[str] = []
     notes = [note for name in steps for note in describe_step(name, by_entrant, libraries)]
-    for index, name in enumerate([] if steps else entrants or impls.usual()):
-        turn.at(index)
+    for index, name in enumerate([] if steps else entrants or impls.list_usual()):
+        turn.mark(index)
         try:
-            entrant, declared = impls.load(name), impls.declared(name)
+            entrant, declaration = impls.load(name), impls.read_declaration(name)
         except Exception as error:
             ours = isinstance(error, BakeoffError)
             by_entrant["problems"][name] = str(error) if ours else f"import failed: {last_line()}"
@@ -45,48 +45,50 @@ def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str])
         styles = list(entrant.styles)
         by_entrant["styles"][name] = styles
         by_entrant["missing"][name] = dict(entrant.missing)
-        by_entrant["if_named"][name] = [style for style in declared.if_named if style in styles]
+        by_entrant["if_named"][name] = [style for style in declaration.if_named if style in styles]
         if name not in impls.OUTSIDE:  # one from outside may always donate: its program tells
             by_entrant["not_donating"][name] = [s for s in styles if not entrant.can_donate(s)]
-    turn.at()
-    devices = offered_devices()
+    turn.mark()
+    devices = list_devices()
     return by_entrant | {
         "backends": list(devices),
         "devices": devices,
         "details": {backend: details(backend) for backend in devices},
         "versions": versions(libraries),
         "notes": notes,
-        "uncached": uncached(),
+        "uncached": count_uncached(),
     }
 
 
 def describe_step(
     name: str, by_entrant: dict[str, dict[str, Any]], libraries: list[str]
 ) -> list[str]:
-    """Add what a user's own step can be measured as, or why it cannot be; return remarks."""
+    """Add the styles of a user's own step, or why it cannot be measured; return remarks."""
     own_file = WORKLOADS[name].file
     try:
-        own = OwnStep(name)
-        notes = own.check()
-        library = impls.load(own.entrant)
-        arms = own.arms
+        step = OwnStep(name)
+        notes = step.check()
+        library = impls.load(step.entrant)
+        arms = step.arms
     except BakeoffError as error:
         by_entrant["problems"][name] = str(error)
         return []
     except Exception as error:
         why = f"{type(error).__name__}: {words_of(error)}"
-        if release := broken_library(own_file, error):
+        if release := find_broken_library(own_file, error):
             by_entrant["unfit"][name] = release
             why = f"{' '.join(release)} does not import with jax {jax.__version__}: {why}"
         else:
             why += f"{line_in(own_file, error)}{hint(error)}"
         by_entrant["problems"][name] = why
         return []
-    if_named = impls.readable(library.name).if_named
+    if_named = impls.find_declaration(library.name).if_named
     by_entrant["if_named"][library.name] = [arm.style for arm in arms if arm.style in if_named]
-    by_entrant["missing"][library.name] = own.missing
+    by_entrant["missing"][library.name] = step.missing
     imported = [
-        about for about in map(impls.readable, impls.usual()) if about.models in sys.modules
+        about
+        for about in map(impls.find_declaration, impls.list_usual())
+        if about.models in sys.modules
     ]
     libraries += [library.distribution, *(about.distribution for about in imported)]
     for arm in arms:
@@ -102,14 +104,14 @@ def line_in(path: str, error: BaseException) -> str:
 
 
 def hint(error: Exception) -> str:
-    """Return in words how to get a module that is missing; empty where that is not it."""
+    """Return in words how to install a missing module; empty for other errors."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
     return f"; `--with {error.name}` installs it, if its package is called so"
 
 
-def broken_library(path: str, error: Exception) -> tuple[str, str] | None:
-    """Return the package and release of a library that a file imports and that fails; else None."""
+def find_broken_library(path: str, error: Exception) -> tuple[str, str] | None:
+    """Return package and release of a library that fails when a file imports it, else None."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     frames = [f for f in frames if not f.f_globals.get("__name__", "").startswith("importlib.")]
     files = [frame.f_code.co_filename for frame in frames]
@@ -128,15 +130,15 @@ def broken_library(path: str, error: Exception) -> tuple[str, str] | None:
         return None
 
 
-def uncached() -> int:
-    """Return of how many imported modules Python keeps no bytecode, for it cannot write any."""
+def count_uncached() -> int:
+    """Return the number of imported modules without bytecode, which Python could not write."""
     specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
     cached = [spec.cached for spec in specs if spec is not None and spec.cached]
     return sum(not Path(path).exists() for path in cached)
 
 
-def offered_devices() -> dict[str, str]:
-    """Return the kind of the first device of each backend that there is."""
+def list_devices() -> dict[str, str]:
+    """Return backend → kind of its first device."""
     platforms = ["cpu", "gpu", "tpu"]
     with suppress(Exception):  # an old release does not say what its plugins are called
         from jax.extend.backend import backends
@@ -150,7 +152,7 @@ def offered_devices() -> dict[str, str]:
 
 
 def details(backend: str) -> dict[str, Any]:
-    """Return what a backend is: how many devices, their driver, how matrices are multiplied."""
+    """Return a backend's number of devices, their driver, and its precision of matrix products."""
     devices, driver = jax.devices(backend), ""
     with suppress(Exception):  # an old release, or a driver that does not tell
         driver = " ".join(str(devices[0].client.platform_version).split())

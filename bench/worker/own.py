@@ -1,8 +1,8 @@
-"""A training step of a user's own: what one Python file says of a model, a batch and a loss.
+"""A user's own training step: a Python file with a model, a batch and a loss.
 
 The file is a workload of its name. Its model is one library's, each style of which trains it. The
-baseline is `jax.jit` over the arrays of the same model alone: what a style takes longer is what it
-costs. A file with a whole `make_step()` has that as one more arm, `NAME/step`, or as its only one.
+baseline is `jax.jit` over the arrays of the same model alone: a style's extra time is its cost. A
+file with a whole `make_step()` has that as one more arm, `NAME/step`, or as its only one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import optax
 import impls
 from bench.cells import BASELINE, FLAT, PURE, WHOLE, Arm
 from bench.worker.arms import Arms, End
-from bench.worker.counts import code_lines, collecting, dispatch_seconds
+from bench.worker.counts import code_lines, dispatch_seconds, measure_collections
 from common.config import WORKLOADS
 from common.equality import TRAJECTORY_STEPS, NotEqualError
 from common.errors import BakeoffError
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
     from common.contract import Hidden, Library, ModelStyle, TrainStep
 
 PARAMETERS_TOLERANCE = 0.05
-"""Largest distance of parameters from the baseline's after ten steps, as a part of the way that
-these went. Adam's first steps follow signs: of a parameter whose gradient is zero, such as the bias
-of an attention's keys, those of roundings. An update that is left out is a tenth."""
+"""Largest distance of parameters from the baseline's after ten steps, as a fraction of the
+baseline's displacement. Adam's first steps follow signs: where a gradient is zero, such as that of
+the bias of an attention's keys, they are signs of roundings. An omitted update makes a tenth."""
 BLOCK_TOLERANCE = 0.1
-"""The same after a block: rounding grows in a hundred steps of any optimiser."""
+"""`PARAMETERS_TOLERANCE` of a block: rounding grows in a hundred steps of any optimiser."""
 TAKES = ("state", "key")
-"""What a file's loss is given beside the model and the batch, if it has an argument of that name:
-what its last call returned, and a new key."""
+"""Arguments that a file's loss may have beside the model and the batch: the state that its last
+call returned, and a new key."""
 STILL = 1e-3
-"""Way of a state's array at least, as a part of its size: of one that hardly moves, it is rounding.
-Each array is looked at by itself: a counter goes further than running means."""
+"""Least displacement of a state's array that counts, as a fraction of its size: less is rounding.
+Arrays are compared one by one: a counter goes further than running means."""
 NAMED = 3
-"""Arrays without a gradient whose names are said: which kind they are shows by then."""
+"""Most arrays without a gradient that a remark names: their kind shows by then."""
 STATE_FORM = "`loss(model, batch, *, state)`, which returns `(loss, state)`"
 
 
 class Inputs:
-    """What the steps of a file are called with: each has one batch, and keeps what it carries."""
+    """Inputs of a file's steps: one batch; steps keep their carried values themselves."""
 
     def __init__(self, start: AtRest, batch: Any) -> None:
         self.start, self.batch = start, batch
@@ -62,7 +62,7 @@ class Inputs:
         return jax.tree.map(jnp.copy, self.start)
 
     def hidden(self) -> tuple[()]:
-        """Return what calls are given of the last one: nothing, for steps keep that."""
+        """Return the state to pass to a call: empty, for steps keep theirs."""
         return ()
 
     zero = hidden
@@ -72,22 +72,22 @@ class Inputs:
         return jax.tree.map(jnp.copy, self.batch)  # a step may take what it is given
 
 
-class Carrying:
-    """A step whose loss is given state or a key: each call is given what the last one returned."""
+class CarryingStep:
+    """A step whose loss takes a state or a key: each call gets those that the last one returned."""
 
     def __init__(self, step: TrainStep, *, flat: bool) -> None:
-        """Keep what is carried as the file has it, or as a list of arrays."""
+        """Keep carried values in the file's structure, or as a list of arrays if `flat`."""
         self.step, self.flat = step, flat
         self.carried: Any = ()
 
     def load(self, rest: AtRest) -> None:
-        """Begin with what is carried at rest, too."""
+        """Go on from a training at rest, with its carried values."""
         self.step.load(rest)  # type: ignore[arg-type]
         self.structure = jax.tree.structure(rest.carried)
         self.carried = jax.tree.leaves(rest.carried) if self.flat else rest.carried
 
     def save(self) -> AtRest:
-        """Return the training at rest, with what is carried."""
+        """Return the training at rest, with its carried values."""
         rest: Any = self.step.save()
         carried = jax.tree.unflatten(self.structure, jax.tree.leaves(self.carried))
         return rest._replace(carried=carried)
@@ -111,7 +111,7 @@ class WholeStep:
         self.call = make_step()
 
     def load(self, start: Any) -> None:
-        """Do nothing: such a step has its state to itself, and trains on."""
+        """Do nothing: the step keeps its own state, and trains on."""
 
     def save(self) -> None:
         """Return None: its state is not known."""
@@ -121,11 +121,11 @@ class WholeStep:
         return hidden, self.call(batch)
 
     def program(self, hidden: Hidden, batch: Any) -> None:
-        """Return None: what it compiles is not known."""
+        """Return None: its program is not known."""
 
 
 class OwnStep:
-    """The file, imported; everything that is wrong with it is a BakeoffError that names it."""
+    """The imported file; each mistake in it is a BakeoffError that names the file."""
 
     def __init__(self, workload: str) -> None:
         self.name, self.path = workload, Path(WORKLOADS[workload].file)
@@ -139,7 +139,7 @@ class OwnStep:
             if not callable(getattr(self.module, name, None)):
                 raise BakeoffError(f"{self.path.name} has no function {name}; write one")
         self.entrant = BASELINE.entrant
-        """The library of the model; of a file without one, plain JAX."""
+        """Name of the model's library; plain JAX for a file without a model."""
         self.takes: list[str] = []
         if not all(callable(getattr(self.optimiser, n, None)) for n in ("init", "update")):
             raise self.problem(
@@ -149,30 +149,30 @@ class OwnStep:
         if self.has_model:
             arguments = inspect.signature(self.module.loss).parameters
             self.takes = [name for name in TAKES if name in arguments]
-            self.entrant, self.library = self.held()
+            self.entrant, self.library = self.find_library()
 
     def problem(self, text: str) -> BakeoffError:
         """Return an error that names the file."""
         return BakeoffError(f"{self.path.name}: {text}")
 
-    def parted(self, library: Library, made: Any) -> tuple[Any, Any]:
-        """Return the model and its state, empty if it has none, of what `make_model` made."""
+    def split_state(self, library: Library, made: Any) -> tuple[Any, Any]:
+        """Split a result of `make_model` into the model and its state, empty if it has none."""
         may_be_state = isinstance(made, tuple) and len(made) == 2 and not is_pair(made)
         if may_be_state and ("state" in self.takes or not library.holds(made)):
             return made
         return library.parted(made) if library.holds(made) else (made, ())
 
-    def held(self) -> tuple[str, Library]:
-        """Return the name of the library that holds the model, and how that is trained."""
+    def find_library(self) -> tuple[str, Library]:
+        """Return the name of the model's library, and that library's functions."""
         made, names = self.module.make_model(), []
-        for name in [*impls.usual()[1:], BASELINE.entrant]:
-            if name != BASELINE.entrant and impls.readable(name).models not in sys.modules:
+        for name in [*impls.list_usual()[1:], BASELINE.entrant]:
+            if name != BASELINE.entrant and impls.find_declaration(name).models not in sys.modules:
                 continue
             library = impls.load(name).library
             if library is None:
                 continue
             names.append(name)
-            model, state = self.parted(library, made)
+            model, state = self.split_state(library, made)
             if library.holds(model):
                 has_state = bool(jax.tree.leaves(state))
                 if has_state and "state" not in self.takes:
@@ -192,9 +192,9 @@ class OwnStep:
             "a function that applies them"
         )
 
-    def first(self) -> tuple[Any, dict[str, Any]]:
-        """Return a new model, and what its loss takes in the first step."""
-        model, state = self.parted(self.library, self.module.make_model())
+    def make_start(self) -> tuple[Any, dict[str, Any]]:
+        """Return a new model, and the carried values for its first step."""
+        model, state = self.split_state(self.library, self.module.make_model())
         state = jax.tree.map(jnp.asarray, state)  # a number of Python's has no type of its own
         carried = dict.fromkeys(self.takes, state)
         if "key" in carried:
@@ -203,8 +203,8 @@ class OwnStep:
 
     @cached_property
     def missing(self) -> dict[str, str]:
-        """Styles of the library that cannot be measured here, and why."""
-        unsuited = self.library.unsuited(self.first()[0]) if self.has_model else {}
+        """Style of the library that cannot be measured here → why."""
+        unsuited = self.library.unsuited(self.make_start()[0]) if self.has_model else {}
         return {**impls.load(self.entrant).missing, **unsuited}
 
     @cached_property
@@ -216,12 +216,12 @@ class OwnStep:
 
     @property
     def arms(self) -> list[Arm]:
-        """Everything that the file can be measured as."""
+        """Arms that the file can be measured as."""
         arms = [Arm(self.entrant, style) for style in self.styles] if self.has_model else []
         return [*arms, *([Arm(self.name, WHOLE)] if self.whole else [])]
 
     def loss(self, model: Any, carried: Any, batch: Any) -> tuple[Any, Any]:
-        """Return the mean loss, and what is carried on: the state after it, and another key."""
+        """Return the mean loss, and the carried values after it: its state, and another key."""
         if not self.takes:
             return self.module.loss(model, batch), carried
         after, given = dict(carried), dict(carried)
@@ -237,14 +237,14 @@ class OwnStep:
     def batch(self) -> Any:
         """Return the batch on the device; raise BakeoffError where each call has another one."""
         first, second = (jax.tree.map(jnp.asarray, self.module.make_batch()) for _ in range(2))
-        if not same(first, second):
+        if not is_same_tree(first, second):
             raise self.problem(
                 "make_batch returns other data in its second call; draw them with a fixed seed"
             )
         return jax.device_put(first)
 
     def check(self) -> list[str]:
-        """Return remarks on what the file trains, and in which styles it cannot.
+        """Check the file; return remarks on untrained arrays and on styles that cannot train it.
 
         Raises:
             BakeoffError: the batch changes, the loss is not one number, or nothing is trained.
@@ -252,9 +252,9 @@ class OwnStep:
         batch = self.batch()
         if not self.has_model:
             return []
-        (model, carried), (again, _) = self.first(), self.first()
+        (model, carried), (again, _) = self.make_start(), self.make_start()
         params, others, static = self.library.split(model)
-        if not same(params, self.library.split(again)[0]):
+        if not is_same_tree(params, self.library.split(again)[0]):
             raise self.problem(
                 "make_model returns other parameters in its second call; draw them with a fixed "
                 "seed"
@@ -275,7 +275,7 @@ class OwnStep:
             )
         self.require_new_keys(lambda: jax.jit(value).lower(params, others, carried))
         grads = jax.make_jaxpr(jax.grad(value, has_aux=True))(params, others, carried)
-        remarks = self.idle(params, grads.jaxpr)
+        remarks = self.find_untrained(params, grads.jaxpr)
         unsuited = self.library.unsuited(model)
         for reason in dict.fromkeys(unsuited.values()):
             styles = [s for s, why in unsuited.items() if why == reason and s != FLAT]
@@ -294,14 +294,13 @@ class OwnStep:
                     "jax.random.split"
                 ) from error
 
-    def idle(self, params: Any, grads: Any) -> list[str]:
+    def find_untrained(self, params: Any, grads: Any) -> list[str]:
         """Return in words which arrays get no gradient, if there are any.
 
-        Those are the ones of which the program of the gradients makes a constant: nothing needs to
-        be compiled for that.
+        Their gradients are constants in the traced program, so nothing needs to be compiled.
 
         Raises:
-            BakeoffError: none gets one.
+            BakeoffError: no array gets a gradient.
         """
         paths = jax.tree_util.tree_leaves_with_path(params)
         still = [
@@ -324,60 +323,60 @@ class OwnStep:
         ]
 
 
-class Moved(NamedTuple):
-    """How far a training is from its start."""
+class Displacement(NamedTuple):
+    """Displacement of a training from its start."""
 
     params: np.ndarray
-    """All numbers of all arrays, one after the other."""
+    """Displacement of all parameters, one array after the other."""
     state: list[np.ndarray]
-    """Of each array."""
+    """Displacement of each array of the state."""
 
 
 class OwnArms(Arms):
     """The arms of a user's own step."""
 
-    left_out = ("host_cost_pipelined",)  # a row of steps is measured on all cores
+    skipped_metrics = ("host_cost_pipelined",)  # a row of steps is measured on all cores
     jax_without_program = None
 
     def prepare(self, workload: str) -> None:
         """Import the file, and make its first model and its batch."""
-        own, start = OwnStep(workload), AtRest((), ())
-        if own.has_model:
-            model, carried = own.first()
-            params, others, _ = own.library.split(model)
-            start = AtRest(params, own.optimiser.init(params), others, carried=carried)
-        self.own, self.case = own, Inputs(start, own.batch())
+        self.own, start = OwnStep(workload), AtRest((), ())
+        if self.own.has_model:
+            model, carried = self.own.make_start()
+            params, others, _ = self.own.library.split(model)
+            start = AtRest(params, self.own.optimiser.init(params), others, carried=carried)
+        self.case = Inputs(start, self.own.batch())
         self.chunks = [self.case.batch]
         leaves = jax.tree.leaves((self.case.start.params, self.case.batch))
         types = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
         epsilon = max((float(jnp.finfo(t).eps) for t in types), default=float(jnp.finfo("f4").eps))
         self.tolerance = math.sqrt(epsilon)
-        """Of the coarsest type of number: rounding is far below, a wrong step far above."""
+        """Root of the coarsest type's epsilon: rounding is far below, a wrong step far above."""
 
     def make(self, arm: Arm) -> TrainStep:
         """Return a new step of an arm, which has to be loaded."""
-        own = self.own
+        file = self.own
         step: Any
-        if arm.entrant == own.name or not own.has_model:
-            step = WholeStep(own.module.make_step)
+        if arm.entrant == file.name or not file.has_model:
+            step = WholeStep(file.module.make_step)
             return step
-        flat = arm.code == BASELINE and own.entrant != BASELINE.entrant  # its arrays alone
-        style = plain_style(own.library, flat=True) if flat else own.styles[arm.style]
-        model, carried = own.first()
+        flat = arm.code == BASELINE and file.entrant != BASELINE.entrant  # its arrays alone
+        style = plain_style(file.library, flat=True) if flat else file.styles[arm.style]
+        model, carried = file.make_start()
         structure = jax.tree.structure(carried)
 
         def loss_of_arrays(model: Any, arrays: Any, batch: Any) -> tuple[Any, Any]:
-            value, carried = own.loss(model, jax.tree.unflatten(structure, arrays), batch)
+            value, carried = file.loss(model, jax.tree.unflatten(structure, arrays), batch)
             return value, jax.tree.leaves(carried)
 
-        loss = loss_of_arrays if flat and carried else own.loss
-        step = style(model, loss, own.optimiser, donate=self.donate)
-        if carried and (flat or arm.style not in own.library.keeping):
-            step = Carrying(step, flat=flat)
+        loss = loss_of_arrays if flat and carried else file.loss
+        step = style(model, loss, file.optimiser, donate=self.donate)
+        if carried and (flat or arm.style not in file.library.keeping):
+            step = CarryingStep(step, flat=flat)
         return step
 
     def load(self, step: TrainStep, _scale: float) -> None:
-        """Give a step fresh buffers; of a user's own model, they have the first numbers."""
+        """Give a step fresh buffers, which always have the model's first numbers."""
         step.load(self.case.fresh())
 
     def initialise(self, arm: Arm) -> None:
@@ -403,57 +402,59 @@ class OwnArms(Arms):
             raise self.own.problem(f"the state is not a number after {TRAJECTORY_STEPS} steps")
         return np.array(losses)
 
-    def apart(self, arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
-        """Return how far ten losses are from others, relative to the largest of these."""
+    def compare_losses(self, arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
+        """Return the largest difference of losses, relative to the largest expected one."""
         if arm.style == WHOLE and self.own.has_model:
             return 0.0  # its proof has said whether it computes what the model does
         return float(np.max(np.abs(losses - expected)) / np.max(np.abs(expected)))
 
-    def moved(self, rest: Any) -> Moved:
-        """Return how far a training is from its start."""
+    def measure_displacement(self, rest: Any) -> Displacement:
+        """Return the displacement of a training from its start."""
         start = self.case.start
-        params = [np.zeros(1), *map(np.ravel, ways(rest.params, start.params))]
+        params = [np.zeros(1), *map(np.ravel, displacements(rest.params, start.params))]
         state, first = ((at.others, at.carried) for at in (rest, start))
-        return Moved(np.concatenate(params), ways(state, first))
+        return Displacement(np.concatenate(params), displacements(state, first))
 
     @cached_property
-    def ended(self) -> Moved:
-        """The way that the baseline goes in ten steps."""
+    def baseline_displacement(self) -> Displacement:
+        """Displacement of the baseline in ten steps."""
         step = self.make(BASELINE)
         self.losses(step)
-        return self.moved(step.save())
+        return self.measure_displacement(step.save())
 
-    def judged(self, step: Any, baseline: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
-        """Return how far a step is from the baseline's, relative to its numbers, and its losses.
+    def judge_step(self, step: Any, baseline: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+        """Return a step's relative deviations from the baseline's, and its losses.
 
-        Of a whole step, losses alone are known; where it has others, it stands for itself.
+        Of a whole step, losses alone are known; other losses than the baseline's are no failure.
 
         Raises:
             NotEqualError: it computes something else.
         """
         losses = self.losses(step)
         if isinstance(step, WholeStep):
-            loss, trajectory = (self.apart(BASELINE, losses[:n], baseline[:n]) for n in (1, None))
+            loss, trajectory = (
+                self.compare_losses(BASELINE, losses[:n], baseline[:n]) for n in (1, None)
+            )
             equal = not self.own.has_model or trajectory <= self.tolerance
             return {"loss": loss, "gradient": 0.0, "trajectory": trajectory, "equal": equal}, losses
         rest = step.save()
-        moved, after = self.moved(rest), numbers((rest.others, rest.carried))
+        displacement, after = self.measure_displacement(rest), numbers((rest.others, rest.carried))
         away = {
-            "loss": self.apart(BASELINE, losses[:1], baseline[:1]),
-            "gradient": distance(moved.params, self.ended.params),
-            "trajectory": self.apart(BASELINE, losses, baseline),
+            "loss": self.compare_losses(BASELINE, losses[:1], baseline[:1]),
+            "gradient": distance(displacement.params, self.baseline_displacement.params),
+            "trajectory": self.compare_losses(BASELINE, losses, baseline),
         }
         first = numbers((self.case.start.others, self.case.start.carried))
-        pairs = zip(moved.state, self.ended.state, first, strict=True)
-        state = max((off(*arrays) for arrays in pairs), default=0.0)
-        for what, apart, allowed in (
+        pairs = zip(displacement.state, self.baseline_displacement.state, first, strict=True)
+        state = max((relative_deviation(*arrays) for arrays in pairs), default=0.0)
+        for what, deviation, allowed in (
             ("ten steps' losses are", away["trajectory"], self.tolerance),
             ("the parameters after ten steps are", away["gradient"], PARAMETERS_TOLERANCE),
             ("the state after ten steps is", state, PARAMETERS_TOLERANCE),
         ):
-            if not apart <= allowed:
+            if not deviation <= allowed:
                 raise NotEqualError(
-                    f"not equal: {what} off by {apart:.2g} of the baseline's (allowed: "
+                    f"not equal: {what} off by {deviation:.2g} of the baseline's (allowed: "
                     f"{allowed:.2g})"
                 )
         norms = [float(np.linalg.norm(np.nan_to_num(array))) for array in after]
@@ -470,32 +471,33 @@ class OwnArms(Arms):
         }
 
     def further_counts(self, arm: Arm, step: Any) -> Mapping[str, float | None]:
-        """Return pauses for garbage; of the baseline, what a call takes that computes nothing."""
+        """Return pauses for garbage; for the baseline, also the seconds of an empty call."""
         step.load(self.case.fresh())
         batch = self.case.data()
-        pauses = collecting(partial(step, (), batch))
+        pauses = measure_collections(partial(step, (), batch))
         if arm.code != BASELINE:
             return pauses
         return pauses | {"dispatch": dispatch_seconds(jax.tree.leaves((self.case.start, batch)))}
 
     def difference(self, end: End, baseline: End | None) -> str:
-        """Return in words how far an arm is from the baseline after a block; empty if not."""
+        """Return in words how an arm differs from the baseline after a block; empty if equal."""
         if not math.isfinite(end.loss):
             return f"its loss is {end.loss}"
         if baseline is None or end.checkpoint is None:
             return ""
-        ours, theirs = self.moved(end.checkpoint), self.moved(baseline.checkpoint)
-        off = distance(ours.params, theirs.params)
-        if not off <= BLOCK_TOLERANCE:
+        checkpoints = end.checkpoint, baseline.checkpoint
+        ours, theirs = map(self.measure_displacement, checkpoints)
+        deviation = distance(ours.params, theirs.params)
+        if not deviation <= BLOCK_TOLERANCE:
             return (
-                f"after {end.calls} calls its parameters are off by {off:.2g} of the way that the "
-                f"baseline's went (allowed: {BLOCK_TOLERANCE:g})"
+                f"after {end.calls} calls its parameters are off by {deviation:.2g} of the way "
+                f"that the baseline's went (allowed: {BLOCK_TOLERANCE:g})"
             )
         return ""
 
 
 def constants_of(jaxpr: Any) -> list[bool]:
-    """Return of each output of a jaxpr whether it depends on none of its inputs."""
+    """Return for each output of a jaxpr whether it depends on no input."""
     depending = {*jaxpr.invars, *jaxpr.constvars}
 
     def depends(var: Any) -> bool:
@@ -508,7 +510,7 @@ def constants_of(jaxpr: Any) -> list[bool]:
 
 
 def types(tree: Any) -> tuple[Any, list[tuple[Any, Any]]]:
-    """Return the structure of a tree of shapes and types, and these."""
+    """Return a tree's structure, and the shape and type of each leaf."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
@@ -523,15 +525,15 @@ def numbers(tree: Any) -> list[np.ndarray]:
     ]
 
 
-def ways(tree: Any, start: Any) -> list[np.ndarray]:
-    """Return how far each array of a tree is from that of another one."""
+def displacements(tree: Any, start: Any) -> list[np.ndarray]:
+    """Return the difference of each array of a tree to that of another tree."""
     with np.errstate(invalid="ignore"):  # a running minimum begins at infinity
         pairs = zip(numbers(tree), numbers(start), strict=True)
         return [np.nan_to_num(a - b, posinf=0.0, neginf=0.0) for a, b in pairs]
 
 
-def off(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray) -> float:
-    """Return how far one way of a state's array is from another, relative to that."""
+def relative_deviation(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray) -> float:
+    """Return the difference of two displacements of a state's array, relative to the second."""
     size = float(np.linalg.norm(np.nan_to_num(start, posinf=0.0, neginf=0.0) + theirs))
     least = float(np.linalg.norm(theirs))
     return float(np.linalg.norm(ours - theirs)) / (max(least, STILL * size) or 1.0)
@@ -543,7 +545,7 @@ def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.linalg.norm(ours - theirs)) / (norm or 1.0)
 
 
-def same(first: Any, second: Any) -> bool:
+def is_same_tree(first: Any, second: Any) -> bool:
     """Tell whether two trees have the same arrays, bit by bit; keys of random numbers, too."""
 
     def content(leaf: Any) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from common.contract import Program
 
     type Edge = tuple[str, int]
-    """The part that an operand plays, and its node."""
+    """Role of an operand, and its node."""
 
 COMMUTATIVE = {
     f"stablehlo.{name}" for name in ("add", "and", "maximum", "minimum", "multiply", "or")
@@ -26,34 +26,34 @@ HLO_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) [a-z][
 
 @dataclass(frozen=True)
 class ProgramFacts:
-    """What one style compiles to. A loop's body counts once, as XLA's cost analysis has it."""
+    """Facts about a style's program. A loop's body counts once, as in XLA's cost analysis."""
 
     whole: bool
-    """False where a step runs more programs than this one, whose facts are then a part's."""
+    """False where a step runs more programs than this one: the facts are then a part's."""
     fingerprint: str
     """Digest of the lowered program: the same for two programs that differ in names alone."""
     operations: dict[str, int]
-    """StableHLO operations by kind: live ones, equal ones once, functions inlined."""
+    """Kind of StableHLO operation → number: live ones, equal ones once, functions inlined."""
     counts: dict[str, float]
-    """Exact metrics, by name."""
+    """Exact metric → its value."""
 
     @property
     def donates(self) -> bool:
         """Whether outputs take the place of donated inputs."""
         return self.counts["alias_bytes"] > 0
 
-    def beside(self, baseline: ProgramFacts) -> dict[str, int]:
-        """Return by how many operations of each kind it differs; nothing where it does not."""
+    def count_differences(self, baseline: ProgramFacts) -> dict[str, int]:
+        """Return the operation counts minus the baseline's, where they differ."""
         counts = Counter(self.operations)
         counts.subtract(baseline.operations)
         return {kind: count for kind, count in sorted(counts.items()) if count}
 
 
 def facts(program: Program) -> ProgramFacts:
-    """Trace, lower and compile `program`, and return what there is to say about it."""
+    """Trace, lower and compile `program`, and return the facts about it."""
     lowered = program.lower()
     compiled = lowered.compile()
-    graph = Graph.of(lowered)
+    graph = Graph.from_lowered(lowered)
     cost, memory, text = costs(compiled), compiled.memory_analysis(), compiled.as_text()
     assert memory is not None
     assert text is not None
@@ -80,13 +80,13 @@ class Graph:
     labels: list[str] = field(default_factory=list)
     operands: list[list[Edge]] = field(default_factory=list)
     functions: dict[str, Any] = field(default_factory=dict)
-    """Blocks of the functions that are called, by name."""
-    known: dict[Any, int] = field(default_factory=dict)
-    """Nodes by label and operands; by number where a node is not like another one."""
+    """Name of a called function → its block."""
+    nodes: dict[Any, int] = field(default_factory=dict)
+    """Label and operands → node; number → node where it counts as unlike all others."""
     effects: list[Edge] = field(default_factory=list)
 
     @classmethod
-    def of(cls, lowered: jax.stages.Lowered) -> Graph:
+    def from_lowered(cls, lowered: jax.stages.Lowered) -> Graph:
         """Read the StableHLO of `lowered`."""
         module: Any = lowered.compiler_ir("stablehlo")
         functions = [op for op in module.body.operations if op.operation.name == "func.func"]
@@ -95,12 +95,12 @@ class Graph:
         arguments = {a: graph.add(f"argument {a.type}", [], unique=True) for a in main.arguments}
         results = graph.visit(main, arguments)
         graph.add("return", [("", node) for node in results] + graph.effects)
-        return graph.live()
+        return graph.prune()
 
     def add(self, label: str, operands: list[Edge], *, unique: bool = False) -> int:
         """Return the node of this label and these operands; a new one unless it is known."""
         new = len(self.labels)
-        node = self.known.setdefault(new if unique else (label, *sorted(operands)), new)
+        node = self.nodes.setdefault(new if unique else (label, *sorted(operands)), new)
         if node == new:
             self.labels.append(label)
             self.operands.append(operands)
@@ -118,13 +118,13 @@ class Graph:
                 callee = self.functions[op.attributes["callee"].value]
                 results = self.visit(callee, dict(zip(callee.arguments, operands, strict=True)))
             elif op.name == "stablehlo.while":
-                results = self.loop(op, operands, values)
+                results = self.add_loop(op, operands, values)
             else:
-                results = self.plain(op, operands, values)
+                results = self.add_operation(op, operands, values)
             values.update(zip(op.results, results, strict=True))
         raise AssertionError("a block ends with a return")
 
-    def loop(self, op: Any, operands: list[int], values: dict[Any, int]) -> list[int]:
+    def add_loop(self, op: Any, operands: list[int], values: dict[Any, int]) -> list[int]:
         """Add a while loop; return the nodes of its results."""
         slots = [
             self.add(f"carry {result.type}", [("first", node)], unique=True)
@@ -139,7 +139,7 @@ class Graph:
             self.operands[slot] += [("next", node), ("in", loop)]
         return [self.add("last", [("of", slot)]) for slot in slots]
 
-    def plain(self, op: Any, operands: list[int], values: dict[Any, int]) -> list[int]:
+    def add_operation(self, op: Any, operands: list[int], values: dict[Any, int]) -> list[int]:
         """Add an operation that is neither a call nor a loop; return the nodes of its results."""
         types = " ".join(str(result.type) for result in op.results)
         attributes = " ".join(sorted(f"{k}={v}" for k, v in attributes_of(op).items()))
@@ -164,7 +164,7 @@ class Graph:
             return [node]
         return [self.add(f"result {i}", [("of", node)]) for i in range(len(op.results))]
 
-    def live(self) -> Graph:
+    def prune(self) -> Graph:
         """Return the part of the graph that its last node depends on."""
         reached, left = set(), [len(self.labels) - 1]
         while left:
@@ -196,15 +196,15 @@ class Graph:
         for node, operands in enumerate(self.operands):
             for role, operand in operands:
                 users[operand].append((role, node))
-        labels = self.refined([_digest(label) for label in self.labels], users)
+        labels = self.refine_labels([_digest(label) for label in self.labels], users)
         while ties := {label for label, count in Counter(labels).items() if count > 1}:
             chosen = labels.index(min(ties))
             labels[chosen] = _digest(labels[chosen], "the first")
-            labels = self.refined(labels, users)
+            labels = self.refine_labels(labels, users)
         return _digest(*sorted(labels))
 
-    def refined(self, labels: list[str], users: list[list[Edge]]) -> list[str]:
-        """Return labels that say as much about each node's surroundings as there is to say."""
+    def refine_labels(self, labels: list[str], users: list[list[Edge]]) -> list[str]:
+        """Refine labels by those of operands and users until no more nodes are told apart."""
         distinct = 0
         while len(set(labels)) > distinct:
             distinct = len(set(labels))

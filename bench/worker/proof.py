@@ -1,4 +1,4 @@
-"""What an arm shows beside its speed: that it is equal, what its program is, how it trains."""
+"""Checks of an arm apart from its speed: its equality, its program, and how it trains."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 import impls
 from bench.cells import BASELINE, PURE
 from bench.worker.arms import program_of
-from bench.worker.counts import exact, live_arrays, live_bytes, samples_of
+from bench.worker.counts import count_step, live_arrays, live_bytes, samples_of
 from bench.worker.program import Graph, facts
 from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Proven, Sampled, WorkerSample
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import Case, make
 from common.errors import BakeoffError
-from common.steps import on_host
+from common.steps import move_to_host
 
 if TYPE_CHECKING:
     from bench.cells import Arm
@@ -27,65 +27,67 @@ if TYPE_CHECKING:
     from common.contract import TrainStep
 
 TINY_CASE = Case(ModelConfig(vocab_size=5, width=2), chunk=2, batch=1)
-"""Sizes that the baseline's program is looked at: they are constants of it, and nothing else."""
+"""Sizes at which the baseline's program is compared; only its constants depend on them."""
 FINAL_MEAN = 20
-"""Last steps whose mean is the final loss: one chunk's loss depends on its text."""
-WITHOUT = (
+"""Number of last steps whose mean is the final loss: one chunk's loss depends on its text."""
+UNEXPECTED_DONATION = (
     "its program donates its state, and this run's baseline does not: measure it with "
     "`pytest bench --donate`"
 )
-WITH = (
+MISSING_DONATION = (
     "its program donates nothing, and this run's baseline donates its state: give the style's "
     "factory a keyword, `donate: bool = False`, and let it donate where that is set, or leave out "
     "--donate"
 )
 
 
-def proven(arms: Arms, arm: Arm) -> Proven:
+def prove_arm(arms: Arms, arm: Arm) -> Proven:
     """Make an arm's step, and show that it is equal.
 
     Raises:
-        BakeoffError: it computes something else, takes what it was called with, or donates its
-            state where others do not: that needs less memory and fewer copies, so only its like
-            can be compared with it.
+        BakeoffError: it computes something else, donates its arguments, or donates its state where
+            others do not, or the reverse: donation saves memory and copies, so a donating step
+            and another one are not compared.
     """
     case, baseline = arms.case, arms.reference
     arms.steps.pop(arm, None)
     before = live_arrays(arms.backend)
     step = arms.make_timed(arm)
-    if taken := taken_arguments(step, case):
+    if taken := find_donated_arguments(step, case):
         raise BakeoffError(taken)
-    away, losses = arms.judged(step, baseline.losses)
-    arms.expected = baseline.losses
+    away, losses = arms.judge_step(step, baseline.losses)
+    arms.expected_losses = baseline.losses
     counts = arms.facts_of(arm)
     live = live_bytes(step, case, before, arms.backend)
-    program = program_of(step, case)  # which holds arrays, too
+    program = program_of(step, case)  # after `live`: it holds arrays, too
     about: dict[str, Any] = {"jax": arms.jax_without_program}
     fingerprint = ""
     if program is not None and baseline.program is not None:
         ours = facts(program)
         fingerprint = ours.fingerprint
         if ours.donates != arms.donate:
-            raise BakeoffError(WITH if arms.donate else WITHOUT)
+            raise BakeoffError(MISSING_DONATION if arms.donate else UNEXPECTED_DONATION)
         counts |= {"live_bytes": live, **ours.counts}
         about = {
             "whole_step": ours.whole,
             "same_program_as_baseline": ours.fingerprint == baseline.program.fingerprint,
-            "operations_beside_baseline": ours.beside(baseline.program),
+            "operations_beside_baseline": ours.count_differences(baseline.program),
             "donates": ours.donates,
         }
     about |= away | {"settings": dict(getattr(step, "settings", {}))}
     return Proven(about, samples_of(arm, counts), losses.tolist(), fingerprint)
 
 
-def counted(arms: Arms, arm: Arm) -> Sampled:
-    """Return what Python and JAX do in a new step of an arm; see `exact`."""
+def count_arm(arms: Arms, arm: Arm) -> Sampled:
+    """Return counts of what Python and JAX do in a new step of an arm; see `count_step`."""
     step = arms.make(arm)
-    arms.counted.append(step)
-    return Sampled(samples_of(arm, {**exact(step, arms.case), **arms.further_counts(arm, step)}))
+    arms.kept_steps.append(step)
+    return Sampled(
+        samples_of(arm, {**count_step(step, arms.case), **arms.further_counts(arm, step)})
+    )
 
 
-def trained(arms: Arms, arm: Arm) -> Sampled:
+def train_arm(arms: Arms, arm: Arm) -> Sampled:
     """Return the final losses of trainings of `FINAL_STEPS` steps, in nats per character.
 
     The first training starts from weights that are the same for all; the others, in the `pure`
@@ -99,7 +101,9 @@ def trained(arms: Arms, arm: Arm) -> Sampled:
 
     def final_loss(initialised_by: str, seed: int) -> float:
         model = impls.load(initialised_by).build(case.model)
-        step.load(fresh_checkpoint(on_host(model.to_weights(model.init(jax.random.key(seed))))))
+        step.load(
+            fresh_checkpoint(move_to_host(model.to_weights(model.init(jax.random.key(seed)))))
+        )
         hidden, losses = zero_hidden(case.model, case.batch), []
         for chunk in chunks:
             hidden, loss = step(hidden, chunk)
@@ -111,15 +115,15 @@ def trained(arms: Arms, arm: Arm) -> Sampled:
 
     samples = [WorkerSample(str(arm), "final_loss", final_loss(BASELINE.entrant, 0))]
     for seed in range(OWN_SEEDS if arm.style == PURE else 0):
-        own = final_loss(arm.code.entrant, seed)
-        samples.append(WorkerSample(str(arm), "final_loss_own", own))
+        loss = final_loss(arm.code.entrant, seed)
+        samples.append(WorkerSample(str(arm), "final_loss_own", loss))
     return Sampled(samples)
 
 
-def taken_arguments(step: TrainStep, case: Any) -> str:
-    """Return in words that a call donates what it was called with; empty where it does not.
+def find_donated_arguments(step: TrainStep, case: Any) -> str:
+    """Return in words which arguments a call of a step donates; empty if none.
 
-    Others are called with the same hidden state and chunk. What the step held is gone afterwards.
+    Other steps are called with the same hidden state and chunk. The step's state is lost.
     """
     step.load(case.fresh())
     hidden, chunk = case.hidden(), case.data()
@@ -137,4 +141,4 @@ def baseline_program() -> str:
     """Return the fingerprint of the baseline's program at a tiny size, traced and lowered anew."""
     program = program_of(make(BASELINE.load(), TINY_CASE), TINY_CASE)
     assert program is not None, "the baseline is JAX's"
-    return Graph.of(program.lower()).fingerprint()
+    return Graph.from_lowered(program.lower()).fingerprint()

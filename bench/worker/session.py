@@ -1,4 +1,4 @@
-"""What a warm worker holds: the compiled steps of each workload, and what is done with them."""
+"""State of a warm worker: the compiled steps of each workload, and the commands on them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jax.experimental.compilation_cache import compilation_cache
 import impls
 from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES, TINY
-from bench.worker.arms import Arms, guarded, use
+from bench.worker.arms import Arms, catch_failure, use
 from bench.worker.block import TimedBlock
 from bench.worker.counts import compilations
 from bench.worker.integrity import Surroundings
 from bench.worker.own import OwnArms
-from bench.worker.proof import baseline_program, counted, proven, trained
+from bench.worker.proof import baseline_program, count_arm, prove_arm, train_arm
 from bench.worker.protocol import NOBODY, Failed, Failures, Opened, Proven, Sampled, Timed
 from bench.worker.stages import StagesBlock
 from bench.worker.token import Token
@@ -39,7 +39,7 @@ CACHE: dict[str, bool | int] = {
 
 
 class Session:
-    """The state of a warm worker; each public method is one command, and returns its answer.
+    """The state of a warm worker; each command is a public method that returns its answer.
 
     A command about one arm answers `Failed` where the arm fails.
     """
@@ -47,12 +47,12 @@ class Session:
     def __init__(self, turn: TurnMarker, channel: int = -1) -> None:
         self.turn, self.channel = turn, channel
         self.index: dict[Arm, int] = {}
-        """The byte that says that it is an arm's turn."""
+        """Arm → byte that says that it is its turn."""
         self.workloads: dict[tuple[str, str], Arms] = {}
         self.surroundings: dict[str, Surroundings] = {}
-        """What blocks on a backend run under, since the first one."""
-        self.compiled: Callable[[], int] | None = None
-        """Returns how many programs the process has compiled since the first block."""
+        """Backend → snapshot before its first block."""
+        self.count_programs: Callable[[], int] | None = None
+        """Function that returns the number of programs compiled since the first block."""
         self.donate = False
         """Whether steps donate their state."""
 
@@ -68,50 +68,50 @@ class Session:
         """Import the entrants of all arms in random order; one that changes something fails.
 
         Args:
-            arms: By name; their order gives them their indices.
-            outside: Files of entrants that lie elsewhere, by name.
+            arms: Names of the arms; their order gives them their indices.
+            outside: Entrant → its file, where that lies elsewhere.
             cache: Folder of the compilation cache.
-            seed: Draws the order.
+            seed: Seed of the order of imports.
             check_programs: If true, fail an entrant whose import changes the baseline's program.
             donate: Whether steps donate their state.
         """
         self.donate = donate
         steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
-        self.index = {Arm.of(name): i for i, name in enumerate(arms)}
+        self.index = {Arm.parse(name): i for i, name in enumerate(arms)}
         answer = Failures({})
         use_cache(cache)
-        # First, for what a user's file sets is what its step runs under
+        # First, since the settings that a user's file makes hold for its step
         for name in steps:
-            problem = guarded(partial(impls.step_module, name))
+            problem = catch_failure(partial(impls.step_module, name))
             if isinstance(problem, Failed):
                 return Failures(dict.fromkeys(arms, problem.failure))
         rng = random.Random(seed)  # noqa: S311 -- an order of imports is no secret
         entrants = list(dict.fromkeys(arm.code.entrant for arm in self.index))
-        program = guarded(baseline_program) if check_programs else ""
+        program = catch_failure(baseline_program) if check_programs else ""
         for entrant in rng.sample(entrants, len(entrants)):
             ours = [arm for arm in self.index if arm.code.entrant == entrant]
-            self.at(ours[0])
+            self.mark_turn(ours[0])
             before = Surroundings()
-            loaded = None if entrant in steps else guarded(partial(impls.load, entrant))
+            loaded = None if entrant in steps else catch_failure(partial(impls.load, entrant))
             failure = loaded.failure if isinstance(loaded, Failed) else ""
             changes = before.changes()
-            if check_programs and (now := guarded(baseline_program)) != program:
+            if check_programs and (now := catch_failure(baseline_program)) != program:
                 program, answer.spoiled = now, True
                 changes = "; ".join(filter(None, [f"changed the program of {BASELINE}", changes]))
             answer.spoiled |= before.spoiled
             if failure := f"importing it {changes}" if changes else failure:
                 answer.failures |= dict.fromkeys(map(str, ours), failure)
-        self.turn.at()
+        self.turn.mark()
         gc.collect()
         gc.freeze()  # what is imported stays; collections before blocks need not look at it
         return answer
 
-    def at(self, arm: Arm | None) -> None:
-        """Say that it is an arm's turn; None stands for nobody's."""
-        self.turn.at(NOBODY if arm is None else self.index[arm])
+    def mark_turn(self, arm: Arm | None) -> None:
+        """Record that it is an arm's turn; None stands for nobody's."""
+        self.turn.mark(NOBODY if arm is None else self.index[arm])
 
-    def on(self, workload: str, backend: str) -> Arms:
-        """Return the arms of a workload, made when first asked for."""
+    def find_arms(self, workload: str, backend: str) -> Arms:
+        """Return the arms of a workload, which the first call makes."""
         use(backend)
         key = (workload, backend)
         if key not in self.workloads:
@@ -122,43 +122,43 @@ class Session:
     def guard[Answer](
         self, workload: str, backend: str, name: str, action: Callable[[Arms, Arm], Answer]
     ) -> Answer | Failed:
-        """Do something for one arm; a failure is that arm's, whose step is then forgotten."""
-        arms = guarded(partial(self.on, workload, backend))
+        """Return what `action` returns for one arm; after a failure, drop the arm's step."""
+        arms = catch_failure(partial(self.find_arms, workload, backend))
         if isinstance(arms, Failed):
             return arms
-        arm = Arm.of(name)
-        self.at(arm)
+        arm = Arm.parse(name)
+        self.mark_turn(arm)
         before = Surroundings()
-        answer = guarded(partial(action, arms, arm))
+        answer = catch_failure(partial(action, arms, arm))
         if changes := before.changes():
             failures = [answer.failure] if isinstance(answer, Failed) else []
             failures.append(f"making or running its step {changes}")
             answer = Failed("; ".join(failures), spoiled=before.spoiled)
         if isinstance(answer, Failed):
             arms.steps.pop(arm, None)
-        self.turn.at()
+        self.turn.mark()
         return answer
 
     def count(self, workload: str, backend: str, arm: str) -> Sampled | Failed:
         """Count what an arm's step has Python and JAX do, in a worker that does nothing else."""
-        return self.guard(workload, backend, arm, counted)
+        return self.guard(workload, backend, arm, count_arm)
 
     def prove(self, workload: str, backend: str, arm: str) -> Proven | Failed:
         """Make an arm's step, and show that it is equal."""
-        reference = guarded(lambda: self.on(workload, backend).reference)
+        reference = catch_failure(lambda: self.find_arms(workload, backend).reference)
         if isinstance(reference, Failed):
             return reference
-        return self.guard(workload, backend, arm, proven)
+        return self.guard(workload, backend, arm, prove_arm)
 
     def open(
         self, workload: str, backend: str, arm: str, losses: list[float] | None
     ) -> Opened | Failed:
         """Make the step of an arm that another process has proven: its losses must be the same.
 
-        `losses` are the baseline's ten; None has this process find them.
+        `losses` are the baseline's ten; with None, this process computes them.
         """
         if losses is None:
-            losses = self.on(workload, backend).reference.losses.tolist()
+            losses = self.find_arms(workload, backend).reference.losses.tolist()
         answer = self.guard(workload, backend, arm, lambda a, b: a.open(b, np.array(losses)))
         return answer or Opened()
 
@@ -177,31 +177,31 @@ class Session:
     ) -> Timed:
         """Measure a block of turns of a row of `KINDS`: fresh buffers, then rounds in random order.
 
-        Steps are made `anew` before, where that is asked for. `programs` are fingerprints by arm,
-        of which one arm compiles each in a round. Where this worker has a `place`, 0 or 1, a worker
-        of another side takes turns with it, and is taken to hang after `patience` seconds.
+        With `anew`, steps are made anew before. `programs` maps arms to fingerprints; in a round,
+        one arm compiles each program. With a `place`, 0 or 1, a worker of another side takes turns
+        with this one, and is taken to hang after `patience` seconds.
         """
-        ours, members = self.on(workload, backend), [*map(Arm.of, arms)]
+        ours, members = self.find_arms(workload, backend), [*map(Arm.parse, arms)]
         around = self.surroundings.setdefault(backend, Surroundings())
         token = None if place is None else Token.receive(self.channel, place, patience)
         if kind == STAGES:
-            stages = StagesBlock(self.at, lambda: 0, around.changes, seed, token)
-            stages.programs = {Arm.of(arm): program for arm, program in (programs or {}).items()}
+            stages = StagesBlock(self.mark_turn, lambda: 0, around.changes, seed, token)
+            stages.programs = {Arm.parse(arm): program for arm, program in (programs or {}).items()}
             timed = stages.run(ours, kind, members, rounds, untimed=0)
         else:
-            self.compiled = self.compiled or compilations()
-            block = TimedBlock(self.at, self.compiled, around.changes, seed, token)
+            self.count_programs = self.count_programs or compilations()
+            block = TimedBlock(self.mark_turn, self.count_programs, around.changes, seed, token)
             untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
             timed = block.run(ours, kind, members, rounds, untimed, anew=anew)
         if token:
             token.end.close()
         timed.spoiled = around.spoiled
-        self.turn.at()
+        self.turn.mark()
         return timed
 
     def train(self, workload: str, backend: str, arm: str) -> Sampled | Failed:
         """Train an arm, from the same weights and from its library's own initialisers."""
-        return self.guard(workload, backend, arm, trained)
+        return self.guard(workload, backend, arm, train_arm)
 
 
 def use_cache(folder: str) -> None:

@@ -1,4 +1,4 @@
-"""What a worker process runs under: variables and cores, set before Python starts."""
+"""Environment of a worker process: variables and cores, set before Python starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ENVIRONMENT = {
-    # What jax calls `highest` from 0.4.31 on: float32 also where TF32 is the default
+    # Called `highest` from jax 0.4.31 on: float32 also where TF32 is the default
     "JAX_DEFAULT_MATMUL_PRECISION": "float32",
     "JAX_ENABLE_COMPILATION_CACHE": "false",  # a compile time must not be the time of a read
     "JAX_ENABLE_X64": "false",
@@ -19,25 +19,25 @@ ENVIRONMENT = {
     # A worker and cold processes share a GPU: none may take three quarters of it at once
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
-USERS = ("JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
-"""Those that a step of a user's own has as the user sets them."""
-DEBUGGING = (
+USER_SETTINGS = ("JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
+"""Variables that the workers of a user's own step have as the user sets them."""
+DEBUG_PREFIXES = (
     *("JAX_CHECK", "JAX_DEBUG", "JAX_DISABLE_JIT", "JAX_ENABLE_CHECKS", "JAX_LOG_COMPILES"),
     "PYTHONDONTWRITEBYTECODE",  # without bytecode, an import takes twice as long
     *("PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONOPTIMIZE", "PYTHONPROFILEIMPORTTIME"),
     *("PYTHONPERFSUPPORT", "PYTHONTRACEMALLOC", "PYTHONVERBOSE"),
 )
-"""Beginnings of variables that are not handed on: their cost would be timed as a library's."""
-RECORDED = (
+"""Prefixes of variables that workers do not inherit: their cost would be timed as a library's."""
+RECORDED_PREFIXES = (
     *("JAX_", "XLA_", "OMP_", "MALLOC_", "LD_PRELOAD", "NPROC", "PJRT_NPROC"),
     *("GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH"),  # of PyTorch's and NumPy's threads
     *("PYTHONHASHSEED", "PYTHON_JIT", "PYTHON_GIL"),
 )
-"""Beginnings of the variables that every run says."""
+"""Prefixes of the variables that every run records."""
 DATUM = "mean of the fastest half of turns, each its fastest call"
-"""What stands for an arm's calls in a block: runs with another one cannot be compared."""
+"""Statistic of an arm's calls in a block; runs with different ones cannot be compared."""
 CORES = "BAKEOFF_CORES"
-"""Variable that tells a worker which cores to keep to."""
+"""Name of the variable that tells a worker its cores."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,19 +45,19 @@ def environment(root: Path = ROOT, *, own: bool = True) -> dict[str, str]:
     """Return the environment variables that a worker is started with.
 
     Args:
-        root: Of the code that it runs.
-        own: Whether it runs in this program's environment; another one sees nothing of it.
+        root: Folder of the code that the worker runs.
+        own: If true, the worker runs in this program's environment; others see nothing of it.
     """
-    left_out = DEBUGGING if own else (*DEBUGGING, "PYTHONHOME", "VIRTUAL_ENV")
+    left_out = DEBUG_PREFIXES if own else (*DEBUG_PREFIXES, "PYTHONHOME", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH") if own else None])]
     return kept | ENVIRONMENT | threads() | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def as_users(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return variables for a step of a user's own, whose numbers are the user's choice."""
-    given = {name: os.environ[name] for name in USERS if name in os.environ}
-    return {name: v for name, v in variables.items() if name not in USERS} | given
+def restore_user_settings(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables with `USER_SETTINGS` as the user has them, for a user's own step."""
+    settings = {name: os.environ[name] for name in USER_SETTINGS if name in os.environ}
+    return {name: v for name, v in variables.items() if name not in USER_SETTINGS} | settings
 
 
 def affinity() -> list[int] | None:
@@ -68,7 +68,7 @@ def affinity() -> list[int] | None:
 def threads(cores: Sequence[int] | None = None) -> dict[str, str]:
     """Return variables that give a worker these cores, and XLA a thread for each of them.
 
-    None stands for all of ours, as does a system that cannot keep a process to some.
+    None stands for all cores of this process. Without pinning, there are no variables.
     """
     ours = affinity()
     if ours is None:
@@ -79,8 +79,10 @@ def threads(cores: Sequence[int] | None = None) -> dict[str, str]:
 
 
 def conditions() -> dict[str, Any]:
-    """Return what workers run under: part of every result."""
-    seen = {name: value for name, value in environment().items() if name.startswith(RECORDED)}
+    """Return the conditions that workers run under, a part of every result."""
+    seen = {
+        name: value for name, value in environment().items() if name.startswith(RECORDED_PREFIXES)
+    }
     return {
         "environment": dict(sorted(seen.items())),
         "affinity": affinity(),

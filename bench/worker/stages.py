@@ -1,9 +1,9 @@
 """Turns that trace, lower and compile a step that is made anew, in workers that do nothing else.
 
-A process takes twice as long for what it traces first. So a turn begins as a process does: without
-what JAX has kept of other turns, and with the library's own initialiser, which traces some of what
-a step does. Ratios of trace and compile are then those of a fresh process within 6 %
-(results/selftest/stages.md); of Linen's trace, they were 21 % off with what JAX keeps, and 40 %
+A process takes twice as long for what it traces first. So a turn begins as a process does: with
+JAX's caches cleared, and with the library's own initialiser, which traces some parts of a step.
+Ratios of trace and compile are then those of a fresh process within 6 %
+(results/selftest/stages.md); for Linen's trace, they were 21 % off with JAX's caches kept, and 40 %
 without the initialiser.
 """
 
@@ -19,8 +19,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from bench.cells import BASELINE, REFERENCE
 from bench.metrics import STAGES
-from bench.worker.block import CLOCK, CPU_CLOCK, Call, TimedBlock, Turn, on_one_core
-from bench.worker.cold import cache_hits, lower, require_compiled, timed
+from bench.worker.block import CLOCK, CPU_CLOCK, Call, TimedBlock, Turn, has_one_core
+from bench.worker.cold import cache_hits, lower, require_compiled, time_stage
 from bench.worker.protocol import KINDS
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def uncached() -> Iterator[None]:
-    """Have JAX compile what is compiled inside; what made the step was read from the cache."""
+def disable_cache() -> Iterator[None]:
+    """Turn JAX's compilation cache off inside; making the step has used it."""
 
     def use(cache: bool) -> None:
         jax.config.update("jax_enable_compilation_cache", cache)
@@ -49,10 +49,10 @@ def uncached() -> Iterator[None]:
 
 
 class StagesTurn(Turn):
-    """The stages of an arm's step, each time of a new one, which is then dropped."""
+    """Stages of an arm's step; each turn makes a new step, and drops it."""
 
     def __init__(self, arms: Arms, arm: Arm, program: str, compiled: dict[str, float]) -> None:
-        """Have turns of an arm, which adds to how often its program was compiled in a block."""
+        """Prepare an arm's turns, which count in `compiled` how often each program was compiled."""
         self.arms, self.arm, self.fingerprint, self.compiled = arms, arm, program, compiled
         self.turns = 0
 
@@ -68,14 +68,14 @@ class StagesTurn(Turn):
         assert program is not None, "of others, no stages are asked for"
         arms.initialise(self.arm)
         # On one core a process runs or waits, and it waits for others alone: XLA may for a GPU's
-        clock = CPU_CLOCK if on_one_core() and arms.backend == "cpu" else CLOCK
+        clock = CPU_CLOCK if has_one_core() and arms.backend == "cpu" else CLOCK
         seconds: dict[str, float] = {}
         hits.clear()
         self.turns += 1
-        with uncached():
+        with disable_cache():
             lowered = lower(program, seconds, clock)
             if self.arm in REFERENCE or self.compiled[self.fingerprint] < self.turns:
-                with timed(seconds, "compile", clock):
+                with time_stage(seconds, "compile", clock):
                     lowered.compile()
                 self.compiled[self.fingerprint] += 1
         require_compiled()
@@ -83,11 +83,11 @@ class StagesTurn(Turn):
 
 
 class StagesBlock(TimedBlock):
-    """Turns of the stages of some arms, none of which has any step to run."""
+    """Block of turns over the stages of some arms; no step is run."""
 
     programs: Mapping[Arm, str] = {}
-    """Fingerprints: of arms with one program, the first one of a round compiles it for all; both
-    copies of the baseline do, for all others are compared with them."""
+    """Arm → fingerprint of its program. Of arms with the same program, the first one of a round
+    compiles it for all; both copies of the baseline do, since all others are compared with them."""
 
     def turns(
         self, arms: Arms, _kind: str, members: Sequence[Arm], _chunk: Chunk, _scale: float

@@ -1,4 +1,4 @@
-"""The token of two workers that measure one block together: who has it takes its turns.
+"""The token of two workers that measure one block together: its holder takes turns.
 
 The parent gives each of them an end of a pair of sockets. A byte that one sends is the token, which
 is then the other's: on one core that costs a change of process, and no parent is in between. A
@@ -22,15 +22,15 @@ BYTE = b"."
 
 @dataclass
 class Token:
-    """One worker's end."""
+    """One worker's end of the pair of sockets that the token takes."""
 
     place: int
-    """Of this worker's side: 0 or 1."""
+    """Number of this worker's side: 0 or 1."""
     end: socket.socket
 
     @classmethod
     def receive(cls, channel: int, place: int, patience: float) -> Token:
-        """Return the end that the parent has sent over the socket of a descriptor.
+        """Receive the end that the parent sends over the socket of a descriptor.
 
         After `patience` seconds, the other worker is taken to hang.
         """
@@ -48,9 +48,9 @@ class Token:
         except OSError:
             os._exit(LOST_STATUS)
 
-    def wait(self, at: Callable[[None], None]) -> None:
+    def wait(self, mark_turn: Callable[[None], None]) -> None:
         """Wait for the token; where it does not come, this worker ends."""
-        at(None)
+        mark_turn(None)
         try:
             came = self.end.recv(len(BYTE))
         except OSError:
@@ -60,14 +60,14 @@ class Token:
 
 
 def share[Item](
-    order: Iterable[tuple[int, Item]], token: Token | None, at: Callable[[None], None]
+    order: Iterable[tuple[int, Item]], token: Token | None, mark_turn: Callable[[None], None]
 ) -> Iterator[Item]:
     """Yield this side's items of an order that both workers follow, each at its time.
 
     Args:
-        order: Items with the side that each is of; the first one's side has the token.
-        token: This worker's; without one, all items are its own.
-        at: Called with None while the other side has the token.
+        order: Sides with their items; the first one's side has the token.
+        token: This worker's token; without one, all items are its own.
+        mark_turn: Called with None while the other side has the token.
     """
     holder: int | None = None
     for side, item in order:
@@ -75,7 +75,7 @@ def share[Item](
             if holder == token.place:
                 token.send()
             else:
-                token.wait(at)
+                token.wait(mark_turn)
         holder = side
         if not token or side == token.place:
             yield item

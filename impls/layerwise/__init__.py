@@ -1,8 +1,8 @@
 """Loss and gradient of a chunk layer by layer: the same function as `scan_loss`, written for speed.
 
-A cell's kernel has two parts. What comes from below is known for the whole chunk before a layer's
-scan begins, so it is one matrix product; a one-hot row times a kernel is a row of it. Only what
-comes from the state before has to wait for it. Backwards, the scan hands on the state's gradient
+A cell's kernel has two parts. The input from below is known for the whole chunk before a layer's
+scan begins, so it is one matrix product; a one-hot row times a kernel is a row of it. Only the
+part from the state before has to wait for it. Backwards, the scan hands on the state's gradient
 alone, and the kernel's gradient is one matrix product after it; `lax.scan`'s own derivative adds
 an outer product to it at every character. Many streams are cut into groups, one after another.
 """
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     type Loss = Float[Array, ""]
 
 GROUP = 8
-"""Streams that are worked on together. More rows make the products of a scan no faster, and the
-arrays kept for a derivative leave the cache; from 32 MB on, glibc also gives them back after each
-step."""
+"""Number of streams that are worked on together. More rows make the products of a scan no faster,
+and the arrays kept for a derivative leave the cache; from 32 MB on, glibc also gives them back
+after each step."""
 
 
 def kernel_gradient(inputs: Sequences, outputs_gradient: Sequences) -> Kernel:
@@ -132,17 +132,17 @@ def loss_and_gradient(
     """
     count = jnp.sum(chunk.mask)
 
-    def of_group(hidden: Hidden, chunk: Chunk) -> tuple[tuple[Loss, Hidden], Weights]:
+    def group_gradient(hidden: Hidden, chunk: Chunk) -> tuple[tuple[Loss, Hidden], Weights]:
         return jax.value_and_grad(layerwise_loss, has_aux=True)(weights, hidden, chunk, count)
 
     batch = hidden[0].shape[0]
     size = max(size for size in range(1, GROUP + 1) if batch % size == 0)
     if size == batch or size < GROUP // 2:
-        (loss, after), grads = of_group(hidden, chunk)
+        (loss, after), grads = group_gradient(hidden, chunk)
         return loss, after, grads
 
     def add(sums: tuple[Loss, Weights], part: tuple[Hidden, Chunk]) -> tuple[Any, Hidden]:
-        (loss, after), grads = of_group(*part)
+        (loss, after), grads = group_gradient(*part)
         return jax.tree.map(jnp.add, sums, (loss, grads)), after
 
     zeros = jax.tree.map(jnp.zeros_like, (count, weights))

@@ -1,9 +1,9 @@
-"""What older releases of a library lack, one module per entrant that needs it.
+"""Adaptations to older releases of a library, one module per entrant that needs them.
 
 Entrants are written for today's releases. A module here has the name of an entrant, and offers
 `adapt(entrant)`: called once, when that module has been imported, it gives it what the installed
 release spells otherwise, takes out the styles that this release cannot have, and says why in
-`MISSING`. Nothing of it is imported under today's releases, nor is it in any call that is timed.
+`MISSING`. Nothing of it is imported under today's releases, and none of it runs in a timed call.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import importlib
 import sys
 from typing import Any
 
-UNTIL = {"flax_nnx": ("flax", (0, 12, 5))}
-"""Entrants that have a module here: their library, and its first release that needs none."""
+FIRST_RELEASES = {"flax_nnx": ("flax", (0, 12, 5))}
+"""Entrant with a module here → its library, and the first release that needs none."""
 
 
 def adapt(name: str, entrant: Any) -> None:
     """Let an entrant that has just been imported run under the release that is installed."""
-    if name not in UNTIL or hasattr(entrant, "MISSING"):
+    if name not in FIRST_RELEASES or hasattr(entrant, "MISSING"):
         return
     from common.compatibility import release  # which imports jax, as the entrant has done by now
 
-    library, enough = UNTIL[name]
+    library, enough = FIRST_RELEASES[name]
     if release(sys.modules[library].__version__) < enough:
         importlib.import_module(f"impls.older.{name}").adapt(entrant)

@@ -26,7 +26,7 @@ NEEDS = {
     "jax_jit": ("modules that are pytrees", (0, 11, 0)),
     "flat": ("modules that are pytrees", (0, 11, 0)),
 }
-"""What styles need of NNX, and since when there is that."""
+"""Style → its need of NNX, and the first release of Flax that meets it."""
 
 
 def adapt(entrant: Any) -> None:
@@ -50,13 +50,16 @@ def adapt(entrant: Any) -> None:
     if FLAX < (0, 10, 4):
         names["to_pure_dict"] = to_pure_dict
     if FLAX < (0, 10, 0):
-        entrant.loaded, entrant.saved = loaded, partial(saved, entrant.split)
+        entrant.load_training, entrant.save_training = (
+            load_training,
+            partial(save_training, entrant.split),
+        )
     if names:
         entrant.nnx = Names(names)
 
 
 class Names:
-    """NNX, but for some names."""
+    """NNX with some names replaced."""
 
     def __init__(self, names: dict[str, Any]) -> None:
         vars(self).update(names)
@@ -89,7 +92,7 @@ def to_pure_dict(params: Any) -> dict[str, Any]:
 def optimizer() -> type:
     """Return NNX's Optimizer, which until flax 0.11 kept the model that it updates.
 
-    That it is to update Params could be said from flax 0.8.5 on, and was true before.
+    The argument `wrt` came with flax 0.8.5; before, Params were updated as well.
     """
 
     class Optimizer(nnx.Optimizer):
@@ -104,7 +107,7 @@ def optimizer() -> type:
     return Optimizer
 
 
-def loaded(pair: Any, rest: AtRest) -> Any:
+def load_training(pair: Any, rest: AtRest) -> Any:
     """Return a model and its Optimizer, whose state was optax's own until flax 0.10, loaded."""
     model, optimizer = pair
     nnx.update(model, rest.params)
@@ -115,7 +118,7 @@ def loaded(pair: Any, rest: AtRest) -> Any:
     return pair
 
 
-def saved(split: Callable[[Any], Any], pair: Any) -> AtRest:
+def save_training(split: Callable[[Any], Any], pair: Any) -> AtRest:
     """Return the training of a model and its Optimizer, whose state was optax's own."""
     model, optimizer = pair
     params, others, _ = split(model)
@@ -123,43 +126,43 @@ def saved(split: Callable[[Any], Any], pair: Any) -> AtRest:
 
 
 def stages_of(function: Any, *arguments: Any) -> Callable[..., Program]:
-    """Return what makes the stages of one of NNX's jitted functions, which had none of their own.
+    """Return a function that makes the stages of one of NNX's jitted functions, which had none.
 
-    They are those of the function of JAX inside of it, with the arguments that it is called with.
+    They are those of JAX's function inside of it, with the arguments that it is called with.
     """
 
     def stages(*data: Any) -> Program:
         def stage(name: str) -> Callable[[], Any]:
-            def made(program: Program) -> Any:
+            def make_stage(program: Program) -> Any:
                 return getattr(program, name)()
 
-            return lambda: inside(function, made, *arguments, *data)
+            return lambda: find_inside(function, make_stage, *arguments, *data)
 
         return Program(stage("lower"), stage("trace") if TRACES else None)
 
     return stages
 
 
-class Asked(Exception):  # noqa: N818 -- no error: it carries an answer out of a call
-    """What was asked for has been found."""
+class Answer(Exception):  # noqa: N818 -- no error: it carries an answer out of a call
+    """Carrier of an answer out of a call."""
 
 
-def inside(function: Any, take: Callable[[Program], Any], *arguments: Any) -> Any:
-    """Return what `take` finds where `function` would call the function of JAX inside of it.
+def find_inside(function: Any, take: Callable[[Program], Any], *arguments: Any) -> Any:
+    """Return what `take` makes of the program of JAX's function that `function` would call.
 
-    It has to be found there, for tracing needs what NNX has noted by then of the modules. Nothing
-    is called, so no module changes.
+    It is taken inside that call, since tracing needs what NNX has noted of the modules by then.
+    JAX's function is not called, so no module changes.
     """
     jitted = function.inner
     [cell] = [cell for cell in cells(function) if cell.cell_contents is jitted]
 
-    def instead(*args: Any, **named: Any) -> None:
-        raise Asked(take(program_of(jitted, *args, named=named)))
+    def raise_answer(*args: Any, **named: Any) -> None:
+        raise Answer(take(program_of(jitted, *args, named=named)))
 
-    cell.cell_contents = instead
+    cell.cell_contents = raise_answer
     try:
         function(*arguments)
-    except Asked as answer:
+    except Answer as answer:
         return answer.args[0]
     finally:
         cell.cell_contents = jitted
@@ -167,7 +170,7 @@ def inside(function: Any, take: Callable[[Program], Any], *arguments: Any) -> An
 
 
 def cells(function: Any) -> Iterator[CellType]:
-    """Yield what a function has closed over, and what the functions therein have."""
+    """Yield the closure cells of a function, and those of the functions in them."""
     for cell in function.__closure__ or ():
         yield cell
         if isinstance(cell.cell_contents, FunctionType) and cell.cell_contents is not function:

@@ -22,7 +22,7 @@ from scipy import special
 
 from bench.cells import BASELINE, REFERENCE, Arm
 from bench.cost.published import CostTable, Law, StyleCost
-from bench.metrics import HOST, TOGETHER
+from bench.metrics import HOST, WORKLOAD_GROUPS
 from bench.runfile.reader import processor_model, read
 from common.config import WORKLOADS
 
@@ -48,7 +48,7 @@ def cost_table(run: Run) -> CostTable:
         sample
         for sample in run.samples
         if sample.metric == HOST and sample.cell.backend == "cpu"
-        if sample.cell.workload in TOGETHER["depth"]
+        if sample.cell.workload in WORKLOAD_GROUPS["depth"]
     ]
     laws = laws_of(samples)
     if not laws:

@@ -33,8 +33,8 @@ from common.chunker import chunks
 from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import Model, Weights, flat, fresh_checkpoint, zero_hidden
 from common.errors import require_new
-from common.steps import adamw, on_host
-from common.train import DivergedError, by_scan, epochs
+from common.steps import adamw, move_to_host
+from common.train import DivergedError, epochs, make_epoch_scan
 from common.versions import versions
 from common.vocab import Vocab
 
@@ -78,18 +78,18 @@ def build(name: str) -> Callable[[ModelConfig], Model]:
 def train(corpus: str, seeds: int, epoch_count: int) -> dict[str, Any]:
     """Return losses by initialiser, seed and epoch, and the sizes of the first weights."""
     text, data, optimiser = corpora.load(corpus), DataConfig(), OptimiserConfig()
-    vocab = Vocab.of(text.text)
+    vocab = Vocab.from_text(text.text)
     tokens, config = vocab.encode(text.text), ModelConfig(len(vocab))
     weights: dict[str, list[Weights]] = {}
     for name in FORMULAS:
         model, keys = build(name)(config), map(jax.random.key, range(seeds))
-        weights[name] = [on_host(model.to_weights(model.init(key))) for key in keys]
+        weights[name] = [move_to_host(model.to_weights(model.init(key))) for key in keys]
     style, local = impls.load(impls.BASELINE).style("tuned"), threading.local()
 
     def losses(name: str, seed: int) -> list[float]:
         if not hasattr(local, "step"):  # compiled once for each thread
             local.step = style(config, adamw(optimiser))
-            local.run = by_scan(local.step)
+            local.run = make_epoch_scan(local.step)
         local.step.load(fresh_checkpoint(weights[name][seed]))
         curve, numbers = [], range(epoch_count)
         with suppress(DivergedError):  # then the curve ends early

@@ -22,9 +22,9 @@ from bench.metrics import METRICS, label
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
 from bench.runfile.reader import read
-from bench.stats.changes import BETWEEN, OTHERS, TINIEST, position, spread
+from bench.stats.changes import LEAST_VARIANCE, OTHER_SPREAD, RUN_SPREADS, log_ratio, spread
 from bench.track.comparison import Comparison
-from bench.track.run_files import compare, relative
+from bench.track.run_files import compare, make_relative
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def main() -> None:
     for folder in sorted(FOLDER.iterdir()):
         kind = folder.name.partition("-")[0]
         runs = [read(path, samples=False) for path in sorted(folder.glob("*.json"))]
-        tables = [relative(run.results) for run in runs]
+        tables = [make_relative(run.results) for run in runs]
         for key in dict.fromkeys(key for table in tables for key in table):
             rows = [table[key] for table in tables if key in table and table[key].df >= KNOWN_DF]
             if len(rows) > 1:
@@ -52,7 +52,7 @@ def main() -> None:
         for base, new in combinations(runs, 2):
             it = Comparison(compare([base], new))
             pairs += 1
-            called = [row for row in it.differing if it.worse(row) or it.faster(row)]
+            called = [row for row in it.differing_times if it.is_worse(row) or it.is_faster(row)]
             words = ", ".join(f"{row.cell.arm} {label(row.metric)}" for row in called)
             calls += [f"{base.name} and {new.name}: {words}"] if called else []
             for row in it.rows:
@@ -97,22 +97,22 @@ def paule_mandel(rows: Sequence[Sequence[Estimate]]) -> float:
     """
     data = [
         (
-            np.array([position(row) for row in several]) / size,
+            np.array([log_ratio(row) for row in several]) / size,
             np.array([row.standard_error or 0.0 for row in several]) / size,
         )
         for several in rows
-        for size in [spread(several[-1]).sd / BETWEEN.get(several[-1].metric, OTHERS).sd]
+        for size in [spread(several[-1]).sd / RUN_SPREADS.get(several[-1].metric, OTHER_SPREAD).sd]
     ]
     spare = sum(len(x) - 1 for x, _ in data)
 
     def excess(variance: float) -> float:
         total = 0.0
         for x, error in data:
-            weights = 1 / np.maximum(error**2 + variance, TINIEST)
+            weights = 1 / np.maximum(error**2 + variance, LEAST_VARIANCE)
             total += float((weights * (x - np.average(x, weights=weights)) ** 2).sum())
         return total - spare
 
-    most = max(float(np.ptp(x)) ** 2 for x, _ in data) + TINIEST
+    most = max(float(np.ptp(x)) ** 2 for x, _ in data) + LEAST_VARIANCE
     return math.sqrt(optimize.brentq(excess, 0.0, most)) if excess(0.0) > 0 else 0.0
 
 

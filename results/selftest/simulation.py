@@ -156,18 +156,18 @@ class Noise:
         c = self.condition
         truth = np.zeros(c.arms)
         if c.kind == "ab":
-            return ratios.paired(*self.differences()), truth
+            return ratios.contrast_pairs(*self.differences()), truth
         if c.kind == "cold":
             samples = self.normal(c.arms + 1, c.workers) * c.sigma
             samples[1] *= c.noisy
-            return ratios.cold(list(samples), range(1, c.arms + 1)), truth
+            return ratios.contrast_cold_samples(list(samples), range(1, c.arms + 1)), truth
         (data, worker), members = self.table(2), range(2, c.arms + 2)
         if c.kind == "added":
             truth = np.linspace(0, np.log(LONGEST), c.arms)
             luck = self.normal(c.workers, 1) * c.common
             data[:, 2:] += luck[worker] + truth
-            return ratios.added(np.exp(data), worker, [0, 1], members)[0], truth
-        return ratios.many_to_one(data, worker, [0, 1], members), truth
+            return ratios.contrast_added_time(np.exp(data), worker, [0, 1], members)[0], truth
+        return ratios.contrast_with_references(data, worker, [0, 1], members), truth
 
 
 class Odds(NamedTuple):

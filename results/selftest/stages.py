@@ -31,21 +31,21 @@ def fresh(entrant: str) -> dict[str, float]:
     import impls
     from bench.worker.arms import load_workload
     from bench.worker.block import CPU_CLOCK
-    from bench.worker.cold import lower, timed
+    from bench.worker.cold import lower, time_stage
     from common.contract import fresh_checkpoint
     from common.equality import make
-    from common.steps import on_host
+    from common.steps import move_to_host
 
     loaded, case = impls.load(entrant), load_workload("seed")[0]
     model = loaded.build(case.model)
     params = jax.block_until_ready(model.init(jax.random.key(0)))
     step = make(loaded.style("pure", donate=False), case)
-    step.load(fresh_checkpoint(on_host(model.to_weights(params))))
+    step.load(fresh_checkpoint(move_to_host(model.to_weights(params))))
     program = step.program(*jax.block_until_ready((case.zero(), case.data())))
     assert program is not None, "these are JAX's"
     seconds: dict[str, float] = {}
     lowered = lower(program, seconds, CPU_CLOCK)
-    with timed(seconds, "compile", CPU_CLOCK):
+    with time_stage(seconds, "compile", CPU_CLOCK):
         lowered.compile()
     return seconds
 
@@ -64,7 +64,7 @@ def in_turns(seed: str) -> dict[str, dict[str, float]]:
     assert not timed.failures, timed.failures
     out: dict[str, dict[str, float]] = defaultdict(dict)
     for sample in timed.samples:
-        out[Arm.of(sample.arm).entrant][sample.metric] = sample.value
+        out[Arm.parse(sample.arm).entrant][sample.metric] = sample.value
     return out
 
 

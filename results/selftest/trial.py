@@ -26,12 +26,12 @@ from bench.engine.process import Place
 from bench.engine.session import measure
 from bench.engine.task import Side, Task
 from bench.environments.offers import offer
-from bench.estimates import Verdict, detectable
+from bench.estimates import Verdict, find_detectable_difference
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP
 from bench.options import Options
 from bench.runfile import EnvironmentInfo, Results
 from bench.runfile.reader import read
-from bench.track.comparison import BASE, MOST_TOLD, NEW, Comparison, Status
+from bench.track.comparison import BASE, LARGEST_LIMIT, NEW, Comparison, Status
 from bench.worker.settings import ROOT
 from results.selftest import plants
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     type Numbers = dict[str, Any]
 
-PLANTED, OTHER = (Arm("planted", style).at("seed", "cpu") for style in ("pure", "other"))
+PLANTED, OTHER = (Arm("planted", style).make_cell("seed", "cpu") for style in ("pure", "other"))
 STEP_AT_SEED = ("--workload=seed", "--metric=step")
 COLD = ("trace", "lower", "compile")
 SETTLED = 13
@@ -188,7 +188,7 @@ def sides(
     path = plants.write_entrant(Path("planted.py").resolve(), {"pure": plant})
     both, outside, counts = {}, {"planted": str(path)}, path.with_name("counts")
     for number, side in enumerate((BASE, NEW)):
-        place = Place.of(pythons[number], ROOT) if pythons else Place()
+        place = Place.from_python(pythons[number], ROOT) if pythons else Place()
         planted = {plants.MICROSECONDS: str(waits[number])}
         if "first" in plant:
             planted |= {plants.COUNTS: str(counts), plants.SIDE: str(number)}
@@ -234,7 +234,7 @@ def default(budget: float) -> Numbers:
         "right": settled >= SETTLED,
         "settled": settled,
         "of": len(rows[STEP]),
-        "detectable": detectable(rows[STEP]),
+        "detectable": find_detectable_difference(rows[STEP]),
         "forecast": getattr(results.spent, "forecast", None),
         "calls vary": getattr(results.spent, "calls_vary", None),
         "seconds": results.spent.wall_seconds,
@@ -252,9 +252,9 @@ def libraries(budget: float) -> Numbers:
     current = "--base=current", "--new=current", f"--budget={budget}"
     results = run_file(["bench.cli", "ab", *current, *STEP_AT_SEED], "--output").results
     rows = [row for row in results.estimates if (row.metric, row.against) == (STEP, BASE)]
-    limit, status = detectable(rows), Comparison(results).status
+    limit, status = find_detectable_difference(rows), Comparison(results).status
     return {
-        "right": limit <= MOST_TOLD and status is not Status.CANNOT_SAY,
+        "right": limit <= LARGEST_LIMIT and status is not Status.CANNOT_SAY,
         "detectable": limit,
         "forecast": getattr(results.spent, "forecast", None),
         "±step": median([row.half_width for row in rows] or [math.inf]),

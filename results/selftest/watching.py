@@ -26,7 +26,7 @@ from bench.cells import Cell
 from bench.estimates import Estimate
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
-from bench.stats.changes import Spread, difference, is_change, stretches, wandering
+from bench.stats.changes import Spread, difference, estimate_drift, find_shifts, is_change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ def nights(rng: np.random.Generator, shift: float, first: int, growing: int) -> 
 
 def by_neighbours(rows: Sequence[Estimate]) -> list[Estimate]:
     """Return the differences of neighbours, which is what this project did before."""
-    more: dict[str, Any] = {"comparisons": NIGHTS - 1, "least": wandering(rows)}
+    more: dict[str, Any] = {"comparisons": NIGHTS - 1, "least": estimate_drift(rows)}
     return [difference([old], [new], SPREAD, **more) for old, new in pairwise(rows)]
 
 
@@ -112,7 +112,7 @@ def main() -> None:
     for planted, (shift, first, growing) in PLANTED.items():
         series = [nights(rng, shift, first, growing) for _ in range(SERIES)]
         called = (
-            [nights_of(stretches([rows], lambda _: SPREAD)) for rows in series],
+            [nights_of(find_shifts([rows], lambda _: SPREAD)) for rows in series],
             [nights_of(by_neighbours(rows)) for rows in series],
             by_otava(python, series),
         )

@@ -77,7 +77,7 @@ def test_a_usual_mistake_is_recognised() -> None:
         return padded._replace(loss=jnp.float32(loss))
 
     for words, loss in numbers.losses_of_mistakes(padded, SMALL).items():
-        assert abs(loss / right - 1) > 10 * numbers.EXPLAINED, words
+        assert abs(loss / right - 1) > 10 * numbers.MISTAKE_TOLERANCE, words
         assert numbers.usual_mistake(with_loss(loss), SMALL) == words
     assert numbers.usual_mistake(with_loss(1.01 * right), SMALL) == ""
 
@@ -169,5 +169,5 @@ def test_what_a_style_does_to_its_process(styles: tuple[str, ...]) -> None:
 def test_a_correct_entrant_has_no_finding(entrant: str, style: str) -> None:
     for subject in (subject_of(entrant, FILE), subject_of(entrant, style)):
         for name, check in CHECKS.items():
-            if subject.style or check.of_file:
+            if subject.style or check.check_file:
                 assert findings_of(subject, name) == [], name

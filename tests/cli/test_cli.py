@@ -72,7 +72,7 @@ def test_ctrl_c_between_measuring_and_showing_says_how_to_go_on(
     journal = Mock()
     with pytest.raises(KeyboardInterrupt):
         commands.finish(Mock(), "text", None, journal=journal)
-    assert commands.SAFE in capsys.readouterr().err
+    assert commands.SAFE_TEXT in capsys.readouterr().err
     journal.remove.assert_not_called()
 
 

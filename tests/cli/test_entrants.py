@@ -28,16 +28,16 @@ def test_a_file_that_cannot_be_loaded_costs_its_own_row(
     assert "syntax error" in done.out
     for name in {*impls.names()} - {"haiku", "bad"}:
         [row] = re.findall(rf"^ *{name} +(.*)", done.out, re.M)
-        shared = name in impls.here()
-        where = "shared" if shared else impls.declared(name).installed + " to build"
+        shared = name in impls.list_shared()
+        where = "shared" if shared else impls.read_declaration(name).installed + " to build"
         styles = ", ".join(impls.load(name).styles if shared else impls.styles_of(name))
         assert re.fullmatch(rf"[\w-]+ +[\w.]+ +{where} +\d+ +{re.escape(styles)} *", row)
 
 
 def test_building(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[Any] = []
-    monkeypatch.setattr(Builder, "place_of", lambda self, name: built.append(name))
+    monkeypatch.setattr(Builder, "build_place", lambda self, name: built.append(name))
     assert bakeoff("entrants", "--build", "keras", "--build", "penzai").status == 0
     assert built == ["keras", "penzai"]
     assert bakeoff("entrants", "--build", "all").status == 0
-    assert built[2:] == [name for name in impls.names() if name not in impls.here()]
+    assert built[2:] == [name for name in impls.names() if name not in impls.list_shared()]

@@ -113,7 +113,7 @@ def test_a_file_that_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["\n\t a", "Samsa — Käfer", "a😀b\U0010ffff\0", ""])
 def test_ids_are_places_in_the_sorted_characters(text: str) -> None:
-    vocab = Vocab.of(text)
+    vocab = Vocab.from_text(text)
     assert vocab == Vocab("".join(sorted(set(text))))
     ids = vocab.encode(text)
     assert ids.dtype == np.int32

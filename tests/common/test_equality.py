@@ -20,7 +20,7 @@ import pytest
 import impls
 from common import reference
 from common.config import GRADIENT_TOLERANCE, TRAJECTORY_TOLERANCE, ModelConfig
-from common.contract import Checkpoint, flat, fresh_checkpoint, on_arrays, unflat, zero_hidden
+from common.contract import Checkpoint, flat, fresh_checkpoint, map_arrays, unflat, zero_hidden
 from common.equality import (
     TRAJECTORY_STEPS,
     Case,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from common.contract import Chunk, Hidden, Params, State, TrainStep
     from tests.commands import StepOf
 
-ENTRANTS = [*impls.usual(), "numpy"]
+ENTRANTS = [*impls.list_usual(), "numpy"]
 ROWS = [(entrant, style) for entrant in ENTRANTS for style in impls.load(entrant).styles]
 BASELINE = (impls.BASELINE, "pure")
 
@@ -128,7 +128,7 @@ def test_training_goes_on_from_a_checkpoint_in_any_style(
 ) -> None:
     """As in the baseline, bit by bit at its start, and into a step that has been used."""
     trees = [random_weights(TOY.model, seed) for seed in range(3)]
-    start = Checkpoint(trees[0], mu=trees[1], nu=on_arrays(np.square, trees[2]), updates=7)
+    start = Checkpoint(trees[0], mu=trees[1], nu=map_arrays(np.square, trees[2]), updates=7)
     losses, ends = [], []
     for step in (step_of(*BASELINE, TOY), step_of(entrant, style, TOY)):
         step.load(start)

@@ -7,7 +7,7 @@ import pytest
 
 import impls
 from common.config import ModelConfig
-from common.contract import Model, on_arrays
+from common.contract import Model, map_arrays
 from common.equality import random_weights
 from common.sample import sample
 from common.vocab import Vocab
@@ -54,7 +54,7 @@ def test_the_seed_draws_the_characters_and_where_there_is_no_prompt_the_first_on
 def test_draws_follow_the_softmax_of_the_logits_over_the_temperature() -> None:
     """With every kernel zero, logits are the bias; a tiny temperature makes them infinite."""
     model, bias = entrant(impls.BASELINE)[0], np.array([0, 1, 2, -1, 0.5, 1.5], np.float32)
-    zero = on_arrays(np.zeros_like, WEIGHTS)
+    zero = map_arrays(np.zeros_like, WEIGHTS)
 
     def drawn(bias: np.ndarray, length: int, temperature: float) -> str:
         params = model.from_weights(zero._replace(readout=zero.readout._replace(bias=bias)))

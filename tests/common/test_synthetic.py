@@ -25,15 +25,15 @@ import numpy as np
 import pytest
 
 from common import synthetic
-from common.synthetic import GRAMMAR, tokens, weighted
+from common.synthetic import GRAMMAR, parse_weights, tokens
 
 
 def shares(choices: tuple[str, ...], weights: tuple[int, ...]) -> dict[str, float]:
     return {choice: weight / sum(weights) for choice, weight in zip(choices, weights, strict=True)}
 
 
-START = shares(*weighted(synthetic.SENTENCE))
-FOLLOWERS = {name: shares(*weighted(c.followers)) for name, c in GRAMMAR.items()}
+START = shares(*parse_weights(synthetic.SENTENCE))
+FOLLOWERS = {name: shares(*parse_weights(c.followers)) for name, c in GRAMMAR.items()}
 TOKENS = {name: shares(*tokens(c)) for name, c in GRAMMAR.items()}
 TRANSITIONS = np.array([[FOLLOWERS[c].get(d, 0.0) for d in GRAMMAR] for c in GRAMMAR])
 """`TRANSITIONS[c, d]` is the probability that class `d` follows class `c`."""
@@ -56,7 +56,7 @@ def test_the_grammar_is_what_the_proof_asks() -> None:
     """No two strings may follow a class in two ways, and the chain is irreducible and aperiodic:
     then this power of it has no zero (Wielandt's bound on primitivity)."""
     for word_class in GRAMMAR.values():
-        followers, _ = weighted(word_class.followers)
+        followers, _ = parse_weights(word_class.followers)
         strings = [string for follower in followers for string in tokens(GRAMMAR[follower])[0]]
         assert len(followers) == len(set(followers))
         assert len(strings) == len(set(strings))

@@ -14,11 +14,11 @@ from common.contract import Checkpoint, Chunk, fresh_checkpoint
 from common.corpus import TOY
 from common.equality import random_weights
 from common.sample import sample
-from common.steps import adamw, on_host
-from common.train import Epoch, by_chunk, by_scan, epochs
+from common.steps import adamw, move_to_host
+from common.train import Epoch, epochs, make_chunk_loop, make_epoch_scan
 from common.vocab import Vocab
 
-VOCAB = Vocab.of(TOY)
+VOCAB = Vocab.from_text(TOY)
 TOKENS = VOCAB.encode(TOY)
 CONFIG = ModelConfig(len(VOCAB), width=8, layers=3)
 START = fresh_checkpoint(random_weights(CONFIG))
@@ -40,7 +40,7 @@ def train(
     start: Checkpoint = START,
     entrant: str = impls.BASELINE,
     seed: int = 0,
-    by: Callable[[Any], Any] = by_chunk,
+    by: Callable[[Any], Any] = make_chunk_loop,
 ) -> list[Epoch]:
     step = made(entrant)
     step.load(start)
@@ -84,7 +84,7 @@ def test_a_resumed_run_goes_on_exactly_and_elsewhere_nearly_so() -> None:
     rest = train(range(2, 6), start=half, seed=5)
     assert losses(rest) == losses(whole)[2:]
     jax.tree.map(np.testing.assert_array_equal, rest[-1].checkpoint, whole[-1].checkpoint)
-    other = train(range(2, 6), start=half, entrant="haiku", seed=5, by=by_scan)
+    other = train(range(2, 6), start=half, entrant="haiku", seed=5, by=make_epoch_scan)
     np.testing.assert_allclose(losses(other), losses(whole)[2:], rtol=0, atol=1e-5)
 
 
@@ -93,7 +93,7 @@ def test_the_blogs_toy_figure() -> None:
     """Linen's own initialisers, Adam without decay, the whole text as one chunk."""
     model, last = impls.load("flax_linen").build(CONFIG), []
     for seed in range(20):
-        start = fresh_checkpoint(on_host(model.to_weights(model.init(jax.random.key(seed)))))
+        start = fresh_checkpoint(move_to_host(model.to_weights(model.init(jax.random.key(seed)))))
         data = DataConfig(chunk=len(TOY))
         last.append(train(range(81), data, start, "flax_linen", seed)[-1])
     assert 0.35 < np.median(losses(last)) < 0.50

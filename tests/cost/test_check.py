@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.cells import WHOLE, step_of
+from bench.cells import WHOLE, add_step
 from bench.worker.own import OwnArms
 from results.cost import truth
 from results.cost.models import MODELS
@@ -47,7 +47,7 @@ def test_both_methods_have_the_same_losses(
     monkeypatch.chdir(tmp_path)
     path = Path(f"{model.name}.py")
     path.write_text(model.file(), "utf-8")
-    arms = OwnArms(step_of(path), "cpu", donate=False)
+    arms = OwnArms(add_step(path), "cpu", donate=False)
     assert arms.own.check() == []
     assert arms.own.entrant == model.library
     offered = {arm.style for arm in arms.own.arms}

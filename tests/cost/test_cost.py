@@ -13,12 +13,12 @@ from bench.cost.published import (
     CostTable,
     Law,
     StyleCost,
-    cheaper,
     document,
-    published,
+    find_cheaper,
+    read_published,
     table,
 )
-from bench.metrics import HOST, TOGETHER
+from bench.metrics import HOST, WORKLOAD_GROUPS
 from bench.report.markdown import table_lines
 from bench.report.table import Content
 from bench.runfile import Results
@@ -38,7 +38,7 @@ def run(workers: int = 5, depths: int = 6) -> Run:
     """Return a run whose workers and blocks are as fast as they please."""
     rng, samples, block = np.random.default_rng(0), list[Sample](), 0
     speed = rng.normal(1, 0.1, workers)
-    for workload in TOGETHER["depth"][:depths]:
+    for workload in WORKLOAD_GROUPS["depth"][:depths]:
         for worker in range(workers):
             block += 1
             slow = speed[worker] * rng.normal(1, 0.2)  # the same for all arms of a block
@@ -46,7 +46,7 @@ def run(workers: int = 5, depths: int = 6) -> Run:
                 fixed, each = PLANTED.get(name, (0.0, 0.0))
                 seconds = PLAIN[0] + fixed + (PLAIN[1] + each) * LAW.arrays_of(workload)
                 value = slow * seconds * rng.normal(1, 0.002)
-                cell = Arm.of(name).at(workload, "cpu")
+                cell = Arm.parse(name).make_cell(workload, "cpu")
                 samples.append(Sample("", cell, HOST, worker, block, 0.0, 1, value))
     return Run("deep", Results(), samples, when="2026-11-26T00:00:00")
 
@@ -78,7 +78,7 @@ def test_intervals_cover_what_was_planted(one: bool) -> None:
             sizes, expected * speed[workers] * rng.normal(1, 0.01, sizes.size), expected, workers
         )
         assert law is not None
-        rows = cost_of(law).per_array, cost_of(law).at(147)
+        rows = cost_of(law).array_cost, cost_of(law).predict(147)
         truth = each, fixed + each * 147
         covered += [abs(r.value - v) <= r.half_width for r, v in zip(rows, truth, strict=True)]
     assert (covered / runs > 0.92).all(), covered / runs
@@ -87,12 +87,12 @@ def test_intervals_cover_what_was_planted(one: bool) -> None:
 def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
     costs: CostTable,
 ) -> None:
-    assert set(costs.by_style) == set(PLANTED), "plain JAX's other styles do other work"
-    for name, style in costs.by_style.items():
+    assert set(costs.styles_by_name) == set(PLANTED), "plain JAX's other styles do other work"
+    for name, style in costs.styles_by_name.items():
         planted = pytest.approx(PLANTED[name][1], rel=0.2)  # a few workers' level
         assert style.law.of_array == planted
-        assert style.per_array.half_width < 0.03 * style.law.of_array, "blocks' speed is no doubt"
-    jit, filtered = (costs.by_style[name].law.of_array for name in PLANTED)
+        assert style.array_cost.half_width < 0.03 * style.law.of_array, "blocks' speed is no doubt"
+    jit, filtered = (costs.styles_by_name[name].law.of_array for name in PLANTED)
     assert jit / filtered == pytest.approx(9 / 1.7, rel=0.02)
     assert costs.arrays == (8, 194)
     whole = run()
@@ -118,7 +118,7 @@ def test_what_a_step_costs(costs: CostTable) -> None:
         made = document(costs, 147, seconds, costs.styles)
         return {row.cells[0]: row.cells[1:] for row in made.sections[0].tables[0].rows}
 
-    law = costs.by_style["flax_nnx/jit"].law
+    law = costs.styles_by_name["flax_nnx/jit"].law
     added = law.fixed + 147 * law.of_array
     cost, share, least, *_ = rows(0.040)["flax_nnx/jit"]
     assert not isinstance(cost, str)
@@ -141,8 +141,8 @@ def test_what_a_step_costs(costs: CostTable) -> None:
 )
 def test_what_to_write_instead(style: str, better: str) -> None:
     entrant, _, name = style.partition("/")
-    styles = [row for row in published().styles if row.entrant == entrant]
-    assert cheaper(entrant, name, {row.style: row.per_array for row in styles}) == better
+    styles = [row for row in read_published().styles if row.entrant == entrant]
+    assert find_cheaper(entrant, name, {row.style: row.array_cost for row in styles}) == better
 
 
 def test_every_format_names_the_better_style(bakeoff: Bakeoff, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_the_published_table_answers_without_slow_imports() -> None:
 
 def test_the_published_page_has_the_published_law() -> None:
     page = (ROOT / "results/cost/README.md").read_text("utf-8")
-    costs = published()
+    costs = read_published()
     lines = table_lines(table(costs, 147, 0.040, costs.styles))
     rows = [line for line in lines if line.startswith("|")]
     assert "\n".join(rows) in page

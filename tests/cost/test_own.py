@@ -14,7 +14,7 @@ from msgspec import convert
 from msgspec.structs import replace
 from uv import find_uv_bin
 
-from bench.cells import BASELINE, Arm, Selection, step_of
+from bench.cells import BASELINE, Arm, Selection, add_step
 from bench.cli import main
 from bench.cost.step import ASKED, OwnCost, answer, document
 from bench.engine.process import Place
@@ -28,8 +28,8 @@ from bench.runfile import CellResult, EnvironmentInfo, Proof, Results
 from bench.runfile.reader import read
 from bench.track.comparison import Comparison
 from bench.worker.offers import describe
-from bench.worker.own import Carrying, OwnArms
-from bench.worker.proof import proven
+from bench.worker.own import CarryingStep, OwnArms
+from bench.worker.proof import prove_arm
 from common.errors import BakeoffError
 from tests.commands import ROOT, SCAN, command, done_for_real, how
 from tests.report.runs import section
@@ -82,12 +82,12 @@ def in_its_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def written(text: str, name: str = "mine") -> str:
     path = Path(f"{name}.py")
     path.write_text(text, "utf-8")
-    return step_of(path)
+    return add_step(path)
 
 
 def begun(library: str) -> str:
     main(["new", f"my_{library}", "--model", library])
-    return step_of(Path(f"my_{library}.py"))
+    return add_step(Path(f"my_{library}.py"))
 
 
 def offered(name: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
     named = {"pure", *arms.own.library.styles} - {"flat"}
     assert {arm.style for arm in arms.own.arms} == named
     for arm in arms.own.arms:
-        proof = proven(arms, arm)
+        proof = prove_arm(arms, arm)
         assert proof.proof["gradient"] <= arms.tolerance
         assert proof.proof["whole_step"]
         assert len(proof.losses) == 10
@@ -235,7 +235,7 @@ def test_a_block_of_the_how_to_is_the_same_step_in_every_style(
     arms = OwnArms(written("".join(lines) + block, "how_to"), "cpu", donate=False)
     assert arms.own.entrant == library
     for arm in arms.own.arms:
-        assert proven(arms, arm).proof["gradient"] <= arms.tolerance
+        assert prove_arm(arms, arm).proof["gradient"] <= arms.tolerance
 
 
 def test_the_how_to_has_blocks() -> None:
@@ -252,11 +252,11 @@ def test_state_and_key_are_carried_on_in_every_style(
     arms.losses(baseline)
     rest: Any = baseline.save()
     assert jax.random.key_data(rest.carried["key"]).tolist() != [0, 0], "a new key for each step"
-    assert any(map(np.any, arms.moved(rest).state)), "and the state of the last one"
+    assert any(map(np.any, arms.measure_displacement(rest).state)), "and the state of the last one"
     assert arms.facts_of(BASELINE)["parameter_arrays"] == len(jax.tree.leaves(rest.params))
     for arm in arms.own.arms:
-        assert proven(arms, arm).proof["gradient"] <= arms.tolerance
-        kept_apart = isinstance(arms.steps[arm], Carrying)
+        assert prove_arm(arms, arm).proof["gradient"] <= arms.tolerance
+        kept_apart = isinstance(arms.steps[arm], CarryingStep)
         assert kept_apart == (arm.style not in arms.own.library.keeping)
     right = arms.own.loss
 
@@ -266,7 +266,7 @@ def test_state_and_key_are_carried_on_in_every_style(
 
     monkeypatch.setattr(arms.own, "loss", stays)
     with pytest.raises(BakeoffError, match="not equal"):
-        proven(arms, arms.own.arms[-1])
+        prove_arm(arms, arms.own.arms[-1])
 
 
 PLAIN = NORMED["pure_jax"] + DATA
@@ -295,7 +295,7 @@ def test_a_state_that_is_not_finite_is_told() -> None:
     text = PLAIN.replace("mean = 0.9", "mean = jnp.nan + 0.9").replace("logits - mean", "logits")
     arms = OwnArms(written(text), "cpu", donate=False)
     with pytest.raises(BakeoffError, match=r"mine.py: the state is not a number after 10 steps"):
-        proven(arms, BASELINE)
+        prove_arm(arms, BASELINE)
 
 
 def test_a_state_that_is_set_outside_of_vmap_and_begins_at_infinity() -> None:
@@ -322,13 +322,13 @@ def loss(model, batch, *, state, key):
     assert offered(name)["styles"]["equinox"] == ["pure", "filter_jit"]
     arms = OwnArms(name, "cpu", donate=False)
     for arm in arms.own.arms:
-        proven(arms, arm)
+        prove_arm(arms, arm)
 
 
 def test_variables_of_linen_without_a_state_stay_as_they_are() -> None:
     text = Path(f"{begun('flax_linen')}.py").read_text("utf-8").replace('["params"]', "")
     text = text.replace('apply({"params": params}', "apply(params")
-    proven(OwnArms(written(text, "variables"), "cpu", donate=False), BASELINE)
+    prove_arm(OwnArms(written(text, "variables"), "cpu", donate=False), BASELINE)
 
 
 def test_modules_without_variables_may_be_in_two_places() -> None:
@@ -355,12 +355,12 @@ def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.Mo
     arms = OwnArms(begun("equinox"), "cpu", donate=False)
     right = arms.own.loss
     arm = Arm("equinox", "filter_jit")
-    proven(arms, arm)
+    prove_arm(arms, arm)
     monkeypatch.setattr(
         arms.own, "loss", lambda model, hidden, batch: (1.01 * right(model, hidden, batch)[0], ())
     )
     with pytest.raises(BakeoffError, match="not equal: ten steps' losses are off by"):
-        proven(arms, arm)
+        prove_arm(arms, arm)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
     text = MODEL.replace("return jnp.mean(", "return jnp.nan * jnp.mean(")
     arms = OwnArms(written(text), "cpu", donate=False)
     with pytest.raises(BakeoffError, match=r"mine.py: the loss is nan in step 1"):
-        proven(arms, BASELINE)
+        prove_arm(arms, BASELINE)
 
 
 def test_a_file_uses_what_lies_beside_it_and_a_mask() -> None:
@@ -429,7 +429,7 @@ optimizer, optimiser = optax.masked(optax.adam(1e-3), trained), None
 """
     arms = OwnArms(written(text, "masked"), "cpu", donate=False)
     for style in ("jit", "jit_partial", "pure"):
-        assert proven(arms, Arm("flax_nnx", style)).proof["gradient"] < 1e-3
+        assert prove_arm(arms, Arm("flax_nnx", style)).proof["gradient"] < 1e-3
 
 
 def test_plain_jax_and_a_whole_step() -> None:
@@ -438,7 +438,7 @@ def test_plain_jax_and_a_whole_step() -> None:
     whole = written(WHOLE, "whole")
     assert offered(whole)["styles"] == {"whole": ["step"], "pure_jax": ["pure"]}
     arms = OwnArms(whole, "cpu", donate=False)
-    losses = proven(arms, Arm(whole, "step")).losses
+    losses = prove_arm(arms, Arm(whole, "step")).losses
     assert losses[0] == 4
     assert losses == sorted(losses, reverse=True)
 
@@ -477,9 +477,9 @@ def test_wrong_use(arguments: list[str], problem: str, capsys: pytest.CaptureFix
 
 def results(costs: dict[str, tuple[float, float]], step: float) -> Results:
     """Return a measurement in which styles add so many seconds, and their half widths."""
-    rows, cells = [], [CellResult(cell=BASELINE.at("mine", "cpu"))]
+    rows, cells = [], [CellResult(cell=BASELINE.make_cell("mine", "cpu"))]
     for style, (value, half) in costs.items():
-        cell = Arm("flax_nnx", style).at("mine", "cpu")
+        cell = Arm("flax_nnx", style).make_cell("mine", "cpu")
         cells.append(CellResult(cell=cell))
         rows.append(
             Estimate(
@@ -558,7 +558,7 @@ def test_the_installed_tool_compares_in_an_empty_folder(tmp_path: Path) -> None:
     assert done.returncode in (0, 1, 2), done.stderr  # in a bad hour, nothing is settled
     results = read(Path("ab.json")).results
     assert {row.cell.workload for row in results.estimates} == {"scan"}
-    [computed] = Comparison(results).computed
+    [computed] = Comparison(results).computation_sentences
     assert computed.startswith("Both sides have the same losses in ten steps")
 
 
@@ -571,7 +571,7 @@ def test_the_installed_tool_compares_in_an_empty_folder(tmp_path: Path) -> None:
     ],
 )
 def test_sides_whose_states_differ_are_told(state: list[float], words: str) -> None:
-    cell, ten = Arm("equinox", "pure").at("mine", "cpu"), [1.0] * 10
+    cell, ten = Arm("equinox", "pure").make_cell("mine", "cpu"), [1.0] * 10
     proofs = (Proof(loss=0, gradient=0, trajectory=0, state=n) for n in ([1.0, 5.0], state))
     sides = [
         CellResult(cell=cell, environment=name, proof=proof, losses=ten)
@@ -580,14 +580,14 @@ def test_sides_whose_states_differ_are_told(state: list[float], words: str) -> N
     row = Estimate(cell=cell, environment="new", metric=STEP, form="amount", value=1.0)
     environments = {"base": EnvironmentInfo(), "new": EnvironmentInfo()}
     made = Results(kind="ab", environments=environments, cells=sides, estimates=[row])
-    [computed] = Comparison(made).computed
+    [computed] = Comparison(made).computation_sentences
     assert computed.startswith(words)
 
 
 def test_a_document_without_numbers_says_what_is_missing() -> None:
-    cell = Arm("flax_nnx", "jit").at("mine", "cpu")
+    cell = Arm("flax_nnx", "jit").make_cell("mine", "cpu")
     lacking = CellResult(cell=cell, missing={HOST: "not measured within the budget"})
-    cells = [CellResult(cell=BASELINE.at("mine", "cpu")), lacking]
+    cells = [CellResult(cell=BASELINE.make_cell("mine", "cpu")), lacking]
     made = document(Results(kind="cost", cells=cells))
     [line] = section(made, "Not measured").lines
     assert line == "Not measured within the budget: host cost."

@@ -66,7 +66,7 @@ def needed(
     selection = Selection(metrics=metrics)
     cells = [Cell(e, s, w, backend) for w in workloads for e in styles for s in styles[e]]
     wanted = {
-        cell: frozenset(name for name in SAMPLED if selection.measures(name, cell))
+        cell: frozenset(name for name in SAMPLED if selection.is_measured(name, cell))
         for cell in cells
     }
     return {cell: names for cell, names in wanted.items() if names}
@@ -238,7 +238,7 @@ class Machine:
         failures = {failing: "it computed something else"} if failing else {}
         shares = {a: self.factor(action.workload, environment, a) for a in action.arms}
         if action.programs:  # the copies of the baseline compile, which is in this program, too
-            samples = [s for s in samples if s.metric != "compile" or Arm.of(s.arm) in REFERENCE]
+            samples = [s for s in samples if s.metric != "compile" or Arm.parse(s.arm) in REFERENCE]
         return Timed(samples, failures, shares)
 
     def drive(self, plan: Plan) -> Self:

@@ -15,12 +15,12 @@ from unittest.mock import Mock
 import pytest
 
 from bench.cells import Cell
-from bench.engine.actions import Action, AnswerError, typed
+from bench.engine.actions import Action, AnswerError, parse_answer
 from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal, Part
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
-from bench.runfile import unpacked
+from bench.runfile import unpack_samples
 from bench.samples import Sample
 from common.errors import BakeoffError
 from tests.engine.simulated import PROOF, Machine, Needed, needed, plan_of, side
@@ -76,7 +76,7 @@ class FakeWorker:
         self.lab.commands.append(command)
         return self.next
 
-    def failed(self, reason: str) -> WorkerFailedError:
+    def make_failure(self, reason: str) -> WorkerFailedError:
         return WorkerFailedError(f"worker failed ({reason})", "", None)
 
     def kill(self) -> None:
@@ -96,7 +96,7 @@ class FakeDriver(Driver):
         self.lab.machine = Machine()
         super().run()
 
-    def answered(self, action: Action) -> Any:
+    def get_answer(self, action: Action) -> Any:
         """Do what workers would."""
         with self.lab.lock:
             if action.do in ("start", "cold"):
@@ -106,7 +106,7 @@ class FakeDriver(Driver):
             for number, record in zip(action.workers, self.lab.answers(action), strict=False):
                 worker = self.workers[number]
                 worker.next = record
-                answer = self.asked(action, number, 1.0)
+                answer = self.ask_worker(action, number, 1.0)
             if action.do in ("cold", "close"):
                 self.end(action)
             return [answer] if action.do == "block" else answer
@@ -169,7 +169,7 @@ def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -
         resumed = run(Journal.open(path))
         assert is_whole(resumed), number
         assert resumed.spent.wall_seconds >= known.spent.wall_seconds, "the clock goes on"
-        assert {*values(unpacked(known.samples))} <= {*values(resumed.visits.samples)}
+        assert {*values(unpack_samples(known.samples))} <= {*values(resumed.visits.samples)}
         assert {*known.warnings} <= {*resumed.sides[0].notes}
         for (_, metric), count in counts(resumed).items():
             assert count <= FEWEST[metric] + 2, "what was cut off is done again, in each lane"
@@ -299,10 +299,10 @@ def test_an_answer_has_to_be_one_to_its_question(
 ) -> None:
     action = Action(do, 1, arms=("a/b", "c/d"), kind="step" if do == "block" else "", rounds=2)
     if wrong is None:
-        typed(action, record)
+        parse_answer(action, record)
         return
     with pytest.raises(AnswerError, match=wrong):
-        typed(action, record)
+        parse_answer(action, record)
 
 
 def test_sides_share_compiled_programs_where_they_compile_with_the_same(lab: Lab) -> None:

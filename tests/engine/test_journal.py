@@ -10,13 +10,13 @@ import filelock
 import pytest
 
 from bench.cells import BASELINE
-from bench.engine.journal import Journal, Part, journals
+from bench.engine.journal import Journal, Part, find_journals
 from bench.engine.machine import LOCK, machine_lock
 from bench.runfile import CellResult, TimeSpent
 from common.errors import BakeoffError
 from tests.commands import ROOT, refusal
 
-CELL = BASELINE.at("toy", "cpu")
+CELL = BASELINE.make_cell("toy", "cpu")
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def test_the_newest_of_a_kind_comes_first(tmp_path: Path) -> None:
         journal.write_text("{}")
         os.utime(journal, (1e9 - age, 1e9 - age))
     (tmp_path / "never-begun-run.journal").touch()
-    assert [path.stem for path in journals("run", tmp_path)] == ["a-run", "c-run", "b-run"]
-    assert [path.stem for path in journals("ab", tmp_path)] == ["d-ab"]
-    assert journals("run", tmp_path / "nowhere") == []
+    assert [path.stem for path in find_journals("run", tmp_path)] == ["a-run", "c-run", "b-run"]
+    assert [path.stem for path in find_journals("ab", tmp_path)] == ["d-ab"]
+    assert find_journals("run", tmp_path / "nowhere") == []
 
 
 # The machine.
@@ -129,8 +129,8 @@ def test_a_run_waits_for_another_one_if_asked_to(
 
 SIGNALS = """
 import signal
-from bench.signals import as_ctrl_c
-with as_ctrl_c():
+from bench.signals import interrupt_on_signals
+with interrupt_on_signals():
     try:
         signal.raise_signal(signal.SIGTERM)
     except KeyboardInterrupt:

@@ -12,17 +12,17 @@ import pytest
 from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.engine.actions import Action, Do
 from bench.engine.agenda import ColdSweeps
-from bench.engine.choice import OVER, WEIGHTS, Job, choose_job
+from bench.engine.choice import OVERRUN, WEIGHTS, Job, choose_job
 from bench.engine.costs import TURNS
 from bench.engine.doubts import Question
 from bench.engine.journal import Part
 from bench.engine.plan import Plan
-from bench.engine.session import estimates_of
+from bench.engine.session import make_estimates
 from bench.engine.state import COLD_DEATHS
 from bench.engine.visits import NOT_JAX
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STAGES, STEP
-from bench.runfile import TimeSpent, packed, unpacked
+from bench.runfile import TimeSpent, pack_samples, unpack_samples
 from bench.worker.protocol import KINDS
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
 
@@ -52,7 +52,7 @@ def usual(budget: float, slowness: float = 1.0) -> tuple[Plan, Machine]:
 def workers(plan: Plan) -> dict[str, int]:
     """Return the workers that came to their end, or pairs of them, by kind of turns."""
     totals: Counter[str] = Counter()
-    for (_, turn), count in plan.agenda.made.items():
+    for (_, turn), count in plan.agenda.worker_counts.items():
         totals[f"{turn.workload} {turn.kind}"] += count
     return dict(totals)
 
@@ -85,11 +85,11 @@ ENOUGH = {60: ("seed step",), 300: ("seed step", "toy host_cost", "wide step")}
 @pytest.mark.parametrize("budget", [20, 60, 120, 300])
 def test_a_budget_is_kept_and_answers(budget: float, slowness: float) -> None:
     plan, machine = usual(budget, slowness)
-    assert machine.now <= (1 + OVER) * budget
+    assert machine.now <= (1 + OVERRUN) * budget
     blocks = machine.actions()
     assert (blocks[0].workload, blocks[0].kind) == ("seed", STEP), "what people ask about first"
     measured = counts(plan, STEP)
-    assert BASELINE.at("seed", "cpu") in measured
+    assert BASELINE.make_cell("seed", "cpu") in measured
     assert slowness * 40 > budget or all(cell in measured for cell in AT_SEED)
     for metric in COLD:
         assert min(counts(plan, metric).values(), default=MIN_COLD) >= MIN_COLD, metric
@@ -156,8 +156,8 @@ def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
     rows = [row for side in first.sides for row in side.cells.values()]
     plan = plan_of(needed(("toy", "seed", "wide")), 60)
     before = list(first.visits.samples)
-    plan.adopt(Mock(known=Part(cells=rows, samples=packed(before), spent=spent)))
-    assert not plan.agenda.made
+    plan.adopt(Mock(known=Part(cells=rows, samples=pack_samples(before), spent=spent)))
+    assert not plan.agenda.worker_counts
     machine = Machine(noise=0.01).drive(plan)
     known = {(row.cell.workload, str(row.cell.arm)) for row in rows if row.proof}
     assert known
@@ -187,12 +187,12 @@ def test_what_was_cut_off_goes_on_where_it_was(stop: float) -> None:
     before, begun = workers(plan), workers(first)
     assert all(begun[turn] - 2 <= count <= begun[turn] for turn, count in before.items())
     machine = Machine(noise=0.01, seed=1).drive(plan)
-    assert machine.now <= (1 + OVER) * 300
+    assert machine.now <= (1 + OVERRUN) * 300
     proven = {(row.cell.workload, str(row.cell.arm)) for row in known.cells if row.proof}
     assert not proven & {(a.workload, a.arms[0]) for a in machine.actions(do="prove")}
-    counted = {s.cell for s in unpacked(known.samples) if s.metric == "compilations_first"}
+    counted = {s.cell for s in unpack_samples(known.samples) if s.metric == "compilations_first"}
     again = machine.actions(do="count")
-    assert not counted & {Arm.of(a.arms[0]).at(a.workload, "cpu") for a in again}
+    assert not counted & {Arm.parse(a.arms[0]).make_cell(a.workload, "cpu") for a in again}
     assert not preliminary(plan)
     few = min(counts(plan, "first_step").values()) < MIN_COLD
     assert not few or stop > 200, "what was cut off late may not fit any more"
@@ -393,7 +393,7 @@ class Slowing(Machine):
 def test_cold_processes_that_take_longer_and_longer_begin_in_time() -> None:
     plan, machine = run(FEW_WITH_COLD, 120, Slowing(noise=0.01))
     begun = [start for start, _, action in machine.log if action.do == "cold"]
-    assert 0.9 * plan.agenda.end < max(begun) <= plan.agenda.end + OVER * 120
+    assert 0.9 * plan.agenda.end < max(begun) <= plan.agenda.end + OVERRUN * 120
 
 
 def test_numbers_that_were_given_are_kept() -> None:
@@ -415,7 +415,7 @@ def test_what_was_not_given_follows() -> None:
     plan, machine = run(FEW_WITH_COLD, 200, processes=2)
     assert workers(plan) == {"seed step": 2}
     assert counts(plan, "first_step")[GOOD_CELL] >= MIN_COLD
-    assert machine.now <= (1 + OVER) * 200
+    assert machine.now <= (1 + OVERRUN) * 200
 
 
 def test_blocks_have_the_usual_rounds_after_a_first_answer() -> None:
@@ -550,7 +550,7 @@ def test_pairs_share_blocks_and_a_core() -> None:
 def test_an_ab_keeps_its_budget(budget: float, slowness: float) -> None:
     wanted = needed(("toy", "seed"), (STEP, "host_cost", "first_step"), FEW)
     plan, machine = ab(wanted, budget, Machine(slowness=slowness))
-    assert machine.now <= (1 + OVER) * budget
+    assert machine.now <= (1 + OVERRUN) * budget
     for name in BOTH:
         assert {*counts(plan, STEP, name)} == {*wanted}
         assert min(counts(plan, "first_step", name).values(), default=MIN_COLD) >= MIN_COLD
@@ -561,7 +561,7 @@ def test_an_ab_of_many_arms_on_a_slow_machine_counts_on_their_proofs() -> None:
     many = needed(("toy", "seed"), (STEP, "host_cost"))
     lanes = [(core,) for core in range(8)]
     plan, machine = ab(many, 60, Machine(slowness=2.0, noise=0.02), seed=1, lanes=lanes)
-    assert machine.now <= (1 + OVER) * 60
+    assert machine.now <= (1 + OVERRUN) * 60
     assert workers(plan)["seed step"] == 8
 
 
@@ -638,10 +638,10 @@ def history(budget: float, machine: Machine, wanted: Any = FEW_WITH_COLD) -> tup
 @pytest.mark.parametrize("budget", [300, 900, 1800])
 def test_a_history_visits_each_day_as_often(budget: float) -> None:
     plan, machine = history(budget, Machine())
-    assert machine.now <= (1 + OVER) * budget
+    assert machine.now <= (1 + OVERRUN) * budget
     visits = [
-        plan.agenda.made[group, turn]
-        for turn, groups in plan.agenda.open_turns()
+        plan.agenda.worker_counts[group, turn]
+        for turn, groups in plan.agenda.find_open_turns()
         for group in groups
     ]
     assert max(visits) - min(visits) <= 1
@@ -658,7 +658,7 @@ def test_cold_metrics_of_a_history_are_of_as_many_cells_as_fit_on_all_days(
     budget: float, cells: int
 ) -> None:
     plan, machine = history(budget, Machine(), needed(("seed",), ("first_step",), FEW))
-    assert machine.now <= (1 + OVER) * budget
+    assert machine.now <= (1 + OVERRUN) * budget
     days = [counts(plan, "first_step", day) for day in DAYS]
     assert [len(day) for day in days] == [cells] * len(DAYS)
     assert min(min(day.values()) for day in days) >= 2
@@ -692,7 +692,7 @@ def test_a_day_that_fails_is_a_gap() -> None:
 def different(plan: Plan) -> set[str]:
     """Return the arms whose step is told apart from what it is compared with."""
     states = [row for state in plan.sides for row in state.cells.values()]
-    rows = estimates_of(plan.visits.samples, states, plan.options, plan.agenda.base)
+    rows = make_estimates(plan.visits.samples, states, plan.options, plan.agenda.base)
     return {str(row.cell.arm) for row in rows if row.form == "ratio" and row.differs}
 
 
@@ -776,7 +776,9 @@ def test_cold_processes_that_die_cost_their_own_samples() -> None:
     assert min(counts(plan, "first_step").values()) >= MIN_COLD
     plan, machine = run(FEW_WITH_COLD, 300, Machine(dies("cold", BAD, times=99)))
     assert not failed(plan)
-    assert {*counts(plan, "first_step")} == {*FEW_WITH_COLD, CONTROL.at("seed", "cpu")} - {BAD_CELL}
+    assert {*counts(plan, "first_step")} == {*FEW_WITH_COLD, CONTROL.make_cell("seed", "cpu")} - {
+        BAD_CELL
+    }
     died = sum(BAD in action.arms for action in machine.actions("cold"))
     assert COLD_DEATHS <= died < COLD_DEATHS + len(LANES), "none begins after that"
     plan, machine = run(FEW_WITH_COLD, 300, Machine(dies("cold", times=10_000)))

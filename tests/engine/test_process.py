@@ -104,7 +104,7 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
 
         ready()
         heard()
-        block = TimedBlock(turn.at, compiled=lambda: 0, changes=str, seed=0)
+        block = TimedBlock(turn.mark, count_programs=lambda: 0, changes=str, seed=0)
         block.interleave(range(4), lambda: {i: arm(i) for i in range(4)}, rounds=3, untimed=0)
     """)
     assert error.arm == 2

@@ -13,9 +13,9 @@ import pytest
 from bench.cells import BASELINE, Cell
 from bench.cli import commands
 from bench.engine import session
-from bench.engine.journal import DiskError, journals
+from bench.engine.journal import DiskError, find_journals
 from bench.engine.process import Place
-from bench.engine.session import Measured, groups_of, measure
+from bench.engine.session import Measurement, make_groups, measure
 from bench.engine.task import Side, Task
 from bench.environments.offers import Offer
 from bench.options import Options
@@ -32,11 +32,11 @@ OFFER = Offer(
     devices={"cpu": "cpu"},
 )
 OPTIONS = Options(60.0, processes=1, blocks=2, rounds=2, cold_samples=1)
-HAIKU, PLAIN = Cell("haiku", "pure", "toy", "cpu"), BASELINE.at("toy", "cpu")
+HAIKU, PLAIN = Cell("haiku", "pure", "toy", "cpu"), BASELINE.make_cell("toy", "cpu")
 NEEDED = {HAIKU: frozenset({"step", "first_step"})}
 
 
-def values(measured: Measured) -> list[float]:
+def values(measured: Measurement) -> list[float]:
     return sorted(sample.value for sample in measured.samples)
 
 
@@ -106,8 +106,8 @@ def test_a_journal_of_another_task_is_left_alone(
             with pytest.raises(BakeoffError, match=message):
                 measure(other, resume=resume)
     for name, changed, words in (
-        ("code_digest", "of other code", "other code of entrants or of the engine"),
-        ("one_core_lanes", [(7,)], "other cores"),
+        ("digest_code", "of other code", "other code of entrants or of the engine"),
+        ("list_lanes", [(7,)], "other cores"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(session, name, Mock(return_value=changed))
@@ -188,13 +188,13 @@ def test_after_ctrl_c_a_run_has_its_part_of_the_results_and_its_journal(drives: 
     assert measured.interrupted
     [row] = [row for row in measured.results.cells if row.cell == HAIKU]
     assert {*row.missing} == {"step", "first_step"}
-    assert journals("run") == [measured.journal.path]
+    assert find_journals("run") == [measured.journal.path]
 
 
 def test_a_full_disk_says_how_to_go_on_where_a_journal_stays(drives: Any) -> None:
     drives(Mock(side_effect=DiskError("the disk is full")))
     with pytest.raises(DiskError, match=r"^the disk is full; .* the same command and --resume$"):
-        commands.measured(task_of("ab"), 0.0, resume=False, more=None)
+        commands.measure_task(task_of("ab"), 0.0, resume=False, more=None)
 
 
 def test_a_failed_cell_has_no_samples_and_no_estimates(drives: Any) -> None:
@@ -219,18 +219,18 @@ def test_what_takes_turns() -> None:
         sides={name: side_of() for name in names},
         groups=[("a", "reference"), ("b", "reference")],
     )
-    first, second = groups_of(task)
+    first, second = make_groups(task)
     assert [side.environment for side in (*first, *second)] == ["a", "reference", "b", "reference"]
     assert {len(side.cells) for side in (*first, *second)} == {4}, "those asked for, no control"
     assert first[1] is second[1], "an environment in two groups has one state"
-    alone = groups_of(replace(task, groups=()))
+    alone = make_groups(replace(task, groups=()))
     assert [len(side.cells) for [side] in alone] == [5] * 3, "with a control each"
 
 
 def test_environments_take_turns_on_the_backends_that_all_have() -> None:
     cpu, gpu = (needed(("seed",), ("step",), FEW, backend=backend) for backend in ("cpu", "gpu"))
     task = task_of(needed={"base": cpu | gpu, "new": cpu})
-    [group] = groups_of(task)
+    [group] = make_groups(task)
     assert {cell.backend for side in group for cell in side.cells} == {"cpu"}
     both = task_of("run", needed={"": cpu | gpu})
-    assert [side.backend for group in groups_of(both) for side in group] == ["cpu", "gpu"]
+    assert [side.backend for group in make_groups(both) for side in group] == ["cpu", "gpu"]

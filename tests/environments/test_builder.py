@@ -25,26 +25,26 @@ from bench.environments.spec import (
     LOCK,
     LOCKS,
     BuildRequest,
-    of_entrant,
-    of_spec,
+    make_entrant_request,
+    make_spec_request,
     parse,
-    pins_of,
+    read_pins,
     today,
 )
 from bench.environments.uv import (
     UnsolvableError,
-    installed,
+    list_installed,
+    list_releases,
     minor,
-    of_its_day,
-    releases_between,
     require_own,
+    suggest_stack,
 )
 from bench.worker.settings import ROOT
 from common.versions import COMMON
 from tests.commands import refusal
 from tests.environments.repository import git
 
-APART = [name for name in impls.names() if name not in impls.here()]
+APART = [name for name in impls.names() if name not in impls.list_shared()]
 needs_network = pytest.mark.usefixtures("needs_network")
 TWIN = """
 # /// script
@@ -72,28 +72,28 @@ def test_the_contents_of_a_spec(builder: Builder) -> None:
     current = builder.environment(parse("current"))
     assert (current.place.command[0], current.info.pins) == (sys.executable, {})
     assert not builder.folder.exists()
-    day = of_spec(parse("@2025-12-01"), ROOT, (), {})
+    day = make_spec_request(parse("@2025-12-01"), ROOT, (), {})
     assert (str(day.date), day.requirements) == ("2025-12-01", COMMON)
     assert day.optional == ("equinox", "flax", "dm-haiku")
-    assert of_spec(parse(f"@{today()}"), ROOT, (), {}).asked_on == today(), (
+    assert make_spec_request(parse(f"@{today()}"), ROOT, (), {}).asked_on == today(), (
         "tomorrow, it is another"
     )
-    both = of_spec(parse("@2025-12-01,flax==0.12.0"), ROOT, ["3.13"], {})
+    both = make_spec_request(parse("@2025-12-01,flax==0.12.0"), ROOT, ["3.13"], {})
     assert both.requirements == (*COMMON, "flax==0.12.0")
     assert both.optional == ("equinox", "dm-haiku")
     assert both.date is None, "a pinned release may be newer"
     assert repr(both.preferences) == repr(day)
     assert both.pythons == ("3.13",)
-    now = of_spec(parse("flax==0.12.0"), ROOT, ["3.13", "3.12"], {})
-    assert now.preferences == installed()
+    now = make_spec_request(parse("flax==0.12.0"), ROOT, ["3.13", "3.12"], {})
+    assert now.preferences == list_installed()
     assert now.pythons == ("3.13", "3.12")
 
 
 @pytest.mark.parametrize("name", APART)
 def test_requirements_of_an_entrant_are_pinned_and_locked(name: str) -> None:
-    about, text = impls.declared(name), (LOCKS / f"{name}.txt").read_text()
-    pins = {pin.split("==")[0]: pin for pin in pins_of(LOCKS / f"{name}.txt")}
-    common = {pin.split("==")[0]: pin for pin in pins_of(ROOT / LOCK)}
+    about, text = impls.read_declaration(name), (LOCKS / f"{name}.txt").read_text()
+    pins = {pin.split("==")[0]: pin for pin in read_pins(LOCKS / f"{name}.txt")}
+    common = {pin.split("==")[0]: pin for pin in read_pins(ROOT / LOCK)}
     for requirement in about.requirements:
         package = requirement.split("==")[0]
         expected = requirement if package == about.distribution else common[package]
@@ -142,19 +142,19 @@ def test_releases_that_are_resolved_once(
 def test_releases_of_a_package_for_the_python_of_an_environment(builder: Builder) -> None:
     """As `bisect` looks them up: once, it gave the path of a Python where uv takes a version."""
     python = builder.environment(parse("current")).python
-    assert releases_between("jax", "0.7.0", "0.8.0", python) == ["0.7.1", "0.7.2"]
+    assert list_releases("jax", "0.7.0", "0.8.0", python) == ["0.7.1", "0.7.2"]
 
 
 @needs_network
 def test_the_jax_of_the_day_of_a_release() -> None:
     """Flax 0.12.0 does not import with today's."""
-    words = of_its_day("flax", "0.12.0", minor())
+    words = suggest_stack("flax", "0.12.0", minor())
     assert words == (
         "flax 0.12.0 is of 2025-09-25, as jax==0.7.2 is: give `flax==0.12.0,jax==0.7.2`, or "
         "`@2025-09-25`"
     )
     with pytest.raises(UnsolvableError):
-        of_its_day("flax", "0.0.0.1", minor())
+        suggest_stack("flax", "0.0.0.1", minor())
 
 
 # What is built
@@ -162,7 +162,7 @@ def test_the_jax_of_the_day_of_a_release() -> None:
 
 def put_environment(builder: Builder, wanted: BuildRequest, python: str) -> Path:
     """Make the folder of an environment that seems to be complete, and return it."""
-    path = builder.folder_with(builder.resolution(wanted, python).pins, python)
+    path = builder.name_folder(builder.resolution(wanted, python).pins, python)
     (path / PYTHON).parent.mkdir(parents=True)
     (path / PYTHON).touch()
     (path / MARK).touch()
@@ -172,19 +172,19 @@ def put_environment(builder: Builder, wanted: BuildRequest, python: str) -> Path
 def test_a_complete_environment_is_used_as_it_is(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = put_environment(builder, of_entrant("penzai"), minor())
+    path = put_environment(builder, make_entrant_request("penzai"), minor())
     monkeypatch.setattr(builders, "uv", None)  # it would fail
-    assert builder.folder_of("penzai") == path
-    assert builder.place_of("penzai").command[0] == str(path / PYTHON)
+    assert builder.find_folder("penzai") == path
+    assert builder.build_place("penzai").command[0] == str(path / PYTHON)
 
 
 def test_an_environment_that_another_process_builds_is_waited_for(builder: Builder) -> None:
     wanted = BuildRequest("x", lock=("jax==1",), pythons=("3.13",))
-    path, waiting = builder.folder_with(wanted.lock, "3.13"), threading.Event()
+    path, waiting = builder.name_folder(wanted.lock, "3.13"), threading.Event()
     builder.folder.mkdir(parents=True)
     with FileLock(f"{path}.lock"):
         notified = replace(builder, notify=lambda _: waiting.set())
-        other = threading.Thread(target=notified.built, args=(wanted,))
+        other = threading.Thread(target=notified.build, args=(wanted,))
         other.start()
         assert waiting.wait(10)
         put_environment(builder, wanted, "3.13")
@@ -202,7 +202,7 @@ def test_an_incomplete_environment_is_built_anew(builder: Builder) -> None:
     (path / PYTHON).unlink()
     (path / "left behind").touch()
     with pytest.raises(UnsolvableError, match=r"not run together: .*No module named"):
-        builder.built(wanted)
+        builder.build(wanted)
     assert not (path / "left behind").exists()
     assert not (path / MARK).exists()
     [package] = path.glob("[lL]ib/**/site-packages/jmp")
@@ -215,7 +215,7 @@ def test_a_revision_runs_its_own_code_and_the_checkout_stays_as_it_is(
     if not (ROOT / ".git").exists() or git(ROOT, "rev-parse", "--is-shallow-repository") == "true":
         pytest.skip("the history of this project is not at hand")
     built = Mock(return_value=(sys.executable, minor(), Resolution(())))
-    monkeypatch.setattr(Builder, "built", built)  # asked where the revision has another lock
+    monkeypatch.setattr(Builder, "build", built)  # asked where the revision has another lock
     before = git(ROOT, "stash", "list"), git(ROOT, "worktree", "list")
     head = builder.environment(parse("HEAD"), [minor()])
     assert head.info.commit == git(ROOT, "rev-parse", "HEAD")
@@ -256,10 +256,10 @@ def test_an_entrant_that_cannot_be_built_costs_itself_only(
 ) -> None:
     path = tmp_path / "mine.py"
     path.write_text(TWIN)
-    wanted = of_entrant(impls.add(path))
+    wanted = make_entrant_request(impls.add(path))
     assert wanted.requirements == ("jmp==0.0.4", *COMMON)
     assert (wanted.pythons, wanted.lock) == (("3.12",), ())
-    assert wanted.preferences == pins_of(ROOT / LOCK)
+    assert wanted.preferences == read_pins(ROOT / LOCK)
     path.write_text(TWIN.replace("==3.12.*", "==2.7.*"))
     monkeypatch.setattr(asked, "offer", lambda *_: OFFER)
     result, places = offers((impls.add(path),), {}, 120.0, builder)

@@ -7,9 +7,9 @@ import pytest
 
 from bench.environments import builder as builders
 from bench.environments.builder import Builder
-from bench.environments.sources import SourceState, commits_between, source_of, state_of
+from bench.environments.sources import SourceState, find_state, list_commits, parse_source
 from bench.environments.spec import parse
-from bench.environments.uv import WHEELS, UnsolvableError, compiled, minor
+from bench.environments.uv import WHEELS, UnsolvableError, compile_pins, minor
 from common.errors import BakeoffError
 from tests.environments.repository import git, repository
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 def state(text: str, kept: Path, notes: list[str] | None = None) -> SourceState:
     said = [] if notes is None else notes
-    return state_of(source_of("optax", text, "--new"), kept / "sources", said.append)
+    return find_state(parse_source("optax", text, "--new"), kept / "sources", said.append)
 
 
 def test_a_state_is_named_by_its_commit_and_what_changed_since(folder: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_is_not_there_is_one_line(folder: Path) -> None:
 def test_uv_builds_a_state_and_says_in_one_line_what_it_cannot_build(folder: Path) -> None:
     def pins(text: str, package: str = "optax") -> tuple[str, ...]:
         url, options = state(text, folder).url, (*WHEELS, f"--no-binary={package}")
-        return compiled([f"{package} @ {url}"], minor(), options=options)
+        return compile_pins([f"{package} @ {url}"], minor(), options=options)
 
     checkout = folder / "optax"
     [pin] = pins(f"{checkout}")
@@ -108,15 +108,15 @@ def test_the_commits_between_two_states_are_in_their_order(folder: Path) -> None
     checkout = folder / "optax"
     commits = git(checkout, "rev-list", "--reverse", "HEAD").split()
     first, last = (state(f"{checkout}@{commit}", folder) for commit in commits[::2])
-    assert commits_between(first, last) == commits[1:2]
-    assert commits_between(last, first) == commits[1:2]
-    assert commits_between(first, first) == []
+    assert list_commits(first, last) == commits[1:2]
+    assert list_commits(last, first) == commits[1:2]
+    assert list_commits(first, first) == []
     (checkout / "optax.py").write_text("VERSION = 'changed'\n")
     now = state(f"{checkout}", folder)
-    assert commits_between(first, now) == commits[1:]
-    assert commits_between(now, first) == commits[:0:-1]
+    assert list_commits(first, now) == commits[1:]
+    assert list_commits(now, first) == commits[:0:-1]
     with pytest.raises(BakeoffError, match="not states of one repo"):
-        commits_between(first, state(f"git+file://{checkout}", folder))
+        list_commits(first, state(f"git+file://{checkout}", folder))
 
 
 def test_shallow_checkouts_and_worktrees_are_sources_too(folder: Path) -> None:
@@ -130,5 +130,7 @@ def test_shallow_checkouts_and_worktrees_are_sources_too(folder: Path) -> None:
         git(place, "commit", "-qam", "changed")
         later = state(str(place), folder)
         assert later.commit == git(place, "rev-parse", "HEAD")
-        [pin] = compiled([f"optax @ {later.url}"], minor(), options=(*WHEELS, "--no-binary=optax"))
+        [pin] = compile_pins(
+            [f"optax @ {later.url}"], minor(), options=(*WHEELS, "--no-binary=optax")
+        )
         assert pin.endswith(later.commit)

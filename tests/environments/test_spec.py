@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.spec import Spec, of_day, of_spec, parse, today
-from bench.options import requirements_of
+from bench.environments.spec import Spec, make_day_spec, make_spec_request, parse, today
+from bench.options import parse_requirements
 from tests.commands import refusal
 
 DAY = datetime.date(2025, 12, 1)
@@ -18,7 +18,7 @@ FLAX = ("flax", "==0.12.0")
     ("text", "expected"),
     [
         (" current ", Spec("current")),
-        ("@2025-12-01", of_day(DAY)),
+        ("@2025-12-01", make_day_spec(DAY)),
         ("jax>=0.6,<0.7", Spec("jax>=0.6,<0.7", pins=(("jax", "<0.7,>=0.6"),))),
         (
             "DM_Haiku==0.0.14, jax~=0.7",
@@ -32,7 +32,7 @@ FLAX = ("flax", "==0.12.0")
 def test_specs_that_are_accepted(text: str, expected: Spec) -> None:
     spec = parse(text)
     assert spec == expected
-    assert spec.current == (spec.text == "current")
+    assert spec.is_current == (spec.text == "current")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_specs_that_are_refused(text: str, words: str) -> None:
 
 def test_days_ago_are_days_from_today() -> None:
     week = today() - datetime.timedelta(7)
-    assert parse("@-7d") == parse("@7 days ago") == of_day(week)
+    assert parse("@-7d") == parse("@7 days ago") == make_day_spec(week)
     assert parse("@-7d,flax==0.12.0") == Spec(f"@{week},flax==0.12.0", week, (FLAX,))
     assert "is not between" in refusal(parse, "@-9000d", "--base")
 
@@ -118,11 +118,11 @@ def test_a_file_that_is_no_spec(name: str, text: str, words: str, tmp_path: Path
 
 
 def test_packages_to_install_as_well() -> None:
-    assert requirements_of(["einops", "chex>=0.1"]) == ("einops", "chex>=0.1")
-    request = of_spec(parse("@2025-12-01"), Path(), (), {}, ("einops",))
+    assert parse_requirements(["einops", "chex>=0.1"]) == ("einops", "chex>=0.1")
+    request = make_spec_request(parse("@2025-12-01"), Path(), (), {}, ("einops",))
     assert request.requirements[-1] == "einops"
-    pinned = of_spec(parse("current"), Path(), (), {}, ("einops",))
+    pinned = make_spec_request(parse("current"), Path(), (), {}, ("einops",))
     assert "einops" in pinned.requirements
-    assert "give a package" in refusal(requirements_of, ["--evil"])
-    assert "not printable" in refusal(requirements_of, ["x @ https://a.org\n--index-url=b"])
+    assert "give a package" in refusal(parse_requirements, ["--evil"])
+    assert "not printable" in refusal(parse_requirements, ["x @ https://a.org\n--index-url=b"])
     assert "cannot be read" in refusal(parse, "requirments.txt", "--base")

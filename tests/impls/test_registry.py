@@ -26,25 +26,25 @@ def mine(tmp_path: Path) -> Path:
 def test_names_are_those_of_the_files_the_baseline_first(mine: Path) -> None:
     files = {path.stem for path in Path(impls.__path__[0]).glob("[!_]*.py")}
     assert impls.names() == [impls.BASELINE, *sorted(files - {impls.BASELINE})]
-    assert impls.usual() == SHARED
-    assert set(impls.here()) == {*SHARED, "numpy"}
+    assert impls.list_usual() == SHARED
+    assert set(impls.list_shared()) == {*SHARED, "numpy"}
     for name in ("os", "__init__", "../impls/haiku"):
         assert "unknown entrant" in refusal(impls.load, name)
     assert impls.add(impls.source("haiku")) == "haiku"
     assert impls.add(mine) == impls.add(mine) == "mine"
     mine.write_text("def (")
-    assert impls.usual() == [*SHARED, "mine"], "loading it says what is wrong"
+    assert impls.list_usual() == [*SHARED, "mine"], "loading it says what is wrong"
 
 
 def test_packages_of_the_stack(mine: Path) -> None:
     """A file of somebody else's adds none: a mistyped name must not install another package."""
     assert impls.libraries() == ["equinox", "flax", "dm-haiku"]
-    packages = impls.pinnable()
+    packages = impls.list_pinnable()
     assert {*impls.libraries(), "jax", "optax", "orbax-checkpoint"} < set(packages)
     assert "keras" not in packages
     mine.write_text('DISTRIBUTION = "evil"\nPACKAGES = ("worse",)\n')
     impls.add(mine)
-    assert impls.pinnable() == packages
+    assert impls.list_pinnable() == packages
 
 
 def test_what_to_know_before_another_style() -> None:
@@ -57,7 +57,7 @@ def test_what_to_know_before_another_style() -> None:
 
 @pytest.mark.parametrize("entrant", impls.names())
 def test_what_an_entrant_declares(entrant: str) -> None:
-    about, styles = impls.declared(entrant), impls.styles_of(entrant)
+    about, styles = impls.read_declaration(entrant), impls.styles_of(entrant)
     assert styles[0] == ("pure" if about.jax else {"numpy": "loop", "torch": "eager"}[entrant])
     for named in (about.if_named, about.references, about.waits, about.limits):
         assert set(named) <= set(styles)

@@ -17,12 +17,12 @@ from bench.runfile import (
     ResultsWithSamples,
     RunOptions,
     TimeSpent,
-    packed,
+    pack_samples,
 )
 from bench.runfile.reader import Run
 from bench.samples import Sample
 from bench.stats.estimate import estimate
-from bench.stats.verdicts import settled_by_program
+from bench.stats.verdicts import settle_by_program
 
 STEP_SECONDS = {"toy": 1e-4, "width64": 1e-3, "seed": 4e-3, "width256": 8e-3, "wide": 4e-2}
 HOST_SECONDS = 5e-5
@@ -71,7 +71,7 @@ def made_run(
     cells: list[CellResult] = []
     for workload in workloads:
         for name, arm in planted.items():
-            cell = Arm.of(name).at(workload, backend)
+            cell = Arm.parse(name).make_cell(workload, backend)
             if cell.arm != CONTROL:
                 cells.append(result_of(cell, arm))
             if arm.failure is None:
@@ -86,8 +86,8 @@ def made_run(
         "conditions": Conditions(devices={backend: backend}, affinity=[0, 1]),
         "spent": TimeSpent(wall_seconds=60.0, sampling_seconds=45.0, processes=11),
         "cells": cells,
-        "estimates": settled_by_program(estimates, same, 0.02),
-        "samples": packed(samples),
+        "estimates": settle_by_program(estimates, same, 0.02),
+        "samples": pack_samples(samples),
     }
     made = ResultsWithSamples(**about | results)
     machine = {"cpu": {"brand_raw": "a processor", "count": 2}, "node": "host"}

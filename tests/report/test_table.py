@@ -9,7 +9,7 @@ from bench.estimates import PROGRAM, Estimate, Verdict
 from bench.report import wording
 from bench.report.table import change, mark, percent, words
 
-CELL = BASELINE.at("seed", "cpu")
+CELL = BASELINE.make_cell("seed", "cpu")
 
 
 def ratio(value: float, low: float | None = None, high: float | None = None, **more: Any) -> Any:
@@ -61,7 +61,7 @@ def amount(value: float, unit: str = "s") -> Any:
         (wording.operations({"a": 1, "b": -2, "c": 3, "d": 1}), "7 operations differ"),
         (wording.place("depth12"), "12 layers"),
         (wording.main_workload(["wide", "seed", "toy"]), "seed"),
-        (wording.printable("\x1b[31mred\x1b[0m\a\tx\ry"), "red     x\ny"),
+        (wording.make_printable("\x1b[31mred\x1b[0m\a\tx\ry"), "red     x\ny"),
     ],
 )
 def test_numbers_have_the_digits_of_their_intervals_and_names_are_words(

@@ -31,13 +31,13 @@ def test_a_quiet_run_warns_of_nothing() -> None:
     ],
 )
 def test_other_processes(spent: TimeSpent, words: tuple[str, ...]) -> None:
-    sentences = list(warnings.other_processes(spent))
+    sentences = list(warnings.warn_of_processes(spent))
     assert len(sentences) == bool(words)
     assert all(word in sentences[0] for word in words)
 
 
 def test_environments() -> None:
-    [sentence] = warnings.uncached(512)
+    [sentence] = warnings.warn_of_imports(512)
     assert "no bytecode of 512 modules" in sentence
     run = made_run({"haiku/pure": Planted()})
     versions = {"python": "3.13.5", "jax": "0.4.0"}
@@ -55,6 +55,6 @@ def test_a_control_that_differs_for_certain() -> None:
             else row
             for row in run.results.estimates
         ]
-        sentences = list(warnings.controls(apart))
+        sentences = list(warnings.warn_of_controls(apart))
         assert len(sentences) == warned
         assert all("step at seed on cpu: the control" in sentence for sentence in sentences)

@@ -7,7 +7,7 @@ import pytest
 
 from bench.cells import Arm
 from bench.estimates import Estimate
-from bench.stats.arrays import per_array
+from bench.stats.arrays import estimate_array_costs
 
 HAIKU = Arm("haiku", "pure")
 ARRAYS = {"toy": 8, "depth12": 26}
@@ -21,7 +21,7 @@ def rows(
     """Return what a comparison measures where the new side costs so many seconds more."""
     out = []
     for workload, arrays in ARRAYS.items():
-        cell, before = HAIKU.at(workload, "cpu"), CALL + ARRAY * arrays
+        cell, before = HAIKU.make_cell(workload, "cpu"), CALL + ARRAY * arrays
         log = math.log1p((call + array * arrays) / before) + rng.normal(0, error)
         df = 8.0
         known = error * math.sqrt(rng.chisquare(df) / df)
@@ -51,14 +51,14 @@ def rows(
 def test_the_interval_of_a_ratio_covers(call: float, array: float) -> None:
     rng, times, inside = np.random.default_rng(0), 400, 0
     for _ in range(times):
-        *amounts, ratio = per_array(rows(rng, call, array), "base", 0.02)
+        *amounts, ratio = estimate_array_costs(rows(rng, call, array), "base", 0.02)
         assert [row.environment for row in amounts] == ["base", "new"]
         assert (ratio.metric, ratio.cell.workload) == ("host_cost_per_array", "depth12")
         assert ratio.low is not None
         assert ratio.high is not None
         inside += ratio.low <= 1 + array / ARRAY <= ratio.high
     assert inside / times > 0.93  # 95 %, and two standard errors
-    base, new, ratio = per_array(rows(rng, call, array, error=1e-6), "base", 0.02)
+    base, new, ratio = estimate_array_costs(rows(rng, call, array, error=1e-6), "base", 0.02)
     assert base.value == pytest.approx(ARRAY)
     assert new.value == pytest.approx(ARRAY + array, rel=1e-3)
     assert ratio.value == pytest.approx(1 + array / ARRAY, rel=1e-3)
@@ -68,6 +68,6 @@ def test_the_interval_of_a_ratio_covers(call: float, array: float) -> None:
 def test_one_depth_or_a_cost_that_falls_with_arrays_has_none() -> None:
     rng = np.random.default_rng(1)
     one = [row for row in rows(rng, 0.0, 0.0) if row.cell.workload == "toy"]
-    assert not [*per_array(one, "base", 0.02)]
+    assert not [*estimate_array_costs(one, "base", 0.02)]
     falling = rows(rng, 0.0, -1.5 * ARRAY)
-    assert not [*per_array(falling, "base", 0.02)]
+    assert not [*estimate_array_costs(falling, "base", 0.02)]

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from bench.cells import BASELINE, CONTROL, Arm, Cell
-from bench.estimates import PROGRAM, Estimate, Verdict, detectable
+from bench.estimates import PROGRAM, Estimate, Verdict, find_detectable_difference
 from bench.metrics import HOST, STEP
 from bench.samples import Sample
 from bench.stats import verdicts
 from bench.stats.estimate import estimate
-from bench.stats.verdicts import GROWTH, settled_by_program
+from bench.stats.verdicts import GROWTH, settle_by_program
 
-PLAIN, OTHER = BASELINE.at("seed", "cpu"), CONTROL.at("seed", "cpu")
+PLAIN, OTHER = BASELINE.make_cell("seed", "cpu"), CONTROL.make_cell("seed", "cpu")
 EQUINOX, FILTERED, HAIKU = (
-    Arm.of(name).at("seed", "cpu") for name in ("equinox/pure", "equinox/filter_jit", "haiku/pure")
+    Arm.parse(name).make_cell("seed", "cpu")
+    for name in ("equinox/pure", "equinox/filter_jit", "haiku/pure")
 )
 ALL = [PLAIN, OTHER, EQUINOX, FILTERED, HAIKU]
 
@@ -62,20 +63,22 @@ def test_arms_with_the_same_program_share_what_compiling_it_took() -> None:
     samples = warm("compile", APART, noise=1e-6)
     rows = estimate(samples, programs=PROGRAMS)
     same, one, other = (compared(rows)[cell] for cell in (EQUINOX, FILTERED, HAIKU))
-    assert (same.value, same.low, same.high, same.exact) == (1, 1, 1, True)
+    assert (same.value, same.low, same.high, same.is_certain) == (1, 1, 1, True)
     assert (same.settled_by, same.verdict) == (PROGRAM, Verdict.EQUIVALENT)
     assert msgspec.structs.replace(one, cell=HAIKU) == other
     assert one.value == pytest.approx(math.sqrt(1.04 * 1.06), rel=1e-4)
     amounts = {row.cell: (row.value, row.blocks) for row in rows if row.form == "amount"}
     assert amounts[PLAIN] == amounts[EQUINOX] != amounts[OTHER]
     assert {blocks for _, blocks in amounts.values()} == {12}
-    assert detectable(rows) == detectable([one]), "what is exact has no part in it"
+    assert find_detectable_difference(rows) == find_detectable_difference([one]), (
+        "what is exact has no part in it"
+    )
     # where one arm of a program has compiled it, the others have the time, too
     traced = warm("trace", APART, noise=1e-6)
     few = [s for s in samples if s.cell not in (EQUINOX, HAIKU)]
     rows = estimate([*few, *traced], programs=PROGRAMS)
     same, one, other = (compared(rows, "compile")[cell] for cell in (EQUINOX, FILTERED, HAIKU))
-    assert same.exact
+    assert same.is_certain
     assert msgspec.structs.replace(one, cell=HAIKU) == other
     assert one.value == pytest.approx(1.04, rel=1e-4)
     for metric in ("trace", STEP):
@@ -136,7 +139,7 @@ def test_both_references_count_and_the_control_is_in_no_family() -> None:
 
 
 def test_host_costs_are_added_seconds() -> None:
-    cells = [cell.arm.at("toy", "cpu") for cell in (PLAIN, OTHER, HAIKU)]
+    cells = [cell.arm.make_cell("toy", "cpu") for cell in (PLAIN, OTHER, HAIKU)]
     ratios = dict(zip(cells, (1.0, 1.0, 1.5), strict=True))
     samples = [s for s in warm(HOST, ratios) if s.cell.workload == "toy"]
     row = compared(estimate(samples))[cells[2]]
@@ -189,10 +192,10 @@ def ratio(value: float, half: float, cell: Cell = HAIKU) -> Estimate:
 
 def test_the_detectable_difference_by_hand() -> None:
     expected = math.exp(0.02 + 0.8489 * 0.01) - 1
-    assert detectable([ratio(1.3, 0.02), ratio(1.0, 9.0, OTHER)]) == pytest.approx(
+    assert find_detectable_difference([ratio(1.3, 0.02), ratio(1.0, 9.0, OTHER)]) == pytest.approx(
         expected, rel=1e-4
     )
-    assert detectable([]) == math.inf
+    assert find_detectable_difference([]) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -209,14 +212,14 @@ def test_the_detectable_difference_by_hand() -> None:
 def test_what_a_proof_settles(
     host: float | None, value: float, before: Verdict, same: bool, settled: bool
 ) -> None:
-    toy = HAIKU.arm.at("toy", "cpu")
+    toy = HAIKU.arm.make_cell("toy", "cpu")
     level = Estimate(cell=PLAIN, metric=STEP, form="amount", value=1e-3)
     rows = [level, msgspec.structs.replace(ratio(value, 0.05), verdict=before)]
     if host is not None:
         rows.append(
             Estimate(cell=toy, metric=HOST, form="added", value=0.0, low=-host / 2, high=host)
         )
-    _, row, *_ = settled_by_program(rows, [HAIKU] if same else [], 0.02)
+    _, row, *_ = settle_by_program(rows, [HAIKU] if same else [], 0.02)
     assert row.verdict is (Verdict.EQUIVALENT if settled else before)
     assert (row.settled_by == PROGRAM) is settled
     assert row.bound == (pytest.approx(GROWTH * host / 1e-3) if same and host else None)
@@ -231,7 +234,7 @@ def test_a_program_takes_no_less_than_its_time(value: float, call: float, imposs
     rows = [Estimate(cell=PLAIN, metric=STEP, form="amount", value=1e-3), ratio(value, 0.001)]
     if call:
         rows.append(Estimate(cell=toy, metric=HOST, form="amount", value=call))
-    wrong = verdicts.impossible(rows, {HAIKU})
+    wrong = verdicts.find_impossible(rows, {HAIKU})
     words = "it takes 80 % of the time of the very program that it runs: it cannot have run it"
     assert all(words in why for why in wrong.values())
     assert {*wrong} == ({HAIKU} if impossible else set())

@@ -15,16 +15,16 @@ from bench.runfile import (
     FileKind,
     ResultsWithSamples,
     TimeSpent,
-    packed,
+    pack_samples,
 )
 from bench.runfile.reader import Run
 from bench.samples import Sample
-from bench.stats.estimate import all_together, estimate
+from bench.stats.estimate import estimate, widen_intervals
 
 type Factors = Mapping[Arm, float]
 """How many times as long an arm takes as it usually does."""
 
-HAIKU, FILTER_JIT, BLOG = map(Arm.of, ("haiku/pure", "equinox/filter_jit", "flax_linen/blog"))
+HAIKU, FILTER_JIT, BLOG = map(Arm.parse, ("haiku/pure", "equinox/filter_jit", "flax_linen/blog"))
 ARMS = (BASELINE, HAIKU, FILTER_JIT, BLOG)
 STEP = {BASELINE: 4e-3, CONTROL: 4e-3, HAIKU: 4e-3, FILTER_JIT: 4.2e-3, BLOG: 7.6e-3}
 """Seconds of a step at `seed`."""
@@ -81,7 +81,7 @@ def samples(
                     ("host_cost", "toy", 1e-4 + ADDED[arm]),
                 ):
                     level = speed * seconds * factors.get(arm, 1.0) * noise
-                    cell = arm.at(workload, "cpu")
+                    cell = arm.make_cell(workload, "cpu")
                     yield Sample(
                         environment, cell, metric, worker, block, 0.0, 0, level, 8, median * level
                     )
@@ -90,14 +90,16 @@ def samples(
             level = 0.4 * speed * factors.get(arm, 1.0) * math.exp(rng.normal(0, 0.02))
             memory = 3e8 * speed * math.exp(rng.normal(0, 0.002))
             for metric, value in (("compile", level), ("peak_rss", memory)):
-                cell = arm.at("seed", "cpu")
+                cell = arm.make_cell("seed", "cpu")
                 yield Sample(environment, cell, metric, cold, cold, 0.0, 0, value)
     for arm in arms:
         for metric, usual in COUNTS.items():
             number = CALLS[arm] if metric == "python_calls" else usual
             number = (changed or {}).get((arm, metric), number)
             if arm != CONTROL:
-                yield Sample(environment, arm.at("seed", "cpu"), metric, 0, 0, 0.0, 0, number)
+                yield Sample(
+                    environment, arm.make_cell("seed", "cpu"), metric, 0, 0, 0.0, 0, number
+                )
 
 
 def results(
@@ -122,8 +124,8 @@ def results(
             CellResult(cell=cell, environment=name, failure=failures.get(cell.arm))
             for name, cell in known
         ],
-        estimates=all_together(estimates, MARGIN) if kind == "ab" else estimates,
-        samples=packed(alive),
+        estimates=widen_intervals(estimates, MARGIN) if kind == "ab" else estimates,
+        samples=pack_samples(alive),
         spent=TimeSpent(wall_seconds=60, sampling_seconds=30, processes=12),
     )
 

@@ -32,7 +32,7 @@ from bench.prepare.sides import (
 from bench.report.markdown import markdown
 from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
-from bench.stats.estimate import all_together
+from bench.stats.estimate import widen_intervals
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
 from common.errors import BakeoffError
@@ -73,7 +73,7 @@ def test_headlines(results: ResultsWithSamples, margin: float, status: Status, w
 
 
 def of_rows(rows: list[Estimate]) -> ResultsWithSamples:
-    return replace(SAME, estimates=all_together(rows, MARGIN))
+    return replace(SAME, estimates=widen_intervals(rows, MARGIN))
 
 
 def test_twenty_comparisons_of_the_same_raise_no_alarm() -> None:
@@ -88,7 +88,7 @@ def test_twenty_comparisons_of_the_same_raise_no_alarm() -> None:
             low, value, high = (math.exp(t * error + x) for x in (-half, 0, half))
             about: dict[str, Any] = {"value": value, "low": low, "high": high}
             about |= {"standard_error": error, "df": df, "p": 2 * float(special.stdtr(df, -abs(t)))}
-            cell = HAIKU.at(workload, "cpu")
+            cell = HAIKU.make_cell(workload, "cpu")
             rows.append(Estimate(cell=cell, metric=metric, form="ratio", against=BASE, **about))
         alone += any(row.differs and row.value > 1.02 for row in rows)
         alarms += Comparison(of_rows(rows)).status is Status.WORSE
@@ -99,7 +99,7 @@ def test_twenty_comparisons_of_the_same_raise_no_alarm() -> None:
 def test_a_row_that_differs_only_by_itself_is_open_wherever_it_is_told() -> None:
     about: dict[str, Any] = {"standard_error": 0.02, "df": 30.0, "form": "ratio", "against": BASE}
     half = float(special.stdtrit(30, 0.975)) * 0.02
-    many = [(BLOG.at(w, "cpu"), m) for m in COLD[:5] for w in ("toy", "seed", "wide", DEEP)]
+    many = [(BLOG.make_cell(w, "cpu"), m) for m in COLD[:5] for w in ("toy", "seed", "wide", DEEP)]
     rows = [
         Estimate(
             cell=cell,
@@ -114,14 +114,14 @@ def test_a_row_that_differs_only_by_itself_is_open_wherever_it_is_told() -> None
         for (cell, metric), middle in zip(many, (0.05, *[0.0] * 19), strict=True)
     ]
     assert Comparison(replace(SAME, estimates=rows)).status is Status.WORSE
-    row = all_together(rows, MARGIN)[0]
+    row = widen_intervals(rows, MARGIN)[0]
     assert (row.differs, row.verdict, row.settled_by) == (False, Verdict.INCONCLUSIVE, "")
     assert row.p == pytest.approx(20 * (rows[0].p or 0))
     factor = float(special.stdtrit(30, 0.025 / 20) / special.stdtrit(30, 0.025))
     assert row.half_width == pytest.approx(factor * half)
-    step = all_together([replace(rows[0], metric="step"), *rows], MARGIN)[0]
+    step = widen_intervals([replace(rows[0], metric="step"), *rows], MARGIN)[0]
     assert step.p == pytest.approx(3 * (rows[0].p or 0)), "3 of 9 parts of the odds are a step's"
-    assert all_together(rows[:1], MARGIN)[0].low == pytest.approx(rows[0].low)
+    assert widen_intervals(rows[:1], MARGIN)[0].low == pytest.approx(rows[0].low)
     assert document(of_rows(rows)).headline.startswith("Inconclusive")
 
 

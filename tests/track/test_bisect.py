@@ -15,7 +15,7 @@ import pytest
 from bench.cells import Cell
 from bench.cli import commands
 from bench.engine.process import Place
-from bench.engine.session import SAME
+from bench.engine.session import SETUP_PARTS
 from bench.environments.builder import Builder, Environment
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
@@ -96,9 +96,11 @@ class World(Bisection):
 
     def prepare(self, good: Spec, bad: Spec) -> dict[str, str]:
         question = str(good), str(bad), str(self.record.cell), self.record.metric
-        return dict(zip(QUESTION, question, strict=True)) | dict.fromkeys(SAME, "as it was")
+        return dict(zip(QUESTION, question, strict=True)) | dict.fromkeys(SETUP_PARTS, "as it was")
 
-    def measured(self, base: Spec, new: Spec, decided: Callable[[Estimate], bool]) -> Estimate:
+    def measure_sides(
+        self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]
+    ) -> Estimate:
         if len(self.measured_sides) == self.cut:
             raise KeyboardInterrupt
         self.measured_sides.append(str(new))
@@ -112,18 +114,18 @@ class World(Bisection):
             n = len(data)
             error = float(np.std(data, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
             estimate = ratio(float(np.mean(data)), error, n)
-            if decided(estimate):
+            if is_decided(estimate):
                 break
         return estimate
 
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def releases_between(package: str, low: str, high: str, python: str) -> list[str]:
+    def list_releases(package: str, low: str, high: str, python: str) -> list[str]:
         assert python.startswith("3.")  # a version, and no path
         return [release for release in RELEASES[package] if low < release < high]
 
-    monkeypatch.setattr(searches, "releases_between", releases_between)
+    monkeypatch.setattr(searches, "list_releases", list_releases)
 
 
 def search(world: World, good: str, bad: str) -> ResultsWithSamples:
@@ -217,14 +219,14 @@ def test_the_time_for_environments_is_not_of_the_budget() -> None:
     builder = Mock(environment=lambda *_: time.sleep(0.2))
     search = Bisection(Mock(), Mock(), builder, Mock(), Mock(), 1.0)
     search.environment(parse("jax==0.5.0"))
-    assert search.spent < 0.1
+    assert search.spent_seconds < 0.1
 
 
 def test_what_fails_on_the_way_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(JAX_6)
-    first = world.measured(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
+    first = world.measure_sides(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
     measured = Mock(side_effect=[first, BakeoffError("another run is measuring")])
-    monkeypatch.setattr(World, "measured", measured)
+    monkeypatch.setattr(World, "measure_sides", measured)
     search(world, "jax==0.5.0", "jax==0.7.1")
     assert world.record.stopped == "another run is measuring"
     assert [step.phase for step in world.record.steps] == ["whole"]
@@ -361,17 +363,17 @@ def test_a_search_that_was_killed_goes_on_with_the_step_in_progress(
 ) -> None:
     whole, killed, resumed = World(FLAX), World(FLAX, cut=cut), World(FLAX)
     whole.search(*map(parse, DAYS))
-    killed.kept = resumed.kept = tmp_path / ".bakeoff" / "kept.json"
+    killed.steps_file = resumed.steps_file = tmp_path / ".bakeoff" / "kept.json"
     with pytest.raises(KeyboardInterrupt):
         killed.run(*map(parse, DAYS))
-    resumed.earlier = Earlier.read(killed.kept, resume=True)
+    resumed.earlier = Earlier.read(killed.steps_file, resume=True)
     resumed.run(*map(parse, DAYS))
     assert steps(resumed) == steps(whole)
     assert resumed.measured_sides == whole.measured_sides[cut:]
     assert resumed.estimates[:cut] == killed.estimates
-    kept = read(resumed.kept).results
+    kept = read(resumed.steps_file).results
     assert kept.estimates == resumed.estimates
-    assert list(resumed.kept.parent.iterdir()) == [resumed.kept]
+    assert list(resumed.steps_file.parent.iterdir()) == [resumed.steps_file]
 
 
 def test_an_undecided_step_that_is_resumed_is_not_tried_again(tmp_path: Path) -> None:
@@ -401,7 +403,7 @@ def test_only_a_resumed_search_has_spent_part_of_its_budget(tmp_path: Path) -> N
         world = World(FLAX)
         world.earlier = Earlier.read(path, resume=resume)
         after = world.run(*map(parse, DAYS)).spent
-        assert world.spent == pytest.approx(spent, abs=30)
+        assert world.spent_seconds == pytest.approx(spent, abs=30)
         assert (after.earlier_seconds, after.processes) == (earlier, 7)
         assert after.wall_seconds == pytest.approx(500, abs=30)
         assert world.record.seconds == after.wall_seconds
@@ -417,7 +419,7 @@ def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
     search = Bisection(Mock(), World(FLAX).record, Mock(), Mock(), Mock(), 9.0)
     search.sides, search.require_style = {spec: Mock()}, Mock()  # type: ignore[method-assign]
     search.samples = [row._replace(worker=6003)]
-    search.measured(spec, spec, lambda _: True)
+    search.measure_sides(spec, spec, lambda _: True)
     assert search.samples[1] == row._replace(environment=str(spec), worker=7002, block=7_000_005)
 
 
@@ -446,7 +448,7 @@ def test_a_spent_budget_is_given_once_more() -> None:
     search = Bisection(Mock(), World(FLAX).record, Mock(), Mock(), Mock(), 0.0)
     search.require_style, search.side = Mock(), Mock()  # type: ignore[method-assign]
     search.budget, search.start = 60.0, search.start - 61
-    assert refusal(search.measured, *map(parse, ENDS), Looks(0.0)) == "the budget is spent"
+    assert refusal(search.measure_sides, *map(parse, ENDS), Looks(0.0)) == "the budget is spent"
     assert search.record.missing_seconds == 60
 
 
@@ -455,9 +457,9 @@ def worlds(monkeypatch: pytest.MonkeyPatch) -> list[World]:
     """Return the worlds that `bakeoff bisect` is to search, the next one first."""
     worlds: list[World] = []
 
-    def simulated(*given: Any, kept: Path, earlier: Earlier) -> World:
+    def simulated(*given: Any, steps_file: Path, earlier: Earlier) -> World:
         world = worlds.pop(0)
-        world.record, world.kept, world.earlier = given[1], kept, earlier
+        world.record, world.steps_file, world.earlier = given[1], steps_file, earlier
         return world
 
     monkeypatch.setattr(searches, "Bisection", simulated)
@@ -473,14 +475,14 @@ def test_the_command_goes_on_with_resume_and_with_more(
     worlds += [World(FLAX, cut=0), World(FLAX, cut=3), last := World(FLAX)]
     done = bakeoff(*GIVEN)
     assert done.status == 130
-    assert commands.SAFE not in done.err  # nothing was measured
+    assert commands.SAFE_TEXT not in done.err  # nothing was measured
     assert (
         "there is nothing to resume: .bakeoff/ has no step of it" in bakeoff(*GIVEN, "--resume").err
     )
     done = bakeoff(*GIVEN, "--budget", "5")
     assert done.status == 130
     assert "go on between what is known by now" in done.err
-    assert commands.SAFE in done.err
+    assert commands.SAFE_TEXT in done.err
     [kept] = (tmp_path / ".bakeoff").glob("*-bisect.json")
     monkeypatch.setattr("sys.argv", ["bakeoff", *GIVEN, "--resume"])
     done = bakeoff(*GIVEN, "--resume", "-o", "why.json")
@@ -516,7 +518,7 @@ OTHER = "give one of the same, or leave --more and --resume out"
         ({"estimates": [1]}, (), "why.json is no run, or is damaged: Expected `object`"),
         ({"setup": {}}, (), f"why.json is of another search (an older version); {OTHER}"),
         (
-            {"setup": dict.fromkeys(SAME, "as it was")},
+            {"setup": dict.fromkeys(SETUP_PARTS, "as it was")},
             (),
             "is of another search (its good is None, its bad is None, its cell is None",
         ),

@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from bench.cells import Cell
 from bench.estimates import ALPHA, Estimate, Verdict
 from bench.stats.changes import (
-    LONG,
+    LONG_SERIES,
     Spread,
     difference,
+    find_shifts,
     is_change,
     spread,
-    stretches,
 )
 
 HAIKU = Cell("haiku", "pure", "seed", "cpu")
@@ -68,7 +68,7 @@ def test_what_is_not_known_is_inconclusive_and_what_is_exact_needs_no_test() -> 
     assert one_known.value == pytest.approx(1)
     assert one_known.high is not None
     same = difference([ratio(1.0, 0.0, 0.0)], [ratio(1.0, 0.0, 0.0)], Spread(0.01, 10))
-    assert (same.low, same.high, same.p, same.exact) == (1, 1, 1, True)
+    assert (same.low, same.high, same.p, same.is_certain) == (1, 1, 1, True)
     assert difference([ratio(1.0, 0.0, 0.0)], [ratio(1.2)], Spread(0.001, 10)).differs
 
 
@@ -86,7 +86,7 @@ def test_any_false_change_in_a_history_is_rare_and_a_real_one_is_found(days: int
             ]
             for planted in (True, False, False)
         ]
-        changes = [row for row in stretches(series, pooled=True) if is_change(row)]
+        changes = [row for row in find_shifts(series, pooled=True) if is_change(row)]
         real = [row for row in changes if (row.against, row.environment) == ("01", "02")]
         true += bool(real)
         false += len(changes) > len(real)
@@ -97,14 +97,17 @@ def test_any_false_change_in_a_history_is_rare_and_a_real_one_is_found(days: int
 @pytest.mark.parametrize("nights", [6, 60])
 def test_a_shift_that_stays_shows_among_nights_and_a_quiet_series_has_none(nights: int) -> None:
     rng, sd, times, false, near = np.random.default_rng(nights), 0.006, 200, 0, 0
-    at, shift = nights // 2, 1.08 if nights < LONG else 1.02  # neighbours differ by 1 % anyway
+    at, shift = (
+        nights // 2,
+        1.08 if nights < LONG_SERIES else 1.02,
+    )  # neighbours differ by 1 % anyway
     for _ in range(times):
         quiet, shifted = (
             [drawn(rng, more if n >= at else 1.0, sd, f"{n:02d}") for n in range(nights)]
             for more in (1.0, shift)
         )
-        false += any(map(is_change, stretches([quiet], lambda _: Spread(sd, 40))))
-        changes = filter(is_change, stretches([shifted], lambda _: Spread(sd, 40)))
+        false += any(map(is_change, find_shifts([quiet], lambda _: Spread(sd, 40))))
+        changes = filter(is_change, find_shifts([shifted], lambda _: Spread(sd, 40)))
         near += any(abs(int(row.environment) - at) <= 3 and row.value > 1 for row in changes)
     assert false / times < 0.08  # 5 %, and two standard errors
     assert near / times > 0.9
@@ -119,22 +122,22 @@ def test_each_night_has_its_noise() -> None:
         rows = [
             drawn(rng, *both, f"{n:02d}") for n, both in enumerate(zip(levels, sds, strict=True))
         ]
-        changes = stretches([rows], spread)
+        changes = find_shifts([rows], spread)
         assert changes[-1].environment == "08"
         false += len(changes) > 1
         # A shift that begins in a noisy night, which looks like a level of its own
         nights = [drawn(rng, 1.03 if n >= 30 else 1.0, 0.0, f"{n:02d}") for n in range(60)]
         nights[30] = replace(nights[30], value=nights[30].value * 0.98, standard_error=0.024)
-        found += [row.environment for row in stretches([nights])] in (["30"], ["31"])
+        found += [row.environment for row in find_shifts([nights])] in (["30"], ["31"])
     assert false / times < 0.1  # 5 %, and two standard errors
     assert found / times > 0.9
 
 
 def test_a_machine_with_moods_is_no_change() -> None:
     rng = np.random.default_rng(3)
-    moody = [drawn(rng, 1.0, 0.05, f"{i:02d}") for i in range(4 * LONG)]
+    moody = [drawn(rng, 1.0, 0.05, f"{i:02d}") for i in range(4 * LONG_SERIES)]
     calm = [replace(row, value=math.exp(math.log(row.value) / 20)) for row in moody]
     calm[40:] = [replace(row, value=row.value * 1.1) for row in calm[40:]]
-    assert not any(map(is_change, stretches([moody])))
-    [change] = filter(is_change, stretches([calm]))
+    assert not any(map(is_change, find_shifts([moody])))
+    [change] = filter(is_change, find_shifts([calm]))
     assert (change.against, change.environment) == ("39", "40")

@@ -68,11 +68,13 @@ def test_the_last_line_is_the_command_that_settles(versions: Any, command: str) 
 
 def test_a_slower_hour_is_not_a_slower_program() -> None:
     it = both(BEFORE, LATER)
-    assert (it.differing, it.status) == ([], Status.NOT_WORSE)
+    assert (it.differing_times, it.status) == ([], Status.NOT_WORSE)
     assert row_of(it, HAIKU).value == pytest.approx(1, abs=0.01)
     # What is absolute, as the baseline's seconds and memory, is 8 % more, and no comparison at all.
     assert not any(row.cell.is_baseline for row in it.times)
-    seconds = [it.amounts[side, BASELINE.at("seed", "cpu"), "step"].value for side in (BASE, NEW)]
+    seconds = [
+        it.amounts[side, BASELINE.make_cell("seed", "cpu"), "step"].value for side in (BASE, NEW)
+    ]
     assert seconds[1] > 1.05 * seconds[0]
     assert row_of(it, FILTER_JIT, "host_cost").value == pytest.approx(1, abs=0.02)
     # Nor does it matter how much slower the middle call is than the datum of a block.
@@ -92,13 +94,13 @@ def test_a_change_is_detected_and_fails_if_it_is_slower(arm: Arm, planted: float
         assert row.low < planted < row.high
         assert row.differs
     assert it.status is (Status.WORSE if planted > 1 else Status.NOT_WORSE)
-    assert {other.cell.arm for other in it.differing} == {arm}
+    assert {other.cell.arm for other in it.differing_times} == {arm}
 
 
 def test_the_noise_of_runs_is_no_finding() -> None:
     """Any false row in a family has odds of one in twenty, without the spread between runs."""
     pairs = [both(a_run(100 + seed), a_run(200 + seed, speed=0.95)) for seed in range(20)]
-    assert sum(bool(it.differing) for it in pairs) <= 1
+    assert sum(bool(it.differing_times) for it in pairs) <= 1
 
 
 def test_several_base_runs_tell_what_runs_vary_by() -> None:

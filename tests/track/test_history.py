@@ -23,7 +23,7 @@ from bench.runfile import EnvironmentInfo, Results
 from bench.runfile.reader import Run, read
 from bench.runfile.writer import run_file, write
 from bench.track.history import Timeline, causes, document
-from bench.track.run_files import kept_runs
+from bench.track.run_files import read_history
 from tests.commands import SCAN, Bakeoff, done_for_real
 from tests.report.runs import section
 from tests.track.simulated import ARMS, FILTER_JIT, HAIKU, a_run, file_of, of_days
@@ -139,10 +139,10 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) -> None:
-    results = kept_runs([nights])
+    results = read_history([nights])
     it = Timeline(results)
     assert [moment[:10] for moment in it.moments] == [f"2026-0{n}-15" for n in range(1, 7)]
-    assert not it.measured
+    assert not it.is_measured
     [step] = [rows for rows in it.changes if rows[0].metric == "step"]
     assert [row.cell.arm for row in step] == [HAIKU]
     assert (step[0].against[:7], step[0].environment[:7]) == ("2026-03", "2026-04")
@@ -167,7 +167,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     other.machine["cpu"] = {"brand_raw": "CPU Z"}
     saved(tmp_path / "other.json", other)
     write(tmp_path / "ab.json", run_file(FASTER))
-    results = kept_runs([tmp_path, tmp_path / "1.json"])
+    results = read_history([tmp_path, tmp_path / "1.json"])
     assert list(results.environments) == [
         *("2026-01-15T08:00:00", "2026-02-15T08:00:00", "2026-02-15T08:00:00.001")
     ]

@@ -44,7 +44,7 @@ def ratio(value: float, cell: Any = trial.PLANTED) -> Estimate:
     ],
 )
 def test_what_is_right(value: float, truth: float, right: bool) -> None:
-    other = ratio(1.02, BASELINE.at("seed", "cpu"))
+    other = ratio(1.02, BASELINE.make_cell("seed", "cpu"))
     results = Results(estimates=[other, ratio(value)])
     numbers = trial.numbers_of(results, trial.ratio_of(results, trial.PLANTED), truth, 4e-3)
     assert numbers["right"] is right

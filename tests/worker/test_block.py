@@ -51,7 +51,7 @@ def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
         return hidden, 1.0
 
     case = SimpleNamespace(zero=tuple)
-    arms: Any = SimpleNamespace(steps={ARMS[0]: step}, case=case, load=Mock(), left_out=())
+    arms: Any = SimpleNamespace(steps={ARMS[0]: step}, case=case, load=Mock(), skipped_metrics=())
     monkeypatch.setattr(block, "CLOCK", lambda: now)
     monkeypatch.setattr(block, "CPU_CLOCK", lambda: now)
     for kind, calls in {"step": 3, "pipelined": 51, "host_cost": 21}.items():
@@ -79,7 +79,7 @@ def test_calls_that_leave_work_in_flight_stand_for_each_other(
     array = SimpleNamespace(is_ready=lambda: ready)
     monkeypatch.setattr(block, "live_arrays", lambda _: [array])
     arms: Any = SimpleNamespace(steps={ARMS[0]: Step()}, case=SimpleNamespace(zero=tuple))
-    arms.load, arms.left_out, arms.backend = Mock(), (), "cpu"
+    arms.load, arms.skipped_metrics, arms.backend = Mock(), (), "cpu"
     monkeypatch.setattr(block, "CLOCK", lambda: now)
     turn = Turn("step", arms, ARMS[0], None, scale=1.0)  # type: ignore[arg-type]
     [calls_of_turn] = turn().values()
@@ -95,7 +95,7 @@ def taken(timed: TimedBlock, rounds: int, untimed: int) -> None:
 
 def test_rounds_have_other_orders_and_every_second_one_reverses_the_one_before() -> None:
     seen: list[Arm | None] = []
-    timed = TimedBlock(seen.append, compiled=lambda: 0, changes=str, seed=1)
+    timed = TimedBlock(seen.append, count_programs=lambda: 0, changes=str, seed=1)
     taken(timed, rounds=23, untimed=1)
     orders = [tuple(seen[i : i + 3]) for i in range(0, len(seen), 3)]
     assert len(orders) == 24

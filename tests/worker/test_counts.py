@@ -20,11 +20,11 @@ from bench.worker.arms import program_of
 from bench.worker.counts import (
     EMPTY_PROGRAM,
     code_lines,
-    collecting,
-    collector_off,
     compilations,
+    count_step,
+    disable_collector,
     dispatch_seconds,
-    exact,
+    measure_collections,
     python_counts,
 )
 from common.equality import make
@@ -93,14 +93,14 @@ def test_pauses_for_garbage_are_those_of_the_calls(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(counts, "COLLECTED_CALLS", 10)
     before = list(gc.callbacks)
     gc.freeze()
-    pauses = collecting(gc.collect)
+    pauses = measure_collections(gc.collect)
     assert pauses["gc_pauses"] == 1000
     assert 0 < pauses["gc_share"] < 1
     assert 0 < pauses["gc_longest"] < 1
     assert gc.get_freeze_count() == 0
     assert gc.callbacks == before
-    with collector_off():
-        assert collecting(inner) == {"gc_pauses": 0, "gc_longest": 0, "gc_share": 0}
+    with disable_collector():
+        assert measure_collections(inner) == {"gc_pauses": 0, "gc_longest": 0, "gc_share": 0}
 
 
 def test_an_empty_call_returns_other_arrays_than_it_is_given() -> None:
@@ -141,7 +141,7 @@ def test_everything_is_restored_after_an_exception(
     """The first calls are not counted, so it has to fail late."""
     request.addfinalizer(gc.enable if gc.isenabled() else gc.disable)
     (gc.enable if on else gc.disable)()
-    collecting = [on] * counts.UNCOUNTED
+    collecting = [on] * counts.UNCOUNTED_CALLS
 
     def fails_late() -> None:
         assert gc.isenabled() == collecting.pop()
@@ -164,7 +164,7 @@ def test_compilations_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     programs = compilations()
     jax.jit(lambda: 1)()
     assert programs() == 1
-    monkeypatch.setattr(counts, "COMPILED", "/no/such/event")
+    monkeypatch.setattr(counts, "COMPILE_EVENT", "/no/such/event")
     with pytest.raises(RuntimeError, match="does not say /no/such/event when it compiles"):
         compilations()
     for _ in range(2):
@@ -186,7 +186,7 @@ def test_exact(entrant: str, style: str, least: int, most: int, programs: int) -
     That is so whatever was compiled in between, and whichever arrays the process has used.
     """
     step = make(impls.load(entrant).style(style), TOY)
-    ours: Any = exact(step, TOY)
+    ours: Any = count_step(step, TOY)
     assert least <= ours["python_starts"] <= most
     assert least <= ours["python_calls"]
     assert ours["compilations_first"] >= programs
@@ -194,13 +194,13 @@ def test_exact(entrant: str, style: str, least: int, most: int, programs: int) -
     program = program_of(step, TOY)
     assert program is not None
     program.lower().compile()
-    assert exact(step, TOY) == ours
+    assert count_step(step, TOY) == ours
 
 
 def test_a_step_that_compiles_in_each_call() -> None:
     step: Any = make(impls.load(impls.BASELINE).style("pure"), TOY)
     step.update = lambda state, hidden, _: (state, *jax.jit(lambda *values: values)(hidden, 0.0))
-    ours: Any = exact(step, TOY)
+    ours: Any = count_step(step, TOY)
     assert ours["compilations_first"] >= counts.FIRST_CALLS
     assert ours["compilations_warm"] == counts.WARM_CALLS
     assert ours["python_starts"] is ours["python_calls"] is None

@@ -19,7 +19,7 @@ from bench.worker import offers
 from bench.worker.arms import program_of
 from bench.worker.counts import compilations, live_arrays, live_bytes
 from bench.worker.program import Graph, ProgramFacts, facts
-from bench.worker.proof import taken_arguments
+from bench.worker.proof import find_donated_arguments
 from common.contract import Checkpoint, Program, TrainStep, fresh_checkpoint
 from common.equality import (
     deviation,
@@ -32,7 +32,7 @@ from common.equality import (
 )
 from tests.commands import TOY, StepOf, every_style
 
-ROWS = [(entrant, style) for entrant in impls.usual() for style in impls.load(entrant).styles]
+ROWS = [(entrant, style) for entrant in impls.list_usual() for style in impls.load(entrant).styles]
 COUNTS_TWICE = {("flax_linen", "train_state")} | {
     ("flax_nnx", style) for style in impls.load("flax_nnx").styles if style != "pure"
 }
@@ -63,11 +63,11 @@ def program(step: TrainStep) -> Program:
 
 @cache
 def baseline_graph(step_of: StepOf) -> Graph:
-    return Graph.of(program(step_of(impls.BASELINE, "pure", TOY)).lower())
+    return Graph.from_lowered(program(step_of(impls.BASELINE, "pure", TOY)).lower())
 
 
 def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
-    return Graph.of(jax.jit(function).lower(*arguments)).fingerprint()
+    return Graph.from_lowered(jax.jit(function).lower(*arguments)).fingerprint()
 
 
 # The entrants' programs.
@@ -80,9 +80,9 @@ def test_what_a_style_compiles(entrant: str, style: str, step_of: StepOf) -> Non
     Nor after another load: its buffers are fresh, its program is not.
     """
     step, baseline = step_of(entrant, style, TOY), baseline_graph(step_of)
-    ours = Graph.of(program(step).lower())
+    ours = Graph.from_lowered(program(step).lower())
     facts = (ProgramFacts(True, "", it.operations(), {}) for it in (ours, baseline))
-    away = next(facts).beside(next(facts))
+    away = next(facts).count_differences(next(facts))
     same = ours.fingerprint() == baseline.fingerprint()
     assert bool(away) == (not same)
     if (entrant, style) == GRADIENT_ALONE:
@@ -126,7 +126,7 @@ def test_the_facts_of_compiled_programs(step_of: StepOf) -> None:
     assert any(" while(" in line for line in lines), "a long tuple, with comments in its shape"
     assert plain["hlo_instructions"] == len(lines)
     jitted = jax.jit(jnp.matmul)
-    product = Program.traced(lambda: jitted.trace(jnp.ones((3, 4)), jnp.ones((4, 5))))
+    product = Program.from_trace(lambda: jitted.trace(jnp.ones((3, 4)), jnp.ones((4, 5))))
     assert facts(product).counts["flops"] == 2 * 3 * 4 * 5
 
 
@@ -140,7 +140,7 @@ def test_who_can_donates_all_of_its_state_and_nothing_else(
     baseline = trajectory(step_of(impls.BASELINE, "pure", TOY), TOY)
     before = live_arrays("cpu")
     step = make(impls.load(entrant).style(style, donate=True), TOY)
-    assert taken_arguments(step, TOY) == ""
+    assert find_donated_arguments(step, TOY) == ""
     deviation(step, TOY, baseline)[0].require()
     state = STATE + COUNT * ((entrant, style) in COUNTS_TWICE)
     assert live_bytes(step, TOY, before, "cpu") == state

@@ -31,7 +31,7 @@ def test_a_block_of_stages(tmp_path: Path) -> None:
         loaded = child.do("load", arms=ARMS, outside={}, cache=str(tmp_path), seed=0)
         assert loaded == {"failures": {}, "spoiled": False}
         answer = child.block(ARMS, STAGES)
-        assert child.recorder.who() is None
+        assert child.recorder.read_turn() is None
     assert answer["failures"] == {}
     table = samples(answer)
     assert [*table] == TIMED == ["trace", "lower", "compile"]
@@ -62,7 +62,7 @@ class Step:
             return shared(x)
 
         ours = jax.jit(function)
-        return Program.traced(lambda: ours.trace(jnp.zeros(2)))
+        return Program.from_trace(lambda: ours.trace(jnp.zeros(2)))
 
 
 GOOD, LIKE_IT, BROKEN = (Arm("made", name) for name in ("a", "b", "broken"))
@@ -93,7 +93,7 @@ def block_of_made_steps(rounds: int, programs: Mapping[Arm, str] | None = None) 
 def test_a_program_that_is_read_from_a_cache_has_no_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_stages, "uncached", nullcontext)
+    monkeypatch.setattr(worker_stages, "disable_cache", nullcontext)
     before = jax.config.jax_enable_compilation_cache, jax.config.jax_compilation_cache_dir
     try:
         use_cache(str(tmp_path))
@@ -138,12 +138,12 @@ def test_arms_of_one_program_compile_it_once_in_a_round() -> None:
 def test_what_a_library_cannot_trace_apart_is_told_by_jax_events(
     pinned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_stages, "on_one_core", lambda: pinned)
-    whole = Program.traced
+    monkeypatch.setattr(worker_stages, "has_one_core", lambda: pinned)
+    whole = Program.from_trace
 
     def lowers_only(trace: Any) -> Program:
         return whole(trace)._replace(trace=None)
 
-    monkeypatch.setattr(Program, "traced", lowers_only)
+    monkeypatch.setattr(Program, "from_trace", lowers_only)
     table = {(s.arm, s.metric): s.value for s in block_of_made_steps(rounds=2).answer.samples}
     assert {metric for arm, metric in table if arm == str(GOOD)} == {*TIMED}

@@ -13,7 +13,7 @@ from bench.metrics import COLD, METRICS
 from bench.worker import integrity
 from bench.worker.counts import code_lines
 from bench.worker.integrity import Surroundings
-from bench.worker.proof import WITH, WITHOUT
+from bench.worker.proof import MISSING_DONATION, UNEXPECTED_DONATION
 from bench.worker.protocol import OWN_SEEDS
 from tests.commands import ROOT, TWIN
 
@@ -89,7 +89,7 @@ def worker(cache: Path) -> Iterator[Child]:
 def proofs(worker: Child) -> dict[str, Any]:
     """Return the proofs of its honest arms, the baseline's last."""
     proofs = {arm: worker.do("prove", arm=arm, **TOY) for arm in HONEST[::-1]}
-    assert worker.recorder.who() is None
+    assert worker.recorder.read_turn() is None
     return proofs
 
 
@@ -231,12 +231,12 @@ def test_mistakes_have_no_times_and_the_others_have(worker: Child) -> None:
 def test_a_worker_fails_steps_that_do_not_donate_as_it_does(
     worker: Child, proofs: dict[str, Any], cache: Path
 ) -> None:
-    assert worker.do("prove", arm=DONATES, **TOY)["failure"] == WITHOUT
+    assert worker.do("prove", arm=DONATES, **TOY)["failure"] == UNEXPECTED_DONATION
     with Child() as child:
         arms = [PLAIN, ASKED, NOTHING]
         assert not child.load(arms, cache, donate=True)["failures"]
         ours, *others = (child.do("prove", arm=arm, **TOY) for arm in arms)
-        assert [answer["failure"] for answer in others] == [TAKES_HIDDEN, WITH]
+        assert [answer["failure"] for answer in others] == [TAKES_HIDDEN, MISSING_DONATION]
         assert child.block([PLAIN])["failures"] == {}
     assert ours["proof"]["donates"]
     before, after = (samples(proof) for proof in (proofs[PLAIN], ours))

@@ -27,7 +27,7 @@ STYLE = (
 
 
 def page(*documents: Document) -> str:
-    """Return documents as a page, one after the other; what is folded is read with a click."""
+    """Return documents as a page, one after the other; a click opens folded parts."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -37,7 +37,7 @@ def page(*documents: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (coded, table.text_of, table.mark, table.colour, sort_key, picture)
+    filters = (mark_code, table.text_of, table.mark, table.colour, sort_key, picture)
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("page.html.jinja").render(
         documents=documents,
@@ -47,8 +47,8 @@ def page(*documents: Document) -> str:
     )
 
 
-def coded(text: str) -> Markup:
-    """Return a text from anywhere as HTML; what stands between backticks is code."""
+def mark_code(text: str) -> Markup:
+    """Return a text from anywhere as HTML; text between backticks is code."""
     from markupsafe import Markup, escape
 
     return Markup().join(
@@ -60,7 +60,7 @@ def coded(text: str) -> Markup:
 def sort_key(content: Content, rows: Table, column: int) -> float | None:
     """Return the number by which a cell is sorted; None for a text.
 
-    A baseline's own time, in a column of ratios, counts as 1; beside what is added, as 0.
+    A baseline's own time counts as 1 in a column of ratios, and as 0 in one of added times.
     """
     if isinstance(content, str):
         return 0.0 if content == "=" else None
