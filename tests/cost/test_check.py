@@ -80,7 +80,9 @@ def test_what_is_right(told: Any, true: float, near: bool, held: bool) -> None:
 
 
 def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = {"model": MODELS[2].name, "style": "pure"}, {"model": "gone", "style": "jit"}
+    quiet = {"quiet": [40.0] * 3}
+    first: dict[str, Any] = {"model": MODELS[2].name, "style": "pure", **quiet}
+    second: dict[str, Any] = {"model": "gone", "style": "jit", **quiet}
     records = [
         second | ABOUT | {"told": None, "failed": "raised", "truth": [500, 510, 520]},
         first | ABOUT | {"told": [31.6, 30, 33.3], "truth": [31.1, 30.8, 31.9], "loop": [40, 60]},
@@ -89,14 +91,16 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check.main(["--folder", str(tmp_path), "--repeat", "0"]) == 0
     text = (tmp_path / check.TABLES).read_text("utf-8")
     assert text in capsys.readouterr().out
-    all_, quiet, busy = (line for line in text.splitlines() if line.startswith("* "))
+    lines = [line for line in text.splitlines() if line.startswith("* ")]
+    all_, of_quiet_calls, in_quiet, _, in_busy, _ = lines
     assert all_.endswith(
-        "within 10 % or 5 µs: 1 of 2; the interval holds the truth: 1 of 2; without a number: 1"
+        "within 10 % or 5 µs: 1 of 2; the interval holds it: 1 of 2; without a number: 1"
     )
-    assert ("0 of 1" in quiet, "1 of 1" in busy) == (True, True)
+    assert ": 0 of 2; the interval holds it: 0 of 2" in of_quiet_calls
+    assert ("0 of 1" in in_quiet, "1 of 1" in in_busy) == (True, True)
     rows = [line for line in text.splitlines() if line.startswith(("| equinox", "| gone"))]
     assert rows == [
         "| equinox_3x16x8 | pure | 8 | 81.0 µs | +31.6 µs (+30.0 to +33.3) | +31.3 µs ± 0.3 | "
-        "+0.3 µs (+1 %) | yes | yes | 60 µs |",
-        "| gone | jit | 8 | 81.0 µs | raised | +510 µs ± 5.8 |  | no | no | 40 µs |",
+        "+40.0 µs | +0.3 µs (+1 %) | yes | yes | 60 µs |",
+        "| gone | jit | 8 | 81.0 µs | raised | +510 µs ± 5.8 | +40.0 µs |  | no | no | 40 µs |",
     ]
