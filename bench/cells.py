@@ -16,7 +16,7 @@ from common.errors import BakeoffError, unknown
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from bench.environments.offers import Offer
+    from bench.offer import Offer
     from common.contract import Style
 
 PURE = "pure"

@@ -21,8 +21,8 @@ import pytest
 from bench import conftest
 from bench.cells import Cell, Selection
 from bench.engine.journal import FOLDER, SUFFIX, Journal
-from bench.environments.offers import Offer
 from bench.metrics import SAMPLED
+from bench.offer import Offer
 from bench.runfile import unpack_samples
 from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read

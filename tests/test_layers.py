@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -26,20 +27,14 @@ ROOMS = (
 
 
 def imported(path: Path) -> set[str]:
-    """Return the dotted names that a file imports anywhere, `from a import b` as `a.b`.
-
-    What is imported for type checking alone is an arrow of words, not of code.
-    """
-    names, nodes = set[str](), list[ast.AST]([ast.parse(path.read_text())])
-    while nodes:
-        node = nodes.pop()
+    """Return the dotted names that a file imports anywhere, `from a import b` as `a.b`."""
+    names = set[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative imports hide what is imported"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            nodes += ast.iter_child_nodes(node)
     return names
 
 
@@ -60,6 +55,19 @@ def test_imports_follow_the_arrows(package: str) -> None:
                 assert helper or (name, room) == ("impls.older", "__init__.py"), arrow
             if top == "bench" and {room, below} <= set(ROOMS):
                 assert ROOMS.index(below) >= ROOMS.index(room), arrow
+
+
+def test_the_picture_of_the_rooms_has_all_arrows_and_paths_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line[:3] == "| `"]
+    drawn = {room.strip("`"): {name.strip("`") for name in to.split(", ")} for room, _, to in rows}
+    assert [*drawn] == [*ROOMS]
+    for room, names in drawn.items():
+        files = (ROOT / "bench" / room).rglob("*.py")
+        rooms = {f"{name}.".split(".")[1] for path in files for name in imported(path)}
+        assert rooms & {*ROOMS} - {room} == names - {"–"}, room
+    for path in re.findall(r"`((?:bench|impls|tests|docs)/[\w/.*]*)`", text):
+        assert list(ROOT.glob(path)), path
 
 
 @pytest.mark.parametrize("entrant", impls.names())

@@ -14,9 +14,10 @@ from bench.cells import BASELINE, CONTROL
 from bench.engine.actions import Action, parse_answer
 from bench.engine.process import Place, Worker, ask_once
 from bench.environments.builder import Builder
-from bench.environments.offers import Offer, offer, offers
+from bench.environments.offers import offer, offers
 from bench.environments.spec import parse
 from bench.metrics import COLD, STAGES
+from bench.offer import Offer
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 from common.errors import BakeoffError
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.engine.process import Place
-    from bench.environments.offers import Offer
+    from bench.offer import Offer
     from bench.options import Options
     from bench.runfile import EnvironmentInfo, FileKind
 

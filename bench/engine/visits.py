@@ -274,13 +274,22 @@ class Visits:
 
         Samples of unrequested arms are left out: few and noisy, they would make intervals wider.
         """
-        taken = {"worker": worker, "block": block or worker, "at": self.now, "cores": len(cores)}
         for row in rows:
             if row.arm not in self.agenda.unrequested_arms:
-                place = {"environment": side.environment, "cell": side.cell(row.arm, workload)}
-                numbers = row._asdict()
-                del numbers["arm"]
-                self.samples.append(Sample(**place, **taken, **numbers))
+                sample = Sample(
+                    environment=side.environment,
+                    cell=side.cell(row.arm, workload),
+                    metric=row.metric,
+                    worker=worker,
+                    block=block or worker,
+                    at=self.now,
+                    cores=len(cores),
+                    value=row.value,
+                    calls=row.calls,
+                    median=row.median,
+                    p95=row.p95,
+                )
+                self.samples.append(sample)
 
     # visits
 

@@ -1,14 +1,15 @@
-"""The entrants, styles and backends of environments, as their workers report them."""
+"""Asks the workers of environments what these offer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import msgspec
 
 import impls
 from bench.engine.process import HEAVY_SILENCE, SILENCE_SECONDS, Place, WorkerFailedError, ask_once
+from bench.offer import Offer
 from bench.worker.settings import conditions, restore_user_settings
 from common.config import is_own
 from common.errors import BakeoffError
@@ -17,72 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.environments.builder import Builder
-
-
-@dataclass(frozen=True)
-class Offer:
-    """The contents of an environment, as a worker reports them, with entrants of other ones."""
-
-    styles: dict[str, list[str]]
-    """Entrant → its styles."""
-    problems: dict[str, str]
-    """Entrant that cannot be loaded → why."""
-    backends: list[str]
-    """Backends, in jax's words, as in `cpu` and `gpu`."""
-    versions: dict[str, str]
-    """Package → its version; `python` is one of them."""
-    devices: dict[str, str]
-    """Backend → kind of its first device."""
-    details: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Backend → number of devices, and the driver."""
-    conditions: dict[str, Any] = field(default_factory=dict)
-    """Conditions of measuring: flags, affinity."""
-    notes: list[str] = field(default_factory=list)
-    """Remarks on a user's own step."""
-    uncached: int = 0
-    """Modules that each process compiles from source, since Python can keep no bytecode of them."""
-    unfit: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """User's own step that cannot be loaded → the package and release that does not import."""
-    missing: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Entrant → styles that its library's release cannot have, and why."""
-    if_named: dict[str, list[str]] = field(default_factory=dict)
-    """Entrant → styles that are measured where they or the entrant are named, and at depths."""
-    not_donating: dict[str, list[str]] = field(default_factory=dict)
-    """Entrant → styles that cannot donate their state."""
-    apart: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Entrant with its own environment → the versions that are in it."""
-    lacking: dict[str, list[str]] = field(default_factory=dict)
-    """Entrant with its own environment → backends that are not in it."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Facts that a journal keeps: a run that goes on must find the same."""
-        return {"versions": self.versions, "devices": self.devices, **self.conditions}
-
-    @property
-    def donating(self) -> Offer:
-        """This offer without the styles that cannot donate their state."""
-        styles = {
-            entrant: [style for style in names if style not in self.not_donating.get(entrant, ())]
-            for entrant, names in self.styles.items()
-        }
-        return replace(self, styles=styles)
-
-    def add_entrant(self, name: str, other: Offer) -> Offer:
-        """Return this offer with an entrant of another offer, that of its own environment."""
-        added: dict[str, Any] = {
-            what: getattr(self, what) | {k: v for k, v in getattr(other, what).items() if k == name}
-            for what in ("styles", "problems", "missing", "if_named", "not_donating")  # by entrant
-        }
-        if name not in other.problems:
-            lacking = [backend for backend in self.backends if backend not in other.backends]
-            added |= {
-                "versions": other.versions | self.versions,
-                "uncached": self.uncached + other.uncached,
-                "apart": self.apart | {name: other.versions},
-                "lacking": self.lacking | {name: lacking},
-            }
-        return replace(self, **added)
 
 
 def offer(

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from bench.estimates import EstimateTable
-    from bench.report.charts import Figure
-    from bench.report.table import Content
+    from bench.report.table import Content, Figure
     from bench.runfile import CellResult, Results
     from bench.runfile.reader import Run
 

@@ -225,8 +225,15 @@ def pack_samples(samples: Iterable[Sample]) -> list[Series]:
     """Return samples as series."""
     series: dict[tuple[str, Cell, str, int], list[SampleRow]] = defaultdict(list)
     for s in samples:
-        numbers = {"value": s.value, "calls": s.calls, "median": s.median, "p95": s.p95}
-        row = SampleRow(worker=s.worker, block=s.block, at=round(s.at, 2), **numbers)
+        row = SampleRow(
+            worker=s.worker,
+            block=s.block,
+            at=round(s.at, 2),
+            value=s.value,
+            calls=s.calls,
+            median=s.median,
+            p95=s.p95,
+        )
         series[s.environment, s.cell, s.metric, s.cores].append(row)
     return [
         Series(environment=environment, cell=cell, metric=metric, cores=cores, rows=rows)

@@ -15,7 +15,7 @@ from common.versions import COMMON
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bench.environments.offers import Offer
+    from bench.offer import Offer
     from bench.runfile import Results, TimeSpent
 
 SHARED_PACKAGES = ("python", *COMMON)

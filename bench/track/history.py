@@ -19,8 +19,8 @@ import impls
 from bench.cells import BASELINE, Cell
 from bench.estimates import ALPHA, Estimate, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
-from bench.report.charts import Figure, lines
-from bench.report.table import Column, Document, Row, Section, Table, change, percent
+from bench.report.charts import lines
+from bench.report.table import Column, Document, Figure, Row, Section, Table, change, percent
 from bench.report.wording import (
     main_workload,
     name_few,

@@ -16,14 +16,15 @@ from uv import find_uv_bin
 
 from bench.cells import BASELINE, Arm, Selection, add_step
 from bench.cli import main
-from bench.cost.step import ASKED, OwnCost, answer, document
+from bench.cost.step import OwnCost, answer, document
 from bench.engine.process import Place
 from bench.engine.task import Side
-from bench.environments.offers import Offer
 from bench.environments.uv import minor
 from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
+from bench.offer import Offer
 from bench.prepare.sides import choose_cells
+from bench.prepare.step import ASKED
 from bench.runfile import CellResult, EnvironmentInfo, Proof, Results
 from bench.runfile.reader import read
 from bench.track.comparison import Comparison

@@ -17,7 +17,7 @@ from bench.engine.journal import DiskError, find_journals
 from bench.engine.process import Place
 from bench.engine.session import Measurement, make_groups, measure
 from bench.engine.task import Side, Task
-from bench.environments.offers import Offer
+from bench.offer import Offer
 from bench.options import Options
 from bench.runfile import EnvironmentInfo
 from bench.runfile.writer import run_file, write

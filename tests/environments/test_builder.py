@@ -20,7 +20,7 @@ from bench.engine.process import WorkerFailedError
 from bench.environments import builder as builders
 from bench.environments import offers as asked
 from bench.environments.builder import MARK, PYTHON, Builder, Resolution
-from bench.environments.offers import Offer, offer, offers
+from bench.environments.offers import offer, offers
 from bench.environments.spec import (
     LOCK,
     LOCKS,
@@ -39,6 +39,7 @@ from bench.environments.uv import (
     require_own,
     suggest_stack,
 )
+from bench.offer import Offer
 from bench.worker.settings import ROOT
 from common.versions import COMMON
 from tests.commands import refusal

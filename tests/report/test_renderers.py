@@ -12,11 +12,11 @@ from rich.console import Console
 from bench.cells import Arm
 from bench.engine.actions import Action, Do
 from bench.estimates import Verdict
-from bench.report.charts import WIDE, Figure, bars, intervals, lines, svg
+from bench.report.charts import WIDE, bars, intervals, lines, svg
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.report.run import document
-from bench.report.table import Column, Document, Row, Section, Table
+from bench.report.table import Column, Document, Figure, Row, Section, Table
 from bench.report.terminal import LINES, WORDS, Progress, show
 from bench.runfile import TimeSpent
 from tests.report.runs import Planted, made_run

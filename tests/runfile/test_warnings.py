@@ -4,7 +4,7 @@ import pytest
 from msgspec import structs
 
 from bench.cells import CONTROL
-from bench.environments.offers import Offer
+from bench.offer import Offer
 from bench.runfile import EnvironmentInfo, TimeSpent, warnings
 from bench.runfile.reader import Run
 from tests.report.runs import Planted, made_run

@@ -17,9 +17,9 @@ from scipy import special
 from bench.cells import Cell, Selection
 from bench.engine.process import Place
 from bench.engine.task import Side
-from bench.environments.offers import Offer
 from bench.estimates import MARGIN, Estimate, Verdict
 from bench.metrics import COLD, METRICS
+from bench.offer import Offer
 from bench.options import Options
 from bench.prepare.sides import (
     DEEP,

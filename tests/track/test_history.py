@@ -13,9 +13,9 @@ from bench.cells import BASELINE, Cell, Selection
 from bench.engine.process import Place
 from bench.engine.task import Side
 from bench.environments.builder import Environment
-from bench.environments.offers import Offer
 from bench.environments.spec import Spec
 from bench.environments.uv import UnsolvableError
+from bench.offer import Offer
 from bench.prepare import days as days_room
 from bench.prepare.days import Days, list_days
 from bench.report.page import page

@@ -14,7 +14,7 @@ import pytest
 
 import impls
 from bench.cells import Selection
-from bench.environments.offers import Offer
+from bench.offer import Offer
 from bench.worker import offers
 from bench.worker.arms import program_of
 from bench.worker.counts import compilations, live_arrays, live_bytes

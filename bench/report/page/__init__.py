@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.report import table
-from bench.report.charts import NARROW, WIDE, Figure, svg
+from bench.report.charts import NARROW, WIDE, svg
 from common.versions import versions
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from bench.report.table import Content, Document, Table
+    from bench.report.table import Content, Document, Figure, Table
 
 STYLE = (
     "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style></svg>"
