@@ -26,15 +26,21 @@ ROOMS = (
 """Folders of `bench/`: each may know those that come after it."""
 
 
-def imported(path: Path) -> set[str]:
-    """Return the dotted names that a file imports anywhere, `from a import b` as `a.b`."""
-    names = set[str]()
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(path: Path, *, types: bool = True) -> set[str]:
+    """Return the dotted names that a file imports anywhere, `from a import b` as `a.b`.
+
+    With `types`, those that are imported for type checking alone are among them.
+    """
+    names, nodes = set[str](), list[ast.AST]([ast.parse(path.read_text())])
+    while nodes:
+        node = nodes.pop()
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative imports hide what is imported"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif types or not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            nodes += ast.iter_child_nodes(node)
     return names
 
 
@@ -77,7 +83,8 @@ def test_an_entrant_imports_its_own_library_alone(entrant: str) -> None:
     needed = {about.distribution, *(Requirement(text).name for text in about.requirements)}
     origins = metadata.packages_distributions()
     packages = {package for package, names in origins.items() if needed & {*names}}
-    names = {name for name in imported(impls.source(entrant)) if "impls.layerwise" not in name}
+    names = imported(impls.source(entrant), types=False)
+    names = {name for name in names if "impls.layerwise" not in name}
     tops = {name.split(".")[0] for name in names}
     assert tops - sys.stdlib_module_names <= {*COMMON, "common", entrant, *packages}
 
