@@ -285,6 +285,7 @@ def measure_once(request: pytest.FixtureRequest) -> Measurement:
                     resume=config.getoption("--resume"),
                     on_progress=progress,
                     more=Path(more) if more else None,
+                    partial=True,
                 )
         finally:
             if bench.measurement is None:

@@ -72,7 +72,7 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
-    from bench.engine.journal import Journal, Part
+    from bench.engine.journal import DiskError, Journal, Part
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import parse
@@ -141,6 +141,13 @@ def bisect(
             if steps_file.exists():
                 console.print(commands.SAFE_TEXT)
             raise
+        except DiskError as error:
+            hint = f"; {commands.SAFE_TEXT}" if steps_file.exists() else ""
+            raise DiskError(f"{error}{hint}") from error
     results.arguments = [word for word in sys.argv[1:] if word != "--resume"]
-    commands.finish(results, chosen, output, details=details, journal=Journal(steps_file, Part()))
+    journal: Journal | None = Journal(steps_file, Part())
+    if record.stopped is not None and chosen != "json" and steps_file.exists():
+        journal = None  # or what it has measured would be lost
+        console.print(f"what was measured is in {steps_file}: --more goes on with that file")
+    commands.finish(results, chosen, output, details=details, journal=journal)
     return 0 if record.stopped is None else 1

@@ -119,15 +119,12 @@ def measure_task(task: Task, before: float, *, resume: bool, more: Path | None) 
     try:
         with Progress(console, task.options.budget) as shown:
             resumed = "" if resume else None
-            made = measure(task, before=before, resume=resumed, on_progress=shown, more=more)
-            if made.interrupted:
-                raise KeyboardInterrupt
+            return measure(task, before=before, resume=resumed, on_progress=shown, more=more)
     except KeyboardInterrupt:
         console.print(SAFE_TEXT)
         raise
     except DiskError as error:
         raise DiskError(f"{error}; {SAFE_TEXT}") from error
-    return made
 
 
 def finish(

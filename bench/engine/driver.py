@@ -242,7 +242,7 @@ class Driver:
             left = self.plan.agenda.end - (time.monotonic() - self.zero)
             patience = max(LAST_SILENCE, left + LAST_SILENCE / 2)
         patience = min(self.silence, patience)
-        if longest is None and any(map(is_own, self.task.outside)):
+        if action.do in ("prove", "open", "count", "cold") and any(map(is_own, self.task.outside)):
             patience = max(patience, SILENCE_SECONDS)  # a model of any size is compiled for it
         if action.do == "block" and action.kind == STAGES:
             turns = len(action.arms) * action.rounds * len(action.workers)

@@ -51,7 +51,11 @@ class Journal:
             path.touch(exist_ok=False)
         except OSError as error:
             raise BakeoffError(f"cannot write the journal {path}: {error.strerror}") from error
-        journal.write(known)
+        try:
+            journal.write(known)
+        except DiskError as error:  # of which nothing is kept
+            path.unlink()
+            raise BakeoffError(str(error)) from error
         return journal
 
     @classmethod

@@ -90,10 +90,9 @@ def measure(
     on_progress: Callable[[Action, TimeSpent], None] = lambda _action, _spent: None,
     more: Path | None = None,
     is_enough: Callable[[Sequence[Sample]], bool] = lambda _samples: False,
+    partial: bool = False,
 ) -> Measurement:
     """Measure a task; every sample is in a journal first.
-
-    After Ctrl-C, the results are a part of it.
 
     Args:
         task: Cells to measure, and how.
@@ -102,10 +101,12 @@ def measure(
         on_progress: Called before each action.
         more: A file of a measurement of the same task that has ended: its samples count, too.
         is_enough: Called between visits, tells whether more samples would be a waste.
+        partial: Whether Ctrl-C leaves a part of the results.
 
     Raises:
         BakeoffError: the journal or the file is of another task.
         DiskError: the disk is full; what was measured before is in the journal.
+        KeyboardInterrupt: it was cut off, and no part of the results was asked for.
     """
     with machine_lock():
         setup = digest_setup(task, more)
@@ -121,6 +122,8 @@ def measure(
         try:
             driver.run()
         except KeyboardInterrupt:
+            if not partial:
+                raise
             interrupted = True
             plan.note_missing()
         results, samples = collect_results(task, plan, journal.known, watch)

@@ -110,6 +110,7 @@ def list_releases(package: str, low: str, high: str, python: str) -> list[str]:
     return releases[::-1]
 
 
+@cache
 def suggest_stack(package: str, release: str, python: str) -> str:
     """Return in words the JAX of the day on which a release came out.
 
@@ -126,7 +127,8 @@ def suggest_stack(package: str, release: str, python: str) -> str:
             before = middle
         else:
             day = middle
-    [jax] = [line for line in compile_pins([pin, "jax"], python, day) if line.startswith("jax==")]
+    pins = compile_pins([pin, "jax"], python, day)
+    jax = next(line for line in pins if line.startswith("jax=="))  # as it was asked for
     return f"{package} {release} is of {day}, as {jax} is: give `{pin},{jax}`, or `@{day}`"
 
 

@@ -95,8 +95,10 @@ def ask_side(environment: Environment, selection: Selection) -> Side:
         # Its answer may be another revision's, or its interpreter missing
         raise BakeoffError(f"{about.spec} cannot be measured: {error}") from error
     for name, (package, release) in offered.unfit.items():
-        with suppress(BakeoffError):
-            offered.problems[name] += f"; {suggest_stack(package, release, environment.python)}"
+        advice = "give releases that fit each other, as those of a day do"
+        with suppress(BakeoffError):  # a package of a checkout, or no index
+            advice = suggest_stack(package, release, environment.python)
+        offered.problems[name] += f"; {advice}"
     missing = {
         f"{entrant}/{style}": why
         for entrant, styles in offered.missing.items()

@@ -50,7 +50,7 @@ class Proof(msgspec.Struct, kw_only=True):
     equal: bool = True
     """Whether it is equal; False for a `make_step` beside a model that computes something else: it
     stands for itself."""
-    state: list[float] = []
+    state: list[float] | None = None
     """Norm of each array of the state of a user's own step after ten steps."""
     settings: dict[str, Any] = {}
     """Settings that an outside reference ran with."""

@@ -206,7 +206,9 @@ class Comparison:
 
 def describe_state_change(base: CellResult, new: CellResult) -> str:
     """Return in words how the state of a user's own step differs; empty if it does not."""
-    ours, theirs = ((row.proof.state if row.proof else []) for row in (base, new))
+    ours, theirs = (row.proof.state if row.proof else None for row in (base, new))
+    if ours is None or theirs is None:  # an older run's, or a step that keeps its state to itself
+        return ""
     if len(ours) != len(theirs):
         return f"it has {len(ours)} and {len(theirs)} arrays"
     away = [abs(a - b) / max(a, b, SLACK) for a, b in zip(ours, theirs, strict=True)]

@@ -17,7 +17,7 @@ import msgspec
 from packaging.version import Version
 from scipy import special
 
-from bench.engine.journal import FOLDER, SUFFIX
+from bench.engine.journal import FOLDER, SUFFIX, DiskError
 from bench.engine.session import digest_setup, make_estimates, measure
 from bench.environments.sources import list_commits
 from bench.environments.spec import PACKAGES, Spec, make_day_spec
@@ -228,6 +228,8 @@ class Bisection:
             if self.record.steps[-1].phase != "whole":
                 self.boundary = 0.0
                 self.step("confirm", self.good, self.bad)
+        except DiskError:
+            raise
         except BakeoffError as error:
             if not self.estimates and not isinstance(error, StoppedError):
                 raise
@@ -454,8 +456,6 @@ class Bisection:
         finally:  # no other search can use a step's journal, nor one that a killed step left
             for path in FOLDER.glob(f"*-bisect{SUFFIX}"):
                 path.unlink(missing_ok=True)
-        if outcome.interrupted:
-            raise KeyboardInterrupt
         self.outcomes.append(outcome.results)
         row = outcome.results.table.comparison(cell, metric)
         if row is None:

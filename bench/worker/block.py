@@ -85,12 +85,15 @@ class Turn:
         """Warm up over buffers of the arm's own, whose content a block's arms share."""
         self.step, self.hidden, self.chunk = arms.steps[arm], arms.case.zero(), chunk
         arms.load(self.step, scale)
-        self.in_flight = False
+        step: Any = self.step
         for _ in range(WARMING_CALLS):
-            WAIT(self.step(self.hidden, chunk))
-            if not getattr(self.step, "state_is_known", True):
+            if isinstance(known := getattr(step, "is_in_flight", None), bool):
+                WAIT(live_arrays(arms.backend))
+            WAIT(step(self.hidden, chunk))
+            if known is False:  # seen once, it holds for all blocks: they are measured alike
                 arrays: list[Any] = live_arrays(arms.backend)
-                self.in_flight |= not all(array.is_ready() for array in arrays)
+                step.is_in_flight = not all(array.is_ready() for array in arrays)
+        self.is_in_flight = getattr(step, "is_in_flight", False)
         self.single = paired and kind == STEP
         series = {STEP: CallSeries(1)} if self.single else KINDS[kind]
         self.series = {
@@ -120,7 +123,7 @@ class Turn:
             idle = seconds - (CPU_CLOCK() - cpu)
             taken.append(Call(seconds / len(row), idle / len(row)))
         self.loss, self.calls = result[1], self.calls + series.calls
-        if self.in_flight:
+        if self.is_in_flight:
             taken = [Call(*np.mean(taken, axis=0).tolist())] * len(taken)
         return taken
 

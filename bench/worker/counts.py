@@ -21,7 +21,7 @@ import numpy as np
 from bench.worker.protocol import WorkerSample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import CodeType
 
@@ -57,8 +57,6 @@ QUIET_CALLS = 200
 """Number of calls that `dispatch_seconds` times."""
 QUIET_QUANTILE = 0.1
 """Quantile of their times that stands for a quiet machine."""
-EMPTY_PROGRAM = jax.lax.optimization_barrier
-"""Function that computes nothing, but returns new arrays; JAX would hand an identity's back."""
 COLLECTED_CALLS = 1000
 """Most calls in which pauses for garbage are looked for."""
 COLLECTED_SECONDS = 1.0
@@ -201,17 +199,22 @@ def measure_collections(call: Callable[[], Any]) -> dict[str, float]:
     }
 
 
-def dispatch_seconds(arrays: Sequence[jax.Array]) -> float:
-    """Return the seconds that `jax.jit` takes to call an empty program over so many arrays.
+def empty_program(state: list[jax.Array], _data: list[jax.Array]) -> list[jax.Array]:
+    """Return new arrays with the numbers of `state`; an identity's would be handed back by JAX."""
+    return [array + 0 for array in state]
 
-    The arrays are empty: each is handed over and returned as a new one, and nothing is computed.
+
+def dispatch_seconds(state: int, data: int) -> float:
+    """Return the seconds that `jax.jit` takes to call a program with nothing to compute.
+
+    It takes so many arrays of a state and so many of data, and returns the state; all are empty.
     """
-    empty = [jax.numpy.zeros(0, np.float32) for _ in arrays]
-    call, taken = jax.jit(EMPTY_PROGRAM), []
+    empty = [[jax.numpy.zeros(0, np.float32) for _ in range(count)] for count in (state, data)]
+    call, taken = jax.jit(empty_program), []
     with disable_collector():
         for _ in range(UNCOUNTED_CALLS + QUIET_CALLS):
             start = CLOCK()
-            jax.block_until_ready(call(empty))
+            jax.block_until_ready(call(*empty))
             taken.append(CLOCK() - start)
     return float(np.quantile(taken[UNCOUNTED_CALLS:], QUIET_QUANTILE))
 

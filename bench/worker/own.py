@@ -105,7 +105,8 @@ class CarryingStep:
 class WholeStep:
     """A step that a file makes itself: a function of a batch that returns the loss."""
 
-    state_is_known = False
+    is_in_flight = False
+    """Whether updates are still made when a call has returned."""
 
     def __init__(self, make_step: Callable[[], Callable[[Any], Any]]) -> None:
         self.call = make_step()
@@ -297,7 +298,7 @@ class OwnStep:
     def find_untrained(self, params: Any, grads: Any) -> list[str]:
         """Return in words which arrays get no gradient, if there are any.
 
-        Their gradients are constants in the traced program, so nothing needs to be compiled.
+        Their gradients are constant zeros in the traced program, so nothing needs to be compiled.
 
         Raises:
             BakeoffError: no array gets a gradient.
@@ -305,8 +306,8 @@ class OwnStep:
         paths = jax.tree_util.tree_leaves_with_path(params)
         still = [
             jax.tree_util.keystr(path)
-            for (path, _), is_constant in zip(paths, constants_of(grads), strict=False)
-            if is_constant
+            for (path, _), has_none in zip(paths, zero_outputs(grads), strict=False)
+            if has_none
         ]
         if len(still) == len(paths):
             raise self.problem(
@@ -457,7 +458,9 @@ class OwnArms(Arms):
                     f"not equal: {what} off by {deviation:.2g} of the baseline's (allowed: "
                     f"{allowed:.2g})"
                 )
-        norms = [float(np.linalg.norm(np.nan_to_num(array))) for array in after]
+        finite = (np.nan_to_num(array, posinf=0.0, neginf=0.0) for array in after)
+        # JSON has no infinity
+        norms = [min(float(np.linalg.norm(array)), sys.float_info.max) for array in finite]
         return {**away, "state": norms}, losses
 
     def facts_of(self, _arm: Arm) -> dict[str, float | None]:
@@ -477,7 +480,9 @@ class OwnArms(Arms):
         pauses = measure_collections(partial(step, (), batch))
         if arm.code != BASELINE:
             return pauses
-        return pauses | {"dispatch": dispatch_seconds(jax.tree.leaves((self.case.start, batch)))}
+        start = self.case.start._replace(updates=())
+        counts = (len(jax.tree.leaves(tree)) for tree in (start, batch))
+        return pauses | {"dispatch": dispatch_seconds(*counts)}
 
     def difference(self, end: End, baseline: End | None) -> str:
         """Return in words how an arm differs from the baseline after a block; empty if equal."""
@@ -496,17 +501,19 @@ class OwnArms(Arms):
         return ""
 
 
-def constants_of(jaxpr: Any) -> list[bool]:
-    """Return for each output of a jaxpr whether it depends on no input."""
-    depending = {*jaxpr.invars, *jaxpr.constvars}
+def zero_outputs(jaxpr: Any) -> list[bool]:
+    """Return for each output of a jaxpr whether it is a constant zero: a literal or a broadcast."""
+    zeros = {
+        equation.outvars[0]
+        for equation in jaxpr.eqns
+        if equation.primitive.name == "broadcast_in_dim" and is_zero(equation.invars[0])
+    }
+    return [is_zero(var) or (not hasattr(var, "val") and var in zeros) for var in jaxpr.outvars]
 
-    def depends(var: Any) -> bool:
-        return not hasattr(var, "val") and var in depending  # a literal has a value
 
-    for equation in jaxpr.eqns:
-        if any(map(depends, equation.invars)):
-            depending.update(equation.outvars)
-    return [not depends(var) for var in jaxpr.outvars]
+def is_zero(var: Any) -> bool:
+    """Tell whether a variable of a jaxpr is a literal zero."""
+    return hasattr(var, "val") and not np.any(var.val)
 
 
 def types(tree: Any) -> tuple[Any, list[tuple[Any, Any]]]:

@@ -344,6 +344,8 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
     still = MODEL.replace('"b": ', '"mean": jnp.zeros(4), "b": ')
     [note] = offered(written(still))["notes"]
     assert "mine.py: 1 of 3 arrays get no gradient (['mean'])" in note
+    linear = still.replace("return jnp.mean(", 'return model["mean"].sum() + jnp.mean(')
+    assert not offered(written(linear, "linear"))["notes"], "a constant gradient is one"
     text = Path(f"{begun('flax_nnx')}.py").read_text("utf-8")
     text = text.replace("self.second = nnx.Linear(64, 64, rngs=rngs)", "self.second = self.first")
     told = offered(written(text, "tied"))
@@ -569,9 +571,10 @@ def test_the_installed_tool_compares_in_an_empty_folder(tmp_path: Path) -> None:
         ([1.0, 5.0001], "Both sides have the same losses in ten steps: equinox/pure."),
         ([1.0, 4.0], "The state of equinox/pure differs after ten steps: 1 of 2 arrays, by up to "),
         ([1.0], "The state of equinox/pure differs after ten steps: it has 2 and 1 arrays."),
+        (None, "Both sides have the same losses in ten steps: equinox/pure."),
     ],
 )
-def test_sides_whose_states_differ_are_told(state: list[float], words: str) -> None:
+def test_sides_whose_states_differ_are_told(state: list[float] | None, words: str) -> None:
     cell, ten = Arm("equinox", "pure").make_cell("mine", "cpu"), [1.0] * 10
     proofs = (Proof(loss=0, gradient=0, trajectory=0, state=n) for n in ([1.0, 5.0], state))
     sides = [

@@ -413,7 +413,7 @@ def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spec, row = parse("jax==0.5.0"), Sample("base", CELL, "compile", 2, 5, 0.0, 1, 1.0)
-    outcome = Mock(samples=[row], interrupted=False)
+    outcome = Mock(samples=[row])
     monkeypatch.setattr(searches, "measure", Mock(return_value=outcome))
     monkeypatch.setattr(searches, "make_task", Mock())
     search = Bisection(Mock(), World(FLAX).record, Mock(), Mock(), Mock(), 9.0)

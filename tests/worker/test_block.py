@@ -69,7 +69,7 @@ def test_calls_that_leave_work_in_flight_stand_for_each_other(
     now, calls = 0.0, 0
 
     class Step:
-        state_is_known = False
+        is_in_flight = False
 
         def __call__(self, hidden: Any, _chunk: Any) -> Any:
             nonlocal now, calls
@@ -77,6 +77,7 @@ def test_calls_that_leave_work_in_flight_stand_for_each_other(
             return hidden, 1.0
 
     array = SimpleNamespace(is_ready=lambda: ready)
+    monkeypatch.setattr(block, "WAIT", lambda result: result)
     monkeypatch.setattr(block, "live_arrays", lambda _: [array])
     arms: Any = SimpleNamespace(steps={ARMS[0]: Step()}, case=SimpleNamespace(zero=tuple))
     arms.load, arms.skipped_metrics, arms.backend = Mock(), (), "cpu"
