@@ -56,6 +56,10 @@ BUSY = 1.2
 processor: in quiet hours it was up to 1.13, in a busy one 1.5 to 1.8."""
 
 
+LAST_WORDS = 160
+"""Characters of a failure's end that the table has: its reason, and where the journal is."""
+
+
 class Part(NamedTuple):
     """Trials of one kind."""
 
@@ -294,7 +298,7 @@ def markdown(records: Sequence[Record]) -> str:
         when = f"{hour}, {median(loops):.1f} µs" if loops else ""
         first = trial, engine, when, str(len(several)), f"{sum(numbers['right']):.0f}"
         failed = [each["failed"] for each in several if "failed" in each]
-        reasons = f"{len(failed)}: {'; '.join(dict.fromkeys(failed))}" if failed else ""
+        reasons = f"{len(failed)}, the first: {failed[0][-LAST_WORDS:]}" if failed else ""
         if "ratio" in numbers:
             ratios.append(Row((*first, *ratio_cells(several, numbers), reasons, processor)))
         else:
