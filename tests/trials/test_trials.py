@@ -98,7 +98,7 @@ def test_engines_take_turns_and_go_on_where_they_were(
     text = (tmp_path / trials.TABLES).read_text()
     assert ROW.format("new", "4 | 4 | 1.0100 | +0.49 % | 0.5 % | 0.5 % | 75 %") in text
     assert ROW.format("old", "4 | 3 | 1.0100 | +0.00 % | 0 % | 0.5 % | 100 %") in text
-    assert "| 1: no estimate |" in text
+    assert "| 1, the first: no estimate |" in text
     (tmp_path / trials.TABLES).unlink()
     assert engines([], [], n=0) == 0
     assert (tmp_path / trials.TABLES).read_text() == text
