@@ -195,7 +195,7 @@ def table(it: OwnCost) -> Table:
     if whole and least:
         notes.append(
             f"Of the {words(whole)} of {it.plain}, {words(least)} are the call itself, of as many "
-            "empty arrays: no style takes less."
+            "empty arrays: about the least that any style takes."
         )
     return Table(COLUMNS, (plain, *rows), notes=tuple(notes)).drop_empty_columns()
 

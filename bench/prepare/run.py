@@ -8,8 +8,8 @@ from bench.cells import Arm
 from bench.engine.task import Side, Task
 from bench.environments.offers import offers
 from bench.metrics import SAMPLED
+from bench.prepare.sides import NothingToMeasureError
 from bench.runfile import EnvironmentInfo
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from bench.cells import Cell, Selection
@@ -55,10 +55,7 @@ def prepare_run(
     cells = selection.cells(offer)
     metrics = {c: [name for name in SAMPLED if selection.is_measured(name, c)] for c in cells}
     if not any(metrics.values()):
-        raise BakeoffError(
-            "nothing to measure: no selected style and workload has the metric "
-            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
-        )
+        raise NothingToMeasureError(selection)
     sides = {}
     for name, there in places.items():
         info = EnvironmentInfo(versions=offer.apart.get(name, offer.versions))

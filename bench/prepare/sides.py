@@ -53,6 +53,16 @@ class DoesNotRunError(BakeoffError):
         self.exit_status = 1 if side == "new" else 2
 
 
+class NothingToMeasureError(BakeoffError):
+    """No cell of a selection has a metric that was asked for."""
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(
+            "nothing to measure: no selected style and workload has the metric "
+            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
+        )
+
+
 def require_metrics(names: Iterable[str]) -> None:
     """Raise BakeoffError unless each metric is measured side by side."""
     for name in names:
@@ -225,10 +235,7 @@ def make_task(
         for side, of_side in cells.items()
     }
     if not any(needed.values()):
-        raise BakeoffError(
-            "nothing to measure: no selected style and workload has the metric "
-            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
-        )
+        raise NothingToMeasureError(selection)
     return Task(
         kind=kind,
         arguments=tuple(arguments),
