@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     """Import the file, and look at the names that it has to define."""
-    impls.read_declaration(subject.name)  # raises what is wrong in the text of the file
+    impls.read_declaration(subject.source)  # raises what is wrong in the text of the file
     entrant = subject.entrant
     try:
         metadata.version(entrant.distribution)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import signal
 from dataclasses import asdict, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import impls
 from bench.check import contract, numbers
 from bench.check.subject import RAGGED, SMALL, CheckFinding, Subject
 from bench.worker.__main__ import serve
@@ -73,9 +73,7 @@ changed settings, threads that compute on and processes that run on after it are
 @cache
 def subject_of(path: str, name: str, style: str | None) -> Subject:
     """Return the subject that this process checks; it is not imported yet."""
-    if path:
-        impls.add(path)
-    return Subject(name, style)
+    return Subject(Path(path) if path else name, style)
 
 
 def examine(

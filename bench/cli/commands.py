@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 import impls
-from bench.cells import Selection, add_files, add_step
+from bench.cells import Selection, add_files, name_step
 from bench.options import MOST_COUNT, Options, parse_names
 from common.config import check_size
 from common.errors import BakeoffError, require_new
@@ -68,7 +68,7 @@ def selection(
                 raise BakeoffError(
                     f"--step is measured alone, and {option} is given; leave one of the two out"
                 )
-        workloads = (add_step(step),)
+        workloads = (name_step(step),)
         files = {workloads[0]: str(step.resolve())}
     chosen = Selection(
         entrants,
@@ -79,7 +79,7 @@ def selection(
         files,
     )
     for name in chosen.entrants:
-        impls.require_shared(name)
+        impls.require_shared(impls.locate(name, files))
     require_metrics(chosen.metrics)
     chosen.check_names()
     return chosen

@@ -23,7 +23,7 @@ from bench.runfile import Proof, TimeSpent
 from bench.samples import Sample
 from bench.stats.forecast import estimate_variation, forecast_difference
 from bench.worker import protocol
-from common.config import WORKLOADS, is_own
+from common.config import find_workload, is_user_step
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -246,7 +246,7 @@ class Visits:
             result.proof = msgspec.convert(answer.proof, Proof)
             result.losses, result.program = answer.losses, answer.program
             if not result.program:
-                reason = UNKNOWN_PROGRAM if is_own(cell.workload) else NOT_JAX
+                reason = UNKNOWN_PROGRAM if is_user_step(cell.workload) else NOT_JAX
                 asked = side.needed.get(cell, frozenset()) & {*protocol.KINDS[STAGES]}
                 result.missing |= dict.fromkeys(asked, reason)
             self.costs.proof_seconds.append(outcome.took)
@@ -255,9 +255,9 @@ class Visits:
         elif do == "train":
             self.spent.sampling_seconds += outcome.took / self.lanes_in_use
         elif do == "count":  # what Python does depends on the layers alone
-            layers = WORKLOADS[cell.workload].layers
+            layers = find_workload(cell.workload).layers
             alike = (other.workload for other in side.list_live_cells() if other.arm == cell.arm)
-            workloads = [name for name in alike if WORKLOADS[name].layers == layers]
+            workloads = [name for name in alike if find_workload(name).layers == layers]
         for workload in workloads:
             self.keep_samples(side, workload, getattr(answer, "samples", ()), worker)
 

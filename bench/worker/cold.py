@@ -12,11 +12,11 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Cold, WorkerSample
-from common.config import is_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,10 +72,10 @@ def measure_cold(
     assert "jax" not in sys.modules, "its import is to be timed"
     before, seconds, others = Surroundings(), dict[str, float](), dict[str, float]()
     impls = importlib.import_module("impls")
-    for path in outside.values():
-        impls.add(path)
+    steps = importlib.import_module("impls.steps")
+    file = Path(outside[workload]) if workload in outside else None
     with time_stage(seconds, "import"):
-        loaded = impls.step_module(workload) if is_own(workload) else impls.load(entrant)
+        loaded = steps.import_step(file) if file else impls.load(impls.locate(entrant, outside))
 
     import jax
 
@@ -89,15 +89,15 @@ def measure_cold(
     key = jax.block_until_ready(jax.random.key(0))
     step: TrainStep
     case: Any
-    if is_own(workload):
+    if file:
         from bench.cells import Arm
-        from bench.worker.own import OwnArms
+        from bench.worker.step_arms import StepArms
 
         if hasattr(loaded, "make_model"):
             with time_stage(seconds, "init"):
                 loaded.make_model()
                 jax.block_until_ready(jax.live_arrays())
-        arms = OwnArms(workload, backend, donate=donate)
+        arms = StepArms(file, backend, donate=donate)
         case, step = arms.case, arms.make(Arm(entrant, style))
         step.load(case.fresh())
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
@@ -16,14 +17,14 @@ from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES, TINY
 from bench.worker.arms import Arms, catch_failure, use
 from bench.worker.block import TimedBlock
-from bench.worker.counts import compilations
+from bench.worker.counts import watch_compilations
 from bench.worker.integrity import Surroundings
-from bench.worker.own import OwnArms
 from bench.worker.proof import baseline_program, count_arm, prove_arm, train_arm
 from bench.worker.protocol import NOBODY, Failed, Failures, Opened, Proven, Sampled, Timed
 from bench.worker.stages import StagesBlock
+from bench.worker.step_arms import StepArms
 from bench.worker.token import Token
-from common.config import is_own
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,8 @@ class Session:
         self.turn, self.channel = turn, channel
         self.index: dict[Arm, int] = {}
         """Arm → byte that says that it is its turn."""
+        self.outside: dict[str, str] = {}
+        """Entrant or training step of a user's own → its file."""
         self.workloads: dict[tuple[str, str], Arms] = {}
         self.surroundings: dict[str, Surroundings] = {}
         """Backend → snapshot before its first block."""
@@ -69,20 +72,20 @@ class Session:
 
         Args:
             arms: Names of the arms; their order gives them their indices.
-            outside: Entrant → its file, where that lies elsewhere.
+            outside: Entrant or training step of a user's own → its file.
             cache: Folder of the compilation cache.
             seed: Seed of the order of imports.
             check_programs: If true, fail an entrant whose import changes the baseline's program.
             donate: Whether steps donate their state.
         """
-        self.donate = donate
-        steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
+        self.donate, self.outside = donate, outside
+        step = steps.find_step(outside)
         self.index = {Arm.parse(name): i for i, name in enumerate(arms)}
         answer = Failures({})
         use_cache(cache)
         # First, since the settings that a user's file makes hold for its step
-        for name in steps:
-            problem = catch_failure(partial(impls.step_module, name))
+        if step:
+            problem = catch_failure(partial(steps.import_step, Path(outside[step])))
             if isinstance(problem, Failed):
                 return Failures(dict.fromkeys(arms, problem.failure))
         rng = random.Random(seed)  # noqa: S311 -- an order of imports is no secret
@@ -92,7 +95,8 @@ class Session:
             ours = [arm for arm in self.index if arm.code.entrant == entrant]
             self.mark_turn(ours[0])
             before = Surroundings()
-            loaded = None if entrant in steps else catch_failure(partial(impls.load, entrant))
+            located = impls.locate(entrant, outside)
+            loaded = None if entrant == step else catch_failure(partial(impls.load, located))
             failure = loaded.failure if isinstance(loaded, Failed) else ""
             changes = before.changes()
             if check_programs and (now := catch_failure(baseline_program)) != program:
@@ -115,8 +119,12 @@ class Session:
         use(backend)
         key = (workload, backend)
         if key not in self.workloads:
-            kind = OwnArms if is_own(workload) else Arms
-            self.workloads[key] = kind(workload, backend, donate=self.donate)
+            file = self.outside.get(workload)
+            self.workloads[key] = (
+                StepArms(Path(file), backend, donate=self.donate)
+                if file
+                else Arms(workload, backend, donate=self.donate)
+            )
         return self.workloads[key]
 
     def guard[Answer](
@@ -189,7 +197,7 @@ class Session:
             stages.programs = {Arm.parse(arm): program for arm, program in (programs or {}).items()}
             timed = stages.run(ours, kind, members, rounds, untimed=0)
         else:
-            self.count_programs = self.count_programs or compilations()
+            self.count_programs = self.count_programs or watch_compilations()
             block = TimedBlock(self.mark_turn, self.count_programs, around.changes, seed, token)
             untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
             timed = block.run(ours, kind, members, rounds, untimed, anew=anew)
