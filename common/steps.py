@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from common.contract import (
         Chunk,
         Hidden,
-        Library,
         Model,
         ModelLoss,
         ModelStyle,
@@ -209,7 +208,7 @@ def pure_style(build: Callable[[ModelConfig], Model]) -> Style:
 def rnn_style(
     style: ModelStyle,
     build: Callable[[ModelConfig], Model],
-    new: Callable[[ModelConfig], Any],
+    make_rnn: Callable[[ModelConfig], Any],
     loss: ModelLoss = scan_loss,
 ) -> Style:
     """Return the RNN's use of a style that suits any model of its library.
@@ -217,7 +216,7 @@ def rnn_style(
     Args:
         style: Function of a model, a loss and an optimiser.
         build: The entrant's; its model converts weights.
-        new: Returns the library's own RNN; its numbers are not used.
+        make_rnn: Returns the library's own RNN; its numbers are not used.
         loss: Function of the RNN, the hidden state and a chunk.
     """
 
@@ -225,7 +224,7 @@ def rnn_style(
     def make_step(
         config: ModelConfig, optimiser: optax.GradientTransformation, **donate: bool
     ) -> TrainStep:
-        model, step = build(config), style(new(config), loss, optimiser, **donate)
+        model, step = build(config), style(make_rnn(config), loss, optimiser, **donate)
 
         def decode(checkpoint: Checkpoint) -> AtRest:
             params = model.from_weights(checkpoint.weights)
@@ -239,21 +238,6 @@ def rnn_style(
     return make_step
 
 
-def is_pair(model: Any) -> bool:
-    """Tell whether a user's model is parameters and an `apply` function."""
-    return isinstance(model, tuple) and len(model) == 2 and callable(model[1])
-
-
-def split_pair(model: tuple[Params, Any]) -> tuple[Params, tuple[()], Any]:
-    """Take parameters and an `apply` function apart, as `Library.split` does."""
-    return model[0], (), model[1]
-
-
-def merge_pair(params: Params, _: Any, apply: Any) -> tuple[Params, Any]:
-    """Put parameters and an `apply` function together again."""
-    return params, apply
-
-
 def jit_over_arrays(update: Update, structure: Any, *, donate: bool = False) -> Any:
     """Return `jax.jit` of an update over its state's arrays alone, put together while tracing."""
 
@@ -265,11 +249,17 @@ def jit_over_arrays(update: Update, structure: Any, *, donate: bool = False) -> 
     return flat_update
 
 
-def plain_style(library: Library, *, flat: bool) -> ModelStyle:
+def plain_style(
+    split: Callable[[Any], tuple[Params, Any, Any]],
+    merge: Callable[[Params, Any, Any], Any],
+    *,
+    flat: bool,
+) -> ModelStyle:
     """Return `jax.jit` over the arrays of any model of a library, which is put together inside.
 
     Args:
-        library: The library, which splits models.
+        split: The library's function that takes a model apart, as in `Library`.
+        merge: Its inverse.
         flat: Whether arrays are handed over as a list, in place of the library's structures.
     """
 
@@ -281,12 +271,12 @@ def plain_style(library: Library, *, flat: bool) -> ModelStyle:
         donate: bool = False,
     ) -> FunctionalStep:
         """`jax.jit` over arrays alone, which are put together while tracing."""
-        params, others, static = library.split(model)
+        params, others, static = split(model)
 
         def loss_of(params: Params, others: Any, data: Any) -> Any:
-            model = library.merge(params, others, static)
+            model = merge(params, others, static)
             value, hidden = loss(model, *data)
-            return value, (library.split(model)[1], hidden)
+            return value, (split(model)[1], hidden)
 
         train = update_of(loss_of, optimiser)
 

@@ -11,7 +11,7 @@ import numpy as np
 import impls
 from bench.check.subject import DONATES, NOTE, list_arrays
 from bench.worker.arms import program_of
-from bench.worker.counts import FIRST_CALLS, WARM_CALLS, compilations, count_step
+from bench.worker.counts import FIRST_CALLS, WARM_CALLS, count_step, watch_compilations
 from bench.worker.program import facts
 from bench.worker.proof import find_donated_arguments
 from common.contract import Checkpoint, Program, map_arrays
@@ -162,7 +162,7 @@ def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         )
         return
     step.load(case.fresh())  # `count_step` has cleared what a first one compiles
-    hidden, programs = case.hidden(), compilations()
+    hidden, programs = case.hidden(), watch_compilations()
     step.load(case.fresh())
     for seed in range(FIRST_CALLS):
         hidden, _ = jax.block_until_ready(step(hidden, case.data(seed)))

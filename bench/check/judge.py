@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.check import contract, numbers
 from bench.check.subject import RAGGED, SMALL, CheckFinding, Subject
 from bench.worker.__main__ import serve
-from bench.worker.arms import catch_failure, use
+from bench.worker.arms import catch_failure, use_device
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Failed
 from common.errors import BakeoffError
@@ -89,7 +89,7 @@ def examine(
         check: A key of `CHECKS`.
         seconds: Time limit of the check.
     """
-    unusable = catch_failure(partial(use, backend))
+    unusable = catch_failure(partial(use_device, backend))
     if isinstance(unusable, Failed):
         return asdict(unusable)
     subject, surroundings = subject_of(path, name, style), Surroundings()

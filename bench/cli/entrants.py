@@ -63,7 +63,7 @@ def describe_entrant(name: str, builder: Builder) -> tuple[str, ...]:
     Raises:
         BakeoffError: it cannot be loaded.
     """
-    from bench.worker.counts import code_lines
+    from bench.worker.counts import count_code_lines
 
     about = impls.read_declaration(name)
     if about.own_environment:
@@ -74,5 +74,5 @@ def describe_entrant(name: str, builder: Builder) -> tuple[str, ...]:
     else:
         styles = list(impls.load(name).styles)
         version, environment = metadata.version(about.distribution), "shared"
-    lines = code_lines(impls.source(name))
+    lines = count_code_lines(impls.source(name))
     return about.distribution, version, environment, str(lines), ", ".join(styles)

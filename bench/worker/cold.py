@@ -79,13 +79,13 @@ def measure_cold(
 
     import jax
 
-    from bench.worker.arms import load_workload, use
+    from bench.worker.arms import load_workload, use_device
     from common.contract import fresh_checkpoint
     from common.equality import make
     from common.steps import move_to_host
 
     cache_hits()
-    use(backend)
+    use_device(backend)
     key = jax.block_until_ready(jax.random.key(0))
     step: TrainStep
     case: Any

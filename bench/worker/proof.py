@@ -12,7 +12,7 @@ import numpy as np
 import impls
 from bench.cells import BASELINE, PURE
 from bench.worker.arms import program_of
-from bench.worker.counts import count_step, live_arrays, live_bytes, samples_of
+from bench.worker.counts import count_live_bytes, count_step, list_live_arrays, make_samples
 from bench.worker.program import Graph, facts
 from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Proven, Sampled, WorkerSample
 from common.config import ModelConfig
@@ -51,14 +51,14 @@ def prove_arm(arms: Arms, arm: Arm) -> Proven:
     """
     case, baseline = arms.case, arms.reference
     arms.steps.pop(arm, None)
-    before = live_arrays(arms.backend)
+    before = list_live_arrays(arms.backend)
     step = arms.make_timed(arm)
     if taken := find_donated_arguments(step, case):
         raise BakeoffError(taken)
     away, losses = arms.judge_step(step, baseline.losses)
     arms.expected_losses = baseline.losses
-    counts = arms.facts_of(arm)
-    live = live_bytes(step, case, before, arms.backend)
+    counts = arms.measure_facts(arm)
+    live = count_live_bytes(step, case, before, arms.backend)
     program = program_of(step, case)  # after `live`: it holds arrays, too
     about: dict[str, Any] = {"jax": arms.jax_without_program}
     fingerprint = ""
@@ -75,7 +75,7 @@ def prove_arm(arms: Arms, arm: Arm) -> Proven:
             "donates": ours.donates,
         }
     about |= away | {"settings": dict(getattr(step, "settings", {}))}
-    return Proven(about, samples_of(arm, counts), losses.tolist(), fingerprint)
+    return Proven(about, make_samples(arm, counts), losses.tolist(), fingerprint)
 
 
 def count_arm(arms: Arms, arm: Arm) -> Sampled:
@@ -83,7 +83,7 @@ def count_arm(arms: Arms, arm: Arm) -> Sampled:
     step = arms.make(arm)
     arms.kept_steps.append(step)
     return Sampled(
-        samples_of(arm, {**count_step(step, arms.case), **arms.further_counts(arm, step)})
+        make_samples(arm, {**count_step(step, arms.case), **arms.measure_overhead(arm, step)})
     )
 
 
@@ -97,7 +97,7 @@ def train_arm(arms: Arms, arm: Arm) -> Sampled:
         BakeoffError: a final loss is not a number.
     """
     case, step = arms.case, arms.steps[arm]
-    chunks = list(islice(arms.text(), FINAL_STEPS))
+    chunks = list(islice(arms.cycle_chunks(), FINAL_STEPS))
 
     def final_loss(initialised_by: str, seed: int) -> float:
         model = impls.load(initialised_by).build(case.model)

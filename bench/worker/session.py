@@ -15,7 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 import impls
 from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES, TINY
-from bench.worker.arms import Arms, catch_failure, use
+from bench.worker.arms import Arms, catch_failure, use_device
 from bench.worker.block import TimedBlock
 from bench.worker.counts import watch_compilations
 from bench.worker.integrity import Surroundings
@@ -116,7 +116,7 @@ class Session:
 
     def find_arms(self, workload: str, backend: str) -> Arms:
         """Return the arms of a workload, which the first call makes."""
-        use(backend)
+        use_device(backend)
         key = (workload, backend)
         if key not in self.workloads:
             file = self.outside.get(workload)

@@ -63,7 +63,7 @@ def import_step(file: Path) -> Any:
     if (folder := str(file.parent)) not in sys.path:
         sys.path.append(folder)  # last: it hides nothing of ours
     os.chdir(folder)  # what it reads may lie beside it
-    return import_file(f"yours_{file.stem}", file)
+    return import_file(f"step_{file.stem}", file)
 
 
 def list_libraries() -> list[str]:

@@ -9,7 +9,7 @@ from impls.equinox import filter_jit, merge, split
 
 MODELS = "equinox"
 LIBRARY = Library(
-    holds=lambda model: isinstance(model, eqx.Module),
+    is_model=lambda model: isinstance(model, eqx.Module),
     split=split,
     merge=merge,
     styles={"filter_jit": filter_jit},

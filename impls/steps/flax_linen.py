@@ -25,13 +25,18 @@ def split_variables(made: tuple[Any, Any]) -> tuple[AnyModel, Any]:
     return (variables["params"], apply), state
 
 
+def is_linen(model: Any) -> bool:
+    """Tell whether a model is parameters and a method of a Linen module."""
+    return is_pair(model) and isinstance(getattr(model[1], "__self__", None), nn.Module)
+
+
 LIBRARY = Library(
-    holds=lambda model: is_pair(model) and isinstance(getattr(model[1], "__self__", 0), nn.Module),
+    is_model=is_linen,
     split=split_pair,
     merge=merge_pair,
     styles={"train_state": train_state},
-    parted=split_variables,
-    keeping=("train_state",),
+    split_state=split_variables,
+    carrying=("train_state",),
 )
 WRITE = {
     "train_state": "state = TrainState.create(apply_fn=model.apply, params=params, tx=optimiser)\n"

@@ -29,7 +29,7 @@ def find_unsuited(model: nnx.Module) -> dict[str, str]:
 
 
 LIBRARY = Library(
-    holds=lambda model: isinstance(model, nnx.Module),
+    is_model=lambda model: isinstance(model, nnx.Module),
     split=split,
     merge=merge,
     styles={
@@ -40,7 +40,7 @@ LIBRARY = Library(
         "jax_jit": jax_jit,
         "flat": flat,
     },
-    unsuited=find_unsuited,
+    find_unsuited=find_unsuited,
 )
 LIMITS = {
     "jit_tree": "only models in which no two places share a Variable",

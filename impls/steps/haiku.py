@@ -7,10 +7,9 @@ from impls.steps import is_pair, merge_pair, split_pair
 
 MODELS = "haiku"
 LIBRARY = Library(
-    holds=lambda model: is_pair(model) and model[1].__module__.startswith("haiku."),
+    is_model=lambda model: is_pair(model) and model[1].__module__.startswith("haiku."),
     split=split_pair,
     merge=merge_pair,
-    styles={},
 )
 WRITE = {
     "pure": "step = jax.jit(train_step)\nparams, opt_state, loss = step(params, opt_state, batch)",

@@ -19,10 +19,9 @@ def has_only_arrays(leaves: list[Any]) -> bool:
 
 
 LIBRARY = Library(
-    holds=lambda model: is_pair(model) or has_only_arrays(jax.tree.leaves(model)),
+    is_model=lambda model: is_pair(model) or has_only_arrays(jax.tree.leaves(model)),
     split=lambda model: split_pair(model) if is_pair(model) else (model, (), None),
     merge=lambda params, _, apply: merge_pair(params, _, apply) if apply else params,
-    styles={},
 )
 WRITE = {
     "pure": "step = jax.jit(train_step)\nparams, opt_state, loss = step(params, opt_state, batch)",
