@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import add_files, require_known
-from bench.check.judge import CHECKS
+from bench.check.judge import CHECKS, Examine
 from bench.check.subject import DONATES, ERROR, FILE, CheckFinding, Subject
 from bench.engine.process import Place, Worker, WorkerFailedError, find_descendants
 from bench.environments.builder import Builder
@@ -143,8 +143,7 @@ class Runner:
         findings = list[CheckFinding]()
         backend, seconds = self.options.backend, self.options.seconds
         path = str(self.path) if isinstance(self.entrant, Path) else ""
-        about = {"path": path, "name": self.path.stem, "style": subject.style}
-        command = {**about, "backend": backend, "check": name, "seconds": seconds}
+        command = Examine(path, self.path.stem, subject.style, backend, name, seconds)
         try:
             answer = worker.ask(command, OVERRUN * seconds)
             if "failure" in answer:

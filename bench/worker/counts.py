@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from bench.samples import Sample
 from bench.worker.overhead import disable_collector
-from bench.worker.protocol import WorkerSample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import CodeType
 
-    from bench.cells import Arm
+    from bench.cells import Cell
     from common.contract import TrainStep
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
@@ -48,9 +48,9 @@ WARM_CALLS = 10
 """Calls, each with a chunk of its own, in which a warm step should compile nothing."""
 
 
-def make_samples(arm: Arm, counts: Mapping[str, float | None]) -> list[WorkerSample]:
-    """Return exact numbers of an arm as samples; unknown ones are left out."""
-    return [WorkerSample(str(arm), name, float(n)) for name, n in counts.items() if n is not None]
+def make_samples(cell: Cell, counts: Mapping[str, float | None]) -> list[Sample]:
+    """Return exact numbers of a cell as samples; unknown ones are left out."""
+    return [Sample(cell, name, float(n)) for name, n in counts.items() if n is not None]
 
 
 def count_step(step: TrainStep, case: Any) -> dict[str, float | None]:

@@ -21,27 +21,18 @@ from common.versions import versions
 from impls import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bench.worker.protocol import TurnMarker
+    from bench.worker.protocol import Describe, TurnMarker
 
 
-def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str]) -> dict[str, Any]:
-    """Return this environment's offer of some entrants, or of the usual ones; mark their turns.
-
-    Args:
-        turn: Tells the parent which entrant is being imported, by its index.
-        entrants: Names; the usual ones if none.
-        outside: Entrant or training step of a user's own → its file. With a step, nothing else is
-            offered.
-    """
-    step = steps.find_step(outside)
+def describe(turn: TurnMarker, command: Describe) -> dict[str, Any]:
+    """Return this environment's offer of some entrants, or of the usual ones; mark their turns."""
+    outside, step = command.outside, steps.find_step(command.outside)
     by_entrant: dict[str, dict[str, Any]] = {
         name: {} for name in ("styles", "problems", "unfit", "missing", "if_named", "not_donating")
     }
     libraries: list[str] = []
     notes = describe_step(Path(outside[step]), by_entrant, libraries) if step else []
-    for index, name in enumerate([] if step else entrants or impls.list_usual()):
+    for index, name in enumerate([] if step else command.entrants or impls.list_usual()):
         turn.mark(index)
         located = impls.locate(name, outside)
         try:

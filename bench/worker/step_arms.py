@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench.cells import BASELINE, WHOLE, Arm
+from bench.samples import Proof
 from bench.worker.arms import Arms, End
 from bench.worker.counts import count_code_lines
 from bench.worker.overhead import measure_collections, measure_dispatch
@@ -137,8 +138,8 @@ class StepArms(Arms):
         self.compute_losses(step)
         return self.measure_displacement(step.save())
 
-    def judge_step(self, step: Any, baseline: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
-        """Return a step's relative deviations from the baseline's, and its losses.
+    def judge_step(self, step: Any, baseline: np.ndarray) -> tuple[Proof, np.ndarray]:
+        """Return the proof of a step, relative to the baseline, and its ten losses.
 
         Of a whole step, losses alone are known; other losses than the baseline's are no failure.
 
@@ -151,7 +152,7 @@ class StepArms(Arms):
         )
         if isinstance(step, WholeStep):
             equal = not self.file.has_model or trajectory <= self.tolerance
-            return {"loss": loss, "gradient": 0.0, "trajectory": trajectory, "equal": equal}, losses
+            return Proof(loss=loss, gradient=0.0, trajectory=trajectory, equal=equal), losses
         rest = step.save()
         params, state = self.measure_displacement(rest)
         gradient = measure_deviation(params, self.baseline_displacement[0])
@@ -167,8 +168,7 @@ class StepArms(Arms):
                 )
         arrays = map(replace_infinities, list_numbers((rest.others, rest.carried)))
         norms = [min(measure_norm(array), sys.float_info.max) for array in arrays]  # for JSON
-        deviations = {"loss": loss, "gradient": gradient, "trajectory": trajectory}
-        return deviations | {"state": norms}, losses
+        return Proof(loss=loss, gradient=gradient, trajectory=trajectory, state=norms), losses
 
     def compare_state(self, state: list[np.ndarray]) -> float:
         """Return the largest relative deviation of a state's displacements from the baseline's."""

@@ -30,6 +30,7 @@ from bench.runfile.reader import read
 from bench.track.comparison import Comparison
 from bench.worker.offers import describe
 from bench.worker.proof import prove_arm
+from bench.worker.protocol import Describe
 from bench.worker.step_arms import StepArms
 from bench.worker.step_file import CarryingStep
 from common.errors import BakeoffError
@@ -97,7 +98,7 @@ def arms_of(name: str) -> StepArms:
 
 
 def offered(name: str) -> dict[str, Any]:
-    return describe(Mock(), [], {name: str(Path(f"{name}.py").resolve())})
+    return describe(Mock(), Describe([], {name: str(Path(f"{name}.py").resolve())}))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -110,8 +111,8 @@ def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
     assert {arm.style for arm in arms.file.arms} == named
     for arm in arms.file.arms:
         proof = prove_arm(arms, arm)
-        assert proof.proof["gradient"] <= arms.tolerance
-        assert proof.proof["whole_step"]
+        assert proof.proof.gradient <= arms.tolerance
+        assert proof.proof.whole_step
         assert len(proof.losses) == 10
         counts = {sample.metric: sample.value for sample in proof.samples}
         assert counts["parameter_arrays"] == (6 if library == "flax_nnx" else 8)
@@ -241,7 +242,7 @@ def test_a_block_of_the_how_to_is_the_same_step_in_every_style(
     arms = arms_of(written("".join(lines) + block, "how_to"))
     assert arms.file.entrant == library
     for arm in arms.file.arms:
-        assert prove_arm(arms, arm).proof["gradient"] <= arms.tolerance
+        assert prove_arm(arms, arm).proof.gradient <= arms.tolerance
 
 
 def test_the_how_to_has_blocks() -> None:
@@ -261,7 +262,7 @@ def test_state_and_key_are_carried_on_in_every_style(
     assert any(map(np.any, arms.measure_displacement(rest)[1])), "and the state of the last one"
     assert arms.measure_facts(BASELINE)["parameter_arrays"] == len(jax.tree.leaves(rest.params))
     for arm in arms.file.arms:
-        assert prove_arm(arms, arm).proof["gradient"] <= arms.tolerance
+        assert prove_arm(arms, arm).proof.gradient <= arms.tolerance
         kept_apart = isinstance(arms.steps[arm], CarryingStep)
         assert kept_apart == (arm.style not in arms.file.library.carrying)
     right = arms.file.compute_loss
@@ -437,7 +438,7 @@ optimizer, optimiser = optax.masked(optax.adam(1e-3), trained), None
 """
     arms = arms_of(written(text, "masked"))
     for style in ("jit", "jit_partial", "pure"):
-        assert prove_arm(arms, Arm("flax_nnx", style)).proof["gradient"] < 1e-3
+        assert prove_arm(arms, Arm("flax_nnx", style)).proof.gradient < 1e-3
 
 
 def test_plain_jax_and_a_whole_step() -> None:

@@ -20,6 +20,7 @@ from bench.worker.arms import program_of
 from bench.worker.counts import count_live_bytes, list_live_arrays, watch_compilations
 from bench.worker.program import Graph, ProgramFacts, facts
 from bench.worker.proof import find_donated_arguments
+from bench.worker.protocol import Describe
 from common.contract import Checkpoint, Program, TrainStep, fresh_checkpoint
 from common.equality import (
     deviation,
@@ -172,7 +173,7 @@ def require_unchanged_by_calls(step: TrainStep) -> None:
 
 
 def test_a_style_that_cannot_donate_is_left_out() -> None:
-    offer = msgspec.convert(offers.describe(Mock(), [], {}), Offer)
+    offer = msgspec.convert(offers.describe(Mock(), Describe([])), Offer)
     assert [(n, s) for n, styles in offer.not_donating.items() for s in styles] == [GRADIENT_ALONE]
     assert "blog" not in {cell.style for cell in Selection().cells(offer.donating)}
 
