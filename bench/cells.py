@@ -140,7 +140,7 @@ class Selection:
         Styles of a user's own file are known once that is imported.
         """
         if self.styles and not self.files:
-            named = {name: impls.styles_of(name) for name in self.entrants}
+            named = {name: impls.list_styles(name) for name in self.entrants}
             self.require_styles(named or read_styles(impls.names(), {}))
 
     def require_styles(self, by_entrant: Mapping[str, Iterable[str]]) -> None:
@@ -212,7 +212,7 @@ def read_styles(entrants: Iterable[str], files: Mapping[str, str]) -> dict[str, 
     styles: dict[str, list[str]] = {}
     for name in entrants:
         with suppress(BakeoffError):
-            styles[name] = impls.styles_of(impls.locate(name, files))
+            styles[name] = impls.list_styles(impls.locate(name, files))
     return styles
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from common.compatibility import program_of, tree_get, tree_set
+from common.compatibility import make_program, tree_get, tree_set
 from common.contract import Checkpoint, map_arrays
 from common.loss import scan_loss
 
@@ -147,7 +147,7 @@ def state_argnums(donate: bool) -> tuple[int, ...]:
 
 def stages_of(jitted: Any, *, whole: bool = True) -> Stages:
     """Return a function that makes the stages of a call of a jitted function."""
-    return lambda *arguments: program_of(jitted, *arguments, whole=whole)
+    return lambda *arguments: make_program(jitted, *arguments, whole=whole)
 
 
 def pure_update(model: Model, optimiser: optax.GradientTransformation) -> Update:
@@ -238,15 +238,19 @@ def rnn_style(
     return make_step
 
 
-def jit_over_arrays(update: Update, structure: Any, *, donate: bool = False) -> Any:
-    """Return `jax.jit` of an update over its state's arrays alone, put together while tracing."""
+def jit_update(update: Update, *, donate: bool, structure: Any = None) -> Any:
+    """Return `jax.jit` of an update.
 
-    @partial(jax.jit, donate_argnums=state_argnums(donate))
+    With the structure of its state, it takes the state's arrays alone, and puts them together while
+    tracing.
+    """
+
     def flat_update(arrays: list[Array], hidden: Hidden, chunk: Chunk) -> Any:
         state, hidden, loss = update(jax.tree.unflatten(structure, arrays), hidden, chunk)
         return jax.tree.leaves(state), hidden, loss
 
-    return flat_update
+    function: Any = update if structure is None else flat_update
+    return jax.jit(function, donate_argnums=state_argnums(donate))
 
 
 def plain_style(
@@ -281,17 +285,13 @@ def plain_style(
         train = update_of(loss_of, optimiser)
 
         def update(state: Any, hidden: Any, chunk: Any) -> Any:
-            carried: Any = (hidden, chunk)
-            pair, (others, hidden), value = train(state[0], state[1], carried)
+            data: Any = hidden, chunk
+            pair, (others, hidden), value = train(*state, data)
             return (pair, others), hidden, value
 
         shapes = jax.eval_shape(lambda: ((params, optimiser.init(params)), others))
         structure = jax.tree.structure(shapes)
-        jitted: Any = (
-            jit_over_arrays(update, structure, donate=donate)
-            if flat
-            else jax.jit(update, donate_argnums=state_argnums(donate))
-        )
+        jitted = jit_update(update, donate=donate, structure=structure if flat else None)
 
         def load(rest: AtRest) -> Any:
             state = (rest.params, rest.opt_state), rest.others

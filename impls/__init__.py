@@ -119,7 +119,7 @@ def read_declaration(entrant: str | Path) -> Declaration:
     return Declaration(**constants)
 
 
-def styles_of(entrant: str | Path) -> list[str]:
+def list_styles(entrant: str | Path) -> list[str]:
     """Return the styles that an entrant's file names; it is not imported, which takes seconds.
 
     Raises:

@@ -16,7 +16,7 @@ from common.steps import (
     AtRest,
     Converting,
     FunctionalStep,
-    jit_over_arrays,
+    jit_update,
     pure_style,
     rnn_style,
     state_argnums,
@@ -181,11 +181,7 @@ def make_object_style(*, flat: bool) -> ModelStyle:
             hidden, value = train(model, optimizer, hidden, chunk)
             return pair, hidden, value
 
-        jitted = (
-            jit_over_arrays(update, structure, donate=donate)
-            if flat
-            else jax.jit(update, donate_argnums=state_argnums(donate))
-        )
+        jitted = jit_update(update, donate=donate, structure=structure if flat else None)
 
         def load(rest: AtRest) -> Any:
             pair = load_training(jax.tree.unflatten(structure, shapes), rest)

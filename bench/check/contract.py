@@ -10,7 +10,7 @@ import numpy as np
 
 import impls
 from bench.check.subject import DONATES, NOTE, list_arrays
-from bench.worker.arms import program_of
+from bench.worker.arms import find_program
 from bench.worker.counts import FIRST_CALLS, WARM_CALLS, count_step, watch_compilations
 from bench.worker.program import facts
 from bench.worker.proof import find_donated_arguments
@@ -52,7 +52,7 @@ def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
             yield subject.finding(expected, taken)
             return
     if subject.jax:
-        program = program_of(subject.step(case), case)
+        program = find_program(subject.step(case), case)
         if not isinstance(program, Program):
             expected = "program() returns a common.contract.Program"
             yield subject.finding(expected, f"it returned {type(program).__name__}", "program")

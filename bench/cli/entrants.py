@@ -68,7 +68,7 @@ def describe_entrant(name: str, builder: Builder) -> tuple[str, ...]:
     about = impls.read_declaration(name)
     if about.own_environment:
         pins = dict(text.split("==") for text in about.requirements if text.count("==") == 1)
-        version, styles = pins.get(about.distribution, ""), impls.styles_of(name)
+        version, styles = pins.get(about.distribution, ""), impls.list_styles(name)
         built = builder.find_folder(name) is not None
         environment = "own, built" if built else f"{about.installed} to build".lstrip()
     else:

@@ -163,7 +163,7 @@ class Arms:
         so the timed one is made like all others, in whatever order they come.
         """
         step = self.make(BASELINE)
-        program = program_of(step, self.case)
+        program = find_program(step, self.case)
         return Reference(self.compute_losses(step), facts(program) if program else None)
 
     def find_cell(self, arm: Arm) -> Cell:
@@ -268,7 +268,7 @@ def describe_difference(end: End, baseline: End | None) -> str:
     return ""
 
 
-def program_of(step: TrainStep, case: Any) -> Program | None:
+def find_program(step: TrainStep, case: Any) -> Program | None:
     """Return a step's program; None where that is not JAX's."""
     step.load(case.fresh())
     return step.program(case.hidden(), case.data())

@@ -16,7 +16,7 @@ from bench.cells import PURE
 from bench.worker.arms import describe_exception
 from bench.worker.step_check import check_step
 from bench.worker.step_file import StepFile
-from common.errors import BakeoffError, words_of
+from common.errors import BakeoffError, shorten_message
 from common.versions import versions
 from impls import steps
 
@@ -73,7 +73,7 @@ def describe_step(
         by_entrant["problems"][path.stem] = str(error)
         return []
     except Exception as error:
-        why = f"{type(error).__name__}: {words_of(error)}"
+        why = f"{type(error).__name__}: {shorten_message(error)}"
         if release := find_broken_library(str(path), error):
             by_entrant["unfit"][path.stem] = release
             why = f"{' '.join(release)} does not import with jax {jax.__version__}: {why}"

@@ -12,7 +12,7 @@ import numpy as np
 import impls
 from bench.cells import BASELINE, PURE
 from bench.samples import Sample
-from bench.worker.arms import program_of
+from bench.worker.arms import find_program
 from bench.worker.counts import count_live_bytes, count_step, list_live_arrays, make_samples
 from bench.worker.program import Graph, facts
 from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Proven, Sampled
@@ -60,7 +60,7 @@ def prove_arm(arms: Arms, arm: Arm) -> Proven:
     arms.expected_losses = baseline.losses
     counts = arms.measure_facts(arm)
     live = count_live_bytes(step, case, before, arms.backend)
-    program = program_of(step, case)  # after `live`: it holds arrays, too
+    program = find_program(step, case)  # after `live`: it holds arrays, too
     fingerprint, proof.settings = "", dict(getattr(step, "settings", {}))
     if program is None or baseline.program is None:
         proof.jax = arms.jax_without_program
@@ -137,6 +137,6 @@ def find_donated_arguments(step: TrainStep, case: Any) -> str:
 
 def baseline_program() -> str:
     """Return the fingerprint of the baseline's program at a tiny size, traced and lowered anew."""
-    program = program_of(make(BASELINE.load(), TINY_CASE), TINY_CASE)
+    program = find_program(make(BASELINE.load(), TINY_CASE), TINY_CASE)
     assert program is not None, "the baseline is JAX's"
     return Graph.from_lowered(program.lower()).fingerprint()

@@ -37,7 +37,7 @@ def test_a_file_that_cannot_be_loaded_costs_its_own_row(
         [row] = re.findall(rf"^ *{name} +(.*)", done.out, re.M)
         shared = name in impls.list_shared()
         where = "shared" if shared else impls.read_declaration(name).installed + " to build"
-        styles = ", ".join(impls.load(name).styles if shared else impls.styles_of(name))
+        styles = ", ".join(impls.load(name).styles if shared else impls.list_styles(name))
         assert re.fullmatch(rf"[\w-]+ +[\w.]+ +{where} +\d+ +{re.escape(styles)} *", row)
 
 

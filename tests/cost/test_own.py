@@ -365,9 +365,11 @@ def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.Mo
     right = arms.file.compute_loss
     arm = Arm("equinox", "filter_jit")
     prove_arm(arms, arm)
-    monkeypatch.setattr(
-        arms.file, "compute_loss", lambda model, hidden, batch: (1.01 * right(model, hidden, batch)[0], ())
-    )
+
+    def compute_other_loss(*given: Any) -> tuple[Any, tuple[()]]:
+        return 1.01 * right(*given)[0], ()
+
+    monkeypatch.setattr(arms.file, "compute_loss", compute_other_loss)
     with pytest.raises(BakeoffError, match="not equal: ten steps' losses are off by"):
         prove_arm(arms, arm)
 

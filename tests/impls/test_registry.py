@@ -61,7 +61,7 @@ def test_what_to_know_before_another_style() -> None:
 
 @pytest.mark.parametrize("entrant", impls.names())
 def test_what_an_entrant_declares(entrant: str) -> None:
-    about, styles = impls.read_declaration(entrant), impls.styles_of(entrant)
+    about, styles = impls.read_declaration(entrant), impls.list_styles(entrant)
     assert styles[0] == ("pure" if about.jax else {"numpy": "loop", "torch": "eager"}[entrant])
     for named in (about.if_named, about.references, about.waits, about.limits):
         assert set(named) <= set(styles)

@@ -16,7 +16,7 @@ import pytest
 
 import impls
 from bench.worker import counts
-from bench.worker.arms import program_of
+from bench.worker.arms import find_program
 from bench.worker.counts import count_code_lines, count_python, count_step, watch_compilations
 from common.equality import make
 from tests.commands import TOY
@@ -161,7 +161,7 @@ def test_exact(entrant: str, style: str, least: int, most: int, programs: int) -
     assert least <= ours["python_calls"]
     assert ours["compilations_first"] >= programs
     assert ours["compilations_warm"] == 0
-    program = program_of(step, TOY)
+    program = find_program(step, TOY)
     assert program is not None
     program.lower().compile()
     assert count_step(step, TOY) == ours

@@ -16,7 +16,7 @@ import impls
 from bench.cells import Selection
 from bench.offer import Offer
 from bench.worker import offers
-from bench.worker.arms import program_of
+from bench.worker.arms import find_program
 from bench.worker.counts import count_live_bytes, list_live_arrays, watch_compilations
 from bench.worker.program import Graph, ProgramFacts, facts
 from bench.worker.proof import find_donated_arguments
@@ -57,7 +57,7 @@ STATE = 3 * 4 * TOY.model.parameters + COUNT
 
 
 def program(step: TrainStep) -> Program:
-    known = program_of(step, TOY)
+    known = find_program(step, TOY)
     assert known is not None
     return known
 
