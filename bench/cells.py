@@ -223,7 +223,7 @@ def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> No
             raise unknown(kind, name, known)
 
 
-def add_files(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+def parse_entrants(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the names of entrants, some of which are given as files, and name → user's file.
 
     Raises:

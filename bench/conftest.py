@@ -16,7 +16,7 @@ from rich.console import Console
 
 import impls
 from bench import streams
-from bench.cells import Cell, Selection, add_files, require_known
+from bench.cells import Cell, Selection, parse_entrants, require_known
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
 from bench.engine.process import WorkerFailedError, choose_silence
@@ -187,7 +187,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def parse_selection(config: pytest.Config) -> Selection:
     """Return the selection that options name; raise BakeoffError where a name is unknown."""
     names = {name: parse_names(config.getoption(f"--{name}")) for name in NAMES}
-    entrants, files = add_files(names["entrant"])
+    entrants, files = parse_entrants(names["entrant"])
     if EVERYBODY in entrants:
         entrants = (*impls.names(), *files)
     require_known("entrant", entrants, [*impls.names(), *files, EVERYBODY])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import add_files, require_known
+from bench.cells import parse_entrants, require_known
 from bench.check.judge import CHECKS, Examine
 from bench.check.subject import DONATES, ERROR, FILE, CheckFinding, Subject
 from bench.engine.process import Place, Worker, WorkerFailedError, find_descendants
@@ -69,7 +69,7 @@ class CheckResult:
 def find_entrant(given: str) -> str | Path:
     """Return the entrant that a name or a path stands for; raise BakeoffError if there is none."""
     if given.endswith(".py"):
-        [name], files = add_files([given])
+        [name], files = parse_entrants([given])
         return impls.locate(name, files)
     if given not in impls.names():
         raise unknown("entrant", given, [*impls.names(), "a Python file's path"])
