@@ -160,9 +160,7 @@ class Selection:
         """
         self.check_names()
         entrants = [*offer.styles, *offer.problems]
-        by_entrant = offer.styles | (
-            read_styles(offer.problems, self.files) if self.styles else {}
-        )
+        by_entrant = offer.styles | (read_styles(offer.problems, self.files) if self.styles else {})
         backends = [Device.parse(name) for name in self.backends]
         require_known("entrant", self.entrants, entrants)
         self.require_styles(by_entrant)

@@ -104,6 +104,7 @@ class StepArms(Arms):
         Raises:
             BakeoffError: one is not a number.
         """
+        function = "make_step" if isinstance(step, WholeStep) else "loss"
         if isinstance(step, WholeStep):  # which cannot begin anew
             step = self.make(Arm(self.file.name, WHOLE))
         step.load(self.case.fresh())
@@ -112,10 +113,11 @@ class StepArms(Arms):
             _, loss = step((), self.case.data())
             losses.append(float(loss))
             if not math.isfinite(losses[-1]):
-                raise self.file.problem(f"the loss is {losses[-1]} in step {number}")
+                raise self.file.problem(function, f"the loss is {losses[-1]} in step {number}")
         rest = step.save()
         if rest is not None and any(np.isnan(array).any() for array in list_numbers(rest.carried)):
-            raise self.file.problem(f"the state is not a number after {TRAJECTORY_STEPS} steps")
+            why = f"the state is not a number after {TRAJECTORY_STEPS} steps"
+            raise self.file.problem(function, why)
         return np.array(losses)
 
     def compare_losses(self, arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:

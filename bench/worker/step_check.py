@@ -30,7 +30,8 @@ def check_step(file: StepFile) -> list[str]:
     params, others, static = file.library.split(model)
     if not is_same_tree(params, file.library.split(again)[0]):
         raise file.problem(
-            "make_model returns other parameters in its second call; draw them with a fixed seed"
+            "make_model",
+            "make_model returns other parameters in its second call; draw them with a fixed seed",
         )
 
     def value(params: Any, others: Any, carried: Any) -> Any:
@@ -41,20 +42,22 @@ def check_step(file: StepFile) -> list[str]:
     shape = getattr(returned, "shape", None)
     if shape != ():
         what = f"an array of shape {shape}" if shape else f"a {type(returned).__name__}"
-        raise file.problem(f"loss returns {what}; it has to be one number, the mean loss")
+        raise file.problem("loss", f"loss returns {what}; it has to be one number, the mean loss")
     if list_types(after) != list_types(jax.eval_shape(lambda: carried)):
         raise file.problem(
+            "loss",
             "loss returns a state of another structure, or other shapes or types, than it is "
-            "given: a step cannot go on from it"
+            "given: a step cannot go on from it",
         )
     if "key" in file.takes and hasattr(jax, "debug_key_reuse"):  # from jax 0.4.26 on
         try:
             with jax.debug_key_reuse(True):
                 jax.jit(value).lower(*arguments)
         except jax.errors.KeyReuseError as error:
-            raise file.problem(
+            why = (
                 "loss uses a key twice, and what it draws is the same: split it by jax.random.split"
-            ) from error
+            )
+            raise file.problem("loss", why) from error
     grads = jax.make_jaxpr(jax.grad(value, has_aux=True))(*arguments)
     return [*find_untrained(file, params, grads.jaxpr), *find_unsuited(file, model)]
 
@@ -74,11 +77,10 @@ def find_untrained(file: StepFile, params: Any, grads: Any) -> list[str]:
         if has_none
     ]
     if len(still) == len(paths):
-        raise file.problem(
-            "no array of the model gets a gradient: loss does not depend on it"
-            if paths
-            else "the model has no arrays to train"
-        )
+        if not paths:
+            raise file.problem("make_model", "the model has no arrays to train")
+        why = "no array of the model gets a gradient: loss does not depend on it"
+        raise file.problem("loss", why)
     if not still:
         return []
     named = ", ".join(still[:NAMED]) + ", …" * (len(still) > NAMED)

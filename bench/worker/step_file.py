@@ -56,17 +56,20 @@ class StepFile:
         self.takes: list[str] = []
         if not all(callable(getattr(self.optimiser, n, None)) for n in ("init", "update")):
             raise self.problem(
+                "optimiser",
                 f"optimiser is a {type(self.optimiser).__name__}; give one of optax, as "
-                "`nnx.Optimizer` is given it"
+                "`nnx.Optimizer` is given it",
             )
         if self.has_model:
             arguments = inspect.signature(self.module.loss).parameters
             self.takes = [name for name in TAKES if name in arguments]
             self.entrant, self.library = self.find_library()
 
-    def problem(self, text: str) -> BakeoffError:
-        """Return an error that names the file."""
-        return BakeoffError(f"{self.path.name}: {text}")
+    def problem(self, function: str, text: str) -> BakeoffError:
+        """Return an error that names the file, and the line where one of its functions begins."""
+        code = getattr(inspect.unwrap(getattr(self.module, function, None)), "__code__", None)
+        line = f":{code.co_firstlineno}" if code else ""
+        return BakeoffError(f"{self.path.name}{line}: {text}")
 
     def split_state(self, library: Library, made: Any) -> tuple[Any, Any]:
         """Split a result of `make_model` into the model and its state, empty if it has none."""
@@ -88,22 +91,25 @@ class StepFile:
                 self.require_state(bool(jax.tree.leaves(state)))
                 return name, library
         raise self.problem(
+            "make_model",
             f"make_model returns {type(made).__name__!r}, which no library knows as its model: "
             f"give one of {', '.join(names)}; of Linen, Haiku and plain JAX, the parameters and "
-            "a function that applies them"
+            "a function that applies them",
         )
 
     def require_state(self, has_state: bool) -> None:
         """Raise BakeoffError unless the loss takes a state where `make_model` returns one."""
         if has_state and "state" not in self.takes:
             raise self.problem(
+                "loss",
                 "make_model returns a model and its state, and loss does not take that: "
-                f"write {STATE_FORM}; or return what is trained alone"
+                f"write {STATE_FORM}; or return what is trained alone",
             )
         if "state" in self.takes and not has_state:
             raise self.problem(
+                "make_model",
                 "loss takes `state`, and make_model returns none: return `(model, state)`, "
-                "or of Linen all variables and the function that applies them"
+                "or of Linen all variables and the function that applies them",
             )
 
     def make_start(self) -> tuple[Any, dict[str, Any]]:
@@ -144,7 +150,8 @@ class StepFile:
         value = self.module.loss(model, batch, **given)
         if "state" in given:
             if not isinstance(value, tuple) or len(value) != 2:
-                raise self.problem(f"loss takes `state` and does not return it: write {STATE_FORM}")
+                why = f"loss takes `state` and does not return it: write {STATE_FORM}"
+                raise self.problem("loss", why)
             value, after["state"] = value
         return value, after
 
@@ -173,7 +180,8 @@ class StepFile:
         first, second = (jax.tree.map(jnp.asarray, self.module.make_batch()) for _ in range(2))
         if not is_same_tree(first, second):
             raise self.problem(
-                "make_batch returns other data in its second call; draw them with a fixed seed"
+                "make_batch",
+                "make_batch returns other data in its second call; draw them with a fixed seed",
             )
         return jax.device_put(first)
 

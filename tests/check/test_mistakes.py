@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import psutil
 import pytest
 
-import impls
 from bench.check import numbers, runner
 from bench.check.judge import CHECKS, examine, findings_of
 from bench.check.subject import DONATES, ERROR, FILE, NOTE, SMALL, CheckFinding, Subject
