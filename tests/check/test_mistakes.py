@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from bench.check import numbers, runner
-from bench.check.judge import CHECKS, examine, findings_of
+from bench.check.judge import CHECKS, Examine, examine, findings_of
 from bench.check.subject import DONATES, ERROR, FILE, NOTE, SMALL, CheckFinding, Subject
 from common.equality import FirstCall, first_calls
 from tests.commands import ROOT, TWIN
@@ -115,7 +115,7 @@ def test_a_mistake_of_a_file_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text(text)
     limit = 1 if name == "never_imported" else 60
     check = "weights" if name == "one_way" else "contract"
-    answer = examine(str(tmp_path / f"{name}.py"), name, FILE, "cpu", check, limit)
+    answer = examine(Examine(str(tmp_path / f"{name}.py"), name, FILE, "cpu", check, limit))
     [finding] = [CheckFinding(**finding) for finding in answer["findings"]]
     assert re.search(seen, finding.seen)
     assert line in (line_of(finding.where) if line else "")

@@ -25,8 +25,9 @@ from bench.metrics import HOST, STEP
 from bench.offer import Offer
 from bench.prepare.sides import choose_cells
 from bench.prepare.step import ASKED
-from bench.runfile import CellResult, EnvironmentInfo, Proof, Results
+from bench.runfile import CellResult, EnvironmentInfo, Results
 from bench.runfile.reader import read
+from bench.samples import Proof
 from bench.track.comparison import Comparison
 from bench.worker.offers import describe
 from bench.worker.proof import prove_arm

@@ -32,6 +32,4 @@ def test_pauses_for_garbage_are_those_of_the_calls(monkeypatch: pytest.MonkeyPat
 def test_an_empty_call_returns_other_arrays_than_it_is_given() -> None:
     assert measure_dispatch(2, 1) > 0
     given = [jax.numpy.zeros(0)]
-    assert jax.jit(copy_state)(given, given)[0] is not given[0], (
-        "it makes new ones, as a step does"
-    )
+    assert jax.jit(copy_state)(given, given)[0] is not given[0], "it makes new ones, as a step does"
