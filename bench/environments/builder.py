@@ -26,7 +26,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
 from bench.engine.task import Environment
-from bench.environments.sources import Source, extract_revision, freeze
+from bench.environments.sources import PackageSource, extract_revision, freeze
 from bench.environments.spec import Spec, make_day_spec, make_entrant_spec, today
 from bench.environments.uv import (
     PYTHONS,
@@ -98,7 +98,7 @@ class Builder:
             same = (root / LOCK).read_bytes() == (ROOT / LOCK).read_bytes()
             if same and not self.extras:
                 return Environment(Place.from_python(sys.executable, root), info)
-        pins = {n: self.freeze(w) if isinstance(w, Source) else w for n, w in spec.pins}
+        pins = {n: self.freeze(w) if isinstance(w, PackageSource) else w for n, w in spec.pins}
         spec = replace(spec, pins=tuple(pins.items()))
         pythons = (PYTHON,) if spec.is_current else pythons
         folder, python, info.gaps = self.install_first(spec, root, pythons)
@@ -119,7 +119,7 @@ class Builder:
         folders = (self.name_folder(lock, python) for python in choose_pythons(entrant))
         return next(filter(is_complete, folders), None)
 
-    def freeze(self, source: Source) -> Source:
+    def freeze(self, source: PackageSource) -> PackageSource:
         """Return the present state of a library under development."""
         return freeze(source, self.folder.parent / "sources", self.notify)
 

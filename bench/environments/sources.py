@@ -44,7 +44,7 @@ AUTHOR = {
 
 
 @dataclass(frozen=True)
-class Source:
+class PackageSource:
     """Source of a package's code: a folder, or a revision of a repository."""
 
     location: str
@@ -63,7 +63,7 @@ class Source:
         return f" @ {git}{self.location}{revision}{part}"
 
 
-def parse_source(package: str, text: str, given: str) -> Source:
+def parse_source(package: str, text: str, given: str) -> PackageSource:
     """Return the source that a SPEC names, after the `@`.
 
     Args:
@@ -82,7 +82,7 @@ def parse_source(package: str, text: str, given: str) -> Source:
         if url.scheme not in SCHEMES:
             known = ", ".join(f"git+{scheme}://" for scheme in SCHEMES)
             raise BakeoffError(f"{given}: {text!r} is no repository; it begins with {known}")
-        return Source(url._replace(path=path).geturl(), revision)
+        return PackageSource(url._replace(path=path).geturl(), revision)
     folder, revision = Path(text).expanduser(), ""
     if not folder.is_dir():
         name, _, revision = text.rpartition("@")
@@ -97,10 +97,10 @@ def parse_source(package: str, text: str, given: str) -> Source:
         raise BakeoffError(
             f"{given}: {text!r} is no package: it has neither pyproject.toml nor setup.py"
         )
-    return Source(str(folder.resolve()), revision)
+    return PackageSource(str(folder.resolve()), revision)
 
 
-def freeze(source: Source, folder: Path, notify: Callable[[str], None]) -> Source:
+def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -> PackageSource:
     """Return a source as it is now: a commit of a repository that is kept in `folder`.
 
     Raises:
@@ -114,7 +114,9 @@ def freeze(source: Source, folder: Path, notify: Callable[[str], None]) -> Sourc
         return _freeze_checkout(source, repository)
 
 
-def _freeze_repository(source: Source, copy: Path, notify: Callable[[str], None]) -> Source:
+def _freeze_repository(
+    source: PackageSource, copy: Path, notify: Callable[[str], None]
+) -> PackageSource:
     """Return a remote repository's commit; fetch its branches and tags unless that is known."""
     revision, commit = source.revision or "HEAD", ""
     if COMMIT.fullmatch(revision):
@@ -128,10 +130,10 @@ def _freeze_repository(source: Source, copy: Path, notify: Callable[[str], None]
         run_git(*command, failed=f"{source.location} cannot be fetched")
         missing = f"{source.location}: there is no revision {revision!r} there"
         commit = find_commit(revision, copy, missing)
-    return Source(copy.as_uri(), commit, label=commit[:LABEL_DIGITS])
+    return PackageSource(copy.as_uri(), commit, label=commit[:LABEL_DIGITS])
 
 
-def _freeze_checkout(source: Source, copy: Path) -> Source:
+def _freeze_checkout(source: PackageSource, copy: Path) -> PackageSource:
     """Return the commit of a checkout's revision, or of the checkout with its changes."""
     checkout, revision = source.location, source.revision or "HEAD"
     no_git = f"{checkout} is no repository of git"
@@ -154,10 +156,10 @@ def _freeze_checkout(source: Source, copy: Path) -> Source:
             commit = git("commit-tree", "-p", commit, "-m", "changes", tree)
             label += f".changed.{tree[:LABEL_DIGITS]}"
     git("update-ref", f"refs/kept/{commit}", commit)  # uv cannot fetch a commit without a name
-    return Source(copy.as_uri(), commit, part, label)
+    return PackageSource(copy.as_uri(), commit, part, label)
 
 
-def list_commits(first: Source, last: Source) -> list[str]:
+def list_commits(first: PackageSource, last: PackageSource) -> list[str]:
     """Return the commits between two frozen sources, in the order from one to the other.
 
     Raises:

@@ -22,7 +22,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 import impls
-from bench.environments.sources import Source, parse_source
+from bench.environments.sources import PackageSource, parse_source
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Spec:
     """The SPEC as it was given."""
     date: datetime.date | None = None
     """Day of the stack; None for today's."""
-    pins: tuple[tuple[str, str | Source], ...] = ()
+    pins: tuple[tuple[str, str | PackageSource], ...] = ()
     """Packages and their releases, `("flax", "==0.12.8")`, or the sources of their code."""
     revision: str | None = None
     """Revision of this project's code; None for the code at hand."""
@@ -64,11 +64,11 @@ class Spec:
         return self == Spec(self.text)
 
     @property
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, PackageSource]:
         """Package → source of its code, where that is no release."""
-        return {name: wanted for name, wanted in self.pins if isinstance(wanted, Source)}
+        return {name: wanted for name, wanted in self.pins if isinstance(wanted, PackageSource)}
 
-    def replace_pins(self, pins: Mapping[str, str | Source]) -> Spec:
+    def replace_pins(self, pins: Mapping[str, str | PackageSource]) -> Spec:
         """Return the same environment with these pins in place of those of the same packages."""
         pins = {**dict(self.pins), **pins}
         parts = [f"@{self.date}"] if self.date else []
@@ -106,7 +106,7 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
 
 def parse_pins(given: str, option: str) -> Spec:
     """Return the `Spec` of a day, of pins, or of both, with commas between them."""
-    date, pins = None, dict[str, str | Source]()
+    date, pins = None, dict[str, str | PackageSource]()
     for part in re.split(r",\s*(?![<>=!~])", given):  # `jax>=0.6,<0.7` is one part
         if part.startswith("@"):
             if date is not None:

@@ -6,7 +6,7 @@ import calendar
 import datetime
 import re
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -66,28 +66,21 @@ def add_to_day(day: datetime.date, count: int, unit: str) -> datetime.date:
     return datetime.date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
 
 
-class History(NamedTuple):
-    """A history that was prepared."""
-
-    task: Task
-    """Task, whose sides are the reference, and the first day of each stack."""
-    seconds: float
-    """Seconds of the budget that asking the sides took."""
-    others: dict[str, EnvironmentInfo]
-    """Days without a side: those that cannot be built, and those whose stack has one."""
-
-
 def prepare_days(
     days: Sequence[datetime.date],
     selection: Selection,
     options: Options,
     builder: Builder,
     arguments: Sequence[str],
-) -> History:
-    """Build and ask the stacks of days, and return the history that is to be measured.
+) -> tuple[Task, float, dict[str, EnvironmentInfo]]:
+    """Prepare a history, whose sides are the reference, and the first day of each stack.
 
     The last day is the reference. Others have its Python if they can, and its cells as far as
     their libraries have them.
+
+    Returns:
+        The task; the seconds of its budget that asking the sides took; and the days without a
+        side: those that cannot be built, and those whose stack has one.
 
     Raises:
         BakeoffError: the last day cannot be built or asked, or has no cell that is asked for.
@@ -125,7 +118,7 @@ def prepare_days(
         for name, side in sides.items()
     }
     task = make_task("history", selection, sides, cells, options, REFERENCE, arguments)
-    return History(task, seconds, others)
+    return task, seconds, others
 
 
 def add_days(results: Results, others: Mapping[str, EnvironmentInfo]) -> None:

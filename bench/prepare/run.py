@@ -33,12 +33,7 @@ def prepare_run(
 ) -> tuple[Task, dict[Cell, list[str]]]:
     """Return the task of a run, without cells yet, and the metrics of each selected cell.
 
-    Args:
-        selection: Names that were asked for.
-        options: How much is measured.
-        spec: Shared environment.
-        builder: Builds environments, and notifies of styles that are left out.
-        arguments: The command line, to repeat it by.
+    `spec` is the shared environment, `arguments` the command line.
 
     Raises:
         BakeoffError: an environment cannot be built, or no style has a metric that is asked for.
@@ -71,10 +66,10 @@ def prepare_run(
 def ask_environments(
     selection: Selection, spec: Spec, builder: Builder, silence: float
 ) -> dict[str, Environment]:
-    """Return the shared environment, and by their names the entrants that have their own.
+    """Return the shared environment, named "", and those of entrants that have their own.
 
-    All have the same offer, of all entrants. An entrant whose environment cannot be built or asked
-    is a problem of it.
+    All have one offer, of all entrants; an environment that cannot be built or asked is a problem
+    in it.
     """
     isolated = [n for n in selection.entrants if impls.find_declaration(n).own_environment]
     names = tuple(name for name in selection.entrants if name not in isolated)

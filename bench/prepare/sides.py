@@ -211,15 +211,6 @@ def make_task(
 ) -> Task:
     """Return the task of measuring cells of sides, each of which takes turns with the base.
 
-    Args:
-        kind: Kind of the run file.
-        selection: Names that were asked for.
-        sides: Name → side.
-        cells: Name of a side → its cells.
-        options: How much is measured.
-        base: Name of the base.
-        arguments: The command line, to repeat it by.
-
     Raises:
         BakeoffError: no cell has a metric that is asked for.
     """
@@ -259,14 +250,8 @@ def prepare_sides(
 ) -> tuple[Task, float]:
     """Return the task of an A/B, and the seconds of its budget that asking both sides took.
 
-    If neither entrants nor a step are named, entrants that depend on the difference are measured.
-
-    Args:
-        specs: Name of the base and of the new side → SPEC.
-        selection: Names that were asked for.
-        options: How much is measured.
-        builder: Builds both environments.
-        arguments: The command line, to repeat it by.
+    `specs` has the base and the new side by their names, the base first. If neither entrants nor a
+    step are named, entrants that depend on the difference are measured.
 
     Raises:
         BakeoffError: a side cannot be built or asked, or both have nothing in common.

@@ -37,13 +37,8 @@ def prepare_step(
 ) -> tuple[Task, float]:
     """Return the task of a step, and the seconds of its budget that asking a worker took.
 
-    Args:
-        file: File of the step.
-        options: How much is measured.
-        styles: Styles of its library; all if empty.
-        backend: Backend; an accelerator if there is one, or else the CPU, if None.
-        builder: Builds the environment, where the step needs more than the running one.
-        arguments: The command line, to repeat it by.
+    All styles of its library are measured if none are given; on an accelerator, or else the CPU,
+    if no backend is.
 
     Raises:
         BakeoffError: the file is no step, cannot be measured at all, or has no such style.

@@ -7,7 +7,7 @@ import pytest
 
 from bench.environments import builder as builders
 from bench.environments.builder import Builder
-from bench.environments.sources import Source, freeze, list_commits, parse_source
+from bench.environments.sources import PackageSource, freeze, list_commits, parse_source
 from bench.environments.spec import parse
 from bench.environments.uv import WHEELS, UnsolvableError, compile_pins
 from common.errors import BakeoffError
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def state(text: str, kept: Path, notes: list[str] | None = None) -> Source:
+def state(text: str, kept: Path, notes: list[str] | None = None) -> PackageSource:
     notify = [] if notes is None else notes
     return freeze(parse_source("optax", text, "--new"), kept / "sources", notify.append)
 
