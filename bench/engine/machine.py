@@ -36,7 +36,7 @@ SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 WAIT_SECONDS = 0.5
 """Seconds between two looks at another run's lock: each takes some microseconds of its time."""
 NOTABLE = 0.1
-"""Mean number of cores in use from which on another process is named: less is not worth a sentence."""
+"""Mean number of cores that a process has to use to be named: less is not worth a sentence."""
 
 
 def machine_lock(*, wait: bool = False) -> filelock.AcquireReturnProxy:
@@ -135,7 +135,7 @@ class Watch:
 
 
 def read_machine_seconds() -> tuple[float, float]:
-    """Return this machine's processor seconds so far: those stolen from it, and those used on it."""
+    """Return this machine's processor seconds so far: those stolen, and those used on it."""
     times = psutil.cpu_times()
     used = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
     return getattr(times, "steal", 0.0), used
