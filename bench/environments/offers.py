@@ -59,14 +59,9 @@ def ask_environment(
                 problems[names.pop(error.arm)] = f"import failed: {error}"
             asked = names
     offer = replace(offer, problems=offer.problems | problems, conditions=facts)
-    missing = {
-        f"{entrant}/{style}": why
-        for entrant, styles in offer.missing.items()
-        for style, why in styles.items()
-    }
-    info = msgspec.structs.replace(
-        info,
-        versions=offer.versions | info.versions,
-        gaps=info.gaps | offer.problems | missing,
-    )
+    gaps = info.gaps | offer.problems
+    for entrant, styles in offer.missing.items():
+        gaps |= {f"{entrant}/{style}": why for style, why in styles.items()}
+    versions = offer.versions | info.versions
+    info = msgspec.structs.replace(info, versions=versions, gaps=gaps)
     return replace(environment, place=place, info=info, offer=offer)

@@ -8,7 +8,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from bench.environments.spec import make_day_spec
 from bench.environments.uv import PYTHONS
@@ -73,31 +73,40 @@ def prepare_days(
     builder: Builder,
     arguments: Sequence[str],
 ) -> tuple[Task, float, dict[str, EnvironmentInfo]]:
-    """Prepare a history, whose sides are the reference, and the first day of each stack.
+    """Return the task of a history, and what `ask_days` returns beside the sides.
 
-    The last day is the reference. Others have its Python if they can, and its cells as far as
-    their libraries have them.
-
-    Returns:
-        The task; the seconds of its budget that asking the sides took; and the days without a
-        side: those that cannot be built, and those whose stack has one.
+    Days have the reference's cells, as far as their libraries have them.
 
     Raises:
         BakeoffError: the last day cannot be built or asked, or has no cell that is asked for.
     """
-    seconds = 0.0
+    sides, seconds, others = ask_days(days, selection, builder)
+    chosen = choose_cells(selection, {REFERENCE: sides[REFERENCE]})[REFERENCE]
+    cells = {
+        name: [cell for cell in chosen if name == REFERENCE or not find_gap(side, cell)]
+        for name, side in sides.items()
+    }
+    task = make_task("history", selection, sides, cells, options, REFERENCE, arguments)
+    return task, seconds, others
 
-    def ask(environment: Environment) -> Environment:
-        nonlocal seconds
-        start = time.monotonic()
-        side = ask_side(environment, selection)
-        seconds += time.monotonic() - start
-        return side
 
-    reference = ask(builder.build(make_day_spec(days[-1])))
-    pythons = list(dict.fromkeys([reference.python, *PYTHONS]))
-    sides, others = {REFERENCE: reference}, dict[str, EnvironmentInfo]()
-    stacks: dict[object, Environment] = {}
+def ask_days(
+    days: Sequence[datetime.date], selection: Selection, builder: Builder
+) -> tuple[dict[str, Environment], float, dict[str, EnvironmentInfo]]:
+    """Build and ask the stacks of days; the last day is the reference, too.
+
+    Returns:
+        The reference, and the first day of each stack, with the reference's Python if it can; the
+        seconds of the budget that asking them took; and the days without a side: those that cannot
+        be built, and those whose stack has one.
+    """
+    environment = builder.build(make_day_spec(days[-1]))
+    pythons = list(dict.fromkeys([environment.python, *PYTHONS]))
+    start = time.monotonic()
+    sides = {REFERENCE: ask_side(environment, selection)}
+    seconds = time.monotonic() - start
+    stacks: dict[object, EnvironmentInfo] = {}
+    others: dict[str, EnvironmentInfo] = {}
     for day in days:
         name = str(day)
         builder.notify(f"the environment of {name}")
@@ -105,20 +114,16 @@ def prepare_days(
             environment = builder.build(make_day_spec(day), pythons)
             stack = environment.python, *environment.info.pins.items()
             if stack in stacks:
-                info = msgspec.structs.replace(stacks[stack].info, spec=f"@{name}", gaps={})
-                others[name] = info
-            else:
-                stacks[stack] = sides[name] = ask(environment)
+                others[name] = replace(stacks[stack], spec=f"@{name}", gaps={})
+                continue
+            start = time.monotonic()
+            sides[name] = ask_side(environment, selection)
+            seconds += time.monotonic() - start
+            stacks[stack] = sides[name].info
         except BakeoffError as error:
             others[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
             builder.notify(f"{name}: {error}")
-    chosen = choose_cells(selection, {REFERENCE: reference})[REFERENCE]
-    cells = {
-        name: [cell for cell in chosen if side is reference or not find_gap(side, cell)]
-        for name, side in sides.items()
-    }
-    task = make_task("history", selection, sides, cells, options, REFERENCE, arguments)
-    return task, seconds, others
+    return sides, seconds, others
 
 
 def add_days(results: Results, others: Mapping[str, EnvironmentInfo]) -> None:
