@@ -38,6 +38,7 @@ from bench.environments.uv import (
     run_uv,
 )
 from bench.runfile import EnvironmentInfo
+from bench.worker.protocol import Describe
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError, shorten
 from common.fetch import cache_folder
@@ -212,9 +213,8 @@ class Builder:
                 *("pip", "install", "--quiet", "--no-deps", "--compile-bytecode"),
                 *(*list_options(spec), "--python", interpreter, "--requirements", str(file)),
             )
-            command = {"do": "describe", "entrants": [impls.BASELINE], "outside": {}}
             try:
-                ask_once(command, Place.from_python(interpreter))
+                ask_once(Describe([impls.BASELINE]), Place.from_python(interpreter))
             except WorkerFailedError as error:
                 raise UnsolvableError(f"its releases do not run together: {error}") from error
             atomic_write(path / MARK, json.dumps({"title": str(spec), "python": python}))

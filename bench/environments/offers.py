@@ -10,6 +10,7 @@ import msgspec
 import impls
 from bench.engine.process import SILENCE_SECONDS, WorkerFailedError, ask_once
 from bench.offer import Offer
+from bench.worker.protocol import Describe
 from bench.worker.settings import conditions, restore_user_settings
 from common.config import is_own
 
@@ -48,7 +49,7 @@ def ask_environment(
         place, asked = place.apply_step_settings(), names[:1]
     problems: dict[str, str] = {}
     while True:
-        command = {"do": "describe", "entrants": asked, "outside": dict(outside)}
+        command = Describe(asked, dict(outside))
         try:
             offer = msgspec.convert(ask_once(command, place, silence), Offer)
             break
