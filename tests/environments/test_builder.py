@@ -44,6 +44,7 @@ from bench.environments.uv import (
 )
 from bench.offer import Offer
 from bench.runfile import EnvironmentInfo
+from bench.worker.protocol import Describe
 from bench.worker.settings import ROOT
 from common.versions import COMMON, PYTHON
 from tests.commands import refusal
@@ -259,10 +260,10 @@ OFFER = Offer({"pure_jax": ["pure"]}, {}, ["cpu", "gpu"], {"python": "3.13.5", "
 def test_an_entrant_that_kills_its_worker_costs_itself_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def ask_once(command: dict[str, Any], *_: Any) -> dict[str, Any]:
-        if "mine" in command["entrants"]:
+    def ask_once(command: Describe, *_: Any) -> dict[str, Any]:
+        if "mine" in command.entrants:
             raise WorkerFailedError("worker failed (exit status 3)", "", 1)  # at its turn
-        styles = {name: ["pure"] for name in command["entrants"]}
+        styles = {name: ["pure"] for name in command.entrants}
         missing = {"stax": {"jit": "needs more"}}
         return {**asdict(OFFER), "styles": styles, "missing": missing, "a later field": 1}
 
