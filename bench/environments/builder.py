@@ -17,6 +17,7 @@ import stat
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -48,7 +49,6 @@ from common.versions import COMMON, PYTHON
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 LOCK = "requirements.lock"
 """File of a revision of this project with all pins and their hashes."""
@@ -110,9 +110,9 @@ class Builder:
         place = Place.from_python(str(folder / INTERPRETER), root)
         return Environment(place, info, python, heavy=spec.entrant is not None)
 
-    def build_entrant(self, name: str) -> Environment:
+    def build_entrant(self, entrant: str | Path) -> Environment:
         """Return an entrant's own environment; build it if that has not been done before."""
-        return self.build(make_entrant_spec(name), choose_pythons(name))
+        return self.build(make_entrant_spec(entrant), choose_pythons(entrant))
 
     def find_folder(self, entrant: str) -> Path | None:
         """Return the folder of an entrant's locked environment; None if it has not been built."""
@@ -225,7 +225,7 @@ class Builder:
         return self.folder / digest(pins, python)
 
 
-def choose_pythons(entrant: str) -> list[str]:
+def choose_pythons(entrant: str | Path) -> list[str]:
     """Return the minor versions of Python that an entrant's own environment may have.
 
     Raises:
@@ -235,9 +235,10 @@ def choose_pythons(entrant: str) -> list[str]:
     with suppress(InvalidSpecifier):
         pythons += dict.fromkeys(SpecifierSet(required).filter([PYTHON, *PYTHONS]))
     if not pythons:
+        name, known = impls.source(entrant).stem, ", ".join(PYTHONS)
         raise BakeoffError(
-            f"entrant {entrant!r} requires Python {required!r}; this project runs on "
-            f"{', '.join(PYTHONS)}: allow one of these, as in '>=3.12'"
+            f"entrant {name!r} requires Python {required!r}; this project runs on {known}: allow "
+            "one of these, as in '>=3.12'"
         )
     return pythons
 
@@ -253,10 +254,10 @@ def list_pins() -> list[str]:
     return [f"{name}=={version}" for name, version in list_installed().items()]
 
 
-def read_entrant_lock(name: str) -> tuple[str, ...]:
+def read_entrant_lock(entrant: str | Path) -> tuple[str, ...]:
     """Return the lines of an entrant's lock; none if it has no lock, or is a user's own."""
-    path = LOCKS / f"{name}.txt"
-    if name in impls.OUTSIDE or not path.exists():
+    path = LOCKS / f"{entrant}.txt"
+    if isinstance(entrant, Path) or not path.exists():
         return ()
     return tuple(line for line in path.read_text("utf-8").splitlines() if line[:1] != "#")
 

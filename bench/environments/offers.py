@@ -12,7 +12,7 @@ from bench.engine.process import SILENCE_SECONDS, WorkerFailedError, ask_once
 from bench.offer import Offer
 from bench.worker.protocol import Describe
 from bench.worker.settings import conditions, restore_user_settings
-from common.config import is_own
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ def ask_environment(
     facts, place, info = conditions(), environment.place, environment.info
     names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.list_usual())]))
     asked = names if entrants else []  # another revision may have others
-    if any(map(is_own, outside)):  # such a step is alone
+    if steps.find_step(outside):  # such a step is alone
         facts["environment"] = restore_user_settings(facts["environment"])
         place, asked = place.apply_step_settings(), names[:1]
     problems: dict[str, str] = {}

@@ -52,8 +52,8 @@ class Spec:
     """Packages and their releases, `("flax", "==0.12.8")`, or the sources of their code."""
     revision: str | None = None
     """Revision of this project's code; None for the code at hand."""
-    entrant: str | None = None
-    """Entrant whose own environment it is; None where a SPEC says what it has."""
+    entrant: str | Path | None = None
+    """Entrant whose own environment it is, by name or file; None where a SPEC says what it has."""
 
     def __str__(self) -> str:
         return self.text
@@ -194,9 +194,9 @@ def make_day_spec(date: datetime.date) -> Spec:
     return Spec(f"@{date}", date)
 
 
-def make_entrant_spec(name: str) -> Spec:
+def make_entrant_spec(entrant: str | Path) -> Spec:
     """Return the `Spec` of an entrant's own environment."""
-    return Spec(f"the environment of {name!r}", entrant=name)
+    return Spec(f"the environment of {impls.source(entrant).stem!r}", entrant=entrant)
 
 
 def parse_day(text: str, option: str) -> datetime.date:

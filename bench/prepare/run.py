@@ -71,14 +71,15 @@ def ask_environments(
     All have one offer, of all entrants; an environment that cannot be built or asked is a problem
     in it.
     """
-    isolated = [n for n in selection.entrants if impls.find_declaration(n).own_environment]
-    names = tuple(name for name in selection.entrants if name not in isolated)
+    entrants = {name: impls.locate(name, selection.files) for name in selection.entrants}
+    isolated = [n for n, e in entrants.items() if impls.find_declaration(e).own_environment]
+    names = tuple(name for name in entrants if name not in isolated)
     names = names or (impls.BASELINE,) * bool(isolated)
     sides = {"": ask_environment(builder.build(spec), names, selection.files, silence)}
     offer = sides[""].offer
     for name in isolated:
         try:
-            environment = builder.build_entrant(name)
+            environment = builder.build_entrant(entrants[name])
             builder.notify(f"importing {name} in its environment")
             patience = max(silence, HEAVY_SILENCE)
             side = ask_environment(environment, (name,), selection.files, patience)

@@ -21,6 +21,7 @@ from bench.runfile.releases import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from common.errors import BakeoffError
 from common.versions import PYTHON
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -164,7 +165,7 @@ def choose_cells(selection: Selection, sides: Mapping[str, Environment]) -> dict
     if not any(cells.values()):
         raise errors[0]
     step = selection.step
-    if step and "make_model" not in impls.list_bindings(Path(selection.files[step])):
+    if step and not steps.has_model(Path(selection.files[step])):
         # The baseline of such a file is its own step, too, and stands for `--style pure`
         for name, of_side in cells.items():
             own = (cell._replace(entrant=step, style=WHOLE) for cell in of_side)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import impls
-from bench.cells import Selection, add_step
+from bench.cells import Selection, name_step
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Task
 from bench.environments.offers import ask_environment
 from bench.environments.spec import CURRENT, Spec
 from bench.metrics import HOST, STEP
 from common.errors import BakeoffError
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ def prepare_step(
     Raises:
         BakeoffError: the file is no step, cannot be measured at all, or has no such style.
     """
-    name = add_step(file)
+    name = name_step(file)
     files, environment = {name: str(file.resolve())}, builder.build(Spec(CURRENT))
     start = time.monotonic()
     try:
@@ -53,7 +53,7 @@ def prepare_step(
     offer = environment.offer
     if name in offer.problems:
         raise BakeoffError(offer.problems[name])
-    if "make_model" not in impls.list_bindings(file):
+    if not steps.has_model(file):
         raise BakeoffError(
             f"{file.name} has a make_step alone, and nothing to compare it with: compare releases "
             f"by `bakeoff ab --step {file.name}`, or add make_model and loss"

@@ -281,12 +281,12 @@ def test_an_entrant_of_a_users_own_declares_its_environment(
 ) -> None:
     path = tmp_path / "mine.py"
     path.write_text(TWIN)
-    spec = make_entrant_spec(impls.add(path))
+    spec = make_entrant_spec(path)
     assert builder.list_requirements(spec) == (["jmp==0.0.4", *COMMON], [])
     assert builder.choose_releases(spec, ROOT, "3.12") == (None, read_pins(ROOT / LOCK))
-    assert (choose_pythons("mine"), read_entrant_lock("mine")) == (["3.12"], ())
+    assert (choose_pythons(path), read_entrant_lock(path)) == (["3.12"], ())
     path.write_text(TWIN.replace("==3.12.*", "==2.7.*"))
-    problem = refusal(builder.build_entrant, "mine")
+    problem = refusal(builder.build_entrant, path)
     assert problem.startswith("entrant 'mine' requires Python '==2.7.*'; this project runs on")
 
 

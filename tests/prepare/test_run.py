@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-import impls
 from bench.cells import Selection
 from bench.engine.process import Place
 from bench.engine.task import Environment
@@ -31,10 +30,9 @@ DISTRIBUTION = "jmp"
 def test_an_entrant_that_cannot_be_built_costs_itself_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = []
-    for name, python in (("mine", ">=3.12"), ("old", "==2.7.*")):
-        (tmp_path / f"{name}.py").write_text(ISOLATED.format(python=python))
-        names.append(impls.add(tmp_path / f"{name}.py"))
+    files = {name: str(tmp_path / f"{name}.py") for name in ("mine", "old")}
+    for file, python in zip(files.values(), (">=3.12", "==2.7.*"), strict=True):
+        Path(file).write_text(ISOLATED.format(python=python))
 
     asked: list[tuple[str, ...]] = []
 
@@ -51,7 +49,7 @@ def test_an_entrant_that_cannot_be_built_costs_itself_only(
     monkeypatch.setattr(room, "ask_environment", ask)
     monkeypatch.setattr(Builder, "build", build)
     builder = Builder(tmp_path / "environments")
-    sides = ask_environments(Selection(tuple(names)), Spec("current"), builder, 120.0)
+    sides = ask_environments(Selection(tuple(files), files=files), Spec("current"), builder, 120.0)
     assert asked == [("pure_jax",), ("mine",)]
     specs = {name: side.info.spec for name, side in sides.items()}
     assert specs == {"": "current", "mine": "the environment of 'mine'"}
