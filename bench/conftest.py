@@ -19,7 +19,7 @@ from bench import streams
 from bench.cells import Cell, Selection, parse_entrants, require_known
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
-from bench.engine.process import WorkerFailedError, choose_silence
+from bench.engine.process import WorkerFailedError
 from bench.engine.session import Measurement, measure
 from bench.environments.builder import Builder
 from bench.environments.spec import CURRENT, parse
@@ -177,10 +177,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             next(journals.open_journals("run", resume))
         if not config.getoption("collectonly"):
             config.stash[LOCK] = machine_lock(wait=config.getoption("--wait"))
-        silence, builder = choose_silence(options.budget), Builder(notify=streams.say)
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
         arguments = tuple(map(str, config.invocation_params.args))
-        task, metrics = prepare_run(selection, options, spec, builder, silence, arguments)
+        builder = Builder(notify=streams.say)
+        task, metrics = prepare_run(selection, options, spec, builder, arguments)
         config.stash[BENCH] = Bench(task, metrics)
 
 

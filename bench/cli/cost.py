@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
 from typing import Annotated
 
@@ -77,7 +76,6 @@ def cost(
             )
         from bench.engine.machine import machine_lock
         from bench.environments.builder import Builder
-        from bench.environments.spec import parse
         from bench.prepare.step import prepare_step
 
         extent = commands.check_options(options.Options(budget))
@@ -86,10 +84,8 @@ def cost(
             notify=commands.error_console().print, extras=options.parse_requirements(with_)
         )
         with machine_lock(wait=wait):
-            environment = builder.environment(parse("current"))
-            start = time.monotonic()
-            task = prepare_step(file, extent, names, backend, environment, arguments=sys.argv[1:])
-            made = commands.measure_task(task, time.monotonic() - start, resume=resume, more=more)
+            task, seconds = prepare_step(file, extent, names, backend, builder, sys.argv[1:])
+            made = commands.measure_task(task, seconds, resume=resume, more=more)
         commands.finish(made.results, chosen, output, journal=made.journal)
         return int(any(row.failure is not None for row in made.results.cells))
     if backend is not None or budget != SECONDS or resume or more is not None:

@@ -16,7 +16,8 @@ from bench.cells import Cell
 from bench.cli import commands
 from bench.engine.process import Place
 from bench.engine.session import SETUP_PARTS
-from bench.environments.builder import Builder, Environment
+from bench.engine.task import Environment
+from bench.environments.builder import Builder
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
@@ -88,7 +89,7 @@ class World(Bisection):
         }
         pins |= {name: str(wanted).lstrip("=") for name, wanted in spec.pins}
         for package, source in spec.sources.items():
-            commit = self.builder.state(source).commit
+            commit = self.builder.freeze(source).revision
             if commit in self.impossible:
                 raise UnsolvableError("no compiler")
             pins[package] = self.versions[commit]
@@ -216,7 +217,7 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
 
 
 def test_the_time_for_environments_is_not_of_the_budget() -> None:
-    builder = Mock(environment=lambda *_: time.sleep(0.2))
+    builder = Mock(build=lambda *_: time.sleep(0.2))
     search = Bisection(Mock(), Mock(), builder, Mock(), Mock(), 1.0)
     search.environment(parse("jax==0.5.0"))
     assert search.spent_seconds < 0.1
