@@ -302,7 +302,7 @@ def test_what_is_wrong_with_a_state_is_one_line(text: str, problem: str) -> None
 def test_a_state_that_is_not_finite_is_told() -> None:
     text = PLAIN.replace("mean = 0.9", "mean = jnp.nan + 0.9").replace("logits - mean", "logits")
     arms = arms_of(written(text))
-    with pytest.raises(BakeoffError, match=r"mine.py: the state is not a number after 10 steps"):
+    with pytest.raises(BakeoffError, match=r"mine.py:\d+: the state is not a number after 10"):
         prove_arm(arms, BASELINE)
 
 
@@ -419,7 +419,7 @@ def test_a_library_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch
 def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
     text = MODEL.replace("return jnp.mean(", "return jnp.nan * jnp.mean(")
     arms = arms_of(written(text))
-    with pytest.raises(BakeoffError, match=r"mine.py: the loss is nan in step 1"):
+    with pytest.raises(BakeoffError, match=r"mine.py:\d+: the loss is nan in step 1"):
         prove_arm(arms, BASELINE)
 
 
