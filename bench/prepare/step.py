@@ -60,7 +60,7 @@ def prepare_step(
         )
     usual = next((b for b in offer.backends if b != "cpu"), "cpu")
     entrants = tuple(offer.styles)  # named, so that unusual styles take part, too
-    selection = Selection(entrants, styles, (name,), (backend or usual,), ASKED)
+    selection = Selection(entrants, styles, (name,), (backend or usual,), ASKED, files)
     task = Task(
         kind="cost",
         arguments=tuple(arguments),
