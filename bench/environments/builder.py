@@ -27,7 +27,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
 from bench.engine.task import Environment
-from bench.environments.sources import PackageSource, extract_revision, freeze
+from bench.environments.sources import PackageSource, extract_commit, find_revision, freeze
 from bench.environments.spec import Spec, make_day_spec, make_entrant_spec, today
 from bench.environments.uv import (
     PYTHONS,
@@ -35,6 +35,7 @@ from bench.environments.uv import (
     Resolution,
     UnsolvableError,
     list_installed,
+    list_pins,
     resolve,
     run_uv,
 )
@@ -88,9 +89,11 @@ class Builder:
         root, info = ROOT, EnvironmentInfo(spec=str(spec))
         if spec.is_current and not self.extras:
             return Environment(Place(), info)
+        if spec.revision is not None:
+            info.commit = find_revision(spec.revision)
         require_own(self.folder.parent)
         if spec.revision is not None:
-            root, info.commit = extract_revision(spec.revision, self.folder.parent / "revisions")
+            root = extract_commit(info.commit, self.folder.parent / "revisions")
             if not (root / LOCK).exists():
                 raise BakeoffError(
                     f"the revision {spec.revision!r} cannot be measured: it has no {LOCK}; give a "
@@ -247,11 +250,6 @@ def list_options(spec: Spec) -> list[str]:
     """Return the options of uv with which an environment is resolved and installed."""
     built = [f"--no-binary={name}" for name in spec.sources]
     return [] if spec.entrant is not None else [*WHEELS, *built]
-
-
-def list_pins() -> list[str]:
-    """Return the packages of the running environment, as pins."""
-    return [f"{name}=={version}" for name, version in list_installed().items()]
 
 
 def read_entrant_lock(entrant: str | Path) -> tuple[str, ...]:

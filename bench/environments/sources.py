@@ -176,27 +176,31 @@ def list_commits(first: PackageSource, last: PackageSource) -> list[str]:
     return []
 
 
-def extract_revision(revision: str, folder: Path) -> tuple[Path, str]:
-    """Return a folder with this project's code at a revision, and the revision's commit.
-
-    The code lies in a subfolder that is named by the commit; the repository stays as it is.
-    """
+def find_revision(revision: str) -> str:
+    """Return the commit of a revision of this project; raise BakeoffError if there is none."""
     missing = (
         f"there is no revision {revision!r} of this project; give another one, or an environment, "
         "as in `flax==0.12.8`"
     )
-    commit = find_commit(revision, ROOT, missing)
+    return find_commit(revision, ROOT, missing)
+
+
+def extract_commit(commit: str, folder: Path) -> Path:
+    """Return a folder in `folder` with this project's code at a commit.
+
+    The repository stays as it is.
+    """
     path = folder / commit
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             archive, code = Path(scratch) / "code.tar", Path(scratch) / "code"
             command = ("-C", str(ROOT), "archive", f"--output={archive}", commit)
-            run_git(*command, failed=f"cannot extract {revision}")
+            run_git(*command, failed=f"cannot extract {commit}")
             shutil.unpack_archive(archive, code, filter="data")
             with suppress(OSError):  # another process may have been faster
                 code.rename(path)
-    return path, commit
+    return path
 
 
 def find_commit(revision: str, repository: Path, missing: str) -> str:

@@ -66,6 +66,11 @@ def list_installed(paths: Sequence[str] | None = None) -> dict[str, str]:
     return dict(sorted({canonicalize_name(d.name): d.version for d in distributions}.items()))
 
 
+def list_pins() -> list[str]:
+    """Return the packages of the running environment, as pins."""
+    return [f"{name}=={version}" for name, version in list_installed().items()]
+
+
 def resolve(
     required: Sequence[str],
     optional: Sequence[str],

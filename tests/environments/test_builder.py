@@ -28,7 +28,6 @@ from bench.environments.builder import (
     MARK,
     Builder,
     choose_pythons,
-    list_pins,
     read_entrant_lock,
     read_pins,
     require_own,
@@ -38,6 +37,7 @@ from bench.environments.spec import Spec, make_entrant_spec, parse
 from bench.environments.uv import (
     WHEELS,
     UnsolvableError,
+    list_pins,
     list_releases,
     resolve,
     suggest_stack,
