@@ -117,6 +117,21 @@ class Selection:
     files: Mapping[str, str] = field(default_factory=dict)
     """Name → a user's own Python file that takes part: an entrant or a training step."""
 
+    @classmethod
+    def parse(cls, given: Mapping[str, Iterable[str] | None]) -> Self:
+        """Return the selection that options ask for: `entrant`, `style`, `workload` and so on.
+
+        Args:
+            given: Option → its values, as `parse_names` reads them. Entrants may be Python files.
+
+        Raises:
+            BakeoffError: a name is empty, or a file is no entrant.
+        """
+        names = {option: parse_names(values) for option, values in given.items()}
+        entrants, files = add_files(names["entrant"])
+        styles, workloads = names["style"], names["workload"]
+        return cls(entrants, styles, workloads, names["backend"], names["metric"], files)
+
     @property
     def step(self) -> str:
         """Workload of a user's own training step; empty without one."""
@@ -189,7 +204,7 @@ class Selection:
         the law of host costs is fitted.
         """
         if self.styles:
-            return bool({arm.style, str(arm)} & {*self.styles})
+            return self.is_selected(arm)
         named = arm.entrant in self.entrants or workload in WORKLOAD_GROUPS["depth"]
         return named or arm.style not in offer.if_named.get(arm.entrant, ())
 
@@ -217,6 +232,19 @@ def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> No
     for name in names:
         if name not in known:
             raise unknown(kind, name, known)
+
+
+def parse_names(values: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the names of an option that was given several times, or with commas.
+
+    Raises:
+        BakeoffError: one that was given is empty: it would stand for all.
+    """
+    values = list(values or ())
+    if not all(value.strip(", ") for value in values):
+        raise BakeoffError("a name is empty; give one, or leave its option out")
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(filter(None, parts))
 
 
 def add_files(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from bench.cells import Cell
-from bench.cli.commands import format_of, give, publish
+from bench.cli.commands import choose_format, publish, write_text
 from bench.estimates import Estimate
 from bench.report.wording import make_printable
 from bench.runfile.reader import read
@@ -69,10 +69,10 @@ def report(
     """Make a page of what any command has measured, or a table, from files alone."""
     if output is None and format_ in (None, "html"):
         output = Path(f"{files[0].stem}.html")
-    chosen = format_of(format_, output, FORMATS)
+    chosen = choose_format(format_, output, FORMATS)
     runs = [read(path, samples=False) for path in files]
     if chosen == "csv":
-        give(csv_text(runs), output)
+        write_text(csv_text(runs), output)
     else:
         publish([*map(document_of, runs)], chosen, output, details=True)
 

@@ -20,35 +20,35 @@ if TYPE_CHECKING:
     from bench.runfile import Results
 
 ALPHA = 0.01
-"""Odds that a step is decided wrongly: a search takes about ten steps."""
-UNDECIDED = "undecided"
-"""Conclusion from an inconclusive step; `bench.track.search` has the others."""
+"""Probability that a step is decided wrongly: a search takes about ten steps."""
+DIFFERS, LIKE_GOOD, LIKE_BAD, UNDECIDED = "differs", "like good", "like bad", "undecided"
+"""Conclusions of steps."""
 
 
 class SearchStep(msgspec.Struct, frozen=True):
-    """Conclusion from one A/B, whose estimate has the same place among the results' estimates."""
+    """Conclusion of one A/B, whose estimate has the same place among the results' estimates."""
 
     phase: str
-    """`whole`, `day`, `package`, `release` or `confirm`."""
+    """`whole`, `day`, `package`, `release`, `commit` or `confirm`."""
     conclusion: str
-    """`differs`, `like good`, `like bad` or `undecided`."""
+    """One of `DIFFERS`, `LIKE_GOOD`, `LIKE_BAD` and `UNDECIDED`."""
     seconds: float
 
 
-class SearchRecord(msgspec.Struct, kw_only=True):
-    """State of a search, or its result."""
+class SearchRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """Result of a search, or its state."""
 
     cell: Cell
     metric: str
     good: str
-    """SPEC of the last side that is like the good one."""
+    """SPEC of the last stack that is like the good end."""
     bad: str
-    """SPEC of the first side that is like the bad one."""
+    """SPEC of the first stack that is like the bad end."""
     package: str | None = None
     releases: tuple[str | None, str | None] = (None, None)
     """Releases of the package: the last good one, and the first bad one."""
     moved_along: dict[str, tuple[str | None, str | None]] = {}
-    """Package → its releases, for those that had to change together with `package`."""
+    """Package → its two releases, for packages that had to change together with `package`."""
     stopped: str | None = None
     """Reason why the search stopped early; None if it came to its end."""
     seconds: float = 0.0

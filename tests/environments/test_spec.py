@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.environments.spec import Spec, make_day_spec, make_spec_request, parse, today
-from bench.options import parse_requirements
+from bench.cli.parameters import parse_requirements
 from tests.commands import refusal
 
 DAY = datetime.date(2025, 12, 1)
