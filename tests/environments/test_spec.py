@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.spec import Spec, make_day_spec, make_spec_request, parse, today
 from bench.cli.parameters import parse_requirements
+from bench.environments.spec import Spec, make_day_spec, make_spec_request, parse, today
 from tests.commands import refusal
 
 DAY = datetime.date(2025, 12, 1)
