@@ -26,8 +26,8 @@ FLAT = "flat"
 WHOLE = "step"
 """Style of a user's own `make_step`."""
 DEFAULT_WORKLOADS = ("toy", "seed", "wide")
-"""Workloads measured by default: one for host cost, the tutorial's size, and one with more work for
-the device."""
+"""Workloads measured by default: for host cost, at the tutorial's size, and with more work for the
+device."""
 
 
 class Arm(NamedTuple):
@@ -47,16 +47,16 @@ class Arm(NamedTuple):
 
     @property
     def code(self) -> Arm:
-        """The arm whose code it runs: the control runs the baseline's."""
+        """The arm whose code runs: the baseline's for the control, else its own."""
         return BASELINE if self == CONTROL else self
 
     def load(self, *, donate: bool = False) -> Style:
-        """Import and return its style; with `donate`, one that donates its state if it can."""
+        """Import and return the style; with `donate`, one that donates its state if it can."""
         entrant, style = self.code
         return impls.load(entrant).style(style, donate=donate)
 
     def make_cell(self, workload: str, backend: str) -> Cell:
-        """Return its cell at a workload on a backend."""
+        """Return the arm's cell at a workload on a backend."""
         return Cell(self.entrant, self.style, workload, backend)
 
 
@@ -78,27 +78,27 @@ class Cell(NamedTuple):
 
     @property
     def arm(self) -> Arm:
-        """Its entrant and style."""
+        """Entrant and style of the cell."""
         return Arm(self.entrant, self.style)
 
     @property
     def is_baseline(self) -> bool:
-        """Whether ratios refer to it."""
+        """Whether it is one of plain JAX, which ratios refer to."""
         return self.arm == BASELINE
 
     @property
     def is_control(self) -> bool:
-        """Whether it is the baseline under its second name."""
+        """Whether it is one of the baseline's copy."""
         return self.arm == CONTROL
 
     @property
     def baseline(self) -> Cell:
-        """The cell that its ratios refer to."""
+        """The cell that ratios at this workload and backend refer to."""
         return BASELINE.make_cell(self.workload, self.backend)
 
     @property
     def place(self) -> str:
-        """Its workload and backend, in words."""
+        """Workload and backend in words."""
         return f"{self.workload} on {self.backend}"
 
     def __str__(self) -> str:
@@ -143,21 +143,21 @@ class Selection:
         return arm.entrant in entrants and bool({arm.style, str(arm)} & {*styles})
 
     def check_names(self) -> None:
-        """Raise BakeoffError if a workload or a metric is unknown; needs no environment."""
+        """Raise BakeoffError if a workload or a metric is unknown; no environment is asked."""
         require_known("workload", self.workloads, [*WORKLOADS, *WORKLOAD_GROUPS])
         require_known("metric", self.metrics, SAMPLED)
 
     def check_styles(self) -> None:
-        """Raise BakeoffError if a style is unknown to the files of this revision's entrants.
+        """Raise BakeoffError if a style is in no entrant's file; no environment is asked.
 
-        Styles of a user's own file are known once that is imported.
+        With a user's own file nothing is checked: its styles are known once it is imported.
         """
         if self.styles and not self.files:
             named = {name: impls.styles_of(name) for name in self.entrants}
             self.require_styles(named or read_styles(impls.names()))
 
     def require_styles(self, by_entrant: Mapping[str, Iterable[str]]) -> None:
-        """Raise BakeoffError if a selected style is unknown, by its own name or its arm's."""
+        """Raise BakeoffError if a selected style is not among an entrant → its styles."""
         arms = [str(Arm(name, style)) for name, styles in by_entrant.items() for style in styles]
         styles = dict.fromkeys(chain.from_iterable(by_entrant.values()))
         for name in self.styles:
@@ -200,8 +200,8 @@ class Selection:
     def is_wanted(self, arm: Arm, workload: str, offer: Offer) -> bool:
         """Tell whether an arm is measured at a workload.
 
-        Styles that an entrant marks as measured only if named are also measured at depths, where
-        the law of host costs is fitted.
+        Styles that an entrant keeps for when they are named are also measured at depths, for the
+        law of host costs.
         """
         if self.styles:
             return self.is_selected(arm)
