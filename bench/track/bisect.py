@@ -1,4 +1,4 @@
-"""Result of a bisection: its record, and its document."""
+"""Result of a bisection: its record in a run file, and its document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.cells import Cell
 from bench.metrics import label
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import pluralise, sentence
-from bench.track.comparison import releases_words
+from bench.track.comparison import describe_releases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,7 @@ def document(results: Results) -> Document:
         for s, r in zip(record.steps, rows, strict=True)
     ]
     sections = (
-        Section("Result", tuple(sentences(record, rows))),
+        Section("Result", tuple(describe_result(record, rows))),
         Section("Every step", tables=(Table(columns, tuple(map(Row, steps))),), folded=True),
     )
     return Document(
@@ -106,14 +106,14 @@ def suggest_more(record: SearchRecord) -> Iterator[str]:
         )
 
 
-def sentences(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
-    """Yield further sentences on the result."""
+def describe_result(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
+    """Yield sentences on the result: the change, and how sure its steps are."""
     if record.stopped is None:
         ends = [row for row, step in zip(rows, record.steps, strict=True) if step.phase == "whole"]
         whole = f", of {change(ends[-1])} in all" if record.steps[-1].phase == "confirm" else ""
         yield f"{record.bad} relative to {record.good}: {change(rows[-1])}{whole}."
         if record.moved_along:
-            along = ", ".join(releases_words(record.moved_along))
+            along = ", ".join(describe_releases(record.moved_along))
             yield f"These had to change with it: {along}."
     elif any(step.phase != "whole" for step in record.steps):
         yield f"The change lies between {record.good} and {record.bad}."
