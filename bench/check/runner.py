@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import add_files, require_known
-from bench.check.judge import CHECKS
+from bench.check.judge import CHECKS, Examine
 from bench.check.subject import DONATES, ERROR, FILE, CheckFinding, Subject
 from bench.engine.process import Place, Worker, WorkerFailedError, find_descendants
 from bench.environments.builder import Builder
@@ -141,8 +141,7 @@ class Runner:
         """Yield what one check finds, with places as the user knows them."""
         findings = list[CheckFinding]()
         backend, seconds = self.options.backend, self.options.seconds
-        about = {"path": self.outside, "name": self.name, "style": subject.style}
-        command = {**about, "backend": backend, "check": name, "seconds": seconds}
+        command = Examine(self.outside, self.name, subject.style, backend, name, seconds)
         try:
             answer = worker.ask(command, OVERRUN * seconds)
             if "failure" in answer:

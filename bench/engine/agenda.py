@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.costs import TURNS, TurnKind
-from bench.engine.visits import find_live_cells
+from bench.engine.workers import find_live_cells
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, METRICS, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT

@@ -10,6 +10,7 @@ import msgspec
 import impls
 from bench.engine.process import HEAVY_SILENCE, SILENCE_SECONDS, Place, WorkerFailedError, ask_once
 from bench.offer import Offer
+from bench.worker.protocol import Describe
 from bench.worker.settings import conditions, restore_user_settings
 from common.config import is_own
 from common.errors import BakeoffError
@@ -46,7 +47,7 @@ def offer(
     asked = names if len(names) == 1 or entrants else []  # another revision may have others
     problems: dict[str, str] = {}
     while True:
-        command = {"do": "describe", "entrants": asked, "outside": dict(outside)}
+        command = Describe(asked, dict(outside))
         try:
             known = msgspec.convert(ask_once(command, place, silence), Offer)
             return replace(known, problems=known.problems | problems, conditions=facts)

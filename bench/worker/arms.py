@@ -14,6 +14,7 @@ import numpy as np
 
 import impls
 from bench.cells import BASELINE, Arm
+from bench.samples import Proof
 from bench.worker.counts import code_lines
 from bench.worker.program import ProgramFacts, facts
 from bench.worker.protocol import Failed
@@ -36,6 +37,7 @@ from common.vocab import Vocab
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from bench.cells import Cell
     from common.contract import Program, TrainStep
 
 CHUNKS = 8
@@ -129,7 +131,7 @@ class Arms:
     """Maker of a step's inputs: `common.equality.Case`, or `Inputs` of a user's file."""
 
     def __init__(self, workload: str, backend: str, *, donate: bool) -> None:
-        self.backend, self.donate = backend, donate
+        self.workload, self.backend, self.donate = workload, backend, donate
         self.steps: dict[Arm, TrainStep] = {}
         """Steps that can be timed: those of arms that are proven or opened."""
         self.kept_steps: list[TrainStep] = []
@@ -163,6 +165,10 @@ class Arms:
         step = self.make(BASELINE)
         program = program_of(step, self.case)
         return Reference(self.losses(step), facts(program) if program else None)
+
+    def find_cell(self, arm: Arm) -> Cell:
+        """Return an arm's cell here."""
+        return arm.make_cell(self.workload, self.backend)
 
     def make(self, arm: Arm) -> TrainStep:
         """Return a new step of an arm."""
@@ -213,17 +219,15 @@ class Arms:
         """Return the largest difference of ten losses to others, in nats per character."""
         return float(np.max(np.abs(losses - expected)))
 
-    def judge_step(
-        self, step: TrainStep, baseline: np.ndarray
-    ) -> tuple[dict[str, Any], np.ndarray]:
-        """Return a step's deviations from reference and baseline, and its ten losses.
+    def judge_step(self, step: TrainStep, baseline: np.ndarray) -> tuple[Proof, np.ndarray]:
+        """Return the proof of a step, without facts about its program, and its ten losses.
 
         Raises:
             BakeoffError: it computes something else.
         """
         away, losses = deviation(step, self.case, baseline)
         away.require()
-        return asdict(away), losses
+        return Proof(**asdict(away)), losses
 
     def facts_of(self, arm: Arm) -> dict[str, float | None]:
         """Return exact numbers of an arm that need no call."""

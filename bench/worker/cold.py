@@ -1,21 +1,23 @@
 """Measurements of a process's start: import, init, first step, start-up as a whole, memory.
 
-Nothing of jax may be imported before `measure_cold` is called, so this module imports the standard
-library alone.
+Nothing of jax may be imported before `measure_cold` is called, so this module needs no
+package.
 """
 
 from __future__ import annotations
 
 import gc
-import importlib
 import sys
 import time
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import impls
+from bench.cells import Arm
+from bench.samples import Sample
 from bench.worker.integrity import Surroundings
-from bench.worker.protocol import Cold, WorkerSample
+from bench.worker.protocol import Cold, MeasureCold
 from common.config import is_own
 
 if TYPE_CHECKING:
@@ -55,14 +57,7 @@ def time_stage(
     seconds[stage] = clock() - start
 
 
-def measure_cold(
-    entrant: str,
-    style: str,
-    workload: str,
-    backend: str,
-    outside: dict[str, str],
-    donate: bool = False,
-) -> Cold:
+def measure_cold(command: MeasureCold) -> Cold:
     """Return the seconds of each stage of a start, and the bytes of the largest resident set.
 
     Raises:
@@ -71,8 +66,9 @@ def measure_cold(
     """
     assert "jax" not in sys.modules, "its import is to be timed"
     before, seconds, others = Surroundings(), dict[str, float](), dict[str, float]()
-    impls = importlib.import_module("impls")
-    for path in outside.values():
+    workload, arm = command.workload, Arm.parse(command.arm)
+    entrant = arm.code.entrant
+    for path in command.outside.values():
         impls.add(path)
     with time_stage(seconds, "import"):
         loaded = impls.step_module(workload) if is_own(workload) else impls.load(entrant)
@@ -85,20 +81,19 @@ def measure_cold(
     from common.steps import move_to_host
 
     cache_hits()
-    use(backend)
+    use(command.backend)
     key = jax.block_until_ready(jax.random.key(0))
     step: TrainStep
     case: Any
     if is_own(workload):
-        from bench.cells import Arm
         from bench.worker.own import OwnArms
 
         if hasattr(loaded, "make_model"):
             with time_stage(seconds, "init"):
                 loaded.make_model()
                 jax.block_until_ready(jax.live_arrays())
-        arms = OwnArms(workload, backend, donate=donate)
-        case, step = arms.case, arms.make(Arm(entrant, style))
+        arms = OwnArms(workload, command.backend, donate=command.donate)
+        case, step = arms.case, arms.make(arm.code)
         step.load(case.fresh())
     else:
         case = load_workload(workload)[0]
@@ -106,7 +101,7 @@ def measure_cold(
             # Some libraries make a first model here, and compile for it what `init` finds compiled.
             model = loaded.build(case.model)
             params = jax.block_until_ready(model.init(key))
-        step = make(loaded.style(style, donate=donate), case)
+        step = make(loaded.style(arm.style, donate=command.donate), case)
         step.load(fresh_checkpoint(move_to_host(model.to_weights(params))))
     inputs = case.zero(), case.data()
     jax.block_until_ready(inputs)
@@ -121,11 +116,9 @@ def measure_cold(
     values = seconds | {"startup": startup, "peak_rss": peak_rss()}
     require_compiled()
     if changes := before.changes():
-        raise RuntimeError(f"{entrant}/{style} {changes}: its times mean nothing")
-    return Cold(
-        samples=[WorkerSample(f"{entrant}/{style}", name, value) for name, value in values.items()],
-        timed_seconds=startup,
-    )
+        raise RuntimeError(f"{arm} {changes}: its times mean nothing")
+    cell = arm.make_cell(workload, command.backend)
+    return Cold([Sample(cell, name, value) for name, value in values.items()], startup)
 
 
 def lower(

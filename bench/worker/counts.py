@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from bench.worker.protocol import WorkerSample
+from bench.samples import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import CodeType
 
-    from bench.cells import Arm
+    from bench.cells import Cell
     from common.contract import TrainStep
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
@@ -63,9 +63,9 @@ COLLECTED_SECONDS = 1.0
 """Most seconds of such calls, which each style takes: slower steps have fewer calls."""
 
 
-def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[WorkerSample]:
-    """Return exact numbers of an arm as samples; unknown ones are left out."""
-    return [WorkerSample(str(arm), name, float(n)) for name, n in counts.items() if n is not None]
+def make_samples(cell: Cell, counts: Mapping[str, float | None]) -> list[Sample]:
+    """Return exact numbers of a cell as samples; unknown ones are left out."""
+    return [Sample(cell, name, float(n)) for name, n in counts.items() if n is not None]
 
 
 def count_step(step: TrainStep, case: Any) -> dict[str, float | None]:

@@ -20,20 +20,18 @@ from common.errors import BakeoffError, words_of
 from common.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bench.worker.protocol import TurnMarker
+    from bench.worker.protocol import Describe, TurnMarker
 
 
-def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str]) -> dict[str, Any]:
+def describe(turn: TurnMarker, command: Describe) -> dict[str, Any]:
     """Return this environment's offer of some entrants, or of the usual ones; mark their turns."""
-    steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
+    steps = [name for name in map(impls.add, command.outside.values()) if is_own(name)]
     by_entrant: dict[str, dict[str, Any]] = {
         name: {} for name in ("styles", "problems", "unfit", "missing", "if_named", "not_donating")
     }
     libraries: list[str] = []
     notes = [note for name in steps for note in describe_step(name, by_entrant, libraries)]
-    for index, name in enumerate([] if steps else entrants or impls.list_usual()):
+    for index, name in enumerate([] if steps else command.entrants or impls.list_usual()):
         turn.mark(index)
         try:
             entrant, declaration = impls.load(name), impls.read_declaration(name)

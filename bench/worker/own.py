@@ -22,6 +22,7 @@ import optax
 
 import impls
 from bench.cells import BASELINE, FLAT, PURE, WHOLE, Arm
+from bench.samples import Proof
 from bench.worker.arms import Arms, End
 from bench.worker.counts import code_lines, dispatch_seconds, measure_collections
 from common.config import WORKLOADS
@@ -423,7 +424,7 @@ class OwnArms(Arms):
         self.losses(step)
         return self.measure_displacement(step.save())
 
-    def judge_step(self, step: Any, baseline: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+    def judge_step(self, step: Any, baseline: np.ndarray) -> tuple[Proof, np.ndarray]:
         """Return a step's relative deviations from the baseline's, and its losses.
 
         Of a whole step, losses alone are known; other losses than the baseline's are no failure.
@@ -437,20 +438,20 @@ class OwnArms(Arms):
                 self.compare_losses(BASELINE, losses[:n], baseline[:n]) for n in (1, None)
             )
             equal = not self.own.has_model or trajectory <= self.tolerance
-            return {"loss": loss, "gradient": 0.0, "trajectory": trajectory, "equal": equal}, losses
+            return Proof(loss=loss, gradient=0.0, trajectory=trajectory, equal=equal), losses
         rest = step.save()
         displacement, after = self.measure_displacement(rest), numbers((rest.others, rest.carried))
-        away = {
-            "loss": self.compare_losses(BASELINE, losses[:1], baseline[:1]),
-            "gradient": distance(displacement.params, self.baseline_displacement.params),
-            "trajectory": self.compare_losses(BASELINE, losses, baseline),
-        }
+        proof = Proof(
+            loss=self.compare_losses(BASELINE, losses[:1], baseline[:1]),
+            gradient=distance(displacement.params, self.baseline_displacement.params),
+            trajectory=self.compare_losses(BASELINE, losses, baseline),
+        )
         first = numbers((self.case.start.others, self.case.start.carried))
         pairs = zip(displacement.state, self.baseline_displacement.state, first, strict=True)
         state = max((relative_deviation(*arrays) for arrays in pairs), default=0.0)
         for what, deviation, allowed in (
-            ("ten steps' losses are", away["trajectory"], self.tolerance),
-            ("the parameters after ten steps are", away["gradient"], PARAMETERS_TOLERANCE),
+            ("ten steps' losses are", proof.trajectory, self.tolerance),
+            ("the parameters after ten steps are", proof.gradient, PARAMETERS_TOLERANCE),
             ("the state after ten steps is", state, PARAMETERS_TOLERANCE),
         ):
             if not deviation <= allowed:
@@ -460,8 +461,8 @@ class OwnArms(Arms):
                 )
         finite = (np.nan_to_num(array, posinf=0.0, neginf=0.0) for array in after)
         # JSON has no infinity
-        norms = [min(float(np.linalg.norm(array)), sys.float_info.max) for array in finite]
-        return {**away, "state": norms}, losses
+        proof.state = [min(float(np.linalg.norm(array)), sys.float_info.max) for array in finite]
+        return proof, losses
 
     def facts_of(self, _arm: Arm) -> dict[str, float | None]:
         """Return exact numbers of an arm that need no call."""
