@@ -19,6 +19,7 @@ LIMITS = {
 MOST_COUNT = 100_000
 """Largest number of workers, blocks, rounds or cold samples: more is a typing error."""
 BY_BUDGET = "as the budget goes"
+"""Default of the numbers that a planner chooses, in words."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ ABOUT = {
     "margin": make_option(
         "within this fraction, two times are called equivalent", "FRACTION", float
     ),
-    "processes": make_option("workers that measure each kind of turns; 1 where --blocks is given"),
+    "processes": make_option("workers for each way of timing; 1 where --blocks is given"),
     "blocks": make_option("blocks of interleaved rounds over fresh buffers, in each worker"),
-    "rounds": make_option("rounds in a block: one turn of every arm; two where compiling is timed"),
+    "rounds": make_option(
+        "rounds in a block: a burst of calls of every arm; two where compiling is timed"
+    ),
     "cold_samples": make_option("fresh processes for each cell's cold metrics"),
     "cores": make_option(
         "cores that workers use: all, as users run it; one each, pinned and several workers at a "

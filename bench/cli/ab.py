@@ -52,7 +52,7 @@ def ab(
     wait: parameters.Wait = False,
     with_: parameters.With = None,
 ) -> int:
-    """Measure two sides in turns on this machine, and say of each cell what differs.
+    """Measure two sides on this machine, alternating between them, and say what differs.
 
     Environments are built by uv, kept, and used again; your own is never touched. What a SPEC
     leaves open is as it is here, where that fits. A revision runs in the environment of its own

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cells import Arm, require_known
+from bench.cells import require_known
 from bench.cli import commands, parameters
 from bench.metrics import METRICS
 from bench.options import Options
@@ -89,7 +89,7 @@ def bisect(
         Progress(console, budget) as shown,
     ):
         stacks = Stacks(selection, builder)
-        steps = Steps(stacks, metric, budget, shown, earlier)
+        steps = Steps(stacks, selection.metrics[0], budget, shown, earlier)
         search = Search(*ends, stacks, steps, console.print, kept)
         try:
             results = search.run()
@@ -123,23 +123,24 @@ def parse_question(
     Raises:
         BakeoffError: there is no such name, or the metric is not measured there.
     """
-    for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
-        if value is not None and (not value or "," in value):
-            raise BakeoffError(f"--{option} is {value!r}; a bisection takes one: give one name")
-    if "/" in style:
-        library, style = Arm.parse(style)
-        if entrant not in (None, library):
-            raise BakeoffError(f"--entrant is {entrant}, and --style is of {library}: give one")
-        entrant = None if step else library
+    library, _, style = style.rpartition("/")
+    if library and entrant not in (None, library):
+        raise BakeoffError(f"--entrant is {entrant}, and --style is of {library}: give one")
     if step is None:
-        entrant, workload = entrant or "pure_jax", workload or "toy"
-    entrants, workloads = ([name] if name else None for name in (entrant, workload))
+        entrant = library or "pure_jax" if entrant is None else entrant
+        workload = "toy" if workload is None else workload
+    entrants, workloads = (None if name is None else [name] for name in (entrant, workload))
     selection = commands.parse_selection(entrants, [style], workloads, backend, [metric], step)
-    require_known("workload", filter(None, [workload]), WORKLOADS)  # one, and no group
-    if not METRICS[metric].is_measured_at(selection.workloads[0]):
+    for option in ("entrant", "style", "workload", "metric"):
+        if len(names := getattr(selection, f"{option}s")) > 1:
+            several = ",".join(names)
+            raise BakeoffError(f"--{option} is {several!r}; a bisection takes one: give one name")
+    if step is None:
+        require_known("workload", selection.workloads, WORKLOADS)  # no group of them
+    [name], [at] = selection.metrics, selection.workloads
+    if not METRICS[name].is_measured_at(at):
         raise BakeoffError(
-            f"metric {metric!r} is not measured of {style} at {selection.workloads[0]}; choose "
-            "another workload"
+            f"metric {name!r} is not measured of {style} at {at}; choose another workload"
         )
     return selection
 

@@ -1,4 +1,4 @@
-"""What commands share: what to measure, measuring it, and the one way to show and write results."""
+"""Shared parts of commands: selection, measuring, and the one way to show and write results."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def history(
     """Measure the whole stack of many days, and say what changed when, and by how much.
 
     Environments are built by uv, kept, and used again; your own is never touched. Each day's worker
-    takes turns with one of the last day's stack, so that a busy hour is no trend. Days and
+    alternates with one of the last day's stack, so that a busy hour is no trend. Days and
     libraries that cannot be had are named. Ctrl-C loses nothing: --resume goes on.
 
     Exit status: 0 done, 1 some of the kept runs cannot be read, 2 nothing could be compared, or
