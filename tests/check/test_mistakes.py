@@ -10,7 +10,7 @@ import pytest
 
 import impls
 from bench.check import numbers, runner
-from bench.check.judge import CHECKS, examine, findings_of
+from bench.check.judge import CHECKS, examine, run_check
 from bench.check.subject import DONATES, ERROR, FILE, NOTE, SMALL, CheckFinding, Subject
 from common.equality import FirstCall, first_calls
 from tests.commands import ROOT, TWIN
@@ -46,7 +46,7 @@ STEPS = [
 @pytest.mark.parametrize(("style", "check", "seen"), STEPS)
 def test_a_mistake_is_named(style: str, check: str, seen: str) -> None:
     path = MISTAKES / "steps.py"
-    findings = findings_of(subject_of(impls.add(path), style), check)
+    findings = run_check(subject_of(impls.add(path), style), check)
     level = NOTE if style == "jits_when_loaded" else ERROR
     assert any(re.search(seen, f.seen) for f in findings if f.severity == level), findings
     for finding in findings:
@@ -63,7 +63,7 @@ def test_a_mistake_is_named(style: str, check: str, seen: str) -> None:
     ],
 )
 def test_donation(style: str, expected: str, seen: str, severity: str) -> None:
-    [finding] = findings_of(Subject(impls.add(MISTAKES / "donating.py"), style), "contract")
+    [finding] = run_check(Subject(impls.add(MISTAKES / "donating.py"), style), "contract")
     assert finding.expected.endswith(expected)
     assert seen in finding.seen
     assert finding.severity == severity
@@ -76,10 +76,10 @@ def test_a_usual_mistake_is_recognised() -> None:
     def with_loss(loss: float) -> FirstCall:
         return padded._replace(loss=jnp.float32(loss))
 
-    for words, loss in numbers.losses_of_mistakes(padded, SMALL).items():
+    for words, loss in numbers.compute_mistakes(padded, SMALL).items():
         assert abs(loss / right - 1) > 10 * numbers.MISTAKE_TOLERANCE, words
-        assert numbers.usual_mistake(with_loss(loss), SMALL) == words
-    assert numbers.usual_mistake(with_loss(1.01 * right), SMALL) == ""
+        assert numbers.find_mistake(with_loss(loss), SMALL) == words
+    assert numbers.find_mistake(with_loss(1.01 * right), SMALL) == ""
 
 
 # Mistakes of a file, each with its contents, what is seen, and the line that it points at.
@@ -170,4 +170,4 @@ def test_a_correct_entrant_has_no_finding(entrant: str, style: str) -> None:
     for subject in (subject_of(entrant, FILE), subject_of(entrant, style)):
         for name, check in CHECKS.items():
             if subject.style or check.check_file:
-                assert findings_of(subject, name) == [], name
+                assert run_check(subject, name) == [], name
