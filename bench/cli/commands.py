@@ -140,11 +140,11 @@ def finish(
     `kept`, the file that holds them so far, is removed at the end.
     """
     try:
-        from bench.cli.report import document_of
+        from bench.cli.report import make_document
         from bench.runfile.reader import Run
         from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
 
-        shown = document_of(Run("", results))
+        shown = make_document(Run("", results))
         if output is not None:
             print(shown.headline, file=sys.stderr)
         if format_ != "json":

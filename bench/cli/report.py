@@ -72,12 +72,12 @@ def report(
     chosen = choose_format(format_, output, FORMATS)
     runs = [read(path, samples=False) for path in files]
     if chosen == "csv":
-        write_text(csv_text(runs), output)
+        write_text(make_csv(runs), output)
     else:
-        publish([*map(document_of, runs)], chosen, output, details=True)
+        publish([*map(make_document, runs)], chosen, output, details=True)
 
 
-def document_of(run: Run) -> Document:
+def make_document(run: Run) -> Document:
     """Return a file as a document of the command that wrote it."""
     kind = run.results.kind
     if kind == "run":
@@ -89,7 +89,7 @@ def document_of(run: Run) -> Document:
     return made
 
 
-def csv_text(runs: Iterable[Run]) -> str:
+def make_csv(runs: Iterable[Run]) -> str:
     """Return runs as CSV: their estimates, then failed and missing numbers with the reasons.
 
     An unknown field is empty.
