@@ -83,12 +83,12 @@ class Cell(NamedTuple):
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is one of plain JAX, which ratios refer to."""
+        """Whether it is a cell of plain JAX, which ratios refer to."""
         return self.arm == BASELINE
 
     @property
     def is_control(self) -> bool:
-        """Whether it is one of the baseline's copy."""
+        """Whether it is a cell of the control."""
         return self.arm == CONTROL
 
     @property
@@ -157,7 +157,7 @@ class Selection:
             self.require_styles(named or read_styles(impls.names()))
 
     def require_styles(self, by_entrant: Mapping[str, Iterable[str]]) -> None:
-        """Raise BakeoffError if a selected style is not among an entrant → its styles."""
+        """Raise BakeoffError if a selected style is unknown; `by_entrant` has the known ones."""
         arms = [str(Arm(name, style)) for name, styles in by_entrant.items() for style in styles]
         styles = dict.fromkeys(chain.from_iterable(by_entrant.values()))
         for name in self.styles:
