@@ -113,9 +113,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def parse_selection(config: pytest.Config) -> Selection:
     """Return the selection that options name; raise BakeoffError where a name is unknown."""
     selection = Selection.parse({name: config.getoption(f"--{name}") for name in NAMES})
-    require_known("entrant", selection.entrants, [*impls.names(), EVERYBODY])
+    known = [*impls.names(), *selection.files]
+    require_known("entrant", selection.entrants, [*known, EVERYBODY])
     if EVERYBODY in selection.entrants:
-        selection = replace(selection, entrants=tuple(impls.names()))
+        selection = replace(selection, entrants=tuple(known))
     selection.check_names()
     selection.check_styles()
     return selection

@@ -104,11 +104,13 @@ class RunPlugin:
             cells[cell] = cells.get(cell, frozenset()) | {metric}
         needed = dict(sorted(needed.items()))
         entrants = dict.fromkeys(cell.entrant for cells in needed.values() for cell in cells)
+        files = self.task.outside
+        about = {name: impls.find_declaration(impls.locate(name, files)) for name in entrants}
         self.task = replace(
             self.task,
             needed=needed,
             sides={name: self.task.sides[name] for name in needed},
-            notes={name: note for name in entrants if (note := impls.find_declaration(name).note)},
+            notes={name: entrant.note for name, entrant in about.items() if entrant.note},
         )
 
     def find_environment(self, cell: Cell) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import signal
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import impls
 from bench.check import contract, numbers
 from bench.check.subject import RAGGED, SMALL, CheckFinding, Subject
 from bench.worker.__main__ import serve
-from bench.worker.arms import catch_failure, use
+from bench.worker.arms import catch_failure, use_device
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Command, Failed
 from common.errors import BakeoffError
@@ -78,9 +78,7 @@ changed settings, threads that compute on and processes that run on after it are
 @cache
 def subject_of(path: str, name: str, style: str | None) -> Subject:
     """Return the subject that this process checks; it is not imported yet."""
-    if path:
-        impls.add(path)
-    return Subject(name, style)
+    return Subject(Path(path) if path else name, style)
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Examine(Command):
 
 def examine(command: Examine) -> dict[str, Any]:
     """Run a check for at most its time; return its findings, and the styles of the file."""
-    unusable = catch_failure(partial(use, command.backend))
+    unusable = catch_failure(partial(use_device, command.backend))
     if isinstance(unusable, Failed):
         return asdict(unusable)
     subject = subject_of(command.path, command.name, command.style)

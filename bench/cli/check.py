@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench.cells import parse_names, require_known
 from bench.cli.commands import publish
-from bench.cli.parameters import StyleNames
+from bench.cli.parameters import StyleNames  # noqa: TC001 -- Typer reads the annotations
 from common.config import check_rate
 
 EXAMPLES = """Examples:
@@ -47,12 +48,13 @@ def check(
     from rich.console import Console
 
     from bench.check.judge import CHECKS
-    from bench.check.runner import CheckOptions, document, entrant_name, judge
+    from bench.check.runner import CheckOptions, document, find_entrant, judge
 
     check_rate("--time-limit", time_limit)
     checks = parse_names(only) or tuple(CHECKS)
     require_known("check", checks, CHECKS)
-    whole = f"{entrant_name(path)}/"
+    find_entrant(path)  # what is wrong with it is told before anything else
+    whole = f"{Path(path).stem}/"
     styles = tuple(name.removeprefix(whole) for name in parse_names(style))
     options = CheckOptions(styles, checks, time_limit, backend)
     print(f"bakeoff: {path} will be executed now, with your rights", file=sys.stderr)

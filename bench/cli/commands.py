@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import impls
-from bench.cells import Selection, add_step
+from bench.cells import Selection, name_step
 from bench.cli.parameters import parse_requirements
 from bench.options import MOST_COUNT, Options
 from common.config import check_size
@@ -61,10 +61,10 @@ def parse_selection(
                 raise BakeoffError(
                     f"--step is measured alone, and {option} is given; leave one of the two out"
                 )
-        name = add_step(step)
+        name = name_step(step)
         chosen = replace(chosen, workloads=(name,), files={name: str(step.resolve())})
     for name in chosen.entrants:
-        impls.require_shared(name)
+        impls.require_shared(impls.locate(name, chosen.files))
     require_metrics(chosen.metrics)
     chosen.check_names()
     return replace(chosen, backends=(backend,) if backend else ())

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cells import add_step, parse_names, require_known
+from bench.cells import name_step, parse_names, require_known
 from bench.cli import commands, parameters
 from bench.cost.published import document, read_published
 from bench.options import Options
@@ -83,7 +83,7 @@ def cost(
     from bench.prepare.step import prepare_step
 
     extent = commands.check_options(Options(budget))
-    add_step(file)  # what is wrong with it is told before another run is waited for
+    name_step(file)  # what is wrong with it is told before another run is waited for
     with commands.reserve_machine(wait=wait, packages=with_) as builder:
         environment = builder.environment(parse("current"))
         start = time.monotonic()

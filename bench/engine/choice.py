@@ -17,7 +17,7 @@ from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Question
 from bench.engine.workers import find_live_cells
 from bench.metrics import HOST, STAGES, STEP
-from common.config import WORKLOADS
+from common.config import find_workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -138,7 +138,7 @@ class Choice:
 
     def part(self, workload: str) -> float:
         """Return `FURTHER` for a workload larger than a measured tutorial's, else 1."""
-        larger = WORKLOADS[workload].work > WORKLOADS["seed"].work
+        larger = find_workload(workload).work > find_workload("seed").work
         return FURTHER if larger and "seed" in self.agenda.workloads else 1.0
 
     def questions(

@@ -38,7 +38,6 @@ from bench.worker.protocol import (
     TimeBlock,
     Train,
 )
-from common.config import is_own
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -254,7 +253,8 @@ class Driver:
             left = self.plan.agenda.end - (time.monotonic() - self.zero)
             patience = max(LAST_SILENCE, left + LAST_SILENCE / 2)
         patience = min(self.silence, patience)
-        if action.do in ("prove", "open", "count", "cold") and any(map(is_own, self.task.outside)):
+        of_user = action.workload in self.task.outside
+        if action.do in ("prove", "open", "count", "cold") and of_user:
             patience = max(patience, SILENCE_SECONDS)  # a model of any size is compiled for it
         if action.do == "block" and action.kind == STAGES:
             turns = len(action.arms) * action.rounds * len(action.workers)

@@ -16,7 +16,7 @@ from bench.engine.costs import Costs
 from bench.metrics import STAGES
 from bench.runfile import TimeSpent
 from bench.worker import protocol
-from common.config import WORKLOADS, is_own
+from common.config import find_workload, is_user_step
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -224,7 +224,7 @@ class Workers:
             result.proof = answer.proof
             result.losses, result.program = answer.losses, answer.program
             if not result.program:
-                reason = UNKNOWN_PROGRAM if is_own(cell.workload) else NOT_JAX
+                reason = UNKNOWN_PROGRAM if is_user_step(cell.workload) else NOT_JAX
                 asked = side.needed.get(cell, frozenset()) & {*protocol.KINDS[STAGES]}
                 result.missing |= dict.fromkeys(asked, reason)
             self.costs.proof_seconds.append(outcome.took)
@@ -233,9 +233,9 @@ class Workers:
         elif do == "train":
             self.spent.sampling_seconds += outcome.took / self.lanes_in_use
         elif do == "count":  # what Python does depends on the layers alone
-            layers = WORKLOADS[cell.workload].layers
+            layers = find_workload(cell.workload).layers
             alike = (other for other in side.list_live_cells() if other.arm == cell.arm)
-            cells = [other for other in alike if WORKLOADS[other.workload].layers == layers]
+            cells = [other for other in alike if find_workload(other.workload).layers == layers]
         samples: list[Sample] = getattr(answer, "samples", [])
         for other in cells:
             self.keep_samples(side, [row._replace(cell=other) for row in samples], worker)

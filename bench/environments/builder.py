@@ -122,7 +122,7 @@ class Builder:
         """Return the present state of a library under development."""
         return find_state(source, self.folder.parent / "sources", self.notify)
 
-    def build_place(self, entrant: str) -> Place:
+    def build_place(self, entrant: str | Path) -> Place:
         """Return the place of an entrant's own environment; build it if need be."""
         require_own(self.folder.parent)
         interpreter, _, _ = self.build(make_entrant_request(entrant))

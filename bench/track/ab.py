@@ -171,8 +171,7 @@ def _explain_gaps(it: Comparison) -> Iterator[str]:
         if alone := [c for side, c in it.cells if side == name and (other, c) not in it.cells]:
             gaps = {info.gaps.get(str(cell.arm)) or info.gaps.get(cell.entrant) for cell in alone}
             why = "; ".join(filter(None, gaps))
-            cells = describe_cells(alone)
-            yield f"Only on the {name} side: {cells}{f' ({why})' if why else ''}"
+            yield f"Only on the {name} side: {describe_cells(alone)}{f' ({why})' if why else ''}"
 
 
 def _find_missing(it: Comparison) -> Iterator[tuple[tuple[str, Cell], str]]:

@@ -141,9 +141,7 @@ class Steps:
             attempts = []
         self.estimates += [row for row, _ in attempts]
         self.taken += [step for _, step in attempts]
-        if not attempts or (
-            self.taken[-1].conclusion == UNDECIDED and not self.earlier.is_resumed
-        ):
+        if not attempts or (self.taken[-1].conclusion == UNDECIDED and not self.earlier.is_resumed):
             self.decide(phase, base, new)
         return self.taken[-1].conclusion
 

@@ -15,7 +15,7 @@ import numpy as np
 import impls
 from bench.cells import BASELINE, Arm
 from bench.samples import Proof
-from bench.worker.counts import code_lines
+from bench.worker.counts import count_code_lines
 from bench.worker.program import ProgramFacts, facts
 from bench.worker.protocol import Failed
 from common import corpus as corpora
@@ -68,15 +68,15 @@ def catch_failure[Result](action: Callable[[], Result]) -> Result | Failed:
         return Failed(str(error))
     except Exception:
         tail = "\n".join(traceback.format_exc().splitlines()[-TRACEBACK_LINES:])
-        return Failed(f"raised {last_line()}", tail)
+        return Failed(f"raised {describe_exception()}", tail)
 
 
-def last_line() -> str:
+def describe_exception() -> str:
     """Return the exception being handled, on one line."""
     return " ".join("".join(traceback.format_exception_only(*sys.exc_info()[:2])).split())
 
 
-def use(backend: str) -> None:
+def use_device(backend: str) -> None:
     """Make a device of `backend` the default one: the first, or that of the index in `gpu:1`.
 
     Raises:
@@ -118,7 +118,7 @@ class End(NamedTuple):
 class Arms:
     """The arms of one workload on one device of a backend; steps donate their state if asked to.
 
-    These are of the character RNN; `bench.worker.own` has those of a user's own step.
+    These are of the character RNN; `bench.worker.step_arms` has those of a user's own step.
     """
 
     tolerance = TRAJECTORY_TOLERANCE
@@ -128,7 +128,7 @@ class Arms:
     jax_without_program: bool | None = False
     """Whether a step without a program is JAX's; None where that is not known."""
     case: Any
-    """Maker of a step's inputs: `common.equality.Case`, or `Inputs` of a user's file."""
+    """Maker of a step's inputs: `common.equality.Case`, or `StepInputs` of a user's file."""
 
     def __init__(self, workload: str, backend: str, *, donate: bool) -> None:
         self.workload, self.backend, self.donate = workload, backend, donate
@@ -144,9 +144,9 @@ class Arms:
         """Load the inputs of steps."""
         self.case, self.tokens = load_workload(workload)
         self.start = stable_start(random_weights(self.case.model))
-        self.chunks = list(islice(self.text(), CHUNKS))
+        self.chunks = list(islice(self.cycle_chunks(), CHUNKS))
 
-    def text(self) -> Iterator[Chunk]:
+    def cycle_chunks(self) -> Iterator[Chunk]:
         """Yield the text chunk by chunk, over and over, on the device; only whole chunks."""
         per_chunk = self.case.chunk * self.case.batch
         whole = (len(self.tokens) - 1) // per_chunk * per_chunk
@@ -163,8 +163,8 @@ class Arms:
         so the timed one is made like all others, in whatever order they come.
         """
         step = self.make(BASELINE)
-        program = program_of(step, self.case)
-        return Reference(self.losses(step), facts(program) if program else None)
+        program = find_program(step, self.case)
+        return Reference(self.compute_losses(step), facts(program) if program else None)
 
     def find_cell(self, arm: Arm) -> Cell:
         """Return an arm's cell here."""
@@ -187,7 +187,7 @@ class Arms:
             NotEqualError: it has other losses than the baseline's ten.
         """
         self.expected_losses = losses
-        away = self.compare_losses(arm, self.losses(self.make_timed(arm)), losses)
+        away = self.compare_losses(arm, self.compute_losses(self.make_timed(arm)), losses)
         if not away <= self.tolerance:
             raise NotEqualError(
                 f"not equal in this process, though it was in another: ten steps' losses off "
@@ -211,7 +211,7 @@ class Arms:
         except Exception:
             jax.block_until_ready(model.init(key))
 
-    def losses(self, step: TrainStep) -> np.ndarray:
+    def compute_losses(self, step: TrainStep) -> np.ndarray:
         """Return the losses of ten training steps from the same start."""
         return trajectory(step, self.case)
 
@@ -229,23 +229,23 @@ class Arms:
         away.require()
         return Proof(**asdict(away)), losses
 
-    def facts_of(self, arm: Arm) -> dict[str, float | None]:
+    def measure_facts(self, arm: Arm) -> dict[str, float | None]:
         """Return exact numbers of an arm that need no call."""
-        lines = code_lines(impls.source(arm.code.entrant))
+        lines = count_code_lines(impls.load(arm.code.entrant).file)
         arrays = 2 * len(self.case.model.kernels)
         parameters = self.case.model.parameters
         return {"parameters": parameters, "parameter_arrays": arrays, "code_lines": lines}
 
-    def further_counts(self, _arm: Arm, _step: TrainStep) -> Mapping[str, float | None]:
-        """Return further counts of a step in a worker that does nothing else: here, none."""
+    def measure_overhead(self, _arm: Arm, _step: TrainStep) -> Mapping[str, float | None]:
+        """Return overheads of a step, in a worker that does nothing else: here, none."""
         return {}
 
-    def difference(self, end: End, baseline: End | None) -> str:
+    def describe_difference(self, end: End, baseline: End | None) -> str:
         """Return in words how an arm differs from the baseline after a block; empty if equal."""
-        return difference(end, baseline)
+        return describe_difference(end, baseline)
 
 
-def difference(end: End, baseline: End | None) -> str:
+def describe_difference(end: End, baseline: End | None) -> str:
     """Return in words how training from `stable_start` differs from the baseline's; or empty."""
     updates = end.checkpoint.updates - START_UPDATES
     if updates != end.calls or not updates:
@@ -268,7 +268,7 @@ def difference(end: End, baseline: End | None) -> str:
     return ""
 
 
-def program_of(step: TrainStep, case: Any) -> Program | None:
+def find_program(step: TrainStep, case: Any) -> Program | None:
     """Return a step's program; None where that is not JAX's."""
     step.load(case.fresh())
     return step.program(case.hidden(), case.data())

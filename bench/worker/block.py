@@ -23,7 +23,8 @@ from bench.cells import BASELINE, Arm
 from bench.metrics import STEP
 from bench.samples import Sample
 from bench.worker.arms import End, catch_failure
-from bench.worker.counts import disable_collector, live_arrays
+from bench.worker.counts import list_live_arrays
+from bench.worker.overhead import disable_collector
 from bench.worker.protocol import KINDS, CallSeries, Failed, Timed
 from bench.worker.settings import affinity
 from bench.worker.token import share
@@ -90,10 +91,10 @@ class Turn:
         step: Any = self.step
         for _ in range(WARMING_CALLS):
             if isinstance(known := getattr(step, "is_in_flight", None), bool):
-                WAIT(live_arrays(arms.backend))
+                WAIT(list_live_arrays(arms.backend))
             WAIT(step(self.hidden, chunk))
             if known is False:  # seen once, it holds for all blocks: they are measured alike
-                arrays: list[Any] = live_arrays(arms.backend)
+                arrays: list[Any] = list_live_arrays(arms.backend)
                 step.is_in_flight = not all(array.is_ready() for array in arrays)
         self.is_in_flight = getattr(step, "is_in_flight", False)
         self.single = paired and kind == STEP
@@ -287,7 +288,7 @@ class TimedBlock:
             self.failures |= dict.fromkeys(ends, why)
             return
         for arm, end in ends.items():
-            if wrong := arms.difference(end, ends[baseline] if baseline else None):
+            if wrong := arms.describe_difference(end, ends[baseline] if baseline else None):
                 self.failures[arm] = (
                     f"what it computed while it was timed is not what was proven: {wrong}"
                 )

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import impls
@@ -18,7 +19,7 @@ from bench.cells import Arm
 from bench.samples import Sample
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Cold, MeasureCold
-from common.config import is_own
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,32 +68,31 @@ def measure_cold(command: MeasureCold) -> Cold:
     assert "jax" not in sys.modules, "its import is to be timed"
     before, seconds, others = Surroundings(), dict[str, float](), dict[str, float]()
     workload, arm = command.workload, Arm.parse(command.arm)
-    entrant = arm.code.entrant
-    for path in command.outside.values():
-        impls.add(path)
+    entrant = impls.locate(arm.code.entrant, command.outside)
+    file = Path(command.outside[workload]) if workload in command.outside else None
     with time_stage(seconds, "import"):
-        loaded = impls.step_module(workload) if is_own(workload) else impls.load(entrant)
+        loaded = steps.import_step(file) if file else impls.load(entrant)
 
     import jax
 
-    from bench.worker.arms import load_workload, use
+    from bench.worker.arms import load_workload, use_device
     from common.contract import fresh_checkpoint
     from common.equality import make
     from common.steps import move_to_host
 
     cache_hits()
-    use(command.backend)
+    use_device(command.backend)
     key = jax.block_until_ready(jax.random.key(0))
     step: TrainStep
     case: Any
-    if is_own(workload):
-        from bench.worker.own import OwnArms
+    if file:
+        from bench.worker.step_arms import StepArms
 
         if hasattr(loaded, "make_model"):
             with time_stage(seconds, "init"):
                 loaded.make_model()
                 jax.block_until_ready(jax.live_arrays())
-        arms = OwnArms(workload, command.backend, donate=command.donate)
+        arms = StepArms(file, command.backend, donate=command.donate)
         case, step = arms.case, arms.make(arm.code)
         step.load(case.fresh())
     else:

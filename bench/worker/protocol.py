@@ -85,7 +85,7 @@ class Describe(Command):
     entrants: list[str]
     """Names of entrants; the usual ones if none."""
     outside: dict[str, str] = field(default_factory=dict)
-    """Entrant → its file, where that lies elsewhere."""
+    """Entrant or training step of a user's own → its file."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Load(Command):
     cache: str = ""
     """Folder of the compilation cache."""
     outside: dict[str, str] = field(default_factory=dict)
-    """Entrant → its file, where that lies elsewhere."""
+    """Entrant or training step of a user's own → its file."""
     check_programs: bool = False
     """If true, fail an entrant whose import changes the baseline's program."""
     donate: bool = False
@@ -163,7 +163,7 @@ class MeasureCold(ArmCommand):
     """Measure the start of this process, of which this is the first command."""
 
     outside: dict[str, str] = field(default_factory=dict)
-    """Entrant → its file, where that lies elsewhere."""
+    """Entrant or training step of a user's own → its file."""
     donate: bool = False
     """Whether steps donate their state."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
@@ -14,11 +15,10 @@ from jax.experimental.compilation_cache import compilation_cache
 import impls
 from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES, TINY
-from bench.worker.arms import Arms, catch_failure, use
+from bench.worker.arms import Arms, catch_failure, use_device
 from bench.worker.block import TimedBlock
-from bench.worker.counts import compilations
+from bench.worker.counts import watch_compilations
 from bench.worker.integrity import Surroundings
-from bench.worker.own import OwnArms
 from bench.worker.proof import baseline_program, count_arm, prove_arm, train_arm
 from bench.worker.protocol import (
     NOBODY,
@@ -37,8 +37,9 @@ from bench.worker.protocol import (
     Train,
 )
 from bench.worker.stages import StagesBlock
+from bench.worker.step_arms import StepArms
 from bench.worker.token import Token
-from common.config import is_own
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,8 @@ class Session:
         self.turn, self.channel = turn, channel
         self.index: dict[Arm, int] = {}
         """Arm → byte that says that it is its turn."""
+        self.outside: dict[str, str] = {}
+        """Entrant or training step of a user's own → its file."""
         self.workloads: dict[tuple[str, str], Arms] = {}
         self.surroundings: dict[str, Surroundings] = {}
         """Backend → snapshot before its first block."""
@@ -88,14 +91,14 @@ class Session:
 
     def load(self, command: Load) -> Failures:
         """Import the entrants of arms in random order."""
-        self.donate, names = command.donate, command.arms
-        steps = [name for name in map(impls.add, command.outside.values()) if is_own(name)]
+        self.donate, self.outside, names = command.donate, command.outside, command.arms
+        step = steps.find_step(self.outside)
         self.index = {Arm.parse(name): i for i, name in enumerate(names)}
         answer = Failures({})
         use_cache(command.cache)
         # First, since the settings that a user's file makes hold for its step
-        for name in steps:
-            problem = catch_failure(partial(impls.step_module, name))
+        if step:
+            problem = catch_failure(partial(steps.import_step, Path(self.outside[step])))
             if isinstance(problem, Failed):
                 return Failures(dict.fromkeys(names, problem.failure))
         rng = random.Random(command.seed)  # noqa: S311 -- an order of imports is no secret
@@ -105,7 +108,8 @@ class Session:
             ours = [arm for arm in self.index if arm.code.entrant == entrant]
             self.mark_turn(ours[0])
             before = Surroundings()
-            loaded = None if entrant in steps else catch_failure(partial(impls.load, entrant))
+            located = impls.locate(entrant, self.outside)
+            loaded = None if entrant == step else catch_failure(partial(impls.load, located))
             failure = loaded.failure if isinstance(loaded, Failed) else ""
             changes = before.changes()
             if command.check_programs and (now := catch_failure(baseline_program)) != program:
@@ -125,11 +129,15 @@ class Session:
 
     def find_arms(self, workload: str, backend: str) -> Arms:
         """Return the arms of a workload, which the first call makes."""
-        use(backend)
+        use_device(backend)
         key = (workload, backend)
         if key not in self.workloads:
-            kind = OwnArms if is_own(workload) else Arms
-            self.workloads[key] = kind(workload, backend, donate=self.donate)
+            file = self.outside.get(workload)
+            self.workloads[key] = (
+                StepArms(Path(file), backend, donate=self.donate)
+                if file
+                else Arms(workload, backend, donate=self.donate)
+            )
         return self.workloads[key]
 
     def guard[Answer](
@@ -178,7 +186,7 @@ class Session:
             stages.programs = {Arm.parse(arm): name for arm, name in command.programs.items()}
             timed = stages.run(ours, kind, members, rounds, untimed=0)
         else:
-            self.count_programs = self.count_programs or compilations()
+            self.count_programs = self.count_programs or watch_compilations()
             count = self.count_programs
             block = TimedBlock(self.mark_turn, count, around.changes, command.seed, token)
             # A first round is slower at a tiny size, where it costs nothing

@@ -259,7 +259,7 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
 
 def test_what_fails_on_the_way_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(JAX_6)
-    first = world.steps.measure(*map(parse, ENDS), Looks(0.0))
+    first = world.steps.measure(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
     measured = Mock(side_effect=[first, BakeoffError("another run is measuring")])
     monkeypatch.setattr(FakeSteps, "measure", measured)
     world.run("jax==0.5.0", "jax==0.7.1")

@@ -11,7 +11,7 @@ import pytest
 from bench.engine.process import Worker
 from bench.metrics import COLD, METRICS
 from bench.worker import integrity
-from bench.worker.counts import code_lines
+from bench.worker.counts import count_code_lines
 from bench.worker.integrity import Surroundings
 from bench.worker.proof import MISSING_DONATION, UNEXPECTED_DONATION
 from bench.worker.protocol import OWN_SEEDS, Load, MeasureCold, Open, Prove, TimeBlock, Train
@@ -103,7 +103,7 @@ def test_a_proof_needs_no_baseline_before_it(proofs: dict[str, Any]) -> None:
         assert counts["alias_bytes"] == 0
         assert counts["parameters"] > 0
         name = "pure_jax" if arm == "control/pure" else arm.split("/")[0]
-        assert counts["code_lines"] == code_lines(ROOT / "impls" / f"{name}.py")
+        assert counts["code_lines"] == count_code_lines(ROOT / "impls" / f"{name}.py")
     assert proofs[PLAIN]["losses"] == proofs["control/pure"]["losses"]
 
 
