@@ -198,7 +198,7 @@ class RunPlugin:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """Set the exit status; drop the journal where all that it holds is in the run file."""
+        """Say where the run file is, or why there is none."""
         path = self.config.getoption("benchmark_json")
         try:
             yield
@@ -210,7 +210,14 @@ class RunPlugin:
                 name = str(path or problem.filename or "the saved run")
                 words = f"{journals.describe_disk_error(problem, name)}; {journals.SAFE}"
             self.find_reporter().write_line(words, red=True)
-            return
+        except Exception:  # `--benchmark-compare-fail` has something to say, after it has written
+            self.conclude(session, path)
+            raise
+        else:
+            self.conclude(session, path)
+
+    def conclude(self, session: pytest.Session, path: Path | None) -> None:
+        """Set the exit status of a run; drop its journal if it is no longer needed."""
         if self.measurement is None:
             return
         if path is not None and path.exists():
