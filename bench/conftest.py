@@ -13,7 +13,6 @@ from bench import streams
 from bench.cells import Selection, require_known
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
-from bench.engine.process import choose_silence
 from bench.environments.builder import Builder
 from bench.environments.spec import CURRENT, parse
 from bench.options import ABOUT, BY_BUDGET, NAMES, Options
@@ -103,10 +102,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             next(journals.open_journals("run", resume))
         measures = not config.getoption("collectonly")
         lock = machine_lock(wait=config.getoption("--wait")) if measures else None
-        silence, builder = choose_silence(options.budget), Builder(notify=streams.say)
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
         arguments = tuple(map(str, config.invocation_params.args))
-        task, metrics = prepare_run(selection, options, spec, builder, silence, arguments)
+        builder = Builder(notify=streams.say)
+        task, metrics = prepare_run(selection, options, spec, builder, arguments)
     config.pluginmanager.register(RunPlugin(config, task, metrics, lock), RunPlugin.NAME)
 
 

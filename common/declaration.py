@@ -103,9 +103,8 @@ def read_constants(path: Path) -> dict[str, Any]:
     values = read_block(path, source.decode("utf-8", "replace"))
     for node in tree.body:
         match node:
-            case (
-                ast.Assign([ast.Name(name)], value)
-                | ast.AnnAssign(ast.Name(name), _, ast.expr() as value)
+            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(
+                ast.Name(name), _, ast.expr() as value
             ) if name in known:
                 values[name.lower()] = read_literal(path, name, value)
     return values

@@ -285,8 +285,9 @@ def plain_style(
         train = update_of(loss_of, optimiser)
 
         def update(state: Any, hidden: Any, chunk: Any) -> Any:
+            pair, others = state
             data: Any = hidden, chunk
-            pair, (others, hidden), value = train(*state, data)
+            pair, (others, hidden), value = train(pair, others, data)
             return (pair, others), hidden, value
 
         shapes = jax.eval_shape(lambda: ((params, optimiser.init(params)), others))

@@ -9,10 +9,11 @@ import jax
 import pytest
 
 import impls
-from bench.environments.uv import compile_pins, minor
+from bench.environments.uv import compile_pins
 from common.contract import TrainStep
 from common.equality import Case, make
 from common.errors import BakeoffError
+from common.versions import PYTHON
 from tests.commands import Bakeoff, Done, StepOf
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -68,7 +69,7 @@ def no_color(monkeypatch: pytest.MonkeyPatch) -> None:
 def needs_network() -> None:
     """Skip where uv reaches no package index."""
     try:
-        compile_pins(["jmp==0.0.4"], minor())
+        compile_pins(["jmp==0.0.4"], PYTHON)
     except BakeoffError:
         pytest.skip("uv reaches no package index")
 

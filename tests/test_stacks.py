@@ -14,7 +14,7 @@ from bench.cells import BASELINE, CONTROL
 from bench.engine.actions import Action, parse_answer
 from bench.engine.process import Place, Worker, ask_once
 from bench.environments.builder import Builder
-from bench.environments.offers import offer, offers
+from bench.environments.offers import ask_environment
 from bench.environments.spec import parse
 from bench.metrics import COLD, STAGES
 from bench.offer import Offer
@@ -62,16 +62,17 @@ def there(request: pytest.FixtureRequest) -> There:
     name, builder = request.param, Builder()
     if name == DAY:
         try:
-            place = builder.environment(parse(name), ["3.12"]).place
+            environment = builder.build(parse(name), ["3.12"])
         except BakeoffError as error:
             pytest.skip(str(error))
-        return There(name, place, offer((), {}, SILENCE, place))
+        side = ask_environment(environment, (), {}, SILENCE)
+        return There(name, side.place, side.offer)
     if builder.find_folder(name) is None:
         if name not in LIGHT:
             pytest.skip(f"the environment of {name} is not built: bakeoff entrants --build {name}")
         request.getfixturevalue("needs_network")
-    offered, places = offers((name,), {}, SILENCE, builder)
-    return There(name, places[name], offered)
+    side = ask_environment(builder.build_entrant(name), (name,), {}, SILENCE)
+    return There(name, side.place, side.offer)
 
 
 def by_metric(answer: dict[str, Any]) -> dict[str, float]:

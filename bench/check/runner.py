@@ -113,7 +113,7 @@ class Runner:
         """Styles to check; known once the file is imported."""
         self.before = find_descendants(os.getpid())
         isolated = impls.find_declaration(self.entrant).own_environment
-        place = Builder(notify=say).build_place(self.entrant) if isolated else Place()
+        place = Builder(notify=say).build_entrant(self.entrant).place if isolated else Place()
         # No compilation is timed here, so programs may come from a cache, if the user keeps one
         variables = {**place.variables, "JAX_ENABLE_COMPILATION_CACHE": "true"}
         command = (place.command[0], "-m", "bench.check.judge")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import impls
 from bench.cells import parse_names, require_known
 from bench.cli.commands import publish
 from bench.cli.parameters import StyleNames  # noqa: TC001 -- Typer reads the annotations
@@ -53,8 +53,7 @@ def check(
     check_rate("--time-limit", time_limit)
     checks = parse_names(only) or tuple(CHECKS)
     require_known("check", checks, CHECKS)
-    find_entrant(path)  # what is wrong with it is told before anything else
-    whole = f"{Path(path).stem}/"
+    whole = f"{impls.source(find_entrant(path)).stem}/"
     styles = tuple(name.removeprefix(whole) for name in parse_names(style))
     options = CheckOptions(styles, checks, time_limit, backend)
     print(f"bakeoff: {path} will be executed now, with your rights", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
 from typing import Annotated
 
@@ -79,16 +78,13 @@ def cost(
         return 0
     if arrays is not None or step_ms is not None:
         raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
-    from bench.environments.spec import parse
     from bench.prepare.step import prepare_step
 
     extent = commands.check_options(Options(budget))
     name_step(file)  # what is wrong with it is told before another run is waited for
     with commands.reserve_machine(wait=wait, packages=with_) as builder:
-        environment = builder.environment(parse("current"))
-        start = time.monotonic()
-        task = prepare_step(file, extent, styles, backend, environment, arguments=sys.argv[1:])
-        made = commands.measure_task(task, time.monotonic() - start, resume=resume, more=more)
+        task, seconds = prepare_step(file, extent, styles, backend, builder, sys.argv[1:])
+        made = commands.measure_task(task, seconds, resume=resume, more=more)
     commands.finish(made.results, chosen, output, kept=made.journal.path)
     return int(any(row.failure is not None for row in made.results.cells))
 

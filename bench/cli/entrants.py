@@ -41,7 +41,7 @@ def entrants(
     require_known("entrant with an environment of its own", to_build, [*isolated, "all"])
     builder = Builder(notify=say)
     for name in isolated if "all" in to_build else to_build:
-        builder.build_place(name)
+        builder.build_entrant(name)
     rows, problems = [], []
     for name in impls.names():
         try:

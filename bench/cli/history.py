@@ -93,8 +93,7 @@ def history(
 
     from bench.engine.journal import open_journals
     from bench.environments.spec import parse_day, today
-    from bench.prepare.days import REFERENCE, Days, list_days
-    from bench.prepare.sides import make_task
+    from bench.prepare.days import add_days, list_days, prepare_days
 
     styles = style or ["pure"]
     extent = commands.check_options(Options(budget, processes=pairs, blocks=blocks, cores="one"))
@@ -107,11 +106,9 @@ def history(
     newest = parse_day(until, "--until") if until else today()
     dates = list_days(parse_day(since, "--since"), newest, every)
     with commands.reserve_machine(wait=wait, packages=with_) as builder:
-        days = Days(dates, selection, builder)
-        cells = days.cells(selection)
-        task = make_task("history", selection, days.sides, cells, extent, REFERENCE, sys.argv[1:])
-        made = commands.measure_task(task, days.asking, resume=resume, more=more)
-    days.complete(made.results)
+        task, seconds, others = prepare_days(dates, selection, extent, builder, sys.argv[1:])
+        made = commands.measure_task(task, seconds, resume=resume, more=more)
+    add_days(made.results, others)
     commands.finish(made.results, chosen, output, details=details, kept=made.journal.path)
     return 0 if Timeline(made.results).comparisons else 2
 

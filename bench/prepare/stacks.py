@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.cells import Cell, Selection
-    from bench.engine.task import Side, Task
-    from bench.environments.builder import Builder, Environment
+    from bench.engine.task import Environment, Task
+    from bench.environments.builder import Builder
     from bench.environments.spec import Spec
     from bench.options import Options
 
@@ -32,7 +32,7 @@ class Stacks:
         self.selection, self.builder = selection, builder
         self.pythons: tuple[str, ...] = ()
         """Versions of Python that stacks may have: those of the two ends."""
-        self.sides: dict[Spec, Side] = {}
+        self.sides: dict[Spec, Environment] = {}
 
     def build_ends(self, good: Spec, bad: Spec) -> None:
         """Build both ends.
@@ -49,14 +49,14 @@ class Stacks:
 
     def environment(self, spec: Spec) -> Environment:
         """Return a stack's environment; raise UnsolvableError if its releases do not fit."""
-        return self.builder.environment(spec, self.pythons)
+        return self.builder.build(spec, self.pythons)
 
     def releases(self, spec: Spec) -> dict[str, str]:
         """Return package → release of a stack."""
         return self.environment(spec).info.pins
 
-    def side(self, spec: Spec) -> Side:
-        """Return a stack as a side, with its environment's offer."""
+    def side(self, spec: Spec) -> Environment:
+        """Return a stack's environment with its offer, for which a worker is asked once."""
         if spec not in self.sides:
             self.sides[spec] = ask_side(self.environment(spec), self.selection)
         return self.sides[spec]
@@ -92,7 +92,7 @@ class Stacks:
         return make_task("bisect", self.selection, sides, cells, options, next(iter(sides)))
 
 
-def require_style(sides: Mapping[str, Side], cell: Cell) -> None:
+def require_style(sides: Mapping[str, Environment], cell: Cell) -> None:
     """Raise BakeoffError unless all sides have a cell's style."""
     for side in sides.values():
         if why := find_gap(side, cell):

@@ -186,7 +186,7 @@ class Search:
             return
         sources = [end.sources[name] for end in (self.good, self.bad) if name in end.sources]
         if len(sources) == 2:
-            commits = list_commits(*map(self.stacks.builder.state, sources))
+            commits = list_commits(*map(self.stacks.builder.freeze, sources))
             states = [replace(sources[0], revision=commit) for commit in commits]
             self.halve("commit", [[self.good.replace_pins({name: state})] for state in states])
         else:

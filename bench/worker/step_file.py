@@ -67,7 +67,8 @@ class StepFile:
 
     def problem(self, function: str, text: str) -> BakeoffError:
         """Return an error that names the file, and the line where one of its functions begins."""
-        code = getattr(inspect.unwrap(getattr(self.module, function, None)), "__code__", None)
+        defined: Any = getattr(self.module, function, None)
+        code = getattr(inspect.unwrap(defined), "__code__", None)
         line = f":{code.co_firstlineno}" if code else ""
         return BakeoffError(f"{self.path.name}{line}: {text}")
 

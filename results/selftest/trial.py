@@ -24,8 +24,8 @@ import msgspec
 from bench.cells import Arm, Cell
 from bench.engine.process import Place
 from bench.engine.session import measure
-from bench.engine.task import Side, Task
-from bench.environments.offers import offer
+from bench.engine.task import Environment, Task
+from bench.environments.offers import ask_environment
 from bench.estimates import Verdict, find_detectable_difference
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP
 from bench.options import Options
@@ -193,8 +193,8 @@ def sides(
         if "first" in plant:
             planted |= {plants.COUNTS: str(counts), plants.SIDE: str(number)}
         place = replace(place, variables={**place.variables, **planted})
-        offered = offer(("planted",), outside, place=place)
-        both[side] = Side(place, offered, EnvironmentInfo(versions=offered.versions))
+        environment = Environment(place, EnvironmentInfo(spec=side))
+        both[side] = ask_environment(environment, ("planted",), outside)
     cells: Mapping[Cell, str] = {PLANTED: STEP}
     if arrays:
         cells = {PLANTED._replace(workload=workload): HOST for workload in ("toy", "depth12")}

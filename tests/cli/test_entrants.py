@@ -43,7 +43,7 @@ def test_a_file_that_cannot_be_loaded_costs_its_own_row(
 
 def test_building(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[Any] = []
-    monkeypatch.setattr(Builder, "build_place", lambda self, name: built.append(name))
+    monkeypatch.setattr(Builder, "build_entrant", lambda self, name: built.append(name))
     assert bakeoff("entrants", "--build", "keras", "--build", "penzai").status == 0
     assert built == ["keras", "penzai"]
     assert bakeoff("entrants", "--build", "all").status == 0

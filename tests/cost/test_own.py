@@ -18,15 +18,15 @@ from bench.cells import BASELINE, Arm, Selection, name_step
 from bench.cli import main
 from bench.cost.step import OwnCost, answer, document
 from bench.engine.process import Place
-from bench.engine.task import Side
-from bench.environments.uv import minor
+from bench.engine.task import Environment
 from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
 from bench.offer import Offer
 from bench.prepare.sides import choose_cells
 from bench.prepare.step import ASKED
-from bench.runfile import CellResult, EnvironmentInfo, Proof, Results
+from bench.runfile import CellResult, EnvironmentInfo, Results
 from bench.runfile.reader import read
+from bench.samples import Proof
 from bench.track.comparison import Comparison
 from bench.worker.offers import describe
 from bench.worker.proof import prove_arm
@@ -34,6 +34,7 @@ from bench.worker.protocol import Describe
 from bench.worker.step_arms import StepArms
 from bench.worker.step_file import CarryingStep
 from common.errors import BakeoffError
+from common.versions import PYTHON
 from tests.commands import ROOT, SCAN, command, done_for_real, how
 from tests.report.runs import section
 
@@ -458,7 +459,8 @@ def test_plain_jax_and_a_whole_step() -> None:
 def test_a_whole_step_alone_is_one_cell_under_its_own_name(styles: tuple[str, ...]) -> None:
     """Also in a history and a bisection, which measure the style `pure` unless told."""
     name = written(WHOLE, "whole")
-    side = Side(Place(), convert(offered(name), Offer), EnvironmentInfo())
+    offer = convert(offered(name), Offer)
+    side = Environment(Place(), EnvironmentInfo(), offer=offer)
     selection = Selection((), styles, (name,), (), (HOST,), {name: str(Path("whole.py").resolve())})
     cells = choose_cells(selection, {"base": side, "new": side})
     assert {tuple(map(str, of_side)) for of_side in cells.values()} == {("whole-step-whole-cpu",)}
@@ -560,7 +562,7 @@ def test_a_step_is_measured_shown_and_reported(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("needs_network")
 def test_the_installed_tool_compares_in_an_empty_folder(tmp_path: Path) -> None:
     """A wheel is built, and workers of another release find its code."""
-    tool = [find_uv_bin(), "tool", "run", "--python", minor(), "--from", str(ROOT), "bakeoff"]
+    tool = [find_uv_bin(), "tool", "run", "--python", PYTHON, "--from", str(ROOT), "bakeoff"]
     started = how(tmp_path) | {"capture_output": True, "check": False}
     started["env"] = {k: v for k, v in started["env"].items() if not k.startswith("PYTHON")}
     Path("scan.py").write_text(SCAN)

@@ -15,7 +15,8 @@ from bench.cells import Arm, Cell, Selection
 from bench.cli import commands
 from bench.engine.process import Place
 from bench.engine.session import SETUP_PARTS
-from bench.environments.builder import Builder, Environment
+from bench.engine.task import Environment
+from bench.environments.builder import Builder
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
@@ -79,7 +80,7 @@ class FakeStacks(Stacks):
         }
         pins |= {name: str(wanted).lstrip("=") for name, wanted in spec.pins}
         for package, source in spec.sources.items():
-            commit = self.builder.state(source).commit
+            commit = self.builder.freeze(source).revision
             if commit in self.impossible:
                 raise UnsolvableError("no compiler")
             pins[package] = self.versions[commit]
