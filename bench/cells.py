@@ -27,8 +27,8 @@ FLAT = "flat"
 WHOLE = "step"
 """Style of a user's own `make_step`."""
 DEFAULT_WORKLOADS = ("toy", "seed", "wide")
-"""Workloads measured by default: one for host cost, the tutorial's size, and one with more work for
-the device."""
+"""Workloads measured by default: for host cost, at the tutorial's size, and with more work for the
+device."""
 
 
 class Arm(NamedTuple):
@@ -48,16 +48,16 @@ class Arm(NamedTuple):
 
     @property
     def code(self) -> Arm:
-        """The arm whose code it runs: the control runs the baseline's."""
+        """The arm whose code runs: the baseline's for the control, else its own."""
         return BASELINE if self == CONTROL else self
 
     def load(self, *, donate: bool = False) -> Style:
-        """Import and return its style; with `donate`, one that donates its state if it can."""
+        """Import and return the style; with `donate`, one that donates its state if it can."""
         entrant, style = self.code
         return impls.load(entrant).style(style, donate=donate)
 
     def make_cell(self, workload: str, backend: str) -> Cell:
-        """Return its cell at a workload on a backend."""
+        """Return the arm's cell at a workload on a backend."""
         return Cell(self.entrant, self.style, workload, backend)
 
 
@@ -79,27 +79,27 @@ class Cell(NamedTuple):
 
     @property
     def arm(self) -> Arm:
-        """Its entrant and style."""
+        """Entrant and style of the cell."""
         return Arm(self.entrant, self.style)
 
     @property
     def is_baseline(self) -> bool:
-        """Whether ratios refer to it."""
+        """Whether it is a cell of plain JAX, which ratios refer to."""
         return self.arm == BASELINE
 
     @property
     def is_control(self) -> bool:
-        """Whether it is the baseline under its second name."""
+        """Whether it is a cell of the control."""
         return self.arm == CONTROL
 
     @property
     def baseline(self) -> Cell:
-        """The cell that its ratios refer to."""
+        """The cell that ratios at this workload and backend refer to."""
         return BASELINE.make_cell(self.workload, self.backend)
 
     @property
     def place(self) -> str:
-        """Its workload and backend, in words."""
+        """Workload and backend in words."""
         return f"{self.workload} on {self.backend}"
 
     def __str__(self) -> str:
@@ -118,6 +118,21 @@ class Selection:
     files: Mapping[str, str] = field(default_factory=dict)
     """Name → a user's own Python file that takes part: an entrant or a training step."""
 
+    @classmethod
+    def parse(cls, given: Mapping[str, Iterable[str] | None]) -> Self:
+        """Return the selection that options ask for: `entrant`, `style`, `workload` and so on.
+
+        Args:
+            given: Option → its values, as `parse_names` reads them. Entrants may be Python files.
+
+        Raises:
+            BakeoffError: a name is empty, or a file is no entrant.
+        """
+        names = {option: parse_names(values) for option, values in given.items()}
+        entrants, files = parse_entrants(names["entrant"])
+        styles, workloads = names["style"], names["workload"]
+        return cls(entrants, styles, workloads, names["backend"], names["metric"], files)
+
     @property
     def step(self) -> str:
         """Workload of a user's own training step; empty without one."""
@@ -129,22 +144,22 @@ class Selection:
         return arm.entrant in entrants and bool({arm.style, str(arm)} & {*styles})
 
     def check_names(self) -> None:
-        """Raise BakeoffError if a workload or a metric is unknown; needs no environment."""
+        """Raise BakeoffError if a workload or a metric is unknown; no environment is asked."""
         named = (n for n in self.workloads if n not in WORKLOADS and n != self.step)
         require_known("workload", named, [*WORKLOADS, *WORKLOAD_GROUPS])
         require_known("metric", self.metrics, SAMPLED)
 
     def check_styles(self) -> None:
-        """Raise BakeoffError if a style is unknown to the files of this revision's entrants.
+        """Raise BakeoffError if a style is in no entrant's file; no environment is asked.
 
-        Styles of a user's own file are known once that is imported.
+        With a user's own file nothing is checked: its styles are known once it is imported.
         """
         if self.styles and not self.files:
             named = {name: impls.list_styles(name) for name in self.entrants}
             self.require_styles(named or read_styles(impls.names(), {}))
 
     def require_styles(self, by_entrant: Mapping[str, Iterable[str]]) -> None:
-        """Raise BakeoffError if a selected style is unknown, by its own name or its arm's."""
+        """Raise BakeoffError if a selected style is unknown; `by_entrant` has the known ones."""
         arms = [str(Arm(name, style)) for name, styles in by_entrant.items() for style in styles]
         styles = dict.fromkeys(chain.from_iterable(by_entrant.values()))
         for name in self.styles:
@@ -187,11 +202,11 @@ class Selection:
     def is_wanted(self, arm: Arm, workload: str, offer: Offer) -> bool:
         """Tell whether an arm is measured at a workload.
 
-        Styles that an entrant marks as measured only if named are also measured at depths, where
-        the law of host costs is fitted.
+        Styles that an entrant keeps for when they are named are also measured at depths, for the
+        law of host costs.
         """
         if self.styles:
-            return bool({arm.style, str(arm)} & {*self.styles})
+            return self.is_selected(arm)
         named = arm.entrant in self.entrants or workload in WORKLOAD_GROUPS["depth"]
         return named or arm.style not in offer.if_named.get(arm.entrant, ())
 
@@ -219,6 +234,19 @@ def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> No
     for name in names:
         if name not in known:
             raise unknown(kind, name, known)
+
+
+def parse_names(values: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the names of an option that was given several times, or with commas.
+
+    Raises:
+        BakeoffError: one that was given is empty: it would stand for all.
+    """
+    values = list(values or ())
+    if not all(value.strip(", ") for value in values):
+        raise BakeoffError("a name is empty; give one, or leave its option out")
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(filter(None, parts))
 
 
 def parse_entrants(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -48,7 +48,7 @@ class Metric:
     of_program: bool = False
     """Whether all arms that lower to the same program share its samples."""
     weight: float = 0.3
-    """Weight of its uncertainty beside other metrics': people ask for steps first."""
+    """Weight of its uncertainty relative to other metrics'; people ask for steps first."""
     compared: bool = True
     """Whether it is compared with a reference; if not, it may be zero and has no verdict."""
     neutral: bool = False

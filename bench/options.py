@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
-from packaging.requirements import InvalidRequirement, Requirement
+from typing import Any, Literal
 
 from bench.estimates import MARGIN
 from common.config import check_size
 from common.errors import BakeoffError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 type CoreChoice = Literal["auto", "all", "one"]
 
@@ -26,6 +19,7 @@ LIMITS = {
 MOST_COUNT = 100_000
 """Largest number of workers, blocks, rounds or cold samples: more is a typing error."""
 BY_BUDGET = "as the budget goes"
+"""Default of the numbers that a planner chooses, in words."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +62,11 @@ ABOUT = {
     "margin": make_option(
         "within this fraction, two times are called equivalent", "FRACTION", float
     ),
-    "processes": make_option("workers that measure each kind of turns; 1 where --blocks is given"),
+    "processes": make_option("workers for each way of timing; 1 where --blocks is given"),
     "blocks": make_option("blocks of interleaved rounds over fresh buffers, in each worker"),
-    "rounds": make_option("rounds in a block: one turn of every arm; two where compiling is timed"),
+    "rounds": make_option(
+        "rounds in a block: a burst of calls of every arm; two where compiling is timed"
+    ),
     "cold_samples": make_option("fresh processes for each cell's cold metrics"),
     "cores": make_option(
         "cores that workers use: all, as users run it; one each, pinned and several workers at a "
@@ -98,127 +94,3 @@ NAMES = {
     "metric": "all; of toy host_cost, of wide and a sweep step",
 }
 """Option that takes names → its default, in words."""
-
-
-def typer_option(name: str, *flags: str, **more: Any) -> Any:
-    """Return a command's option, with the name, help and metavar of a field of `Options`."""
-    flags = flags or (f"--{name.replace('_', '-')}",)
-    text = ABOUT[name]["help"]
-    settings = {"help": f"{text[0].upper()}{text[1:]}.", "metavar": ABOUT[name]["metavar"]} | more
-    return typer.Option(*flags, **settings)
-
-
-StepFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--step",
-        metavar="FILE",
-        help="Your own training step in place of the RNN: a file that `bakeoff new mine --model "
-        "equinox` begins.",
-    ),
-]
-EntrantNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--entrant",
-        metavar="NAME",
-        help="These only; again, or as a,b. One of your own by the path of its .py file.",
-    ),
-]
-StyleNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--style",
-        metavar="NAME",
-        help="These only, as in jit or flax_nnx/jit; again, or as a,b.",
-    ),
-]
-WorkloadNames = Annotated[
-    list[str] | None,
-    typer.Option("--workload", metavar="NAME", show_default="toy, depth12 and seed"),
-]
-MetricNames = Annotated[
-    list[str] | None,
-    typer.Option("--metric", metavar="NAME", show_default="step, host_cost and what happens once"),
-]
-BackendName = Annotated[
-    str | None,
-    typer.Option("--backend", metavar="NAME", show_default="an accelerator, else cpu"),
-]
-Budget = Annotated[
-    float, typer_option("budget", help="Wall time in seconds, once environments are built.")
-]
-Margin = Annotated[float, typer_option("margin")]
-Pairs = Annotated[
-    int | None,
-    typer_option("processes", "--pairs", help="Pairs of workers.", show_default=BY_BUDGET),
-]
-Blocks = Annotated[int | None, typer_option("blocks", show_default=BY_BUDGET)]
-ColdSamples = Annotated[int | None, typer_option("cold_samples", show_default=BY_BUDGET)]
-Cores = Annotated[
-    Literal["one", "all"],
-    typer_option(
-        "cores",
-        help="one: each worker on one core, several at a time, which is the more precise; all: as "
-        "users run it.",
-        metavar="one|all",
-    ),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with what was cut off, given the same options.")
-]
-More = Annotated[
-    Path | None,
-    typer.Option(
-        "--more",
-        metavar="RUN.json",
-        help="Go on with what the same command has written by -o RUN.json: its samples count, too.",
-    ),
-]
-With = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--with",
-        metavar="PACKAGE",
-        help="Install this, too, in the environments that are measured: what your step imports, as "
-        "in einops or einops==0.8.1. Again for more.",
-    ),
-]
-Wait = Annotated[
-    bool,
-    typer.Option(
-        "--wait", help="Wait for another run on this machine; without it, that is an error."
-    ),
-]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="A new file.", show_default="standard output")
-]
-
-
-def parse_requirements(values: Iterable[str] | None) -> tuple[str, ...]:
-    """Return packages as pip writes them.
-
-    Raises:
-        BakeoffError: one is no requirement.
-    """
-    try:
-        if odd := next((value for value in values or () if not value.isprintable()), None):
-            raise InvalidRequirement(f"{odd!r} has characters that are not printable")
-        return tuple(str(Requirement(value)) for value in values or ())
-    except InvalidRequirement as error:
-        raise BakeoffError(
-            f"--with: {' '.join(str(error).split())}; give a package, as in einops or einops==0.8.1"
-        ) from error
-
-
-def parse_names(values: Iterable[str] | None) -> tuple[str, ...]:
-    """Return the names of an option that was given several times, or with commas.
-
-    Raises:
-        BakeoffError: one that was given is empty: it would stand for all.
-    """
-    values = list(values or ())
-    if not all(value.strip(", ") for value in values):
-        raise BakeoffError("a name is empty; give one, or leave its option out")
-    parts = (part.strip() for value in values for part in value.split(","))
-    return tuple(filter(None, parts))

@@ -1,4 +1,4 @@
-"""What does it cost to get to the first step? Stages in turns, the whole in fresh processes.
+"""What does it cost to get to the first step? Stages interleaved, the whole in fresh processes.
 
 JAX's own events time the stages of steps that cannot be traced separately.
 """

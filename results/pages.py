@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import BASELINE
-from bench.cli.report import document_of
+from bench.cli.report import make_document
 from bench.estimates import Verdict
 from bench.metrics import STEP
 from bench.report.findings import CHEAP_SECONDS, View, views
@@ -99,7 +99,7 @@ def is_cheap(view: View, arm: Arm) -> bool:
 def results() -> None:
     """Make pages and the table anew."""
     for folder, runs in folders():
-        (folder / "page.html").write_text(page(*map(document_of, runs)), encoding="utf-8")
+        (folder / "page.html").write_text(page(*map(make_document, runs)), encoding="utf-8")
         print(folder / "page.html")
     README.write_text(with_answer(README.read_text("utf-8")), encoding="utf-8")
 

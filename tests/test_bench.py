@@ -18,11 +18,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from bench import conftest
 from bench.cells import Cell, Selection
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.metrics import SAMPLED
 from bench.offer import Offer
+from bench.plugin import RunPlugin
 from bench.runfile import unpack_samples
 from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
@@ -265,9 +265,10 @@ def test_what_is_to_be_done_where_no_benchmark_has_a_number(
     failures: list[str | None], words: str
 ) -> None:
     results = Mock(cells=[Mock(failure=failure) for failure in failures])
-    measured, task = Mock(interrupted=False, results=results), Mock()
+    task = Mock()
     task.options.budget = 40
-    assert words in conftest.Bench.advice(Mock(measurement=measured, numbers=0, task=task))
+    plugin = RunPlugin(Mock(), task, {}, None)
+    assert words in plugin.advise(Mock(interrupted=False, results=results))
 
 
 # What is selected.
@@ -340,14 +341,12 @@ def test_a_journal_stays_unless_the_run_file_is_written(
     numbers: int, error: Exception | None, status: int, words: str, tmp_path: Path
 ) -> None:
     path, reporter, journal = tmp_path / "run.json", Mock(), Mock()
-    config = Mock(
-        stash={conftest.BENCH: Mock(measurement=Mock(interrupted=False, journal=journal))}
-    )
-    config.stash[conftest.BENCH].numbers = numbers
+    config, session = Mock(), Mock(exitstatus=0)
     config.getoption.return_value = path
     config.pluginmanager.get_plugin.return_value = reporter
-    session: Any = Mock(config=config, exitstatus=0)
-    hook = conftest.pytest_sessionfinish(session)
+    plugin = RunPlugin(config, Mock(), {}, None)
+    plugin.measurement, plugin.numbers = Mock(interrupted=False, journal=journal), numbers
+    hook = plugin.pytest_sessionfinish(session)
     next(hook)
     if numbers and error is None:
         path.touch()

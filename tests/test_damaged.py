@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.cli.commands import publish
-from bench.cli.report import csv_text, document_of
+from bench.cli.report import make_csv, make_document
 from bench.engine.journal import Journal
 from bench.fleet.plan import read_plan
 from bench.runfile import ResultsWithSamples
@@ -136,12 +136,12 @@ def test_run_files(
     def shown() -> str:
         run = read(path)
         for form in ("text", "md"):
-            publish([document_of(run)], form, None, details=True)
-        return capsys.readouterr().out + csv_text([run])
+            publish([make_document(run)], form, None, details=True)
+        return capsys.readouterr().out + make_csv([run])
 
     works_or_is_refused(shown)
     with suppress(BakeoffError):
-        publish([document_of(read(path))], "html", None)
+        publish([make_document(read(path))], "html", None)
     capsys.readouterr()
     works_or_is_refused(lambda: document(compare([read(good)], read(path))).headline)
 

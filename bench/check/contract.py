@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from common.equality import Case
 
 
-def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
+def check_file(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     """Import the file, and look at the names that it has to define."""
     impls.read_declaration(subject.source)  # raises what is wrong in the text of the file
     entrant = subject.entrant
@@ -40,7 +40,7 @@ def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
         yield subject.finding("STYLES maps names to styles", f"it is {entrant.styles!r}", "STYLES")
 
 
-def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
+def check_style(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Make a step, and call each of its methods once; see what it donates."""
     style, expected = str(subject.style), "hidden state and chunk can be used again after a call"
     steps = {expected: subject.step(case)}
@@ -60,7 +60,7 @@ def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
             yield subject.finding(DONATES, "it does so always", severity=NOTE)
 
 
-def step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
+def check_step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare shape, dtype and class of the arrays that a step returns."""
     call = next(first_calls(subject.step(case), case))
     kind = jax.Array if subject.jax else object
@@ -69,7 +69,7 @@ def step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         yield subject.finding("a call returns hidden state and loss as float32 JAX arrays", wrong)
 
 
-def model_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
+def check_model_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare shape and dtype of the arrays that the file's model makes."""
     model, config = subject.entrant.build(case.model), case.model
     params = model.init(jax.random.key(0))
@@ -107,7 +107,7 @@ def _describe_mismatch(given: Any, expected: Any, kind: Any = object) -> str:
     return "; ".join(wrong[:4])
 
 
-def model_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
+def check_model_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Send weights in and out, and compare new parameters with those that come from weights."""
     model, given = subject.entrant.build(case.model), random_weights(case.model)
     params, other = (model.init(jax.random.key(seed)) for seed in (0, 1))
@@ -125,7 +125,7 @@ def model_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         yield subject.finding("init depends on its key", seen, "init")
 
 
-def step_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
+def check_step_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Load a training run that is under way, and save it."""
     weights, mu, squares = (random_weights(case.model, seed) for seed in range(3))
     given = Checkpoint(weights, mu, map_arrays(np.square, squares), updates=7)
@@ -151,7 +151,7 @@ def _describe_difference(given: Any, returned: Any, kind: Any = object) -> str:
     return ""
 
 
-def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
+def check_retracing(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Count the programs that warm calls compile, and those that calls after a second load do."""
     step = subject.step(case)
     if compiled := count_step(step, case)["compilations_warm"]:

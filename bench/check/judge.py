@@ -48,23 +48,28 @@ class Check(NamedTuple):
 CHECKS: dict[str, Check] = {
     "contract": Check(
         "the file can be imported, and offers what the contract asks for",
-        contract.style_contract,
-        contract.file_contract,
+        contract.check_style,
+        contract.check_file,
     ),
     "shapes": Check(
         "arrays have the right shapes, dtypes and classes",
-        contract.step_shapes,
-        contract.model_shapes,
+        contract.check_step_shapes,
+        contract.check_model_shapes,
         BOTH,
     ),
     "weights": Check(
-        "weights go in and out unchanged", contract.step_weights, contract.model_weights, BOTH
+        "weights go in and out unchanged",
+        contract.check_step_weights,
+        contract.check_model_weights,
+        BOTH,
     ),
     "equality": Check(
-        "loss, state and gradient are the float64 reference's", numbers.equality, cases=BOTH
+        "loss, state and gradient are the float64 reference's", numbers.check_equality, cases=BOTH
     ),
-    "ten-steps": Check("ten updates have plain JAX's losses", numbers.ten_steps, cases=BOTH),
-    "retrace": Check("warm calls compile nothing, also after a second load", contract.retrace),
+    "ten-steps": Check("ten updates have plain JAX's losses", numbers.check_ten_steps, cases=BOTH),
+    "retrace": Check(
+        "warm calls compile nothing, also after a second load", contract.check_retracing
+    ),
 }
 """Name → check, in the order in which findings are best read and corrected. For each of them,
 changed settings, threads that compute on and processes that run on after it are findings, too."""
@@ -102,7 +107,7 @@ def examine(command: Examine) -> dict[str, Any]:
     subject = subject_of(command.path, command.name, command.style)
     surroundings = Surroundings()
     _interrupt(command.seconds)
-    findings = findings_of(subject, command.check)
+    findings = run_check(subject, command.check)
     _interrupt(0)
     if changes := surroundings.changes():
         expected = "an entrant changes nothing that all entrants of a process share"
@@ -111,7 +116,7 @@ def examine(command: Examine) -> dict[str, Any]:
     return {"findings": [asdict(finding) for finding in findings], "styles": styles}
 
 
-def findings_of(subject: Subject, name: str) -> list[CheckFinding]:
+def run_check(subject: Subject, name: str) -> list[CheckFinding]:
     """Run a check at one size after another, until there is a finding; an exception is one."""
     check, findings = CHECKS[name], list[CheckFinding]()
     function = check.check_style if subject.style else check.check_file

@@ -38,7 +38,7 @@ MISTAKE_TOLERANCE = 2e-5
 is at least ten times as far from the right one."""
 
 
-def equality(subject: Subject, case: Case) -> Iterator[CheckFinding]:
+def check_equality(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare loss, hidden state and gradient of two calls with the reference's."""
     for call in first_calls(subject.step(case), case):
         wrong = _check_loss(call, case) or _check_state(call) or _check_gradient(call, subject)
@@ -51,7 +51,7 @@ def _check_loss(call: FirstCall, case: Case) -> Difference:
     if call.loss_deviation <= LOSS_TOLERANCE:
         return None
     of = "" if np.all(call.chunk.mask) else " of a padded chunk"
-    mistake = usual_mistake(call, case)
+    mistake = find_mistake(call, case)
     return (
         f"the loss{of} is {call.answer.loss:.7f} nats, the float64 reference's, within "
         f"{LOSS_TOLERANCE:g} of it",
@@ -97,7 +97,7 @@ def _check_gradient(call: FirstCall, subject: Subject) -> Difference:
     return f"{expected} of its norm", seen
 
 
-def ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
+def check_ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare training with plain JAX's: from new weights, and in the middle of a run."""
     expected = (
         f"ten updates are AdamW's: they have plain JAX's losses, within {TRAJECTORY_TOLERANCE:g} "
@@ -129,16 +129,16 @@ def _compare_losses(losses: np.ndarray, right: np.ndarray) -> str:
     return seen
 
 
-def usual_mistake(call: FirstCall, case: Case) -> str:
-    """Return in words the usual mistake that explains a call's loss; empty if none does."""
-    losses, seen = losses_of_mistakes(call, case), float(call.loss)
+def find_mistake(call: FirstCall, case: Case) -> str:
+    """Return the usual mistake that explains a call's loss, in words; empty if none does."""
+    losses, seen = compute_mistakes(call, case), float(call.loss)
     return next(
         (words for words in losses if abs(seen / losses[words] - 1) <= MISTAKE_TOLERANCE), ""
     )
 
 
-def losses_of_mistakes(call: FirstCall, case: Case) -> dict[str, float]:
-    """Return a usual mistake in words → the reference's loss with it, in nats."""
+def compute_mistakes(call: FirstCall, case: Case) -> dict[str, float]:
+    """Return usual mistake, in words → the reference's loss with it, in nats."""
     weights, chunk = random_weights(case.model), Chunk(*map(np.asarray, call.chunk))
 
     def loss(

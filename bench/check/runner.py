@@ -92,10 +92,10 @@ def judge(
     """
     adopt()  # what a process leaves behind when it ends
     runner = Runner(given, options, on_progress)
-    results = [*runner.results_of(FILE)]
+    results = [*runner.run_checks(FILE)]
     if all(result.outcome in ("ok", "note") for result in results):
         for style in runner.styles:
-            results += runner.results_of(style)
+            results += runner.run_checks(style)
     return results
 
 
@@ -119,8 +119,8 @@ class Runner:
         command = (place.command[0], "-m", "bench.check.judge")
         self.place = replace(place, command=command, variables=variables)
 
-    def results_of(self, style: str | None) -> Iterator[CheckResult]:
-        """Yield the results of one style, or of the file."""
+    def run_checks(self, style: str | None) -> Iterator[CheckResult]:
+        """Run the checks of one style, or of the file, in a process; yield their results."""
         subject, obstacle = Subject(self.entrant, style), ""
         with Worker(self.place) as worker:
             worker.start()

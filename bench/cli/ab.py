@@ -1,4 +1,4 @@
-"""`bakeoff ab`: two environments or revisions, measured now and in turns."""
+"""`bakeoff ab`: two environments or revisions, which alternate on this machine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bench import options
-from bench.cli import commands
+from bench.cli import commands, parameters
 from bench.estimates import MARGIN
+from bench.options import Options
 from bench.report.table import Document
 
 EXAMPLES = """Examples:
@@ -32,27 +32,27 @@ def ab(
         ),
     ],
     new: Annotated[str, typer.Option(metavar="SPEC", help="As --base.")] = "current",
-    step: options.StepFile = None,
-    entrant: options.EntrantNames = None,
-    style: options.StyleNames = None,
-    workload: options.WorkloadNames = None,
-    backend: options.BackendName = None,
-    metric: options.MetricNames = None,
-    budget: options.Budget = 600.0,
-    margin: options.Margin = MARGIN,
-    pairs: options.Pairs = None,
-    blocks: options.Blocks = None,
-    cold_samples: options.ColdSamples = None,
-    cores: options.Cores = "one",
-    output: options.Output = None,
-    format_: commands.Format = None,
-    details: commands.Details = False,
-    resume: options.Resume = False,
-    more: options.More = None,
-    wait: options.Wait = False,
-    with_: options.With = None,
+    step: parameters.StepFile = None,
+    entrant: parameters.EntrantNames = None,
+    style: parameters.StyleNames = None,
+    workload: parameters.WorkloadNames = None,
+    backend: parameters.BackendName = None,
+    metric: parameters.MetricNames = None,
+    budget: parameters.Budget = 600.0,
+    margin: parameters.Margin = MARGIN,
+    pairs: parameters.Pairs = None,
+    blocks: parameters.Blocks = None,
+    cold_samples: parameters.ColdSamples = None,
+    cores: parameters.Cores = "one",
+    output: parameters.Output = None,
+    format_: parameters.Format = None,
+    details: parameters.Details = False,
+    resume: parameters.Resume = False,
+    more: parameters.More = None,
+    wait: parameters.Wait = False,
+    with_: parameters.With = None,
 ) -> int:
-    """Measure two sides in turns on this machine, and say of each cell what differs.
+    """Measure two sides on this machine, alternating between them, and say what differs.
 
     Environments are built by uv, kept, and used again; your own is never touched. What a SPEC
     leaves open is as it is here, where that fits. A revision runs in the environment of its own
@@ -63,36 +63,31 @@ def ab(
     Python calls, compilations or bytes of memory (which do not decide where --metric is given), or
     a cell fails that did not; 2 cannot say, or wrong use; 130 Ctrl-C.
     """
-    from bench.engine.machine import machine_lock
-    from bench.environments.builder import Builder
     from bench.environments.spec import parse
     from bench.prepare.sides import DoesNotRunError, prepare_sides
-    from bench.track import ab as track
+    from bench.track.ab import MARKER
     from bench.track.comparison import BASE, NEW, Comparison
 
-    chosen = commands.format_of(format_, output)
+    chosen = commands.choose_format(format_, output)
     extent = commands.check_options(
-        options.Options(budget, margin, pairs, blocks, None, cold_samples, cores)
+        Options(budget, margin, pairs, blocks, None, cold_samples, cores)
     )
-    specs = parse(base, "--base"), parse(new, "--new")
-    written_out = {base: str(specs[0]), new: str(specs[1])}  # `@-7d` is another day tomorrow
+    specs = {BASE: parse(base, "--base"), NEW: parse(new, "--new")}
+    # `@-7d` is another day tomorrow
+    written_out = {base: str(specs[BASE]), new: str(specs[NEW])}
     arguments = [written_out.get(word, word) for word in sys.argv[1:]]
-    selection = commands.selection(entrant, style, workload, backend, metric, step)
-    if not any(spec.revision for spec in specs):  # which may have other styles
+    selection = commands.parse_selection(entrant, style, workload, backend, metric, step)
+    if not any(spec.revision for spec in specs.values()):  # which may have other styles
         selection.check_styles()
-    console = commands.error_console()
-    with machine_lock(wait=wait):
-        builder = Builder(notify=console.print, extras=options.parse_requirements(with_))
+    with commands.reserve_machine(wait=wait, packages=with_) as builder:
         try:
-            task, seconds = prepare_sides(
-                dict(zip((BASE, NEW), specs, strict=True)), selection, extent, builder, arguments
-            )
+            task, seconds = prepare_sides(specs, selection, extent, builder, arguments)
         except DoesNotRunError as error:
             if output is not None and chosen != "json":
                 title = f"{new} beside {base}"
-                answer = Document(title, headline=str(error), status="bad", marker=track.MARKER)
+                answer = Document(title, headline=str(error), status="bad", marker=MARKER)
                 commands.publish([answer], chosen, output)
             raise
         made = commands.measure_task(task, seconds, resume=resume, more=more)
-    commands.finish(made.results, chosen, output, details=details, journal=made.journal)
+    commands.finish(made.results, chosen, output, details=details, kept=made.journal.path)
     return int(Comparison(made.results).status)

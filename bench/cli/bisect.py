@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cells import Arm, require_known
-from bench.cli import commands
+from bench.cells import require_known
+from bench.cli import commands, parameters
 from bench.metrics import METRICS
-from bench.options import (
-    BackendName,
-    Budget,
-    More,
-    Options,
-    Output,
-    Resume,
-    StepFile,
-    Wait,
-    With,
-    parse_requirements,
-)
+from bench.options import Options
 from common.config import WORKLOADS
 from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.cells import Selection
+    from bench.environments.spec import Spec
 
 EXAMPLES = """Examples:
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01
@@ -44,7 +39,7 @@ def bisect(
         ),
     ],
     bad: Annotated[str, typer.Option(metavar="SPEC", help="As it became.")],
-    step: StepFile = None,
+    step: parameters.StepFile = None,
     entrant: Annotated[
         str | None, typer.Option(metavar="NAME", show_default="pure_jax, or that of --step")
     ] = None,
@@ -52,15 +47,15 @@ def bisect(
     workload: Annotated[
         str | None, typer.Option(metavar="NAME", show_default="toy, or that of --step")
     ] = None,
-    backend: BackendName = None,
-    budget: Budget = 1200.0,
-    resume: Resume = False,
-    more: More = None,
-    wait: Wait = False,
-    with_: With = None,
-    output: Output = None,
-    format_: commands.Format = None,
-    details: commands.Details = False,
+    backend: parameters.BackendName = None,
+    budget: parameters.Budget = 1200.0,
+    resume: parameters.Resume = False,
+    more: parameters.More = None,
+    wait: parameters.Wait = False,
+    with_: parameters.With = None,
+    output: parameters.Output = None,
+    format_: parameters.Format = None,
+    details: parameters.Details = False,
 ) -> int:
     """Find the day, the package and the release that made a metric what it is now.
 
@@ -72,36 +67,88 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
-    from bench.engine.journal import DiskError, Journal, Part
-    from bench.engine.machine import machine_lock
-    from bench.environments.builder import Builder
-    from bench.environments.spec import parse
+    from bench.engine.journal import DiskError
+    from bench.prepare.stacks import Stacks
     from bench.report.terminal import Progress
-    from bench.track import bisect as track
     from bench.track.earlier import Earlier, steps_path
-    from bench.track.search import Bisection
+    from bench.track.search import Search
+    from bench.track.steps import Steps
 
     commands.check_options(Options(budget))
-    for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
-        if value is not None and (not value or "," in value):
-            raise BakeoffError(f"--{option} is {value!r}; a bisection takes one: give one name")
-    if "/" in style:
-        library, style = Arm.parse(style)
-        if entrant not in (None, library):
-            raise BakeoffError(f"--entrant is {entrant}, and --style is of {library}: give one")
-        entrant = None if step else library
+    selection = parse_question(metric, entrant, style, workload, backend, step)
+    ends = parse_ends(good, bad)
+    chosen = commands.choose_format(format_, output)
+    console = commands.error_console()
+    kept = steps_path(good, bad, selection, with_, more and more.resolve())
+    file = kept if resume else more
+    earlier = Earlier() if file is None else Earlier.read(file, resume=resume)
+    if kept.exists() and not resume:
+        console.print("the same search was cut off: --resume goes on; without it, this one is new")
+    with (
+        commands.reserve_machine(wait=wait, packages=with_) as builder,
+        Progress(console, budget) as shown,
+    ):
+        stacks = Stacks(selection, builder)
+        steps = Steps(stacks, selection.metrics[0], budget, shown, earlier)
+        search = Search(*ends, stacks, steps, console.print, kept)
+        try:
+            results = search.run()
+        except KeyboardInterrupt:
+            known = shlex.join(["--good", str(search.good), "--bad", str(search.bad)])
+            console.print(f"go on between what is known by now: the same command with {known}")
+            if kept.exists():
+                console.print(commands.SAFE_TEXT)
+            raise
+        except DiskError as error:
+            hint = f"; {commands.SAFE_TEXT}" if kept.exists() else ""
+            raise DiskError(f"{error}{hint}") from error
+    results.arguments = [word for word in sys.argv[1:] if word != "--resume"]
+    is_needed = search.stopped is not None and chosen != "json" and kept.exists()
+    if is_needed:  # or what it has measured would be lost
+        console.print(f"what was measured is in {kept}: --more goes on with that file")
+    commands.finish(results, chosen, output, details=details, kept=None if is_needed else kept)
+    return 0 if search.stopped is None else 1
+
+
+def parse_question(
+    metric: str,
+    entrant: str | None,
+    style: str,
+    workload: str | None,
+    backend: str | None,
+    step: Path | None,
+) -> Selection:
+    """Return the selection of one style at one workload.
+
+    Raises:
+        BakeoffError: there is no such name, or the metric is not measured there.
+    """
+    library, _, style = style.rpartition("/")
+    if library and entrant not in (None, library):
+        raise BakeoffError(f"--entrant is {entrant}, and --style is of {library}: give one")
     if step is None:
-        entrant, workload = entrant or "pure_jax", workload or "toy"
-    one, sizes = ([name] if name else None for name in (entrant, workload))
-    selection = commands.selection(one, [style], sizes, backend, [metric], step)
-    require_known("workload", filter(None, [workload]), WORKLOADS)
-    arm = Arm(selection.entrants[0] if selection.entrants else "", style)
-    cell = arm.make_cell(selection.workloads[0], backend or "cpu")
-    if not METRICS[metric].is_measured_at(cell.workload):
+        entrant = library or "pure_jax" if entrant is None else entrant
+        workload = "toy" if workload is None else workload
+    entrants, workloads = (None if name is None else [name] for name in (entrant, workload))
+    selection = commands.parse_selection(entrants, [style], workloads, backend, [metric], step)
+    for option in ("entrant", "style", "workload", "metric"):
+        if len(names := getattr(selection, f"{option}s")) > 1:
+            several = ",".join(names)
+            raise BakeoffError(f"--{option} is {several!r}; a bisection takes one: give one name")
+    if step is None:
+        require_known("workload", selection.workloads, WORKLOADS)  # no group of them
+    [name], [at] = selection.metrics, selection.workloads
+    if not METRICS[name].is_measured_at(at):
         raise BakeoffError(
-            f"metric {metric!r} is not measured of {style} at {cell.workload}; choose another "
-            "workload"
+            f"metric {name!r} is not measured of {style} at {at}; choose another workload"
         )
+    return selection
+
+
+def parse_ends(good: str, bad: str) -> tuple[Spec, Spec]:
+    """Return the two stacks to search between; raise BakeoffError unless they are of releases."""
+    from bench.environments.spec import parse
+
     ends = parse(good, "--good"), parse(bad, "--bad")
     for option, spec in zip(("--good", "--bad"), ends, strict=True):
         if spec.is_current or spec.revision is not None:
@@ -112,42 +159,4 @@ def bisect(
             )
     if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
-    chosen = commands.format_of(format_, output)
-    console = commands.error_console()
-    steps_file = steps_path(good, bad, selection, with_, more and more.resolve())
-    file = steps_file if resume else more
-    earlier = Earlier() if file is None else Earlier.read(file, resume=resume)
-    if steps_file.exists() and not resume:
-        console.print("the same search was cut off: --resume goes on; without it, this one is new")
-    record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
-    with machine_lock(wait=wait), Progress(console, budget) as shown:
-        extras = parse_requirements(with_)
-        builder = Builder(notify=lambda text: console.print(f"  {text}"), extras=extras)
-        search = Bisection(
-            selection,
-            record,
-            builder,
-            console.print,
-            shown,
-            budget,
-            steps_file=steps_file,
-            earlier=earlier,
-        )
-        try:
-            results = search.run(*ends)
-        except KeyboardInterrupt:
-            known = shlex.join(["--good", record.good, "--bad", record.bad])
-            console.print(f"go on between what is known by now: the same command with {known}")
-            if steps_file.exists():
-                console.print(commands.SAFE_TEXT)
-            raise
-        except DiskError as error:
-            hint = f"; {commands.SAFE_TEXT}" if steps_file.exists() else ""
-            raise DiskError(f"{error}{hint}") from error
-    results.arguments = [word for word in sys.argv[1:] if word != "--resume"]
-    journal: Journal | None = Journal(steps_file, Part())
-    if record.stopped is not None and chosen != "json" and steps_file.exists():
-        journal = None  # or what it has measured would be lost
-        console.print(f"what was measured is in {steps_file}: --more goes on with that file")
-    commands.finish(results, chosen, output, details=details, journal=journal)
-    return 0 if record.stopped is None else 1
+    return ends

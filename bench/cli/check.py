@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 import impls
-from bench.cells import require_known
+from bench.cells import parse_names, require_known
 from bench.cli.commands import publish
-from bench.options import StyleNames, parse_names
+from bench.cli.parameters import StyleNames  # noqa: TC001 -- Typer reads the annotations
 from common.config import check_rate
 
 EXAMPLES = """Examples:

@@ -1,29 +1,31 @@
-"""Parts that commands share: selection, progress, and the one way to show and write results."""
+"""Shared parts of commands: selection, measuring, and the one way to show and write results."""
 
 from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import msgspec
-import typer
 
 import impls
-from bench.cells import Selection, name_step, parse_entrants
-from bench.options import MOST_COUNT, Options, parse_names
+from bench.cells import Selection, name_step
+from bench.cli.parameters import parse_requirements
+from bench.options import MOST_COUNT, Options
 from common.config import check_size
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
-    from bench.engine.journal import Journal
     from bench.engine.session import Measurement
     from bench.engine.task import Task
+    from bench.environments.builder import Builder
     from bench.report.table import Document
     from bench.runfile import ResultsWithSamples
 
@@ -33,56 +35,39 @@ WIDTH = 100
 FORMATS = ("text", "md", "json", "html")
 ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "htm")}
 """Format → endings of its files; other formats have their name."""
-Format = Annotated[
-    Literal["text", "md", "json", "html"] | None,
-    typer.Option(
-        "--format",
-        help="text for a terminal, md for a pull request, html for a page, json for a run file.",
-        show_default="by the output's ending, else text",
-    ),
-]
-Details = Annotated[bool, typer.Option("--verbose", "-v", help="All sentences and tables.")]
 
 
-def selection(
-    entrant: list[str] | None,
-    style: list[str] | tuple[str, ...] | None,
-    workload: list[str] | None,
+def parse_selection(
+    entrant: Iterable[str] | None,
+    style: Iterable[str] | None,
+    workload: Iterable[str] | None,
     backend: str | None,
-    metric: list[str] | None,
+    metric: Iterable[str] | None,
     step: Path | None = None,
 ) -> Selection:
     """Return the selection of cells and metrics that options ask for.
 
     Raises:
-        BakeoffError: there is no such entrant, workload or file, or a metric is not measured in
-            turns.
+        BakeoffError: there is no such entrant, workload or file, or a metric is not one that two
+            sides can be compared by.
     """
     from bench.prepare.sides import require_metrics
 
-    entrants, files = parse_entrants(parse_names(entrant))
-    workloads = parse_names(workload)
+    given = {"entrant": entrant, "style": style, "workload": workload, "metric": metric}
+    chosen = Selection.parse(given | {"backend": ()})
     if step is not None:
-        for option, given in (("--entrant", entrants), ("--workload", workloads)):
-            if given:
+        for option, names in (("--entrant", chosen.entrants), ("--workload", chosen.workloads)):
+            if names:
                 raise BakeoffError(
                     f"--step is measured alone, and {option} is given; leave one of the two out"
                 )
-        workloads = (name_step(step),)
-        files = {workloads[0]: str(step.resolve())}
-    chosen = Selection(
-        entrants,
-        parse_names(style),
-        workloads,
-        (backend,) if backend else (),
-        parse_names(metric),
-        files,
-    )
+        name = name_step(step)
+        chosen = replace(chosen, workloads=(name,), files={name: str(step.resolve())})
     for name in chosen.entrants:
-        impls.require_shared(impls.locate(name, files))
+        impls.require_shared(impls.locate(name, chosen.files))
     require_metrics(chosen.metrics)
     chosen.check_names()
-    return chosen
+    return replace(chosen, backends=(backend,) if backend else ())
 
 
 def check_options(options: Options) -> Options:
@@ -100,6 +85,21 @@ def error_console() -> Console:
     return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
 
 
+@contextmanager
+def reserve_machine(*, wait: bool, packages: Sequence[str] | None) -> Iterator[Builder]:
+    """Hold the lock of this machine, and yield a builder of environments.
+
+    Args:
+        wait: Whether to wait for another run; without it, that is a BakeoffError.
+        packages: Requirements that all environments have, too.
+    """
+    from bench.engine.machine import machine_lock
+    from bench.environments.builder import Builder
+
+    with machine_lock(wait=wait):
+        yield Builder(notify=error_console().print, extras=parse_requirements(packages))
+
+
 def measure_task(task: Task, before: float, *, resume: bool, more: Path | None) -> Measurement:
     """Measure a task, and show the progress; if it is cut off, say how to go on.
 
@@ -115,7 +115,7 @@ def measure_task(task: Task, before: float, *, resume: bool, more: Path | None) 
 
     console = error_console()
     for note in dict.fromkeys(note for side in task.sides.values() for note in side.offer.notes):
-        console.print(note, markup=False)
+        console.print(note)
     try:
         with Progress(console, task.options.budget) as shown:
             resumed = "" if resume else None
@@ -133,18 +133,18 @@ def finish(
     output: Path | None,
     *,
     details: bool = False,
-    journal: Journal | None = None,
+    kept: Path | None = None,
 ) -> None:
     """Show results on the terminal, or write them, with their headline on standard error.
 
-    The journal that holds them so far is removed at the end.
+    `kept`, the file that holds them so far, is removed at the end.
     """
     try:
-        from bench.cli.report import document_of
+        from bench.cli.report import make_document
         from bench.runfile.reader import Run
         from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
 
-        shown = document_of(Run("", results))
+        shown = make_document(Run("", results))
         if output is not None:
             print(shown.headline, file=sys.stderr)
         if format_ != "json":
@@ -155,11 +155,11 @@ def finish(
         else:
             print(msgspec.json.encode(run_file(results), enc_hook=float).decode())
     except KeyboardInterrupt:
-        if journal is not None:
+        if kept is not None:
             error_console().print(SAFE_TEXT)
         raise
-    if journal is not None:
-        journal.remove()
+    if kept is not None:
+        kept.unlink(missing_ok=True)
 
 
 def publish(
@@ -177,11 +177,11 @@ def publish(
     if format_ == "html":
         from bench.report.page import page
 
-        give(page(*documents), output)
+        write_text(page(*documents), output)
     elif format_ == "md":
         from bench.report.markdown import markdown
 
-        give("\n".join(map(markdown, documents)), output)
+        write_text("\n".join(map(markdown, documents)), output)
     else:
         from rich.console import Console
 
@@ -192,10 +192,10 @@ def publish(
         for document in documents:
             terminal.show(document, console, details=details or file is not None)
         if file is not None:
-            give(file.getvalue(), output)
+            write_text(file.getvalue(), output)
 
 
-def format_of(given: str | None, output: Path | None, formats: Iterable[str] = FORMATS) -> str:
+def choose_format(given: str | None, output: Path | None, formats: Iterable[str] = FORMATS) -> str:
     """Return the format that is given, or that a new file's name asks for; text without a file.
 
     Raises:
@@ -214,8 +214,8 @@ def format_of(given: str | None, output: Path | None, formats: Iterable[str] = F
     return given or known[ending]
 
 
-def give(text: str, output: Path | None) -> None:
-    """Write a text to a new file, whole or not at all, and say so; or to standard output."""
+def write_text(text: str, output: Path | None) -> None:
+    """Write a text to a new file, whole or not at all, and name it; or to standard output."""
     if output is None:
         sys.stdout.write(text)
         return

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import commands
+from bench.cli import commands, parameters
 from bench.estimates import MARGIN
-from bench.options import Margin, Options, Output
+from bench.options import Options
 from common.errors import BakeoffError
 
 EXAMPLES = """Examples:
@@ -27,10 +27,10 @@ def compare(
             "runs of the same code show how much runs differ anyway.",
         ),
     ],
-    margin: Margin = MARGIN,
-    output: Output = None,
-    format_: commands.Format = None,
-    details: commands.Details = False,
+    margin: parameters.Margin = MARGIN,
+    output: parameters.Output = None,
+    format_: parameters.Format = None,
+    details: parameters.Details = False,
 ) -> int:
     """Compare runs of different hours: each cell's ratio to plain JAX in its own run.
 
@@ -45,7 +45,7 @@ def compare(
     from bench.track.comparison import Comparison
     from bench.track.run_files import compare as compare_runs
 
-    chosen = commands.format_of(format_, output)
+    chosen = commands.choose_format(format_, output)
     commands.check_options(Options(margin=margin))
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")

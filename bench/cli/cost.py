@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from bench import options
-from bench.cells import name_step, require_known
-from bench.cli import commands
+from bench.cells import name_step, parse_names, require_known
+from bench.cli import commands, parameters
 from bench.cost.published import document, read_published
+from bench.options import Options
 from common.config import check_rate, check_size
 from common.errors import BakeoffError
 
@@ -35,9 +35,9 @@ def cost(
             show_default=False,
         ),
     ] = None,
-    style: options.StyleNames = None,
-    backend: options.BackendName = None,
-    budget: options.Budget = SECONDS,
+    style: parameters.StyleNames = None,
+    backend: parameters.BackendName = None,
+    budget: parameters.Budget = SECONDS,
     arrays: Annotated[
         int | None,
         typer.Option(
@@ -53,12 +53,12 @@ def cost(
             show_default=f"{STEP_MS:g}",
         ),
     ] = None,
-    format_: commands.Format = None,
-    output: options.Output = None,
-    resume: options.Resume = False,
-    more: options.More = None,
-    wait: options.Wait = False,
-    with_: options.With = None,
+    format_: parameters.Format = None,
+    output: parameters.Output = None,
+    resume: parameters.Resume = False,
+    more: parameters.More = None,
+    wait: parameters.Wait = False,
+    with_: parameters.With = None,
 ) -> int:
     """Show what each style adds to your training step, and what to write instead.
 
@@ -68,30 +68,39 @@ def cost(
 
     Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
     """
-    chosen, names = commands.format_of(format_, output), options.parse_names(style)
-    if file is not None:
-        if arrays is not None or step_ms is not None:
+    chosen, styles = commands.choose_format(format_, output), parse_names(style)
+    if file is None:
+        if backend is not None or budget != SECONDS or resume or more is not None:
             raise BakeoffError(
-                "a file is measured, and --arrays asks the table; leave one of them out"
+                "--backend, --budget, --resume and --more are for measuring: name a file"
             )
-        from bench.engine.machine import machine_lock
-        from bench.environments.builder import Builder
-        from bench.prepare.step import prepare_step
+        show_published(styles, arrays, step_ms, chosen, output)
+        return 0
+    if arrays is not None or step_ms is not None:
+        raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
+    from bench.prepare.step import prepare_step
 
-        extent = commands.check_options(options.Options(budget))
-        name_step(file)  # what is wrong with it is told before another run is waited for
-        builder = Builder(
-            notify=commands.error_console().print, extras=options.parse_requirements(with_)
-        )
-        with machine_lock(wait=wait):
-            task, seconds = prepare_step(file, extent, names, backend, builder, sys.argv[1:])
-            made = commands.measure_task(task, seconds, resume=resume, more=more)
-        commands.finish(made.results, chosen, output, journal=made.journal)
-        return int(any(row.failure is not None for row in made.results.cells))
-    if backend is not None or budget != SECONDS or resume or more is not None:
-        raise BakeoffError(
-            "--backend, --budget, --resume and --more are for measuring: name a file"
-        )
+    extent = commands.check_options(Options(budget))
+    name_step(file)  # what is wrong with it is told before another run is waited for
+    with commands.reserve_machine(wait=wait, packages=with_) as builder:
+        task, seconds = prepare_step(file, extent, styles, backend, builder, sys.argv[1:])
+        made = commands.measure_task(task, seconds, resume=resume, more=more)
+    commands.finish(made.results, chosen, output, kept=made.journal.path)
+    return int(any(row.failure is not None for row in made.results.cells))
+
+
+def show_published(
+    styles: tuple[str, ...],
+    arrays: int | None,
+    step_ms: float | None,
+    format_: str,
+    output: Path | None,
+) -> None:
+    """Show the published costs for a model of so many parameter arrays.
+
+    Raises:
+        BakeoffError: an option is missing, out of its limits, or unknown.
+    """
     if arrays is None:
         raise BakeoffError(
             "nothing to look at: name the file of your step, as in `bakeoff cost mine.py`, or give "
@@ -101,11 +110,10 @@ def cost(
     step_ms = STEP_MS if step_ms is None else step_ms
     check_size("--arrays", arrays)
     check_rate("--step-ms", step_ms)
-    if chosen == "json":
+    if format_ == "json":
         raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
     costs = read_published()
     known = sorted({*costs.styles_by_name, *(cost.style for cost in costs.styles)})
-    require_known("style", names, known)
-    styles = [c for c in costs.styles if not names or {c.style, str(c.arm)} & {*names}]
-    commands.publish([document(costs, arrays, step_ms / 1e3, styles, assumed)], chosen, output)
-    return 0
+    require_known("style", styles, known)
+    rows = [c for c in costs.styles if not styles or {c.style, str(c.arm)} & {*styles}]
+    commands.publish([document(costs, arrays, step_ms / 1e3, rows, assumed)], format_, output)

@@ -29,7 +29,7 @@ bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
 ROUNDS = 16
 """Rounds of plain JAX's two copies in a block: half a second."""
 DETECTED_FRACTION = 0.2
-"""Difference that a default run detects, as a fraction of how much calls vary: with 20 arms whose
+"""Ratio of the difference that a default run detects to the variation of calls: with 20 arms whose
 steps take four milliseconds."""
 
 
@@ -63,10 +63,10 @@ def doctor(
     watch = Watch()
     with Console(stderr=True).status(f"watching this machine for {seconds:g} s", spinner="line"):
         time.sleep(seconds)
-        probes = list(activity(watch.usage()))
+        probes = list(describe_usage(watch.usage()))
         try:
             offer = ask_once(Describe(["pure_jax"]))
-            probes += [*backends(offer), steps(seconds)]
+            probes += [*describe_backends(offer), time_steps(seconds)]
         except WorkerFailedError as error:
             advice = "Nothing can be measured: `python -c 'import jax; jax.devices()'` says why."
             state = f"{error.reason}: {error.stderr or 'nothing on stderr'}"
@@ -85,7 +85,7 @@ def doctor(
     return int(strict and bool(warnings))
 
 
-def activity(usage: TimeSpent) -> Iterator[Probe]:
+def describe_usage(usage: TimeSpent) -> Iterator[Probe]:
     """Yield the use of the machine by other processes and guests."""
     state = f"{percent(usage.others)} of the machine" + f"; {usage.busiest}" * bool(usage.busiest)
     advice = "Stop other programs; `top` lists them."
@@ -95,7 +95,7 @@ def activity(usage: TimeSpent) -> Iterator[Probe]:
     yield Probe("other guests", state, advice * (usage.stolen > MOST_STOLEN))
 
 
-def steps(seconds: float) -> Probe:
+def time_steps(seconds: float) -> Probe:
     """Return how much single steps vary, and the difference that a default run can detect."""
     from bench.engine.process import Worker
     from bench.stats.forecast import estimate_variation
@@ -118,7 +118,7 @@ def steps(seconds: float) -> Probe:
     return Probe("calls of a step", f"vary by {percent(varies)}: {can}")
 
 
-def backends(offer: Mapping[str, Any]) -> Iterator[Probe]:
+def describe_backends(offer: Mapping[str, Any]) -> Iterator[Probe]:
     """Yield the versions and backends that a worker has described."""
     yield Probe("jax", f"{offer['versions']['jax']}, jaxlib {offer['versions']['jaxlib']}")
     for backend, kind in offer["devices"].items():

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import impls
-from bench.cells import require_known
+from bench.cells import parse_names, require_known
 from bench.cli.commands import publish
-from bench.options import parse_names
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.streams import say
 from common.errors import BakeoffError

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bench import options
-from bench.cli import commands
+from bench.cli import commands, parameters
+from bench.options import Options
 from common.errors import BakeoffError
 
 SHOWING_PARAMETERS = ("runs", "output", "format_", "details")
@@ -43,35 +43,35 @@ def history(
         str,
         typer.Option(metavar="STEP", help="Days, weeks, months or years: 10d, 2w, 1mo, 1y."),
     ] = "1mo",
-    step: options.StepFile = None,
-    entrant: options.EntrantNames = None,
+    step: parameters.StepFile = None,
+    entrant: parameters.EntrantNames = None,
     style: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="These, or all.", show_default="pure")
     ] = None,
-    workload: options.WorkloadNames = None,
-    backend: options.BackendName = None,
-    metric: options.MetricNames = None,
+    workload: parameters.WorkloadNames = None,
+    backend: parameters.BackendName = None,
+    metric: parameters.MetricNames = None,
     budget: Annotated[
         float,
-        options.typer_option(
+        parameters.make_option(
             "budget",
             help="Wall time, once environments are built; two pairs of each day come first.",
         ),
     ] = 900.0,
-    pairs: options.Pairs = None,
-    blocks: options.Blocks = None,
-    output: options.Output = None,
-    format_: commands.Format = None,
-    details: commands.Details = False,
-    resume: options.Resume = False,
-    more: options.More = None,
-    wait: options.Wait = False,
-    with_: options.With = None,
+    pairs: parameters.Pairs = None,
+    blocks: parameters.Blocks = None,
+    output: parameters.Output = None,
+    format_: parameters.Format = None,
+    details: parameters.Details = False,
+    resume: parameters.Resume = False,
+    more: parameters.More = None,
+    wait: parameters.Wait = False,
+    with_: parameters.With = None,
 ) -> int:
     """Measure the whole stack of many days, and say what changed when, and by how much.
 
     Environments are built by uv, kept, and used again; your own is never touched. Each day's worker
-    takes turns with one of the last day's stack, so that a busy hour is no trend. Days and
+    alternates with one of the last day's stack, so that a busy hour is no trend. Days and
     libraries that cannot be had are named. Ctrl-C loses nothing: --resume goes on.
 
     Exit status: 0 done, 1 some of the kept runs cannot be read, 2 nothing could be compared, or
@@ -79,17 +79,11 @@ def history(
     """
     from bench.track.history import Timeline
 
-    chosen = commands.format_of(format_, output)
+    chosen = commands.choose_format(format_, output)
     if runs:
         from bench.track.run_files import SKIPPED_PREFIX, read_history
 
-        for param in context.command.params:
-            source = context.get_parameter_source(str(param.name))
-            if source and source.name == "COMMANDLINE" and param.name not in SHOWING_PARAMETERS:
-                raise BakeoffError(
-                    f"{param.opts[0]} is for measuring, and run files are given; leave one of the "
-                    "two out"
-                )
+        require_showing_parameters(context)
         results = read_history(runs)
         results.arguments = sys.argv[1:]
         commands.finish(results, chosen, output, details=details)
@@ -98,29 +92,33 @@ def history(
         return 0 if Timeline(results).comparisons else 2
 
     from bench.engine.journal import open_journals
-    from bench.engine.machine import machine_lock
-    from bench.environments.builder import Builder
     from bench.environments.spec import parse_day, today
     from bench.prepare.days import add_days, list_days, prepare_days
 
-    styles = options.parse_names(style) or ("pure",)
-    extent = commands.check_options(
-        options.Options(budget, processes=pairs, blocks=blocks, cores="one")
-    )
-    selection = commands.selection(
-        entrant, () if styles == ("all",) else styles, workload, backend, metric, step
+    styles = style or ["pure"]
+    extent = commands.check_options(Options(budget, processes=pairs, blocks=blocks, cores="one"))
+    selection = commands.parse_selection(
+        entrant, None if styles == ["all"] else styles, workload, backend, metric, step
     )
     if resume and until is None:  # a day that has begun is another history's
         names = next(open_journals("history")).known.environments
         until = max(name for name in names if name[:1].isdigit())
     newest = parse_day(until, "--until") if until else today()
     dates = list_days(parse_day(since, "--since"), newest, every)
-    with machine_lock(wait=wait):
-        builder = Builder(
-            notify=commands.error_console().print, extras=options.parse_requirements(with_)
-        )
+    with commands.reserve_machine(wait=wait, packages=with_) as builder:
         task, seconds, others = prepare_days(dates, selection, extent, builder, sys.argv[1:])
         made = commands.measure_task(task, seconds, resume=resume, more=more)
     add_days(made.results, others)
-    commands.finish(made.results, chosen, output, details=details, journal=made.journal)
+    commands.finish(made.results, chosen, output, details=details, kept=made.journal.path)
     return 0 if Timeline(made.results).comparisons else 2
+
+
+def require_showing_parameters(context: typer.Context) -> None:
+    """Raise BakeoffError if a parameter was given that is for measuring."""
+    for param in context.command.params:
+        source = context.get_parameter_source(str(param.name))
+        if source and source.name == "COMMANDLINE" and param.name not in SHOWING_PARAMETERS:
+            raise BakeoffError(
+                f"{param.opts[0]} is for measuring, and run files are given; leave one of the two "
+                "out"
+            )

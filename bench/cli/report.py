@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from bench.cells import Cell
-from bench.cli.commands import format_of, give, publish
+from bench.cli.commands import choose_format, publish, write_text
 from bench.estimates import Estimate
 from bench.report.wording import make_printable
 from bench.runfile.reader import read
@@ -69,15 +69,15 @@ def report(
     """Make a page of what any command has measured, or a table, from files alone."""
     if output is None and format_ in (None, "html"):
         output = Path(f"{files[0].stem}.html")
-    chosen = format_of(format_, output, FORMATS)
+    chosen = choose_format(format_, output, FORMATS)
     runs = [read(path, samples=False) for path in files]
     if chosen == "csv":
-        give(csv_text(runs), output)
+        write_text(make_csv(runs), output)
     else:
-        publish([*map(document_of, runs)], chosen, output, details=True)
+        publish([*map(make_document, runs)], chosen, output, details=True)
 
 
-def document_of(run: Run) -> Document:
+def make_document(run: Run) -> Document:
     """Return a file as a document of the command that wrote it."""
     kind = run.results.kind
     if kind == "run":
@@ -89,7 +89,7 @@ def document_of(run: Run) -> Document:
     return made
 
 
-def csv_text(runs: Iterable[Run]) -> str:
+def make_csv(runs: Iterable[Run]) -> str:
     """Return runs as CSV: their estimates, then failed and missing numbers with the reasons.
 
     An unknown field is empty.

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import impls
-from bench.cli.train import use
+from bench.cli.train import use_backend
 
 EXAMPLES = """Examples:
 bakeoff sample book.safetensors --prompt Gregor
@@ -41,7 +41,7 @@ def sample(
     ] = None,
 ) -> None:
     """Write text with trained weights, in the library that trained them or in another."""
-    use(backend)
+    use_backend(backend)
     from common import weights as disk
     from common.sample import sample as write
 

@@ -37,7 +37,7 @@ bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors
 bakeoff train --resume book.safetensors --epochs 400 --entrant haiku"""
 
 SAMPLE_EPOCHS = 25
-"""Epochs after which a run shows a sample, and saves if it was given a file; the tutorial's."""
+"""Epochs between two samples, and between two saves: the tutorial's number."""
 LAST_EPOCHS = 10
 """Epochs whose mean loss is shown at the end: a single one's depends on its window of the text."""
 SAMPLE_LENGTH = 100
@@ -101,7 +101,7 @@ def train(
         require_folder_to_be(resume.parent, "--resume")
     check_size("epochs", epochs, least=0)
     check_size("sample-every", sample_every, least=0)
-    use(backend)
+    use_backend(backend)
     start, text = prepare_run(given, resume)
     if epochs < start.epoch:
         raise BakeoffError(
@@ -111,10 +111,10 @@ def train(
     start.vocab.encode(prompt, "the prompt")  # raises what is wrong with it
     further = {"epochs": epochs, "sample-every": sample_every, "prompt": prompt, "backend": backend}
     texts = [f"--{name}={value}" for name, value in further.items() if value not in (None, "")]
-    follow(start, text, epochs, sample_every, prompt, save or resume, texts)
+    run_epochs(start, text, epochs, sample_every, prompt, save or resume, texts)
 
 
-def use(name: str | None) -> None:
+def use_backend(name: str | None) -> None:
     """Have JAX compute on a backend, or on one device of it, with matrix products in float32.
 
     To be called before JAX computes anything.
@@ -165,6 +165,7 @@ def prepare_run(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, C
     saved = disk.load(resume) if resume else None
     corpus = corpora.load(given.get("corpus") or (saved.corpus if saved else "synthetic"))
     if saved:
+        require_same_sizes(saved, given)
         start = msgspec.structs.asdict(saved)
         if corpus.sha256 != saved.corpus_sha256 and "corpus" not in given:
             say(f"the text of {corpus.name!r} is not the one that was trained on")
@@ -181,12 +182,6 @@ def prepare_run(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, C
     for part in ("model", "data", "optimiser"):
         names = [field.name for field in fields(start[part]) if field.name in given]
         start[part] = replace(start[part], **{name: given[name] for name in names})
-    for name in ("width", "layers"):
-        if saved and (size := getattr(saved.model, name)) != given.get(name, size):
-            raise BakeoffError(
-                f"{name} is given as {given[name]}, but the resumed model has {size}: leave "
-                f"--{name} out, or start a new run"
-            )
     if not saved:
         model = impls.load(start["entrant"]).build(start["model"])
         weights = move_to_host(model.to_weights(model.init(jax.random.key(start["seed"]))))
@@ -194,7 +189,18 @@ def prepare_run(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, C
     return disk.Saved(**start), corpus
 
 
-def follow(
+def require_same_sizes(saved: Saved, given: Mapping[str, Any]) -> None:
+    """Raise BakeoffError if options ask for another model than a resumed one."""
+    for name in ("width", "layers"):
+        size = getattr(saved.model, name)
+        if given.get(name, size) != size:
+            raise BakeoffError(
+                f"{name} is given as {given[name]}, but the resumed model has {size}: leave "
+                f"--{name} out, or start a new run"
+            )
+
+
+def run_epochs(
     start: Saved,
     corpus: Corpus,
     until: int,
@@ -226,17 +232,10 @@ def follow(
     model = entrant.build(start.model)
     step = entrant.style(start.style)(start.model, adamw(start.optimiser))
     tokens = start.vocab.encode(corpus.text, f"the corpus {corpus.name!r}")
-    known = corpus.entropy
-    entropy = "" if known is None else f", entropy {known:.4f} nats per character"
-    losses = deque[float](maxlen=LAST_EPOCHS)
+    losses, numbers = deque[float](maxlen=LAST_EPOCHS), range(start.epoch, until)
     try:
-        print(
-            f"{start.entrant}/{start.style}: {start.model.layers} layers of {start.model.width}, "
-            f"{start.corpus}, {len(tokens)} characters, {len(start.vocab)} distinct{entropy}",
-            flush=True,
-        )
+        print(describe_run(start, corpus, len(tokens)), flush=True)
         step.load(start.checkpoint)
-        numbers = range(start.epoch, until)
         for epoch in epochs(
             make_chunk_loop(step), step, tokens, start.model, start.data, start.seed, numbers
         ):
@@ -246,35 +245,47 @@ def follow(
             print(f"epoch {number:4d}  loss {epoch.loss:.4f}  {epoch.seconds:.2f} s", flush=True)
             if sample_every and (number % sample_every == 0 or number == until - 1):
                 params = model.from_weights(epoch.checkpoint.weights)
-                written = sample(
-                    model, params, start.model, start.vocab, prompt, SAMPLE_LENGTH, seed=start.seed
-                )
-                print(written, flush=True)
+                about = start.model, start.vocab, prompt, SAMPLE_LENGTH
+                print(sample(model, params, *about, seed=start.seed), flush=True)
             if path is not None and last.epoch % SAMPLE_EPOCHS == 0:
-                keep(last, path)
+                save_run(last, path)
         if losses:
             of = "epoch" if len(losses) == 1 else f"{len(losses)} epochs"
             print(f"mean loss of the last {of}: {fmean(losses):.4f} nats per character")
         if path is not None:
-            print(f"saved to {keep(last, path)}")
+            print(f"saved to {save_run(last, path)}")
     except (KeyboardInterrupt, BakeoffError) as error:
         if last is start:
             raise
-        kind = type(error) if isinstance(error, BakeoffError) else InterruptedRunError
-        kept = keep(last, path)
-        done = f"{last.epoch} epoch{'' if last.epoch == 1 else 's'}"
-        command = shlex.join(["bakeoff", "train", f"--resume={kept}", *further])
-        raise kind(
-            f"{str(error) or 'interrupted'}; {done} saved to {kept}; go on with: {command}"
-        ) from error
+        raise explain_end(error, last, save_run(last, path), further) from error
     except BaseException:  # a reader that has left, or a mistake of ours
         if path is not None and last is not start:
-            keep(last, path)
+            save_run(last, path)
         raise
 
 
-def keep(saved: Saved, path: Path | None) -> Path:
-    """Save to `path`, or to a new file of this folder if it is None."""
+def describe_run(start: Saved, corpus: Corpus, characters: int) -> str:
+    """Return the first line of a run: its model and its text."""
+    known = corpus.entropy
+    entropy = "" if known is None else f", entropy {known:.4f} nats per character"
+    return (
+        f"{start.entrant}/{start.style}: {start.model.layers} layers of {start.model.width}, "
+        f"{start.corpus}, {characters} characters, {len(start.vocab)} distinct{entropy}"
+    )
+
+
+def explain_end(
+    error: KeyboardInterrupt | BakeoffError, last: Saved, path: Path, further: list[str]
+) -> BakeoffError:
+    """Return the error that ends a run, with how to go on from the file that it was saved to."""
+    kind = type(error) if isinstance(error, BakeoffError) else InterruptedRunError
+    done = f"{last.epoch} epoch{'' if last.epoch == 1 else 's'}"
+    command = shlex.join(["bakeoff", "train", f"--resume={path}", *further])
+    return kind(f"{str(error) or 'interrupted'}; {done} saved to {path}; go on with: {command}")
+
+
+def save_run(saved: Saved, path: Path | None) -> Path:
+    """Save to `path`, or to a new file of this folder if it is None; return the file."""
     from common import weights as disk
 
     if path is None:

@@ -1,4 +1,4 @@
-"""Result of a bisection: its record, and its document."""
+"""Result of a bisection: its record in a run file, and its document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.cells import Cell
 from bench.metrics import label
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import pluralise, sentence
-from bench.track.comparison import releases_words
+from bench.track.comparison import describe_releases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
     from bench.runfile import Results
 
 ALPHA = 0.01
-"""Odds that a step is decided wrongly: a search takes about ten steps."""
-UNDECIDED = "undecided"
-"""Conclusion from an inconclusive step; `bench.track.search` has the others."""
+"""Probability that a step is decided wrongly: a search takes about ten steps."""
+DIFFERS, LIKE_GOOD, LIKE_BAD, UNDECIDED = "differs", "like good", "like bad", "undecided"
+"""Conclusions of steps."""
 
 
 class SearchStep(msgspec.Struct, frozen=True):
-    """Conclusion from one A/B, whose estimate has the same place among the results' estimates."""
+    """Conclusion of one A/B, whose estimate has the same place among the results' estimates."""
 
     phase: str
-    """`whole`, `day`, `package`, `release` or `confirm`."""
+    """`whole`, `day`, `package`, `release`, `commit` or `confirm`."""
     conclusion: str
-    """`differs`, `like good`, `like bad` or `undecided`."""
+    """One of `DIFFERS`, `LIKE_GOOD`, `LIKE_BAD` and `UNDECIDED`."""
     seconds: float
 
 
-class SearchRecord(msgspec.Struct, kw_only=True):
-    """State of a search, or its result."""
+class SearchRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """Result of a search, or its state."""
 
     cell: Cell
     metric: str
     good: str
-    """SPEC of the last side that is like the good one."""
+    """SPEC of the last stack that is like the good end."""
     bad: str
-    """SPEC of the first side that is like the bad one."""
+    """SPEC of the first stack that is like the bad end."""
     package: str | None = None
     releases: tuple[str | None, str | None] = (None, None)
     """Releases of the package: the last good one, and the first bad one."""
     moved_along: dict[str, tuple[str | None, str | None]] = {}
-    """Package → its releases, for those that had to change together with `package`."""
+    """Package → its two releases, for packages that had to change together with `package`."""
     stopped: str | None = None
     """Reason why the search stopped early; None if it came to its end."""
     seconds: float = 0.0
@@ -79,7 +79,7 @@ def document(results: Results) -> Document:
         for s, r in zip(record.steps, rows, strict=True)
     ]
     sections = (
-        Section("Result", tuple(sentences(record, rows))),
+        Section("Result", tuple(describe_result(record, rows))),
         Section("Every step", tables=(Table(columns, tuple(map(Row, steps))),), folded=True),
     )
     return Document(
@@ -106,14 +106,14 @@ def suggest_more(record: SearchRecord) -> Iterator[str]:
         )
 
 
-def sentences(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
-    """Yield further sentences on the result."""
+def describe_result(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
+    """Yield sentences on the result: the change, and how sure its steps are."""
     if record.stopped is None:
         ends = [row for row, step in zip(rows, record.steps, strict=True) if step.phase == "whole"]
         whole = f", of {change(ends[-1])} in all" if record.steps[-1].phase == "confirm" else ""
         yield f"{record.bad} relative to {record.good}: {change(rows[-1])}{whole}."
         if record.moved_along:
-            along = ", ".join(releases_words(record.moved_along))
+            along = ", ".join(describe_releases(record.moved_along))
             yield f"These had to change with it: {along}."
     elif any(step.phase != "whole" for step in record.steps):
         yield f"The change lies between {record.good} and {record.bad}."

@@ -1,6 +1,6 @@
 """Comparison of two sides: differences, whether they are worse, and changes that would show.
 
-The sides are environments that took turns (`bakeoff ab`), or run files (`bakeoff compare`): the
+The sides are environments that alternated (`bakeoff ab`), or run files (`bakeoff compare`): the
 results of both have the amounts of `base` and `new`, and rows of `new` against `base`.
 """
 
@@ -29,18 +29,19 @@ if TYPE_CHECKING:
 BASE, NEW = "base", "new"
 """Names of the two environments."""
 ORDER = list(METRICS)
-"""Names of metrics in the order in which they matter; lines of code are the last."""
+"""Names of metrics, the most important first."""
 CHANGED_SUFFIX = ", changed since"
-"""Text after a commit whose files were changed since."""
+"""Text after a commit whose files were changed since, which no environment can be built of."""
 SAME_LOSS = 0.01
-"""Nats per character by which two losses may differ and still be called the same: a compiler may
-change the last bits, and training makes these differences larger."""
+"""Largest difference of two equal losses, in nats per character: a compiler may change the last
+bits, and training makes these differences larger."""
 SAME_STATE = 1e-3
-"""Fraction of its norm by which an array of a user's state may differ, for the same reason."""
+"""Largest difference of two equal arrays of a user's state, as a fraction of their norm, for the
+same reason."""
 LARGEST_LIMIT = 1.0
-"""Largest detectable difference that is reported: above it, nothing is known."""
+"""Largest detectable difference that is reported, a fraction: above it, nothing is known."""
 SLACK = 1e-9
-"""Tolerance for rounding, added to a margin."""
+"""Tolerance for rounding, a fraction: added to a margin, and the least divisor."""
 
 
 class Status(IntEnum):
@@ -67,7 +68,7 @@ class Comparison:
             if name == BASE and is_exact(row) and (NEW, cell, metric) in self.amounts
         ]
         """Exact numbers that both sides have, in pairs: base, new."""
-        self.counts = exact_changes(self.exact_pairs)
+        self.counts = find_exact_changes(self.exact_pairs)
         """Exact numbers that changed."""
         cells = (row for row in results.cells if not row.cell.is_control)
         self.cells = {(row.environment, row.cell): row for row in cells}
@@ -91,7 +92,7 @@ class Comparison:
 
     @property
     def computation_sentences(self) -> Iterator[str]:
-        """Sentences on whether both sides compute the same in ten steps of a user's own step."""
+        """Sentences on a user's own step: whether both sides compute the same in ten steps."""
         same, changed, rounding = [], [], 0.0
         asked = {row.cell for row in self.results.estimates}
         for base, new in self.common_cells:
@@ -106,8 +107,8 @@ class Comparison:
                     f"{max(away):.1g} of a loss in ten steps; the last ones are "
                     f"{pairs[-1][0]:.6g} and {pairs[-1][1]:.6g}"
                 )
-            elif wrong := describe_state_change(base, new):
-                changed.append(f"the state of {new.cell.arm} differs after ten steps: {wrong}")
+            elif words := describe_state_change(base, new):
+                changed.append(f"the state of {new.cell.arm} differs after ten steps: {words}")
             elif away:
                 same.append(str(new.cell.arm))
                 rounding = max(rounding, *away)
@@ -118,7 +119,7 @@ class Comparison:
 
     @property
     def is_measured(self) -> bool:
-        """Whether one command measured both sides, in turns; or else they are run files."""
+        """Whether one command measured both sides; or else they are run files."""
         return self.results.spent.processes > 0
 
     def is_worse(self, row: Estimate) -> bool:
@@ -148,11 +149,11 @@ class Comparison:
     @property
     def rows(self) -> Iterable[Estimate]:
         """Times; those that all styles of a library share appear once."""
-        return {row_key(row): row for row in reversed(self.times)}.values()
+        return {find_key(row): row for row in reversed(self.times)}.values()
 
     @property
     def status(self) -> Status:
-        """The exit status.
+        """Outcome of the comparison.
 
         One settled row is enough to pass: otherwise one inconclusive row among a hundred would
         fail every day. Where times were compared and none is settled, counts alone do not pass.
@@ -164,12 +165,12 @@ class Comparison:
         counts_alone = self.exact_pairs and not self.times and not self.results.metrics
         return Status.NOT_WORSE if counts_alone else Status.CANNOT_SAY
 
-    def amount(self, side: str, row: Estimate) -> str:
+    def describe_amount(self, side: str, row: Estimate) -> str:
         """Return a side's amount of a row's cell and metric; empty if it is not known."""
         known = self.amounts.get((side, row.cell, row.metric))
         return amount(known.value, known.unit) if known else ""
 
-    def difference(self, row: Estimate) -> str:
+    def describe_difference(self, row: Estimate) -> str:
         """Return by how much a row differs; an exact number by both of its values, `4 → 5`."""
         if row.settled_by == COUNT:
             sides = [self.amounts[side, row.cell, row.metric] for side in (BASE, NEW)]
@@ -224,7 +225,7 @@ def is_exact(row: Estimate) -> bool:
     return row.form == "amount" and counted
 
 
-def exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
+def find_exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
     """Return the changes of exact numbers along series, each as the amount that is added."""
     rows = [
         replace(
@@ -247,13 +248,13 @@ def is_costlier(row: Estimate) -> bool:
     return row.value > row.no_difference and not METRICS[row.metric].neutral
 
 
-def releases_words(pairs: Mapping[str, tuple[str | None, str | None]]) -> list[str]:
+def describe_releases(pairs: Mapping[str, tuple[str | None, str | None]]) -> list[str]:
     """Return releases that differ in words: `flax 0.12.8 → 0.12.9`."""
     return [f"{name} {a or 'none'} → {b or 'none'}" for name, (a, b) in pairs.items()]
 
 
-def cells_words(cells: Iterable[Cell], most: int = MOST_NAMED) -> str:
-    """Return cells as a list in a sentence: arms of the same workloads, then these."""
+def describe_cells(cells: Iterable[Cell], most: int = MOST_NAMED) -> str:
+    """Return cells as a list in a sentence: `haiku/pure at toy and seed`."""
     workloads = group_by_key((cell.arm, cell.workload) for cell in cells)
     arms = group_by_key(
         (name_few(sort_workloads(at), most), str(arm)) for arm, at in workloads.items()
@@ -261,7 +262,13 @@ def cells_words(cells: Iterable[Cell], most: int = MOST_NAMED) -> str:
     return name_few([f"{name_few(names, most)} at {where}" for where, names in arms.items()], most)
 
 
-def row_key(row: Estimate) -> tuple[Cell, str]:
+def describe_by_reason(pairs: Iterable[tuple[str, Cell]]) -> Iterator[str]:
+    """Yield each reason in a sentence with its cells: `haiku/pure at toy fails: not equal`."""
+    for reason, cells in group_by_key(pairs).items():
+        yield f"{describe_cells(cells)} {reason}"
+
+
+def find_key(row: Estimate) -> tuple[Cell, str]:
     """Return a row's cell and metric, without the style if all styles of its library share it."""
     style = "" if METRICS[row.metric].of_library else row.cell.style
     return row.cell._replace(style=style), row.metric

@@ -1,10 +1,9 @@
-"""An earlier bisection, read from its run file, which another one continues."""
+"""An earlier bisection, read from its run file, which another one goes on with."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +18,7 @@ from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from bench.samples import Sample
 
@@ -33,10 +33,10 @@ def steps_path(*arguments: object) -> Path:
 
 @dataclass(frozen=True)
 class Earlier:
-    """An earlier search; by default, there is none."""
+    """An earlier search; by default, an empty one."""
 
-    path: Path = Path()
-    resume: bool = False
+    path: Path | None = None
+    is_resumed: bool = False
     """Whether it was cut off: its undecided steps stay so, and its time counts in this budget."""
     results: Results = field(default_factory=Results)
     samples: list[Sample] = field(default_factory=list)
@@ -73,7 +73,9 @@ class Earlier:
         return cls(path, resume, results, run.samples, attempts)
 
     def require_same(self, setup: Mapping[str, str]) -> None:
-        """Raise BakeoffError unless it is a search with this setup."""
+        """Raise BakeoffError if it is a search with another setup."""
+        if self.path is None:
+            return
         before = self.results.setup
         words = {name: f"its {name} is {before.get(name)}" for name in QUESTION}
         differing = describe_differences(before, setup, words) or describe_differences(

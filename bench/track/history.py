@@ -1,8 +1,8 @@
 """A history: estimates along time, their changes, and its document.
 
-Its environments are moments: days measured now, each in turns with the last one's stack, or kept
-runs, each compared with its own baseline. One rule finds changes in both. The document has a table
-of changes first, then a chart of each metric.
+Its environments are moments: days measured now, each beside the last one's stack, or kept runs,
+each compared with its own baseline. One rule finds changes in both. The document has a table of
+changes first, then a chart of each metric.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import NO_SPREAD, find_shifts, spread
 from bench.track.comparison import (
     ORDER,
-    cells_words,
-    exact_changes,
+    describe_by_reason,
+    describe_releases,
+    find_exact_changes,
     is_costlier,
     is_exact,
-    releases_words,
 )
 
 if TYPE_CHECKING:
@@ -50,10 +50,17 @@ if TYPE_CHECKING:
 DAY, MINUTE = 10, 16
 """Number of characters of a time up to its day, and up to its minute."""
 CHARTS = ("trace", "compile")
-"""Metrics whose charts are shown unfolded, besides the step's and the host cost's; all charts are,
+"""Metrics whose charts are shown unfolded, beside the step's and the host cost's; all charts are,
 if none of these was measured."""
 FIRST_CHANGES = 12
 """Number of changes that are shown unfolded."""
+COLUMNS = (
+    Column("what"),
+    Column("change", number=True),
+    Column("between"),
+    Column("releases", needed=False),
+    Column("styles", needed=False),
+)
 
 
 class Timeline:
@@ -62,16 +69,19 @@ class Timeline:
     def __init__(self, results: Results) -> None:
         self.results = results
         self.is_measured = bool(results.base)
-        """Whether its days took turns with a reference; or else it is made of runs."""
+        """Whether its days were measured beside a reference; or else it is made of kept runs."""
         base, against = results.base, results.base or str(BASELINE)
         rows = [r for r in results.estimates if r.environment != base and not r.cell.is_control]
         self.series = sort_series(r for r in rows if r.against == against and r.form == "ratio")
+        """Cell and metric → comparisons along time."""
         self.counts = sort_series(filter(is_exact, rows))
-        """Cell and metric → exact numbers along time, as `series` has comparisons."""
+        """Cell and metric → exact numbers along time."""
         points = [*self.series.values(), *self.counts.values()]
         present = {row.environment for rows in points for row in rows}
         self.moments = [name for name in results.environments if name in present]
         self.comparisons = sum(len(rows) - 1 for rows in points)
+        """Number of neighbours in time that are compared."""
+        self.backends = {cell.backend for cell, _ in (*self.series, *self.counts)}
 
     @cached_property
     def differences(self) -> list[Estimate]:
@@ -88,20 +98,18 @@ class Timeline:
         nothing, as the length of a program or ten calls in a row beside one, are left out.
         """
         groups: dict[tuple[object, ...], list[Estimate]] = defaultdict(list)
-        for row in (*self.differences, *exact_changes(self.counts.values())):
-            if METRICS[row.metric].neutral or not METRICS[row.metric].weight:
-                continue
-            at = row.cell.workload if row.form == "ratio" else ""  # all sizes count alike
-            what = row.metric, at, row.cell.backend
-            groups[*what, row.against, row.environment, is_costlier(row)].append(row)
+        for row in (*self.differences, *find_exact_changes(self.counts.values())):
+            if METRICS[row.metric].weight and not METRICS[row.metric].neutral:
+                at = row.cell.workload if row.form == "ratio" else ""  # all sizes count alike
+                what = row.metric, at, row.cell.backend
+                groups[*what, row.against, row.environment, is_costlier(row)].append(row)
         if self.is_measured:
-            return sorted(groups.values(), key=lambda rows: -max(map(change_size, rows)))
+            return sorted(groups.values(), key=lambda rows: -max(map(find_factor, rows)))
         return sorted(groups.values(), key=lambda rows: rows[0].environment, reverse=True)
 
-    def place_words(self, cell: Cell) -> str:
+    def describe_place(self, cell: Cell) -> str:
         """Return a cell's workload in words, and its backend where there are several."""
-        several = len({other.backend for other, _ in (*self.series, *self.counts)}) > 1
-        return f"{place(cell.workload)}{f' on {cell.backend}' if several else ''}"
+        return f"{place(cell.workload)}{f' on {cell.backend}' if len(self.backends) > 1 else ''}"
 
 
 def sort_series(rows: Iterable[Estimate]) -> dict[tuple[Cell, str], list[Estimate]]:
@@ -118,12 +126,12 @@ def sort_series(rows: Iterable[Estimate]) -> dict[tuple[Cell, str], list[Estimat
     return {key: series[key] for key in sorted(series, key=rank)}
 
 
-def change_size(row: Estimate) -> float:
+def find_factor(row: Estimate) -> float:
     """Return the factor of a change, at least 1; 0 for exact numbers, which come last."""
     return max(row.value, 1 / row.value) if row.form == "ratio" else 0.0
 
 
-def moment_words(moment: str) -> str:
+def describe_moment(moment: str) -> str:
     """Return the time of a moment: its day, or its minute where it is a run."""
     return moment[:MINUTE].replace("T", " ")
 
@@ -131,90 +139,83 @@ def moment_words(moment: str) -> str:
 def document(results: Results) -> Document:
     """Return the document of a history."""
     it = Timeline(results)
-    changes = [_change_row(rows, it) for rows in it.changes]
-    columns = (
-        Column("what"),
-        Column("change", number=True),
-        Column("between"),
-        Column("releases", needed=False),
-        Column("styles", needed=False),
-    )
+    rows = [_make_row(changes, it) for changes in it.changes]
     first, more = (
-        (Table(columns, tuple(rows)),) if rows else ()
-        for rows in (changes[:FIRST_CHANGES], changes[FIRST_CHANGES:])
+        (Table(COLUMNS, tuple(part)),) if part else ()
+        for part in (rows[:FIRST_CHANGES], rows[FIRST_CHANGES:])
     )
-    charts = dict(_charts(it))
+    charts = dict(_draw_charts(it))
     host = HOST_PER_ARRAY if HOST_PER_ARRAY in charts else HOST
-    drawn = [name for name in (STEP, host, *CHARTS) if name in charts] or list(charts)
-    others = tuple(figure for name, figure in charts.items() if name not in drawn)
+    shown = [name for name in (STEP, host, *CHARTS) if name in charts] or list(charts)
+    others = tuple(figure for name, figure in charts.items() if name not in shown)
     ends = dict.fromkeys(name[:DAY] for name in it.moments[:1] + it.moments[-1:])
     days = " to ".join(ends)
     about = [pluralise(len(it.moments), "stack" if it.is_measured else "run"), days]
     return Document(
         title=f"{days}: what became slower, and when",
         subtitle=", ".join([*about, *results.conditions.devices.values()]),
-        headline=_headline(it),
+        headline=_make_headline(it),
         warnings=tuple(results.warnings),
         sections=(
-            Section("What changed", tuple(_failures(it)), first),
+            Section("What changed", tuple(describe_by_reason(_find_failures(it))), first),
             Section("More changes", tables=more, folded=True),
-            Section("Charts", figures=tuple(charts[name] for name in drawn)),
+            Section("Charts", figures=tuple(charts[name] for name in shown)),
             Section("More charts", figures=others, folded=True),
-            Section("What is missing", tuple(_gaps(it)), folded=True),
+            Section("What is missing", tuple(_describe_gaps(it)), folded=True),
         ),
-        fine_print=tuple(_fine_print(it)),
+        fine_print=tuple(_explain_method(it)),
     )
 
 
-def _headline(it: Timeline) -> str:
+def _make_headline(it: Timeline) -> str:
     if not it.comparisons:
         more = ", and a --budget for all of them" if it.is_measured else ""
         return f"Nothing could be compared: that takes a metric at two moments{more}."
     count = pluralise(len(it.changes), "change") if it.changes else "No change"
-    first = f" {sentence(_sentence_of(it.changes[0], it))}" if it.changes else ""
+    first = f" {sentence(_describe_changes(it.changes[0], it))}" if it.changes else ""
     return f"{count} found in {pluralise(it.comparisons, 'comparison')}.{first}"
 
 
-def _change_row(rows: Sequence[Estimate], it: Timeline) -> Row:
+def _make_row(changes: Sequence[Estimate], it: Timeline) -> Row:
     """Return a group of changes as a row: what, by how much, when, why and of which styles."""
-    first = rows[0]
-    between = " and ".join(map(moment_words, (first.against, first.environment)))
-    styles = name_few([str(row.cell.arm) for row in rows])
-    places = [*dict.fromkeys(it.place_words(row.cell) for row in rows)]
+    first = changes[0]
+    between = " and ".join(map(describe_moment, (first.against, first.environment)))
+    styles = name_few([str(row.cell.arm) for row in changes])
+    places = [*dict.fromkeys(it.describe_place(row.cell) for row in changes)]
     what = f"{label(first.metric)} at {name_few(places)}"
-    return Row((what, growth(rows), between, causes(rows, it), styles), is_costlier(first))
+    cells = what, describe_growth(changes), between, find_causes(changes, it), styles
+    return Row(cells, is_costlier(first))
 
 
-def _sentence_of(rows: Sequence[Estimate], it: Timeline) -> str:
-    what, by, between, why, styles = _change_row(rows, it).cells
+def _describe_changes(changes: Sequence[Estimate], it: Timeline) -> str:
+    what, by, between, why, styles = _make_row(changes, it).cells
     return f"{what} {by} between {between}{f' ({why})' if why else ''}: {styles}"
 
 
-def growth(rows: Sequence[Estimate]) -> str:
+def describe_growth(changes: Sequence[Estimate]) -> str:
     """Return by how much a cost changed: `+30 % (20 to 41)`; of several cells, `+50 % to +97 %`."""
-    if len(rows) == 1:
-        return change(rows[0])
-    smallest, *_, largest = sorted(rows, key=lambda row: abs(row.value))
+    if len(changes) == 1:
+        return change(changes[0])
+    smallest, *_, largest = sorted(changes, key=lambda row: abs(row.value))
     ends = (change(replace(row, low=None, high=None)) for row in (smallest, largest))
     return " to ".join(dict.fromkeys(ends))
 
 
-def causes(rows: Sequence[Estimate], it: Timeline) -> str:
+def find_causes(changes: Sequence[Estimate], it: Timeline) -> str:
     """Return the releases and commits that differ between two moments and can be the cause.
 
     The libraries of entrants without such a change are no cause.
     """
-    before, after = (it.results.environments[m] for m in (rows[0].against, rows[0].environment))
-    ours = {_distribution(row.cell) for row in rows}
-    others = (
-        {_distribution(cell) for cell, _ in (*it.series, *it.counts)} - ours - {*SHARED_PACKAGES}
-    )
+    moments = changes[0].against, changes[0].environment
+    before, after = (it.results.environments[moment] for moment in moments)
+    changed = {_find_distribution(row.cell) for row in changes}
+    others = {_find_distribution(cell) for cell, _ in (*it.series, *it.counts)} - changed
     pairs = {
-        n: p
-        for n, p in find_differing_releases(before.versions, after.versions).items()
-        if n not in others
+        name: pair
+        for name, pair in find_differing_releases(before.versions, after.versions).items()
+        if name in SHARED_PACKAGES or name not in others
     }
-    parts = [name_few(releases_words(pairs))] if pairs else []
+    parts = [name_few(describe_releases(pairs))] if pairs else []
     if before.commit and after.commit and before.commit != after.commit:
         parts.append(f"commit {before.commit} → {after.commit}")
     if not parts and before.versions and after.versions:
@@ -222,24 +223,22 @@ def causes(rows: Sequence[Estimate], it: Timeline) -> str:
     return "; ".join(parts)
 
 
-def _distribution(cell: Cell) -> str:
+def _find_distribution(cell: Cell) -> str:
     known = cell.entrant in impls.names()
     return (impls.read_declaration(cell.entrant).distribution if known else "") or cell.entrant
 
 
-def _failures(it: Timeline) -> Iterator[str]:
-    """Yield the cells that failed at the newest moment that they took part in."""
+def _find_failures(it: Timeline) -> Iterator[tuple[str, Cell]]:
+    """Yield how cells failed at the newest moment that they took part in, each with its cell."""
     last: dict[Cell, str] = {}
     for (cell, _), rows in (*it.series.items(), *it.counts.items()):
         last[cell] = max(last.get(cell, ""), rows[-1].environment)
-    reasons: dict[str, list[Cell]] = defaultdict(list)
     for row in it.results.cells:
         if row.failure is not None and row.environment > last.get(row.cell, ""):
-            reasons[f"failed on {moment_words(row.environment)}: {row.failure}"].append(row.cell)
-    yield from (f"{cells_words(cells)} {what}" for what, cells in reasons.items())
+            yield f"failed on {describe_moment(row.environment)}: {row.failure}", row.cell
 
 
-def _charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
+def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
     """Yield metrics, each with its chart at the workload that sentences name first."""
     places = group_by_key((metric, cell.workload) for cell, metric in it.series)
     for (metric, at), keys in groupby(it.series, lambda key: (key[1], key[0].place)):
@@ -250,22 +249,24 @@ def _charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
             cell.arm: {row.environment: row for row in it.series[cell, metric]} for cell in cells
         }
         here = [r for r in it.changes if (r[0].metric, r[0].cell.place) == (metric, at)]
-        title = f"{label(metric)} at {it.place_words(cells[0])}: no change found"
-        title = sentence(_sentence_of(here[0], it) if here else title)[:-1]
+        title = f"{label(metric)} at {it.describe_place(cells[0])}: no change found"
+        title = sentence(_describe_changes(here[0], it) if here else title)[:-1]
         marks = sorted({rows[0].environment for rows in here})
         yield metric, lines(title, drawn, marks=marks)
 
 
-def _gaps(it: Timeline) -> Iterator[str]:
+def _describe_gaps(it: Timeline) -> Iterator[str]:
     """Yield which libraries and styles moments lack, and why."""
-    moments: dict[str, list[str]] = defaultdict(list)
-    for moment, info in it.results.environments.items():
-        for name, why in info.gaps.items():
-            moments[f"{name or 'all'}: {why}"].append(moment_words(moment))
-    yield from (f"{what} ({name_few(times)})" for what, times in moments.items())
+    gaps = group_by_key(
+        (f"{name or 'all'}: {why}", describe_moment(moment))
+        for moment, info in it.results.environments.items()
+        for name, why in info.gaps.items()
+    )
+    for gap, moments in gaps.items():
+        yield f"{gap} ({name_few(moments)})"
 
 
-def _fine_print(it: Timeline) -> Iterator[str]:
+def _explain_method(it: Timeline) -> Iterator[str]:
     by = (
         "Each day took turns with the newest one."
         if it.is_measured

@@ -2,7 +2,7 @@
 
 Each row is a cell's comparison with the baseline of its own run: seconds of two hours differ by 5
 to 8 % on a shared machine, whatever the code does, and amounts of memory by 12 %; relative to the
-baseline they do not, since both were measured in turns.
+baseline they do not, since a run alternates between both.
 """
 
 from __future__ import annotations
@@ -25,14 +25,7 @@ from bench.runfile.reader import NoRunError, Run, processor_model, read
 from bench.runfile.releases import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import NO_SPREAD, Spread, difference, log_ratio, spread
-from bench.track.comparison import (
-    BASE,
-    CHANGED_SUFFIX,
-    NEW,
-    is_exact,
-    releases_words,
-    row_key,
-)
+from bench.track.comparison import BASE, CHANGED_SUFFIX, NEW, describe_releases, find_key, is_exact
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -68,13 +61,13 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
         base=BASE,
         options=RunOptions(margin=margin),
         conditions=new.results.conditions,
-        warnings=list(warnings(runs)),
+        warnings=list(warn_of_differences(runs)),
     )
     for side, run in ((BASE, dataclasses.replace(bases[-1], name=together)), (NEW, new)):
-        results.environments[side] = environment(run)
+        results.environments[side] = describe_environment(run)
         results.estimates += [replace(row, environment=side) for row in run.results.estimates]
         results.cells += [replace(row, environment=side) for row in run.results.cells]
-    results.estimates += differences([run.results for run in bases], new.results, margin)
+    results.estimates += compare_rows([run.results for run in bases], new.results, margin)
     return results
 
 
@@ -97,11 +90,11 @@ def require_comparable(runs: Sequence[Run]) -> None:
     for run, other in combinations(runs, 2):
         if (run.when, run.results.estimates) == (other.when, other.results.estimates):
             raise BakeoffError(f"{run.name} and {other.name} are the same run; give each run once")
-    after = conditions(new)
+    after = list_conditions(new)
     for run in bases:
         differing = [
             f"{what} {before}, then {after[what]}"
-            for what, before in conditions(run).items()
+            for what, before in list_conditions(run).items()
             if after.get(what, before) != before
         ]
         if differing:
@@ -112,10 +105,10 @@ def require_comparable(runs: Sequence[Run]) -> None:
             )
 
 
-def conditions(run: Run) -> dict[str, str]:
-    """Return name → value of the conditions that two runs must share, as far as they are known.
+def list_conditions(run: Run) -> dict[str, str]:
+    """Return condition → its value, for those that are known and that two runs must share.
 
-    They are the machine and the way of measuring: no change of these is one of a program.
+    They are the machine and the way of measuring, whose changes are no changes of a program.
     """
     machine, about, options = run.machine, run.results.conditions, run.results.options
     values: dict[str, Any] = {
@@ -137,7 +130,7 @@ def conditions(run: Run) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value not in (None, "")}
 
 
-def environment(run: Run) -> EnvironmentInfo:
+def describe_environment(run: Run) -> EnvironmentInfo:
     """Return a run's environment: its name in place of a SPEC, its releases and its commit."""
     commit = str(run.commit.get("id") or "")[:10]
     if commit and run.commit.get("dirty"):
@@ -168,15 +161,15 @@ def make_relative(results: Results) -> dict[tuple[Cell, str], Estimate]:
     return out
 
 
-def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterator[Estimate]:
-    """Yield a new run's ratios to the baseline as ratios to those of base runs.
+def compare_rows(bases: Sequence[Results], new: Results, margin: float) -> Iterator[Estimate]:
+    """Yield a new run's ratios to the baseline, relative to those of base runs.
 
     If three or more base runs differ by more than their errors, so may the new one; two say little.
     """
     *before, after = [make_relative(results) for results in (*bases, new)]
     common = {key: rows for key in after if (rows := [run[key] for run in before if key in run])}
     # For all metrics together: corrected for each alone, 2 of 48 pairs of the same code were called
-    number = len({row_key(rows[-1]) for rows in common.values()})
+    number = len({find_key(rows[-1]) for rows in common.values()})
     for key, rows in common.items():
         row, least = after[key], NO_SPREAD
         if len(rows) > 2:
@@ -185,17 +178,17 @@ def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterat
         yield replace(made, environment=NEW, against=BASE)
 
 
-def warnings(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield the warnings that a reader of a comparison needs."""
+def warn_of_differences(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield warnings: of releases and variables that change the baseline, and of the runs' own."""
     *bases, new = runs
     differing: dict[str, tuple[str | None, str | None]] = {}
     for run in bases:
-        packages = find_differing_releases(environment(run).versions, environment(new).versions)
+        packages = find_differing_releases(*(describe_environment(r).versions for r in (run, new)))
         differing |= {name: pair for name, pair in packages.items() if name in SHARED_PACKAGES}
         differing |= find_differing_releases(*(r.results.conditions.variables for r in (run, new)))
     if differing:
         yield (
-            f"What differs ({', '.join(releases_words(differing))}) affects {BASELINE.entrant} "
+            f"What differs ({', '.join(describe_releases(differing))}) affects {BASELINE.entrant} "
             "too: a ratio may have changed because the baseline did; `bakeoff ab` compares seconds"
         )
     for run in runs[-2:]:
@@ -213,8 +206,8 @@ def read_history(places: Sequence[Path]) -> ResultsWithSamples:
         BakeoffError: a place does not exist or holds no run.
     """
     results = ResultsWithSamples(kind="history")
-    paths = list(dict.fromkeys(path for place in places for path in json_files(place)))
-    runs = sorted(_read_runs(paths, results.warnings), key=lambda run: run.when)
+    paths = list(dict.fromkeys(path for place in places for path in list_json_files(place)))
+    runs = sorted(read_runs(paths, results.warnings), key=lambda run: run.when)
     if not runs:
         first = f" (the first problem: {results.warnings[0]})" if results.warnings else ""
         raise BakeoffError(
@@ -233,7 +226,7 @@ def read_history(places: Sequence[Path]) -> ResultsWithSamples:
             moment += f".{len(results.environments):03}"
         rows = (*make_relative(run.results).values(), *filter(is_exact, run.results.estimates))
         failed = (r for r in run.results.cells if r.failure is not None and not r.cell.is_control)
-        results.environments[moment] = environment(run)
+        results.environments[moment] = describe_environment(run)
         results.estimates += [replace(row, environment=moment) for row in rows]
         results.cells += [replace(row, environment=moment) for row in failed]
         results.options.margin = max(results.options.margin, run.results.options.margin)
@@ -246,7 +239,7 @@ def read_history(places: Sequence[Path]) -> ResultsWithSamples:
     return results
 
 
-def json_files(place: Path) -> list[Path]:
+def list_json_files(place: Path) -> list[Path]:
     """Return the JSON files in a folder and below, or the one file that is given."""
     if not place.exists():
         raise BakeoffError(f"there is no {place}; give run files, or folders that hold them")
@@ -254,8 +247,8 @@ def json_files(place: Path) -> list[Path]:
     return [p for p in paths if p.is_file() and not SKIPPED_FOLDERS & {*p.relative_to(place).parts}]
 
 
-def _read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
-    """Yield the runs among files, each once, though it may be there twice: autosave makes copies.
+def read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
+    """Yield the runs among files, each once: of some, autosave has made copies.
 
     Warnings are added about files that cannot be read, and about those of other commands.
     """

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from bench.check import numbers, runner
-from bench.check.judge import CHECKS, Examine, examine, findings_of
+from bench.check.judge import CHECKS, Examine, examine, run_check
 from bench.check.subject import DONATES, ERROR, FILE, NOTE, SMALL, CheckFinding, Subject
 from common.equality import FirstCall, first_calls
 from tests.commands import ROOT, TWIN
@@ -45,7 +45,7 @@ STEPS = [
 @pytest.mark.parametrize(("style", "check", "seen"), STEPS)
 def test_a_mistake_is_named(style: str, check: str, seen: str) -> None:
     path = MISTAKES / "steps.py"
-    findings = findings_of(subject_of(path, style), check)
+    findings = run_check(subject_of(path, style), check)
     level = NOTE if style == "jits_when_loaded" else ERROR
     assert any(re.search(seen, f.seen) for f in findings if f.severity == level), findings
     for finding in findings:
@@ -62,7 +62,7 @@ def test_a_mistake_is_named(style: str, check: str, seen: str) -> None:
     ],
 )
 def test_donation(style: str, expected: str, seen: str, severity: str) -> None:
-    [finding] = findings_of(Subject(MISTAKES / "donating.py", style), "contract")
+    [finding] = run_check(Subject(MISTAKES / "donating.py", style), "contract")
     assert finding.expected.endswith(expected)
     assert seen in finding.seen
     assert finding.severity == severity
@@ -75,10 +75,10 @@ def test_a_usual_mistake_is_recognised() -> None:
     def with_loss(loss: float) -> FirstCall:
         return padded._replace(loss=jnp.float32(loss))
 
-    for words, loss in numbers.losses_of_mistakes(padded, SMALL).items():
+    for words, loss in numbers.compute_mistakes(padded, SMALL).items():
         assert abs(loss / right - 1) > 10 * numbers.MISTAKE_TOLERANCE, words
-        assert numbers.usual_mistake(with_loss(loss), SMALL) == words
-    assert numbers.usual_mistake(with_loss(1.01 * right), SMALL) == ""
+        assert numbers.find_mistake(with_loss(loss), SMALL) == words
+    assert numbers.find_mistake(with_loss(1.01 * right), SMALL) == ""
 
 
 # Mistakes of a file, each with its contents, what is seen, and the line that it points at.
@@ -115,7 +115,8 @@ def test_a_mistake_of_a_file_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text(text)
     limit = 1 if name == "never_imported" else 60
     check = "weights" if name == "one_way" else "contract"
-    answer = examine(Examine(str(tmp_path / f"{name}.py"), name, FILE, "cpu", check, limit))
+    file = str(tmp_path / f"{name}.py")
+    answer = examine(Examine(file, name, FILE, "cpu", check, limit))
     [finding] = [CheckFinding(**finding) for finding in answer["findings"]]
     assert re.search(seen, finding.seen)
     assert line in (line_of(finding.where) if line else "")
@@ -169,4 +170,4 @@ def test_a_correct_entrant_has_no_finding(entrant: str, style: str) -> None:
     for subject in (subject_of(entrant, FILE), subject_of(entrant, style)):
         for name, check in CHECKS.items():
             if subject.style or check.check_file:
-                assert findings_of(subject, name) == [], name
+                assert run_check(subject, name) == [], name

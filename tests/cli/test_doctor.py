@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench.cli.doctor import activity, backends
+from bench.cli.doctor import describe_backends, describe_usage
 from bench.engine.process import WorkerFailedError
 from bench.runfile import TimeSpent
 from tests.commands import Bakeoff
@@ -40,7 +40,7 @@ def test_what_is_warned_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
-    probes = [*activity(usage), *backends(OFFER | offer)]
+    probes = [*describe_usage(usage), *describe_backends(OFFER | offer)]
     assert [probe.name for probe in probes if probe.advice] == ([warned] if warned else [])
     assert any(state in probe.state for probe in probes)
 

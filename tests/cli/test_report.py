@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.cli.report import document_of
+from bench.cli.report import make_document
 from bench.report.page import page
 from bench.runfile.writer import run_file, write
 from tests.commands import Bakeoff, script
@@ -66,7 +66,7 @@ def test_csv_has_a_row_for_each_estimate(bakeoff: Bakeoff, path: Path) -> None:
 def test_published_pages_and_tables_are_of_their_files() -> None:
     """`make results` was called after the last change."""
     for folder, runs in PAGES.folders():
-        html = page(*map(document_of, runs))
+        html = page(*map(make_document, runs))
         assert PICTURES.sub("", (folder / "page.html").read_text("utf-8")) == PICTURES.sub("", html)
         assert len(html.encode()) < 1_000_000
     readme = PAGES.README.read_text("utf-8")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.parameters import parse_requirements
 from bench.environments.builder import Builder
 from bench.environments.spec import Spec, make_day_spec, parse, today
-from bench.options import parse_requirements
 from tests.commands import refusal
 
 DAY = datetime.date(2025, 12, 1)

@@ -83,7 +83,7 @@ def samples(
                     level = speed * seconds * factors.get(arm, 1.0) * noise
                     cell = arm.make_cell(workload, "cpu")
                     calls = 8, median * level
-                    where = {"environment": environment, "worker": worker, "block": block}
+                    where: Any = {"environment": environment, "worker": worker, "block": block}
                     yield Sample(cell, metric, level, *calls, **where)
     for cold in range(1000 * first_worker, 1000 * first_worker + 8):
         for arm in arms:

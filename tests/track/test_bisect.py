@@ -2,7 +2,6 @@
 
 import datetime
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.cells import Cell
+from bench.cells import Arm, Cell, Selection
 from bench.cli import commands
 from bench.engine.process import Place
 from bench.engine.session import SETUP_PARTS
@@ -21,16 +20,17 @@ from bench.environments.builder import Builder
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
+from bench.prepare.stacks import Stacks
 from bench.report.page import page
 from bench.report.table import change
 from bench.runfile import EnvironmentInfo, ResultsWithSamples, TimeSpent
 from bench.runfile.reader import read
 from bench.runfile.writer import write
 from bench.samples import Sample
-from bench.track import search as searches
-from bench.track.bisect import UNDECIDED, SearchRecord, document
-from bench.track.earlier import QUESTION, Earlier
-from bench.track.search import DIFFERS, LIKE_BAD, LOOKS, Bisection, Looks
+from bench.track.bisect import DIFFERS, LIKE_BAD, UNDECIDED, SearchRecord, document
+from bench.track.earlier import Earlier
+from bench.track.search import Search
+from bench.track.steps import LOOKS, Looks, Steps
 from common.errors import BakeoffError
 from tests.commands import SCAN, Bakeoff, done_for_real, refusal
 from tests.environments.repository import repository
@@ -58,26 +58,17 @@ def ratio(log: float, error: float, pairs: int) -> Estimate:
     )
 
 
-class World(Bisection):
-    """What stacks there are, and how long something takes with each."""
+class FakeStacks(Stacks):
+    """What stacks there are; nothing is built."""
 
-    def __init__(
-        self,
-        seconds: Callable[[dict[str, str]], float],
-        sd: float = 0.02,
-        impossible: Sequence[str] = (),
-        cut: int = 99,
-    ) -> None:
-        about: Any = Mock()  # nothing is built or measured
-        record = SearchRecord(cell=CELL, metric="compile", good="", bad="")
-        super().__init__(about, record, about, about, about, 9.0)
-        self.seconds, self.sd, self.impossible = seconds, sd, impossible
-        self.rng = np.random.default_rng(0)
-        self.cut = cut
-        """Step at which Ctrl-C comes."""
-        self.measured_sides: list[str] = []
+    def __init__(self, impossible: Sequence[str] = ()) -> None:
+        super().__init__(Selection(("pure_jax",), ("pure",), ("toy",)), Mock())
+        self.impossible = impossible
         self.versions: dict[str, str] = {}
         """Of commits of a library under development."""
+
+    def build_ends(self, good: Spec, bad: Spec) -> None:
+        self.pythons = ("3.12",)
 
     def environment(self, spec: Spec) -> Environment:
         if spec.text in self.impossible:
@@ -95,20 +86,33 @@ class World(Bisection):
             pins[package] = self.versions[commit]
         return Environment(Place(("python",)), EnvironmentInfo(spec=str(spec), pins=pins))
 
-    def prepare(self, good: Spec, bad: Spec) -> dict[str, str]:
-        question = str(good), str(bad), str(self.record.cell), self.record.metric
-        return dict(zip(QUESTION, question, strict=True)) | dict.fromkeys(SETUP_PARTS, "as it was")
+    def choose_cell(self, good: Spec, bad: Spec) -> Cell:
+        arm = Arm(self.selection.entrants[0], self.selection.styles[0])
+        return arm.make_cell(self.selection.workloads[0], "cpu")
 
-    def measure_sides(
-        self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]
-    ) -> Estimate:
+    def make_task(self, *_: object) -> Any:
+        return Mock(kind="bisect")
+
+
+class FakeSteps(Steps):
+    """How long something takes with each stack; nothing is measured."""
+
+    def __init__(
+        self, stacks: FakeStacks, seconds: Callable[[dict[str, str]], float], sd: float, cut: int
+    ) -> None:
+        super().__init__(stacks, "compile", 1200.0, Mock())
+        self.seconds, self.sd, self.cut = seconds, sd, cut
+        self.rng = np.random.default_rng(0)
+        self.measured_sides: list[str] = []
+
+    def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
         if len(self.measured_sides) == self.cut:
             raise KeyboardInterrupt
         self.measured_sides.append(str(new))
-        self.sides[new] = Mock(info=self.environment(new).info)
+        self.stacks.sides[new] = Mock(info=self.stacks.environment(new).info)
         worker = 1000 * len(self.measured_sides)
         self.samples.append(Sample(CELL, "compile", 1.0, environment=str(new), worker=worker))
-        base_seconds, new_seconds = (self.seconds(self.releases(spec)) for spec in (base, new))
+        base_seconds, new_seconds = (self.seconds(self.stacks.releases(s)) for s in (base, new))
         truth, data = math.log(new_seconds / base_seconds), list[float]()
         while len(data) < LOOKS[-1]:
             data.append(truth + self.rng.normal(0, self.sd))
@@ -120,22 +124,59 @@ class World(Bisection):
         return estimate
 
 
+class World:
+    """A search among stacks that take more or less time.
+
+    Args:
+        seconds: Of something, by the releases of a stack.
+        sd: Of a pair's log-ratio.
+        impossible: Stacks and commits that cannot be built.
+        cut: Step at which Ctrl-C comes.
+    """
+
+    search: Search
+
+    def __init__(
+        self,
+        seconds: Callable[[dict[str, str]], float],
+        sd: float = 0.02,
+        impossible: Sequence[str] = (),
+        cut: int = 99,
+    ) -> None:
+        self.stacks = FakeStacks(impossible)
+        self.steps = FakeSteps(self.stacks, seconds, sd, cut)
+        self.file = Path("steps.json")
+
+    def go_on(self, path: Path, *, resume: bool = False) -> None:
+        """Let the search go on with that of a file."""
+        self.steps.earlier = Earlier.read(path, resume=resume)
+
+    def run(self, good: str, bad: str) -> ResultsWithSamples:
+        ends = parse(good), parse(bad)
+        self.search = Search(*ends, self.stacks, self.steps, lambda _: None, self.file)
+        results = self.search.run()
+        results.arguments = ["bisect", "--good", "a b"]
+        return results
+
+    @property
+    def table(self) -> list[tuple[str, str, str]]:
+        """Phase, stack and conclusion of each step."""
+        rows = zip(self.steps.taken, self.steps.estimates, strict=True)
+        return [(step.phase, row.environment, step.conclusion) for step, row in rows]
+
+
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search in an empty folder, without a network."""
+
     def list_releases(package: str, low: str, high: str, python: str) -> list[str]:
         assert python.startswith("3.")  # a version, and no path
         return [release for release in RELEASES[package] if low < release < high]
 
-    monkeypatch.setattr(searches, "list_releases", list_releases)
-
-
-def search(world: World, good: str, bad: str) -> ResultsWithSamples:
-    world.search(parse(good), parse(bad))
-    return ResultsWithSamples(
-        kind="bisect",
-        arguments=["bisect", "--good", "a b"],
-        estimates=world.estimates,
-        search=msgspec.to_builtins(world.record),
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.track.search.list_releases", list_releases)
+    monkeypatch.setattr(
+        "bench.track.steps.digest_setup", lambda _: dict.fromkeys(SETUP_PARTS, "as it was")
     )
 
 
@@ -177,10 +218,10 @@ def test_package_and_release_are_found(
     seconds: Any, good: str, bad: str, result: str, impossible: tuple[str, ...]
 ) -> None:
     world = World(seconds, impossible=impossible)
-    search(world, good, bad)
-    record = world.record
-    assert (record.stopped, record.moved_along) == (None, {})
-    assert " ".join(map(str, (record.package, *record.releases))) == result
+    world.run(good, bad)
+    search = world.search
+    assert (search.stopped, search.moved_along) == (None, {})
+    assert " ".join(map(str, (search.package, *search.releases))) == result
 
 
 def halfway(pins: dict[str, str]) -> float:
@@ -192,6 +233,7 @@ def both(pins: dict[str, str]) -> float:
 
 
 ENDS = "@2025-01-15", "@2025-07-01"
+DAYS = "@2025-05-01", "@2025-12-01"
 
 
 @pytest.mark.parametrize(
@@ -207,8 +249,8 @@ ENDS = "@2025-01-15", "@2025-07-01"
     ],
 )
 def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why: str) -> None:
-    results = search(world, good, bad)
-    stopped = world.record.stopped
+    results = world.run(good, bad)
+    stopped = world.search.stopped
     assert stopped is not None
     assert why in stopped
     assert ("it needs about" in stopped) is ("cannot" in stopped)
@@ -216,24 +258,17 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
     assert "e+" not in stopped
 
 
-def test_the_time_for_environments_is_not_of_the_budget() -> None:
-    builder = Mock(build=lambda *_: time.sleep(0.2))
-    search = Bisection(Mock(), Mock(), builder, Mock(), Mock(), 1.0)
-    search.environment(parse("jax==0.5.0"))
-    assert search.spent_seconds < 0.1
-
-
 def test_what_fails_on_the_way_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(JAX_6)
-    first = world.measure_sides(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
+    first = world.steps.measure(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
     measured = Mock(side_effect=[first, BakeoffError("another run is measuring")])
-    monkeypatch.setattr(World, "measure_sides", measured)
-    search(world, "jax==0.5.0", "jax==0.7.1")
-    assert world.record.stopped == "another run is measuring"
-    assert [step.phase for step in world.record.steps] == ["whole"]
+    monkeypatch.setattr(FakeSteps, "measure", measured)
+    world.run("jax==0.5.0", "jax==0.7.1")
+    assert world.search.stopped == "another run is measuring"
+    assert [step.phase for step in world.steps.taken] == ["whole"]
     measured.side_effect = BakeoffError("another run")
     with pytest.raises(BakeoffError, match="another run"):  # nothing is known yet
-        search(World(JAX_6), "jax==0.5.0", "jax==0.7.1")
+        World(JAX_6).run("jax==0.5.0", "jax==0.7.1")
 
 
 def test_the_commits_of_a_library_are_searched(tmp_path: Path) -> None:
@@ -243,17 +278,17 @@ def test_the_commits_of_a_library_are_searched(tmp_path: Path) -> None:
     old, new = (f"jax==0.7.0,optax @ {tmp_path}/optax@{commit}" for commit in commits[::4])
     for good, bad, factor in ((old, new, 2.0), (new, old, 0.5)):
         world = World(jumps("optax", "4", factor), impossible=commits[2:3])
-        world.versions, world.builder = versions, Builder(tmp_path / "environments")
-        search(world, good, bad)
-        assert world.record.stopped is None
+        world.stacks.versions, world.stacks.builder = versions, Builder(tmp_path / "environments")
+        world.run(good, bad)
+        assert world.search.stopped is None
         releases = [f"2+{commits[1][:10]}", f"4+{commits[3][:10]}"]
-        assert sorted(map(str, world.record.releases)) == releases
-        assert world.record.releases[good == new] == releases[0]
+        assert sorted(map(str, world.search.releases)) == releases
+        assert world.search.releases[good == new] == releases[0]
 
 
 def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     world = World(FLAX)
-    results = search(world, "@2025-05-01", "@2025-12-01")
+    results = world.run(*DAYS)
     assert results.estimates[-1].value == pytest.approx(1.5, rel=0.1)
     results.search["moved_along"] = {"chex": ("0.1", None)}
     kept = msgspec.json.decode(msgspec.json.encode(results), type=ResultsWithSamples)
@@ -265,7 +300,7 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     assert result.lines[0].startswith("@2025-07-19,flax==0.11.0 relative to @2025-07-19: +")
     assert result.lines[1] == "These had to change with it: chex 0.1 → none."
     [table] = steps.tables
-    assert [row.cells[0] for row in table.rows] == [step.phase for step in world.record.steps]
+    assert [row.cells[0] for row in table.rows] == [step.phase for step in world.steps.taken]
     assert table.rows[-1].cells[0] == "confirm"
     assert [row.cells[3] for row in table.rows] == kept.estimates
     assert "bakeoff bisect --good &#39;a b&#39;" in page(made)
@@ -287,39 +322,31 @@ def test_a_step_is_decided_wrongly_as_seldom_as_is_said(at_once: int) -> None:
     assert wrong / 2000 < 0.017  # 1 %, and three standard errors
 
 
-DAYS = "@2025-05-01", "@2025-12-01"
-
-
 def ended(folder: Path, world: World, *ends: str) -> Path:
     """Return the file of a search that has ended."""
     path = folder / f"{len(list(folder.iterdir()))}.json"
-    write(path, {"bakeoff": world.run(*map(parse, ends))})
+    write(path, {"bakeoff": world.run(*ends)})
     return path
-
-
-def steps(world: World) -> list[tuple[str, str, str]]:
-    rows = zip(world.record.steps, world.estimates, strict=True)
-    return [(step.phase, row.environment, step.conclusion) for step, row in rows]
 
 
 def test_more_repeats_the_undecided_step_alone(tmp_path: Path) -> None:
     ends = "jax==0.5.0", "jax==0.7.0"
     path = ended(tmp_path, world := World(halfway, sd=0.05), *ends)
-    assert [conclusion for *_, conclusion in steps(world)] == [DIFFERS, UNDECIDED]
+    assert [conclusion for *_, conclusion in world.table] == [DIFFERS, UNDECIDED]
     before = read(path).results.estimates
     [middle] = {row.environment for row in before} - {ends[1]}
     more = World(lambda pins: 1.2 if pins["jax"] >= "0.6.0" else 1.0)
-    more.earlier = Earlier.read(path, resume=False)
+    more.go_on(path)
     path = ended(tmp_path, more, *ends)
-    assert more.measured_sides == [middle, middle]  # that step, and what confirms it
-    assert [step[::2] for step in steps(more)] == [
+    assert more.steps.measured_sides == [middle, middle]  # that step, and what confirms it
+    assert [step[::2] for step in more.table] == [
         ("whole", DIFFERS),
         ("release", UNDECIDED),
         ("release", LIKE_BAD),
         ("confirm", DIFFERS),
     ]
-    assert more.estimates[:2] == before
-    assert more.record.releases == ("0.5.0", "0.6.0")
+    assert more.steps.estimates[:2] == before
+    assert more.search.releases == ("0.5.0", "0.6.0")
     results = read(path).results
     assert len(read(path).samples) == 4
     assert {*results.environments} == {ends[1], middle}
@@ -327,9 +354,9 @@ def test_more_repeats_the_undecided_step_alone(tmp_path: Path) -> None:
     assert result.lines[1].endswith("all are right with a probability of 96 % or more.")
     assert " 4 steps in " in f" {result.lines[1]}"
     again = World(halfway)
-    again.earlier = Earlier.read(path, resume=False)
-    again.run(*map(parse, ends))
-    assert (again.measured_sides, again.estimates) == ([], more.estimates)
+    again.go_on(path)
+    again.run(*ends)
+    assert (again.steps.measured_sides, again.steps.estimates) == ([], more.steps.estimates)
 
 
 @pytest.mark.parametrize(
@@ -344,15 +371,15 @@ def test_more_time_decides_whether_the_ends_differ(
 ) -> None:
     """The difference that the steps halve, and the result shows, is the one that was decided."""
     path = ended(tmp_path, unclear := World(seconds, sd=2.0), *ends)
-    assert steps(unclear) == [("whole", ends[1], UNDECIDED)]
+    assert unclear.table == [("whole", ends[1], UNDECIDED)]
     more = World(seconds)
-    more.earlier = Earlier.read(path, resume=False)
-    results = more.run(*map(parse, ends))
-    assert more.record.stopped is None
-    assert list(dict.fromkeys(phase for phase, *_ in steps(more))) == list(dict.fromkeys(phases))
-    assert [phase for phase, *_ in steps(more)][:2] == phases[:2]
+    more.go_on(path)
+    results = more.run(*ends)
+    assert more.search.stopped is None
+    assert list(dict.fromkeys(phase for phase, *_ in more.table)) == list(dict.fromkeys(phases))
+    assert [phase for phase, *_ in more.table][:2] == phases[:2]
     half = 0.0 if "confirm" in phases else math.log(results.estimates[1].value) / 2
-    assert more.boundary == half
+    assert more.steps.boundary == half
     lines = document(results).sections[0].lines
     assert change(results.estimates[1]) in lines[0]
     assert change(results.estimates[0]) not in lines[0]
@@ -363,68 +390,62 @@ def test_a_search_that_was_killed_goes_on_with_the_step_in_progress(
     tmp_path: Path, cut: int
 ) -> None:
     whole, killed, resumed = World(FLAX), World(FLAX, cut=cut), World(FLAX)
-    whole.search(*map(parse, DAYS))
-    killed.steps_file = resumed.steps_file = tmp_path / ".bakeoff" / "kept.json"
+    whole.run(*DAYS)
+    killed.file = resumed.file = tmp_path / ".bakeoff" / "kept.json"
     with pytest.raises(KeyboardInterrupt):
-        killed.run(*map(parse, DAYS))
-    resumed.earlier = Earlier.read(killed.steps_file, resume=True)
-    resumed.run(*map(parse, DAYS))
-    assert steps(resumed) == steps(whole)
-    assert resumed.measured_sides == whole.measured_sides[cut:]
-    assert resumed.estimates[:cut] == killed.estimates
-    kept = read(resumed.steps_file).results
-    assert kept.estimates == resumed.estimates
-    assert list(resumed.steps_file.parent.iterdir()) == [resumed.steps_file]
+        killed.run(*DAYS)
+    resumed.go_on(killed.file, resume=True)
+    resumed.run(*DAYS)
+    assert resumed.table == whole.table
+    assert resumed.steps.measured_sides == whole.steps.measured_sides[cut:]
+    assert resumed.steps.estimates[:cut] == killed.steps.estimates
+    assert read(resumed.file).results.estimates == resumed.steps.estimates
+    assert list(resumed.file.parent.iterdir()) == [resumed.file]
 
 
 def test_an_undecided_step_that_is_resumed_is_not_tried_again(tmp_path: Path) -> None:
     world, resumed = World(halfway, sd=0.05), World(halfway)
     path = ended(tmp_path, world, "jax==0.5.0", "jax==0.7.0")
-    resumed.earlier = Earlier.read(path, resume=True)
-    resumed.run(parse("jax==0.5.0"), parse("jax==0.7.0"))
-    assert resumed.measured_sides == []
-    assert resumed.record.stopped == world.record.stopped
+    resumed.go_on(path, resume=True)
+    resumed.run("jax==0.5.0", "jax==0.7.0")
+    assert resumed.steps.measured_sides == []
+    assert resumed.search.stopped == world.search.stopped
 
 
 def test_a_stack_that_is_another_one_now_is_measured_anew(tmp_path: Path) -> None:
     path = ended(tmp_path, world := World(FLAX), *DAYS)
     more = World(FLAX)
-    more.earlier = Earlier.read(path, resume=False)
-    more.earlier.results.environments[middle := world.measured_sides[1]].pins["chex"] = "9"
-    more.run(*map(parse, DAYS))
-    assert more.measured_sides == [middle]
+    more.go_on(path)
+    middle = world.steps.measured_sides[1]
+    more.steps.earlier.results.environments[middle].pins["chex"] = "9"
+    more.run(*DAYS)
+    assert more.steps.measured_sides == [middle]
 
 
 def test_only_a_resumed_search_has_spent_part_of_its_budget(tmp_path: Path) -> None:
     path = tmp_path / "why.json"
-    results = World(FLAX).run(*map(parse, DAYS))
+    results = World(FLAX).run(*DAYS)
     results.spent = TimeSpent(wall_seconds=500.0, earlier_seconds=200.0, processes=7)
     write(path, {"bakeoff": results})
     for resume, spent, earlier in ((True, 300, 200), (False, 0, 500)):
         world = World(FLAX)
-        world.earlier = Earlier.read(path, resume=resume)
-        after = world.run(*map(parse, DAYS)).spent
-        assert world.spent_seconds == pytest.approx(spent, abs=30)
+        world.go_on(path, resume=resume)
+        after = world.run(*DAYS).spent
+        assert world.steps.spent_seconds == pytest.approx(spent, abs=30)
         assert (after.earlier_seconds, after.processes) == (earlier, 7)
         assert after.wall_seconds == pytest.approx(500, abs=30)
-        assert world.record.seconds == after.wall_seconds
 
 
 def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    spec, row = (
-        parse("jax==0.5.0"),
-        Sample(CELL, "compile", 1.0, environment="base", worker=2, block=5),
-    )
-    outcome = Mock(samples=[row])
-    monkeypatch.setattr(searches, "measure", Mock(return_value=outcome))
-    monkeypatch.setattr(searches, "make_task", Mock())
-    search = Bisection(Mock(), World(FLAX).record, Mock(), Mock(), Mock(), 9.0)
-    search.sides, search.require_style = {spec: Mock()}, Mock()  # type: ignore[method-assign]
-    search.samples = [row._replace(worker=6003)]
-    search.measure_sides(spec, spec, lambda _: True)
-    assert search.samples[1] == row._replace(environment=str(spec), worker=7002, block=7_000_005)
+    spec = parse("jax==0.5.0")
+    row = Sample(CELL, "compile", 1.0, environment="base", worker=2, block=5)
+    monkeypatch.setattr("bench.track.steps.measure", Mock(return_value=Mock(samples=[row])))
+    steps = Steps(FakeStacks(), "compile", 9.0, Mock())
+    steps.cell, steps.samples = CELL, [row._replace(worker=6003)]
+    steps.measure(spec, spec, lambda _: True)
+    assert steps.samples[1] == row._replace(environment=str(spec), worker=7002, block=7_000_005)
 
 
 @pytest.mark.parametrize(
@@ -438,22 +459,20 @@ def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
 def test_the_fine_print_says_how_to_go_on_where_time_would_help(
     world: World, ends: tuple[str, str], *, seconds: bool
 ) -> None:
-    world.record.steps.clear()
-    fine_print = document(search(world, *ends)).fine_print
+    fine_print = document(world.run(*ends)).fine_print
     assert (len(fine_print) == 2) is seconds
     if seconds:
-        assert world.record.stopped is not None
-        assert f"about {world.record.missing_seconds:.0f} s" in world.record.stopped
-        assert f"a `--budget` of about {world.record.missing_seconds:.0f} s" in fine_print[1]
+        assert world.search.stopped is not None
+        about = f"about {world.steps.missing_seconds:.0f} s"
+        assert about in world.search.stopped
+        assert f"a `--budget` of {about}" in fine_print[1]
         assert "with `--more` and this search's JSON file where one was written" in fine_print[1]
 
 
 def test_a_spent_budget_is_given_once_more() -> None:
-    search = Bisection(Mock(), World(FLAX).record, Mock(), Mock(), Mock(), 0.0)
-    search.require_style, search.side = Mock(), Mock()  # type: ignore[method-assign]
-    search.budget, search.start = 60.0, search.start - 61
-    assert refusal(search.measure_sides, *map(parse, ENDS), Looks(0.0)) == "the budget is spent"
-    assert search.record.missing_seconds == 60
+    steps = Steps(FakeStacks(), "compile", 60.0, Mock(), spent_seconds=61.0)
+    assert refusal(steps.measure, *map(parse, ENDS), Looks(0.0)) == "the budget is spent"
+    assert steps.missing_seconds == 60
 
 
 @pytest.fixture
@@ -461,12 +480,17 @@ def worlds(monkeypatch: pytest.MonkeyPatch) -> list[World]:
     """Return the worlds that `bakeoff bisect` is to search, the next one first."""
     worlds: list[World] = []
 
-    def simulated(*given: Any, steps_file: Path, earlier: Earlier) -> World:
-        world = worlds.pop(0)
-        world.record, world.steps_file, world.earlier = given[1], steps_file, earlier
-        return world
+    def make_stacks(selection: Selection, _builder: Builder) -> FakeStacks:
+        worlds[0].stacks.selection = selection
+        return worlds[0].stacks
 
-    monkeypatch.setattr(searches, "Bisection", simulated)
+    def make_steps(_stacks: Stacks, metric: str, *given: Any) -> FakeSteps:
+        steps = worlds.pop(0).steps
+        steps.metric, steps.earlier = metric, given[-1]
+        return steps
+
+    monkeypatch.setattr("bench.prepare.stacks.Stacks", make_stacks)
+    monkeypatch.setattr("bench.track.steps.Steps", make_steps)
     return worlds
 
 
@@ -494,10 +518,10 @@ def test_the_command_goes_on_with_resume_and_with_more(
     assert not kept.exists()
     results = read(tmp_path / "why.json").results
     assert results.arguments == [*GIVEN]
-    assert len(results.estimates) == 3 + len(last.measured_sides)
+    assert len(results.estimates) == 3 + len(last.steps.measured_sides)
     worlds[:] = [repeated := World(FLAX)]
     done = bakeoff(*GIVEN, "--more", "why.json", "-o", "more.json")
-    assert (done.status, repeated.measured_sides) == (0, [])
+    assert (done.status, repeated.steps.measured_sides) == (0, [])
     assert read(tmp_path / "more.json").results.estimates == results.estimates
 
 
@@ -542,14 +566,14 @@ def test_a_file_of_anything_else_is_refused(
     message: str,
 ) -> None:
     worlds.append(world := World(FLAX))
-    written = World(FLAX).run(*map(parse, DAYS))
+    written = World(FLAX).run(*DAYS)
     if change is None:
         (tmp_path / "why.json").write_text("{")
     else:
         results = msgspec.to_builtins(written) | change
         write(tmp_path / "why.json", {"bakeoff": results})
     done = bakeoff(*GIVEN, *more, "--more", "why.json")
-    assert (done.status, done.out, world.measured_sides) == (2, "", [])
+    assert (done.status, done.out, world.steps.measured_sides) == (2, "", [])
     assert message in done.err
     assert done.err.count("\n") == 1
     assert not (tmp_path / ".bakeoff").exists()

@@ -12,7 +12,7 @@ from bench.report.page import page
 from bench.runfile import Results
 from bench.runfile.reader import Run, read
 from bench.runfile.writer import run_file, write
-from bench.track.history import Timeline, causes, document
+from bench.track.history import Timeline, document, find_causes
 from bench.track.run_files import read_history
 from tests.commands import SCAN, Bakeoff, done_for_real
 from tests.report.runs import section
@@ -64,7 +64,7 @@ def test_other_libraries_are_no_cause() -> None:
     it = Timeline(of_days(2, {DAYS[0]: {}, DAYS[1]: {HAIKU: 1.3}}, releases))
     [rows] = [rows for rows in it.changes if rows[0].metric == "step"]
     assert rows[0].cell.arm == HAIKU
-    assert causes(rows, it) == "dm-haiku 0.0.16 → 0.0.17 and numpy 2.4 → 2.5"
+    assert find_causes(rows, it) == "dm-haiku 0.0.16 → 0.0.17 and numpy 2.4 → 2.5"
 
 
 def night(number: int, **more: Any) -> Run:
@@ -98,7 +98,7 @@ def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) ->
     [step] = [rows for rows in it.changes if rows[0].metric == "step"]
     assert [row.cell.arm for row in step] == [HAIKU]
     assert (step[0].against[:7], step[0].environment[:7]) == ("2026-03", "2026-04")
-    assert causes(step, it) == "jax 0.12.0 → 0.13.0; commit 3333333333 → 4444444444"
+    assert find_causes(step, it) == "jax 0.12.0 → 0.13.0; commit 3333333333 → 4444444444"
     assert not any(row.cell.is_baseline for row in it.differences)
     assert document(results).subtitle == (
         "6 runs, 2026-01-15 to 2026-06-15, CPU X (family 6), 2 cores"

@@ -1,0 +1,258 @@
+"""Steps of a search: A/Bs of two stacks, each measured until its conclusion is certain."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+from scipy import special
+
+from bench.engine.journal import FOLDER, SUFFIX
+from bench.engine.session import digest_setup, make_estimates, measure
+from bench.estimates import MARGIN, Estimate, EstimateTable
+from bench.options import Options
+from bench.report.table import change
+from bench.runfile import Results, ResultsWithSamples, RunOptions, TimeSpent, pack_samples
+from bench.runfile.warnings import warn_of_processes
+from bench.stats.changes import log_ratio
+from bench.track.bisect import (
+    ALPHA,
+    DIFFERS,
+    LIKE_BAD,
+    LIKE_GOOD,
+    UNDECIDED,
+    SearchRecord,
+    SearchStep,
+)
+from bench.track.comparison import BASE, NEW
+from bench.track.earlier import QUESTION, Earlier
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.cells import Cell
+    from bench.engine.actions import Action
+    from bench.environments.spec import Spec
+    from bench.prepare.stacks import Stacks
+    from bench.samples import Sample
+
+LOOKS = (3, 4, 6, 8, 12, 18, 26)
+"""Numbers of pairs at which the data are looked at: each look costs its share of the odds
+(Bonferroni), and a factor of about 1.4 between them loses little."""
+WIDEST_HALF = math.log(10)
+"""Half width of an interval, as a logarithm, above which the interval is not shown."""
+
+
+class StoppedError(BakeoffError):
+    """Reason why a search goes no further."""
+
+
+class Looks:
+    """Sequential test whether a log-ratio is certainly above or below a boundary.
+
+    Pairs of workers may come several at a time: a look is due from its number of pairs on.
+    """
+
+    def __init__(self, boundary: float) -> None:
+        self.boundary, self.looks_taken = boundary, 0
+
+    def __call__(self, estimate: Estimate) -> bool:
+        """Take a look if one is due; tell whether the side is certain."""
+        due = sum(look <= estimate.workers for look in LOOKS)
+        if due <= self.looks_taken:
+            return False
+        self.looks_taken = due
+        low, high = find_interval(estimate)
+        return low > self.boundary or high < self.boundary
+
+
+def find_interval(estimate: Estimate) -> tuple[float, float]:
+    """Return the interval of a log-ratio that leaves out one look's share of the odds."""
+    if estimate.standard_error is None or not estimate.df:
+        return -math.inf, math.inf
+    share = ALPHA / (len(LOOKS) + 1)  # one more look is taken when the time is over
+    half = float(special.stdtrit(estimate.df, 1 - share / 2)) * estimate.standard_error
+    return log_ratio(estimate) - half, log_ratio(estimate) + half
+
+
+@dataclass
+class Steps:
+    """Steps of a search so far; each one measures two stacks, which have been built."""
+
+    stacks: Stacks
+    metric: str
+    budget: float
+    """Seconds for all steps."""
+    on_progress: Callable[[Action, TimeSpent], None]
+    """Called before each action of a step."""
+    earlier: Earlier = field(default_factory=Earlier)
+    """Earlier search, whose decided steps are not measured again."""
+
+    cell: Cell = field(init=False)
+    setup: dict[str, str] = field(default_factory=dict)
+    """The question, and digests of the settings that have to be the same to go on."""
+    spent_seconds: float = 0.0
+    """Seconds of the budget that the steps so far took."""
+    boundary: float = 0.0
+    """Log-ratio to the good end at which half of the difference lies; 0 before it is known."""
+    taken: list[SearchStep] = field(default_factory=list)
+    estimates: list[Estimate] = field(default_factory=list)
+    """Estimate of each step, with the interval that decided it."""
+    outcomes: list[Results] = field(default_factory=list)
+    """Results of the steps that were measured now."""
+    samples: list[Sample] = field(default_factory=list)
+    """Samples of all steps, whose environments are SPECs."""
+    missing_seconds: float = 0.0
+    """Seconds that would decide the last step, about; 0 if time would not help."""
+
+    def prepare(self, good: Spec, bad: Spec) -> None:
+        """Choose the cell that both ends have.
+
+        Raises:
+            BakeoffError: there is none, or the earlier search is another one.
+        """
+        start, spent = time.monotonic(), self.earlier.results.spent
+        self.samples = [*self.earlier.samples]
+        self.cell = self.stacks.choose_cell(good, bad)
+        ends = {str(spec): spec for spec in (good, bad)}
+        task = self.stacks.make_task(ends, self.cell, Options(self.budget, cores="one"))
+        question = *ends, str(self.cell), self.metric
+        self.setup = dict(zip(QUESTION, question, strict=True)) | digest_setup(task)
+        self.earlier.require_same(self.setup)
+        self.spent_seconds = spent.wall_seconds - spent.earlier_seconds + time.monotonic() - start
+
+    def take(self, phase: str, base: Spec, new: Spec) -> str:
+        """Take a step, and return its conclusion.
+
+        A step that the earlier search decided is taken from there. One that it left undecided is
+        measured anew: the looks have paid for one series of pairs, which ended with the last look.
+
+        Raises:
+            StoppedError: it cannot be measured.
+        """
+        attempts = self.earlier.attempts.get((phase, str(base), str(new)), [])
+        known = self.earlier.results.environments.get(str(new))
+        if known is None or known.pins != self.stacks.releases(new):
+            attempts = []
+        self.estimates += [row for row, _ in attempts]
+        self.taken += [step for _, step in attempts]
+        if not attempts or (self.taken[-1].conclusion == UNDECIDED and not self.earlier.is_resumed):
+            self.decide(phase, base, new)
+        return self.taken[-1].conclusion
+
+    def decide(self, phase: str, base: Spec, new: Spec) -> None:
+        """Conclude from a new A/B on which side of the boundary the new stack lies."""
+        start, boundary = time.monotonic(), self.boundary
+        try:
+            row = self.measure(base, new, Looks(boundary))
+        finally:
+            seconds = time.monotonic() - start
+            self.spent_seconds += seconds
+        low, high = find_interval(row)
+        conclusion = UNDECIDED
+        if low > boundary or high < boundary:
+            beyond = (log_ratio(row) > boundary) == (boundary > 0)
+            conclusion = (LIKE_BAD if beyond else LIKE_GOOD) if boundary else DIFFERS
+        known = high - low < 2 * WIDEST_HALF
+        row = replace(
+            row,
+            environment=str(new),
+            against=str(base),
+            low=math.exp(low) if known else None,
+            high=math.exp(high) if known else None,
+            verdict=None,
+        )
+        self.estimates.append(row)
+        self.taken.append(SearchStep(phase, conclusion, seconds))
+
+    def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
+        """Measure two stacks until it is decided, or until there is no time left."""
+        left, specs = self.budget - self.spent_seconds, {BASE: base, NEW: new}
+        if left <= 0:
+            self.missing_seconds = self.budget
+            raise StoppedError("the budget is spent")
+        # A number of cold samples is taken at once, whatever the looks say: the budget sets it
+        options = Options(left, processes=LOOKS[-1], cores="one")
+
+        def is_enough(samples: Sequence[Sample]) -> bool:
+            table = EstimateTable(make_estimates(samples, [], options, BASE))
+            row = table.comparison(self.cell, self.metric)
+            return row is not None and is_decided(row)
+
+        def on_progress(action: Action, spent: TimeSpent) -> None:
+            seconds = self.spent_seconds + spent.wall_seconds
+            self.on_progress(action, replace(spent, wall_seconds=seconds, forecast=0.0))
+
+        task = self.stacks.make_task(specs, self.cell, options)
+        try:
+            made = measure(task, on_progress=on_progress, is_enough=is_enough)
+        finally:  # no other search can use a step's journal, nor one that a killed step left
+            for path in FOLDER.glob(f"*-{task.kind}{SUFFIX}"):
+                path.unlink(missing_ok=True)
+        self.outcomes.append(made.results)
+        row = made.results.table.comparison(self.cell, self.metric)
+        if row is None:
+            raise StoppedError(f"{new} cannot be measured beside {base}: {self.explain_failure()}")
+        # Workers and blocks of a step have numbers of their own, beside those of the earlier search
+        number = max((sample.worker // 1000 for sample in self.samples), default=-1) + 1
+        self.samples += [
+            sample._replace(
+                environment=str(specs[sample.environment]),
+                worker=sample.worker + 1000 * number,
+                block=sample.block + 1_000_000 * number,
+            )
+            for sample in made.samples
+        ]
+        return row
+
+    def explain_failure(self) -> str:
+        """Return the reason why the last measurement has no estimate."""
+        rows = self.outcomes[-1].cells
+        failures = [row.failure for row in rows if row.cell == self.cell and row.failure]
+        lacking = f"there was no time for a pair of workers in a --budget of {self.budget:g}"
+        return next(iter(failures), f"{lacking}; give a larger one")
+
+    def explain_doubt(self) -> str:
+        """Return the last step's result, and how long it would take to decide it."""
+        row, step = self.estimates[-1], self.taken[-1]
+        distance = max(abs(log_ratio(row) - self.boundary), math.log1p(MARGIN))
+        known = row.half_width < math.inf
+        times = (row.half_width / distance) ** 2 if known else LOOKS[1] / max(1, row.workers)
+        self.missing_seconds = float(f"{max(times, 1.5) * step.seconds:.1g}")
+        return f"{change(row)} in {row.workers} pairs; it needs about {self.missing_seconds:.0f} s"
+
+    def make_results(self, record: SearchRecord) -> ResultsWithSamples:
+        """Return the results of all steps, with those of the earlier search."""
+        earlier = self.earlier.results
+        outcomes = [earlier, *self.outcomes]
+        sides = {str(spec): side.info for spec, side in self.stacks.sides.items()}
+        spent = [step.spent for step in outcomes]
+        worst = max(spent, key=lambda step: step.others)
+        usage = {text for step in spent for text in warn_of_processes(step)}
+        return ResultsWithSamples(
+            kind="bisect",
+            environments=earlier.environments | sides,
+            setup=self.setup,
+            options=RunOptions(budget_seconds=self.budget, cores="one"),
+            conditions=outcomes[-1].conditions,
+            spent=replace(
+                worst,
+                wall_seconds=record.seconds,
+                earlier_seconds=earlier.spent.earlier_seconds,
+                sampling_seconds=sum(step.sampling_seconds for step in spent),
+                processes=sum(step.processes for step in spent),
+                blocks=sum(step.blocks for step in spent),
+            ),
+            warnings=[
+                *warn_of_processes(worst),
+                *dict.fromkeys(w for s in outcomes for w in s.warnings if w not in usage),
+            ],
+            estimates=self.estimates,
+            search=msgspec.to_builtins(record),
+            samples=pack_samples(self.samples),
+        )
