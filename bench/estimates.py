@@ -1,7 +1,7 @@
 """Estimates: the one table of numbers with their intervals, in memory and on disk.
 
-Terminal, page, Markdown, CSV, charts, comparisons and histories show rows of it. They are made from
-samples by `bench.stats.estimate` alone.
+Terminal, page, Markdown, CSV, charts, comparisons and histories show rows of it. They are made in
+`bench.stats` alone: `bench.stats.estimate` makes them from samples.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from bench.cells import BASELINE
 from bench.cli.report import document_of
 from bench.estimates import Verdict
 from bench.metrics import STEP
-from bench.report.findings import CHEAP_SECONDS, View, views
+from bench.report.findings import CHEAP_SECONDS, View, list_views
 from bench.report.markdown import table_lines
 from bench.report.page import page
 from bench.report.table import Column, Row, Table, percent, words
@@ -62,7 +62,7 @@ def answer(run: Run) -> Table:
     Styles that add next to nothing share a row. Of the others, those of libraries that their
     authors recommend have one, so that it fits the first screen.
     """
-    view = next(views(run.results))
+    view = next(list_views(run.results))
     hosts = dict(sorted(view.host_costs().items(), key=lambda item: item[1].value))
     cheap, dear = [], []
     for arm in hosts:

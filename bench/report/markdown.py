@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from bench.report import wording
-from bench.report.table import Content, Document, Section, Table, colour, mark, text_of
+from bench.report.table import Content, Document, Section, Table, colour, format_content, mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,5 +86,5 @@ def _cell(content: Content) -> str:
     if isinstance(content, str):
         return escape_text(content)
     if colour(content):
-        return f"**{text_of(content)}**"
-    return f"{mark(content)} {text_of(content)}".strip()
+        return f"**{format_content(content)}**"
+    return f"{mark(content)} {format_content(content)}".strip()

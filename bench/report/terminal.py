@@ -10,7 +10,7 @@ from rich import box, progress
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.report.table import colour, mark, percent, text_of
+from bench.report.table import colour, format_content, mark, percent
 from bench.report.wording import make_printable
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class _Terminal:
 
     def cell(self, content: Content, column: Column) -> Text:
         """Return a cell, in colour only if it is a finding; numbers without a mark are indented."""
-        text = text_of(content)
+        text = format_content(content)
         if not isinstance(content, str) and not column.number:
             text = f"{mark(content) or ' '} {text}"
         return Text(self.clean(text), style=COLOURS.get(colour(content), ""))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float, Int
 
-    from bench.stats.ratios import Contrasts
+    from bench.stats.ratios import Contrast
 
     type Arms = Float[np.ndarray, " arms"]
     type Data = Float[np.ndarray, "blocks arms"]
@@ -151,7 +152,7 @@ class Noise:
         luck = self.normal(c.workers, 1) * c.common
         return difference + luck[pair], pair
 
-    def run(self) -> tuple[Contrasts, Arms]:
+    def run(self) -> tuple[list[Contrast], Arms]:
         """Return the contrasts of one drawn run, and the true log-ratios."""
         c = self.condition
         truth = np.zeros(c.arms)
@@ -166,8 +167,19 @@ class Noise:
             truth = np.linspace(0, np.log(LONGEST), c.arms)
             luck = self.normal(c.workers, 1) * c.common
             data[:, 2:] += luck[worker] + truth
-            return ratios.contrast_added_time(np.exp(data), worker, [0, 1], members)[0], truth
+            return log_added_time(np.exp(data), worker, members), truth
         return ratios.contrast_with_references(data, worker, [0, 1], members), truth
+
+
+def log_added_time(seconds: Data, worker: Workers, members: range) -> list[Contrast]:
+    """Return what arms add to the time of the first two, as log-ratios."""
+    contrasts, level = ratios.contrast_added_time(seconds, worker, [0, 1], members)
+    assert level is not None
+
+    def log_ratio(added: float) -> float:
+        return math.log1p(added / level) if added > -level else -math.inf
+
+    return [c._replace(low=log_ratio(c.low), high=log_ratio(c.high)) for c in contrasts]
 
 
 class Odds(NamedTuple):
@@ -189,7 +201,7 @@ def odds(condition: Condition, runs: int, seed: int = 0) -> Odds:
     calls, covered, widths = 0, [], []
     for _ in range(runs):
         contrasts, truth = noise.run()
-        low, high = contrasts.low, contrasts.high
+        low, high = np.array([(contrast.low, contrast.high) for contrast in contrasts]).T
         calls += bool((((low > 0) | (high < 0)) & (truth == 0)).any())
         covered.append((low <= truth) & (truth <= high))
         widths.append((high - low) / 2)

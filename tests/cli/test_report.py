@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench.cli.report import document_of
+from bench.estimates import Estimate
 from bench.report.page import page
 from bench.runfile.writer import run_file, write
 from tests.commands import Bakeoff, script
@@ -18,6 +19,12 @@ from tests.report.runs import Planted, made_run
 PAGES = script("results/pages.py")
 PICTURES = re.compile(r"data:image/svg[^\"]*")
 """Drawn with a machine's fonts."""
+COLUMNS = [
+    *("run", "when", "entrant", "style", "workload", "backend", "metric", "form", "value", "unit"),
+    *("environment", "against", "low", "high", "standard_error", "df", "p", "verdict", "workers"),
+    *("blocks", "settled_by", "level", "bound"),
+]
+"""Columns that readers of the CSV know; new ones come after them."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +68,17 @@ def test_csv_has_a_row_for_each_estimate(bakeoff: Bakeoff, path: Path) -> None:
     assert missing == {"failed: it <b>broke</b>", "not measured"}
     assert "'=1+1" in text
     assert not re.search(r"(^|,)=1", text), "a spreadsheet would compute it"
+
+
+def test_every_field_of_an_estimate_is_a_column_and_columns_stay(
+    bakeoff: Bakeoff, path: Path
+) -> None:
+    [*head, last] = (
+        bakeoff("report", str(path), "--format", "csv").out.partition("\n")[0].split(",")
+    )
+    assert head[: len(COLUMNS)] == COLUMNS
+    assert {*Estimate.__struct_fields__} - {"cell"} <= {*head}
+    assert last == "missing"
 
 
 def test_published_pages_and_tables_are_of_their_files() -> None:
