@@ -46,14 +46,14 @@ def folders() -> Iterator[tuple[Path, list[Run]]]:
             yield folder, sorted(runs, key=lambda run: run.when, reverse=True)
 
 
-def with_answer(text: str) -> str:
+def insert_answer(text: str) -> str:
     """Return a Markdown text with the answer of the run that it names made anew."""
 
-    def anew(match: re.Match[str]) -> str:
+    def make_answer(match: re.Match[str]) -> str:
         lines = "\n".join(table_lines(answer(read(ROOT / match[2], samples=False))))
         return f"{match[1]}\n{lines}\n\n{match[3]}"
 
-    return MARKED.sub(anew, text)
+    return MARKED.sub(make_answer, text)
 
 
 def answer(run: Run) -> Table:
@@ -101,7 +101,7 @@ def results() -> None:
     for folder, runs in folders():
         (folder / "page.html").write_text(page(*map(document_of, runs)), encoding="utf-8")
         print(folder / "page.html")
-    README.write_text(with_answer(README.read_text("utf-8")), encoding="utf-8")
+    README.write_text(insert_answer(README.read_text("utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def table_lines(table: Table) -> Iterator[str]:
     yield f"| {' | '.join(titles)} |"
     yield f"|{'|'.join('--:' if column.number else '---' for column in table.columns)}|"
     for row in table.rows:
-        yield f"| {' | '.join(map(_cell, row.cells))} |"
+        yield f"| {' | '.join(map(_render_content, row.cells))} |"
     yield from (f"\n{escape_text(note)}" for note in table.notes)
 
 
@@ -82,7 +82,7 @@ def _escape_plain(text: str) -> str:
     return LINK_STARTS.sub(rf"\1{ZERO_WIDTH_SPACE}", ACTIVE_CHARACTERS.sub(r"\\\1", text))
 
 
-def _cell(content: Content) -> str:
+def _render_content(content: Content) -> str:
     if isinstance(content, str):
         return escape_text(content)
     if colour(content):

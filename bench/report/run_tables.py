@@ -35,7 +35,7 @@ PROGRAM_COLUMN = "program"
 MAIN_COLUMNS = (STEP, HOST, "compile", STARTUP, "peak_rss", "python_calls", PROGRAM_COLUMN)
 """Columns of the table that is read first."""
 NEEDED_COLUMNS = (STEP, HOST)
-"""Columns of it that the narrowest terminal shows."""
+"""Main columns that the narrowest terminal shows."""
 REST_METRICS = [metric for metric in METRICS.values() if metric.name not in MAIN_COLUMNS]
 EXACT_METRICS = [metric for metric in REST_METRICS if not metric.varies]
 OTHER_COLUMNS = {

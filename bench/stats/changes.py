@@ -78,6 +78,11 @@ def log_ratio(row: Estimate) -> float:
     return math.log(row.value)
 
 
+def find_variance(row: Estimate) -> float:
+    """Return the variance of a ratio's logarithm; infinite where it is unknown."""
+    return math.inf if row.standard_error is None else row.standard_error**2
+
+
 def compare_ratios(
     bases: Sequence[Estimate],
     news: Sequence[Estimate],
@@ -108,7 +113,7 @@ def compare_ratios(
     between = 0.0 if all(row.is_certain for row in runs) else spread.sd**2
     weights = [*weigh_runs(before, between), *weigh_runs(after, between)]
     of_runs = sum(weight**2 for weight in weights)
-    parts = [(w**2 * variance_of(row), row.df) for w, row in zip(weights, runs, strict=True)]
+    parts = [(w**2 * find_variance(row), row.df) for w, row in zip(weights, runs, strict=True)]
     parts.append((between * of_runs, spread.df))
     more = least.sd**2 * of_runs / 2 - sum(variance for variance, _ in parts)
     if more > 0:
@@ -123,7 +128,7 @@ def compare_ratios(
 
 def weigh_runs(rows: Sequence[Estimate], between: float) -> list[float]:
     """Return the weights of ratios, which sum to one; `between` is the variance between runs."""
-    weights = [1 / max(variance_of(row) + between, LEAST_VARIANCE) or 1.0 for row in rows]
+    weights = [1 / max(find_variance(row) + between, LEAST_VARIANCE) or 1.0 for row in rows]
     return [weight / sum(weights) for weight in weights]
 
 
@@ -149,11 +154,6 @@ def make_ratio(
         settled_by="" if variance else PROGRAM,
         **make_bounds(log - half, log + half, margin),
     )
-
-
-def variance_of(row: Estimate) -> float:
-    """Return the variance of a ratio's logarithm; infinite where it is unknown."""
-    return math.inf if row.standard_error is None else row.standard_error**2
 
 
 def find_shifts(
@@ -185,7 +185,7 @@ def find_shifts(
             continue
         least = estimate_drift(known)
         noise = [
-            max(variance_of(row) + spread_of(row).sd ** 2, least.sd**2 / 2, LEAST_VARIANCE)
+            max(find_variance(row) + spread_of(row).sd ** 2, least.sd**2 / 2, LEAST_VARIANCE)
             for row in known
         ]
         stretches = split_series(known, math.sqrt(float(np.median(noise))), places)

@@ -170,9 +170,9 @@ def compare_with_baseline(
     ):
         if members:
             shared = group_programs(keys, known)
-            contrasts, level = contrast_columns(metric, lists, against, members, shared)
+            contrasts = contrast_columns(metric, lists, against, members, shared)
             cells = [keys[i] for i in members]
-            estimates += convert_contrasts(cells, metric, str(BASELINE), contrasts, margin, level)
+            estimates += convert_contrasts(cells, metric, str(BASELINE), contrasts, margin)
     return estimates
 
 
@@ -182,18 +182,15 @@ def contrast_columns(
     reference: Sequence[int],
     members: Sequence[int],
     programs: Sequence[Sequence[int]],
-) -> tuple[list[Contrast], float | None]:
-    """Return some columns' contrasts with the reference's, as the metric is compared.
-
-    With added seconds come the seconds of the reference's call; with log-ratios None.
-    """
+) -> list[Contrast]:
+    """Return some columns' contrasts with the reference's, as the metric is compared."""
     if metric.kind is Kind.COLD:
-        return contrast_cold_columns(columns, reference, members), None
+        return contrast_cold_columns(columns, reference, members)
     values, worker = tabulate_samples(columns)
     if metric.added:
         return ratios.contrast_added_time(values, worker, reference, members)
     logs = np.log(values)
-    return ratios.contrast_with_references(logs, worker, reference, members, programs), None
+    return ratios.contrast_with_references(logs, worker, reference, members, programs)
 
 
 def contrast_cold_columns(
@@ -239,38 +236,32 @@ def compare_environments(
 
 
 def convert_contrasts(
-    keys: Iterable[Key],
-    metric: Metric,
-    against: str,
-    contrasts: Iterable[Contrast],
-    margin: float,
-    level: float | None = None,
+    keys: Iterable[Key], metric: Metric, against: str, contrasts: Iterable[Contrast], margin: float
 ) -> list[Estimate]:
-    """Return the contrasts that are known as estimates.
+    """Return the contrasts that are known as estimates."""
 
-    `level` is the seconds of the reference's call, if contrasts are added seconds.
-    """
-    return [
-        Estimate(
-            cell=cell,
-            environment=environment,
+    def convert(key: Key, contrast: Contrast) -> Estimate:
+        is_ratio = contrast.level is None
+        return Estimate(
+            environment=key[0],
+            cell=key[1],
             against=against,
             metric=metric.name,
-            unit="" if level is None else metric.unit,
-            form="ratio" if level is None else "added",
-            level=level,
-            value=exp(contrast.difference) if level is None else contrast.difference,
+            unit="" if is_ratio else metric.unit,
+            form="ratio" if is_ratio else "added",
+            level=contrast.level,
+            value=exp(contrast.difference) if is_ratio else contrast.difference,
             standard_error=finite_or_none(contrast.standard_error),
             df=contrast.df,
             p=contrast.p,
             workers=contrast.workers,
             blocks=contrast.blocks,
             settled_by="" if contrast.standard_error else PROGRAM,  # or by the library
-            **make_bounds(contrast.low, contrast.high, margin, level),
+            **make_bounds(contrast.low, contrast.high, margin, contrast.level),
         )
-        for (environment, cell), contrast in zip(keys, contrasts, strict=True)
-        if not math.isnan(contrast.difference)
-    ]
+
+    pairs = zip(keys, contrasts, strict=True)
+    return [convert(*pair) for pair in pairs if not math.isnan(pair[1].difference)]
 
 
 def widen_intervals(rows: Sequence[Estimate], margin: float) -> list[Estimate]:

@@ -55,6 +55,8 @@ class Contrast(NamedTuple):
     """Number of blocks with the member; of a cold metric, its samples."""
     workers: int
     """Number of workers with the member, or of pairs of workers."""
+    level: float | None = None
+    """Seconds of the references' call, if the difference is in seconds."""
 
 
 UNKNOWN = Contrast(math.nan, math.inf, 0.0, -math.inf, math.inf, 1.0, 0, 0)
@@ -111,7 +113,7 @@ def contrast_pairs(
 
 def contrast_added_time(
     seconds: Table, worker: Workers, reference: Columns, members: Columns
-) -> tuple[list[Contrast], float | None]:
+) -> list[Contrast]:
     """Return the seconds that each member adds to the references': workers are the unit.
 
     In each block they are a fraction of the references' time there: a core that another guest of
@@ -119,15 +121,13 @@ def contrast_added_time(
     between them; they are scaled by the arm's own level, which makes the noise of all alike enough
     to pool. Differences in seconds vary far more where one worker is slower than the rest.
 
-    `seconds` are an arm's datum in a block, blocks x arms; NaN where it has none.
+    A lower end that is below no time at all is no bound. With one worker the interval is infinite.
 
-    Returns:
-        Each member's added seconds, without a lower end where that is below no time at all; and
-        the references' median in seconds. With one worker the interval is infinite.
+    `seconds` are an arm's datum in a block, blocks x arms; NaN where it has none.
     """
     used = ~np.isnan(seconds[:, reference]).any(1)
     if not used.any():
-        return [UNKNOWN] * len(members), None
+        return [UNKNOWN] * len(members)
     seconds, worker = seconds[used], worker[used]
     reference_seconds = seconds[:, reference].mean(1)
     level = float(np.median(reference_seconds))
@@ -145,9 +145,10 @@ def contrast_added_time(
             standard_error=unit * contrast.standard_error,
             low=unit * contrast.low if unit * contrast.low > -level else -math.inf,
             high=unit * contrast.high,
+            level=level,
         )
         for unit, contrast in zip(units, contrasts, strict=True)
-    ], level
+    ]
 
 
 def contrast_cold_samples(

@@ -167,19 +167,20 @@ class Noise:
             truth = np.linspace(0, np.log(LONGEST), c.arms)
             luck = self.normal(c.workers, 1) * c.common
             data[:, 2:] += luck[worker] + truth
-            return log_added_time(np.exp(data), worker, members), truth
+            added = ratios.contrast_added_time(np.exp(data), worker, [0, 1], members)
+            return list(map(to_log_ratio, added)), truth
         return ratios.contrast_with_references(data, worker, [0, 1], members), truth
 
 
-def log_added_time(seconds: Data, worker: Workers, members: range) -> list[Contrast]:
-    """Return what arms add to the time of the first two, as log-ratios."""
-    contrasts, level = ratios.contrast_added_time(seconds, worker, [0, 1], members)
+def to_log_ratio(contrast: Contrast) -> Contrast:
+    """Return an interval of added seconds as one of the logarithm of the ratio."""
+    level = contrast.level
     assert level is not None
-
-    def log_ratio(added: float) -> float:
-        return math.log1p(added / level) if added > -level else -math.inf
-
-    return [c._replace(low=log_ratio(c.low), high=log_ratio(c.high)) for c in contrasts]
+    low, high = (
+        math.log1p(end / level) if end > -level else -math.inf
+        for end in (contrast.low, contrast.high)
+    )
+    return contrast._replace(low=low, high=high)
 
 
 class Odds(NamedTuple):

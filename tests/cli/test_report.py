@@ -88,5 +88,5 @@ def test_published_pages_and_tables_are_of_their_files() -> None:
         assert PICTURES.sub("", (folder / "page.html").read_text("utf-8")) == PICTURES.sub("", html)
         assert len(html.encode()) < 1_000_000
     readme = PAGES.README.read_text("utf-8")
-    assert PAGES.with_answer(readme) == readme
+    assert PAGES.insert_answer(readme) == readme
     assert PAGES.MARKED.search(readme)
