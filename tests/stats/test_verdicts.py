@@ -35,8 +35,8 @@ def test_an_interval_has_one_verdict_in_logarithms_and_in_seconds(
 ) -> None:
     low, high = middle - half, middle + half
     assert judge_interval(low, high, MARGIN) is result
-    seconds = [50e-6 * math.expm1(end) if end < math.inf else end for end in (low, high)]
-    assert judge_interval(*seconds, MARGIN, level=50e-6) is result
+    low, high = (50e-6 * math.expm1(end) if end < math.inf else end for end in (low, high))
+    assert judge_interval(low, high, MARGIN, level=50e-6) is result
 
 
 @pytest.mark.parametrize(
