@@ -1,24 +1,27 @@
-"""An environment's offer: entrants, styles and backends, as its worker reports them."""
+"""Contents of an environment: entrants, styles and backends, as its worker reports them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+BY_ENTRANT = ("styles", "problems", "missing", "if_named", "not_donating")
+"""Fields of an offer that are needed of an entrant whose environment is its own."""
+
 
 @dataclass(frozen=True)
 class Offer:
-    """The contents of an environment, as a worker reports them, with entrants of other ones."""
+    """Contents of an environment; of a run, with the entrants of other environments added."""
 
-    styles: dict[str, list[str]]
+    styles: dict[str, list[str]] = field(default_factory=dict)
     """Entrant → its styles."""
-    problems: dict[str, str]
+    problems: dict[str, str] = field(default_factory=dict)
     """Entrant that cannot be loaded → why."""
-    backends: list[str]
+    backends: list[str] = field(default_factory=list)
     """Backends, in jax's words, as in `cpu` and `gpu`."""
-    versions: dict[str, str]
+    versions: dict[str, str] = field(default_factory=dict)
     """Package → its version; `python` is one of them."""
-    devices: dict[str, str]
+    devices: dict[str, str] = field(default_factory=dict)
     """Backend → kind of its first device."""
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Backend → number of devices, and the driver."""
@@ -36,8 +39,6 @@ class Offer:
     """Entrant → styles that are measured where they or the entrant are named, and at depths."""
     not_donating: dict[str, list[str]] = field(default_factory=dict)
     """Entrant → styles that cannot donate their state."""
-    apart: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Entrant with its own environment → the versions that are in it."""
     lacking: dict[str, list[str]] = field(default_factory=dict)
     """Entrant with its own environment → backends that are not in it."""
 
@@ -59,14 +60,13 @@ class Offer:
         """Return this offer with an entrant of another offer, that of its own environment."""
         added: dict[str, Any] = {
             what: getattr(self, what) | {k: v for k, v in getattr(other, what).items() if k == name}
-            for what in ("styles", "problems", "missing", "if_named", "not_donating")  # by entrant
+            for what in BY_ENTRANT
         }
         if name not in other.problems:
             lacking = [backend for backend in self.backends if backend not in other.backends]
             added |= {
                 "versions": other.versions | self.versions,
                 "uncached": self.uncached + other.uncached,
-                "apart": self.apart | {name: other.versions},
                 "lacking": self.lacking | {name: lacking},
             }
         return replace(self, **added)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 COMMON = ("jax", "jaxlib", "optax", "numpy")
 """Packages of the stack that every worker imports, whatever it measures."""
+PYTHON = ".".join(platform.python_version_tuple()[:2])
+"""Minor version of the running Python, as in `3.12`."""
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:

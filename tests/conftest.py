@@ -9,11 +9,11 @@ import jax
 import pytest
 
 import impls
-from bench.environments.uv import compile_pins, minor
-from common.config import WORKLOADS
+from bench.environments.uv import compile_pins
 from common.contract import TrainStep
 from common.equality import Case, make
 from common.errors import BakeoffError
+from common.versions import PYTHON
 from tests.commands import Bakeoff, Done, StepOf
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -52,14 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget after a test which entrants and training steps of a user's own took part."""
-    monkeypatch.setattr(impls, "OUTSIDE", {})
+def imports_of_users(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget after a test the modules of a user's own that it has imported."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
-    for name in [name for name, workload in WORKLOADS.items() if workload.file]:
-        del WORKLOADS[name]
-        sys.modules.pop(f"yours_{name}", None)
+    for name in [name for name in sys.modules if name.startswith(("entrant_", "step_"))]:
+        del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +69,7 @@ def no_color(monkeypatch: pytest.MonkeyPatch) -> None:
 def needs_network() -> None:
     """Skip where uv reaches no package index."""
     try:
-        compile_pins(["jmp==0.0.4"], minor())
+        compile_pins(["jmp==0.0.4"], PYTHON)
     except BakeoffError:
         pytest.skip("uv reaches no package index")
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from bench.cli.commands import publish
 from bench.cli.report import csv_text, document_of
 from bench.engine.journal import Journal
-from bench.fleet.plan import plan
+from bench.fleet.plan import read_plan
 from bench.runfile import ResultsWithSamples
 from bench.runfile.reader import read
 from bench.runfile.writer import run_file
@@ -177,7 +177,7 @@ def test_plans(
     tree = changed(tomllib.loads(PLAN), [] if flips else changes)
     text = "".join(toml(key, value) for key, value in tree.items())
     path.write_bytes(spoiled(text.encode("utf-8", "surrogatepass"), flips))
-    works_or_is_refused(lambda: " ".join(run.title for run in plan(path)))
+    works_or_is_refused(lambda: " ".join(run.title for run in read_plan(path)))
 
 
 @given(CHANGES, BYTES)

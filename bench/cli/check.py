@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import impls
 from bench.cells import require_known
 from bench.cli.commands import publish
 from bench.options import StyleNames, parse_names
@@ -47,12 +48,12 @@ def check(
     from rich.console import Console
 
     from bench.check.judge import CHECKS
-    from bench.check.runner import CheckOptions, document, entrant_name, judge
+    from bench.check.runner import CheckOptions, document, find_entrant, judge
 
     check_rate("--time-limit", time_limit)
     checks = parse_names(only) or tuple(CHECKS)
     require_known("check", checks, CHECKS)
-    whole = f"{entrant_name(path)}/"
+    whole = f"{impls.source(find_entrant(path)).stem}/"
     styles = tuple(name.removeprefix(whole) for name in parse_names(style))
     options = CheckOptions(styles, checks, time_limit, backend)
     print(f"bakeoff: {path} will be executed now, with your rights", file=sys.stderr)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
 from typing import Annotated
 
 import typer
 
 from bench import options
-from bench.cells import add_step, require_known
+from bench.cells import name_step, require_known
 from bench.cli import commands
 from bench.cost.published import document, read_published
 from common.config import check_rate, check_size
@@ -77,19 +76,16 @@ def cost(
             )
         from bench.engine.machine import machine_lock
         from bench.environments.builder import Builder
-        from bench.environments.spec import parse
         from bench.prepare.step import prepare_step
 
         extent = commands.check_options(options.Options(budget))
-        add_step(file)  # what is wrong with it is told before another run is waited for
+        name_step(file)  # what is wrong with it is told before another run is waited for
         builder = Builder(
             notify=commands.error_console().print, extras=options.parse_requirements(with_)
         )
         with machine_lock(wait=wait):
-            environment = builder.environment(parse("current"))
-            start = time.monotonic()
-            task = prepare_step(file, extent, names, backend, environment, arguments=sys.argv[1:])
-            made = commands.measure_task(task, time.monotonic() - start, resume=resume, more=more)
+            task, seconds = prepare_step(file, extent, names, backend, builder, sys.argv[1:])
+            made = commands.measure_task(task, seconds, resume=resume, more=more)
         commands.finish(made.results, chosen, output, journal=made.journal)
         return int(any(row.failure is not None for row in made.results.cells))
     if backend is not None or budget != SECONDS or resume or more is not None:

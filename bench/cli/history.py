@@ -101,8 +101,7 @@ def history(
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
     from bench.environments.spec import parse_day, today
-    from bench.prepare.days import REFERENCE, Days, list_days
-    from bench.prepare.sides import make_task
+    from bench.prepare.days import add_days, list_days, prepare_days
 
     styles = options.parse_names(style) or ("pure",)
     extent = commands.check_options(
@@ -120,10 +119,8 @@ def history(
         builder = Builder(
             notify=commands.error_console().print, extras=options.parse_requirements(with_)
         )
-        stacks = Days(dates, selection, builder)
-        cells = stacks.cells(selection)
-        task = make_task("history", selection, stacks.sides, cells, extent, REFERENCE, sys.argv[1:])
-        made = commands.measure_task(task, stacks.asking, resume=resume, more=more)
-    stacks.complete(made.results)
+        task, seconds, others = prepare_days(dates, selection, extent, builder, sys.argv[1:])
+        made = commands.measure_task(task, seconds, resume=resume, more=more)
+    add_days(made.results, others)
     commands.finish(made.results, chosen, output, details=details, journal=made.journal)
     return 0 if Timeline(made.results).comparisons else 2

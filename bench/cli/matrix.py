@@ -40,11 +40,11 @@ def matrix(
     One run at a time on each machine. After Ctrl-C, the same command goes on. Exit status 1: some
     failed.
     """
-    from bench.fleet.plan import plan
+    from bench.fleet.plan import read_plan
 
     if ray is not None and out is None:
         raise BakeoffError("--ray without --out; name the folder for the results")
-    runs = plan(path)
+    runs = read_plan(path)
     if out is not None:
         return measure_runs(runs, out, ray)
     for run in runs:

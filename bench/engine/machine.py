@@ -36,12 +36,11 @@ SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 WAIT_SECONDS = 0.5
 """Seconds between two looks at another run's lock: each takes some microseconds of its time."""
 NOTABLE = 0.1
-"""Cores that another process has to keep busy, on average, before it is named: less is not worth a
-sentence."""
+"""Mean number of cores that a process has to use to be named: less is not worth a sentence."""
 
 
 def machine_lock(*, wait: bool = False) -> filelock.AcquireReturnProxy:
-    """Take the lock of this machine; it is given back after a `with`, or when the process ends.
+    """Take the lock of this machine, which a `with` or the end of the process gives back.
 
     A process may take it several times, and then gives it back as often.
 
@@ -82,18 +81,16 @@ def machine_lock(*, wait: bool = False) -> filelock.AcquireReturnProxy:
 def list_lanes() -> list[Cores]:
     """Return a core for each worker that may run at the same time as others.
 
-    Two on two cores: there, two pinned workers disturb each other less than one alone, since a
-    virtual CPU that never halts is never woken up. From four on, half of them, one hardware thread
-    of a core only, so that what else the machine does has somewhere to go. Where the system cannot
-    pin a process, one lane that is free to move.
+    On two or three cores, there are two: two pinned workers are steadier than one alone, since a
+    virtual CPU that never halts is never woken up. On more, half of the cores, with one hardware
+    thread each, which leaves room for other processes. Where the system cannot pin a process, there
+    is one lane without cores.
     """
     cores = affinity()
     if not cores:
         return [()]
-    if len(cores) <= 3:
-        return [(core,) for core in cores[:2]]
-    physical = pick_threads(cores)
-    return [(core,) for core in physical[: max(2, len(cores) // 2)]]
+    chosen = cores[:2] if len(cores) <= 3 else pick_threads(cores)[: len(cores) // 2]
+    return [(core,) for core in chosen]
 
 
 def pick_threads(cores: Sequence[int]) -> list[int]:
@@ -113,19 +110,19 @@ class Watch:
 
     def __init__(self) -> None:
         self.start = time.monotonic()
-        self.before = processor_seconds()
-        self.machine, self.ours = machine_seconds(), sum(os.times()[:4])
+        self.before = read_processor_seconds()
+        self.machine, self.ours = read_machine_seconds(), sum(os.times()[:4])
 
     def usage(self) -> TimeSpent:
-        """Return the use by others since the beginning. Our children must have ended."""
+        """Return the use by others since the beginning, once our children have ended."""
         seconds = max(1e-9, time.monotonic() - self.start)
         whole, ours = seconds * (os.cpu_count() or 1), sum(os.times()[:4]) - self.ours
-        stolen, used = (a - b for a, b in zip(machine_seconds(), self.machine, strict=True))
+        stolen, used = (a - b for a, b in zip(read_machine_seconds(), self.machine, strict=True))
         pids = {psutil.Process().pid}
         with suppress(psutil.Error):
             pids |= {child.pid for child in psutil.Process().children(recursive=True)}
         cores: dict[str, float] = defaultdict(float)
-        for pid, (name, now) in processor_seconds().items():
+        for pid, (name, now) in read_processor_seconds().items():
             if pid not in pids:
                 cores[name] += (now - self.before.get(pid, (name, 0.0))[1]) / seconds
         most = max(cores, key=cores.__getitem__, default="")
@@ -137,15 +134,15 @@ class Watch:
         )
 
 
-def machine_seconds() -> tuple[float, float]:
-    """Return the processor seconds of this machine so far: stolen from it, and used on it."""
+def read_machine_seconds() -> tuple[float, float]:
+    """Return this machine's processor seconds so far: those stolen, and those used on it."""
     times = psutil.cpu_times()
     used = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
     return getattr(times, "steal", 0.0), used
 
 
-def processor_seconds() -> dict[int, tuple[str, float]]:
-    """Return the name of each process and the processor seconds that it has used, by its id."""
+def read_processor_seconds() -> dict[int, tuple[str, float]]:
+    """Return id → name of a process, and the processor seconds that it has used."""
     seconds = {}
     for process in psutil.process_iter(["name", "cpu_times"]):
         times = process.info["cpu_times"]

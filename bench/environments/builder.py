@@ -1,7 +1,7 @@
 """The one builder of environments: uv resolves and installs them, for SPECs and for entrants.
 
-A request is resolved to pins, which are kept; an environment is kept in a folder that is named by
-the hash of its pins. So what was built once needs no network. The running environment is never
+What was asked for is resolved to pins, which are kept; an environment is kept in a folder that is
+named by the hash of its pins. So a second build needs no network. The running environment is never
 changed.
 """
 
@@ -9,64 +9,59 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
+import re
 import shutil
+import stat
 import sys
-import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
-from importlib import metadata
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from filelock import FileLock
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
-from bench.environments.sources import Source, SourceState, find_commit, find_state, git
-from bench.environments.spec import (
-    LOCK,
-    BuildRequest,
-    Spec,
-    make_entrant_request,
-    make_spec_request,
+from bench.engine.task import Environment
+from bench.environments.sources import PackageSource, extract_revision, freeze
+from bench.environments.spec import Spec, make_day_spec, make_entrant_spec, today
+from bench.environments.uv import (
+    PYTHONS,
+    WHEELS,
+    Resolution,
+    UnsolvableError,
+    list_installed,
+    resolve,
+    run_uv,
 )
-from bench.environments.uv import UnsolvableError, compile_pins, minor, require_own, uv
 from bench.runfile import EnvironmentInfo
+from bench.worker.protocol import Describe
 from bench.worker.settings import ROOT
-from common.errors import BakeoffError
+from common.errors import BakeoffError, shorten
 from common.fetch import cache_folder
 from common.files import atomic_write
+from common.versions import COMMON, PYTHON
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Callable, Sequence
 
-PYTHON, SITE_PACKAGES = "bin/python", "lib/python*/site-packages"
+LOCK = "requirements.lock"
+"""File of a revision of this project with all pins and their hashes."""
+LOCKS = ROOT / "impls" / "locks"
+"""Folder with a lock for each entrant with its own environment."""
+INTERPRETER, SITE_PACKAGES = "bin/python", "lib/python*/site-packages"
+"""Python and the packages, in an environment's folder."""
+JAX_PACKAGES = re.compile("jax(lib|-cuda|-rocm|-tpu|=)")
+"""Beginnings of the pins of JAX and of its plugins."""
 MARK = "built.json"
 """File that is written last: an environment without it is incomplete."""
-
-
-class Resolution(msgspec.Struct, frozen=True):
-    """Releases that go together."""
-
-    pins: tuple[str, ...]
-    """Lines of a requirements file."""
-    gaps: dict[str, str] = {}
-    """Optional package that does not go with the rest → why."""
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Environment of a SPEC, built."""
-
-    place: Place
-    info: EnvironmentInfo
-    """Packages, gaps and commit; `versions` has only packages built from sources, named by
-    commits."""
-    python: str = field(default_factory=minor)
-    """Minor version of Python, as in `3.12`."""
+CACHE_ADVICE = "name one by BAKEOFF_CACHE that is yours alone"
+"""Advice where the cache folder cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +78,19 @@ class Builder:
     extras: tuple[str, ...] = ()
     """Further requirements of every SPEC's environment: what a user's own step imports."""
 
-    def environment(self, spec: Spec, pythons: Sequence[str] = ()) -> Environment:
-        """Return the environment of a SPEC; build it if that has not been done before.
+    def build(self, spec: Spec, pythons: Sequence[str] = PYTHONS) -> Environment:
+        """Return an environment that was asked for; build it if that has not been done before.
 
-        The minor versions of Python are tried in their order; `PYTHONS` if none are given.
+        Args:
+            spec: The environment; its sources are taken as they are now.
+            pythons: Minor versions of Python to try, in this order.
         """
         root, info = ROOT, EnvironmentInfo(spec=str(spec))
         if spec.is_current and not self.extras:
             return Environment(Place(), info)
-        pythons = [minor()] if spec.is_current else pythons
-        if spec.revision is None:
-            require_own(self.folder.parent)
-        else:
-            root, info.commit = checkout(spec.revision, self.folder.parent / "revisions")
+        require_own(self.folder.parent)
+        if spec.revision is not None:
+            root, info.commit = extract_revision(spec.revision, self.folder.parent / "revisions")
             if not (root / LOCK).exists():
                 raise BakeoffError(
                     f"the revision {spec.revision!r} cannot be measured: it has no {LOCK}; give a "
@@ -104,155 +99,202 @@ class Builder:
             same = (root / LOCK).read_bytes() == (ROOT / LOCK).read_bytes()
             if same and not self.extras:
                 return Environment(Place.from_python(sys.executable, root), info)
-        states = {name: self.state(source) for name, source in spec.sources.items()}
-        interpreter, python, made = self.build(
-            make_spec_request(spec, root, pythons, states, self.extras)
-        )
-        info.pins = dict(pin.split("==", 1) for pin in made.pins if "==" in pin)
-        info.gaps = made.gaps
-        paths = [str(path) for path in Path(interpreter).parents[1].glob(SITE_PACKAGES)]
-        for package, state in states.items():
-            [distribution] = metadata.distributions(name=package, path=paths)
-            version = distribution.version.partition("+")[0]
-            info.pins[package] = info.versions[package] = f"{version}+{state.name}"
-        return Environment(Place.from_python(interpreter, root), info, python)
+        pins = {n: self.freeze(w) if isinstance(w, PackageSource) else w for n, w in spec.pins}
+        spec = replace(spec, pins=tuple(pins.items()))
+        pythons = (PYTHON,) if spec.is_current else pythons
+        folder, python, info.gaps = self.install_first(spec, root, pythons)
+        info.pins = list_installed([str(path) for path in folder.glob(SITE_PACKAGES)])
+        for name, source in spec.sources.items():
+            version = info.pins[name].partition("+")[0]
+            info.pins[name] = info.versions[name] = f"{version}+{source.label}"
+        place = Place.from_python(str(folder / INTERPRETER), root)
+        return Environment(place, info, python, heavy=spec.entrant is not None)
 
-    def state(self, source: Source) -> SourceState:
-        """Return the present state of a library under development."""
-        return find_state(source, self.folder.parent / "sources", self.notify)
-
-    def build_place(self, entrant: str) -> Place:
-        """Return the place of an entrant's own environment; build it if need be."""
-        require_own(self.folder.parent)
-        interpreter, _, _ = self.build(make_entrant_request(entrant))
-        return Place.from_python(interpreter)
+    def build_entrant(self, entrant: str | Path) -> Environment:
+        """Return an entrant's own environment; build it if that has not been done before."""
+        return self.build(make_entrant_spec(entrant), choose_pythons(entrant))
 
     def find_folder(self, entrant: str) -> Path | None:
         """Return the folder of an entrant's locked environment; None if it has not been built."""
-        request = make_entrant_request(entrant)
-        folders = (self.name_folder(request.lock, python) for python in request.pythons)
-        return next(filter(_is_complete, folders), None)
+        lock = read_entrant_lock(entrant)
+        folders = (self.name_folder(lock, python) for python in choose_pythons(entrant))
+        return next(filter(is_complete, folders), None)
 
-    def build(self, request: BuildRequest) -> tuple[str, str, Resolution]:
-        """Build an environment; return its interpreter, its minor version and the packages.
+    def freeze(self, source: PackageSource) -> PackageSource:
+        """Return the present state of a library under development."""
+        return freeze(source, self.folder.parent / "sources", self.notify)
 
-        The first of the request's Pythons that it can be built with is taken.
+    def install_first(
+        self, spec: Spec, root: Path, pythons: Sequence[str]
+    ) -> tuple[Path, str, dict[str, str]]:
+        """Install an environment with the first Python that fits.
+
+        Returns:
+            Its folder; the minor version of its Python; package → why it is left out.
         """
         problems: list[str] = []
-        for python in request.pythons:
+        for python in pythons:
             try:
-                resolution = self.resolution(request, python)
-                path = self.install(request, resolution.pins, python)
-                return str(path / PYTHON), python, resolution
+                resolution = self.resolve(spec, root, python)
+                return self.install(spec, resolution.pins, python), python, resolution.gaps
             except UnsolvableError as error:
                 problems.append(str(error))
         raise UnsolvableError(
-            f"{request.title} cannot be built with Python {', '.join(request.pythons)}: "
-            f"{problems[0]}. Give other releases, or leave it out"
+            f"{spec} cannot be built with Python {', '.join(pythons)}: {problems[0]}. Give other "
+            "releases, or leave it out"
         )
 
-    def resolution(self, request: BuildRequest, python: str) -> Resolution:
-        """Return releases that meet a request; from the cache, if they were resolved before."""
-        if request.lock:
-            return Resolution(request.lock)
-        path = self.folder / "resolutions" / f"{_digest(repr(request), python)}.json"
+    def resolve(self, spec: Spec, root: Path, python: str) -> Resolution:
+        """Return the releases of an environment; from the cache, if they were resolved before.
+
+        Args:
+            spec: The environment, with frozen sources.
+            root: Folder of the code that its workers run.
+            python: Minor version of Python.
+        """
+        if spec.entrant is not None and (lock := read_entrant_lock(spec.entrant)):
+            return Resolution(lock)
+        required, optional = self.list_requirements(spec)
+        date, preferences = self.choose_releases(spec, root, python)
+        is_over = date is None or date < today()  # else, tomorrow may bring other releases
+        options = list_options(spec)
+        question = (required, optional, python, str(date), is_over, preferences, options)
+        path = self.folder / "resolutions" / f"{digest(*question)}.json"
         if path.exists():
             return msgspec.json.decode(path.read_bytes(), type=Resolution)
-        preferences = request.preferences
-        if isinstance(preferences, BuildRequest):
-            preferences = self.resolution(preferences, python).pins
-        self.notify(f"resolving {request.title}")
-        resolution = _resolve(request, preferences, python)
+        self.notify(f"resolving {spec}")
+        resolution = resolve(required, optional, python, date, preferences, options=options)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, msgspec.json.encode(resolution))
         return resolution
 
-    def install(self, request: BuildRequest, pins: Sequence[str], python: str) -> Path:
+    def list_requirements(self, spec: Spec) -> tuple[list[str], list[str]]:
+        """Return the packages that an environment must have, and those that it has if they fit."""
+        if spec.entrant is not None:
+            return [*impls.read_declaration(spec.entrant).requirements, *COMMON], []
+        pinned = dict(spec.pins)
+        required = [*COMMON, *self.extras, *(f"{name}{wanted}" for name, wanted in pinned.items())]
+        if spec.is_current:  # JAX's plugins for accelerators are kept
+            required += [pin for pin in list_pins() if JAX_PACKAGES.match(pin)]
+        return required, [name for name in impls.libraries() if name not in pinned]
+
+    def choose_releases(
+        self, spec: Spec, root: Path, python: str
+    ) -> tuple[datetime.date | None, Sequence[str]]:
+        """Return the last day of the releases that are considered, and pins that are preferred.
+
+        Releases that a SPEC leaves open are those of its day, of its revision's lock, or of here.
+        """
+        if spec.entrant is not None or spec.revision is not None:
+            return None, read_pins(root / LOCK)
+        if spec.date is None:
+            return None, list_pins()
+        if not spec.pins:
+            return spec.date, ()
+        # A pinned release may be newer than that day
+        return None, self.resolve(make_day_spec(spec.date), root, python).pins
+
+    def install(self, spec: Spec, pins: Sequence[str], python: str) -> Path:
         """Return the folder of an environment with these releases; build it if it is incomplete."""
         path = self.name_folder(pins, python)
-        if _is_complete(path):
+        if is_complete(path):
             return path
-        self.notify(f"building {request.title}")
+        self.notify(f"building {spec}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            if _is_complete(path):  # another process was faster
+            if is_complete(path):  # another process was faster
                 return path
             shutil.rmtree(path, ignore_errors=True)
-            uv("venv", "--quiet", "--no-project", "--python", python, str(path))
-            file, interpreter = path / "requirements.txt", str(path / PYTHON)
+            run_uv("venv", "--quiet", "--no-project", "--python", python, str(path))
+            file, interpreter = path / "requirements.txt", str(path / INTERPRETER)
             file.write_text("\n".join(pins), encoding="utf-8")
             # Bytecode, since compiling it in a worker would be timed with the import
-            uv(
-                *("pip", "install", "--quiet", "--no-deps", "--compile-bytecode", *request.options),
-                *("--python", interpreter, "--requirements", str(file)),
+            run_uv(
+                *("pip", "install", "--quiet", "--no-deps", "--compile-bytecode"),
+                *(*list_options(spec), "--python", interpreter, "--requirements", str(file)),
             )
-            command = {"do": "describe", "entrants": [impls.BASELINE], "outside": {}}
             try:
-                ask_once(command, Place.from_python(interpreter))
+                ask_once(Describe([impls.BASELINE]), Place.from_python(interpreter))
             except WorkerFailedError as error:
-                why = f"its releases do not run together: {error}"
-                raise UnsolvableError(why) from error
-            atomic_write(path / MARK, json.dumps({"title": request.title, "python": python}))
+                raise UnsolvableError(f"its releases do not run together: {error}") from error
+            atomic_write(path / MARK, json.dumps({"title": str(spec), "python": python}))
         return path
 
     def name_folder(self, pins: Sequence[str], python: str) -> Path:
-        """Return the folder in which releases are list_installed, or would be."""
-        return self.folder / _digest(pins, python)
+        """Return the folder in which releases are installed, or would be."""
+        return self.folder / digest(pins, python)
 
 
-def checkout(revision: str, folder: Path) -> tuple[Path, str]:
-    """Return a folder with this project's code at a revision, and the revision's commit.
+def choose_pythons(entrant: str | Path) -> list[str]:
+    """Return the minor versions of Python that an entrant's own environment may have.
 
-    The code lies in a subfolder that is named by the commit; the repository stays as it is.
+    Raises:
+        BakeoffError: this project does not run on the Python that it requires.
     """
-    missing = (
-        f"there is no revision {revision!r} of this project; give another one, or an environment, "
-        "as in `flax==0.12.8`"
-    )
-    commit = find_commit(revision, str(ROOT), missing)
-    require_own(folder.parent)
-    path = folder / commit
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            archive, code = Path(scratch) / "code.tar", Path(scratch) / "code"
-            command = ("-C", str(ROOT), "archive", f"--output={archive}", commit)
-            git(*command, failed=f"cannot extract {revision}")
-            shutil.unpack_archive(archive, code, filter="data")
-            with suppress(OSError):  # another process may have been faster
-                code.rename(path)
-    return path, commit
+    required, pythons = impls.read_declaration(entrant).requires_python, list[str]()
+    with suppress(InvalidSpecifier):
+        pythons += dict.fromkeys(SpecifierSet(required).filter([PYTHON, *PYTHONS]))
+    if not pythons:
+        name, known = impls.source(entrant).stem, ", ".join(PYTHONS)
+        raise BakeoffError(
+            f"entrant {name!r} requires Python {required!r}; this project runs on {known}: allow "
+            "one of these, as in '>=3.12'"
+        )
+    return pythons
 
 
-def _resolve(request: BuildRequest, preferences: Sequence[str], python: str) -> Resolution:
-    solve = partial(
-        compile_pins,
-        python=python,
-        date=request.date,
-        preferences=preferences,
-        options=request.options,
-    )
+def list_options(spec: Spec) -> list[str]:
+    """Return the options of uv with which an environment is resolved and installed."""
+    built = [f"--no-binary={name}" for name in spec.sources]
+    return [] if spec.entrant is not None else [*WHEELS, *built]
+
+
+def list_pins() -> list[str]:
+    """Return the packages of the running environment, as pins."""
+    return [f"{name}=={version}" for name, version in list_installed().items()]
+
+
+def read_entrant_lock(entrant: str | Path) -> tuple[str, ...]:
+    """Return the lines of an entrant's lock; none if it has no lock, or is a user's own."""
+    path = LOCKS / f"{entrant}.txt"
+    if isinstance(entrant, Path) or not path.exists():
+        return ()
+    return tuple(line for line in path.read_text("utf-8").splitlines() if line[:1] != "#")
+
+
+def read_pins(lock: Path) -> list[str]:
+    """Return the pins of a lock, without their hashes and markers."""
+    return re.findall(r"^[A-Za-z0-9._-]+==[^\s;\\]+", lock.read_text("utf-8"), re.MULTILINE)
+
+
+def require_own(folder: Path) -> None:
+    """Make a cache folder whose code is run, if it is not there.
+
+    Raises:
+        BakeoffError: it cannot be made, is another user's, or anybody can write there.
+    """
+    name = shorten(folder)
     try:
-        return Resolution(solve([*request.requirements, *request.optional]))
-    except UnsolvableError:
-        if not request.optional:
-            raise
-    fitting, gaps = [*request.requirements], dict[str, str]()
-    pins = solve(fitting)
-    for name in request.optional:  # as many as go together
-        try:
-            pins = solve([*fitting, name])
-        except UnsolvableError as error:
-            gaps[name] = str(error)
-        else:
-            fitting.append(name)
-    return Resolution(pins, gaps)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.stat()
+    except OSError as error:
+        why = (error.strerror or "cannot be made").lower()
+        raise BakeoffError(f"cache folder {name}: {why}; {CACHE_ADVICE}") from error
+    problem = "can be written by anybody" if about.st_mode & stat.S_IWOTH else ""
+    if about.st_uid != os.getuid():
+        problem = "is another user's"
+    if problem:
+        raise BakeoffError(f"cache folder {name} {problem}, and its code is run: {CACHE_ADVICE}")
+    if about.st_mode & stat.S_IWGRP:  # as some systems make all folders
+        folder.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IWGRP)
 
 
-def _is_complete(path: Path) -> bool:
-    return (path / MARK).exists() and (path / PYTHON).exists()
+def is_complete(path: Path) -> bool:
+    """Tell whether an environment's folder has all that belongs into it."""
+    return (path / MARK).exists() and (path / INTERPRETER).exists()
 
 
-def _digest(*parts: object) -> str:
+def digest(*parts: object) -> str:
+    """Return a short hash of some values, of the operating system and of the processor's kind."""
     text = json.dumps([*parts, platform.system(), platform.machine()])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

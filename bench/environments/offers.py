@@ -1,4 +1,4 @@
-"""Asks the workers of environments what these offer."""
+"""Offers of environments, as their workers report them."""
 
 from __future__ import annotations
 
@@ -8,84 +8,61 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import impls
-from bench.engine.process import HEAVY_SILENCE, SILENCE_SECONDS, Place, WorkerFailedError, ask_once
+from bench.engine.process import SILENCE_SECONDS, WorkerFailedError, ask_once
 from bench.offer import Offer
+from bench.worker.protocol import Describe
 from bench.worker.settings import conditions, restore_user_settings
-from common.config import is_own
-from common.errors import BakeoffError
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bench.environments.builder import Builder
+    from bench.engine.task import Environment
 
 
-def offer(
+def ask_environment(
+    environment: Environment,
     entrants: tuple[str, ...],
     outside: Mapping[str, str],
     silence: float = SILENCE_SECONDS,
-    place: Place | None = None,
-) -> Offer:
-    """Ask a worker of one environment for its entrants.
+) -> Environment:
+    """Return an environment with its offer, for which a worker of it is asked.
+
+    An entrant whose import ends its worker is a problem of the offer. The workers of a user's own
+    step run under the user's settings.
 
     Args:
+        environment: The environment, as it was built.
         entrants: Names, beside the baseline; the usual ones if none.
-        outside: Files of entrants that are not in `impls/`, by name.
-        silence: Seconds without an answer after which a worker counts as hanging.
-        place: Where the worker runs; in the running environment if None.
+        outside: Name → file of an entrant that is not in `impls/`, or of a user's own step.
+        silence: Seconds without an answer after which a worker counts as hung.
 
     Raises:
         WorkerFailedError: not even the baseline can be loaded.
         msgspec.ValidationError: its answer is another revision's.
     """
-    facts = conditions()
+    facts, place, info = conditions(), environment.place, environment.info
     names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.list_usual())]))
-    if any(map(is_own, outside)):  # there is nothing beside it that might do
+    asked = names if entrants else []  # another revision may have others
+    if steps.find_step(outside):  # such a step is alone
         facts["environment"] = restore_user_settings(facts["environment"])
-        names = names[:1]
-    asked = names if len(names) == 1 or entrants else []  # another revision may have others
+        place, asked = place.apply_step_settings(), names[:1]
     problems: dict[str, str] = {}
     while True:
-        command = {"do": "describe", "entrants": asked, "outside": dict(outside)}
+        command = Describe(asked, dict(outside))
         try:
-            known = msgspec.convert(ask_once(command, place, silence), Offer)
-            return replace(known, problems=known.problems | problems, conditions=facts)
+            offer = msgspec.convert(ask_once(command, place, silence), Offer)
+            break
         except WorkerFailedError as error:
             if not error.arm:
                 raise
             if asked:
                 problems[names.pop(error.arm)] = f"import failed: {error}"
             asked = names
-
-
-def offers(
-    entrants: tuple[str, ...],
-    outside: Mapping[str, str],
-    silence: float,
-    builder: Builder,
-    place: Place | None = None,
-) -> tuple[Offer, dict[str, Place]]:
-    """Ask the workers of all environments of some entrants; return the offer and each place.
-
-    An environment that cannot be built is a problem of its entrant only. Arguments are `offer`'s.
-
-    Raises:
-        WorkerFailedError: not even the baseline can be loaded.
-    """
-    apart = [name for name in entrants if impls.find_declaration(name).own_environment]
-    shared = tuple(name for name in entrants if name not in apart)
-    result = offer(shared or ((impls.BASELINE,) if apart else ()), outside, silence, place)
-    places = {"": place or Place()}
-    for name in apart:
-        try:
-            there = builder.build_place(name)
-            builder.notify(f"importing {name} in its environment")
-            other = offer((name,), outside, max(silence, HEAVY_SILENCE), there)
-        except BakeoffError as error:
-            result.problems[name] = str(error)
-        except WorkerFailedError as error:
-            result.problems[name] = f"import failed: {error}"
-        else:
-            places[name] = there
-            result = result.add_entrant(name, other)
-    return result, places
+    offer = replace(offer, problems=offer.problems | problems, conditions=facts)
+    gaps = info.gaps | offer.problems
+    for entrant, styles in offer.missing.items():
+        gaps |= {f"{entrant}/{style}": why for style, why in styles.items()}
+    versions = offer.versions | info.versions
+    info = msgspec.structs.replace(info, versions=versions, gaps=gaps)
+    return replace(environment, place=place, info=info, offer=offer)

@@ -1,8 +1,9 @@
-"""Libraries under development: a checkout, or a revision of its repository, which uv builds.
+"""Code that git keeps: libraries under development, and revisions of this project.
 
-`flax @ ../flax` is a folder as it is, with changes that are not committed; `flax @ ../flax@v0.12.0`
-and `flax @ git+https://…@branch` are revisions. Each is a commit of a repository in the cache:
-there, changes are committed, and the checkout is only read.
+In a SPEC, `flax @ ../flax` is a folder as it is, with changes that are not committed;
+`flax @ ../flax@v0.12.0` and `flax @ git+https://…@branch` are revisions. uv builds each from a
+commit of a repository in the cache, to which the changes of a checkout are committed; the checkout
+is only read.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -27,9 +31,10 @@ if TYPE_CHECKING:
 
 SCHEMES = ("https", "ssh", "file")
 """Schemes of repositories that are fetched: git knows others, some of which run commands."""
-NAME_DIGITS = 10
-"""Number of digits of a commit, or of changes, in the name of a state."""
+LABEL_DIGITS = 10
+"""Number of digits of a commit, or of changes, in a label: enough to tell them apart."""
 COMMIT = re.compile("[0-9a-f]{40}")
+"""Pattern of a whole commit, which names the same code wherever it is."""
 AUTHOR = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -39,42 +44,30 @@ AUTHOR = {
 
 
 @dataclass(frozen=True)
-class Source:
-    """Source of a package's code."""
+class PackageSource:
+    """Source of a package's code: a folder, or a revision of a repository."""
 
     location: str
     """A folder's absolute path, or a repository's URL."""
     revision: str = ""
     """Commit, tag or branch; empty for a folder as it is, or the head of a repository."""
-
-    def __str__(self) -> str:
-        of_url = "git+" if "://" in self.location else ""
-        revision = f"@{self.revision}" if self.revision else ""
-        return f" @ {of_url}{self.location}{revision}"
-
-
-class SourceState(NamedTuple):
-    """A source as it is now: a commit of a repository in the cache."""
-
-    repository: Path
-    commit: str
-    name: str
-    """Digits of the commit, and of the changes that a folder has beside it."""
     part: str = ""
     """Folder of the package in its repository; empty for the whole one."""
+    label: str = ""
+    """Digits of a frozen source's commit, and of the changes beside it."""
 
-    @property
-    def url(self) -> str:
-        """URL that uv builds it from."""
+    def __str__(self) -> str:
+        git = "git+" if "://" in self.location else ""
+        revision = f"@{self.revision}" if self.revision else ""
         part = f"#subdirectory={self.part}" if self.part else ""
-        return f"git+{self.repository.as_uri()}@{self.commit}{part}"
+        return f" @ {git}{self.location}{revision}{part}"
 
 
-def parse_source(package: str, text: str, given: str) -> Source:
+def parse_source(package: str, text: str, given: str) -> PackageSource:
     """Return the source that a SPEC names, after the `@`.
 
     Args:
-        package: Whose code it is.
+        package: Name of the package.
         text: A folder, a folder and a revision, or `git+` and a URL.
         given: The option and the SPEC, for messages.
 
@@ -89,7 +82,7 @@ def parse_source(package: str, text: str, given: str) -> Source:
         if url.scheme not in SCHEMES:
             known = ", ".join(f"git+{scheme}://" for scheme in SCHEMES)
             raise BakeoffError(f"{given}: {text!r} is no repository; it begins with {known}")
-        return Source(url._replace(path=path).geturl(), revision)
+        return PackageSource(url._replace(path=path).geturl(), revision)
     folder, revision = Path(text).expanduser(), ""
     if not folder.is_dir():
         name, _, revision = text.rpartition("@")
@@ -104,11 +97,11 @@ def parse_source(package: str, text: str, given: str) -> Source:
         raise BakeoffError(
             f"{given}: {text!r} is no package: it has neither pyproject.toml nor setup.py"
         )
-    return Source(str(folder.resolve()), revision)
+    return PackageSource(str(folder.resolve()), revision)
 
 
-def find_state(source: Source, folder: Path, notify: Callable[[str], None]) -> SourceState:
-    """Return the present state of a source; its repository is kept in a folder.
+def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -> PackageSource:
+    """Return a source as it is now: a commit of a repository that is kept in `folder`.
 
     Raises:
         BakeoffError: there is no such repository or revision.
@@ -117,80 +110,106 @@ def find_state(source: Source, folder: Path, notify: Callable[[str], None]) -> S
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{repository}.lock"):
         if "://" in source.location:
-            return _fetch(source, repository, notify)
-        return _commit(source, repository)
+            return _freeze_repository(source, repository, notify)
+        return _freeze_checkout(source, repository)
 
 
-def _fetch(source: Source, repository: Path, notify: Callable[[str], None]) -> SourceState:
-    """Return the state of a remote repository; fetch it, unless the commit is known."""
-    wanted = source.revision or "HEAD"
-    if COMMIT.fullmatch(wanted):
-        with suppress(BakeoffError):  # else it has to be fetched first
-            find_commit(wanted, str(repository), "")
-            return SourceState(repository, wanted, wanted[:NAME_DIGITS])
-    notify(f"fetching {source.location}")  # its branches and tags
-    command = ("clone", "--quiet", "--mirror", "--", source.location, str(repository))
-    if repository.exists():
-        command = ("-C", str(repository), "fetch", "--quiet", "--prune", "origin")
-    git(*command, failed=f"{source.location} cannot be fetched")
-    missing = f"{source.location}: there is no revision {wanted!r} there"
-    commit = find_commit(wanted, str(repository), missing)
-    return SourceState(repository, commit, commit[:NAME_DIGITS])
+def _freeze_repository(
+    source: PackageSource, copy: Path, notify: Callable[[str], None]
+) -> PackageSource:
+    """Return a remote repository's commit; fetch its branches and tags unless that is known."""
+    revision, commit = source.revision or "HEAD", ""
+    if COMMIT.fullmatch(revision):
+        with suppress(BakeoffError):
+            commit = find_commit(revision, copy, "it has to be fetched")
+    if not commit:
+        notify(f"fetching {source.location}")
+        command = ("clone", "--quiet", "--mirror", "--", source.location, str(copy))
+        if copy.exists():
+            command = ("-C", str(copy), "fetch", "--quiet", "--prune", "origin")
+        run_git(*command, failed=f"{source.location} cannot be fetched")
+        missing = f"{source.location}: there is no revision {revision!r} there"
+        commit = find_commit(revision, copy, missing)
+    return PackageSource(copy.as_uri(), commit, label=commit[:LABEL_DIGITS])
 
 
-def _commit(source: Source, repository: Path) -> SourceState:
-    """Return the state of a checkout, whose changes are committed to a repository of our own."""
-    place, wanted = source.location, source.revision or "HEAD"
-    ask = partial(git, "-C", place, "rev-parse", failed=f"{place} is no repository of git")
+def _freeze_checkout(source: PackageSource, copy: Path) -> PackageSource:
+    """Return the commit of a checkout's revision, or of the checkout with its changes."""
+    checkout, revision = source.location, source.revision or "HEAD"
+    no_git = f"{checkout} is no repository of git"
+    ask = partial(run_git, "-C", checkout, "rev-parse", failed=no_git)
     top, part = ask("--show-toplevel"), ask("--show-prefix").rstrip("/")
-    commit = find_commit(wanted, top, f"{place}: there is no revision {wanted!r} there")
-    name = commit[:NAME_DIGITS]
-    here = "--git-dir", str(repository), "--work-tree", top
-    if not repository.exists():
-        git("clone", "--quiet", "--bare", "--shared", "--", top, str(repository))
+    missing = f"{checkout}: there is no revision {revision!r} there"
+    commit = find_commit(revision, Path(top), missing)
+    label = commit[:LABEL_DIGITS]
+    if not copy.exists():
+        run_git("clone", "--quiet", "--bare", "--shared", "--", top, str(copy))
+    git = partial(run_git, "--git-dir", str(copy), "--work-tree", top)
     # A shallow checkout shares nothing: its new commits are copied
-    git(
-        *here, "fetch", "--quiet", "--prune", "--update-shallow", top, "HEAD", "+refs/*:refs/seen/*"
-    )
+    git("fetch", "--quiet", "--prune", "--update-shallow", top, "HEAD", "+refs/*:refs/seen/*")
     if not source.revision:
-        git(*here, "read-tree", commit)
-        git(*here, "add", "--update")
-        git(*here, "add", "--", ":/*.py")  # of what git does not know, modules alone
-        tree = git(*here, "write-tree")
-        if tree != git(*here, "rev-parse", f"{commit}^{{tree}}"):
-            commit = git(*here, "commit-tree", "-p", commit, "-m", "changes", tree)
-            name += f".changed.{tree[:NAME_DIGITS]}"
-    git(*here, "update-ref", f"refs/kept/{commit}", commit)  # what has no name is not fetched
-    return SourceState(repository, commit, name, part)
+        git("read-tree", commit)
+        git("add", "--update")
+        git("add", "--", ":/*.py")  # of the files that git does not know, modules alone
+        tree = git("write-tree")
+        if tree != git("rev-parse", f"{commit}^{{tree}}"):
+            commit = git("commit-tree", "-p", commit, "-m", "changes", tree)
+            label += f".changed.{tree[:LABEL_DIGITS]}"
+    git("update-ref", f"refs/kept/{commit}", commit)  # uv cannot fetch a commit without a name
+    return PackageSource(copy.as_uri(), commit, part, label)
 
 
-def list_commits(first: SourceState, last: SourceState) -> list[str]:
-    """Return the commits between two states of a repository, in the order from one to the other.
+def list_commits(first: PackageSource, last: PackageSource) -> list[str]:
+    """Return the commits between two frozen sources, in the order from one to the other.
 
     Raises:
-        BakeoffError: the states are not of one repository.
+        BakeoffError: they are not of one repository.
     """
-    if first.repository != last.repository:
-        raise BakeoffError(f"{first.name} and {last.name} are not states of one repository")
-    listing = ("-C", str(first.repository), "rev-list", "--first-parent", "--reverse")
+    if first.location != last.location:
+        raise BakeoffError(f"{first.label} and {last.label} are not states of one repository")
+    repository = unquote(urlsplit(first.location).path)
     for old, new, way in ((first, last, 1), (last, first, -1)):
-        if commits := git(*listing, f"{old.commit}..{new.commit}").split():
-            return commits[:-1][::way]
+        between = f"{old.revision}..{new.revision}"
+        commits = run_git("-C", repository, "rev-list", "--first-parent", "--reverse", between)
+        if commits:
+            return commits.split()[:-1][::way]
     return []
 
 
-def find_commit(revision: str, repository: str, missing: str) -> str:
-    """Return the commit of a revision; raise BakeoffError, which says `missing`, without one."""
-    wanted = f"{revision}^{{commit}}"
-    command = ("-C", repository, "rev-parse", "--verify", "--end-of-options", wanted)
-    return git(*command, failed=missing)
+def extract_revision(revision: str, folder: Path) -> tuple[Path, str]:
+    """Return a folder with this project's code at a revision, and the revision's commit.
+
+    The code lies in a subfolder that is named by the commit; the repository stays as it is.
+    """
+    missing = (
+        f"there is no revision {revision!r} of this project; give another one, or an environment, "
+        "as in `flax==0.12.8`"
+    )
+    commit = find_commit(revision, ROOT, missing)
+    path = folder / commit
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            archive, code = Path(scratch) / "code.tar", Path(scratch) / "code"
+            command = ("-C", str(ROOT), "archive", f"--output={archive}", commit)
+            run_git(*command, failed=f"cannot extract {revision}")
+            shutil.unpack_archive(archive, code, filter="data")
+            with suppress(OSError):  # another process may have been faster
+                code.rename(path)
+    return path, commit
 
 
-def git(*arguments: str, failed: str = "git failed") -> str:
+def find_commit(revision: str, repository: Path, missing: str) -> str:
+    """Return the commit of a revision; raise BakeoffError with the text `missing` without one."""
+    command = ("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+    return run_git("-C", str(repository), *command, failed=missing)
+
+
+def run_git(*arguments: str, failed: str = "git failed") -> str:
     """Run git, and return its output.
 
     Raises:
-        BakeoffError: it failed; the message has the last line of its output.
+        BakeoffError: it failed; the message is `failed` and the last line of its output.
     """
     command = ["git", *arguments]
     try:

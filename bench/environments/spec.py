@@ -1,4 +1,4 @@
-"""Contents of an environment, by a SPEC of the command line or by an entrant's file.
+"""SPECs: what an environment has, as the command line names it.
 
 A SPEC names an environment, a revision of this project, or both.
 
@@ -14,23 +14,19 @@ import datetime
 import re
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 import impls
-from bench.environments.sources import Source, SourceState, parse_source
-from bench.environments.uv import PYTHONS, WHEELS, list_installed, minor
-from bench.worker.settings import ROOT
+from bench.environments.sources import PackageSource, parse_source
 from common.errors import BakeoffError, unknown
-from common.versions import COMMON
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 CURRENT = "current"
 """SPEC of the running environment, with the code at hand."""
@@ -43,11 +39,6 @@ FIRST_DAY = datetime.date(2018, 12, 1)
 PACKAGES = tuple(impls.list_pinnable())
 """Packages that a SPEC may pin, so that a mistyped name never installs an unrelated package."""
 
-LOCK = "requirements.lock"
-"""File of a revision of this project with all pins and their hashes."""
-LOCKS = ROOT / "impls" / "locks"
-"""Folder with a lock for each entrant with its own environment."""
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -57,10 +48,12 @@ class Spec:
     """The SPEC as it was given."""
     date: datetime.date | None = None
     """Day of the stack; None for today's."""
-    pins: tuple[tuple[str, str | Source], ...] = ()
-    """Packages and their releases, `("flax", "==0.12.8")`, or where their code is taken from."""
+    pins: tuple[tuple[str, str | PackageSource], ...] = ()
+    """Packages and their releases, `("flax", "==0.12.8")`, or the sources of their code."""
     revision: str | None = None
     """Revision of this project's code; None for the code at hand."""
+    entrant: str | Path | None = None
+    """Entrant whose own environment it is, by name or file; None where a SPEC says what it has."""
 
     def __str__(self) -> str:
         return self.text
@@ -71,11 +64,11 @@ class Spec:
         return self == Spec(self.text)
 
     @property
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, PackageSource]:
         """Package → source of its code, where that is no release."""
-        return {name: wanted for name, wanted in self.pins if isinstance(wanted, Source)}
+        return {name: wanted for name, wanted in self.pins if isinstance(wanted, PackageSource)}
 
-    def replace_pins(self, pins: Mapping[str, str | Source]) -> Spec:
+    def replace_pins(self, pins: Mapping[str, str | PackageSource]) -> Spec:
         """Return the same environment with these pins in place of those of the same packages."""
         pins = {**dict(self.pins), **pins}
         parts = [f"@{self.date}"] if self.date else []
@@ -100,35 +93,39 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
     if Path(given).suffix in READERS and not re.search("[=<>@]", given):
         return parse_file(Path(given), option)
     package, source, _ = given.partition("@")
-    if not re.search("^@|[=<>]", given) and not (
-        source and (package.endswith(" ") or canonicalize_name(package) in PACKAGES)
-    ):
-        if not revisions:
-            raise BakeoffError(
-                f"{option} {given!r} is a git revision; give a day or releases, or compare "
-                "revisions by `bakeoff ab`"
-            )
-        return Spec(given, revision=given)
-    date, pins = None, dict[str, str | Source]()
+    is_package = package.endswith(" ") or canonicalize_name(package) in PACKAGES
+    if re.search("^@|[=<>]", given) or (source and is_package):
+        return parse_pins(given, option)
+    if not revisions:
+        raise BakeoffError(
+            f"{option} {given!r} is a git revision; give a day or releases, or compare revisions "
+            "by `bakeoff ab`"
+        )
+    return Spec(given, revision=given)
+
+
+def parse_pins(given: str, option: str) -> Spec:
+    """Return the `Spec` of a day, of pins, or of both, with commas between them."""
+    date, pins = None, dict[str, str | PackageSource]()
     for part in re.split(r",\s*(?![<>=!~])", given):  # `jax>=0.6,<0.7` is one part
         if part.startswith("@"):
             if date is not None:
                 raise BakeoffError(f"{option} {given!r} has two days; give one")
             date = parse_day(part[1:], option)
-            given = given.replace(part, f"@{date}")  # another one tomorrow
+            given = given.replace(part, f"@{date}")  # `@-7d` is another day tomorrow
             continue
+        where = f"{option} {given!r}"
         try:
             pin = Requirement(part)
         except InvalidRequirement:
             pin = None
         if pin is None or not (pin.specifier or pin.url) or pin.extras or pin.marker:
-            raise BakeoffError(f"{option} {given!r}: {part!r} is not a pin; give {EXAMPLES}")
+            raise BakeoffError(f"{where}: {part!r} is not a pin; give {EXAMPLES}")
         name = canonicalize_name(pin.name)
         if name not in PACKAGES:
-            raise BakeoffError(f"{option} {given!r}: {unknown('package', pin.name, PACKAGES)}")
+            raise BakeoffError(f"{where}: {unknown('package', pin.name, PACKAGES)}")
         if name in pins:
-            raise BakeoffError(f"{option} {given!r} pins {name} twice; give one pin")
-        where = f"{option} {given!r}"
+            raise BakeoffError(f"{where} pins {name} twice; give one pin")
         pins[name] = parse_source(name, pin.url, where) if pin.url else str(pin.specifier)
     return Spec(given, date, tuple(pins.items()))
 
@@ -146,13 +143,15 @@ def parse_file(path: Path, option: str) -> Spec:
     pins: dict[str, str] = {}
     for requirement in required:
         name, wanted = canonicalize_name(requirement.name), str(requirement.specifier)
-        if name in PACKAGES and requirement.url:
+        if name not in PACKAGES:
+            continue
+        if requirement.url:
             raise BakeoffError(
                 f"{option}: {path} has {name} from a URL; give `{name} @ …` as a SPEC"
             )
-        if name in PACKAGES and pins.get(name, wanted) != wanted:
+        if pins.get(name, wanted) != wanted:
             raise BakeoffError(f"{option}: {path} has {name}{pins[name]} and {wanted}; give one")
-        if name in PACKAGES and wanted:
+        if wanted:
             pins[name] = wanted
     if not pins:
         raise BakeoffError(
@@ -195,6 +194,11 @@ def make_day_spec(date: datetime.date) -> Spec:
     return Spec(f"@{date}", date)
 
 
+def make_entrant_spec(entrant: str | Path) -> Spec:
+    """Return the `Spec` of an entrant's own environment."""
+    return Spec(f"the environment of {impls.source(entrant).stem!r}", entrant=entrant)
+
+
 def parse_day(text: str, option: str) -> datetime.date:
     """Return a day, as in `2025-12-01`, `-7d` or `7 days ago`, that an option was given.
 
@@ -220,106 +224,3 @@ def parse_day(text: str, option: str) -> datetime.date:
 def today() -> datetime.date:
     """Return today's date in UTC, as the dates of releases are."""
     return datetime.datetime.now(datetime.UTC).date()
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """Request for an environment; its `repr` has what the releases depend on, beside Python."""
-
-    title: str = field(repr=False)
-    """Name of the environment in messages."""
-    requirements: tuple[str, ...] = ()
-    """Required packages, as pip writes them."""
-    optional: tuple[str, ...] = ()
-    """Packages that are left out, each for itself, where they do not go with the rest."""
-    preferences: tuple[str, ...] | BuildRequest = ()
-    """Pins that are kept where they fit, or the request that resolves to them."""
-    date: datetime.date | None = None
-    """Last day of the releases that are considered."""
-    asked_on: datetime.date | None = None
-    """Today, if `date` has not ended: it may bring other releases tomorrow."""
-    lock: tuple[str, ...] = ()
-    """Lines of a requirements file; with them, nothing is resolved."""
-    options: tuple[str, ...] = WHEELS
-    """Options of `uv pip compile` and `uv pip install`."""
-    pythons: tuple[str, ...] = field(default=PYTHONS, repr=False)
-    """Versions of Python to try, in this order."""
-
-
-def make_spec_request(
-    spec: Spec,
-    root: Path,
-    pythons: Sequence[str],
-    states: Mapping[str, SourceState],
-    extras: Sequence[str] = (),
-) -> BuildRequest:
-    """Return the request for a SPEC's environment.
-
-    Args:
-        spec: The SPEC.
-        root: Folder of the code that its workers run.
-        pythons: Versions to try.
-        states: Of its sources, by package.
-        extras: What else it has to have, as pip writes it.
-    """
-    libraries = tuple(impls.libraries())
-    required = (*COMMON, *extras)
-    if spec.is_current:  # with what else it is to have; JAX's plugins for accelerators are kept
-        required += tuple(
-            pin for pin in list_installed() if re.match("jax(lib|-cuda|-rocm|-tpu|=)", pin)
-        )
-    stack = BuildRequest(
-        str(spec), required, libraries, date=spec.date, pythons=tuple(pythons) or PYTHONS
-    )
-    if spec.date is not None and spec.date >= today():
-        stack = replace(stack, asked_on=today())
-    if spec.date is not None and not spec.pins:
-        return stack
-    pins = list_installed() if spec.revision is None else read_pins(root / LOCK)
-    pinned = dict(spec.pins) | {name: f" @ {state.url}" for name, state in states.items()}
-    return replace(
-        stack,
-        requirements=(*required, *(f"{name}{wanted}" for name, wanted in pinned.items())),
-        optional=tuple(name for name in libraries if name not in pinned),
-        preferences=pins if spec.date is None else stack,
-        date=None,  # a release that is pinned may be newer
-        asked_on=None,
-        options=(*WHEELS, *(f"--no-binary={name}" for name in states)),
-    )
-
-
-def make_entrant_request(name: str) -> BuildRequest:
-    """Return the request for an entrant's own environment.
-
-    JAX, optax and NumPy have the releases of this project's lock, if its library accepts them.
-
-    Raises:
-        BakeoffError: this project does not run on the Python that it requires.
-    """
-    about = impls.read_declaration(name)
-    try:
-        accepted = SpecifierSet(about.requires_python).filter([minor(), *PYTHONS])
-        pythons = tuple(dict.fromkeys(accepted))
-    except InvalidSpecifier:
-        pythons = ()
-    if not pythons:
-        raise BakeoffError(
-            f"entrant {name!r} requires Python {about.requires_python!r}; this project runs on "
-            f"{', '.join(PYTHONS)}: allow one of these, as in '>=3.12'"
-        )
-    path = LOCKS / f"{name}.txt"
-    locked = name not in impls.OUTSIDE and path.exists()
-    lines = path.read_text("utf-8").splitlines() if locked else []
-    return BuildRequest(
-        f"the environment of {name!r}",
-        (*about.requirements, *COMMON),
-        preferences=read_pins(ROOT / LOCK),
-        lock=tuple(line for line in lines if line[:1] != "#"),
-        options=(),
-        pythons=pythons,
-    )
-
-
-def read_pins(lock: Path) -> tuple[str, ...]:
-    """Return the pins of a lock, without their hashes and markers."""
-    return tuple(re.findall(r"^[A-Za-z0-9._-]+==[^\s;\\]+", lock.read_text("utf-8"), re.MULTILINE))

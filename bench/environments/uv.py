@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
-import stat
 import subprocess
 import sys
 import tempfile
-from functools import cache
+import tomllib
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
-from common.errors import BakeoffError, shorten
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Sequence
 
 PYTHONS = ("3.12", "3.13", "3.14")
@@ -36,31 +37,66 @@ UNSOLVABLE = re.compile(
 """Parts of uv's messages when releases, a Python, or builds from sources cannot be had."""
 WHEELS = ("--only-binary", ":all:")
 """Options of uv with which no package is built from its source."""
-YOURS = "name one by BAKEOFF_CACHE that is yours alone"
+HIDDEN_PREFIXES = (
+    *("VIRTUAL_ENV", "UV_PROJECT", "UV_EXCLUDE_NEWER", "PYTHONPATH", "PYTHONHOME", "CONDA"),
+)
+"""Prefixes of variables that uv does not see: they name other environments, or another day."""
 LONGEST_MESSAGE = 400
 """Maximum number of characters of uv's messages that are shown."""
 MOST_RELEASES = 200
 """Maximum number of releases that are listed: more than a year of nightly ones need no list."""
 
 
-FIRST_DAY = datetime.date(2018, 12, 1)
-"""Day of the first release of jax."""
-
-
 class UnsolvableError(BakeoffError):
     """No set of releases meets the requirements, with the Python that is asked for."""
 
 
-def minor() -> str:
-    """Return the minor version of the running Python, as in `3.12`."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+class Resolution(msgspec.Struct, frozen=True):
+    """Releases that go together."""
+
+    pins: tuple[str, ...]
+    """Lines of a requirements file."""
+    gaps: dict[str, str] = {}
+    """Optional package that does not go with the rest → why."""
 
 
-@cache
-def list_installed() -> tuple[str, ...]:
-    """Return the packages of the running environment, as pins."""
-    versions = {canonicalize_name(d.name): d.version for d in metadata.distributions()}
-    return tuple(f"{name}=={version}" for name, version in sorted(versions.items()))
+def list_installed(paths: Sequence[str] | None = None) -> dict[str, str]:
+    """Return package → release in some folders; by default, in the running environment."""
+    distributions = metadata.distributions(path=sys.path if paths is None else [*paths])
+    return dict(sorted({canonicalize_name(d.name): d.version for d in distributions}.items()))
+
+
+def resolve(
+    required: Sequence[str],
+    optional: Sequence[str],
+    python: str,
+    date: datetime.date | None,
+    preferences: Sequence[str],
+    *,
+    options: Sequence[str],
+) -> Resolution:
+    """Return releases of all required packages, and of as many optional ones as go together.
+
+    The other arguments are those of `compile_pins`.
+    """
+    solve = partial(
+        compile_pins, python=python, date=date, preferences=preferences, options=options
+    )
+    try:
+        return Resolution(solve([*required, *optional]))
+    except UnsolvableError:
+        if not optional:
+            raise
+    fitting, gaps = [*required], dict[str, str]()
+    pins = solve(fitting)
+    for name in optional:
+        try:
+            pins = solve([*fitting, name])
+        except UnsolvableError as error:
+            gaps[name] = str(error)
+        else:
+            fitting.append(name)
+    return Resolution(pins, gaps)
 
 
 def compile_pins(
@@ -84,7 +120,7 @@ def compile_pins(
         out = Path(scratch) / "pins.txt"
         out.write_text("\n".join(preferences), encoding="utf-8")  # uv keeps pins of its output file
         until = ("--exclude-newer", f"{date}T23:59:59Z") if date else ()
-        uv(
+        run_uv(
             *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"),
             *("--python-version", python, *until, *options, "-o", str(out), "-"),
             input_="\n".join(requirements),
@@ -95,8 +131,8 @@ def compile_pins(
 def list_releases(package: str, low: str, high: str, python: str) -> list[str]:
     """Return the releases of a package above `low` and below `high`, in their order.
 
-    Those without a wheel for `python`, a version as in `3.12`, are left out. uv is asked again and
-    again, each time for the newest one below the last.
+    Those without a wheel for `python`, a version as in `3.12`, are left out. uv has no such list:
+    it is asked for the newest release below the last one, again and again.
     """
     releases: list[str] = []
     while len(releases) < MOST_RELEASES:
@@ -112,56 +148,32 @@ def list_releases(package: str, low: str, high: str, python: str) -> list[str]:
 
 @cache
 def suggest_stack(package: str, release: str, python: str) -> str:
-    """Return in words the JAX of the day on which a release came out.
+    """Return advice that names the JAX of the day on which a release came out.
 
     Raises:
         BakeoffError: the index does not have it, or does not say when.
     """
-    before, day = FIRST_DAY, datetime.datetime.now(datetime.UTC).date()
-    pin = f"{package}=={release}"
-    while (day - before).days > 1:
-        middle = before + (day - before) // 2
-        try:
-            compile_pins([pin], python, middle, options=(*WHEELS, "--no-deps"))
-        except UnsolvableError:
-            before = middle
-        else:
-            day = middle
+    pin, options = f"{package}=={release}", ("--python-version", python, *WHEELS, "--no-deps")
+    file = run_uv("pip", "compile", "--quiet", "--format", "pylock.toml", *options, "-", input_=pin)
+    wheels = [wheel for entry in tomllib.loads(file)["packages"] for wheel in entry["wheels"]]
+    times = [wheel["upload-time"] for wheel in wheels if "upload-time" in wheel]
+    if not times:
+        raise BakeoffError(f"the package index does not say when {pin} came out")
+    day = min(times).date()
     pins = compile_pins([pin, "jax"], python, day)
-    jax = next(line for line in pins if line.startswith("jax=="))  # as it was asked for
+    jax = next(line for line in pins if line.startswith("jax=="))
     return f"{package} {release} is of {day}, as {jax} is: give `{pin},{jax}`, or `@{day}`"
 
 
-def require_own(folder: Path) -> None:
-    """Make a cache folder whose code is run, if it is not there.
-
-    Raises:
-        BakeoffError: it cannot be made, is another user's, or anybody can write there.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = folder.stat()
-    except OSError as error:
-        why = (error.strerror or "cannot be made").lower()
-        raise BakeoffError(f"cache folder {shorten(folder)}: {why}; {YOURS}") from error
-    whose = "is another user's" if about.st_uid != os.getuid() else ""
-    if whose := whose or ("can be written by anybody" if about.st_mode & stat.S_IWOTH else ""):
-        name = shorten(folder)
-        raise BakeoffError(f"cache folder {name} {whose}, and its code is run: {YOURS}")
-    if about.st_mode & stat.S_IWGRP:  # as some systems make all folders
-        folder.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IWGRP)
-
-
-def uv(*arguments: str, input_: str = "") -> None:
-    """Run uv, without a shell and outside any project.
+def run_uv(*arguments: str, input_: str = "") -> str:
+    """Run uv, without a shell and outside any project, and return its output.
 
     Raises:
         UnsolvableError: no set of releases meets the requirements.
         BakeoffError: the index cannot be reached, and the cache does not have what is needed; or it
             failed in another way.
     """
-    hidden = ("VIRTUAL_ENV", "UV_PROJECT", "UV_EXCLUDE_NEWER", "PYTHONPATH", "PYTHONHOME", "CONDA")
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(HIDDEN_PREFIXES)}
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     pythons = sorted(str(path) for path in pyenv.glob("versions/*/bin"))
     variables["PATH"] = os.pathsep.join([variables.get("PATH", os.defpath), *pythons])
@@ -175,8 +187,8 @@ def uv(*arguments: str, input_: str = "") -> None:
         check=False,
     )
     if done.returncode == 0:
-        return
-    message = one_line(done.stderr)
+        return done.stdout
+    message = shorten_message(done.stderr)
     if any(sign in done.stderr.lower() for sign in OFFLINE):
         raise BakeoffError(f"the package index cannot be reached: {message}")
     if UNSOLVABLE.search(done.stderr):
@@ -184,7 +196,7 @@ def uv(*arguments: str, input_: str = "") -> None:
     raise BakeoffError(f"uv {arguments[0]} failed: {message}")
 
 
-def one_line(stderr: str) -> str:
+def shorten_message(stderr: str) -> str:
     """Return a message of uv on one line, without its ornaments, warnings and hints."""
     lines = [line for line in stderr.splitlines() if not line.startswith("warning:")]
     words = " ".join(re.sub(r"[×╰─▶│├╭╯]|\x1b\[[0-9;]*m", " ", " ".join(lines)).split())

@@ -1,6 +1,6 @@
-"""Measure planned runs, each by `pytest bench`: here, or on the nodes of a Ray cluster.
+"""Measurement of planned runs, each by `pytest bench`: here, or on the nodes of a Ray cluster.
 
-Run as a program, this module is `pytest bench`, killed when its parent ends.
+As a program, this module is `pytest bench`, which ends with its parent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.engine.journal import FOLDER, SUFFIX
 from bench.streams import say
-from common.errors import BakeoffError, words_of
+from common.errors import BakeoffError, shorten_message
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from bench.fleet.plan import PlannedRun
 
 COMMAND = (sys.executable, "-m", "bench.fleet.measurement")
+"""Command of a run, without its arguments."""
 LOG_LINES = 15
-"""Number of last lines of a run's output to keep: a traceback's end, or pytest's summary."""
+"""Number of last lines of a run's output that are kept: a traceback's end, or pytest's summary."""
 RETRIES = 4
-"""Number of times that Ray starts a run again whose node or process was killed."""
+"""Number of times that Ray starts a run again after its node or process was killed."""
 LOCK = "jax-bakeoff-matrix.lock"
-"""File in a node's folder for temporary files: several nodes may be on one machine."""
+"""Lock file in a node's folder for temporary files: several nodes may be on one machine."""
 
 
 class RunOutput(NamedTuple):
@@ -47,11 +48,11 @@ def measure(arguments: Sequence[str], folder: Path, command: Sequence[str] = COM
     Raises:
         KeyboardInterrupt: Ctrl-C; the process has been interrupted too, and has ended.
     """
-    run, log = folder / "run.json", folder / "log.txt"
-    run.unlink(missing_ok=True)
+    file, log = folder / "run.json", folder / "log.txt"
+    file.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 -- our own benchmarks
-            [*command, *arguments, f"--benchmark-json={run.resolve()}"],
+            [*command, *arguments, f"--benchmark-json={file.resolve()}"],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -66,7 +67,7 @@ def measure(arguments: Sequence[str], folder: Path, command: Sequence[str] = COM
             raise
     lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
     text = "\n".join(lines[-LOG_LINES:]) or f"exit status {status}"
-    return RunOutput(run.read_bytes() if run.exists() else None, text)
+    return RunOutput(file.read_bytes() if file.exists() else None, text)
 
 
 def measure_here(
@@ -74,20 +75,21 @@ def measure_here(
 ) -> Generator[tuple[PlannedRun, RunOutput], None, None]:
     """Measure runs on this machine, one after another; yield each with its output.
 
-    A run that was cut off goes on from its journal in the folder of the results.
+    Each has its journal in the folder of the results, and goes on from there if it was cut off.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the run's journal is kept.
     """
     for run in runs:
         say(f"measuring {run.title}")
-        place = folder / f"{run.key}.unfinished"
-        place.mkdir(exist_ok=True)
-        begun = any(path.stat().st_size for path in (place / FOLDER).glob(f"*{SUFFIX}"))
-        output = measure([*run.arguments, *["--resume"] * begun], place, command)
+        unfinished = folder / f"{run.key}.unfinished"
+        unfinished.mkdir(exist_ok=True)
+        journals = (unfinished / FOLDER).glob(f"*{SUFFIX}")
+        resume = ["--resume"] if any(path.stat().st_size for path in journals) else []
+        output = measure([*run.arguments, *resume], unfinished, command)
         yield run, output
         if output.file is not None:
-            shutil.rmtree(place)
+            shutil.rmtree(unfinished)
 
 
 def measure_on_cluster(
@@ -101,7 +103,7 @@ def measure_on_cluster(
         BakeoffError: Ray is not installed, no cluster answers, it has no node for a run, or a node
             has other packages or other code than this host.
     """
-    expected, ray = identity(), connect_cluster(address)
+    expected, ray = describe_code(), connect_cluster(address)
 
     def submit(run: PlannedRun) -> Any:
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -149,7 +151,7 @@ def connect_cluster(address: str) -> Any:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise BakeoffError(
-            f"--ray {address}: no cluster answers there ({words_of(error)}); start one with "
+            f"--ray {address}: no cluster answers there ({shorten_message(error)}); start one with "
             "`ray start --head`, and give the address that it prints"
         ) from error
     # A node may lack this project, so it is sent the function itself and not its name.
@@ -160,10 +162,10 @@ def connect_cluster(address: str) -> Any:
 def measure_on_node(
     arguments: Sequence[str], expected: dict[str, str], command: Sequence[str] | None
 ) -> tuple[str, str, RunOutput | None]:
-    """Measure one run on the node where this runs, if it is like the host that asks.
+    """Measure one run on the node where this runs, if its packages and code are the expected ones.
 
     Returns:
-        The node's id; why it cannot measure, empty if it can; the run's output, if it can.
+        The node's id; why it cannot measure, empty if it can; the run's output, None if it cannot.
     """
     import ray  # type: ignore[import-not-found,unused-ignore]
 
@@ -171,7 +173,7 @@ def measure_on_node(
     try:  # the node's own code, not what was sent
         from bench.fleet import measurement as local
 
-        here = local.identity()
+        here = local.describe_code()
     except ImportError as error:
         return node, f"it cannot run this project ({error})", None
     if differing := {name for name, _ in here.items() ^ expected.items()}:
@@ -183,8 +185,8 @@ def measure_on_node(
         return node, "", local.measure(arguments, Path(folder), command or local.COMMAND)
 
 
-def identity() -> dict[str, str]:
-    """Return the versions of the packages and the code, which must be equal on all nodes."""
+def describe_code() -> dict[str, str]:
+    """Return package → version, and a digest of the code, which must be equal on all nodes."""
     import impls
     from bench.engine.session import digest_code
     from common.versions import versions

@@ -1,4 +1,4 @@
-"""PLAN.toml: which cells are measured together, and for how long; see docs/scale.md.
+"""Plans of many runs: PLAN.toml says what is measured together, and for how long (docs/scale.md).
 
 Each `[[compare]]` is expanded to a run for each workload, backend, environment and repetition.
 """
@@ -37,12 +37,12 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backends: Names = ("cpu",)
     environments: Names = (spec.CURRENT,)
     metrics: tuple[str, ...] = ()
-    """Metrics; empty for those that a run measures by default."""
+    """Metrics; empty for the defaults of a run."""
     budget: Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)] = 300.0
     """Budget of each run in seconds."""
     repeat: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
 
-    def runs(self) -> Iterator[PlannedRun]:
+    def list_runs(self) -> Iterator[PlannedRun]:
         """Yield its runs; raise BakeoffError if a name in it is unknown."""
         chosen = Selection(self.entrants, self.styles, self.workloads, metrics=self.metrics)
         chosen.check_names()
@@ -76,7 +76,7 @@ class PlanFile(msgspec.Struct, forbid_unknown_fields=True):
     """A plan file."""
 
     defaults: dict[str, Any] = {}
-    """Defaults of all its tables."""
+    """Field → value in tables that do not have it."""
     compare: list[dict[str, Any]] = []
 
 
@@ -96,8 +96,8 @@ class PlannedRun(NamedTuple):
     """Budget in seconds."""
 
 
-def plan(path: Path) -> list[PlannedRun]:
-    """Return all runs of a plan, in its order, each once.
+def read_plan(path: Path) -> list[PlannedRun]:
+    """Return all runs of a plan file, in its order, each once.
 
     Raises:
         BakeoffError: the file cannot be read, or contains a mistake.
@@ -112,7 +112,7 @@ def plan(path: Path) -> list[PlannedRun]:
     for index, given in enumerate(file.compare, 1):
         values = {"name": f"compare{index}"} | file.defaults | given
         try:
-            runs |= {run.key: run for run in msgspec.convert(values, CompareTable).runs()}
+            runs |= {run.key: run for run in msgspec.convert(values, CompareTable).list_runs()}
         except (BakeoffError, msgspec.ValidationError) as error:
             known = f"; known: {', '.join(CompareTable.__struct_fields__)}"
             message = f"{error}{known * isinstance(error, msgspec.ValidationError)}"

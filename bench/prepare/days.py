@@ -1,4 +1,4 @@
-"""Sides of a history: the stacks of many days."""
+"""Stacks of many days, for `bakeoff history`."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from bench.environments.spec import make_day_spec
 from bench.environments.uv import PYTHONS
-from bench.prepare.sides import ask_side, choose_cells, find_gap
+from bench.prepare.sides import ask_side, choose_cells, find_gap, make_task
 from bench.runfile import EnvironmentInfo, Results
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from bench.cells import Cell, Selection
-    from bench.engine.task import Side
-    from bench.environments.builder import Builder, Environment
+    from bench.cells import Selection
+    from bench.engine.task import Environment, Task
+    from bench.environments.builder import Builder
+    from bench.options import Options
 
 REFERENCE = "reference"
 """Environment that days are compared with: the stack of the last one."""
 EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
+"""Pattern of the time between two days: a number of days, weeks, months or years."""
 MOST_DAYS = 400
 """Maximum number of days of a history: more than a year of daily ones is a typing error."""
 
 
 def list_days(since: datetime.date, until: datetime.date, every: str) -> list[datetime.date]:
-    """Return the days from `since` to `until`, one `every` so often; `until` is the last.
+    """Return the days from `since` to `until`, with a step of `every`; `until` is the last.
 
     Raises:
-        BakeoffError: there is no such step, or it gives none or too many.
+        BakeoffError: `every` is no step, or it gives no days or too many.
     """
     match = EVERY.fullmatch(every)
     if match is None or not int(match[1]):
@@ -56,7 +58,7 @@ def list_days(since: datetime.date, until: datetime.date, every: str) -> list[da
 
 
 def add_to_day(day: datetime.date, count: int, unit: str) -> datetime.date:
-    """Return a day so many units later; the last of the month if that has no such day."""
+    """Return a day `count` units later; the last of the month if that has no such day."""
     if unit in ("d", "w"):
         return day + datetime.timedelta(count * (7 if unit == "w" else 1))
     months = day.year * 12 + day.month - 1 + count * (12 if unit == "y" else 1)
@@ -64,58 +66,71 @@ def add_to_day(day: datetime.date, count: int, unit: str) -> datetime.date:
     return datetime.date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
 
 
-class Days:
-    """The sides of a history, built: the reference, and the first day of each stack.
+def prepare_days(
+    days: Sequence[datetime.date],
+    selection: Selection,
+    options: Options,
+    builder: Builder,
+    arguments: Sequence[str],
+) -> tuple[Task, float, dict[str, EnvironmentInfo]]:
+    """Return the task of a history, and what `ask_days` returns beside the sides.
 
-    The last day is the reference; the others have its Python if they can.
+    Days have the reference's cells, as far as their libraries have them.
+
+    Raises:
+        BakeoffError: the last day cannot be built or asked, or has no cell that is asked for.
     """
+    sides, seconds, others = ask_days(days, selection, builder)
+    chosen = choose_cells(selection, {REFERENCE: sides[REFERENCE]})[REFERENCE]
+    cells = {
+        name: [cell for cell in chosen if name == REFERENCE or not find_gap(side, cell)]
+        for name, side in sides.items()
+    }
+    task = make_task("history", selection, sides, cells, options, REFERENCE, arguments)
+    return task, seconds, others
 
-    def __init__(
-        self, days: Sequence[datetime.date], selection: Selection, builder: Builder
-    ) -> None:
-        self.asking = 0.0
-        """Seconds of the budget that asking the sides for their contents took."""
-        self.others: dict[str, EnvironmentInfo] = {}
-        """Days without a side: those that cannot be built, and those whose stack has one."""
-        reference = builder.environment(make_day_spec(days[-1]), PYTHONS)
-        self.sides = {REFERENCE: self.ask(reference, selection)}
-        pythons = list(dict.fromkeys([reference.python, *PYTHONS]))
-        stacks: dict[object, Side] = {}
-        for day in days:
-            name = str(day)
-            builder.notify(f"the environment of {name}")
-            try:
-                environment = builder.environment(make_day_spec(day), pythons)
-                stack = environment.python, *environment.info.pins.items()
-                if stack in stacks:
-                    same = msgspec.structs.replace(stacks[stack].info, spec=f"@{name}", gaps={})
-                    self.others[name] = same
-                else:
-                    stacks[stack] = self.sides[name] = self.ask(environment, selection)
-            except BakeoffError as error:
-                self.others[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
-                builder.notify(f"{name}: {error}")
 
-    def ask(self, environment: Environment, selection: Selection) -> Side:
-        """Ask a side for its contents, and count the time."""
-        start = time.monotonic()
-        side = ask_side(environment, selection)
-        self.asking += time.monotonic() - start
-        return side
+def ask_days(
+    days: Sequence[datetime.date], selection: Selection, builder: Builder
+) -> tuple[dict[str, Environment], float, dict[str, EnvironmentInfo]]:
+    """Build and ask the stacks of days; the last day is the reference, too.
 
-    def cells(self, selection: Selection) -> dict[str, list[Cell]]:
-        """Return side → cells: those of the reference, as far as the side has them."""
-        whole = choose_cells(selection, {REFERENCE: self.sides[REFERENCE]})[REFERENCE]
-        return {
-            name: [c for c in whole if name == REFERENCE or not find_gap(side, c)]
-            for name, side in self.sides.items()
-        }
+    Returns:
+        The reference, and the first day of each stack, with the reference's Python if it can; the
+        seconds of the budget that asking them took; and the days without a side: those that cannot
+        be built, and those whose stack has one.
+    """
+    environment = builder.build(make_day_spec(days[-1]))
+    pythons = list(dict.fromkeys([environment.python, *PYTHONS]))
+    start = time.monotonic()
+    sides = {REFERENCE: ask_side(environment, selection)}
+    seconds = time.monotonic() - start
+    stacks: dict[object, EnvironmentInfo] = {}
+    others: dict[str, EnvironmentInfo] = {}
+    for day in days:
+        name = str(day)
+        builder.notify(f"the environment of {name}")
+        try:
+            environment = builder.build(make_day_spec(day), pythons)
+            stack = environment.python, *environment.info.pins.items()
+            if stack in stacks:
+                others[name] = replace(stacks[stack], spec=f"@{name}", gaps={})
+                continue
+            start = time.monotonic()
+            sides[name] = ask_side(environment, selection)
+            seconds += time.monotonic() - start
+            stacks[stack] = sides[name].info
+        except BakeoffError as error:
+            others[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
+            builder.notify(f"{name}: {error}")
+    return sides, seconds, others
 
-    def complete(self, results: Results) -> None:
-        """Add the days without a side to results, in the order of time, and warn of gaps."""
-        results.environments = dict(sorted((results.environments | self.others).items()))
-        results.warnings += [
-            f"{day} could not be built: {info.gaps['']}"
-            for day, info in sorted(self.others.items())
-            if info.gaps
-        ]
+
+def add_days(results: Results, others: Mapping[str, EnvironmentInfo]) -> None:
+    """Add days without a side to results, in the order of time, and warn of those not built."""
+    results.environments = dict(sorted({**results.environments, **others}.items()))
+    results.warnings += [
+        f"{day} could not be built: {info.gaps['']}"
+        for day, info in sorted(others.items())
+        if info.gaps
+    ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import impls
 from bench.cells import Arm
-from bench.engine.task import Side, Task
-from bench.environments.offers import offers
+from bench.engine.process import HEAVY_SILENCE, WorkerFailedError, choose_silence
+from bench.engine.task import Environment, Task
+from bench.environments.offers import ask_environment
 from bench.metrics import SAMPLED
 from bench.prepare.sides import NothingToMeasureError
-from bench.runfile import EnvironmentInfo
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from bench.cells import Cell, Selection
@@ -26,26 +29,18 @@ def prepare_run(
     options: Options,
     spec: Spec,
     builder: Builder,
-    silence: float,
     arguments: tuple[str, ...],
 ) -> tuple[Task, dict[Cell, list[str]]]:
     """Return the task of a run, without cells yet, and the metrics of each selected cell.
 
-    Args:
-        selection: What was asked for.
-        options: How much is measured.
-        spec: Of the shared environment.
-        builder: Builds environments, and says what is left out.
-        silence: Seconds without an answer after which a worker counts as hanging.
-        arguments: The command line, to repeat it by.
+    `spec` is the shared environment, `arguments` the command line.
 
     Raises:
         BakeoffError: an environment cannot be built, or no style has a metric that is asked for.
         WorkerFailedError: not even the baseline can be loaded.
     """
-    place = builder.environment(spec).place
-    offer, places = offers(selection.entrants, selection.files, silence, builder, place)
-    left_out = {}
+    sides = ask_environments(selection, spec, builder, choose_silence(options.budget))
+    offer, left_out = sides[""].offer, {}
     if options.donate:
         kept = [Arm(name, s) for name, styles in offer.not_donating.items() for s in styles]
         left_out = {str(arm): NO_KEYWORD for arm in kept if selection.is_selected(arm)}
@@ -56,10 +51,6 @@ def prepare_run(
     metrics = {c: [name for name in SAMPLED if selection.is_measured(name, c)] for c in cells}
     if not any(metrics.values()):
         raise NothingToMeasureError(selection)
-    sides = {}
-    for name, there in places.items():
-        info = EnvironmentInfo(versions=offer.apart.get(name, offer.versions))
-        sides[name] = Side(there, offer, info, heavy=bool(name))
     task = Task(
         kind="run",
         arguments=arguments,
@@ -70,3 +61,31 @@ def prepare_run(
         left_out=left_out,
     )
     return task, metrics
+
+
+def ask_environments(
+    selection: Selection, spec: Spec, builder: Builder, silence: float
+) -> dict[str, Environment]:
+    """Return the shared environment, named "", and those of entrants that have their own.
+
+    All have one offer, of all entrants; an environment that cannot be built or asked is a problem
+    in it.
+    """
+    entrants = {name: impls.locate(name, selection.files) for name in selection.entrants}
+    isolated = [n for n, e in entrants.items() if impls.find_declaration(e).own_environment]
+    names = tuple(name for name in entrants if name not in isolated)
+    names = names or (impls.BASELINE,) * bool(isolated)
+    sides = {"": ask_environment(builder.build(spec), names, selection.files, silence)}
+    offer = sides[""].offer
+    for name in isolated:
+        try:
+            environment = builder.build_entrant(entrants[name])
+            builder.notify(f"importing {name} in its environment")
+            patience = max(silence, HEAVY_SILENCE)
+            side = ask_environment(environment, (name,), selection.files, patience)
+        except (BakeoffError, WorkerFailedError) as error:
+            why = f"import failed: {error}" if isinstance(error, WorkerFailedError) else str(error)
+            offer = replace(offer, problems=offer.problems | {name: why})
+        else:
+            sides[name], offer = side, offer.add_entrant(name, side.offer)
+    return {name: replace(side, offer=offer) for name, side in sides.items()}

@@ -1,4 +1,4 @@
-"""Sides of an A/B, a bisection or a history: building them, their contents, their task."""
+"""Sides of an A/B, a bisection or a history: environments whose workers take turns."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ import msgspec
 import impls
 from bench.cells import WHOLE
 from bench.engine.process import WorkerFailedError
-from bench.engine.task import Side, Task
-from bench.environments.offers import offer
-from bench.environments.uv import PYTHONS, UnsolvableError, minor, suggest_stack
+from bench.engine.task import Task
+from bench.environments.offers import ask_environment
+from bench.environments.uv import PYTHONS, UnsolvableError, suggest_stack
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile.releases import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from common.errors import BakeoffError
+from common.versions import PYTHON
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bench.cells import Cell, Selection
-    from bench.environments.builder import Builder, Environment
+    from bench.engine.task import Environment
+    from bench.environments.builder import Builder
     from bench.environments.spec import Spec
     from bench.options import Options
     from bench.runfile import FileKind
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
 DEEP = "depth12"
 """Workload measured beside `toy` for host cost alone: its 18 more arrays show what each costs."""
 DEEP_SECONDS = 300.0
-"""Budget in seconds from which on it is measured, unless host cost is asked for by name: in less
-time, it would take what steps need."""
+"""Budget in seconds from which on `DEEP` is measured, unless host cost is asked for by name: with
+less, there would be no time left for steps."""
 WORKLOADS = ("toy", DEEP, "seed")
 """Workloads measured by default: two for host costs, and the tutorial's size."""
 IN_TURNS = [
@@ -46,7 +49,7 @@ IN_TURNS = [
 
 
 class DoesNotRunError(BakeoffError):
-    """A side of a comparison cannot run a user's own step: the new one is worse for it."""
+    """A side cannot run a user's own step. With exit status 1, the new side is worse for it."""
 
     def __init__(self, side: str, spec: str, step: str, problem: str) -> None:
         super().__init__(f"{side} ({spec}) does not run {step}.py: {problem}")
@@ -82,47 +85,36 @@ def build_environments(specs: Sequence[Spec], builder: Builder) -> list[Environm
     # The oldest Python that fits is the one for which most releases of that time have wheels.
     pythons: tuple[str, ...] = PYTHONS
     if any(spec.is_current for spec in specs):
-        pythons = (minor(),)
+        pythons = (PYTHON,)
     elif any(spec.revision for spec in specs):  # one with this lock runs on the Python at hand
-        pythons = tuple(dict.fromkeys([minor(), *PYTHONS]))
+        pythons = tuple(dict.fromkeys([PYTHON, *PYTHONS]))
     for python in pythons:
         with suppress(UnsolvableError):
-            return [builder.environment(spec, (python,)) for spec in specs]
-    return [builder.environment(spec) for spec in specs]
+            return [builder.build(spec, (python,)) for spec in specs]
+    return [builder.build(spec) for spec in specs]
 
 
-def ask_side(environment: Environment, selection: Selection) -> Side:
-    """Ask a worker of a side for its part of a selection, and return the side.
+def ask_side(environment: Environment, selection: Selection) -> Environment:
+    """Return an environment with its offer of a selection, for which a worker of it is asked.
 
     Raises:
         BakeoffError: no worker of it can even load the baseline.
     """
-    about, place = environment.info, environment.place
-    place = place.apply_step_settings() if selection.step else place
     try:
-        offered = offer(selection.entrants, selection.files, place=place)
+        side = ask_environment(environment, selection.entrants, selection.files)
     except (WorkerFailedError, msgspec.ValidationError, OSError) as error:
         # Its answer may be another revision's, or its interpreter missing
-        raise BakeoffError(f"{about.spec} cannot be measured: {error}") from error
-    for name, (package, release) in offered.unfit.items():
+        raise BakeoffError(f"{environment.info.spec} cannot be measured: {error}") from error
+    for name, (package, release) in side.offer.unfit.items():
         advice = "give releases that fit each other, as those of a day do"
         with suppress(BakeoffError):  # a package of a checkout, or no index
             advice = suggest_stack(package, release, environment.python)
-        offered.problems[name] += f"; {advice}"
-    missing = {
-        f"{entrant}/{style}": why
-        for entrant, styles in offered.missing.items()
-        for style, why in styles.items()
-    }
-    info = msgspec.structs.replace(
-        about,
-        versions=offered.versions | about.versions,
-        gaps=about.gaps | offered.problems | missing,
-    )
-    return Side(place, offered, info)
+        problem = f"{side.offer.problems[name]}; {advice}"
+        side.offer.problems[name] = side.info.gaps[name] = problem
+    return side
 
 
-def find_gap(side: Side, cell: Cell) -> str:
+def find_gap(side: Environment, cell: Cell) -> str:
     """Return the reason why a side lacks a cell's style; empty if it has it."""
     if cell.style in side.offer.styles.get(cell.entrant, ()):
         return ""
@@ -131,7 +123,7 @@ def find_gap(side: Side, cell: Cell) -> str:
     return next(filter(None, map(gaps.get, names)), "there is no such style")
 
 
-def find_depending(sides: Mapping[str, Side]) -> tuple[str, ...]:
+def find_depending(sides: Mapping[str, Environment]) -> tuple[str, ...]:
     """Return the entrants that depend on a difference of two sides; none if all may.
 
     Python, JAX, optax and NumPy are part of every entrant, as this project's own code is.
@@ -142,21 +134,21 @@ def find_depending(sides: Mapping[str, Side]) -> tuple[str, ...]:
         names |= {*find_differing_releases(base.pins, new.pins)}
     if base.commit != new.commit or names & {*SHARED_PACKAGES}:
         return ()
+    usual = {name: impls.read_declaration(name) for name in impls.list_usual()}
     return tuple(
         name
-        for name in impls.list_usual()
-        if names
-        & {impls.read_declaration(name).distribution, *impls.read_declaration(name).packages}
+        for name, about in usual.items()
+        if not names.isdisjoint((about.distribution, *about.packages))
     )
 
 
-def choose_cells(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[Cell]]:
-    """Return the cells that are asked for and that each side has, on one backend.
+def choose_cells(selection: Selection, sides: Mapping[str, Environment]) -> dict[str, list[Cell]]:
+    """Return side → its selected cells, on one backend.
 
     If no backend is asked for, it is an accelerator that all sides have, or else the CPU.
 
     Raises:
-        BakeoffError: a name that no side knows.
+        BakeoffError: no side knows a name.
         DoesNotRunError: a side cannot run a user's own step.
     """
     selection = replace(selection, workloads=selection.workloads or WORKLOADS)
@@ -172,47 +164,47 @@ def choose_cells(selection: Selection, sides: Mapping[str, Side]) -> dict[str, l
             errors.append(error)
     if not any(cells.values()):
         raise errors[0]
-    if (step := selection.step) and "make_model" not in impls.list_bindings(
-        Path(selection.files[step])
-    ):
-        # the baseline of such a file is its own step, too, and stands for `--style pure`
+    step = selection.step
+    if step and not steps.has_model(Path(selection.files[step])):
+        # The baseline of such a file is its own step, too, and stands for `--style pure`
         for name, of_side in cells.items():
-            own = [cell._replace(entrant=step, style=WHOLE) for cell in of_side]
+            own = (cell._replace(entrant=step, style=WHOLE) for cell in of_side)
             cells[name] = list(dict.fromkeys(own))
     backends = [{cell.backend for cell in of_side} for of_side in cells.values()]
     shared = sorted(set.intersection(*backends) or set.union(*backends))
-    one = next((backend for backend in shared if backend != "cpu"), shared[0])
-    return {name: [c for c in of_side if c.backend == one] for name, of_side in cells.items()}
+    backend = next((name for name in shared if name != "cpu"), shared[0])
+    return {name: [c for c in of_side if c.backend == backend] for name, of_side in cells.items()}
 
 
-def require_common(cells: Mapping[str, Sequence[Cell]], sides: Mapping[str, Side]) -> list[Cell]:
+def require_common(
+    cells: Mapping[str, Sequence[Cell]], sides: Mapping[str, Environment]
+) -> list[Cell]:
     """Return the cells that all sides have.
 
     Raises:
         BakeoffError: there are none.
     """
     first, *others = cells.values()
-    common = [cell for cell in first if all(cell in of_side for of_side in others)]
-    if not common:
-        for name, side in sides.items():
-            for entrant, problem in side.offer.problems.items():
-                spec, stack = side.info.spec, [f"{n} {v}" for n, v in side.info.versions.items()]
-                raise BakeoffError(
-                    f"{name} ({spec}) does not run {entrant} with {', '.join(stack)}: {problem}; "
-                    "give releases that go together: the stack of another day, as in "
-                    "`@2026-06-01`, or a pin of jax as well"
-                )
-        raise BakeoffError(
-            f"{' and '.join(cells)} have nothing in common that is asked for; choose other sides, "
-            "entrants or styles"
-        )
-    return common
+    if common := [cell for cell in first if all(cell in of_side for of_side in others)]:
+        return common
+    for name, side in sides.items():
+        for entrant, problem in side.offer.problems.items():
+            stack = ", ".join(f"{n} {v}" for n, v in side.info.versions.items())
+            raise BakeoffError(
+                f"{name} ({side.info.spec}) does not run {entrant} with {stack}: {problem}; give "
+                "releases that go together: the stack of another day, as in `@2026-06-01`, or a "
+                "pin of jax as well"
+            )
+    raise BakeoffError(
+        f"{' and '.join(cells)} have nothing in common that is asked for; choose other sides, "
+        "entrants or styles"
+    )
 
 
 def make_task(
     kind: FileKind,
     selection: Selection,
-    sides: Mapping[str, Side],
+    sides: Mapping[str, Environment],
     cells: Mapping[str, Sequence[Cell]],
     options: Options,
     base: str,
@@ -224,14 +216,14 @@ def make_task(
         BakeoffError: no cell has a metric that is asked for.
     """
 
-    def metrics_of(cell: Cell) -> frozenset[str]:
+    def list_metrics(cell: Cell) -> frozenset[str]:
         names = IN_TURNS
         if cell.workload == DEEP and not selection.workloads:
             names = [HOST] if HOST in selection.metrics or options.budget >= DEEP_SECONDS else []
         return frozenset(name for name in names if selection.is_measured(name, cell))
 
     needed = {
-        side: {cell: metrics for cell in of_side if (metrics := metrics_of(cell))}
+        side: {cell: metrics for cell in of_side if (metrics := list_metrics(cell))}
         for side, of_side in cells.items()
     }
     if not any(needed.values()):
@@ -259,14 +251,8 @@ def prepare_sides(
 ) -> tuple[Task, float]:
     """Return the task of an A/B, and the seconds of its budget that asking both sides took.
 
-    If neither entrants nor a step are named, entrants that depend on the difference are measured.
-
-    Args:
-        specs: Of the base and the new side, by their names.
-        selection: What was asked for.
-        options: How much is measured.
-        builder: Builds both environments.
-        arguments: The command line, to repeat it by.
+    `specs` has the base and the new side by their names, the base first. If neither entrants nor a
+    step are named, entrants that depend on the difference are measured.
 
     Raises:
         BakeoffError: a side cannot be built or asked, or both have nothing in common.

@@ -1,23 +1,24 @@
-"""The styles of a user's own training step, as `bakeoff cost` measures them."""
+"""The styles of a user's own training step, for `bakeoff cost`."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-import impls
-from bench.cells import Selection, add_step
+from bench.cells import Selection, name_step
 from bench.engine.process import WorkerFailedError
-from bench.engine.task import Side, Task
-from bench.environments.offers import offer
+from bench.engine.task import Task
+from bench.environments.offers import ask_environment
+from bench.environments.spec import CURRENT, Spec
 from bench.metrics import HOST, STEP
-from bench.runfile import EnvironmentInfo
 from common.errors import BakeoffError
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.environments.builder import Environment
+    from bench.environments.builder import Builder
     from bench.options import Options
 
 IN_A_ROW = "step_pipelined"
@@ -31,41 +32,41 @@ def prepare_step(
     options: Options,
     styles: tuple[str, ...],
     backend: str | None,
-    environment: Environment,
-    *,
+    builder: Builder,
     arguments: Sequence[str],
-) -> Task:
-    """Return the task of measuring `ASKED` of a step, in its library's styles, on one backend.
+) -> tuple[Task, float]:
+    """Return the task of a step, and the seconds of its budget that asking a worker took.
+
+    All styles of its library are measured if none are given; on an accelerator, or else the CPU,
+    if no backend is.
 
     Raises:
         BakeoffError: the file is no step, cannot be measured at all, or has no such style.
     """
-    name = add_step(file)
-    outside = {name: str(file.resolve())}
-    place = environment.place.apply_step_settings()
+    name = name_step(file)
+    files, environment = {name: str(file.resolve())}, builder.build(Spec(CURRENT))
+    start = time.monotonic()
     try:
-        offered = offer((), outside, place=place)
+        environment = ask_environment(environment, (), files)
     except WorkerFailedError as error:
         raise BakeoffError(f"{file.name} cannot be measured: {error}") from error
-    if name in offered.problems:
-        raise BakeoffError(offered.problems[name])
-    if "make_model" not in impls.list_bindings(file):
+    offer = environment.offer
+    if name in offer.problems:
+        raise BakeoffError(offer.problems[name])
+    if not steps.has_model(file):
         raise BakeoffError(
             f"{file.name} has a make_step alone, and nothing to compare it with: compare releases "
             f"by `bakeoff ab --step {file.name}`, or add make_model and loss"
         )
-    usual = next((b for b in offered.backends if b != "cpu"), "cpu")
-    entrants = tuple(offered.styles)  # named, so that unusual styles take part, too
+    usual = next((b for b in offer.backends if b != "cpu"), "cpu")
+    entrants = tuple(offer.styles)  # named, so that unusual styles take part, too
     selection = Selection(entrants, styles, (name,), (backend or usual,), ASKED)
-    cells = selection.cells(offered)
-    side = Side(
-        place, offered, EnvironmentInfo(versions=offered.versions, pins=environment.info.pins)
-    )
-    return Task(
+    task = Task(
         kind="cost",
         arguments=tuple(arguments),
-        needed={"": {cell: frozenset(ASKED) for cell in cells}},
-        sides={"": side},
+        needed={"": {cell: frozenset(ASKED) for cell in selection.cells(offer)}},
+        sides={"": environment},
         options=options,
-        outside=outside,
+        outside=files,
     )
+    return task, time.monotonic() - start

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
     from bench.cells import Selection
     from bench.engine.actions import Action
-    from bench.engine.task import Side
-    from bench.environments.builder import Builder, Environment
+    from bench.engine.task import Environment
+    from bench.environments.builder import Builder
     from bench.samples import Sample
 
 LOOKS = (3, 4, 6, 8, 12, 18, 26)
@@ -120,7 +120,7 @@ class Bisection:
 
     pythons: tuple[str, ...] = ()
     """Versions that sides may have: those of the two ends."""
-    sides: dict[Spec, Side] = field(default_factory=dict)
+    sides: dict[Spec, Environment] = field(default_factory=dict)
     estimates: list[Estimate] = field(default_factory=list)
     """Estimate of each step, with the interval that decided it."""
     outcomes: list[Results] = field(default_factory=list)
@@ -283,7 +283,7 @@ class Bisection:
             return
         sources = [end.sources[name] for end in (self.good, self.bad) if name in end.sources]
         if len(sources) == 2:
-            commits = list_commits(*map(self.builder.state, sources))
+            commits = list_commits(*map(self.builder.freeze, sources))
             states = [replace(sources[0], revision=commit) for commit in commits]
             self.halve("commit", [[self.good.replace_pins({name: state})] for state in states])
         else:
@@ -402,7 +402,7 @@ class Bisection:
         """Return a side's environment, which the builder keeps."""
         start = time.monotonic()
         try:
-            return self.builder.environment(spec, self.pythons)
+            return self.builder.build(spec, self.pythons)
         finally:
             self.building_seconds += time.monotonic() - start
 
@@ -411,13 +411,13 @@ class Bisection:
         """Seconds of the budget that are spent."""
         return time.monotonic() - self.start - self.building_seconds
 
-    def side(self, spec: Spec) -> Side:
+    def side(self, spec: Spec) -> Environment:
         """Return a side, with its environment's offer."""
         if spec not in self.sides:
             self.sides[spec] = ask_side(self.environment(spec), self.selection)
         return self.sides[spec]
 
-    def require_style(self, sides: Iterable[Side]) -> None:
+    def require_style(self, sides: Iterable[Environment]) -> None:
         """Raise StoppedError if a side has not got the style."""
         cell = self.record.cell
         for side in sides:

@@ -14,24 +14,27 @@ from msgspec import convert
 from msgspec.structs import replace
 from uv import find_uv_bin
 
-from bench.cells import BASELINE, Arm, Selection, add_step
+from bench.cells import BASELINE, Arm, Selection, name_step
 from bench.cli import main
 from bench.cost.step import OwnCost, advise, document
 from bench.engine.process import Place
-from bench.engine.task import Side
-from bench.environments.uv import minor
+from bench.engine.task import Environment
 from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
 from bench.offer import Offer
 from bench.prepare.sides import choose_cells
 from bench.prepare.step import ASKED
-from bench.runfile import CellResult, EnvironmentInfo, Proof, Results
+from bench.runfile import CellResult, EnvironmentInfo, Results
 from bench.runfile.reader import read
+from bench.samples import Proof
 from bench.track.comparison import Comparison
 from bench.worker.offers import describe
-from bench.worker.own import CarryingStep, OwnArms
 from bench.worker.proof import prove_arm
+from bench.worker.protocol import Describe
+from bench.worker.step_arms import StepArms
+from bench.worker.step_file import CarryingStep
 from common.errors import BakeoffError
+from common.versions import PYTHON
 from tests.commands import ROOT, SCAN, command, done_for_real, how
 from tests.report.runs import section
 
@@ -83,30 +86,34 @@ def in_its_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def written(text: str, name: str = "mine") -> str:
     path = Path(f"{name}.py")
     path.write_text(text, "utf-8")
-    return add_step(path)
+    return name_step(path)
 
 
 def begun(library: str) -> str:
     main(["new", f"my_{library}", "--model", library])
-    return add_step(Path(f"my_{library}.py"))
+    return name_step(Path(f"my_{library}.py"))
+
+
+def arms_of(name: str) -> StepArms:
+    return StepArms(Path(f"{name}.py").resolve(), "cpu", donate=False)
 
 
 def offered(name: str) -> dict[str, Any]:
-    return describe(Mock(), [], {name: str(Path(f"{name}.py").resolve())})
+    return describe(Mock(), Describe([], {name: str(Path(f"{name}.py").resolve())}))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
     name = begun(library)
     assert len(Path(f"{name}.py").read_text("utf-8").split("\n")) <= 45
-    arms = OwnArms(name, "cpu", donate=False)
-    assert arms.own.entrant == library
-    named = {"pure", *arms.own.library.styles} - {"flat"}
-    assert {arm.style for arm in arms.own.arms} == named
-    for arm in arms.own.arms:
+    arms = arms_of(name)
+    assert arms.file.entrant == library
+    named = {"pure", *arms.file.library.styles} - {"flat"}
+    assert {arm.style for arm in arms.file.arms} == named
+    for arm in arms.file.arms:
         proof = prove_arm(arms, arm)
-        assert proof.proof["gradient"] <= arms.tolerance
-        assert proof.proof["whole_step"]
+        assert proof.proof.gradient <= arms.tolerance
+        assert proof.proof.whole_step
         assert len(proof.losses) == 10
         counts = {sample.metric: sample.value for sample in proof.samples}
         assert counts["parameter_arrays"] == (6 if library == "flax_nnx" else 8)
@@ -119,11 +126,11 @@ def test_what_is_not_trained_is_carried_on() -> None:
         "self.readout = ", "self.norm = nnx.BatchNorm(64, rngs=rngs)\n        self.readout = "
     ).replace("return self.readout(", "return self.readout(self.norm(")
     text = text.replace("jax.nn.relu(self.second(x)))", "jax.nn.relu(self.second(x))))")
-    arms = OwnArms(written(text), "cpu", donate=False)
+    arms = arms_of(written(text))
     means = []
     for style in ("jit", "jit_partial", "jax_jit", "pure"):
         step = arms.make(Arm("flax_nnx", style))
-        arms.losses(step)
+        arms.compute_losses(step)
         others: Any = step.save()
         means.append([np.asarray(leaf) for leaf in jax.tree.leaves(others.others)])
     assert np.any(means[0][0] != 0)
@@ -233,10 +240,10 @@ def test_a_block_of_the_how_to_is_the_same_step_in_every_style(
         name = getattr(target, "name", getattr(target, "id", ""))
         if f"`{name}`" in names:
             lines[node.lineno - 1 : node.end_lineno] = []
-    arms = OwnArms(written("".join(lines) + block, "how_to"), "cpu", donate=False)
-    assert arms.own.entrant == library
-    for arm in arms.own.arms:
-        assert prove_arm(arms, arm).proof["gradient"] <= arms.tolerance
+    arms = arms_of(written("".join(lines) + block, "how_to"))
+    assert arms.file.entrant == library
+    for arm in arms.file.arms:
+        assert prove_arm(arms, arm).proof.gradient <= arms.tolerance
 
 
 def test_the_how_to_has_blocks() -> None:
@@ -247,27 +254,27 @@ def test_the_how_to_has_blocks() -> None:
 def test_state_and_key_are_carried_on_in_every_style(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arms = OwnArms(written(NORMED[library] + DATA, f"normed_{library}"), "cpu", donate=False)
-    assert arms.own.entrant == library
+    arms = arms_of(written(NORMED[library] + DATA, f"normed_{library}"))
+    assert arms.file.entrant == library
     baseline = arms.make(BASELINE)
-    arms.losses(baseline)
+    arms.compute_losses(baseline)
     rest: Any = baseline.save()
     assert jax.random.key_data(rest.carried["key"]).tolist() != [0, 0], "a new key for each step"
-    assert any(map(np.any, arms.measure_displacement(rest).state)), "and the state of the last one"
-    assert arms.facts_of(BASELINE)["parameter_arrays"] == len(jax.tree.leaves(rest.params))
-    for arm in arms.own.arms:
-        assert prove_arm(arms, arm).proof["gradient"] <= arms.tolerance
+    assert any(map(np.any, arms.measure_displacement(rest)[1])), "and the state of the last one"
+    assert arms.measure_facts(BASELINE)["parameter_arrays"] == len(jax.tree.leaves(rest.params))
+    for arm in arms.file.arms:
+        assert prove_arm(arms, arm).proof.gradient <= arms.tolerance
         kept_apart = isinstance(arms.steps[arm], CarryingStep)
-        assert kept_apart == (arm.style not in arms.own.library.keeping)
-    right = arms.own.loss
+        assert kept_apart == (arm.style not in arms.file.library.carrying)
+    right = arms.file.compute_loss
 
     def stays(model: Any, carried: Any, batch: Any) -> tuple[Any, Any]:
         value, after = right(model, carried, batch)
         return value, after | {"state": carried["state"]}
 
-    monkeypatch.setattr(arms.own, "loss", stays)
+    monkeypatch.setattr(arms.file, "compute_loss", stays)
     with pytest.raises(BakeoffError, match="not equal"):
-        prove_arm(arms, arms.own.arms[-1])
+        prove_arm(arms, arms.file.arms[-1])
 
 
 PLAIN = NORMED["pure_jax"] + DATA
@@ -294,7 +301,7 @@ def test_what_is_wrong_with_a_state_is_one_line(text: str, problem: str) -> None
 
 def test_a_state_that_is_not_finite_is_told() -> None:
     text = PLAIN.replace("mean = 0.9", "mean = jnp.nan + 0.9").replace("logits - mean", "logits")
-    arms = OwnArms(written(text), "cpu", donate=False)
+    arms = arms_of(written(text))
     with pytest.raises(BakeoffError, match=r"mine.py: the state is not a number after 10 steps"):
         prove_arm(arms, BASELINE)
 
@@ -321,15 +328,15 @@ def loss(model, batch, *, state, key):
 """
     name = written(text + DATA, "best")
     assert offered(name)["styles"]["equinox"] == ["pure", "filter_jit"]
-    arms = OwnArms(name, "cpu", donate=False)
-    for arm in arms.own.arms:
+    arms = arms_of(name)
+    for arm in arms.file.arms:
         prove_arm(arms, arm)
 
 
 def test_variables_of_linen_without_a_state_stay_as_they_are() -> None:
     text = Path(f"{begun('flax_linen')}.py").read_text("utf-8").replace('["params"]', "")
     text = text.replace('apply({"params": params}', "apply(params")
-    prove_arm(OwnArms(written(text, "variables"), "cpu", donate=False), BASELINE)
+    prove_arm(arms_of(written(text, "variables")), BASELINE)
 
 
 def test_modules_without_variables_may_be_in_two_places() -> None:
@@ -355,13 +362,15 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
 
 
 def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.MonkeyPatch) -> None:
-    arms = OwnArms(begun("equinox"), "cpu", donate=False)
-    right = arms.own.loss
+    arms = arms_of(begun("equinox"))
+    right = arms.file.compute_loss
     arm = Arm("equinox", "filter_jit")
     prove_arm(arms, arm)
-    monkeypatch.setattr(
-        arms.own, "loss", lambda model, hidden, batch: (1.01 * right(model, hidden, batch)[0], ())
-    )
+
+    def compute_other_loss(*given: Any) -> tuple[Any, tuple[()]]:
+        return 1.01 * right(*given)[0], ()
+
+    monkeypatch.setattr(arms.file, "compute_loss", compute_other_loss)
     with pytest.raises(BakeoffError, match="not equal: ten steps' losses are off by"):
         prove_arm(arms, arm)
 
@@ -409,7 +418,7 @@ def test_a_library_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch
 
 def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
     text = MODEL.replace("return jnp.mean(", "return jnp.nan * jnp.mean(")
-    arms = OwnArms(written(text), "cpu", donate=False)
+    arms = arms_of(written(text))
     with pytest.raises(BakeoffError, match=r"mine.py: the loss is nan in step 1"):
         prove_arm(arms, BASELINE)
 
@@ -430,9 +439,9 @@ def trained(params):
 
 optimizer, optimiser = optax.masked(optax.adam(1e-3), trained), None
 """
-    arms = OwnArms(written(text, "masked"), "cpu", donate=False)
+    arms = arms_of(written(text, "masked"))
     for style in ("jit", "jit_partial", "pure"):
-        assert prove_arm(arms, Arm("flax_nnx", style)).proof["gradient"] < 1e-3
+        assert prove_arm(arms, Arm("flax_nnx", style)).proof.gradient < 1e-3
 
 
 def test_plain_jax_and_a_whole_step() -> None:
@@ -440,7 +449,7 @@ def test_plain_jax_and_a_whole_step() -> None:
     assert plain["styles"] == {"pure_jax": ["pure"]}
     whole = written(WHOLE, "whole")
     assert offered(whole)["styles"] == {"whole": ["step"], "pure_jax": ["pure"]}
-    arms = OwnArms(whole, "cpu", donate=False)
+    arms = arms_of(whole)
     losses = prove_arm(arms, Arm(whole, "step")).losses
     assert losses[0] == 4
     assert losses == sorted(losses, reverse=True)
@@ -450,7 +459,8 @@ def test_plain_jax_and_a_whole_step() -> None:
 def test_a_whole_step_alone_is_one_cell_under_its_own_name(styles: tuple[str, ...]) -> None:
     """Also in a history and a bisection, which measure the style `pure` unless told."""
     name = written(WHOLE, "whole")
-    side = Side(Place(), convert(offered(name), Offer), EnvironmentInfo())
+    offer = convert(offered(name), Offer)
+    side = Environment(Place(), EnvironmentInfo(), offer=offer)
     selection = Selection((), styles, (name,), (), (HOST,), {name: str(Path("whole.py").resolve())})
     cells = choose_cells(selection, {"base": side, "new": side})
     assert {tuple(map(str, of_side)) for of_side in cells.values()} == {("whole-step-whole-cpu",)}
@@ -552,7 +562,7 @@ def test_a_step_is_measured_shown_and_reported(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("needs_network")
 def test_the_installed_tool_compares_in_an_empty_folder(tmp_path: Path) -> None:
     """A wheel is built, and workers of another release find its code."""
-    tool = [find_uv_bin(), "tool", "run", "--python", minor(), "--from", str(ROOT), "bakeoff"]
+    tool = [find_uv_bin(), "tool", "run", "--python", PYTHON, "--from", str(ROOT), "bakeoff"]
     started = how(tmp_path) | {"capture_output": True, "check": False}
     started["env"] = {k: v for k, v in started["env"].items() if not k.startswith("PYTHON")}
     Path("scan.py").write_text(SCAN)

@@ -19,7 +19,7 @@ from bench.engine.journal import Part
 from bench.engine.plan import Plan
 from bench.engine.session import make_estimates
 from bench.engine.state import COLD_DEATHS
-from bench.engine.visits import NOT_JAX
+from bench.engine.workers import NOT_JAX
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STAGES, STEP
 from bench.runfile import TimeSpent, pack_samples, unpack_samples
@@ -64,7 +64,7 @@ def preliminary(plan: Plan) -> set[str]:
 
 def counts(plan: Plan, metric: str, environment: str = "") -> dict[Cell, int]:
     """Return the number of samples of a metric, by cell."""
-    rows = (s for s in plan.visits.samples if (s.metric, s.environment) == (metric, environment))
+    rows = (s for s in plan.workers.samples if (s.metric, s.environment) == (metric, environment))
     return dict(Counter(sample.cell for sample in rows))
 
 
@@ -155,7 +155,7 @@ def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
     )
     rows = [row for side in first.sides for row in side.cells.values()]
     plan = plan_of(needed(("toy", "seed", "wide")), 60)
-    before = list(first.visits.samples)
+    before = list(first.workers.samples)
     plan.adopt(Mock(known=Part(cells=rows, samples=pack_samples(before), spent=spent)))
     assert not plan.agenda.worker_counts
     machine = Machine(noise=0.01).drive(plan)
@@ -163,7 +163,7 @@ def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
     assert known
     assert not known & {(a.workload, a.arms[0]) for a in machine.actions(do="prove")}
     assert not machine.actions(do="count")
-    after = plan.visits.samples[len(before) :]
+    after = plan.workers.samples[len(before) :]
     assert min(s.worker for s in after) > max(s.worker for s in before)
     assert min(s.block for s in after if s.metric == STEP) > max(s.block for s in before)
 
@@ -258,7 +258,7 @@ def test_what_cannot_be_settled_waits_while_something_that_matters_more_can() ->
 def test_workers_of_a_first_answer_have_as_many_blocks_as_each_other(budget: float) -> None:
     """The first ones' proofs are not taken off their own time alone."""
     plan, _ = run(FEW_AT_SEED, budget, Machine(noise=0.02))
-    blocks = {(s.worker, s.block) for s in plan.visits.samples if s.metric == STEP}
+    blocks = {(s.worker, s.block) for s in plan.workers.samples if s.metric == STEP}
     of_worker = Counter(worker for worker, _ in blocks).values()
     assert max(of_worker) - min(of_worker) <= 1
 
@@ -399,7 +399,7 @@ def test_cold_processes_that_take_longer_and_longer_begin_in_time() -> None:
 def test_numbers_that_were_given_are_kept() -> None:
     given: Any = {"processes": 3, "blocks": 2, "rounds": 5, "cold_samples": 4}
     plan, machine = run(FEW_WITH_COLD, 10, **given)
-    rows = [s for s in plan.visits.samples if (s.metric, s.cell) == (STEP, GOOD_CELL)]
+    rows = [s for s in plan.workers.samples if (s.metric, s.cell) == (STEP, GOOD_CELL)]
     assert len({s.worker for s in rows}) == 3
     assert len({s.block for s in rows}) == len(rows) == 3 * 2
     assert {s.calls for s in rows} == {2 * 5}
@@ -469,7 +469,7 @@ def test_pairs_take_their_stages_by_turns() -> None:
     plan, machine = ab(STAGES_AT_SEED, 60)
     [pairs] = workers(plan).values()
     assert pairs > 2
-    rows = [sample for sample in plan.visits.samples if sample.metric == "compile"]
+    rows = [sample for sample in plan.workers.samples if sample.metric == "compile"]
     sides = {name: [s for s in rows if s.environment == name] for name in BOTH}
     pairs_of = [{(s.worker, s.block, s.cell) for s in ours} for ours in sides.values()]
     assert pairs_of[0] == pairs_of[1] != set()
@@ -482,7 +482,7 @@ def test_pairs_take_their_stages_by_turns() -> None:
 
 def test_enough_is_asked_between_visits() -> None:
     plan, machine = run(AT_SEED, 600, enough=lambda samples: len(samples) > 50)
-    assert len([s for s in plan.visits.samples if s.metric == STEP]) > 50
+    assert len([s for s in plan.workers.samples if s.metric == STEP]) > 50
     assert machine.now < 120
 
 
@@ -537,7 +537,7 @@ def test_pairs_share_blocks_and_a_core() -> None:
     assert min(firsts[name] for name in BOTH) > 0.2 * len(blocks), "in random order"
     assert {a.cores for a in machine.actions()} == set(LANES)
     by_block: dict[int, set[tuple[str, int]]] = defaultdict(set)
-    for sample in plan.visits.samples:
+    for sample in plan.workers.samples:
         if sample.metric == STEP:
             by_block[sample.block].add((sample.environment, sample.worker))
     assert len(by_block) == len(blocks)
@@ -570,7 +570,7 @@ def test_a_sweep_of_fewer_cells_than_lanes_needs_a_whole_process() -> None:
     plan, _ = ab(needed(("seed",), ("first_step",), {"haiku": ["pure"]}), 90)
     choice: Any = plan.choice
     [job] = [job for job in choice.cold_jobs() if len(job.work.pairs) < len(LANES)]
-    assert job.least >= plan.visits.costs.cold(plan.agenda.groups[0]) > job.seconds
+    assert job.least >= plan.workers.costs.cold(plan.agenda.groups[0]) > job.seconds
 
 
 def test_cold_metrics_take_what_pairs_leave() -> None:
@@ -692,7 +692,7 @@ def test_a_day_that_fails_is_a_gap() -> None:
 def different(plan: Plan) -> set[str]:
     """Return the arms whose step is told apart from what it is compared with."""
     states = [row for state in plan.sides for row in state.cells.values()]
-    rows = make_estimates(plan.visits.samples, states, plan.options, plan.agenda.base)
+    rows = make_estimates(plan.workers.samples, states, plan.options, plan.agenda.base)
     return {str(row.cell.arm) for row in rows if row.form == "ratio" and row.differs}
 
 
@@ -722,7 +722,7 @@ def test_one_death_costs_no_cell(do: Do, arm: str) -> None:
     wanted = needed(styles=FEW)
     plan, machine = run(wanted, 200, Machine(dies(do, arm)))
     assert not failed(plan)
-    blocks = {(s.worker, s.block) for s in plan.visits.samples if s.metric in (STEP, "host_cost")}
+    blocks = {(s.worker, s.block) for s in plan.workers.samples if s.metric in (STEP, "host_cost")}
     others = [action for action in machine.actions() if action.kind != STAGES]
     assert len(blocks) == len(others) - (do == "block"), "no other block is lost"
     assert all(cell in counts(plan, STEP) for cell in wanted if cell.workload == "seed")

@@ -16,7 +16,7 @@ from bench.engine import session
 from bench.engine.journal import DiskError, find_journals
 from bench.engine.process import Place
 from bench.engine.session import Measurement, make_groups, measure
-from bench.engine.task import Side, Task
+from bench.engine.task import Environment, Task
 from bench.offer import Offer
 from bench.options import Options
 from bench.runfile import EnvironmentInfo
@@ -40,8 +40,9 @@ def values(measured: Measurement) -> list[float]:
     return sorted(sample.value for sample in measured.samples)
 
 
-def side_of(spec: str = "current", offer: Offer = OFFER) -> Side:
-    return Side(Place(), offer, EnvironmentInfo(spec=spec, versions={"jax": spec}))
+def side_of(spec: str = "current", offer: Offer = OFFER) -> Environment:
+    info = EnvironmentInfo(spec=spec, versions={"jax": spec})
+    return Environment(Place(), info, offer=offer)
 
 
 def task_of(kind: Any = "ab", **more: Any) -> Task:

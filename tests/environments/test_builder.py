@@ -4,6 +4,7 @@ What needs a package index skips where uv reaches none. That real libraries of e
 own are built and measured is tests/test_stacks.py's.
 """
 
+import datetime
 import os
 import sys
 import threading
@@ -16,32 +17,36 @@ import pytest
 from filelock import FileLock
 
 import impls
-from bench.engine.process import WorkerFailedError
+from bench.engine.process import Place, WorkerFailedError
+from bench.engine.task import Environment
 from bench.environments import builder as builders
-from bench.environments import offers as asked
-from bench.environments.builder import MARK, PYTHON, Builder, Resolution
-from bench.environments.offers import offer, offers
-from bench.environments.spec import (
+from bench.environments import offers, uv
+from bench.environments.builder import (
+    INTERPRETER,
     LOCK,
     LOCKS,
-    BuildRequest,
-    make_entrant_request,
-    make_spec_request,
-    parse,
+    MARK,
+    Builder,
+    choose_pythons,
+    list_pins,
+    read_entrant_lock,
     read_pins,
-    today,
-)
-from bench.environments.uv import (
-    UnsolvableError,
-    list_installed,
-    list_releases,
-    minor,
     require_own,
+)
+from bench.environments.offers import ask_environment
+from bench.environments.spec import Spec, make_entrant_spec, parse
+from bench.environments.uv import (
+    WHEELS,
+    UnsolvableError,
+    list_releases,
+    resolve,
     suggest_stack,
 )
 from bench.offer import Offer
+from bench.runfile import EnvironmentInfo
+from bench.worker.protocol import Describe
 from bench.worker.settings import ROOT
-from common.versions import COMMON
+from common.versions import COMMON, PYTHON
 from tests.commands import refusal
 from tests.environments.repository import git
 
@@ -69,25 +74,33 @@ def builder(tmp_path: Path) -> Builder:
 # What is asked for
 
 
-def test_the_contents_of_a_spec(builder: Builder) -> None:
-    current = builder.environment(parse("current"))
+def test_the_contents_of_a_spec(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As uv is asked for them."""
+    current = builder.build(parse("current"))
     assert (current.place.command[0], current.info.pins) == (sys.executable, {})
     assert not builder.folder.exists()
-    day = make_spec_request(parse("@2025-12-01"), ROOT, (), {})
-    assert (str(day.date), day.requirements) == ("2025-12-01", COMMON)
-    assert day.optional == ("equinox", "flax", "dm-haiku")
-    assert make_spec_request(parse(f"@{today()}"), ROOT, (), {}).asked_on == today(), (
-        "tomorrow, it is another"
-    )
-    both = make_spec_request(parse("@2025-12-01,flax==0.12.0"), ROOT, ["3.13"], {})
-    assert both.requirements == (*COMMON, "flax==0.12.0")
-    assert both.optional == ("equinox", "dm-haiku")
-    assert both.date is None, "a pinned release may be newer"
-    assert repr(both.preferences) == repr(day)
-    assert both.pythons == ("3.13",)
-    now = make_spec_request(parse("flax==0.12.0"), ROOT, ["3.13", "3.12"], {})
-    assert now.preferences == list_installed()
-    assert now.pythons == ("3.13", "3.12")
+    compile_pins = Mock(return_value=("jax==0.8.1",))
+    monkeypatch.setattr(uv, "compile_pins", compile_pins)
+
+    def ask(text: str) -> tuple[list[str], Any, Any]:
+        """Return the requirements, the day and the preferences of the last question to uv."""
+        assert builder.resolve(parse(text), ROOT, "3.13").pins == ("jax==0.8.1",)
+        about = compile_pins.call_args.kwargs
+        assert about["python"] == "3.13"
+        return compile_pins.call_args.args[0], about["date"], about["preferences"]
+
+    day = datetime.date(2025, 12, 1)
+    assert ask("@2025-12-01") == ([*COMMON, "equinox", "flax", "dm-haiku"], day, ())
+    pinned = [*COMMON, "flax==0.12.0", "equinox", "dm-haiku"]
+    assert ask("@2025-12-01,flax==0.12.0") == (pinned, None, ("jax==0.8.1",))
+    assert ask("flax==0.12.0") == (pinned, None, list_pins())
+    assert compile_pins.call_count == 3, "the stack of the day is known"
+    ask("flax==0.12.0")
+    assert compile_pins.call_count == 3
+    monkeypatch.setattr(builders, "today", lambda: day)
+    for number in (4, 4):  # that day may bring other releases, and no others once it is over
+        ask("@2025-12-01")
+        assert compile_pins.call_count == number
 
 
 @pytest.mark.parametrize("name", APART)
@@ -112,60 +125,65 @@ def test_requirements_of_an_entrant_are_pinned_and_locked(name: str) -> None:
 def test_releases_that_cannot_be_had(builder: Builder) -> None:
     spec, words = "jax==0.6.1,flax==0.12.8", "flax==0.12.8 depends on jax>=0.10.0"
     with pytest.raises(UnsolvableError) as error:
-        builder.environment(parse(spec), [minor()])
-    assert str(error.value).startswith(f"{spec} cannot be built with Python {minor()}: ")
+        builder.build(parse(spec), [PYTHON])
+    assert str(error.value).startswith(f"{spec} cannot be built with Python {PYTHON}: ")
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@needs_network
+def test_preferred_releases_are_kept_and_optional_ones_left_out_where_they_do_not_fit() -> None:
+    def solve(required: list[str], optional: list[str], preferences: list[str]) -> uv.Resolution:
+        return resolve(required, optional, PYTHON, None, preferences, options=WHEELS)
+
+    some = solve(["jmp", "numpy==2.2.6"], [], ["jmp==0.0.3", "numpy==2.3.0"])
+    assert {"jmp==0.0.3", "numpy==2.2.6"} <= {*some.pins}
+    resolution = solve(["numpy==2.2.6"], ["numpy<2", "jmp"], [])
+    assert list(resolution.gaps) == ["numpy<2"]
+    assert "numpy==2.2.6" in resolution.pins
+    assert any(pin.startswith("jmp==") for pin in resolution.pins)
 
 
 @needs_network
 def test_releases_that_are_resolved_once(
     builder: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Preferred ones are kept where they fit; an optional package that does not is left out."""
-    some = BuildRequest("x", ("jmp", "numpy==2.2.6"), preferences=("jmp==0.0.3", "numpy==2.3.0"))
-    assert {"jmp==0.0.3", "numpy==2.2.6"} <= {*builder.resolution(some, minor()).pins}
-    after = BuildRequest("x", ("jmp",), preferences=BuildRequest("y", ("jmp==0.0.2",)))
-    assert "jmp==0.0.2" in builder.resolution(after, minor()).pins
-    wanted = BuildRequest("x", ("numpy==2.2.6",), optional=("numpy<2", "jmp"))
-    resolution = builder.resolution(wanted, minor())
-    assert list(resolution.gaps) == ["numpy<2"]
+    resolution = builder.resolve(parse("numpy==2.2.6"), ROOT, PYTHON)
     assert "numpy==2.2.6" in resolution.pins
-    assert any(pin.startswith("jmp==") for pin in resolution.pins)
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
-    assert builder.resolution(replace(wanted, title="y"), minor()) == resolution
-    offline = refusal(builder.environment, parse("numpy==2.2.5"), [minor()])
+    assert builder.resolve(parse(" numpy==2.2.6 "), ROOT, PYTHON) == resolution
+    offline = refusal(builder.build, parse("numpy==2.2.5"), [PYTHON])
     assert "package index cannot be reached" in offline
 
 
 @needs_network
 def test_releases_of_a_package_for_the_python_of_an_environment(builder: Builder) -> None:
     """As `bisect` looks them up: once, it gave the path of a Python where uv takes a version."""
-    python = builder.environment(parse("current")).python
+    python = builder.build(parse("current")).python
     assert list_releases("jax", "0.7.0", "0.8.0", python) == ["0.7.1", "0.7.2"]
 
 
 @needs_network
 def test_the_jax_of_the_day_of_a_release() -> None:
     """Flax 0.12.0 does not import with today's."""
-    words = suggest_stack("flax", "0.12.0", minor())
+    words = suggest_stack("flax", "0.12.0", PYTHON)
     assert words == (
         "flax 0.12.0 is of 2025-09-25, as jax==0.7.2 is: give `flax==0.12.0,jax==0.7.2`, or "
         "`@2025-09-25`"
     )
     with pytest.raises(UnsolvableError):
-        suggest_stack("flax", "0.0.0.1", minor())
+        suggest_stack("flax", "0.0.0.1", PYTHON)
 
 
 # What is built
 
 
-def put_environment(builder: Builder, wanted: BuildRequest, python: str) -> Path:
+def put_environment(builder: Builder, pins: tuple[str, ...], python: str) -> Path:
     """Make the folder of an environment that seems to be complete, and return it."""
-    path = builder.name_folder(builder.resolution(wanted, python).pins, python)
-    (path / PYTHON).parent.mkdir(parents=True)
-    (path / PYTHON).touch()
+    path = builder.name_folder(pins, python)
+    (path / INTERPRETER).parent.mkdir(parents=True)
+    (path / INTERPRETER).touch()
     (path / MARK).touch()
     return path
 
@@ -173,22 +191,24 @@ def put_environment(builder: Builder, wanted: BuildRequest, python: str) -> Path
 def test_a_complete_environment_is_used_as_it_is(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = put_environment(builder, make_entrant_request("penzai"), minor())
-    monkeypatch.setattr(builders, "uv", None)  # it would fail
+    path = put_environment(builder, read_entrant_lock("penzai"), PYTHON)
+    monkeypatch.setattr(builders, "run_uv", None)  # it would fail
     assert builder.find_folder("penzai") == path
-    assert builder.build_place("penzai").command[0] == str(path / PYTHON)
+    built = builder.build_entrant("penzai")
+    assert (built.place.command[0], built.python) == (str(path / INTERPRETER), PYTHON)
+    assert built.heavy
 
 
 def test_an_environment_that_another_process_builds_is_waited_for(builder: Builder) -> None:
-    wanted = BuildRequest("x", lock=("jax==1",), pythons=("3.13",))
-    path, waiting = builder.name_folder(wanted.lock, "3.13"), threading.Event()
+    wanted, waiting = (Spec("x"), ("jax==1",), "3.13"), threading.Event()
+    path = builder.name_folder(*wanted[1:])
     builder.folder.mkdir(parents=True)
     with FileLock(f"{path}.lock"):
         notified = replace(builder, notify=lambda _: waiting.set())
-        other = threading.Thread(target=notified.build, args=(wanted,))
+        other = threading.Thread(target=notified.install, args=wanted)
         other.start()
         assert waiting.wait(10)
-        put_environment(builder, wanted, "3.13")
+        put_environment(builder, *wanted[1:])
         (path / "as it was").touch()
     other.join(10)
     assert not other.is_alive()
@@ -198,12 +218,12 @@ def test_an_environment_that_another_process_builds_is_waited_for(builder: Build
 @needs_network
 def test_an_incomplete_environment_is_built_anew(builder: Builder) -> None:
     """It is compiled to bytecode; and without jax, the baseline cannot be loaded in it."""
-    wanted = BuildRequest("x", lock=("jmp==0.0.4",), pythons=(minor(),))
-    path = put_environment(builder, wanted, minor())
-    (path / PYTHON).unlink()
+    pins = ("jmp==0.0.4",)
+    path = put_environment(builder, pins, PYTHON)
+    (path / INTERPRETER).unlink()
     (path / "left behind").touch()
     with pytest.raises(UnsolvableError, match=r"not run together: .*No module named"):
-        builder.build(wanted)
+        builder.install(Spec("x"), pins, PYTHON)
     assert not (path / "left behind").exists()
     assert not (path / MARK).exists()
     [package] = path.glob("[lL]ib/**/site-packages/jmp")
@@ -215,10 +235,10 @@ def test_a_revision_runs_its_own_code_and_the_checkout_stays_as_it_is(
 ) -> None:
     if not (ROOT / ".git").exists() or git(ROOT, "rev-parse", "--is-shallow-repository") == "true":
         pytest.skip("the history of this project is not at hand")
-    built = Mock(return_value=(sys.executable, minor(), Resolution(())))
-    monkeypatch.setattr(Builder, "build", built)  # asked where the revision has another lock
+    built = Mock(return_value=(builder.folder, PYTHON, {}))
+    monkeypatch.setattr(Builder, "install_first", built)  # where the revision has another lock
     before = git(ROOT, "stash", "list"), git(ROOT, "worktree", "list")
-    head = builder.environment(parse("HEAD"), [minor()])
+    head = builder.build(parse("HEAD"), [PYTHON])
     assert head.info.commit == git(ROOT, "rev-parse", "HEAD")
     assert head.place.root == builder.folder.parent / "revisions" / str(head.info.commit)
     assert (head.place.root / "impls/pure_jax.py").exists()
@@ -227,7 +247,7 @@ def test_a_revision_runs_its_own_code_and_the_checkout_stays_as_it_is(
     first = git(ROOT, "rev-list", "--max-parents=0", "HEAD").split()[0]
     wrong = dict.fromkeys(("no-such-branch", "HEAD..HEAD", "main; ls"), "there is no")
     for revision, words in (wrong | {first: "it has no"}).items():
-        message = refusal(builder.environment, parse(revision), [minor()])
+        message = refusal(builder.build, parse(revision), [PYTHON])
         assert f"revision {revision!r}" in message
         assert words in message
 
@@ -240,33 +260,34 @@ OFFER = Offer({"pure_jax": ["pure"]}, {}, ["cpu", "gpu"], {"python": "3.13.5", "
 def test_an_entrant_that_kills_its_worker_costs_itself_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def ask_once(command: dict[str, Any], *_: Any) -> dict[str, Any]:
-        if "mine" in command["entrants"]:
+    def ask_once(command: Describe, *_: Any) -> dict[str, Any]:
+        if "mine" in command.entrants:
             raise WorkerFailedError("worker failed (exit status 3)", "", 1)  # at its turn
-        styles = {name: ["pure"] for name in command["entrants"]}
-        return {**asdict(OFFER), "styles": styles, "a later field": 1}
+        styles = {name: ["pure"] for name in command.entrants}
+        missing = {"stax": {"jit": "needs more"}}
+        return {**asdict(OFFER), "styles": styles, "missing": missing, "a later field": 1}
 
-    monkeypatch.setattr(asked, "ask_once", ask_once)
-    found = offer(("mine", "stax"), {})
-    assert found.styles.keys() == {"pure_jax", "stax"}
-    assert found.problems == {"mine": "import failed: worker failed (exit status 3)"}
+    monkeypatch.setattr(offers, "ask_once", ask_once)
+    info = EnvironmentInfo(versions={"jax": "0.12+c0ffee"})
+    side = ask_environment(Environment(Place(), info), ("mine", "stax"), {})
+    assert side.offer.styles.keys() == {"pure_jax", "stax"}
+    assert side.offer.problems == {"mine": "import failed: worker failed (exit status 3)"}
+    assert side.info.gaps == {**side.offer.problems, "stax/jit": "needs more"}
+    assert side.info.versions == {"python": "3.13.5", "jax": "0.12+c0ffee"}
 
 
-def test_an_entrant_that_cannot_be_built_costs_itself_only(
-    tmp_path: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch
+def test_an_entrant_of_a_users_own_declares_its_environment(
+    tmp_path: Path, builder: Builder
 ) -> None:
     path = tmp_path / "mine.py"
     path.write_text(TWIN)
-    wanted = make_entrant_request(impls.add(path))
-    assert wanted.requirements == ("jmp==0.0.4", *COMMON)
-    assert (wanted.pythons, wanted.lock) == (("3.12",), ())
-    assert wanted.preferences == read_pins(ROOT / LOCK)
+    spec = make_entrant_spec(path)
+    assert builder.list_requirements(spec) == (["jmp==0.0.4", *COMMON], [])
+    assert builder.choose_releases(spec, ROOT, "3.12") == (None, read_pins(ROOT / LOCK))
+    assert (choose_pythons(path), read_entrant_lock(path)) == (["3.12"], ())
     path.write_text(TWIN.replace("==3.12.*", "==2.7.*"))
-    monkeypatch.setattr(asked, "offer", lambda *_: OFFER)
-    result, places = offers((impls.add(path),), {}, 120.0, builder)
-    assert list(places) == [""]
-    [(name, problem)] = result.problems.items()
-    assert problem.startswith(f"entrant {name!r} requires Python '==2.7.*'; this project runs on")
+    problem = refusal(builder.build_entrant, path)
+    assert problem.startswith("entrant 'mine' requires Python '==2.7.*'; this project runs on")
 
 
 @pytest.mark.parametrize(
@@ -286,9 +307,9 @@ def test_code_is_run_from_a_folder_of_ones_own(
     tmp_path.chmod(mode)
     folder = Path(f"{tmp_path}{name}")
     if problem:
-        said = refusal(lambda: require_own(folder))
-        assert problem in said
-        assert said.endswith("name one by BAKEOFF_CACHE that is yours alone")
+        message = refusal(lambda: require_own(folder))
+        assert problem in message
+        assert message.endswith("name one by BAKEOFF_CACHE that is yours alone")
     else:
         require_own(folder)
         assert folder.stat().st_mode & 0o777 in (0o700, 0o750)

@@ -7,10 +7,11 @@ import pytest
 
 from bench.environments import builder as builders
 from bench.environments.builder import Builder
-from bench.environments.sources import SourceState, find_state, list_commits, parse_source
+from bench.environments.sources import PackageSource, freeze, list_commits, parse_source
 from bench.environments.spec import parse
-from bench.environments.uv import WHEELS, UnsolvableError, compile_pins, minor
+from bench.environments.uv import WHEELS, UnsolvableError, compile_pins
 from common.errors import BakeoffError
+from common.versions import PYTHON
 from tests.environments.repository import git, repository
 
 
@@ -21,9 +22,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def state(text: str, kept: Path, notes: list[str] | None = None) -> SourceState:
-    said = [] if notes is None else notes
-    return find_state(parse_source("optax", text, "--new"), kept / "sources", said.append)
+def state(text: str, kept: Path, notes: list[str] | None = None) -> PackageSource:
+    notify = [] if notes is None else notes
+    return freeze(parse_source("optax", text, "--new"), kept / "sources", notify.append)
 
 
 def test_a_state_is_named_by_its_commit_and_what_changed_since(folder: Path) -> None:
@@ -31,7 +32,7 @@ def test_a_state_is_named_by_its_commit_and_what_changed_since(folder: Path) -> 
     first, _, last = git(checkout, "rev-list", "--reverse", "HEAD").split()
 
     def name(text: str) -> str:
-        return state(text, folder, notes).name
+        return state(text, folder, notes).label
 
     assert name(str(checkout)) == last[:10]
     assert name(f"{checkout}@{first}") == first[:10]
@@ -68,8 +69,8 @@ def test_what_is_not_there_is_one_line(folder: Path) -> None:
 
 def test_uv_builds_a_state_and_says_in_one_line_what_it_cannot_build(folder: Path) -> None:
     def pins(text: str, package: str = "optax") -> tuple[str, ...]:
-        url, options = state(text, folder).url, (*WHEELS, f"--no-binary={package}")
-        return compile_pins([f"{package} @ {url}"], minor(), options=options)
+        options = (*WHEELS, f"--no-binary={package}")
+        return compile_pins([f"{package}{state(text, folder)}"], PYTHON, options=options)
 
     checkout = folder / "optax"
     [pin] = pins(f"{checkout}")
@@ -95,13 +96,13 @@ def test_uv_builds_a_state_and_says_in_one_line_what_it_cannot_build(folder: Pat
 def test_an_environment_has_what_was_built(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builders, "ask_once", Mock())  # this optax does nothing
     builder, checkout = Builder(folder / "environments"), folder / "optax"
-    made = builder.environment(parse(f"optax @ {checkout}"), [minor()])
+    made = builder.build(parse(f"optax @ {checkout}"), [PYTHON])
     version = f"3+{git(checkout, 'rev-parse', 'HEAD')[:10]}"
     assert made.info.versions == {"optax": version}
     assert made.info.pins["optax"] == version
     assert "jax" in made.info.pins
     with pytest.raises(UnsolvableError, match=r"optax@HEAD~1 cannot be built with Python "):
-        builder.environment(parse(f"optax @ {checkout}@HEAD~1"), [minor()])
+        builder.build(parse(f"optax @ {checkout}@HEAD~1"), [PYTHON])
 
 
 def test_the_commits_between_two_states_are_in_their_order(folder: Path) -> None:
@@ -124,13 +125,11 @@ def test_shallow_checkouts_and_worktrees_are_sources_too(folder: Path) -> None:
     git(folder, "clone", "-q", "--depth", "1", url, str(shallow))
     git(folder / "optax", "worktree", "add", "-q", str(tree), "HEAD")
     for place in (shallow, tree):
-        first = state(str(place), folder).name
+        first = state(str(place), folder).label
         (place / "optax.py").write_text(f"VERSION = '{place.name}'\n")
-        assert state(str(place), folder).name.startswith(f"{first}.changed.")
+        assert state(str(place), folder).label.startswith(f"{first}.changed.")
         git(place, "commit", "-qam", "changed")
         later = state(str(place), folder)
-        assert later.commit == git(place, "rev-parse", "HEAD")
-        [pin] = compile_pins(
-            [f"optax @ {later.url}"], minor(), options=(*WHEELS, "--no-binary=optax")
-        )
-        assert pin.endswith(later.commit)
+        assert later.revision == git(place, "rev-parse", "HEAD")
+        [pin] = compile_pins([f"optax{later}"], PYTHON, options=(*WHEELS, "--no-binary=optax"))
+        assert pin.endswith(later.revision)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.spec import Spec, make_day_spec, make_spec_request, parse, today
+from bench.environments.builder import Builder
+from bench.environments.spec import Spec, make_day_spec, parse, today
 from bench.options import parse_requirements
 from tests.commands import refusal
 
@@ -119,10 +120,9 @@ def test_a_file_that_is_no_spec(name: str, text: str, words: str, tmp_path: Path
 
 def test_packages_to_install_as_well() -> None:
     assert parse_requirements(["einops", "chex>=0.1"]) == ("einops", "chex>=0.1")
-    request = make_spec_request(parse("@2025-12-01"), Path(), (), {}, ("einops",))
-    assert request.requirements[-1] == "einops"
-    pinned = make_spec_request(parse("current"), Path(), (), {}, ("einops",))
-    assert "einops" in pinned.requirements
+    builder = Builder(Path(), extras=("einops",))
+    for spec in ("@2025-12-01", "current"):
+        assert "einops" in builder.list_requirements(parse(spec))[0]
     assert "give a package" in refusal(parse_requirements, ["--evil"])
     assert "not printable" in refusal(parse_requirements, ["x @ https://a.org\n--index-url=b"])
     assert "cannot be read" in refusal(parse, "requirments.txt", "--base")

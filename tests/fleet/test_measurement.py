@@ -76,7 +76,7 @@ def test_a_cluster_measures_also_where_a_node_is_lost_and_refuses_another_jax(
 
     for name in [name for name in os.environ if "XDIST" in name]:
         monkeypatch.delenv(name)  # or pytest-benchmark would switch itself off
-    runs = [*CompareTable("a", entrants=("haiku",), repeat=4).runs()]
+    runs = [*CompareTable("a", entrants=("haiku",), repeat=4).list_runs()]
     local: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         lost = local.add_node(num_cpus=1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.fleet.plan import plan
+from bench.fleet.plan import read_plan
 from tests.commands import Bakeoff
 
 PLAN = """
@@ -28,13 +28,13 @@ repeat = 2
 def test_a_plan_is_expanded(tmp_path: Path, bakeoff: Bakeoff) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(PLAN)
-    runs = plan(path)
+    runs = read_plan(path)
     assert runs[2].arguments == [
         *("--entrant=pure_jax,equinox", "--style=pure", "--workload=toy"),
         *("--backend=cpu", "--environment=flax==0.12.0", "--budget=60"),
     ]
     assert len({run.key for run in runs}) == 6
-    assert [run.key for run in runs] == [run.key for run in plan(path)]
+    assert [run.key for run in runs] == [run.key for run in read_plan(path)]
     done = bakeoff("matrix", "plan.toml")
     assert (done.status, done.err) == (0, "")
     assert done.out.splitlines() == [

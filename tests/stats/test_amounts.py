@@ -22,7 +22,7 @@ HAIKU = Arm("haiku", "pure").make_cell("seed", "cpu")
 def samples_of(metric: str, *values: float, median: float | None = None) -> list[Sample]:
     """Return a sample of each value, two of each worker."""
     return [
-        Sample("", HAIKU, metric, i // 2, i, 0.0, 1, value, 20, median)
+        Sample(HAIKU, metric, value, 20, median, worker=i // 2, block=i)
         for i, value in enumerate(values)
     ]
 

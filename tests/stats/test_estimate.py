@@ -24,7 +24,7 @@ ALL = [PLAIN, OTHER, EQUINOX, FILTERED, HAIKU]
 def cold(metric: str, cells: Sequence[Cell], samples: int = 5) -> list[Sample]:
     """Return samples of each cell, 1 % apart, from 1 s on, each of a process of its own."""
     return [
-        Sample("", cell, metric, 100 * i + j, 100 * i + j, 0.0, 1, 1 + 0.01 * j)
+        Sample(cell, metric, 1 + 0.01 * j, worker=100 * i + j, block=100 * i + j)
         for i, cell in enumerate(cells)
         for j in range(samples)
     ]
@@ -41,7 +41,7 @@ def warm(
     rng = np.random.default_rng(seed)
     ratios = {PLAIN: 1.0, OTHER: 1.0, **(ratios or {HAIKU: 1.0})}
     return [
-        Sample(environment, cell, metric, block // 3, block, 0.0, 1, value, 20, 1.1 * value)
+        Sample(cell, metric, value, 20, 1.1 * value, None, environment, block // 3, block)
         for block in range(12)
         for cell, ratio in ratios.items()
         for value in [1e-3 * ratio * math.exp(rng.normal(0, noise))]

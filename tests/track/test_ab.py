@@ -14,28 +14,15 @@ import pytest
 from msgspec.structs import replace
 from scipy import special
 
-from bench.cells import Cell, Selection
-from bench.engine.process import Place
-from bench.engine.task import Side
 from bench.estimates import MARGIN, Estimate, Verdict
 from bench.metrics import COLD, METRICS
-from bench.offer import Offer
-from bench.options import Options
-from bench.prepare.sides import (
-    DEEP,
-    DEEP_SECONDS,
-    choose_cells,
-    find_depending,
-    make_task,
-    require_common,
-)
+from bench.prepare.sides import DEEP
 from bench.report.markdown import markdown
-from bench.runfile import EnvironmentInfo, ResultsWithSamples
+from bench.runfile import ResultsWithSamples
 from bench.runfile.reader import read
 from bench.stats.estimate import widen_intervals
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
-from common.errors import BakeoffError
 from tests.commands import command, how
 from tests.report.runs import section
 from tests.track.simulated import BLOG, FILTER_JIT, HAIKU, two_sides
@@ -148,47 +135,6 @@ def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:
         "Only on the base side: haiku/pure at toy and seed (no wheel)",
     )
     assert "Differs: scipy 1.0, then none; zipp none, then 4.1." in " ".join(made.fine_print)
-
-
-def side(spec: str, *, haiku: bool = True) -> Side:
-    styles = {"pure_jax": ["pure"]} | ({"haiku": ["pure"]} if haiku else {})
-    offer = Offer(styles, {}, ["cpu"], {}, {"cpu": "cpu"})
-    return Side(Place(), offer, EnvironmentInfo(spec=spec))
-
-
-@pytest.mark.parametrize(
-    ("base", "new", "entrants"),
-    [
-        ({"flax": "1"}, {"flax": "2"}, ("flax_linen", "flax_nnx")),
-        ({"flax": "1", "jax": "1"}, {"flax": "2", "jax": "2"}, ()),
-        ({"flax": "1"}, {"flax": "1"}, ()),
-    ],
-)
-def test_what_depends_on_the_difference_is_measured(base: Any, new: Any, entrants: Any) -> None:
-    both = {BASE: side("a"), NEW: side("b")}
-    for one, versions in zip(both.values(), (base, new), strict=True):
-        one.info.versions = versions
-    assert find_depending(both) == entrants
-    both[NEW].info.commit = "1234567"
-    assert find_depending(both) == ()
-
-
-def test_cells_are_those_that_both_sides_have() -> None:
-    both = {BASE: side("a"), NEW: side("b", haiku=False)}
-    cells = choose_cells(Selection(), both)
-    assert {cell.workload for cell in cells[BASE]} == {"toy", DEEP, "seed"}
-    assert {cell.entrant for cell in require_common(cells, both)} == {"pure_jax"}
-    with pytest.raises(BakeoffError, match="base and new have nothing in common"):
-        require_common(choose_cells(Selection(("haiku",)), both), both)
-    extent = Options(DEEP_SECONDS)
-    metrics = make_task("ab", Selection(), both, cells, extent, BASE).needed[BASE]
-    assert metrics[Cell("haiku", "pure", "toy", "cpu")] == {"host_cost"}
-    assert metrics[Cell("haiku", "pure", DEEP, "cpu")] == {"host_cost"}
-    at_seed = metrics[Cell("haiku", "pure", "seed", "cpu")]
-    assert {"step", "compile", "import", "peak_rss"} <= at_seed
-    wide = Selection(workloads=("seed",), metrics=("host_cost",))
-    with pytest.raises(BakeoffError, match="nothing to measure"):
-        make_task("ab", wide, both, choose_cells(wide, both), extent, BASE)
 
 
 SELF = (

@@ -16,7 +16,8 @@ from bench.cells import Cell
 from bench.cli import commands
 from bench.engine.process import Place
 from bench.engine.session import SETUP_PARTS
-from bench.environments.builder import Builder, Environment
+from bench.engine.task import Environment
+from bench.environments.builder import Builder
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
@@ -88,7 +89,7 @@ class World(Bisection):
         }
         pins |= {name: str(wanted).lstrip("=") for name, wanted in spec.pins}
         for package, source in spec.sources.items():
-            commit = self.builder.state(source).commit
+            commit = self.builder.freeze(source).revision
             if commit in self.impossible:
                 raise UnsolvableError("no compiler")
             pins[package] = self.versions[commit]
@@ -106,7 +107,7 @@ class World(Bisection):
         self.measured_sides.append(str(new))
         self.sides[new] = Mock(info=self.environment(new).info)
         worker = 1000 * len(self.measured_sides)
-        self.samples.append(Sample(str(new), CELL, "compile", worker, 0, 0.0, 1, 1.0))
+        self.samples.append(Sample(CELL, "compile", 1.0, environment=str(new), worker=worker))
         base_seconds, new_seconds = (self.seconds(self.releases(spec)) for spec in (base, new))
         truth, data = math.log(new_seconds / base_seconds), list[float]()
         while len(data) < LOOKS[-1]:
@@ -216,7 +217,7 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
 
 
 def test_the_time_for_environments_is_not_of_the_budget() -> None:
-    builder = Mock(environment=lambda *_: time.sleep(0.2))
+    builder = Mock(build=lambda *_: time.sleep(0.2))
     search = Bisection(Mock(), Mock(), builder, Mock(), Mock(), 1.0)
     search.environment(parse("jax==0.5.0"))
     assert search.spent_seconds < 0.1
@@ -412,7 +413,10 @@ def test_only_a_resumed_search_has_spent_part_of_its_budget(tmp_path: Path) -> N
 def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    spec, row = parse("jax==0.5.0"), Sample("base", CELL, "compile", 2, 5, 0.0, 1, 1.0)
+    spec, row = (
+        parse("jax==0.5.0"),
+        Sample(CELL, "compile", 1.0, environment="base", worker=2, block=5),
+    )
     outcome = Mock(samples=[row])
     monkeypatch.setattr(searches, "measure", Mock(return_value=outcome))
     monkeypatch.setattr(searches, "make_task", Mock())

@@ -1,25 +1,15 @@
 """`bakeoff history`: what is said of days and of kept runs, by simulation; and a real small one."""
 
 import re
-from datetime import date
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
 
-from bench.cells import BASELINE, Cell, Selection
-from bench.engine.process import Place
-from bench.engine.task import Side
-from bench.environments.builder import Environment
-from bench.environments.spec import Spec
-from bench.environments.uv import UnsolvableError
-from bench.offer import Offer
-from bench.prepare import days as days_room
-from bench.prepare.days import Days, list_days
+from bench.cells import BASELINE, Cell
 from bench.report.page import page
-from bench.runfile import EnvironmentInfo, Results
+from bench.runfile import Results
 from bench.runfile.reader import Run, read
 from bench.runfile.writer import run_file, write
 from bench.track.history import Timeline, causes, document
@@ -75,44 +65,6 @@ def test_other_libraries_are_no_cause() -> None:
     [rows] = [rows for rows in it.changes if rows[0].metric == "step"]
     assert rows[0].cell.arm == HAIKU
     assert causes(rows, it) == "dm-haiku 0.0.16 → 0.0.17 and numpy 2.4 → 2.5"
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("2024-12-31 2025-04-30 1mo", "12-31 01-31 02-28 03-31 04-30"),
-        ("2025-01-01 2025-01-20 1w", "01-01 01-08 01-15 01-20"),
-        ("2024-02-29 2026-02-28 1y", "02-29 02-28 02-28"),
-    ],
-)
-def test_days(given: str, expected: str) -> None:
-    since, until, every = given.split()
-    days = list_days(date.fromisoformat(since), date.fromisoformat(until), every)
-    assert [str(day)[5:] for day in days] == expected.split()
-
-
-def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def environment(spec: Spec, _: Any) -> Environment:
-        if spec.text == "@2025-05-03":
-            raise UnsolvableError("no jax")
-        release = "0.5" if spec.text < "@2025-05-04" else "0.6"
-        return Environment(Place(), EnvironmentInfo(spec=str(spec), pins={"jax": release}))
-
-    def ask_side(of: Environment, _: Any) -> Side:
-        offer = Offer({"pure_jax": ["pure"]}, {}, ["cpu"], {}, {})
-        return Side(of.place, offer, EnvironmentInfo(spec=of.info.spec, gaps={"haiku": "no wheel"}))
-
-    monkeypatch.setattr(days_room, "ask_side", ask_side)
-    days = [date(2025, 5, day) for day in range(1, 6)]
-    made = Days(days, Selection(), Mock(environment=environment))
-    assert list(made.sides) == ["reference", "2025-05-01", "2025-05-04"]
-    results = Results(environments={name: side.info for name, side in made.sides.items()})
-    made.complete(results)
-    assert results.warnings == ["2025-05-03 could not be built: no jax"]
-    assert section(document(results), "What is missing").lines == (
-        "haiku: no wheel (2025-05-01, 2025-05-04 and reference)",
-        "all: no jax (2025-05-03)",
-    )
 
 
 def night(number: int, **more: Any) -> Run:
