@@ -1,7 +1,7 @@
 """Estimates: the one table of numbers with their intervals, in memory and on disk.
 
-Terminal, page, Markdown, CSV, charts, comparisons and histories show rows of it. They are made from
-samples by `bench.stats.estimate` alone.
+Terminal, page, Markdown, CSV, charts, comparisons and histories show rows of it. They are made in
+`bench.stats` alone: `bench.stats.estimate` makes them from samples.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unit: str = ""
     """Unit of an amount or of added time: `s`, `B`, `nats`, or nothing for a number."""
     environment: str = ""
-    """Environment that it was measured in; empty: the shared one of a run."""
+    """Environment of the measurement; empty: the shared one of a run."""
     against: str = ""
     """Reference of a comparison: an arm (`pure_jax/pure`), an environment, a file or a day; empty
     for an amount."""

@@ -2,7 +2,7 @@
 
 A new metric is a row here, the code in `bench.worker` that samples it, and the `test_*.py` in which
 pytest sees it; tables, pages and comparisons take it from here. The terminal shows the columns of
-`bench.report.run.MAIN_COLUMNS` first, and the others with `-v`.
+`bench.report.run_tables.MAIN_COLUMNS` first, and the others with `-v`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from bench.cells import BASELINE
 from bench.cli.report import make_document
 from bench.estimates import Verdict
 from bench.metrics import STEP
-from bench.report.findings import CHEAP_SECONDS, View, views
+from bench.report.findings import CHEAP_SECONDS, View, list_views
 from bench.report.markdown import table_lines
 from bench.report.page import page
 from bench.report.table import Column, Row, Table, percent, words
@@ -46,14 +46,14 @@ def folders() -> Iterator[tuple[Path, list[Run]]]:
             yield folder, sorted(runs, key=lambda run: run.when, reverse=True)
 
 
-def with_answer(text: str) -> str:
+def insert_answer(text: str) -> str:
     """Return a Markdown text with the answer of the run that it names made anew."""
 
-    def anew(match: re.Match[str]) -> str:
+    def make_answer(match: re.Match[str]) -> str:
         lines = "\n".join(table_lines(answer(read(ROOT / match[2], samples=False))))
         return f"{match[1]}\n{lines}\n\n{match[3]}"
 
-    return MARKED.sub(anew, text)
+    return MARKED.sub(make_answer, text)
 
 
 def answer(run: Run) -> Table:
@@ -62,7 +62,7 @@ def answer(run: Run) -> Table:
     Styles that add next to nothing share a row. Of the others, those of libraries that their
     authors recommend have one, so that it fits the first screen.
     """
-    view = next(views(run.results))
+    view = next(list_views(run.results))
     hosts = dict(sorted(view.host_costs().items(), key=lambda item: item[1].value))
     cheap, dear = [], []
     for arm in hosts:
@@ -101,7 +101,7 @@ def results() -> None:
     for folder, runs in folders():
         (folder / "page.html").write_text(page(*map(make_document, runs)), encoding="utf-8")
         print(folder / "page.html")
-    README.write_text(with_answer(README.read_text("utf-8")), encoding="utf-8")
+    README.write_text(insert_answer(README.read_text("utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,9 +31,10 @@ bakeoff report ab.json --format md
 bakeoff report run.json --format csv > run.csv"""
 
 FORMATS = ("html", "text", "md", "csv")
-COLUMNS = ("run", "when", *Cell._fields, *Estimate.__struct_fields__[1:], "missing")
-"""Columns of the CSV: the fields of an estimate and of its cell. `missing` says why there is no
-number."""
+FIELDS = tuple(name for name in Estimate.__struct_fields__ if name != "cell")
+COLUMNS = ("run", "when", *Cell._fields, *FIELDS, "missing")
+"""Columns of the CSV: the fields of an estimate's cell, and its other fields. `missing` says why
+there is no number."""
 FORMULA = tuple("=+-@\t\r")
 """Beginnings of a text that a spreadsheet would compute."""
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import impls
-from bench.cells import BASELINE, Arm
-from bench.estimates import Estimate
-from bench.metrics import HOST
+from bench.cells import Arm
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent
 from bench.report.wording import join_words
+from bench.stats.law import Law, predict_added_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from bench.estimates import Estimate
 
 PUBLISHED_FILE = Path(__file__).parent / "host-cost.json"
 LARGE_DOUBT = 0.2
@@ -35,21 +36,6 @@ COLUMNS = (
     Column("write\ninstead", help="the cheapest style of the library, if one certainly costs less"),
     Column("per array", number=True, help="of what is added", needed=False),
 )
-
-
-class Law(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds added to a call: fixed + of_array * arrays."""
-
-    fixed: float
-    of_array: float
-    """Seconds of one array."""
-    covariance: tuple[float, float, float]
-    """Variance of `fixed`, covariance of the two, and variance of `of_array`."""
-    workers: int
-    t: float
-    """Student's quantile of a 95 % interval from so many workers."""
-    misfit: float
-    """Largest distance of a size's mean from the line, as a fraction of the line there."""
 
 
 class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,24 +65,7 @@ class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
 
         The fixed part counts `fixed` times.
         """
-        law, (first, both, second) = self.law, self.law.covariance
-        error = math.sqrt(
-            max(0.0, fixed**2 * first + 2 * fixed * arrays * both + arrays**2 * second)
-        )
-        value = fixed * law.fixed + arrays * law.of_array
-        return Estimate(
-            cell=self.arm.make_cell("depth", "cpu"),
-            against=str(BASELINE),
-            metric=HOST,
-            unit="s",
-            form="added",
-            value=value,
-            low=value - law.t * error,
-            high=value + law.t * error,
-            standard_error=error,
-            df=law.workers - 2.0,
-            workers=law.workers,
-        )
+        return predict_added_time(self.law, self.arm.make_cell("depth", "cpu"), arrays, fixed)
 
 
 class CostTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +115,9 @@ def document(
     return Document(
         title="What each style costs your model",
         subtitle=f"{arrays} parameter arrays, {amount(seconds, 's')} a step{assumed}",
-        sections=(Section("Cost of a step", (caveat,), (table(costs, arrays, seconds, styles),)),),
+        sections=(
+            Section("Cost of a step", (caveat,), (make_table(costs, arrays, seconds, styles),)),
+        ),
         fine_print=(
             f"Measured on one core of {costs.machine}, {costs.when[:10]}, with "
             f"{', '.join(versions)}.",
@@ -158,7 +129,7 @@ def document(
     )
 
 
-def table(costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost]) -> Table:
+def make_table(costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost]) -> Table:
     """Return a row for each style, the cheapest first, with what to write in its place."""
     rows, notes = [], dict[str, None]()
     for style in sorted(styles, key=lambda style: style.predict(arrays).value):

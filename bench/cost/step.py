@@ -23,6 +23,7 @@ from bench.report.table import (
     percent,
     words,
 )
+from bench.stats.amounts import make_zero_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +80,7 @@ def document(results: Results) -> Document:
     """Return the costs of a step's styles, from a measurement of `ASKED`."""
     it = OwnCost(results)
     file = f"{it.baseline.workload}.py"
-    advice, change = answer(it)
+    advice, change = advise(it)
     trained, state = (it.table.amount(it.baseline, f"{n}_arrays") for n in ("parameter", "state"))
     beside = f" and {amount(state.value, '')} of state" if state and state.value else ""
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
@@ -97,8 +98,8 @@ def document(results: Results) -> Document:
         warnings=tuple(results.warnings),
         sections=(
             Section("Failures", tuple(failures), status="bad"),
-            Section("Cost of a step", tables=(table(it),)),
-            Section("Python and garbage", tables=(counts(it),)),
+            Section("Cost of a step", tables=(make_table(it),)),
+            Section("Python and garbage", tables=(count_calls(it),)),
             Section("Change", tuple(change.splitlines())),
             Section("Not compared", tuple(describe_other_steps(it))),
             Section("Not measured", tuple(wording.explain_missing(it.cells))),
@@ -113,38 +114,36 @@ def document(results: Results) -> Document:
     )
 
 
-def answer(it: OwnCost) -> tuple[str, str]:
+def advise(it: OwnCost) -> tuple[str, str]:
     """Return the advice in a sentence, and the lines to change; empty where nothing is known."""
-    step = it.step
-    if step is None:
+    if it.step is None:
         return "", ""
-    at = f"At {amount(step.value, 's')} a step"
-    costs, plain, library = it.costs, FLAT, it.entrant
+    at = f"At {amount(it.step.value, 's')} a step"
+    plain, library = FLAT, it.entrant
     if library == it.baseline.workload:  # plain JAX's model, or none
         plain, library = PURE, it.baseline.entrant
     about = impls.find_declaration(library)
     # What people change: their own step, or what most tutorials write
-    style = next((s for s in costs if s not in (PURE, *about.references)), "")
+    style = next((s for s in it.costs if s not in (PURE, *about.references)), "")
     if not style:
         few = "plain JAX has one style" if plain == PURE else "no other style has a number"
         return f"{at}, there is nothing to choose: {few}.", ""
     names = {row.cell.style: f"`{row.cell.arm}`" for row in it.cells}
     names[plain] = f"`{library}/{plain}`"
-    usual, name = costs[style], names[style]
-    if usual.high is not None and usual.high < MARGIN * step.value:
-        part = percent(max(0.0, usual.value) / step.value)
+    usual, name = it.costs[style], names[style]
+    if usual.high is not None and usual.high < MARGIN * it.step.value:
+        part = percent(max(0.0, usual.value) / it.step.value)
         return f"{at}, no other style is worth it: {name} adds {part} ({words(usual)}).", ""
-    zero = Estimate(cell=it.baseline, metric=HOST, form="added", value=0.0, low=0.0, high=0.0)
-    better = find_cheaper(library, style, costs | {plain: zero})
+    better = find_cheaper(library, style, it.costs | {plain: make_zero_cost(it.baseline)})
     if not better:
         return f"{at}, {name} adds {unsigned_words(usual)}; no style certainly adds less.", ""
     code = {FLAT: FLAT_CODE, WHOLE: "your make_step()"} | about.write
     lines = [
         f"`{sign} {line}`"  # as code: in Markdown, a sign would begin a list
-        for sign, named in (("-", style), ("+", better))
-        for line in code.get(named, f"your {named}").splitlines()
+        for sign, other in (("-", style), ("+", better))
+        for line in code.get(other, f"your {other}").splitlines()
     ]
-    less = unsigned_words(costs[better]) if better in costs else "nothing"
+    less = unsigned_words(it.costs[better]) if better in it.costs else "nothing"
     what = " (a list of arrays)" * (better == FLAT)
     where = " on one core" if it.baseline.backend == "cpu" else ""
     return (
@@ -171,7 +170,7 @@ def unsigned_words(added: Estimate) -> str:
     return words(added).removeprefix("+")
 
 
-def table(it: OwnCost) -> Table:
+def make_table(it: OwnCost) -> Table:
     """Return a row for each style, the cheapest first."""
 
     def cost(row: CellResult) -> float:
@@ -210,7 +209,7 @@ def step_content(ratio: Content) -> Content:
     return f"hidden (≤ {percent(max(0.0, ratio.high - 1))})"
 
 
-def counts(it: OwnCost) -> Table:
+def count_calls(it: OwnCost) -> Table:
     """Return a row for each style: why a call is dear, and how long its worst pauses are."""
     rows = []
     for cell, name in [(it.baseline, it.plain), *((r.cell, str(r.cell.arm)) for r in it.cells)]:

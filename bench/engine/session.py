@@ -31,7 +31,7 @@ from bench.runfile import (
     pack_samples,
 )
 from bench.runfile.reader import read
-from bench.runfile.warnings import warnings
+from bench.runfile.warnings import collect_warnings
 from bench.stats.arrays import estimate_array_costs
 from bench.stats.estimate import estimate, widen_intervals
 from bench.stats.verdicts import find_impossible, settle_by_program
@@ -307,7 +307,7 @@ def collect_results(
         samples=pack_samples(samples),
     )
     remarks = list(dict.fromkeys(note for side in plan.sides for note in side.notes))
-    results.warnings = warnings(results, offer, remarks)
+    results.warnings = collect_warnings(results, offer, remarks)
     return results, samples
 
 

@@ -14,7 +14,7 @@ from bench.metrics import label
 from bench.report.table import Figure, colour, words
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bench.cells import Arm
     from bench.estimates import Estimate
@@ -33,7 +33,7 @@ LINES = 24
 """Most lines of a chart: more cannot be told apart."""
 
 
-def intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> Figure:
+def draw_intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> Figure:
     """Return ratios with their intervals, one in each row.
 
     Args:
@@ -41,7 +41,7 @@ def intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> Figur
         rows: Label → ratio; all of one metric.
         band: Fraction on both sides of 1 in which differences would not be found; drawn in grey.
     """
-    name = _axis(next(iter(rows.values())))
+    name = _name_axis(next(iter(rows.values())))
     data = [{"row": row, **_point(estimate)} for row, estimate in rows.items()]
     scale = {"type": "log", "nice": False, "padding": 8}
     x = _channel("value", title=name, scale=scale, axis={"tickCount": 6})
@@ -62,7 +62,7 @@ def intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> Figur
     return Figure(title, text, {"layer": layers, "height": ROW * len(rows)})
 
 
-def lines(
+def draw_lines(
     title: str,
     series: Mapping[Arm, Mapping[Any, Estimate]],
     x_title: str = "",
@@ -83,7 +83,7 @@ def lines(
     shown = dict(list(series.items())[:LINES])
     points = [(arm, x, estimate) for arm, row in shown.items() for x, estimate in row.items()]
     _, first_x, first = points[0]
-    name = _axis(first)
+    name = _name_axis(first)
     values = [estimate.value for _, _, estimate in points]
     reach = max(max(values) / min(values), LEAST_REACH)
     floor, ceiling = min(values) / reach, max(values) * reach
@@ -98,18 +98,12 @@ def lines(
     x |= {"title": x_title or None}
     scale = {"type": "log", "nice": False}
     y = _channel("value", title=name, scale=scale, axis={"tickCount": 6})
-    colours = impls.colours(arm.entrant for arm in shown)
-    ranks = [[a for a in shown if a.entrant == arm.entrant].index(arm) for arm in shown]
-    names = [*map(str, shown)]
-    hues = {"domain": names, "range": [colours[arm.entrant] for arm in shown]}
-    dashes = {"domain": names, "range": [DASHES[rank % len(DASHES)] for rank in ranks]}
-    legend = {"orient": "bottom", "symbolType": "stroke", "symbolSize": 400}
-    shared = {"x": x, "color": _channel("arm", "nominal", title=None, scale=hues, legend=legend)}
-    dash = {"y": y, "strokeDash": _channel("arm", "nominal", title=None, scale=dashes)}
+    hues, dashes = _distinguish(list(shown))
+    shared = {"x": x, "color": hues}
     layers = [
         *_band(band, "y"),
         _rules(marks, x),
-        _layer(data, {"type": "line", "opacity": 0.7}, shared | dash),
+        _layer(data, {"type": "line", "opacity": 0.7}, shared | {"y": y, "strokeDash": dashes}),
         _layer(data, {"type": "rule"}, shared | _ends("y", y)),
         _layer(data, {"type": "point", "filled": True}, shared | {"y": y}),
     ]
@@ -118,7 +112,7 @@ def lines(
     return Figure(title, text, {"layer": layers, "height": HEIGHT})
 
 
-def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]]) -> Figure:
+def draw_bars(title: str, rows: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """Return a bar in each row, made of parts side by side; `rows` is row → part → seconds."""
     name = "seconds (medians)"
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
@@ -143,7 +137,7 @@ def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     return Figure(title, f"{name}. {text}.", chart)
 
 
-def svg(figure: Figure, width: int) -> str:
+def render_svg(figure: Figure, width: int) -> str:
     """Return a chart as SVG, in the colours of the page around it and without its title."""
     import vl_convert
 
@@ -171,7 +165,7 @@ def svg(figure: Figure, width: int) -> str:
     return vl_convert.vegalite_to_svg(figure.chart | fit)
 
 
-def _axis(ratio: Estimate) -> str:
+def _name_axis(ratio: Estimate) -> str:
     return f"{label(ratio.metric)}, ratio to {ratio.against}"
 
 
@@ -189,6 +183,20 @@ def _point(estimate: Estimate, floor: float = 0.0, ceiling: float = math.inf) ->
 
 def _channel(field: str, kind: str = "quantitative", **more: Any) -> dict[str, Any]:
     return {"field": field, "type": kind, **more}
+
+
+def _distinguish(arms: Sequence[Arm]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the channels of lines: a colour for each library, a dash for each of its styles."""
+    colours = impls.colours(arm.entrant for arm in arms)
+    ranks = [[a for a in arms if a.entrant == arm.entrant].index(arm) for arm in arms]
+    names = [*map(str, arms)]
+    hues = {"domain": names, "range": [colours[arm.entrant] for arm in arms]}
+    dashes = {"domain": names, "range": [DASHES[rank % len(DASHES)] for rank in ranks]}
+    legend = {"orient": "bottom", "symbolType": "stroke", "symbolSize": 400}
+    return (
+        _channel("arm", "nominal", title=None, scale=hues, legend=legend),
+        _channel("arm", "nominal", title=None, scale=dashes),
+    )
 
 
 def _ends(name: str, channel: dict[str, Any]) -> dict[str, Any]:

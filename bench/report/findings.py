@@ -85,7 +85,7 @@ class View:
         return {arm: host for row in rows for arm, host in row.items()}
 
 
-def views(results: Results) -> Iterator[View]:
+def list_views(results: Results) -> Iterator[View]:
     """Yield a view of each backend."""
     good = [result for result in results.good_cells if not result.cell.is_control]
     backends, table = dict.fromkeys(result.cell.backend for result in good), results.table
@@ -95,7 +95,7 @@ def views(results: Results) -> Iterator[View]:
         yield View(backend, suffix, results.options.margin, cells, table)
 
 
-def findings(results: Results) -> list[str]:
+def list_findings(results: Results) -> list[str]:
     """Return a run's findings, the most important first, without capitals and full stops."""
     good = results.good_cells
     if not results.estimates and not any(result.proof for result in good):
@@ -103,7 +103,7 @@ def findings(results: Results) -> list[str]:
         failed = f": all of the {count} cells failed" if count and not good else ""
         return [f"nothing was measured{failed}"]
     # With several backends, equally important findings stand together.
-    by_importance = zip(*map(_find_in_view, views(results)), strict=True)
+    by_importance = zip(*map(_find_in_view, list_views(results)), strict=True)
     return [text for parts in by_importance for part in parts for text in part]
 
 

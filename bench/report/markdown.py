@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from bench.report import wording
-from bench.report.table import Content, Document, Section, Table, colour, mark, text_of
+from bench.report.table import Content, Document, Section, Table, colour, format_content, mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def table_lines(table: Table) -> Iterator[str]:
     yield f"| {' | '.join(titles)} |"
     yield f"|{'|'.join('--:' if column.number else '---' for column in table.columns)}|"
     for row in table.rows:
-        yield f"| {' | '.join(map(_cell, row.cells))} |"
+        yield f"| {' | '.join(map(_render_content, row.cells))} |"
     yield from (f"\n{escape_text(note)}" for note in table.notes)
 
 
@@ -82,9 +82,9 @@ def _escape_plain(text: str) -> str:
     return LINK_STARTS.sub(rf"\1{ZERO_WIDTH_SPACE}", ACTIVE_CHARACTERS.sub(r"\\\1", text))
 
 
-def _cell(content: Content) -> str:
+def _render_content(content: Content) -> str:
     if isinstance(content, str):
         return escape_text(content)
     if colour(content):
-        return f"**{text_of(content)}**"
-    return f"{mark(content)} {text_of(content)}".strip()
+        return f"**{format_content(content)}**"
+    return f"{mark(content)} {format_content(content)}".strip()

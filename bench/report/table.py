@@ -135,7 +135,7 @@ def words(estimate: Estimate) -> str:
     if estimate.form == "added":
         if low is None and high is None:
             return f"{'-' if value < 0 else '+'}{amount(abs(value), estimate.unit)}"
-        return _signed_words(value, low, high, _unit_of(value, estimate.unit, "µs"))
+        return _signed_words(value, low, high, _choose_unit(value, estimate.unit, "µs"))
     if estimate.settled_by == PROGRAM and estimate.bound is not None:
         return f"±{percent(estimate.bound)}, proven"
     if estimate.settled_by == PROGRAM and estimate.is_certain:
@@ -154,13 +154,13 @@ def ratio_words(ratio: Estimate) -> str:
         return f"above ×{amount(LARGEST, '')}"
     high = None if high is None or high > LARGEST else high
     most = 3 if value < 2 else 2 if value < 10 else 1 if value < 100 else 0
-    digits = _digits(value, low, high, most)
+    digits = _count_digits(value, low, high, most)
     # Compared with 1 itself, an end such as 0.9996 would ask for digits that are not there.
     while digits < most and any(
         round(end, digits) == 1 != round(end, 3) for end in (low or 0.0, high or 0.0)
     ):
         digits += 1
-    return f"{value:.{digits}f}{_ends(low, high, digits, '–')}"
+    return f"{value:.{digits}f}{_interval_words(low, high, digits, '–')}"
 
 
 def change(estimate: Estimate) -> str:
@@ -191,7 +191,7 @@ def colour(content: Content) -> str:
     return content.verdict
 
 
-def text_of(content: Content) -> str:
+def format_content(content: Content) -> str:
     """Return the text of a cell, without its mark."""
     return content if isinstance(content, str) else words(content)
 
@@ -202,7 +202,7 @@ def amount(value: float, unit: str) -> str:
         return f"{value:.3f}"
     if value == int(value) and (not unit or (unit == "B" and abs(value) < 1000)):
         return f"{value:,.0f} {unit}".replace(",", " ").rstrip()
-    name, scale = _unit_of(value, unit)
+    name, scale = _choose_unit(value, unit)
     return f"{_three_digits(value / scale)} {name}".rstrip()
 
 
@@ -231,14 +231,14 @@ def _signed_words(
     if abs(middle) > LARGEST:
         return f"{middle:+.2e} {name}".rstrip()
     low, high = (None if end is None else end / scale for end in (low, high))
-    digits = 0 if low is None and high is None else _digits(middle, low, high, 2)
+    digits = 0 if low is None and high is None else _count_digits(middle, low, high, 2)
     digits = max(digits, fewest)
     if abs(middle) < 10:
         digits = max(digits, 1)
-    return f"{middle:+.{digits}f} {name}".rstrip() + _ends(low, high, digits, " to ")
+    return f"{middle:+.{digits}f} {name}".rstrip() + _interval_words(low, high, digits, " to ")
 
 
-def _ends(low: float | None, high: float | None, digits: int, between: str) -> str:
+def _interval_words(low: float | None, high: float | None, digits: int, between: str) -> str:
     """Return an interval in brackets; nothing where neither end is known."""
     first, last = (None if end is None else f"{end:.{digits}f}" for end in (low, high))
     if last is None:
@@ -246,14 +246,14 @@ def _ends(low: float | None, high: float | None, digits: int, between: str) -> s
     return f" (<{last})" if first is None else f" ({first}{between}{last})"
 
 
-def _digits(middle: float, low: float | None, high: float | None, most: int) -> int:
+def _count_digits(middle: float, low: float | None, high: float | None, most: int) -> int:
     """Return how many digits after the point show the width of an interval, at most `most`."""
     halves = [abs(middle - end) for end in (low, high) if end is not None]
     half = sum(halves) / max(1, len(halves))
     return min(most, max(0, math.ceil(-math.log10(half)))) if half > 0 else min(2, most)
 
 
-def _unit_of(value: float, unit: str, smallest: str = "") -> tuple[str, float]:
+def _choose_unit(value: float, unit: str, smallest: str = "") -> tuple[str, float]:
     """Return the name and the size of the largest multiple of a unit that a value reaches."""
     known = UNITS.get(unit, {unit: 1.0})
     for name, scale in known.items():

@@ -10,7 +10,7 @@ from rich import box, progress
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.report.table import colour, mark, percent, text_of
+from bench.report.table import colour, format_content, mark, percent
 from bench.report.wording import make_printable
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ WORDS = {
 def show(document: Document, console: Console, *, details: bool = False) -> None:
     """Print a document, fitted to the console; with `details`, its folded parts and all columns."""
     terminal = _Terminal(console, details)
-    terminal.lines(document.subtitle.splitlines(), indent=6)
+    terminal.print_lines(document.subtitle.splitlines(), indent=6)
     if document.headline:
-        terminal.lines([document.headline, ""], COLOURS.get(document.status, ""))
+        terminal.print_lines([document.headline, ""], COLOURS.get(document.status, ""))
     for section in document.sections:
         if details or not section.folded:
-            terminal.section(section)
-    terminal.lines([f"warning: {text}" for text in document.warnings])
-    terminal.lines(document.fine_print)
+            terminal.print_section(section)
+    terminal.print_lines([f"warning: {text}" for text in document.warnings])
+    terminal.print_lines(document.fine_print)
 
 
 @dataclass(frozen=True)
@@ -59,47 +59,47 @@ class _Terminal:
     console: Console
     details: bool
 
-    def clean(self, text: str) -> str:
+    def clean_text(self, text: str) -> str:
         """Return a text from anywhere as this terminal can show it."""
         text, encoding = make_printable(text).replace("`", ""), self.console.encoding
         return text.encode(encoding, "replace").decode(encoding)
 
-    def lines(self, texts: Iterable[str], style: str = "", indent: int = 2) -> None:
+    def print_lines(self, texts: Iterable[str], style: str = "", indent: int = 2) -> None:
         """Print texts that fit the width, later lines of each indented."""
         for line in (line for text in texts for line in text.split("\n")):
-            clean = self.clean(line)
+            clean = self.clean_text(line)
             start = " " * (len(clean) - len(clean.lstrip(" ")) + indent)
             filled = textwrap.fill(
                 clean, self.console.width, subsequent_indent=start, break_on_hyphens=False
             )
             self.console.print(Text(filled, style=style))  # as text, markup has no effect
 
-    def section(self, section: Section) -> None:
+    def print_section(self, section: Section) -> None:
         """Print a section: its tables, then its sentences, which interpret them."""
         tables = [table for table in section.tables if table.rows]
         if section.folded and (tables or section.lines):
-            self.lines([section.title], "bold")
+            self.print_lines([section.title], "bold")
         for table in tables:
-            self.table(table.drop_empty_columns())
+            self.print_table(table.drop_empty_columns())
         if section.lines:
-            self.lines([*section.lines, ""], COLOURS.get(section.status, ""))
+            self.print_lines([*section.lines, ""], COLOURS.get(section.status, ""))
 
-    def table(self, table: Table) -> None:
+    def print_table(self, table: Table) -> None:
         """Print a table as one, or as several where its columns do not fit beside each other.
 
         No cell is shortened or wrapped. Without details, columns that are not needed are left out
         where they do not fit.
         """
         if table.title:
-            self.lines([table.title], "bold", indent=0)
-        texts = [list(map(self.cell, row.cells, table.columns)) for row in table.rows]
-        titles = [self.clean(column.title) for column in table.columns]
+            self.print_lines([table.title], "bold", indent=0)
+        texts = [list(map(self.make_text, row.cells, table.columns)) for row in table.rows]
+        titles = [self.clean_text(column.title) for column in table.columns]
         widths = [
             max(*map(len, title.split("\n")), *(row[i].cell_len for row in texts)) + GAP
             for i, title in enumerate(titles)
         ]
         for number, chosen in enumerate(self.pack_columns(table, widths)):
-            self.lines([""] if number else [])
+            self.print_lines([""] if number else [])
             shown = RichTable(
                 box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
             )
@@ -113,14 +113,14 @@ class _Terminal:
             for row in texts:
                 shown.add_row(*(row[i] for i in chosen))
             self.console.print(shown)
-        self.lines([*table.notes, ""])
+        self.print_lines([*table.notes, ""])
 
-    def cell(self, content: Content, column: Column) -> Text:
+    def make_text(self, content: Content, column: Column) -> Text:
         """Return a cell, in colour only if it is a finding; numbers without a mark are indented."""
-        text = text_of(content)
+        text = format_content(content)
         if not isinstance(content, str) and not column.number:
             text = f"{mark(content) or ' '} {text}"
-        return Text(self.clean(text), style=COLOURS.get(colour(content), ""))
+        return Text(self.clean_text(text), style=COLOURS.get(colour(content), ""))
 
     def pack_columns(self, table: Table, widths: Sequence[int]) -> list[list[int]]:
         """Return each table's columns: the first column in all, needed ones before others."""

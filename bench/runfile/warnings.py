@@ -29,7 +29,7 @@ MOST_OTHERS = 0.10
 a per cent or more, in all arms alike; intervals widen."""
 
 
-def warnings(results: Results, offer: Offer, notes: Iterable[str]) -> list[str]:
+def collect_warnings(results: Results, offer: Offer, notes: Iterable[str]) -> list[str]:
     """Return sentences with reasons to doubt a measurement, none where there are none.
 
     Remarks of workers, `notes`, stand first.

@@ -12,15 +12,15 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 from scipy import special
 
 from bench.estimates import ALPHA, MARGIN, PROGRAM, Estimate, Verdict
 from bench.metrics import HOST, HOST_IN_A_ROW, STEP, Kind
-from bench.stats.components import MAD_TO_SD, sum_variances
-from bench.stats.estimate import exp, finite_or_none
-from bench.stats.verdicts import verdict
+from bench.stats.components import MAD_TO_SD
+from bench.stats.variances import sum_variances
+from bench.stats.verdicts import exp, finite_or_none, make_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -61,7 +61,7 @@ LEAST_SCALE = 0.1
 default runs of one day differed by 0.07 to 0.35 % in styles that add next to nothing."""
 
 
-def spread(row: Estimate) -> Spread:
+def find_spread(row: Estimate) -> Spread:
     """Return how much a row varies from hour to hour, beyond its own run's standard error.
 
     Work that an arm shares with the baseline cancels out in a ratio; work that it adds does not:
@@ -78,7 +78,12 @@ def log_ratio(row: Estimate) -> float:
     return math.log(row.value)
 
 
-def difference(
+def find_variance(row: Estimate) -> float:
+    """Return the variance of a ratio's logarithm; infinite where it is unknown."""
+    return math.inf if row.standard_error is None else row.standard_error**2
+
+
+def compare_ratios(
     bases: Sequence[Estimate],
     news: Sequence[Estimate],
     spread: Spread = NO_SPREAD,
@@ -90,8 +95,7 @@ def difference(
 ) -> Estimate:
     """Return a new ratio relative to a base ratio: the quotient of both.
 
-    Each side may be several runs of the same code, weighted by their precision. Degrees of freedom
-    are Satterthwaite's (1946, "An approximate distribution of estimates of variance components").
+    Each side may be several runs of the same code, weighted by their precision.
 
     Args:
         bases: Ratios of one cell and metric; the last one gives the base its name.
@@ -102,53 +106,54 @@ def difference(
         margin: Fraction within which two times are equivalent.
         least: Least standard deviation of the difference of two runs.
     """
-    middle, of_runs = 0.0, 0.0
-    parts: list[tuple[float, float]] = []
-    sides = [
-        [row for row in rows if row.standard_error is not None] or list(rows)
-        for rows in (bases, news)
-    ]
-    exact = all(row.is_certain for rows in sides for row in rows)
-    between = 0.0 if exact else spread.sd**2
-    for sign, rows in zip((-1, 1), sides, strict=True):
-        weights = [1 / max(variance_of(row) + between, LEAST_VARIANCE) or 1.0 for row in rows]
-        weights = [weight / sum(weights) for weight in weights]
-        middle += sign * sum(w * log_ratio(row) for w, row in zip(weights, rows, strict=True))
-        parts += [(w * w * variance_of(r), r.df) for w, r in zip(weights, rows, strict=True)]
-        of_runs += sum(w * w for w in weights)
+    before, after = (
+        [row for row in rows if row.standard_error is not None] or rows for rows in (bases, news)
+    )
+    runs = [*before, *after]
+    between = 0.0 if all(row.is_certain for row in runs) else spread.sd**2
+    weights = [*weigh_runs(before, between), *weigh_runs(after, between)]
+    of_runs = sum(weight**2 for weight in weights)
+    parts = [(w**2 * find_variance(row), row.df) for w, row in zip(weights, runs, strict=True)]
     parts.append((between * of_runs, spread.df))
     more = least.sd**2 * of_runs / 2 - sum(variance for variance, _ in parts)
     if more > 0:
         parts.append((more, least.df))
+    logs = [weight * log_ratio(row) for weight, row in zip(weights, runs, strict=True)]
+    middle = sum(logs[len(before) :]) - sum(logs[: len(before)])
     variance, df = sum_variances(parts, pooled=pooled)
-    half, p = math.inf, 1.0
+    about = {"against": before[-1].environment, "workers": min(row.workers for row in runs)}
+    row = replace(news[0], bound=None, **about)
+    return make_ratio(row, middle, variance, df, comparisons=comparisons, margin=margin)
+
+
+def weigh_runs(rows: Sequence[Estimate], between: float) -> list[float]:
+    """Return the weights of ratios, which sum to one; `between` is the variance between runs."""
+    weights = [1 / max(find_variance(row) + between, LEAST_VARIANCE) or 1.0 for row in rows]
+    return [weight / sum(weights) for weight in weights]
+
+
+def make_ratio(
+    row: Estimate, log: float, variance: float, df: float, *, comparisons: int, margin: float
+) -> Estimate:
+    """Return a row as the ratio of this logarithm, with its interval, p and verdict.
+
+    The variance of the logarithm is 0 if it is exact, and infinite if it is unknown.
+    """
+    half, p, error = math.inf, 1.0, math.sqrt(variance)
     if not variance:
-        half, p = 0.0, float(middle == 0)
+        half, p = 0.0, float(log == 0)
     elif df > 0:
-        error = math.sqrt(variance)
         half = float(special.stdtrit(df, 1 - ALPHA / 2 / comparisons)) * error
-        p = 2 * float(special.stdtr(df, -abs(middle) / error))
-    ends = middle - half, middle + half
-    low, high = map(exp, ends)
-    return msgspec.structs.replace(
-        news[0],
-        against=sides[0][-1].environment,
-        value=exp(middle),
-        low=finite_or_none(low) if half < math.inf else None,
-        high=finite_or_none(high),
-        standard_error=finite_or_none(math.sqrt(variance)),
+        p = 2 * float(special.stdtr(df, -abs(log) / error))
+    return replace(
+        row,
+        value=exp(log),
+        standard_error=finite_or_none(error),
         df=df if variance and math.isfinite(df) else 0.0,
         p=min(1.0, p * comparisons),
-        verdict=verdict(middle, *ends, margin),
-        workers=min(row.workers for rows in sides for row in rows),
-        settled_by=PROGRAM if not variance else "",
-        bound=None,
+        settled_by="" if variance else PROGRAM,
+        **make_bounds(log - half, log + half, margin),
     )
-
-
-def variance_of(row: Estimate) -> float:
-    """Return a row's own variance; infinite where it is unknown."""
-    return math.inf if row.standard_error is None else row.standard_error**2
 
 
 def find_shifts(
@@ -160,11 +165,10 @@ def find_shifts(
 ) -> list[Estimate]:
     """Return the changes of series: differences between adjoining stretches of one level.
 
-    Many nights at one level reveal a shift of 1 %, two neighbours do not. Stretches are found
-    by PELT (Killick, Fearnhead and Eckley 2012, "Optimal detection of changepoints with a linear
-    computational cost"). Each place where one may end is a comparison: intervals and p are
-    corrected for all of them (Bonferroni), since the search takes the best. In a long series, a
-    difference's error is at least the typical difference between neighbours.
+    Many nights at one level reveal a shift of 1 %, two neighbours do not. Each place where a
+    stretch may end is a comparison: intervals and p are corrected for all of them (Bonferroni),
+    since the search takes the best. In a long series, a difference's error is at least the typical
+    difference between neighbours.
 
     Args:
         series: Rows of one cell and metric each, in the order of time; `environment` is the time.
@@ -172,36 +176,46 @@ def find_shifts(
         pooled: Whether the rows' variances are one estimate, as they are of one command.
         margin: Fraction within which two times are equivalent.
     """
-    import ruptures  # takes a third of a second to import
-
     places = sum(len(points) - 1 for points in series)
+    compare = partial(compare_ratios, comparisons=places, pooled=pooled, margin=margin)
     rows = []
-    compare = partial(difference, comparisons=places, pooled=pooled, margin=margin)
     for points in series:
         known = [row for row in points if row.standard_error is not None]
         if len(known) < 2:
             continue
         least = estimate_drift(known)
         noise = [
-            max(variance_of(row) + spread_of(row).sd ** 2, least.sd**2 / 2, LEAST_VARIANCE)
+            max(find_variance(row) + spread_of(row).sd ** 2, least.sd**2 / 2, LEAST_VARIANCE)
             for row in known
         ]
-        levels = np.array([log_ratio(row) for row in known]) / math.sqrt(float(np.median(noise)))
-        search = ruptures.KernelCPD(kernel="linear", min_size=1).fit(levels[:, None])
-        # An end costs as many squared standard errors as the test below needs to detect it
-        ends = search.predict(pen=float(special.ndtri(ALPHA / 2 / places)) ** 2)
-        parts = [known[start:end] for start, end in pairwise([0, *ends])]
+        stretches = split_series(known, math.sqrt(float(np.median(noise))), places)
         # A noisy night can be a stretch by itself that does not differ for certain: merge it
         while changes := [
             compare(before, after, max(map(spread_of, (*before, *after))), least=least)
-            for before, after in pairwise(parts)
+            for before, after in pairwise(stretches)
         ]:
             weakest = max(range(len(changes)), key=lambda place: changes[place].p or 0.0)
             if is_change(changes[weakest]):
                 break
-            parts[weakest : weakest + 2] = [[*parts[weakest], *parts[weakest + 1]]]
+            merged = [*stretches[weakest], *stretches[weakest + 1]]
+            stretches[weakest : weakest + 2] = [merged]
         rows += changes
     return rows
+
+
+def split_series(points: Sequence[Estimate], sd: float, places: int) -> list[Sequence[Estimate]]:
+    """Return the stretches of one level in a series.
+
+    They are found by PELT (Killick, Fearnhead and Eckley 2012, "Optimal detection of changepoints
+    with a linear computational cost"). An end costs as many squared standard errors as the test of
+    so many places needs to detect it; `sd` is the standard error of a point's logarithm.
+    """
+    import ruptures  # takes a third of a second to import
+
+    levels = np.array([log_ratio(row) for row in points]) / sd
+    search = ruptures.KernelCPD(kernel="linear", min_size=1).fit(levels[:, None])
+    ends = search.predict(pen=float(special.ndtri(ALPHA / 2 / places)) ** 2)
+    return [points[start:end] for start, end in pairwise([0, *ends])]
 
 
 def estimate_drift(points: Sequence[Estimate]) -> Spread:

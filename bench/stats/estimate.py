@@ -18,15 +18,16 @@ from bench.cells import BASELINE, CONTROL, REFERENCE, Cell
 from bench.estimates import MARGIN, MIN_COLD, PROGRAM, Estimate, group_by_key
 from bench.metrics import METRICS, Kind, Metric
 from bench.stats import ratios
-from bench.stats.verdicts import verdict
+from bench.stats.amounts import estimate_amount
+from bench.stats.verdicts import exp, finite_or_none, make_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jaxtyping import Float, Int
 
     from bench.samples import Sample
-    from bench.stats.ratios import Contrasts
+    from bench.stats.ratios import Contrast
 
     type Key = tuple[str, Cell]
     """Environment and cell of a column of data."""
@@ -54,30 +55,32 @@ def estimate(
             one program share compile times.
         least_cold: Number of cold samples below which a cell has no estimate.
     """
-    groups = group_by_key(((s.metric, s.cell.place), s) for s in samples)
-    cells = group_by_key(
-        (s.cell.place, (s.environment, s.cell)) for g in groups.values() for s in g
+    programs = programs or {}
+    families = group_by_key(((s.metric, s.cell.place), s) for s in samples)
+    keys = group_by_key(
+        (s.cell.place, (s.environment, s.cell)) for family in families.values() for s in family
     )
     estimates = []
-    for (metric, place), together in groups.items():
-        columns = pool_samples(together, programs or {}, cells[place])
-        by_cell = group_by_key(((s.environment, s.cell), s) for s in together)
-        cell_samples = {key: by_cell.get(key, []) for key in columns}
-        if METRICS[metric].kind is Kind.COLD:
+    for (name, place), family in families.items():
+        metric = METRICS[name]
+        columns = pool_samples(family, programs, keys[place])
+        by_cell = group_by_key(((s.environment, s.cell), s) for s in family)
+        compared = {key: by_cell.get(key, []) for key in columns}
+        if metric.kind is Kind.COLD:
             columns = {key: rows for key, rows in columns.items() if len(rows) >= least_cold}
-            cell_samples = columns
-        if METRICS[metric].compared and METRICS[metric].varies:
-            known = (programs or {}) if METRICS[metric].of_program else {}
+            compared = columns
+        if metric.compared and metric.varies:
+            shared = programs if metric.of_program else {}
             if base:
-                estimates += compare_environments(metric, base, cell_samples, margin, known)
+                estimates += compare_environments(metric, base, compared, margin, shared)
             else:
-                estimates += compare_with_baseline(metric, cell_samples, margin, known)
-        estimates += [amount(key, metric, rows) for key, rows in columns.items()]
+                estimates += compare_with_baseline(metric, compared, margin, shared)
+        estimates += [estimate_amount(*key, metric, rows) for key, rows in columns.items()]
     return estimates
 
 
 def pool_samples(
-    samples: Sequence[Sample], programs: Mapping[Cell, str], cells: Iterable[Key]
+    samples: Sequence[Sample], programs: Mapping[Cell, str], keys: Iterable[Key]
 ) -> dict[Key, list[Sample]]:
     """Return the samples of a metric by environment and cell, with those that cells share.
 
@@ -87,37 +90,38 @@ def pool_samples(
     """
     columns = group_by_key(((s.environment, s.cell), s) for s in samples)
     metric = METRICS[samples[0].metric]
+    if not (metric.of_library or metric.of_program):
+        return columns
 
-    def pool_of(key: Key) -> tuple[str, str]:
+    def find_pool(key: Key) -> tuple[str, str]:
         environment, cell = key
-        if cell.is_control or not (metric.of_library or metric.of_program):
-            return environment, ""
-        return environment, cell.entrant if metric.of_library else programs.get(cell, "")
+        shared = cell.entrant if metric.of_library else programs.get(cell, "")
+        return environment, "" if cell.is_control else shared
 
     pools: dict[tuple[str, str], dict[tuple[int, Cell | None], Sample]] = defaultdict(dict)
     for key, rows in columns.items():
         cell = None if metric.of_library else key[1]
-        pools[pool_of(key)].update({(sample.block, cell): sample for sample in rows})
+        pools[find_pool(key)].update({(sample.block, cell): sample for sample in rows})
     lists = {pool: list(rows.values()) for pool, rows in pools.items() if pool[1]}
     if metric.of_program:
-        columns |= {key: [] for key in cells if key not in columns and pool_of(key) in lists}
-    return {key: lists.get(pool_of(key), rows) for key, rows in columns.items()}
+        columns |= {key: [] for key in keys if key not in columns and find_pool(key) in lists}
+    return {key: lists.get(find_pool(key), rows) for key, rows in columns.items()}
 
 
-def tabulate_logs(
-    columns: Mapping[Key, Sequence[Sample]],
+def tabulate_samples(
+    columns: Collection[Sequence[Sample]],
 ) -> tuple[Float[np.ndarray, "blocks columns"], Int[np.ndarray, " blocks"]]:
-    """Return the logs of some columns' data, a row for each block, and each block's worker.
+    """Return the data of some columns, a row for each block, and each block's worker.
 
     They are NaN where a column took no part in a block.
     """
-    workers = {s.block: s.worker for samples in columns.values() for s in samples}
+    workers = {s.block: s.worker for samples in columns for s in samples}
     rows = {block: row for row, block in enumerate(workers)}
-    logs = np.full((len(rows), len(columns)), np.nan)
-    for column, samples in enumerate(columns.values()):
+    values = np.full((len(rows), len(columns)), np.nan)
+    for column, samples in enumerate(columns):
         for sample in samples:
-            logs[rows[sample.block], column] = math.log(sample.value)
-    return logs, np.array(list(workers.values()), int)
+            values[rows[sample.block], column] = sample.value
+    return values, np.array(list(workers.values()), int)
 
 
 def merge_environments(
@@ -144,16 +148,15 @@ def group_programs(keys: Iterable[Key], programs: Mapping[Cell, str]) -> list[li
 
 
 def compare_with_baseline(
-    name: str, columns: Mapping[Key, list[Sample]], margin: float, programs: Mapping[Cell, str]
+    metric: Metric, columns: Mapping[Key, list[Sample]], margin: float, programs: Mapping[Cell, str]
 ) -> list[Estimate]:
     """Return each cell's comparison with the baseline: Dunnett's many-to-one test.
 
     The reference is both copies of the baseline together, and all cells of its program where these
     share samples; the control is compared with the baseline alone.
     """
-    metric = METRICS[name]
     columns = merge_environments(columns, cold=metric.kind is Kind.COLD)
-    keys = list(columns)
+    keys, lists = list(columns), list(columns.values())
     arms = [cell.arm for _, cell in keys]
     if BASELINE not in arms:
         return []
@@ -161,46 +164,55 @@ def compare_with_baseline(
     others = [i for i, arm in enumerate(arms) if arm not in REFERENCE]
     control = [i for i in references if arms[i] == CONTROL]
     estimates: list[Estimate] = []
-    for members, against in ((others, references), (control, [arms.index(BASELINE)])):
-        if not members:
-            continue
-        level = None
-        if metric.kind is Kind.COLD:
-            contrasts = contrast_cold_columns(list(columns.values()), against, members)
-        else:
-            logs, worker = tabulate_logs(columns)
-            if metric.added:
-                contrasts, level = ratios.contrast_added_time(
-                    np.exp(logs), worker, against, members
-                )
-            else:
-                shared = group_programs(keys, programs if members is others else {})
-                contrasts = ratios.contrast_with_references(logs, worker, against, members, shared)
-        cells = [keys[i] for i in members]
-        estimates += convert_contrasts(cells, metric, str(BASELINE), contrasts, margin, level)
+    for members, against, known in (
+        (others, references, programs),
+        (control, [arms.index(BASELINE)], {}),
+    ):
+        if members:
+            shared = group_programs(keys, known)
+            contrasts = contrast_columns(metric, lists, against, members, shared)
+            cells = [keys[i] for i in members]
+            estimates += convert_contrasts(cells, metric, str(BASELINE), contrasts, margin)
     return estimates
 
 
+def contrast_columns(
+    metric: Metric,
+    columns: Sequence[list[Sample]],
+    reference: Sequence[int],
+    members: Sequence[int],
+    programs: Sequence[Sequence[int]],
+) -> list[Contrast]:
+    """Return some columns' contrasts with the reference's, as the metric is compared."""
+    if metric.kind is Kind.COLD:
+        return contrast_cold_columns(columns, reference, members)
+    values, worker = tabulate_samples(columns)
+    if metric.added:
+        return ratios.contrast_added_time(values, worker, reference, members)
+    logs = np.log(values)
+    return ratios.contrast_with_references(logs, worker, reference, members, programs)
+
+
 def contrast_cold_columns(
-    lists: Sequence[list[Sample]], against: Sequence[int], members: Sequence[int]
-) -> Contrasts:
+    columns: Sequence[list[Sample]], reference: Sequence[int], members: Sequence[int]
+) -> list[Contrast]:
     """Return contrasts of cold samples, one per process; columns may share a list of them.
 
     A column that shares the reference's list is of the same library: its ratio is 1, exactly.
     """
 
-    def logs(*pools: list[Sample]) -> Float[np.ndarray, " samples"]:
+    def take_logs(*pools: list[Sample]) -> Float[np.ndarray, " samples"]:
         return np.log([sample.value for samples in pools for sample in samples])
 
-    reference = {id(lists[i]): lists[i] for i in against}
-    others = {id(lists[i]): lists[i] for i in members if id(lists[i]) not in reference}
-    place = dict.fromkeys(reference, 0) | {key: i for i, key in enumerate(others, 1)}
-    samples = [logs(*reference.values()), *map(logs, others.values())]
-    return ratios.contrast_cold_samples(samples, [place[id(lists[i])] for i in members])
+    first = {id(columns[i]): columns[i] for i in reference}
+    others = {id(columns[i]): columns[i] for i in members if id(columns[i]) not in first}
+    place = dict.fromkeys(first, 0) | {key: i for i, key in enumerate(others, 1)}
+    samples = [take_logs(*first.values()), *map(take_logs, others.values())]
+    return ratios.contrast_cold_samples(samples, [place[id(columns[i])] for i in members])
 
 
 def compare_environments(
-    metric: str,
+    metric: Metric,
     base: str,
     columns: Mapping[Key, list[Sample]],
     margin: float,
@@ -212,59 +224,44 @@ def compare_environments(
     how much pairs vary.
     """
     place = {key: i for i, key in enumerate(columns)}
-    sides = {key: (base, key[1]) for key in columns if key[0] != base}
-    new = [key for key, side in sides.items() if side in columns]
+    new = [key for key in columns if key[0] != base and (base, key[1]) in columns]
     if not new:
         return []
-    logs, pair = tabulate_logs(columns)  # blocks of a pair have one number
-    difference = logs[:, [place[key] for key in new]] - logs[:, [place[sides[key]] for key in new]]
+    values, pair = tabulate_samples(columns.values())  # blocks of a pair have one number
+    logs = np.log(values)
+    sides = [[place[key] for key in new], [place[base, cell] for _, cell in new]]
+    difference = logs[:, sides[0]] - logs[:, sides[1]]
     contrasts = ratios.contrast_pairs(difference, pair, programs=group_programs(new, programs))
-    return convert_contrasts(new, METRICS[metric], base, contrasts, margin)
+    return convert_contrasts(new, metric, base, contrasts, margin)
 
 
 def convert_contrasts(
-    keys: Sequence[Key],
-    metric: Metric,
-    against: str,
-    contrasts: Contrasts,
-    margin: float,
-    level: float | None = None,
+    keys: Iterable[Key], metric: Metric, against: str, contrasts: Iterable[Contrast], margin: float
 ) -> list[Estimate]:
-    """Return contrasts as estimates; every verdict follows from the one interval.
+    """Return the contrasts that are known as estimates."""
 
-    `level` is the reference's time in seconds, if estimates are the time added to it.
-    """
-    estimates = []
-    for (environment, cell), *numbers, blocks, workers in zip(keys, *contrasts, strict=True):
-        log_ratio, error, df, log_low, log_high, p = map(float, numbers)
-        if math.isnan(log_ratio):
-            continue
-        value, low, high = exp(log_ratio), exp(log_low), exp(log_high)
-        if level is not None:
-            error *= level * value
-            value, low, high = (level * (ratio - 1) for ratio in (value, low, high))
-        estimates.append(
-            Estimate(
-                cell=cell,
-                environment=environment,
-                against=against,
-                metric=metric.name,
-                unit="" if level is None else metric.unit,
-                form="ratio" if level is None else "added",
-                level=level,
-                value=value,
-                low=finite_or_none(low) if log_low > -math.inf else None,
-                high=finite_or_none(high),
-                standard_error=finite_or_none(error),
-                df=df,
-                p=p,
-                verdict=verdict(log_ratio, log_low, log_high, margin),
-                workers=int(workers),
-                blocks=int(blocks),
-                settled_by=PROGRAM if error == 0 else "",  # or of one library
-            )
+    def convert(key: Key, contrast: Contrast) -> Estimate:
+        is_ratio = contrast.level is None
+        return Estimate(
+            environment=key[0],
+            cell=key[1],
+            against=against,
+            metric=metric.name,
+            unit="" if is_ratio else metric.unit,
+            form="ratio" if is_ratio else "added",
+            level=contrast.level,
+            value=exp(contrast.difference) if is_ratio else contrast.difference,
+            standard_error=finite_or_none(contrast.standard_error),
+            df=contrast.df,
+            p=contrast.p,
+            workers=contrast.workers,
+            blocks=contrast.blocks,
+            settled_by="" if contrast.standard_error else PROGRAM,  # or by the library
+            **make_bounds(contrast.low, contrast.high, margin, contrast.level),
         )
-    return estimates
+
+    pairs = zip(keys, contrasts, strict=True)
+    return [convert(*pair) for pair in pairs if not math.isnan(pair[1].difference)]
 
 
 def widen_intervals(rows: Sequence[Estimate], margin: float) -> list[Estimate]:
@@ -285,54 +282,7 @@ def widen_intervals(rows: Sequence[Estimate], margin: float) -> list[Estimate]:
         odds = float(special.stdtr(row.df, -row.half_width / row.standard_error))
         half = -float(special.stdtrit(row.df, odds / times)) * row.standard_error
         middle = math.log(row.value)
-        return replace(
-            row,
-            low=exp(middle - half),
-            high=finite_or_none(exp(middle + half)),
-            p=min(1.0, times * (row.p or 0.0)),
-            verdict=verdict(middle, middle - half, middle + half, margin),
-        )
+        bounds = make_bounds(middle - half, middle + half, margin)
+        return replace(row, p=min(1.0, times * (row.p or 0.0)), **bounds)
 
     return [widen(row) for row in rows]
-
-
-def amount(key: Key, metric: str, samples: Sequence[Sample]) -> Estimate:
-    """Return the median of a cell's samples; its interval is that of the mean over workers.
-
-    The interval is Student's over the workers' mean logarithms; None with fewer than two workers,
-    and of exact metrics.
-    """
-    environment, cell = key
-    by_worker = group_by_key((sample.worker, sample.typical) for sample in samples)
-    values = [sample.typical for sample in samples]
-    middle, df = float(np.median(values)), 0
-    low = high = error = None
-    if METRICS[metric].varies and len(by_worker) > 1 and min(values) > 0:
-        means = [float(np.mean(np.log(several))) for several in by_worker.values()]
-        spread, df = float(np.std(means, ddof=1)) / math.sqrt(len(means)), len(means) - 1
-        half = float(special.stdtrit(df, 0.975)) * spread
-        low, high, error = middle * math.exp(-half), middle * math.exp(half), middle * spread
-    return Estimate(
-        cell=cell,
-        environment=environment,
-        metric=metric,
-        unit=METRICS[metric].unit,
-        form="amount",
-        value=middle,
-        low=low,
-        high=high,
-        standard_error=error,
-        df=float(df),
-        workers=len(by_worker),
-        blocks=len({sample.block for sample in samples}),
-    )
-
-
-def finite_or_none(value: float) -> float | None:
-    """Return a number, or None where it is infinite or not a number."""
-    return value if math.isfinite(value) else None
-
-
-def exp(value: float) -> float:
-    """Return the exponential; infinite where that is too large for a float."""
-    return math.exp(value) if value < 709 else math.inf

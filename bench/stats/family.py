@@ -66,7 +66,7 @@ class Dunnett:
             return np.inf
         if len(self._key) == 1:
             return float(special.stdtrit(df, 1 - ALPHA / 2))
-        common = _critical_value(self._key, self.df)
+        common = _find_critical_value(self._key, self.df)
         if df >= self.df:
             return common
         return float(-special.stdtrit(df, special.stdtr(self.df, -common)))
@@ -81,11 +81,11 @@ class Dunnett:
         if df < self.df:
             tail = special.stdtr(df, -t)
             t = float(-special.stdtrit(self.df, tail)) if tail > 0 else np.inf
-        return 1 - _probability_below(_curve(self._key), self.df, t)
+        return 1 - _find_probability(_tabulate_curve(self._key), self.df, t)
 
 
 @lru_cache(maxsize=512)
-def _curve(key: tuple[float, ...]) -> Curve:
+def _tabulate_curve(key: tuple[float, ...]) -> Curve:
     """Return G: the odds that all members lie within each half width of the grid."""
     out = np.ones((GRID.size, NORMAL.size))
     for value, times in zip(*np.unique(key, return_counts=True), strict=True):
@@ -96,7 +96,7 @@ def _curve(key: tuple[float, ...]) -> Curve:
     return out @ MASS
 
 
-def _probability_below(curve: Curve, df: float, t: float) -> float:
+def _find_probability(curve: Curve, df: float, t: float) -> float:
     """Return the odds that all |t| statistics lie below `t`."""
     if t <= 0:
         return 0.0
@@ -110,12 +110,10 @@ def _probability_below(curve: Curve, df: float, t: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _critical_value(key: tuple[float, ...], df: float) -> float:
-    curve = _curve(key)
+def _find_critical_value(key: tuple[float, ...], df: float) -> float:
+    curve = _tabulate_curve(key)
     low = float(special.stdtrit(df, 1 - ALPHA / 2)) * 0.99
     high = float(special.stdtrit(df, 1 - ALPHA / 2 / len(key))) * 1.01
     return float(
-        optimize.brentq(
-            lambda t: _probability_below(curve, df, t) - 1 + ALPHA, low, high, xtol=1e-6
-        )
+        optimize.brentq(lambda t: _find_probability(curve, df, t) - 1 + ALPHA, low, high, xtol=1e-6)
     )

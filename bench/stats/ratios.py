@@ -1,8 +1,8 @@
-"""Ratios with simultaneous 95 % intervals: arms to a reference, sides of an A/B, cold samples.
+"""Contrasts with simultaneous 95 % intervals: arms to a reference, sides of an A/B, cold samples.
 
-`components` models the noise, `pool_unless_noisy` estimates the variance of each arm, and `family`
-makes the intervals. `results/selftest/simulation.py` simulates how often they are wrong, with 1 to
-25 arms, 1 to 25 workers of 1 to 4 blocks, heavy tails, missing blocks, a noisy arm and optional
+`components` models the noise, `variances` estimates the variance of each arm, and `family` makes
+the intervals. `results/selftest/simulation.py` simulates how often they are wrong, with 1 to 25
+arms, 1 to 25 workers of 1 to 4 blocks, heavy tails, missing blocks, a noisy arm and optional
 stopping; results/selftest/simulation.md has the error rates.
 
 These arguments mean the same in every function:
@@ -23,9 +23,10 @@ import numpy as np
 
 from bench.stats import components
 from bench.stats.family import Dunnett
+from bench.stats.variances import MeanSquares, pool_unless_noisy, sum_variances
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from jaxtyping import Float, Int
 
@@ -35,25 +36,31 @@ if TYPE_CHECKING:
     type Columns = Sequence[int]
 
 
-class Contrasts(NamedTuple):
-    """Each member's difference of logarithms, with intervals that hold for the family together."""
+class Contrast(NamedTuple):
+    """A member's difference from the reference, with an interval that holds for its family."""
 
-    log_ratio: Arms
-    """Log-ratio: above zero is slower, NaN if a member shares no block with all references."""
-    standard_error: Arms
-    """Standard error of the log-ratio; infinite where it is unknown."""
-    df: Arms
+    difference: float
+    """Log-ratio, or seconds where time is added; above zero is slower."""
+    standard_error: float
+    """Standard error of the difference; infinite where it is unknown."""
+    df: float
     """Degrees of freedom of the standard error; zero where that is infinite."""
-    low: Arms
-    """Lower end of the interval of the log-ratio."""
-    high: Arms
+    low: float
+    """Lower end of the interval of the difference; -inf where there is no bound."""
+    high: float
     """Upper end of that interval."""
-    p: Arms
+    p: float
     """Adjusted p-value: below 5 % exactly where the interval excludes zero."""
-    blocks: Int[np.ndarray, " arms"]
+    blocks: int
     """Number of blocks with the member; of a cold metric, its samples."""
-    workers: Int[np.ndarray, " arms"]
+    workers: int
     """Number of workers with the member, or of pairs of workers."""
+    level: float | None = None
+    """Seconds of the references' call, if the difference is in seconds."""
+
+
+UNKNOWN = Contrast(math.nan, math.inf, 0.0, -math.inf, math.inf, 1.0, 0, 0)
+"""Contrast of a member that shares no block with all references."""
 
 
 def contrast_with_references(
@@ -62,8 +69,8 @@ def contrast_with_references(
     reference: Columns,
     members: Columns,
     programs: Sequence[Columns] = (),
-) -> Contrasts:
-    """Return each member's ratio to the mean of the references: Dunnett's test, single-step.
+) -> list[Contrast]:
+    """Return each member's log-ratio to the mean of the references: Dunnett's test, single-step.
 
     A member of the references' program counts as one of them: its ratio is 1, exactly.
 
@@ -72,7 +79,7 @@ def contrast_with_references(
     """
     used = ~np.isnan(data[:, reference]).any(1)
     if not used.any():
-        return _make_unknown(len(members))
+        return [UNKNOWN] * len(members)
     merged, first = _merge_programs(data[used], reference, programs)
     fit = components.fit_workers(merged, worker[used], reference)
     return _contrast_fit(fit, reference, first[members].tolist())
@@ -83,19 +90,19 @@ def contrast_pairs(
     pair: Workers,
     members: Columns | None = None,
     programs: Sequence[Columns] = (),
-) -> Contrasts:
-    """Return each member's ratio of one side to the other: pairs of workers are the unit.
+) -> list[Contrast]:
+    """Return each member's difference between two sides: pairs of workers are the unit.
 
     Noise that a pair's arms share makes their estimates correlated; that correlation is estimated
     from the same pairs. One arm alone has a t test over pairs, with the variance between blocks as
     a lower bound. With one pair the interval is infinite.
 
-    `difference` is the new side's logarithm less the base's.
+    `difference` is the new side's logarithm less the base's, blocks x arms.
     """
     members = range(difference.shape[1]) if members is None else members
     known = ~np.isnan(difference).all(1)
     if not known.any():
-        return _make_unknown(len(members))
+        return [UNKNOWN] * len(members)
     fit = components.fit_pairs(difference[known], pair[known])
     with np.errstate(invalid="ignore", divide="ignore"):
         least = np.min(fit.variance[fit.blocks > 0])
@@ -106,48 +113,48 @@ def contrast_pairs(
 
 def contrast_added_time(
     seconds: Table, worker: Workers, reference: Columns, members: Columns
-) -> tuple[Contrasts, float | None]:
-    """Return the time that each member adds, relative to the references': workers are the unit.
+) -> list[Contrast]:
+    """Return the seconds that each member adds to the references': workers are the unit.
 
-    In each block it is a fraction of the references' time there: a core that another guest of the
-    host slows down by half slows down both. Fractions are averaged within workers, and vary
+    In each block they are a fraction of the references' time there: a core that another guest of
+    the host slows down by half slows down both. Fractions are averaged within workers, and vary
     between them; they are scaled by the arm's own level, which makes the noise of all alike enough
     to pool. Differences in seconds vary far more where one worker is slower than the rest.
 
-    `seconds` are an arm's datum in a block, not its log; NaN where it has none.
+    A lower end that is below no time at all is no bound. With one worker the interval is infinite.
 
-    Returns:
-        Each member's ratio 1 + added / level; and that level, the references' median in seconds:
-        added = level * (ratio - 1), the interval's ends likewise. With one worker the interval is
-        infinite.
+    `seconds` are an arm's datum in a block, blocks x arms; NaN where it has none.
     """
     used = ~np.isnan(seconds[:, reference]).any(1)
     if not used.any():
-        return _make_unknown(len(members)), None
+        return [UNKNOWN] * len(members)
     seconds, worker = seconds[used], worker[used]
     reference_seconds = seconds[:, reference].mean(1)
+    level = float(np.median(reference_seconds))
     relative = seconds / reference_seconds[:, None]
-    have = ~np.isnan(relative).all(0)
-    scale = np.ones(have.size)
-    scale[have] = np.nanmean(relative[:, have], 0)
+    known = ~np.isnan(relative).all(0)
+    scale = np.ones(known.size)
+    scale[known] = np.nanmean(relative[:, known], 0)
     parts = (relative - 1) / scale
     parts[:, reference] = np.nan
     contrasts = contrast_pairs(parts, worker, members)
-    scale = scale[list(members)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        middle, low, high = (
-            np.log1p(np.maximum(scale * x, -1))
-            for x in (contrasts.log_ratio, contrasts.low, contrasts.high)
+    units = (level * scale[list(members)]).tolist()
+    return [
+        contrast._replace(
+            difference=unit * contrast.difference,
+            standard_error=unit * contrast.standard_error,
+            low=unit * contrast.low if unit * contrast.low > -level else -math.inf,
+            high=unit * contrast.high,
+            level=level,
         )
-        error = contrasts.standard_error * scale / np.maximum(np.exp(middle), math.ulp(0.0))
-    ratios = contrasts._replace(log_ratio=middle, low=low, high=high, standard_error=error)
-    return ratios, float(np.median(reference_seconds))
+        for unit, contrast in zip(units, contrasts, strict=True)
+    ]
 
 
 def contrast_cold_samples(
-    samples: Sequence[Float[np.ndarray, " samples"]], members: Columns
-) -> Contrasts:
-    """Return each member's ratio to the reference, from independent samples: a one-way layout.
+    samples: Iterable[Float[np.ndarray, " samples"]], members: Columns
+) -> list[Contrast]:
+    """Return each member's log-ratio to the reference, from independent samples: a one-way layout.
 
     The interval is infinite where no arm has two samples.
 
@@ -155,17 +162,17 @@ def contrast_cold_samples(
         samples: Each arm's logs, one sample per process; the first arm is the reference.
         members: Indices of arms; one may be there several times.
     """
-    size = np.array([logs.size for logs in samples])
-    variances = np.array([logs.var(ddof=1) if logs.size > 1 else 0.0 for logs in samples])
-    squares = components.MeanSquares(variances, (size - 1).astype(float), float((size - 1).sum()))
-    variance, df, _ = components.pool_unless_noisy(squares, np.zeros(size.size))
+    size, effect, variance = np.array(
+        [(logs.size, logs.mean(), logs.var(ddof=1) if logs.size > 1 else 0.0) for logs in samples]
+    ).T
+    squares = MeanSquares(variance, size - 1, float((size - 1).sum()))
+    variance, df, _ = pool_unless_noisy(squares, np.zeros(size.size))
     variance = np.where(df > 0, variance, np.inf) / size
-    effect = np.array([logs.mean() for logs in samples])
-    fit = components.Fit(effect, variance, df, size, size)
-    return _contrast_fit(fit, [0], members)
+    counts = size.astype(int)
+    return _contrast_fit(components.Fit(effect, variance, df, counts, counts), [0], members)
 
 
-def _contrast_fit(fit: components.Fit, reference: Columns, members: Columns) -> Contrasts:
+def _contrast_fit(fit: components.Fit, reference: Columns, members: Columns) -> list[Contrast]:
     """Return the members' contrasts with the references, whose variance all contrasts share.
 
     A member that is a reference itself has a ratio of 1, exactly.
@@ -176,37 +183,37 @@ def _contrast_fit(fit: components.Fit, reference: Columns, members: Columns) -> 
     finite = np.isfinite(total) & (total > 0)
     share = np.where(finite, of_reference / np.where(finite, total, 1), 0.0)
     shared = of_reference, float(fit.df[first[0]])
-    parts = zip(fit.variance, fit.df, strict=True)
-    df = np.array([components.sum_variances([part, shared], pooled=True)[1] for part in parts])
+    parts = zip(fit.variance.tolist(), fit.df.tolist(), strict=True)
+    df = np.array([sum_variances([part, shared], pooled=True)[1] for part in parts])
     effect = fit.effect - fit.effect[first].mean()
     for field in (effect, total, df):
         field[first] = 0.0
     return _add_intervals(fit._replace(effect=effect, variance=total, df=df), share, members)
 
 
-def _add_intervals(fit: components.Fit, share: Arms, members: Columns) -> Contrasts:
+def _add_intervals(fit: components.Fit, share: Arms, members: Columns) -> list[Contrast]:
     """Return contrasts with intervals for the family of the members.
 
     Args:
-        fit: Log-ratio of each arm and its variance.
+        fit: Difference of each arm and its variance.
         share: Fraction of the variance that all arms have in common.
         members: Arms of the family. An arm that is there several times, for others of its program,
             counts once; one without variance is in no family.
     """
-    out = _make_unknown(len(members))
     family = [arm for arm in dict.fromkeys(members) if fit.blocks[arm] and fit.variance[arm]]
     tests = Dunnett(share[family], float(fit.df[family].max(initial=0.0)))
-    for i, arm in enumerate(members):
+
+    def contrast(arm: int) -> Contrast:
         if not fit.blocks[arm]:
-            continue
-        middle, error = float(fit.effect[arm]), math.sqrt(fit.variance[arm])
-        df = float(fit.df[arm])
+            return UNKNOWN
+        middle, df = float(fit.effect[arm]), float(fit.df[arm])
+        error = math.sqrt(fit.variance[arm])
         half = tests.critical_value(df) * error if error else 0.0
         p = tests.p_value(middle / error, df) if error else float(middle == 0)
-        row = (middle, error, df, middle - half, middle + half, p)
-        for field, value in zip(out, (*row, fit.blocks[arm], fit.workers[arm]), strict=True):
-            field[i] = value
-    return out
+        counts = int(fit.blocks[arm]), int(fit.workers[arm])
+        return Contrast(middle, error, df, middle - half, middle + half, p, *counts)
+
+    return [contrast(arm) for arm in members]
 
 
 def _merge_programs(
@@ -243,9 +250,3 @@ def _share_effects(
             correlated = (1 + (number - 1) * fit.correlation) / number
             variance[at] = fit.variance[known].mean() * correlated
     return fit._replace(effect=effect, variance=variance, df=df), first
-
-
-def _make_unknown(members: int) -> Contrasts:
-    """Return contrasts for a number of members, with every value unknown."""
-    unknown = (math.nan, math.inf, 0.0, -math.inf, math.inf, 1.0, 0, 0)
-    return Contrasts(*(np.full(members, value) for value in unknown))

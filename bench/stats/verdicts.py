@@ -6,9 +6,9 @@ All metrics are costs: a ratio above one is slower.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import msgspec
+from msgspec.structs import replace
 
 from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict
 from bench.metrics import HOST, STEP, TINY
@@ -27,17 +27,48 @@ LEAST_RATIO = 0.9
 the place of buffers can make a few per cent."""
 
 
-def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict:
-    """Return the verdict from the interval of a log-ratio; above zero is slower.
+def judge_interval(low: float, high: float, margin: float, level: float | None = None) -> Verdict:
+    """Return the verdict from the interval of a difference; above zero is slower.
 
-    Two times are equivalent if the interval is inside the margin, a fraction.
+    Args:
+        low: Lower end, of a log-ratio or of added seconds; -inf where there is no bound.
+        high: Upper end.
+        margin: Fraction within which two times are equivalent.
+        level: Seconds of the reference's call, if the difference is in seconds.
     """
-    bound = math.log1p(margin)
-    if -bound <= low and high <= bound:
+    most = math.log1p(margin) if level is None else level * margin
+    least = -most if level is None else -most / (1 + margin)
+    if least <= low and high <= most:
         return Verdict.EQUIVALENT
     if low <= 0 <= high:
         return Verdict.INCONCLUSIVE
-    return Verdict.SLOWER if log_ratio > 0 else Verdict.FASTER
+    return Verdict.SLOWER if low > 0 else Verdict.FASTER
+
+
+def make_bounds(
+    low: float, high: float, margin: float, level: float | None = None
+) -> dict[str, Any]:
+    """Return the fields of an estimate that follow from the interval of its difference.
+
+    They are `low`, `high` and `verdict`; an end is None where there is no bound, or where it is too
+    large for a float. The arguments are those of `judge_interval`.
+    """
+    convert = exp if level is None else float
+    return {
+        "low": finite_or_none(convert(low)) if low > -math.inf else None,
+        "high": finite_or_none(convert(high)),
+        "verdict": judge_interval(low, high, margin, level),
+    }
+
+
+def exp(value: float) -> float:
+    """Return the exponential; infinite where that is too large for a float."""
+    return math.exp(value) if value < 709 else math.inf
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a number, or None where it is infinite or not a number."""
+    return value if math.isfinite(value) else None
 
 
 def settle_by_program(
@@ -65,8 +96,8 @@ def settle_by_program(
         bound = GROWTH * host / step.value
         agrees = (row.low or 0.0) <= 1 + bound and (row.high is None or row.high >= 1 - bound)
         if row.verdict is Verdict.INCONCLUSIVE and bound <= margin and agrees:
-            row = msgspec.structs.replace(row, verdict=Verdict.EQUIVALENT, settled_by=PROGRAM)
-        return msgspec.structs.replace(row, bound=bound)
+            row = replace(row, verdict=Verdict.EQUIVALENT, settled_by=PROGRAM)
+        return replace(row, bound=bound)
 
     return [settle(row) for row in estimates]
 

@@ -19,7 +19,7 @@ import impls
 from bench.cells import BASELINE, Cell
 from bench.estimates import ALPHA, Estimate, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
-from bench.report.charts import lines
+from bench.report.charts import draw_lines
 from bench.report.table import Column, Document, Figure, Row, Section, Table, change, percent
 from bench.report.wording import (
     main_workload,
@@ -32,7 +32,7 @@ from bench.report.wording import (
 )
 from bench.runfile.releases import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
-from bench.stats.changes import NO_SPREAD, find_shifts, spread
+from bench.stats.changes import NO_SPREAD, find_shifts, find_spread
 from bench.track.comparison import (
     ORDER,
     describe_by_reason,
@@ -86,7 +86,7 @@ class Timeline:
     @cached_property
     def differences(self) -> list[Estimate]:
         """Differences of stretches at one level, p corrected for all places where one may end."""
-        of_runs = (lambda _: NO_SPREAD) if self.is_measured else spread
+        of_runs = (lambda _: NO_SPREAD) if self.is_measured else find_spread
         margin = self.results.options.margin
         return find_shifts(self.series.values(), of_runs, pooled=self.is_measured, margin=margin)
 
@@ -252,7 +252,7 @@ def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
         title = f"{label(metric)} at {it.describe_place(cells[0])}: no change found"
         title = sentence(_describe_changes(here[0], it) if here else title)[:-1]
         marks = sorted({rows[0].environment for rows in here})
-        yield metric, lines(title, drawn, marks=marks)
+        yield metric, draw_lines(title, drawn, marks=marks)
 
 
 def _describe_gaps(it: Timeline) -> Iterator[str]:

@@ -24,7 +24,7 @@ from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptio
 from bench.runfile.reader import NoRunError, Run, processor_model, read
 from bench.runfile.releases import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
-from bench.stats.changes import NO_SPREAD, Spread, difference, log_ratio, spread
+from bench.stats.changes import NO_SPREAD, Spread, compare_ratios, find_spread, log_ratio
 from bench.track.comparison import BASE, CHANGED_SUFFIX, NEW, describe_releases, find_key, is_exact
 from common.errors import BakeoffError
 
@@ -174,7 +174,8 @@ def compare_rows(bases: Sequence[Results], new: Results, margin: float) -> Itera
         row, least = after[key], NO_SPREAD
         if len(rows) > 2:
             least = Spread(math.sqrt(2) * stdev(map(log_ratio, rows)), len(rows) - 1)
-        made = difference(rows, [row], spread(row), comparisons=number, margin=margin, least=least)
+        spread = find_spread(row)
+        made = compare_ratios(rows, [row], spread, comparisons=number, margin=margin, least=least)
         yield replace(made, environment=NEW, against=BASE)
 
 

@@ -21,9 +21,10 @@ import numpy as np
 from scipy import special
 
 from bench.cells import BASELINE, REFERENCE, Arm
-from bench.cost.published import CostTable, Law, StyleCost
+from bench.cost.published import CostTable, StyleCost
 from bench.metrics import HOST, WORKLOAD_GROUPS
 from bench.runfile.reader import processor_model, read
+from bench.stats.law import Law
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:

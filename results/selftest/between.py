@@ -22,7 +22,13 @@ from bench.metrics import METRICS, label
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
 from bench.runfile.reader import read
-from bench.stats.changes import LEAST_VARIANCE, OTHER_SPREAD, RUN_SPREADS, log_ratio, spread
+from bench.stats.changes import (
+    LEAST_VARIANCE,
+    OTHER_SPREAD,
+    RUN_SPREADS,
+    find_spread,
+    log_ratio,
+)
 from bench.track.comparison import Comparison
 from bench.track.run_files import compare, make_relative
 
@@ -101,7 +107,8 @@ def paule_mandel(rows: Sequence[Sequence[Estimate]]) -> float:
             np.array([row.standard_error or 0.0 for row in several]) / size,
         )
         for several in rows
-        for size in [spread(several[-1]).sd / RUN_SPREADS.get(several[-1].metric, OTHER_SPREAD).sd]
+        for last in [several[-1]]
+        for size in [find_spread(last).sd / RUN_SPREADS.get(last.metric, OTHER_SPREAD).sd]
     ]
     spare = sum(len(x) - 1 for x, _ in data)
 

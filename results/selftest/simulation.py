@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float, Int
 
-    from bench.stats.ratios import Contrasts
+    from bench.stats.ratios import Contrast
 
     type Arms = Float[np.ndarray, " arms"]
     type Data = Float[np.ndarray, "blocks arms"]
@@ -151,7 +152,7 @@ class Noise:
         luck = self.normal(c.workers, 1) * c.common
         return difference + luck[pair], pair
 
-    def run(self) -> tuple[Contrasts, Arms]:
+    def run(self) -> tuple[list[Contrast], Arms]:
         """Return the contrasts of one drawn run, and the true log-ratios."""
         c = self.condition
         truth = np.zeros(c.arms)
@@ -166,8 +167,20 @@ class Noise:
             truth = np.linspace(0, np.log(LONGEST), c.arms)
             luck = self.normal(c.workers, 1) * c.common
             data[:, 2:] += luck[worker] + truth
-            return ratios.contrast_added_time(np.exp(data), worker, [0, 1], members)[0], truth
+            added = ratios.contrast_added_time(np.exp(data), worker, [0, 1], members)
+            return list(map(to_log_ratio, added)), truth
         return ratios.contrast_with_references(data, worker, [0, 1], members), truth
+
+
+def to_log_ratio(contrast: Contrast) -> Contrast:
+    """Return an interval of added seconds as one of the logarithm of the ratio."""
+    level = contrast.level
+    assert level is not None
+    low, high = (
+        math.log1p(end / level) if end > -level else -math.inf
+        for end in (contrast.low, contrast.high)
+    )
+    return contrast._replace(low=low, high=high)
 
 
 class Odds(NamedTuple):
@@ -189,7 +202,7 @@ def odds(condition: Condition, runs: int, seed: int = 0) -> Odds:
     calls, covered, widths = 0, [], []
     for _ in range(runs):
         contrasts, truth = noise.run()
-        low, high = contrasts.low, contrasts.high
+        low, high = np.array([(contrast.low, contrast.high) for contrast in contrasts]).T
         calls += bool((((low > 0) | (high < 0)) & (truth == 0)).any())
         covered.append((low <= truth) & (truth <= high))
         widths.append((high - low) / 2)

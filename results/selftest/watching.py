@@ -26,7 +26,7 @@ from bench.cells import Cell
 from bench.estimates import Estimate
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
-from bench.stats.changes import Spread, difference, estimate_drift, find_shifts, is_change
+from bench.stats.changes import Spread, compare_ratios, estimate_drift, find_shifts, is_change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def nights(rng: np.random.Generator, shift: float, first: int, growing: int) -> 
 def by_neighbours(rows: Sequence[Estimate]) -> list[Estimate]:
     """Return the differences of neighbours, which is what this project did before."""
     more: dict[str, Any] = {"comparisons": NIGHTS - 1, "least": estimate_drift(rows)}
-    return [difference([old], [new], SPREAD, **more) for old, new in pairwise(rows)]
+    return [compare_ratios([old], [new], SPREAD, **more) for old, new in pairwise(rows)]
 
 
 def nights_of(rows: Sequence[Estimate]) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench.cli.report import make_document
+from bench.estimates import Estimate
 from bench.report.page import page
 from bench.runfile.writer import run_file, write
 from tests.commands import Bakeoff, script
@@ -18,6 +19,12 @@ from tests.report.runs import Planted, made_run
 PAGES = script("results/pages.py")
 PICTURES = re.compile(r"data:image/svg[^\"]*")
 """Drawn with a machine's fonts."""
+COLUMNS = [
+    *("run", "when", "entrant", "style", "workload", "backend", "metric", "form", "value", "unit"),
+    *("environment", "against", "low", "high", "standard_error", "df", "p", "verdict", "workers"),
+    *("blocks", "settled_by", "level", "bound"),
+]
+"""Columns that readers of the CSV know; new ones come after them."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +70,17 @@ def test_csv_has_a_row_for_each_estimate(bakeoff: Bakeoff, path: Path) -> None:
     assert not re.search(r"(^|,)=1", text), "a spreadsheet would compute it"
 
 
+def test_every_field_of_an_estimate_is_a_column_and_columns_stay(
+    bakeoff: Bakeoff, path: Path
+) -> None:
+    [*head, last] = (
+        bakeoff("report", str(path), "--format", "csv").out.partition("\n")[0].split(",")
+    )
+    assert head[: len(COLUMNS)] == COLUMNS
+    assert {*Estimate.__struct_fields__} - {"cell"} <= {*head}
+    assert last == "missing"
+
+
 def test_published_pages_and_tables_are_of_their_files() -> None:
     """`make results` was called after the last change."""
     for folder, runs in PAGES.folders():
@@ -70,5 +88,5 @@ def test_published_pages_and_tables_are_of_their_files() -> None:
         assert PICTURES.sub("", (folder / "page.html").read_text("utf-8")) == PICTURES.sub("", html)
         assert len(html.encode()) < 1_000_000
     readme = PAGES.README.read_text("utf-8")
-    assert PAGES.with_answer(readme) == readme
+    assert PAGES.insert_answer(readme) == readme
     assert PAGES.MARKED.search(readme)

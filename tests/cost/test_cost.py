@@ -11,12 +11,11 @@ from bench.cells import REFERENCE, Arm
 from bench.cli import main
 from bench.cost.published import (
     CostTable,
-    Law,
     StyleCost,
     document,
     find_cheaper,
+    make_table,
     read_published,
-    table,
 )
 from bench.metrics import HOST, WORKLOAD_GROUPS
 from bench.report.markdown import table_lines
@@ -24,6 +23,7 @@ from bench.report.table import Content
 from bench.runfile import Results
 from bench.runfile.reader import Run
 from bench.samples import Sample
+from bench.stats.law import Law
 from tests.commands import ROOT, Bakeoff, script
 
 LAW = script("results/cost/law.py")
@@ -179,6 +179,6 @@ def test_the_published_table_answers_without_slow_imports() -> None:
 def test_the_published_page_has_the_published_law() -> None:
     page = (ROOT / "results/cost/README.md").read_text("utf-8")
     costs = read_published()
-    lines = table_lines(table(costs, 147, 0.040, costs.styles))
+    lines = table_lines(make_table(costs, 147, 0.040, costs.styles))
     rows = [line for line in lines if line.startswith("|")]
     assert "\n".join(rows) in page

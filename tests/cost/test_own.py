@@ -16,7 +16,7 @@ from uv import find_uv_bin
 
 from bench.cells import BASELINE, Arm, Selection, name_step
 from bench.cli import main
-from bench.cost.step import OwnCost, answer, document
+from bench.cost.step import OwnCost, advise, document
 from bench.engine.process import Place
 from bench.engine.task import Environment
 from bench.estimates import Estimate
@@ -515,20 +515,20 @@ def results(costs: dict[str, tuple[float, float]], step: float) -> Results:
 
 def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     costs = {"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6), "jax_jit": (0.0, 1e-6)}
-    advice, change = answer(OwnCost(results(costs, 2.3e-4)))
+    advice, change = advise(OwnCost(results(costs, 2.3e-4)))
     assert advice == (
         "At 230 µs a step, write `flax_nnx/jit_partial`: `flax_nnx/jit` adds 600 µs (580 to 620) "
         "to plain JAX's call on one core, and `flax_nnx/jit_partial` 10 µs (8 to 12)."
     )
     assert "- step = nnx.jit(train_step)" in change
     assert "+ step = nnx.jit_partial(train_step, model, optimizer, graph=False)" in change
-    advice, change = answer(OwnCost(results(costs, 1.0)))
+    advice, change = advise(OwnCost(results(costs, 1.0)))
     assert (advice.count("no other style is worth it"), change) == (1, "")
     unsure = {"jit": (6e-4, 7e-4), "jit_partial": (1e-5, 2e-4)}
-    advice, change = answer(OwnCost(results(unsure, 2.3e-4)))
+    advice, change = advise(OwnCost(results(unsure, 2.3e-4)))
     assert ("no style certainly adds less" in advice, change) == (True, "")
     only = {"jit": (6e-4, 2e-5)}
-    advice, change = answer(OwnCost(results(only, 2.3e-4)))
+    advice, change = advise(OwnCost(results(only, 2.3e-4)))
     assert "write `flax_nnx/flat` (a list of arrays): `flax_nnx/jit` adds" in advice, (
         "the baseline itself, where no usual style is cheaper"
     )

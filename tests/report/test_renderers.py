@@ -12,7 +12,7 @@ from rich.console import Console
 from bench.cells import Arm
 from bench.engine.actions import Action, Do
 from bench.estimates import Verdict
-from bench.report.charts import WIDE, bars, intervals, lines, svg
+from bench.report.charts import WIDE, draw_bars, draw_intervals, draw_lines, render_svg
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.report.run import document
@@ -120,25 +120,25 @@ def test_a_pipe_gets_a_line_now_and_then_and_a_terminal_a_bar() -> None:
     ("figure", "labels"),
     [
         (
-            intervals("t", {"one": ratio(1.2, 1.1, 1.3), "two": ratio(1.0)}, band=0.1),
+            draw_intervals("t", {"one": ratio(1.2, 1.1, 1.3), "two": ratio(1.0)}, band=0.1),
             ("one", "two", "step, ratio to"),
         ),
         (
-            lines("t", {Arm("haiku", "pure"): DAYS}, marks=["2026-03-01"]),
+            draw_lines("t", {Arm("haiku", "pure"): DAYS}, marks=["2026-03-01"]),
             ("haiku/pure", "2026", "step"),
         ),
         (
-            lines("t", {Arm("mine", "own"): {8: ratio(2.0), 64: ratio(1.0)}}, "x"),
+            draw_lines("t", {Arm("mine", "own"): {8: ratio(2.0), 64: ratio(1.0)}}, "x"),
             ("mine/own", "64"),
         ),
         (
-            bars("t", {"haiku": {"import": amount(1.0), "init": amount(0.5)}}),
+            draw_bars("t", {"haiku": {"import": amount(1.0), "init": amount(0.5)}}),
             ("haiku", "import", "init", "seconds", "1.5s"),
         ),
     ],
 )
 def test_charts_are_drawn(figure: Figure, labels: tuple[str, ...]) -> None:
-    drawn = svg(figure, WIDE)
+    drawn = render_svg(figure, WIDE)
     assert f'width="{WIDE}"' in drawn
     text = " ".join(re.findall(r"<text[^>]*>([^<]*)<", drawn))
     assert all(label in text for label in labels), text

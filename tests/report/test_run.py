@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from bench.report.findings import findings
+from bench.report.findings import list_findings
 from bench.report.run import document
-from bench.report.table import text_of
+from bench.report.table import format_content
 from tests.report.runs import Planted, made_run, section
 from tests.report.test_renderers import terminal
 
@@ -24,7 +24,7 @@ def test_a_table_has_the_baselines_times_and_the_others_ratios() -> None:
     [table] = section(shown, "Results").tables
     assert table.title == "seed on cpu: width 128, 256 characters; 15 blocks, 5 processes"
     titles = [column.title for column in table.columns]
-    rows = [dict(zip(titles, map(text_of, row.cells), strict=True)) for row in table.rows]
+    rows = [dict(zip(titles, map(format_content, row.cells), strict=True)) for row in table.rows]
     columns = ("style", "Python\ncalls", "program")
     assert [tuple(row[name] for name in columns) for row in rows] == [
         ("pure_jax/pure", "4", ""),
@@ -36,7 +36,7 @@ def test_a_table_has_the_baselines_times_and_the_others_ratios() -> None:
     assert [row["step"][:3] for row in rows] == ["4.0", "1.0", "1.2", "1.5", ""]
     assert [row["startup"][:3] for row in rows] == ["899", "2.0", "1.0", "1.0", ""]
     memory = section(shown, "More about seed on cpu").tables[-2]
-    assert [text_of(row.cells[1]) for row in memory.rows] == ["726 kB", "=", "+4 B", "part"]
+    assert [format_content(row.cells[1]) for row in memory.rows] == ["726 kB", "=", "+4 B", "part"]
     assert "FAILED planted/pure (seed on cpu): not equal\n    first\n" in terminal(shown)
 
 
@@ -48,7 +48,7 @@ def test_what_was_not_asked_for_shows_nothing_and_the_rest_has_one_reason() -> N
     run.results.estimates = kept
     toy, seed = section(document(run), "Results").tables
     assert [column.title for column in toy.columns][:2] == ["style", "host\ncost"]
-    assert [text_of(row.cells[1]) for row in seed.rows] == ["4.09 ms", "–"]
+    assert [format_content(row.cells[1]) for row in seed.rows] == ["4.09 ms", "–"]
     assert seed.notes == (
         "Not measured within the budget: step, import and compile of flax_nnx/jit.",
     )
@@ -100,7 +100,7 @@ def test_what_a_run_found(
     arms: dict[str, Planted], options: dict[str, Any], texts: list[str]
 ) -> None:
     run = made_run(arms, **{"cold": 0} | options)
-    several, shown = findings(run.results), terminal(document(run), 200)
+    several, shown = list_findings(run.results), terminal(document(run), 200)
     assert [text[: len(start)] for text, start in zip(several, texts, strict=True)] == texts
     assert several[0][1:20] in shown
     assert ("To narrow what is inconclusive: a longer" in shown) is ("noise" in options)
@@ -127,7 +127,7 @@ def test_what_a_run_found(
 )  # fmt: skip
 def test_why_a_step_is_slower(reason: str, arm: Planted) -> None:
     run = made_run({"haiku/transform": Planted(), NNX: arm}, ("toy", "seed"), cold=0)
-    causes = [text for text in findings(run.results) if text.startswith("why")]
+    causes = [text for text in list_findings(run.results) if text.startswith("why")]
     assert causes == ([f"why flax_nnx/jit is slower at seed: {reason}"] if reason else [])
 
 
@@ -149,7 +149,7 @@ def test_startup_is_the_sum_of_all_stages_in_files_from_before_it_was_measured()
     shown = document(old)
     [table] = section(shown, "Results").tables
     place = [column.title for column in table.columns].index("startup")
-    assert [text_of(row.cells[place])[:3] for row in table.rows] == ["909", "1.8"]
+    assert [format_content(row.cells[place])[:3] for row in table.rows] == ["909", "1.8"]
     [_, startup] = section(shown, "Charts").figures
     assert startup.title.endswith("at seed: 909 ms with pure_jax/pure, 1.82 s with flax_nnx/jit")
 
@@ -158,7 +158,7 @@ def test_two_backends_are_named() -> None:
     cpu, gpu = (made_run({NNX: Planted(1.2)}, backend=name) for name in ("cpu", "gpu"))
     cpu.results.cells += gpu.results.cells
     cpu.results.estimates += gpu.results.estimates
-    places = {text.partition(":")[0] for text in findings(cpu.results)}
+    places = {text.partition(":")[0] for text in list_findings(cpu.results)}
     assert places >= {"slower at seed on cpu", "slower at seed on gpu"}
     titles = [figure.title for figure in section(document(cpu), "Charts").figures]
     assert ["seed on cpu" in t for t in titles] == ["seed on gpu" not in t for t in titles]

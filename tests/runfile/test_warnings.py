@@ -13,7 +13,7 @@ OFFER = Offer({}, {}, [], {}, {})
 
 
 def given(run: Run, notes: tuple[str, ...] = ()) -> list[str]:
-    return warnings.warnings(run.results, OFFER, notes)
+    return warnings.collect_warnings(run.results, OFFER, notes)
 
 
 def test_a_quiet_run_warns_of_nothing() -> None:

@@ -1,4 +1,4 @@
-"""From samples to estimates: what cells share, what is compared, and what a proof settles."""
+"""From samples to estimates: the samples that cells share, and comparisons."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +11,7 @@ from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.estimates import PROGRAM, Estimate, Verdict, find_detectable_difference
 from bench.metrics import HOST, STEP
 from bench.samples import Sample
-from bench.stats import verdicts
 from bench.stats.estimate import estimate
-from bench.stats.verdicts import GROWTH, settle_by_program
 
 PLAIN, OTHER = BASELINE.make_cell("seed", "cpu"), CONTROL.make_cell("seed", "cpu")
 EQUINOX, FILTERED, HAIKU = (
@@ -167,14 +165,6 @@ def test_an_entrant_in_its_own_environment_is_compared_with_the_baseline_there()
     assert (rows[HAIKU].environment, rows[OTHER].workers) == ("keras", 8)
 
 
-def test_an_amount_is_the_median_of_calls_with_an_interval_over_workers() -> None:
-    [row] = [r for r in estimate(warm(noise=0.0)) if r.cell == HAIKU and r.form == "amount"]
-    assert (row.unit, row.workers) == ("s", 4)
-    assert (row.value, row.low, row.high) == pytest.approx((1.1e-3, 1.1e-3, 1.1e-3))
-    [exact] = estimate([Sample(HAIKU, "flops", 7.0)])
-    assert (exact.value, exact.low, exact.standard_error) == (7.0, None, None)
-
-
 def ratio(value: float, half: float, cell: Cell = HAIKU) -> Estimate:
     return Estimate(
         cell=cell,
@@ -196,45 +186,3 @@ def test_the_detectable_difference_by_hand() -> None:
         expected, rel=1e-4
     )
     assert find_detectable_difference([]) == math.inf
-
-
-@pytest.mark.parametrize(
-    ("host", "value", "before", "same", "settled"),
-    [
-        (2e-6, 1.01, Verdict.INCONCLUSIVE, True, True),
-        (2e-6, 1.01, Verdict.SLOWER, True, False),  # a verdict of timing stays
-        (2e-6, 1.01, Verdict.INCONCLUSIVE, False, False),  # another program
-        (None, 1.01, Verdict.INCONCLUSIVE, True, False),  # no host cost
-        (2e-5, 1.01, Verdict.INCONCLUSIVE, True, False),  # the host costs more than the margin
-        (2e-6, 1.20, Verdict.INCONCLUSIVE, True, False),  # timing contradicts
-    ],
-)
-def test_what_a_proof_settles(
-    host: float | None, value: float, before: Verdict, same: bool, settled: bool
-) -> None:
-    toy = HAIKU.arm.make_cell("toy", "cpu")
-    level = Estimate(cell=PLAIN, metric=STEP, form="amount", value=1e-3)
-    rows = [level, msgspec.structs.replace(ratio(value, 0.05), verdict=before)]
-    if host is not None:
-        rows.append(
-            Estimate(cell=toy, metric=HOST, form="added", value=0.0, low=-host / 2, high=host)
-        )
-    _, row, *_ = settle_by_program(rows, [HAIKU] if same else [], 0.02)
-    assert row.verdict is (Verdict.EQUIVALENT if settled else before)
-    assert (row.settled_by == PROGRAM) is settled
-    assert row.bound == (pytest.approx(GROWTH * host / 1e-3) if same and host else None)
-
-
-@pytest.mark.parametrize(
-    ("value", "call", "impossible"),
-    [(0.8, 5e-5, True), (0.8, 0.0, True), (0.8, 1e-4, False), (0.99, 1e-9, False)],
-)
-def test_a_program_takes_no_less_than_its_time(value: float, call: float, impossible: bool) -> None:
-    toy = PLAIN._replace(workload="toy")
-    rows = [Estimate(cell=PLAIN, metric=STEP, form="amount", value=1e-3), ratio(value, 0.001)]
-    if call:
-        rows.append(Estimate(cell=toy, metric=HOST, form="amount", value=call))
-    wrong = verdicts.find_impossible(rows, {HAIKU})
-    words = "it takes 80 % of the time of the very program that it runs: it cannot have run it"
-    assert all(words in why for why in wrong.values())
-    assert {*wrong} == ({HAIKU} if impossible else set())

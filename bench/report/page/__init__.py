@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.report import table
-from bench.report.charts import NARROW, WIDE, svg
+from bench.report.charts import NARROW, WIDE, render_svg
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def page(*documents: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (mark_code, table.text_of, table.mark, table.colour, sort_key, picture)
+    filters = (mark_code, table.format_content, table.mark, table.colour, sort_key, picture)
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("page.html.jinja").render(
         documents=documents,
@@ -74,5 +74,5 @@ def sort_key(content: Content, rows: Table, column: int) -> float | None:
 
 def picture(figure: Figure, width: int) -> str:
     """Return a chart as the address of a picture, with its data."""
-    drawn = svg(figure, width).replace("</svg>", STYLE)
+    drawn = render_svg(figure, width).replace("</svg>", STYLE)
     return f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"

@@ -13,10 +13,10 @@ from bench.estimates import ALPHA, Estimate, Verdict
 from bench.stats.changes import (
     LONG_SERIES,
     Spread,
-    difference,
+    compare_ratios,
     find_shifts,
+    find_spread,
     is_change,
-    spread,
 )
 
 HAIKU = Cell("haiku", "pure", "seed", "cpu")
@@ -49,7 +49,7 @@ def test_intervals_of_differences_cover_and_find(bases: int) -> None:
     inside, slower, times = 0, 0, 800
     for _ in range(times):
         before = [drawn(rng, 1.05, sd) for _ in range(bases)]
-        row = difference(before, [drawn(rng, 1.05 * 1.06, sd)], Spread(sd, 40), comparisons=5)
+        row = compare_ratios(before, [drawn(rng, 1.05 * 1.06, sd)], Spread(sd, 40), comparisons=5)
         assert row.low is not None
         assert row.high is not None
         inside += row.low < 1.06 < row.high
@@ -60,16 +60,16 @@ def test_intervals_of_differences_cover_and_find(bases: int) -> None:
 
 
 def test_what_is_not_known_is_inconclusive_and_what_is_exact_needs_no_test() -> None:
-    unknown = difference([ratio(1.0, None, 0.0)], [ratio(9.0)])
+    unknown = compare_ratios([ratio(1.0, None, 0.0)], [ratio(9.0)])
     assert (unknown.low, unknown.high, unknown.verdict) == (None, None, Verdict.INCONCLUSIVE)
     assert unknown.value == pytest.approx(9)
     assert unknown.p == 1
-    one_known = difference([ratio(1.0, None, 0.0), ratio(3.0)], [ratio(3.0)])
+    one_known = compare_ratios([ratio(1.0, None, 0.0), ratio(3.0)], [ratio(3.0)])
     assert one_known.value == pytest.approx(1)
     assert one_known.high is not None
-    same = difference([ratio(1.0, 0.0, 0.0)], [ratio(1.0, 0.0, 0.0)], Spread(0.01, 10))
+    same = compare_ratios([ratio(1.0, 0.0, 0.0)], [ratio(1.0, 0.0, 0.0)], Spread(0.01, 10))
     assert (same.low, same.high, same.p, same.is_certain) == (1, 1, 1, True)
-    assert difference([ratio(1.0, 0.0, 0.0)], [ratio(1.2)], Spread(0.001, 10)).differs
+    assert compare_ratios([ratio(1.0, 0.0, 0.0)], [ratio(1.2)], Spread(0.001, 10)).differs
 
 
 @pytest.mark.parametrize("days", [4, 16])
@@ -118,11 +118,11 @@ def test_each_night_has_its_noise() -> None:
     for _ in range(times):
         # Ten nights of a style that took twice as long; it varied by more then
         levels = [2.0] * 8 + [1.0] * 2
-        sds = [spread(ratio(level)).sd for level in levels]
+        sds = [find_spread(ratio(level)).sd for level in levels]
         rows = [
             drawn(rng, *both, f"{n:02d}") for n, both in enumerate(zip(levels, sds, strict=True))
         ]
-        changes = find_shifts([rows], spread)
+        changes = find_shifts([rows], find_spread)
         assert changes[-1].environment == "08"
         false += len(changes) > 1
         # A shift that begins in a noisy night, which looks like a level of its own

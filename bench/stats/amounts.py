@@ -1,0 +1,90 @@
+"""Amounts: medians of samples, and sums and differences of known amounts."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from msgspec.structs import replace
+
+from bench.estimates import Estimate, group_by_key
+from bench.metrics import HOST, METRICS, START_STAGES, STARTUP, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.cells import Cell
+    from bench.estimates import EstimateTable
+    from bench.metrics import Metric
+    from bench.samples import Sample
+
+
+def estimate_amount(
+    environment: str, cell: Cell, metric: Metric, samples: Sequence[Sample]
+) -> Estimate:
+    """Return the median of a cell's samples; its interval is that of the mean over workers.
+
+    The interval is Student's over the workers' mean logarithms; None with fewer than two workers,
+    and of exact metrics.
+    """
+    from scipy import special  # takes a third of a second to import
+
+    by_worker = group_by_key((sample.worker, sample.typical) for sample in samples)
+    values = [sample.typical for sample in samples]
+    median, df = float(np.median(values)), 0.0
+    low = high = error = None
+    if metric.varies and len(by_worker) > 1 and min(values) > 0:
+        means = [float(np.mean(np.log(several))) for several in by_worker.values()]
+        df = len(means) - 1.0
+        spread = float(np.std(means, ddof=1)) / math.sqrt(len(means))
+        half = float(special.stdtrit(df, 0.975)) * spread
+        low, high, error = median * math.exp(-half), median * math.exp(half), median * spread
+    return Estimate(
+        cell=cell,
+        environment=environment,
+        metric=metric.name,
+        unit=metric.unit,
+        form="amount",
+        value=median,
+        low=low,
+        high=high,
+        standard_error=error,
+        df=df,
+        workers=len(by_worker),
+        blocks=len({sample.block for sample in samples}),
+    )
+
+
+def estimate_startup(table: EstimateTable, cell: Cell) -> Estimate | None:
+    """Return the seconds from a fresh process to the end of its first step.
+
+    Files from before it was a metric have the sum of all stages, which fresh processes measured.
+    """
+    stages = [stage for name in START_STAGES if (stage := table.amount(cell, name))]
+    total = sum(stage.value for stage in stages)
+    known = Estimate(cell=cell, metric=STARTUP, form="amount", unit="s", value=total)
+    return table.amount(cell, STARTUP) or (known if len(stages) == len(START_STAGES) else None)
+
+
+def split_startup(table: EstimateTable, total: Estimate) -> dict[str, Estimate]:
+    """Return stage → seconds of a startup, all as fresh processes measured them.
+
+    The rest of a measured total is compiling: stages by themselves are measured in turns.
+    """
+    stages = {name: s for name in START_STAGES if (s := table.amount(total.cell, name))}
+    if table.amount(total.cell, STARTUP):
+        stages = {name: s for name, s in stages.items() if METRICS[name].kind is Kind.COLD}
+        rest = total.value - sum(stage.value for stage in stages.values())
+        stages["trace, lower and compile"] = replace(total, value=rest)
+    return stages
+
+
+def subtract_amount(amount: Estimate, reference: Estimate) -> Estimate:
+    """Return how much an exact amount is above a reference."""
+    return replace(amount, form="added", value=amount.value - reference.value)
+
+
+def make_zero_cost(baseline: Cell) -> Estimate:
+    """Return the time that the baseline adds to its own call: none, exactly."""
+    return Estimate(cell=baseline, metric=HOST, form="added", value=0.0, low=0.0, high=0.0)

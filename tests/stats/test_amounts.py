@@ -1,0 +1,72 @@
+"""Amounts: medians of samples, and sums and differences of known ones."""
+
+import math
+
+import pytest
+
+from bench.cells import BASELINE, Arm
+from bench.estimates import Estimate, EstimateTable
+from bench.metrics import METRICS, START_STAGES, STARTUP, STEP, Kind
+from bench.samples import Sample
+from bench.stats.amounts import (
+    estimate_amount,
+    estimate_startup,
+    make_zero_cost,
+    split_startup,
+    subtract_amount,
+)
+
+HAIKU = Arm("haiku", "pure").make_cell("seed", "cpu")
+
+
+def samples_of(metric: str, *values: float, median: float | None = None) -> list[Sample]:
+    """Return a sample of each value, two of each worker."""
+    return [
+        Sample(HAIKU, metric, value, 20, median, worker=i // 2, block=i)
+        for i, value in enumerate(values)
+    ]
+
+
+def amount(metric: str, value: float, unit: str = "s") -> Estimate:
+    return Estimate(cell=HAIKU, metric=metric, form="amount", unit=unit, value=value)
+
+
+def test_an_amount_is_the_median_with_an_interval_over_workers() -> None:
+    row = estimate_amount("new", HAIKU, METRICS[STEP], samples_of(STEP, 1, 1, 2, 2, 4, 4))
+    assert (row.environment, row.unit, row.workers, row.blocks) == ("new", "s", 3, 6)
+    error = math.log(2) / math.sqrt(3)  # of the mean of the workers' logarithms: 0, ln 2, 2 ln 2
+    assert (row.value, row.standard_error, row.df) == pytest.approx((2, 2 * error, 2))
+    half = 4.3027 * error
+    assert (row.low, row.high) == pytest.approx((2 * math.exp(-half), 2 * math.exp(half)), rel=1e-4)
+
+
+def test_an_amount_is_of_whole_calls_and_one_worker_has_no_interval() -> None:
+    row = estimate_amount("", HAIKU, METRICS[STEP], samples_of(STEP, 1.0, 1.0, median=1.1))
+    assert (row.value, row.low, row.high, row.df) == (1.1, None, None, 0)
+    counts = samples_of("flops", 7.0, 7.0, 7.0, 7.0)
+    exact = estimate_amount("", HAIKU, METRICS["flops"], counts)
+    assert (exact.value, exact.low, exact.standard_error) == (7.0, None, None)
+
+
+def test_a_startup_is_measured_or_else_the_sum_of_all_stages() -> None:
+    stages = [amount(name, 0.5) for name in START_STAGES]
+    table = EstimateTable(stages)
+    total = estimate_startup(table, HAIKU)
+    assert total is not None
+    assert (total.metric, total.value) == (STARTUP, 0.5 * len(START_STAGES))
+    assert split_startup(table, total) == {row.metric: row for row in stages}
+    assert estimate_startup(EstimateTable(stages[1:]), HAIKU) is None
+    measured = amount(STARTUP, 9.0)
+    table = EstimateTable([*stages, measured])
+    assert estimate_startup(table, HAIKU) is measured
+    parts = split_startup(table, measured)
+    assert sum(part.value for part in parts.values()) == 9.0
+    cold = [name for name in START_STAGES if METRICS[name].kind is Kind.COLD]
+    assert [*parts] == [*cold, "trace, lower and compile"]
+
+
+def test_differences_of_exact_amounts() -> None:
+    calls = subtract_amount(amount("python_calls", 9.0, ""), amount("python_calls", 4.0, ""))
+    assert (calls.form, calls.value) == ("added", 5)
+    zero = make_zero_cost(BASELINE.make_cell("mine", "cpu"))
+    assert (zero.form, zero.value, zero.half_width) == ("added", 0, 0)

@@ -1,0 +1,127 @@
+"""Verdicts: from intervals, in logarithms and in seconds, and from proofs."""
+
+import math
+
+import pytest
+from msgspec.structs import replace
+
+from bench.cells import BASELINE, Arm
+from bench.estimates import PROGRAM, Estimate, Verdict
+from bench.metrics import HOST, STEP
+from bench.stats.verdicts import (
+    GROWTH,
+    find_impossible,
+    judge_interval,
+    make_bounds,
+    settle_by_program,
+)
+
+MARGIN = 0.02
+PLAIN, HAIKU = BASELINE.make_cell("seed", "cpu"), Arm("haiku", "pure").make_cell("seed", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("middle", "half", "result"),
+    [
+        (0.010, 0.005, Verdict.EQUIVALENT),  # leaves out 1, and is inside
+        (0.030, 0.005, Verdict.SLOWER),
+        (-0.03, 0.005, Verdict.FASTER),
+        (0.010, 0.015, Verdict.INCONCLUSIVE),
+        (0.000, math.inf, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_an_interval_has_one_verdict_in_logarithms_and_in_seconds(
+    middle: float, half: float, result: Verdict
+) -> None:
+    low, high = middle - half, middle + half
+    assert judge_interval(low, high, MARGIN) is result
+    low, high = (50e-6 * math.expm1(end) if end < math.inf else end for end in (low, high))
+    assert judge_interval(low, high, MARGIN, level=50e-6) is result
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "result"),
+    [
+        (0.0, 0.99e-6, Verdict.EQUIVALENT),  # 2 % of 50 µs
+        (0.1e-6, 1.01e-6, Verdict.SLOWER),
+        (-0.98e-6, 0.0, Verdict.EQUIVALENT),  # 50 µs / 1.02 is as far as 50 µs * 1.02
+        (-0.99e-6, -0.1e-6, Verdict.FASTER),
+        (-math.inf, 0.5e-6, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_the_margin_of_added_seconds_is_a_fraction_of_the_call(
+    low: float, high: float, result: Verdict
+) -> None:
+    assert judge_interval(low, high, MARGIN, level=50e-6) is result
+
+
+def test_the_fields_of_an_interval() -> None:
+    slower = make_bounds(math.log(1.1), math.log(1.2), MARGIN)
+    assert slower == {
+        "low": pytest.approx(1.1),
+        "high": pytest.approx(1.2),
+        "verdict": Verdict.SLOWER,
+    }
+    added = make_bounds(1e-6, 3e-6, MARGIN, level=50e-6)
+    assert (added["low"], added["high"], added["verdict"]) == (1e-6, 3e-6, Verdict.SLOWER)
+    for level in (None, 50e-6):
+        unknown = make_bounds(-math.inf, math.inf, MARGIN, level)
+        assert (unknown["low"], unknown["high"]) == (None, None)
+    assert make_bounds(700.0, 800.0, MARGIN)["high"] is None, "too large for a float"
+
+
+def ratio(value: float, half: float) -> Estimate:
+    return Estimate(
+        cell=HAIKU,
+        metric=STEP,
+        form="ratio",
+        against=str(BASELINE),
+        value=value,
+        low=value * math.exp(-half),
+        high=value * math.exp(half),
+        standard_error=half / 2,
+        df=50.0,
+        verdict=Verdict.INCONCLUSIVE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "value", "before", "same", "settled"),
+    [
+        (2e-6, 1.01, Verdict.INCONCLUSIVE, True, True),
+        (2e-6, 1.01, Verdict.SLOWER, True, False),  # a verdict of timing stays
+        (2e-6, 1.01, Verdict.INCONCLUSIVE, False, False),  # another program
+        (None, 1.01, Verdict.INCONCLUSIVE, True, False),  # no host cost
+        (2e-5, 1.01, Verdict.INCONCLUSIVE, True, False),  # the host costs more than the margin
+        (2e-6, 1.20, Verdict.INCONCLUSIVE, True, False),  # timing contradicts
+    ],
+)
+def test_what_a_proof_settles(
+    host: float | None, value: float, before: Verdict, same: bool, settled: bool
+) -> None:
+    toy = HAIKU.arm.make_cell("toy", "cpu")
+    level = Estimate(cell=PLAIN, metric=STEP, form="amount", value=1e-3)
+    rows = [level, replace(ratio(value, 0.05), verdict=before)]
+    if host is not None:
+        rows.append(
+            Estimate(cell=toy, metric=HOST, form="added", value=0.0, low=-host / 2, high=host)
+        )
+    _, row, *_ = settle_by_program(rows, [HAIKU] if same else [], 0.02)
+    assert row.verdict is (Verdict.EQUIVALENT if settled else before)
+    assert (row.settled_by == PROGRAM) is settled
+    assert row.bound == (pytest.approx(GROWTH * host / 1e-3) if same and host else None)
+
+
+@pytest.mark.parametrize(
+    ("value", "call", "impossible"),
+    [(0.8, 5e-5, True), (0.8, 0.0, True), (0.8, 1e-4, False), (0.99, 1e-9, False)],
+)
+def test_a_program_takes_no_less_than_its_time(value: float, call: float, impossible: bool) -> None:
+    toy = PLAIN._replace(workload="toy")
+    rows = [Estimate(cell=PLAIN, metric=STEP, form="amount", value=1e-3), ratio(value, 0.001)]
+    if call:
+        rows.append(Estimate(cell=toy, metric=HOST, form="amount", value=call))
+    wrong = find_impossible(rows, {HAIKU})
+    words = "it takes 80 % of the time of the very program that it runs: it cannot have run it"
+    assert all(words in why for why in wrong.values())
+    assert {*wrong} == ({HAIKU} if impossible else set())
