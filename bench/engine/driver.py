@@ -224,9 +224,17 @@ class Driver:
         where = action.workload, action.backend
         match action.do:
             case "block":
-                order = arms, action.rounds, action.seed
-                more = action.anew, action.programs, place, patience
-                return TimeBlock(*where, action.kind, *order, *more)
+                return TimeBlock(
+                    *where,
+                    action.kind,
+                    arms,
+                    action.rounds,
+                    action.seed,
+                    anew=action.anew,
+                    programs=action.programs,
+                    place=place,
+                    patience=patience,
+                )
             case "cold":
                 return MeasureCold(*where, arms[0], outside, donate)
             case "open":

@@ -252,10 +252,15 @@ class Workers:
 
         Samples of unrequested arms are left out: few and noisy, they would make intervals wider.
         """
-        taken = {"environment": side.environment, "at": self.now, "cores": len(cores)}
         for sample in samples:
             if str(sample.cell.arm) not in self.agenda.unrequested_arms:
-                row = sample._replace(worker=worker, block=block or worker, **taken)
+                row = sample._replace(
+                    environment=side.environment,
+                    worker=worker,
+                    block=block or worker,
+                    at=self.now,
+                    cores=len(cores),
+                )
                 self.samples.append(row)
 
     def close(self, side: SideState, worker: int, _: Cores = ()) -> Steps[None]:

@@ -252,7 +252,8 @@ def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_pa
     assert len({command.cache for command in loads}) == 2, "one for each environment"
     assert {command.arm for command in starts} == {"pure_jax/pure", "control/pure", "haiku/pure"}
     assert (1.0,) * 10 in {tuple(command.losses) for command in opens}
-    assert all(command.donate is donate for command in [*loads, *starts])
+    assert {command.donate for command in loads} == {command.donate for command in starts}
+    assert {command.donate for command in loads} == {donate}
 
 
 def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -> None:

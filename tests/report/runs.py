@@ -13,14 +13,13 @@ from bench.runfile import (
     CellResult,
     Conditions,
     EnvironmentInfo,
-    Proof,
     ResultsWithSamples,
     RunOptions,
     TimeSpent,
     pack_samples,
 )
 from bench.runfile.reader import Run
-from bench.samples import Sample
+from bench.samples import Proof, Sample
 from bench.stats.estimate import estimate
 from bench.stats.verdicts import settle_by_program
 

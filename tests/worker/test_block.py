@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from bench.cells import Arm
+from bench.samples import Sample
 from bench.worker import block
 from bench.worker.arms import Arms
-from bench.worker.block import SCALES, WARMING_CALLS, Call, TimedBlock, Turn, sample_of
+from bench.worker.block import SCALES, WARMING_CALLS, Call, TimedBlock, Turn, make_sample
 from bench.worker.token import Token
 
 ARMS = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
@@ -148,8 +149,9 @@ def test_slow_turns_do_not_move_the_datum_of_a_block(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(block, "affinity", lambda: [0, 1])
     quiet = [[Call(1.0, 0.0), Call(3.0, 0.0)], [Call(6.0, 0.0), Call(4.0, 0.0)]]
     slow = [[Call(9.0, 0.0), Call(8.0, 0.0)]]
-    before, after = (sample_of(ARMS[0], "step", quiet + slow * n) for n in (1, 2))
-    assert before == ("pure_jax/pure", "step", 2.0, 6, 5.0, 8.75)
+    cell = ARMS[0].make_cell("seed", "cpu")
+    before, after = (make_sample(cell, "step", quiet + slow * n) for n in (1, 2))
+    assert before == Sample(cell, "step", 2.0, 6, 5.0, 8.75)
     assert (after.value, after.calls, after.median) == (2.0, 8, 7.0)
 
 
