@@ -472,7 +472,7 @@ GIVEN = "bisect", "--metric", "compile", "--good", DAYS[0], "--bad", DAYS[1]
 def test_the_command_goes_on_with_resume_and_with_more(
     bakeoff: Bakeoff, worlds: list[World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worlds += [World(FLAX, cut=0), World(FLAX, cut=3), last := World(FLAX)]
+    worlds += [World(FLAX, cut=0), half := World(FLAX, cut=3), last := World(FLAX)]
     done = bakeoff(*GIVEN)
     assert done.status == 130
     assert commands.SAFE_TEXT not in done.err  # nothing was measured
@@ -482,6 +482,9 @@ def test_the_command_goes_on_with_resume_and_with_more(
     done = bakeoff(*GIVEN, "--budget", "5")
     assert done.status == 130
     assert "go on between what is known by now" in done.err
+    known = f"the same command with --good {half.record.good} --bad {half.record.bad}"
+    assert known in " ".join(done.err.split())
+    assert (half.record.good, half.record.bad) != DAYS
     assert commands.SAFE_TEXT in done.err
     [kept] = (tmp_path / ".bakeoff").glob("*-bisect.json")
     monkeypatch.setattr("sys.argv", ["bakeoff", *GIVEN, "--resume"])
@@ -511,8 +514,6 @@ OTHER = "give one of the same, or leave --more and --resume out"
     ("change", "more", "message"),
     [
         ({"kind": "ab"}, (), "why.json is of kind 'ab'; give what `bakeoff bisect -o FILE.json`"),
-        ({"kind": "history"}, (), "why.json is of kind 'history'; give what"),
-        ({"kind": "run"}, (), "why.json is of kind 'run'; give what"),
         ({"search": {}}, (), "why.json is damaged: Object missing required field"),
         ({"estimates": []}, (), "why.json is damaged: zip() argument 2 is longer"),
         ({"estimates": [1]}, (), "why.json is no run, or is damaged: Expected `object`"),
