@@ -35,7 +35,6 @@ from tests.engine.plans import (
 )
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
 
-
 # What a budget buys.
 
 

@@ -31,7 +31,7 @@ from bench.track.bisect import UNDECIDED, SearchRecord, document
 from bench.track.earlier import QUESTION, Earlier
 from bench.track.search import DIFFERS, LIKE_BAD, LOOKS, Bisection, Looks
 from common.errors import BakeoffError
-from tests.commands import SCAN, Bakeoff, done_for_real, refusal
+from tests.commands import Bakeoff, refusal
 from tests.environments.repository import repository
 
 CELL = Cell("pure_jax", "pure", "toy", "cpu")
@@ -550,17 +550,3 @@ def test_a_file_of_anything_else_is_refused(
     assert message in done.err
     assert done.err.count("\n") == 1
     assert not (tmp_path / ".bakeoff").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("needs_network")
-def test_real_releases_are_searched_to_the_end(tmp_path: Path) -> None:
-    (tmp_path / "scan.py").write_text(SCAN)
-    given = "bisect --metric step --step scan.py --good jax==0.7.0 --bad jax==0.7.1"
-    done_for_real(tmp_path, f"{given} --budget 400 -o why.json")
-    run = read(tmp_path / "why.json")
-    record = msgspec.convert(run.results.search, SearchRecord)
-    assert (record.package, record.releases) == ("jax", ("0.7.0", "0.7.1"))
-    assert run.results.estimates[0].value < 0.7
-    assert str(record.cell) == "pure_jax-pure-scan-cpu"
-    assert run.samples
