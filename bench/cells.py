@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import impls
 from bench.metrics import SAMPLED, USUAL, WORKLOAD_GROUPS
-from common.config import WORKLOADS, Device, is_own
+from common.config import WORKLOADS, Device
 from common.errors import BakeoffError, unknown
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -120,7 +121,7 @@ class Selection:
     @property
     def step(self) -> str:
         """Workload of a user's own training step; empty without one."""
-        return next(filter(is_own, self.files), "")
+        return steps.find_step(self.files)
 
     def is_selected(self, arm: Arm) -> bool:
         """Tell whether an arm has a selected entrant and style."""
@@ -129,7 +130,8 @@ class Selection:
 
     def check_names(self) -> None:
         """Raise BakeoffError if a workload or a metric is unknown; needs no environment."""
-        require_known("workload", self.workloads, [*WORKLOADS, *WORKLOAD_GROUPS])
+        named = (n for n in self.workloads if n not in WORKLOADS and n != self.step)
+        require_known("workload", named, [*WORKLOADS, *WORKLOAD_GROUPS])
         require_known("metric", self.metrics, SAMPLED)
 
     def check_styles(self) -> None:
@@ -138,8 +140,8 @@ class Selection:
         Styles of a user's own file are known once that is imported.
         """
         if self.styles and not self.files:
-            named = {name: impls.styles_of(name) for name in self.entrants}
-            self.require_styles(named or read_styles(impls.names()))
+            named = {name: impls.list_styles(name) for name in self.entrants}
+            self.require_styles(named or read_styles(impls.names(), {}))
 
     def require_styles(self, by_entrant: Mapping[str, Iterable[str]]) -> None:
         """Raise BakeoffError if a selected style is unknown, by its own name or its arm's."""
@@ -158,7 +160,7 @@ class Selection:
         """
         self.check_names()
         entrants = [*offer.styles, *offer.problems]
-        by_entrant = offer.styles | (read_styles(offer.problems) if self.styles else {})
+        by_entrant = offer.styles | (read_styles(offer.problems, self.files) if self.styles else {})
         backends = [Device.parse(name) for name in self.backends]
         require_known("entrant", self.entrants, entrants)
         self.require_styles(by_entrant)
@@ -203,12 +205,12 @@ class Selection:
         return metric in usual and about.is_measured_at(cell.workload)
 
 
-def read_styles(entrants: Iterable[str]) -> dict[str, list[str]]:
+def read_styles(entrants: Iterable[str], files: Mapping[str, str]) -> dict[str, list[str]]:
     """Return entrant → styles, from the text of their files; unreadable ones are left out."""
     styles: dict[str, list[str]] = {}
     for name in entrants:
         with suppress(BakeoffError):
-            styles[name] = impls.styles_of(name)
+            styles[name] = impls.list_styles(impls.locate(name, files))
     return styles
 
 
@@ -219,29 +221,32 @@ def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> No
             raise unknown(kind, name, known)
 
 
-def add_files(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Register entrants given as files; return all names, and name → file.
+def parse_entrants(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the names of entrants, some of which are given as files, and name → user's file.
 
     Raises:
-        BakeoffError: there is no such file, or it is no entrant.
+        BakeoffError: there is no such file, it is no entrant, or two have the same name.
     """
-    entrants, files = [], {}
+    entrants: list[str] = []
+    files: dict[str, str] = {}
     for given in names:
-        name = given
-        if given.endswith(".py"):
-            name = impls.add(given)
-            files[name] = str(Path(given).resolve())
-            if is_own(name):
-                raise BakeoffError(
-                    f"{given} is a training step, and no entrant; `bakeoff cost {given}` measures "
-                    f"it, and `bakeoff ab --step {given}` compares it"
-                )
+        if not given.endswith(".py"):
+            entrants.append(given)
+            continue
+        name, path = impls.read_name(given), Path(given).resolve()
+        if steps.is_step(path):
+            raise BakeoffError(
+                f"{given} is a training step, and no entrant; `bakeoff cost {given}` measures "
+                f"it, and `bakeoff ab --step {given}` compares it"
+            )
         entrants.append(name)
+        if name not in impls.names() and files.setdefault(name, str(path)) != str(path):
+            raise BakeoffError(f"entrant {given!r}: there is another {name!r}; rename the file")
     return tuple(entrants), files
 
 
-def add_step(file: Path) -> str:
-    """Register a file's training step; return the name of its workload.
+def name_step(file: Path) -> str:
+    """Return the name of the workload that a user's own training step is.
 
     Raises:
         BakeoffError: it is no Python file, or has neither a model nor a step.
@@ -250,11 +255,11 @@ def add_step(file: Path) -> str:
         raise BakeoffError(
             f"there is no Python file {file}; `bakeoff new mine --model equinox` begins one"
         )
-    name = impls.add(file)
+    name = impls.read_name(file)
     if name in WORKLOAD_GROUPS:
         raise BakeoffError(f"{file.name}: {name} stands for several workloads; rename the file")
-    if not is_own(name):
-        impls.read_declaration(name)  # which says what is wrong with a file that is no Python
+    if not steps.is_step(file):
+        impls.read_declaration(file)  # which says what is wrong with a file that is no Python
         raise BakeoffError(
             f"{file.name} has neither make_model nor make_step; `bakeoff new mine --model equinox` "
             "begins a file that has"

@@ -16,7 +16,7 @@ from rich.console import Console
 
 import impls
 from bench import streams
-from bench.cells import Cell, Selection, add_files, require_known
+from bench.cells import Cell, Selection, parse_entrants, require_known
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
 from bench.engine.process import WorkerFailedError, choose_silence
@@ -34,7 +34,7 @@ from bench.signals import interrupt_on_signals
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from bench.engine.task import Task
     from bench.samples import Sample
@@ -187,10 +187,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def parse_selection(config: pytest.Config) -> Selection:
     """Return the selection that options name; raise BakeoffError where a name is unknown."""
     names = {name: parse_names(config.getoption(f"--{name}")) for name in NAMES}
-    entrants, files = add_files(names["entrant"])
+    entrants, files = parse_entrants(names["entrant"])
     if EVERYBODY in entrants:
-        entrants = tuple(impls.names())
-    require_known("entrant", entrants, [*impls.names(), EVERYBODY])
+        entrants = (*impls.names(), *files)
+    require_known("entrant", entrants, [*impls.names(), *files, EVERYBODY])
     selection = Selection(
         entrants, names["style"], names["workload"], names["backend"], names["metric"], files
     )
@@ -239,8 +239,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         bench.task,
         needed=dict(sorted(needed.items())),
         sides={name: bench.task.sides[name] for name in sorted(needed)},
-        notes={name: note for name in entrants if (note := impls.find_declaration(name).note)},
+        notes={name: note for name in entrants if (note := find_note(name, bench.task.outside))},
     )
+
+
+def find_note(entrant: str, files: Mapping[str, str]) -> str:
+    """Return the sentence about an entrant that results repeat; often empty."""
+    return impls.find_declaration(impls.locate(entrant, files)).note
 
 
 def find_reporter(config: pytest.Config) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.config import DEPTH, SWEEP, is_own
+from common.config import DEPTH, SWEEP, is_user_step
 
 
 class Kind(StrEnum):
@@ -64,7 +64,7 @@ class Metric:
 
     def is_measured_at(self, workload: str) -> bool:
         """Tell whether a workload's cells have this metric."""
-        if self.name == HOST and is_own(workload):
+        if self.name == HOST and is_user_step(workload):
             return True
         return not self.added or workload in TINY
 

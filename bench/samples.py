@@ -1,39 +1,81 @@
-"""Samples: the one table from which everything is estimated."""
+"""Samples and proofs: what a worker returns, the run keeps, and the run file holds.
+
+Workers import this module before imports are timed: it needs no package.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from bench.cells import Cell
+from bench.cells import Cell
 
 type Cores = tuple[int, ...]
 """Cores that a worker keeps to; empty for all that this process may use."""
 
 
 class Sample(NamedTuple):
-    """One worker's number for one cell, metric and block: one row of the table."""
+    """One worker's number for one cell, metric and block: one row of the table.
 
-    environment: str
-    """Environment of the worker; empty: the shared one of a run."""
+    The worker gives the first six fields, its parent the others.
+    """
+
     cell: Cell
     metric: str
-    worker: int
-    """Number of the process; of two environments that take turns, of the pair of processes."""
-    block: int
-    """Number of the block, shared by all its arms, and by both workers of a pair; of a cold
-    process, number of the process or pair."""
-    at: float
-    """Seconds since the run began, when the block ended."""
-    cores: int
-    """Cores that the worker kept to; 0 for all."""
     value: float
-    """Number that is compared, defined in `bench.worker.protocol.WorkerSample`, as the rest is."""
+    """Number that is compared, in the metric's unit. Warm block: geometric mean of the fastest half
+    of turns; cold process, count, or metric that is not compared: the one number."""
     calls: int = 1
     median: float | None = None
+    """Median of the calls, in the same unit; None where the value does not come from calls."""
     p95: float | None = None
+    """95 % quantile of the calls, in the same unit."""
+    environment: str = ""
+    """Environment of the worker; empty: the shared one of a run."""
+    worker: int = 0
+    """Number of the process; of two environments that take turns, of the pair of processes."""
+    block: int = 0
+    """Number of the block, shared by all its arms, and by both workers of a pair; of a cold
+    process, number of the process or pair."""
+    at: float = 0.0
+    """Seconds since the run began, when the block ended."""
+    cores: int = 0
+    """Cores that the worker kept to; 0 for all."""
 
     @property
     def typical(self) -> float:
         """Median of the calls, as a user sees them; `value` is better to compare."""
         return self.value if self.median is None else self.median
+
+
+@dataclass(kw_only=True)
+class Proof:
+    """Proof that a style computes what the baseline computes."""
+
+    loss: float
+    """Largest relative difference to the float64 reference's loss."""
+    gradient: float
+    """Largest norm of a difference of gradients, relative to the reference's."""
+    trajectory: float
+    """Largest difference of a loss in ten steps, in nats per character."""
+    whole_step: bool = True
+    """Whether a call runs just the program that was looked at."""
+    same_program_as_baseline: bool = False
+    operations_beside_baseline: dict[str, int] = field(default_factory=dict)
+    """Operation counts minus the baseline's."""
+    donates: bool | None = None
+    """Whether it donates its state; None for a program that is not JAX's."""
+    jax: bool | None = True
+    """Whether it is JAX's; False for an outside reference, None for an unknown program."""
+    equal: bool = True
+    """Whether it is equal; False for a `make_step` beside a model that computes something else: it
+    stands for itself."""
+    state: list[float] | None = None
+    """Norm of each array of the state of a user's own step after ten steps."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings that an outside reference ran with."""
+
+    @property
+    def same_program(self) -> bool:
+        """Whether the whole step is the baseline's program."""
+        return self.whole_step and self.same_program_as_baseline

@@ -22,21 +22,29 @@ except ImportError:  # before optax 0.2.5
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["TRACES", "attributes_of", "costs", "program_of", "release", "tree_get", "tree_set"]
+__all__ = [
+    "TRACES",
+    "analyse_costs",
+    "make_program",
+    "parse_release",
+    "read_attributes",
+    "tree_get",
+    "tree_set",
+]
 
 
-def release(version: str) -> tuple[int, ...]:
+def parse_release(version: str) -> tuple[int, ...]:
     """Return the numbers that a version begins with: `0.12.1.dev3` is (0, 12, 1)."""
     numbers = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, numbers[0].split("."))) if numbers else ()
 
 
-JAX = release(jax.__version__)
+JAX = parse_release(jax.__version__)
 TRACES = JAX >= (0, 4, 30)
 """Whether functions of `jax.jit` have tracing as a stage of their own, before lowering."""
 
 
-def program_of(
+def make_program(
     jitted: Any, *arguments: Any, named: Mapping[str, Any] | None = None, whole: bool = True
 ) -> Program:
     """Return the stages of a call of a function that `jax.jit` returned.
@@ -53,7 +61,7 @@ def program_of(
     return Program(lambda: jitted.lower(*arguments, **named), trace=None, whole=whole)
 
 
-def costs(compiled: jax.stages.Compiled) -> Mapping[str, float]:
+def analyse_costs(compiled: jax.stages.Compiled) -> Mapping[str, float]:
     """Return XLA's cost analysis of a program."""
     analysis: Any = compiled.cost_analysis()
     if JAX < (0, 5, 0):  # a list, with one analysis for each program
@@ -61,7 +69,7 @@ def costs(compiled: jax.stages.Compiled) -> Mapping[str, float]:
     return analysis
 
 
-def attributes_of(operation: Any) -> dict[str, Any]:
+def read_attributes(operation: Any) -> dict[str, Any]:
     """Return the attributes of an operation of StableHLO by their names."""
     if JAX < (0, 8, 1):  # pairs
         return {pair.name: pair.attr for pair in operation.attributes}

@@ -148,8 +148,6 @@ class Workload:
     ten steps."""
     layers: int = 3
     """Tanh layers."""
-    file: str = ""
-    """Python file of a training step of a user's own, which has other sizes; empty for the RNN."""
 
     @property
     def work(self) -> int:
@@ -217,7 +215,11 @@ WORKLOADS = Workloads(
 one size each, the sweep the width alone, and the depths the number of layers alone."""
 
 
-def is_own(workload: str) -> bool:
-    """Tell whether a workload is a training step of a user's own."""
-    known = WORKLOADS.get(workload)
-    return known is not None and bool(known.file)
+def is_user_step(workload: str) -> bool:
+    """Tell whether a workload is a user's own training step: no name of the project's."""
+    return workload not in WORKLOADS
+
+
+def find_workload(name: str) -> Workload:
+    """Return a workload; in place of a user's own step, whose sizes are unknown, `seed`'s."""
+    return WORKLOADS.get(name) or replace(WORKLOADS["seed"], name=name, corpus="")

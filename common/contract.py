@@ -7,6 +7,7 @@ model trained in one library is sampled, or trained further, in another.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
@@ -117,22 +118,22 @@ type Style = Callable[[ModelConfig, optax.GradientTransformation], TrainStep]
 
 
 class Library(NamedTuple):
-    """Functions and styles for users' own models of a library: an entrant's `LIBRARY`."""
+    """Functions and styles for users' own models: the `LIBRARY` of a module in `impls/steps/`."""
 
-    holds: Callable[[Any], bool]
+    is_model: Callable[[Any], bool]
     """Tell whether something is a model of this library."""
     split: Callable[[Any], tuple[Params, Any, Any]]
     """Split a model into trained arrays, other arrays that a step may change, and the rest."""
     merge: Callable[[Params, Any, Any], Any]
     """Put a model together again; also while tracing."""
-    styles: Mapping[str, ModelStyle]
+    styles: Mapping[str, ModelStyle] = MappingProxyType({})
     """Ways to write a training step of any model, beside `pure`."""
-    parted: Callable[[Any], tuple[Any, Any]] = lambda made: (made, ())
-    """Split what a file makes, where a library keeps state beside parameters: into the model and
-    its state, empty where it has none."""
-    unsuited: Callable[[Any], Mapping[str, str]] = lambda model: {}  # noqa: ARG005
+    split_state: Callable[[Any], tuple[Any, Any]] = lambda made: (made, ())
+    """Split a file's model, where a library keeps state beside parameters: into the model and its
+    state, empty where it has none."""
+    find_unsuited: Callable[[Any], Mapping[str, str]] = lambda model: {}  # noqa: ARG005
     """Return the styles that cannot train a model, and why."""
-    keeping: Sequence[str] = ()
+    carrying: Sequence[str] = ()
     """Styles that keep carried values in a state of their own; others are given them."""
 
 

@@ -1,5 +1,8 @@
 """Metadata of an entrant's file, read without running it: its constants, and its packages.
 
+Constants are Python's literals, and not a block of data: that is plainest to write, the file can
+use them, and workers, which have no msgspec, would have to check the types of a block as well.
+
 An entrant whose library is heavy or unmaintained lists its packages in a comment block, as Python
 scripts do (PEP 723), and runs in an environment of its own; that has to be known before the import.
 """
@@ -25,14 +28,17 @@ BLOCK_FIELDS = {"requirements", "requires_python", "installed"}
 
 @dataclass(frozen=True)
 class Declaration:
-    """An entrant's constants, each a literal of the same name in capitals, and its packages."""
+    """An entrant's constants, each a literal of the same name in capitals, and its packages.
+
+    Those about users' own models stand in the entrant's file in `impls/steps/`.
+    """
 
     distribution: str = ""
     """`DISTRIBUTION`: the library's distribution, whose version is measured."""
     packages: tuple[str, ...] = ()
     """`PACKAGES`: distributions that the library needs, and that a SPEC may pin as well."""
     models: str = ""
-    """`MODELS`: the module that a user's file imports if its model is this library's."""
+    """`MODELS`: the module that a user's step imports if its model is this library's."""
     jax: bool = True
     """`JAX`: False for an outside reference, which compiles nothing with JAX."""
     recommended: bool = True
@@ -76,8 +82,8 @@ WORDS: dict[Any, str] = {
 """Type of a constant → its name in messages."""
 
 
-def declaration(path: Path) -> Declaration:
-    """Return the declaration in an entrant's Python file.
+def read_constants(path: Path) -> dict[str, Any]:
+    """Return the fields of a `Declaration` that stand in an entrant's Python file.
 
     Raises:
         BakeoffError: the file cannot be read or parsed, or one of its constants is not a literal of
@@ -94,17 +100,18 @@ def declaration(path: Path) -> Declaration:
         what = str(error) or type(error).__name__
         raise BakeoffError(f"entrant {path.stem!r} cannot be read: {what}") from error
     known = {name.upper() for name in TYPES.keys() - BLOCK_FIELDS}
-    values = script_metadata(path, source.decode("utf-8", "replace"))
+    values = read_block(path, source.decode("utf-8", "replace"))
     for node in tree.body:
         match node:
-            case ast.Assign([ast.Name(name)], value) if name in known:
-                values[name.lower()] = literal(path, name, value)
-            case ast.AnnAssign(ast.Name(name), _, value) if name in known and value is not None:
-                values[name.lower()] = literal(path, name, value)
-    return Declaration(**values)
+            case (
+                ast.Assign([ast.Name(name)], value)
+                | ast.AnnAssign(ast.Name(name), _, ast.expr() as value)
+            ) if name in known:
+                values[name.lower()] = read_literal(path, name, value)
+    return values
 
 
-def script_metadata(path: Path, source: str) -> dict[str, Any]:
+def read_block(path: Path, source: str) -> dict[str, Any]:
     """Return the fields that the comment block of a file declares; empty if it has no block."""
     block = BLOCK.search(source.replace("\r\n", "\n"))
     if block is None:
@@ -124,7 +131,7 @@ def script_metadata(path: Path, source: str) -> dict[str, Any]:
     return {"requirements": tuple(requirements), "requires_python": python, "installed": installed}
 
 
-def literal(path: Path, name: str, node: ast.expr) -> Any:
+def read_literal(path: Path, name: str, node: ast.expr) -> Any:
     """Return the value of a constant; raise BakeoffError if it has another type than its field."""
     expected = TYPES[name.lower()]
     try:
@@ -132,7 +139,7 @@ def literal(path: Path, name: str, node: ast.expr) -> Any:
     except (ValueError, TypeError, MemoryError, RecursionError):
         value = None
     value = tuple(value) if isinstance(value, list) else value
-    if not is_a(value, expected):
+    if not is_of_type(value, expected):
         raise BakeoffError(
             f"entrant {path.stem!r}: {name} in line {node.lineno} has to be {WORDS[expected]}, "
             "written out, for it is read before the file can be run"
@@ -140,7 +147,7 @@ def literal(path: Path, name: str, node: ast.expr) -> Any:
     return value
 
 
-def is_a(value: Any, expected: Any) -> bool:
+def is_of_type(value: Any, expected: Any) -> bool:
     """Tell whether a value has the type of a field of `Declaration`, down to its items."""
     if isinstance(value, dict | tuple):
         items = [*value, *value.values()] if isinstance(value, dict) else value

@@ -145,7 +145,7 @@ def answers(case: Case) -> tuple[reference.Gradient, reference.Gradient]:
     return one, reference.loss_and_grads(weights, one.hidden, second)
 
 
-def gradient_of(step: TrainStep) -> Weights:
+def read_gradient(step: TrainStep) -> Weights:
     """Return the gradient of a step that has made one update from zero moments."""
     return map_arrays(lambda moment: moment / (1 - reference.BETA1), step.save().mu)
 
@@ -187,7 +187,7 @@ def first_calls(step: TrainStep, case: Case) -> Iterator[FirstCall]:
     for chunk, answer in zip(pair(case), answers(case), strict=True):
         step.load(case.fresh())
         after, loss = step(hidden, chunk)
-        yield FirstCall(hidden, chunk, after, loss, gradient_of(step), answer)
+        yield FirstCall(hidden, chunk, after, loss, read_gradient(step), answer)
         hidden = after
 
 

@@ -24,7 +24,7 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> BakeoffError:
     return BakeoffError(f"unknown {kind} {given!r}; known: {', '.join(known)}; choose one of them")
 
 
-def words_of(error: BaseException) -> str:
+def shorten_message(error: BaseException) -> str:
     """Return the message of another library's error on one line, shortened."""
     text = " ".join(str(error).split())
     return text if len(text) <= LONG else f"{text[:LONG]}…"

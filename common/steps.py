@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from common.compatibility import program_of, tree_get, tree_set
+from common.compatibility import make_program, tree_get, tree_set
 from common.contract import Checkpoint, map_arrays
 from common.loss import scan_loss
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from common.contract import (
         Chunk,
         Hidden,
-        Library,
         Model,
         ModelLoss,
         ModelStyle,
@@ -148,7 +147,7 @@ def state_argnums(donate: bool) -> tuple[int, ...]:
 
 def stages_of(jitted: Any, *, whole: bool = True) -> Stages:
     """Return a function that makes the stages of a call of a jitted function."""
-    return lambda *arguments: program_of(jitted, *arguments, whole=whole)
+    return lambda *arguments: make_program(jitted, *arguments, whole=whole)
 
 
 def pure_update(model: Model, optimiser: optax.GradientTransformation) -> Update:
@@ -209,7 +208,7 @@ def pure_style(build: Callable[[ModelConfig], Model]) -> Style:
 def rnn_style(
     style: ModelStyle,
     build: Callable[[ModelConfig], Model],
-    new: Callable[[ModelConfig], Any],
+    make_rnn: Callable[[ModelConfig], Any],
     loss: ModelLoss = scan_loss,
 ) -> Style:
     """Return the RNN's use of a style that suits any model of its library.
@@ -217,7 +216,7 @@ def rnn_style(
     Args:
         style: Function of a model, a loss and an optimiser.
         build: The entrant's; its model converts weights.
-        new: Returns the library's own RNN; its numbers are not used.
+        make_rnn: Returns the library's own RNN; its numbers are not used.
         loss: Function of the RNN, the hidden state and a chunk.
     """
 
@@ -225,7 +224,7 @@ def rnn_style(
     def make_step(
         config: ModelConfig, optimiser: optax.GradientTransformation, **donate: bool
     ) -> TrainStep:
-        model, step = build(config), style(new(config), loss, optimiser, **donate)
+        model, step = build(config), style(make_rnn(config), loss, optimiser, **donate)
 
         def decode(checkpoint: Checkpoint) -> AtRest:
             params = model.from_weights(checkpoint.weights)
@@ -239,37 +238,32 @@ def rnn_style(
     return make_step
 
 
-def is_pair(model: Any) -> bool:
-    """Tell whether a user's model is parameters and an `apply` function."""
-    return isinstance(model, tuple) and len(model) == 2 and callable(model[1])
+def jit_update(update: Update, *, donate: bool, structure: Any = None) -> Any:
+    """Return `jax.jit` of an update.
 
+    With the structure of its state, it takes the state's arrays alone, and puts them together while
+    tracing.
+    """
 
-def split_pair(model: tuple[Params, Any]) -> tuple[Params, tuple[()], Any]:
-    """Take parameters and an `apply` function apart, as `Library.split` does."""
-    return model[0], (), model[1]
-
-
-def merge_pair(params: Params, _: Any, apply: Any) -> tuple[Params, Any]:
-    """Put parameters and an `apply` function together again."""
-    return params, apply
-
-
-def jit_over_arrays(update: Update, structure: Any, *, donate: bool = False) -> Any:
-    """Return `jax.jit` of an update over its state's arrays alone, put together while tracing."""
-
-    @partial(jax.jit, donate_argnums=state_argnums(donate))
     def flat_update(arrays: list[Array], hidden: Hidden, chunk: Chunk) -> Any:
         state, hidden, loss = update(jax.tree.unflatten(structure, arrays), hidden, chunk)
         return jax.tree.leaves(state), hidden, loss
 
-    return flat_update
+    function: Any = update if structure is None else flat_update
+    return jax.jit(function, donate_argnums=state_argnums(donate))
 
 
-def plain_style(library: Library, *, flat: bool) -> ModelStyle:
+def plain_style(
+    split: Callable[[Any], tuple[Params, Any, Any]],
+    merge: Callable[[Params, Any, Any], Any],
+    *,
+    flat: bool,
+) -> ModelStyle:
     """Return `jax.jit` over the arrays of any model of a library, which is put together inside.
 
     Args:
-        library: The library, which splits models.
+        split: The library's function that takes a model apart, as in `Library`.
+        merge: Its inverse.
         flat: Whether arrays are handed over as a list, in place of the library's structures.
     """
 
@@ -281,27 +275,23 @@ def plain_style(library: Library, *, flat: bool) -> ModelStyle:
         donate: bool = False,
     ) -> FunctionalStep:
         """`jax.jit` over arrays alone, which are put together while tracing."""
-        params, others, static = library.split(model)
+        params, others, static = split(model)
 
         def loss_of(params: Params, others: Any, data: Any) -> Any:
-            model = library.merge(params, others, static)
+            model = merge(params, others, static)
             value, hidden = loss(model, *data)
-            return value, (library.split(model)[1], hidden)
+            return value, (split(model)[1], hidden)
 
         train = update_of(loss_of, optimiser)
 
         def update(state: Any, hidden: Any, chunk: Any) -> Any:
-            carried: Any = (hidden, chunk)
-            pair, (others, hidden), value = train(state[0], state[1], carried)
+            data: Any = hidden, chunk
+            pair, (others, hidden), value = train(*state, data)
             return (pair, others), hidden, value
 
         shapes = jax.eval_shape(lambda: ((params, optimiser.init(params)), others))
         structure = jax.tree.structure(shapes)
-        jitted: Any = (
-            jit_over_arrays(update, structure, donate=donate)
-            if flat
-            else jax.jit(update, donate_argnums=state_argnums(donate))
-        )
+        jitted = jit_update(update, donate=donate, structure=structure if flat else None)
 
         def load(rest: AtRest) -> Any:
             state = (rest.params, rest.opt_state), rest.others

@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 
 from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
-from common.errors import BakeoffError, shorten, words_of
+from common.errors import BakeoffError, shorten, shorten_message
 from common.files import atomic_write, require_regular
 from common.vocab import Vocab
 
@@ -146,8 +146,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise BakeoffError(f"cannot read weights {shorten(path)} ({problem}); {ADVICE}") from error
     except SafetensorError as error:
         raise BakeoffError(
-            f"{path} is not a whole safetensors file ({words_of(error)}); it may be cut short, or "
-            f"something else: {ADVICE}"
+            f"{path} is not a whole safetensors file ({shorten_message(error)}); it may be cut "
+            f"short, or something else: {ADVICE}"
         ) from error
 
 

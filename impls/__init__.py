@@ -1,4 +1,9 @@
-"""The entrants, one file each; they are found by name and imported only when asked for."""
+"""The entrants, one file each; they are found by name and imported only when asked for.
+
+A function of an entrant takes its name, a `str`, or the `Path` of a user's own file that is one.
+Names may come from data files, which never name a file to import. Once a user's file has been
+loaded, `load` takes its name as well.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,6 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import os
 import pkgutil
 import sys
 from collections.abc import Mapping
@@ -16,8 +20,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from common.config import WORKLOADS, Workload, is_own
-from common.declaration import Declaration, declaration
+from common.config import WORKLOADS
+from common.declaration import Declaration, read_constants
 from common.errors import BakeoffError, unknown
 from common.versions import COMMON
 from impls import older
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from common.config import ModelConfig
-    from common.contract import Library, Model, Style
+    from common.contract import Model, Style
 
 BASELINE = "pure_jax"
 """The entrant that ratios refer to, and that the others' ten steps are compared with."""
@@ -37,11 +41,8 @@ RESERVED = ("control", "all")
 MOST_STYLES = 1000
 """Most styles of an entrant: more are a mistake, such as a loop that makes millions."""
 
-OUTSIDE: dict[str, Path] = {}
-"""Entrant → its file, where that lies elsewhere."""
-
-STEP_MAKERS = frozenset({"make_model", "make_step"})
-"""Functions that make a file a user's own training step; an entrant's has none of them."""
+FOLDER = Path(__path__[0])
+"""Folder of the project's entrants."""
 
 SPARE_COLOURS = ("#DDCC77", "#AA4499", "#661100", "#6699CC")
 """Colours in charts for names without one, after Paul Tol; no entrant here has them."""
@@ -51,14 +52,13 @@ class Entrant(NamedTuple):
     """One library's implementation."""
 
     name: str
+    file: Path
     build: Callable[[ModelConfig], Model]
     styles: Mapping[str, Style]
     distribution: str
     """Name of the library's distribution, whose version is measured."""
     missing: Mapping[str, str] = MappingProxyType({})
     """Style that this release of the library cannot have → why."""
-    library: Library | None = None
-    """Functions and styles for users' own models; None if the file has none."""
 
     def can_donate(self, name: str) -> bool:
         """Tell whether the style called `name` can be told to donate its state."""
@@ -84,31 +84,50 @@ class Entrant(NamedTuple):
 
 
 def names() -> list[str]:
-    """Return the ids of all entrants, the baseline first; none is imported."""
+    """Return the names of the project's entrants, the baseline first; none is imported."""
     modules = {module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg}
-    return [BASELINE, *sorted(modules - {BASELINE}), *OUTSIDE]
+    return [BASELINE, *sorted(modules - {BASELINE})]
 
 
-def read_declaration(name: str) -> Declaration:
+def locate(name: str, files: Mapping[str, str]) -> str | Path:
+    """Return what stands for an entrant in these functions: its file, where that is a user's own.
+
+    Args:
+        name: Its name.
+        files: Name → file of the users' own entrants that take part.
+    """
+    return Path(files[name]) if name in files else name
+
+
+def source(entrant: str | Path) -> Path:
+    """Return the file of an entrant."""
+    return entrant if isinstance(entrant, Path) else FOLDER / f"{entrant}.py"
+
+
+def read_declaration(entrant: str | Path) -> Declaration:
     """Return the declaration in an entrant's file, which is not run.
 
     Raises:
         BakeoffError: there is no such entrant, or its file is wrong.
     """
-    if name not in names():
-        raise unknown("entrant", name, names())
-    return declaration(source(name))
+    if isinstance(entrant, Path):
+        return Declaration(**read_constants(entrant))
+    files = [source(_require_known(entrant)), FOLDER / "steps" / f"{entrant}.py"]
+    constants: dict[str, Any] = {}
+    for file in filter(Path.exists, files):
+        constants |= read_constants(file)
+    return Declaration(**constants)
 
 
-def styles_of(name: str) -> list[str]:
+def list_styles(entrant: str | Path) -> list[str]:
     """Return the styles that an entrant's file names; it is not imported, which takes seconds.
 
     Raises:
         BakeoffError: there is no such entrant, or its file is wrong.
     """
-    read_declaration(name)
+    read_declaration(entrant)
     styles: list[ast.expr | None] = []
-    for node in ast.walk(ast.parse(source(name).read_bytes())):
+    for node in ast.walk(ast.parse(source(entrant).read_bytes())):
         match node:
             case ast.Assign([ast.Name("STYLES")], ast.Dict(keys)):
                 styles += keys
@@ -117,11 +136,15 @@ def styles_of(name: str) -> list[str]:
     return [str(style.value) for style in styles if isinstance(style, ast.Constant)]
 
 
-def list_shared() -> list[str]:
-    """Return the entrants that need no environment of their own, the baseline first.
+def _require_known(name: str) -> str:
+    """Return the name of one of the project's entrants; raise BakeoffError if it is none."""
+    if name not in names():
+        raise unknown("entrant", name, names())
+    return name
 
-    One whose file cannot be read is among them: loading it says what is wrong.
-    """
+
+def list_shared() -> list[str]:
+    """Return the entrants that need no environment of their own, the baseline first."""
     return [name for name in names() if not find_declaration(name).own_environment]
 
 
@@ -143,8 +166,8 @@ def list_pinnable() -> list[str]:
 
 
 def _list_declarations() -> list[Declaration]:
-    """Return the declarations of the project's own entrants in the shared environment."""
-    return [find_declaration(name) for name in list_shared() if name not in OUTSIDE]
+    """Return the declarations of the entrants in the shared environment."""
+    return [find_declaration(name) for name in list_shared()]
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
@@ -168,99 +191,60 @@ def caveat(name: str, before: str, after: str) -> str:
     return "; ".join(parts)
 
 
-def find_declaration(name: str) -> Declaration:
+def find_declaration(entrant: str | Path) -> Declaration:
     """Return the declaration in an entrant's file; the defaults where it cannot be read."""
     try:
-        return read_declaration(name)
+        return read_declaration(entrant)
     except BakeoffError:
         return Declaration()
 
 
-def require_shared(name: str) -> None:
+def require_shared(entrant: str | Path) -> None:
     """Raise BakeoffError unless there is such an entrant, and it runs in the shared environment.
 
     Only these can be compared between stacks: an environment of one's own is of neither stack.
     """
-    if read_declaration(name).own_environment:
+    if read_declaration(entrant).own_environment:
         raise BakeoffError(
-            f"entrant {name!r} has an environment of its own, which is of no other day or release; "
-            f"allowed: {', '.join(list_shared())}; choose one of them"
+            f"entrant {source(entrant).stem!r} has an environment of its own, which is of no other "
+            f"day or release; allowed: {', '.join(list_shared())}; choose one of them"
         )
 
 
-def add(file: str | Path) -> str:
-    """Let a file of a user's own take part; return its name. It is not imported yet.
-
-    It is an entrant, or a training step, which is a workload of that name.
+def read_name(file: str | Path) -> str:
+    """Return the name of a user's own file, an entrant or a training step; it is not imported.
 
     Raises:
-        BakeoffError: there is no such Python file, or its name is another entrant's.
+        BakeoffError: there is no such Python file, or its name has another meaning.
     """
     path, given = Path(file).resolve(), f"entrant {str(file)!r}"
     if path.suffix != ".py" or not path.is_file():
         raise BakeoffError(f"no such {given}; give a name, or a Python file's path")
     name = path.stem
-    if name in names() and path == source(name).resolve():
-        return name
-    if is_own(name) and WORKLOADS[name].file == str(path):
-        return name
     problem = ""
     if not name.isidentifier():
         problem = "its name must be a Python identifier"
     elif name in RESERVED:
         problem = f"{name!r} has a meaning of its own"
-    elif name in names() or name in WORKLOADS:
+    elif (name in names() and path != source(name).resolve()) or name in WORKLOADS:
         problem = f"there is another {name!r}"
     if problem:
         raise BakeoffError(f"{given}: {problem}; rename the file")
-    if is_step(path):
-        WORKLOADS[name] = Workload(name, corpus="", width=128, chunk=256, file=str(path))
-    else:
-        OUTSIDE[name] = path
     return name
 
 
-def is_step(path: Path) -> bool:
-    """Tell whether a file is a training step of a user's own; it is not run."""
-    return bool(STEP_MAKERS & list_bindings(path))
-
-
-def list_bindings(path: Path) -> set[str]:
-    """Return the names that a file defines, assigns or imports; none if it is no Python."""
-    try:
-        tree = ast.parse(path.read_bytes(), str(path))
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()  # loading it says what is wrong
-    names: set[str] = set()
-    for node in tree.body:
-        match node:
-            case ast.FunctionDef(name=name):
-                names.add(name)
-            case ast.Assign(targets=targets):
-                names |= {target.id for target in targets if isinstance(target, ast.Name)}
-            case ast.ImportFrom(names=aliases):
-                names |= {alias.asname or alias.name for alias in aliases}
-    return names
-
-
-def source(name: str) -> Path:
-    """Return the file of an entrant."""
-    return OUTSIDE.get(name, Path(__path__[0]) / f"{name}.py")
-
-
-def load(name: str) -> Entrant:
+def load(entrant: str | Path) -> Entrant:
     """Import one entrant.
 
     Raises:
         BakeoffError: there is no such entrant, or its library is not installed.
     """
-    if name not in names():
-        raise unknown("entrant", name, names())
+    name = source(entrant).stem
     try:
-        module = _import_entrant(name)
+        module = _import_entrant(entrant)
     except ModuleNotFoundError as error:
         advice = "; install it, or choose another entrant"
-        if find_declaration(name).own_environment:
+        if find_declaration(entrant).own_environment:
             advice = (
                 " here, for it has an environment of its own: "
                 f"`pytest bench --entrant {name}` builds that and measures in it; choose another "
@@ -278,31 +262,23 @@ def load(name: str) -> Entrant:
             raise BakeoffError(
                 f"entrant {name!r}: the style {style!r} is not a Python identifier; rename it"
             )
-    missing = getattr(module, "MISSING", {})
-    library = getattr(module, "LIBRARY", None)
-    return Entrant(name, module.build, module.STYLES, module.DISTRIBUTION, missing, library)
+    missing, file = getattr(module, "MISSING", {}), Path(module.__file__)
+    return Entrant(name, file, module.build, module.STYLES, module.DISTRIBUTION, missing)
 
 
-def _import_entrant(name: str) -> Any:
-    """Return an entrant's module; a file of its own is imported under the same kind of name."""
-    qualified = f"impls.{name}"
-    if name not in OUTSIDE:
-        module = importlib.import_module(qualified)
-        older.adapt(name, module)
-        return module
-    return _import_file(qualified, OUTSIDE[name])
+def _import_entrant(entrant: str | Path) -> Any:
+    """Return the module of an entrant; a user's own has another prefix than those of `impls`."""
+    qualified = f"entrant_{source(entrant).stem}"
+    if isinstance(entrant, Path):
+        return import_file(qualified, entrant)
+    if qualified in sys.modules:
+        return sys.modules[qualified]
+    module = importlib.import_module(f"impls.{_require_known(entrant)}")
+    older.adapt(entrant, module)
+    return module
 
 
-def step_module(workload: str) -> Any:
-    """Return the module of a user's own step, which can import what lies beside its file."""
-    path = Path(WORKLOADS[workload].file)
-    if (folder := str(path.parent)) not in sys.path:
-        sys.path.append(folder)  # last: it hides nothing of ours
-    os.chdir(folder)  # what it reads may lie beside it
-    return _import_file(f"yours_{workload}", path)
-
-
-def _import_file(qualified: str, path: Path) -> Any:
+def import_file(qualified: str, path: Path) -> Any:
     """Return a file's module, imported under this name unless it was."""
     if qualified not in sys.modules:
         spec = importlib.util.spec_from_file_location(qualified, path)

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from common.contract import Dense, Library, Model, Program, Weights
+from common.contract import Dense, Model, Program, Weights
 from common.steps import AtRest, FunctionalStep, plain_style, pure_style, rnn_style
 
 if TYPE_CHECKING:
@@ -20,49 +20,9 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "equinox"
 PACKAGES = ("jaxtyping", "wadler-lindig", "typing-extensions")
-MODELS = "equinox"
 COLOUR = "#D55E00"
 IF_NAMED = ("flat",)
 WAITS = ("filter_jit",)
-BEGIN = '''\
-"""NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""
-
-import equinox as eqx
-import jax
-import numpy as np
-import optax
-
-
-def make_model():
-    """Return the model, drawn with a fixed seed."""
-    return eqx.nn.MLP(in_size=64, out_size=10, width_size=128, depth=3, key=jax.random.key(0))
-
-
-def make_batch():
-    """Return one batch with your shapes and types: the same in each call."""
-    random = np.random.default_rng(0)
-    return random.normal(size=(32, 64)).astype(np.float32), random.integers(10, size=32)
-
-
-def loss(model, batch):
-    """Return the mean loss, one number."""
-    inputs, labels = batch
-    logits = jax.vmap(model)(inputs)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-optimiser = optax.adamw(1e-3)
-'''
-WRITE = {
-    "filter_jit": "step = eqx.filter_jit(train_step)\n"
-    "model, opt_state, loss = step(model, opt_state, batch)",
-    "pure": "params, static = eqx.partition(model, eqx.is_inexact_array)\n"
-    "step = jax.jit(train_step)  # which begins with eqx.combine(params, static)\n"
-    "params, opt_state, loss = step(params, opt_state, batch)",
-    "flat": "arrays, structure = jax.tree.flatten((params, opt_state))\n"
-    "step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)\n"
-    "arrays, loss = step(arrays, batch)",
-}
 
 
 class Cell(eqx.Module):
@@ -135,11 +95,6 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def new(config: ModelConfig) -> CharRNN:
-    """Return the module."""
-    return CharRNN(config, jax.random.key(0))
-
-
 def filter_jit(
     model: eqx.Module,
     loss: ModelLoss,
@@ -149,7 +104,7 @@ def filter_jit(
 ) -> FunctionalStep:
     """`eqx.filter_jit` over the whole module, as the documentation writes it."""
 
-    def plain(state: tuple[eqx.Module, Any], hidden: Hidden, chunk: Chunk) -> Any:
+    def train_step(state: tuple[eqx.Module, Any], hidden: Hidden, chunk: Chunk) -> Any:
         @eqx.filter_value_and_grad(has_aux=True)
         def loss_fn(module: eqx.Module) -> tuple[Array, Hidden]:
             return loss(module, hidden, chunk)
@@ -164,11 +119,11 @@ def filter_jit(
         """Return a function of state, hidden state and chunk, by one of the last two and state."""
         return lambda state, *data: function(data, state)
 
-    update: Any = eqx.filter_jit(plain)
+    update: Any = eqx.filter_jit(train_step)
     lower = update.lower
     if donate:  # everything but the first argument: so what is kept comes first
         jit: Any = eqx.filter_jit(donate="all-except-first")
-        last = jit(lambda data, state: plain(state, *data))
+        last = jit(lambda data, state: train_step(state, *data))
         update, lower = swap_arguments(last), swap_arguments(last.lower)
 
     _, _, static = split(model)
@@ -196,16 +151,13 @@ def merge(params: eqx.Module, _: tuple[()], static: eqx.Module) -> eqx.Module:
     return eqx.combine(params, static)
 
 
-LIBRARY = Library(
-    holds=lambda model: isinstance(model, eqx.Module),
-    split=split,
-    merge=merge,
-    styles={"filter_jit": filter_jit},
-)
+def make_rnn(config: ModelConfig) -> CharRNN:
+    """Return the module; its numbers are not used."""
+    return CharRNN(config, jax.random.key(0))
 
 
 STYLES = {
     "pure": pure_style(build),
-    "filter_jit": rnn_style(filter_jit, build, new),
-    "flat": rnn_style(plain_style(LIBRARY, flat=True), build, new),
+    "filter_jit": rnn_style(filter_jit, build, make_rnn),
+    "flat": rnn_style(plain_style(split, merge, flat=True), build, make_rnn),
 }

@@ -12,17 +12,14 @@ import numpy as np
 import optax
 from flax.training.train_state import TrainState
 
-from common.contract import Dense, Library, Model, Weights
+from common.contract import Dense, Model, Weights
 from common.loss import scan_loss
 from common.steps import (
     AtRest,
     FunctionalStep,
     functional,
-    is_pair,
-    merge_pair,
     pure_style,
     rnn_style,
-    split_pair,
     stages_of,
     state_argnums,
 )
@@ -39,53 +36,8 @@ DISTRIBUTION = "flax"
 PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
 RECOMMENDED = False
 NOTE = "Linen stays, but Flax sends new users to NNX."
-MODELS = "flax.linen"
 COLOUR = "#009E73"
 REFERENCES = ("blog",)
-BEGIN = '''\
-"""NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""
-
-import flax.linen as nn
-import jax
-import numpy as np
-import optax
-
-
-class Net(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        for _ in range(3):
-            x = nn.relu(nn.Dense(64)(x))
-        return nn.Dense(10)(x)
-
-
-def make_model():
-    """Return the parameters, drawn with a fixed seed, and the function that applies them."""
-    net = Net()
-    return net.init(jax.random.key(0), np.zeros((1, 64), np.float32))["params"], net.apply
-
-
-def make_batch():
-    """Return one batch with your shapes and types: the same in each call."""
-    random = np.random.default_rng(0)
-    return random.normal(size=(32, 64)).astype(np.float32), random.integers(10, size=32)
-
-
-def loss(model, batch):
-    """Return the mean loss, one number."""
-    (params, apply), (inputs, labels) = model, batch
-    logits = apply({"params": params}, inputs)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-optimiser = optax.adamw(1e-3)
-'''
-WRITE = {
-    "train_state": "state = TrainState.create(apply_fn=model.apply, params=params, tx=optimiser)\n"
-    "step = jax.jit(train_step)\n"
-    "state, loss = step(state, batch)",
-    "pure": "step = jax.jit(train_step)\nparams, opt_state, loss = step(params, opt_state, batch)",
-}
 
 type Params = Mapping[str, Any]
 
@@ -194,28 +146,9 @@ def rnn_loss(model: AnyModel, hidden: Hidden, chunk: Chunk) -> tuple[Array, Hidd
     return scan_loss(partial(apply, {"params": params}), hidden, chunk)
 
 
-def new(config: ModelConfig) -> AnyModel:
+def make_rnn(config: ModelConfig) -> AnyModel:
     """Return the RNN without parameters, which the step is given."""
     return {}, CharRNN(config).apply
-
-
-def split_variables(made: tuple[Any, Any]) -> tuple[AnyModel, Any]:
-    """Split variables, as `init` returns them: parameters, and other collections, if any."""
-    variables, apply = made
-    state = {name: value for name, value in variables.items() if name != "params"}
-    if "params" not in variables or not state:
-        return made, ()
-    return (variables["params"], apply), state
-
-
-LIBRARY = Library(
-    holds=lambda model: is_pair(model) and isinstance(getattr(model[1], "__self__", 0), nn.Module),
-    split=split_pair,
-    merge=merge_pair,
-    styles={"train_state": train_state},
-    parted=split_variables,
-    keeping=("train_state",),
-)
 
 
 def blog(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
@@ -240,6 +173,6 @@ def blog(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainS
 
 STYLES = {
     "pure": pure_style(build),
-    "train_state": rnn_style(train_state, build, new, rnn_loss),
+    "train_state": rnn_style(train_state, build, make_rnn, rnn_loss),
     "blog": blog,
 }

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from common.contract import Dense, Library, Model, Program, Weights
+from common.contract import Dense, Model, Program, Weights
 from common.steps import (
     AtRest,
     Converting,
     FunctionalStep,
-    jit_over_arrays,
+    jit_update,
     pure_style,
     rnn_style,
     state_argnums,
@@ -32,70 +32,8 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "flax"
 PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
-MODELS = "flax.nnx"
 COLOUR = "#CC79A7"
 IF_NAMED = ("jax_jit", "flat")
-LIMITS = {
-    "jit_tree": "only models in which no two places share a Variable",
-    "jit_partial": "only models in which no two places share a Variable",
-    "jax_jit": "only models in which no two places share a Variable",
-    "flat": "only models in which no two places share a Variable",
-}
-BEGIN = '''\
-"""NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""
-
-import jax
-import numpy as np
-import optax
-from flax import nnx
-
-
-class Net(nnx.Module):
-    def __init__(self, rngs):
-        self.first = nnx.Linear(64, 64, rngs=rngs)
-        self.second = nnx.Linear(64, 64, rngs=rngs)
-        self.readout = nnx.Linear(64, 10, rngs=rngs)
-
-    def __call__(self, x):
-        x = jax.nn.relu(self.first(x))
-        return self.readout(jax.nn.relu(self.second(x)))
-
-
-def make_model():
-    """Return the model, drawn with a fixed seed."""
-    return Net(nnx.Rngs(0))
-
-
-def make_batch():
-    """Return one batch with your shapes and types: the same in each call."""
-    random = np.random.default_rng(0)
-    return random.normal(size=(32, 64)).astype(np.float32), random.integers(10, size=32)
-
-
-def loss(model, batch):
-    """Return the mean loss, one number."""
-    inputs, labels = batch
-    return optax.softmax_cross_entropy_with_integer_labels(model(inputs), labels).mean()
-
-
-optimiser = optax.adamw(1e-3)
-'''
-WRITE = {
-    "jit": "step = nnx.jit(train_step)\nloss = step(model, optimizer, batch)",
-    "jit_tree": "step = nnx.jit(train_step, graph=False)\nloss = step(model, optimizer, batch)",
-    "cached_partial": "step = nnx.cached_partial(nnx.jit(train_step), model, optimizer)\n"
-    "loss = step(batch)",
-    "jit_partial": "step = nnx.jit_partial(train_step, model, optimizer, graph=False)\n"
-    "loss = step(batch)",
-    "jax_jit": "step = jax.jit(train_step)  # which returns model and optimizer, too\n"
-    "model, optimizer, loss = step(model, optimizer, batch)",
-    "flat": "arrays, structure = jax.tree.flatten((model, optimizer))\n"
-    "step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)\n"
-    "arrays, loss = step(arrays, batch)",
-    "pure": "graphdef, params, others = nnx.split(model, nnx.Param, ...)\n"
-    "step = jax.jit(train_step)  # which begins with nnx.merge(graphdef, params, others)\n"
-    "params, opt_state, loss = step(params, opt_state, batch)",
-}
 
 
 class Cell(nnx.Module):
@@ -171,63 +109,6 @@ def make_train_step(loss: ModelLoss) -> Train:
     return train_step
 
 
-def load_training(pair: Pair, rest: AtRest) -> Pair:
-    """Return a model and its optimiser with the arrays of a training, replaced in place."""
-    model, optimizer = pair
-    nnx.update(model, rest.params)
-    if rest.others:
-        nnx.update(model, rest.others)
-    boxes = jax.tree.leaves(optimizer.opt_state, is_leaf=is_variable)
-    variables = (box for box in boxes if jax.tree.leaves(box))  # a mask leaves some empty
-    for variable, value in zip(variables, jax.tree.leaves(rest.opt_state), strict=True):
-        variable.set_value(value)
-    optimizer.step.set_value(jax.device_put(np.uint32(rest.updates)))
-    return pair
-
-
-def save_training(pair: Pair) -> AtRest:
-    """Return the training of a model and its optimiser."""
-    model, optimizer = pair
-    opt_state = jax.tree.map(
-        lambda variable: variable.get_value(), optimizer.opt_state, is_leaf=is_variable
-    )
-    params, others, _ = split(model)
-    return AtRest(params, opt_state, others, int(optimizer.step.get_value()))
-
-
-class InPlace(Converting):
-    """A training step around one model and one optimiser, whose arrays are replaced in place."""
-
-    def __init__(
-        self,
-        model: nnx.Module,
-        loss: ModelLoss,
-        optimiser: optax.GradientTransformation,
-        bind: Bind,
-    ) -> None:
-        self.model, self.optimizer = model, nnx.Optimizer(model, optimiser, wrt=nnx.Param)
-        self.call, self.program = bind(make_train_step(loss), self.model, self.optimizer)
-
-    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
-        load_training((self.model, self.optimizer), self.decode(checkpoint))
-
-    def save(self) -> Checkpoint:  # noqa: D102
-        return self.encode(save_training((self.model, self.optimizer)))
-
-    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:  # noqa: D102
-        return self.call(hidden, chunk)
-
-
-def is_variable(node: Any) -> bool:
-    """Tell whether `node` is one of NNX's boxes around an array."""
-    return isinstance(node, nnx.Variable)
-
-
-def stages_of(function: Any, *arguments: Any) -> Stages:
-    """Return a function that makes the stages of one of NNX's jitted functions."""
-    return lambda *data: Program.from_trace(lambda: function.trace(*arguments, *data).traced)
-
-
 def bind_style(bind: Bind) -> ModelStyle:
     """Return the style whose step calls what `bind` makes of the training function."""
 
@@ -300,11 +181,7 @@ def make_object_style(*, flat: bool) -> ModelStyle:
             hidden, value = train(model, optimizer, hidden, chunk)
             return pair, hidden, value
 
-        jitted = (
-            jit_over_arrays(update, structure, donate=donate)
-            if flat
-            else jax.jit(update, donate_argnums=state_argnums(donate))
-        )
+        jitted = jit_update(update, donate=donate, structure=structure if flat else None)
 
         def load(rest: AtRest) -> Any:
             pair = load_training(jax.tree.unflatten(structure, shapes), rest)
@@ -324,6 +201,58 @@ flat = make_object_style(flat=True)
 """`jax.jit` over their arrays alone: objects are flattened once, and made while tracing."""
 
 
+class InPlace(Converting):
+    """A training step around one model and one optimiser, whose arrays are replaced in place."""
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        loss: ModelLoss,
+        optimiser: optax.GradientTransformation,
+        bind: Bind,
+    ) -> None:
+        self.model, self.optimizer = model, nnx.Optimizer(model, optimiser, wrt=nnx.Param)
+        self.call, self.program = bind(make_train_step(loss), self.model, self.optimizer)
+
+    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
+        load_training((self.model, self.optimizer), self.decode(checkpoint))
+
+    def save(self) -> Checkpoint:  # noqa: D102
+        return self.encode(save_training((self.model, self.optimizer)))
+
+    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:  # noqa: D102
+        return self.call(hidden, chunk)
+
+
+def load_training(pair: Pair, rest: AtRest) -> Pair:
+    """Return a model and its optimiser with the arrays of a training, replaced in place."""
+    model, optimizer = pair
+    nnx.update(model, rest.params)
+    if rest.others:
+        nnx.update(model, rest.others)
+    boxes = jax.tree.leaves(optimizer.opt_state, is_leaf=is_variable)
+    variables = (box for box in boxes if jax.tree.leaves(box))  # a mask leaves some empty
+    for variable, value in zip(variables, jax.tree.leaves(rest.opt_state), strict=True):
+        variable.set_value(value)
+    optimizer.step.set_value(jax.device_put(np.uint32(rest.updates)))
+    return pair
+
+
+def save_training(pair: Pair) -> AtRest:
+    """Return the training of a model and its optimiser."""
+    model, optimizer = pair
+    opt_state = jax.tree.map(
+        lambda variable: variable.get_value(), optimizer.opt_state, is_leaf=is_variable
+    )
+    params, others, _ = split(model)
+    return AtRest(params, opt_state, others, int(optimizer.step.get_value()))
+
+
+def is_variable(node: Any) -> bool:
+    """Tell whether `node` is one of NNX's boxes around an array."""
+    return isinstance(node, nnx.Variable)
+
+
 def split(model: nnx.Module) -> tuple[nnx.State, nnx.State, nnx.GraphDef]:
     """Take a model apart: its parameters, all other variables, and the graph."""
     parts: Any = nnx.split(model, nnx.Param, ...)
@@ -331,50 +260,22 @@ def split(model: nnx.Module) -> tuple[nnx.State, nnx.State, nnx.GraphDef]:
     return params, others, graphdef
 
 
-def merge(params: nnx.State, others: nnx.State, graphdef: nnx.GraphDef) -> nnx.Module:
-    """Put a model together again."""
-    # New Variables, for those of another trace level cannot be changed
-    return nnx.merge(graphdef, params, jax.tree.map(lambda array: array, others))
+def stages_of(function: Any, *arguments: Any) -> Stages:
+    """Return a function that makes the stages of one of NNX's jitted functions."""
+    return lambda *data: Program.from_trace(lambda: function.trace(*arguments, *data).traced)
 
 
-def find_unsuited(model: nnx.Module) -> dict[str, str]:
-    """Return the styles that take a model as a tree, where it is none; and why."""
-    find = getattr(nnx, "find_duplicates", None)  # from 0.11.2 on; styles that need it are later
-    shared = find(model) if find else []
-    # A module without Variables may be in two places
-    if not shared or len(jax.tree.leaves(model)) == len(jax.tree.leaves(nnx.state(model))):
-        return {}
-    places = " and ".join(f"`{'.'.join(map(str, path))}`" for path in shared[0])
-    return dict.fromkeys(LIMITS, f"{places} share a Variable")
-
-
-LIBRARY = Library(
-    holds=lambda model: isinstance(model, nnx.Module),
-    split=split,
-    merge=merge,
-    styles={
-        "jit": jit,
-        "jit_tree": jit_tree,
-        "cached_partial": cached_partial,
-        "jit_partial": jit_partial,
-        "jax_jit": jax_jit,
-        "flat": flat,
-    },
-    unsuited=find_unsuited,
-)
-
-
-def new(config: ModelConfig) -> CharRNN:
-    """Return the module."""
+def make_rnn(config: ModelConfig) -> CharRNN:
+    """Return the module; its numbers are not used."""
     return CharRNN(config, nnx.Rngs(0))
 
 
 STYLES = {
     "pure": pure_style(build),
-    "jit": rnn_style(jit, build, new),
-    "jit_tree": rnn_style(jit_tree, build, new),
-    "cached_partial": rnn_style(cached_partial, build, new),
-    "jit_partial": rnn_style(jit_partial, build, new),
-    "jax_jit": rnn_style(jax_jit, build, new),
-    "flat": rnn_style(flat, build, new),
+    "jit": rnn_style(jit, build, make_rnn),
+    "jit_tree": rnn_style(jit_tree, build, make_rnn),
+    "cached_partial": rnn_style(cached_partial, build, make_rnn),
+    "jit_partial": rnn_style(jit_partial, build, make_rnn),
+    "jax_jit": rnn_style(jax_jit, build, make_rnn),
+    "flat": rnn_style(flat, build, make_rnn),
 }

@@ -9,18 +9,9 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from common.contract import Dense, Library, Model, Weights
+from common.contract import Dense, Model, Weights
 from common.loss import cross_entropy
-from common.steps import (
-    functional,
-    is_pair,
-    merge_pair,
-    pure_style,
-    split_pair,
-    stages_of,
-    state_argnums,
-    update_of,
-)
+from common.steps import functional, pure_style, stages_of, state_argnums, update_of
 
 if TYPE_CHECKING:
     import optax
@@ -33,47 +24,7 @@ DISTRIBUTION = "dm-haiku"
 PACKAGES = ("jmp", "absl-py")
 RECOMMENDED = False
 NOTE = "Haiku is in maintenance mode."
-MODELS = "haiku"
 COLOUR = "#E69F00"
-BEGIN = '''\
-"""NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""
-
-import haiku as hk
-import jax
-import numpy as np
-import optax
-
-
-def forward(inputs):
-    return hk.nets.MLP([64, 64, 64, 10])(inputs)
-
-
-net = hk.without_apply_rng(hk.transform(forward))
-
-
-def make_model():
-    """Return the parameters, drawn with a fixed seed, and the function that applies them."""
-    return net.init(jax.random.key(0), np.zeros((1, 64), np.float32)), net.apply
-
-
-def make_batch():
-    """Return one batch with your shapes and types: the same in each call."""
-    random = np.random.default_rng(0)
-    return random.normal(size=(32, 64)).astype(np.float32), random.integers(10, size=32)
-
-
-def loss(model, batch):
-    """Return the mean loss, one number."""
-    (params, apply), (inputs, labels) = model, batch
-    logits = apply(params, inputs)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-optimiser = optax.adamw(1e-3)
-'''
-WRITE = {
-    "pure": "step = jax.jit(train_step)\nparams, opt_state, loss = step(params, opt_state, batch)",
-}
 
 type Params = dict[str, dict[str, Array]]
 
@@ -140,13 +91,5 @@ def transform(
     update = jax.jit(update_of(loss_fn, optimiser), donate_argnums=state_argnums(donate))
     return functional(update, build(config), optimiser, stages_of(update))
 
-
-LIBRARY = Library(
-    holds=lambda model: is_pair(model) and model[1].__module__.startswith("haiku."),
-    split=split_pair,
-    merge=merge_pair,
-    styles={},
-)
-"""A user's model is parameters, and the `apply` that `hk.transform` returns."""
 
 STYLES = {"pure": pure_style(build), "transform": transform}

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from inox import nn
 
-from common.compatibility import program_of
+from common.compatibility import make_program
 from common.contract import Dense, Model, Weights, flat
 from common.loss import scan_loss
 from common.steps import FunctionalStep, load_adam, pure_style, save_adam
@@ -121,7 +121,7 @@ def lifted(config: ModelConfig, optimiser: optax.GradientTransformation) -> Trai
         return save_adam(state[0].partition(nn.Parameter)[1], state[1], model)
 
     def stages(*arguments: Any) -> Program:
-        return program_of(update.__wrapped__, *inox.tree.mask(arguments))
+        return make_program(update.__wrapped__, *inox.tree.mask(arguments))
 
     return FunctionalStep(update, load, save, stages)
 

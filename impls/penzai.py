@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from penzai import pz
 from penzai.toolshed import basic_training
 
-from common.compatibility import program_of
+from common.compatibility import make_program
 from common.contract import Dense, Model, Weights, flat
 from common.loss import scan_loss
 from common.steps import load_adam, pure_style, save_adam
@@ -149,7 +149,7 @@ class Trained:
             "optimizer_def": self.trainer.optimizer_def,
             "kwargs": {"hidden": hidden, "chunk": chunk},
         }
-        return program_of(self.trainer.step_fn, named=arguments)
+        return make_program(self.trainer.step_fn, named=arguments)
 
 
 def stateful_trainer(

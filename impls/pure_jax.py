@@ -10,19 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from common.contract import Dense, Library, Model, Weights, flat
-from common.steps import (
-    functional,
-    is_pair,
-    merge_pair,
-    pure_style,
-    split_pair,
-    stages_of,
-    state_argnums,
-)
+from common.contract import Dense, Model, Weights, flat
+from common.steps import functional, pure_style, stages_of, state_argnums
 from impls.layerwise import loss_and_gradient
 
 if TYPE_CHECKING:
@@ -35,45 +26,6 @@ DISTRIBUTION = "jax"
 PACKAGES = ("scipy", "ml-dtypes", "opt-einsum", "absl-py", "chex")
 COLOUR = "#0072B2"
 REFERENCES = ("tuned",)
-BEGIN = '''\
-"""NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-
-
-def make_model():
-    """Return the parameters, any pytree of arrays, drawn with a fixed seed."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    init = jax.nn.initializers.lecun_normal()
-    sizes = [(64, 64), (64, 64), (64, 64), (64, 10)]
-    return [
-        {"kernel": init(key, size), "bias": jnp.zeros(size[1])} for key, size in zip(keys, sizes)
-    ]
-
-
-def make_batch():
-    """Return one batch with your shapes and types: the same in each call."""
-    random = np.random.default_rng(0)
-    return random.normal(size=(32, 64)).astype(np.float32), random.integers(10, size=32)
-
-
-def loss(model, batch):
-    """Return the mean loss, one number."""
-    x, labels = batch
-    for layer in model[:-1]:
-        x = jax.nn.relu(x @ layer["kernel"] + layer["bias"][None])
-    logits = x @ model[-1]["kernel"] + model[-1]["bias"][None]
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-optimiser = optax.adamw(1e-3)
-'''
-WRITE = {
-    "pure": "step = jax.jit(train_step)\nparams, opt_state, loss = step(params, opt_state, batch)",
-}
 
 type Layer = dict[str, Float[Array, "..."]]
 
@@ -140,18 +92,5 @@ def tuned(
 
     return functional(update, model, optimiser, stages_of(update))
 
-
-def has_only_arrays(leaves: list[Any]) -> bool:
-    """Tell whether there are leaves, and each is an array."""
-    return bool(leaves) and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
-
-
-LIBRARY = Library(
-    holds=lambda model: is_pair(model) or has_only_arrays(jax.tree.leaves(model)),
-    split=lambda model: split_pair(model) if is_pair(model) else (model, (), None),
-    merge=lambda params, _, apply: merge_pair(params, _, apply) if apply else params,
-    styles={},
-)
-"""A user's model is a pytree of arrays, each of which is trained, or that and an `apply`."""
 
 STYLES = {"pure": pure_style(build), "tuned": tuned}

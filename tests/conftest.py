@@ -10,7 +10,6 @@ import pytest
 
 import impls
 from bench.environments.uv import compile_pins, minor
-from common.config import WORKLOADS
 from common.contract import TrainStep
 from common.equality import Case, make
 from common.errors import BakeoffError
@@ -52,14 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget after a test which entrants and training steps of a user's own took part."""
-    monkeypatch.setattr(impls, "OUTSIDE", {})
+def imports_of_users(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget after a test the modules of a user's own that it has imported."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
-    for name in [name for name, workload in WORKLOADS.items() if workload.file]:
-        del WORKLOADS[name]
-        sys.modules.pop(f"yours_{name}", None)
+    for name in [name for name in sys.modules if name.startswith(("entrant_", "step_"))]:
+        del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from bench.environments.offers import offer, offers
 from bench.environments.spec import parse
 from bench.metrics import COLD, STAGES
 from bench.offer import Offer
+from bench.worker.protocol import Count, Load, MeasureCold, Prove, TimeBlock, Train
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 from common.errors import BakeoffError
 
@@ -33,7 +34,7 @@ COUNTED = ("equinox/filter_jit", "flax_nnx/jit", "pure_jax/pure")
 OWN_STAGES = ("equinox", "flax_nnx")
 """Entrants whose own styles have other stages than what `jax.jit` returns."""
 SILENCE = 180.0
-AT = {"workload": "toy", "backend": "cpu"}
+AT = "toy", "cpu"
 
 pytestmark = [
     pytest.mark.slow,
@@ -94,8 +95,8 @@ def test_every_entrant_is_there_and_measured_cold(there: There) -> None:
         assert there.offer.styles == today
     for entrant in OWN_STAGES if there.name == DAY else (there.name,):
         jax, styles = impls.read_declaration(entrant).jax, there.offer.styles[entrant]
-        command = {"do": "cold", "entrant": entrant, "style": styles[-1 if jax else 0], **AT}
-        answer = ask_once(command | {"outside": {}}, there.place, SILENCE)
+        command = MeasureCold(*AT, f"{entrant}/{styles[-1 if jax else 0]}")
+        answer = ask_once(command, there.place, SILENCE)
         assert set(by_metric(answer)) == set(COLD), entrant
 
 
@@ -104,32 +105,29 @@ def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
     with Worker(there.place, SILENCE) as worker:
         worker.start()
 
-        def ask(do: str, **more: Any) -> dict[str, Any]:
-            return dict(worker.ask({"do": do, **more}))
-
         # Programs that are the same, as the `pure` ones are, are compiled once.
-        loaded = ask("load", arms=arms, outside={}, cache=str(tmp_path), seed=0)
+        loaded = worker.ask(Load(arms, seed=0, cache=str(tmp_path)))
         assert loaded == {"failures": {}, "spoiled": False}
         for arm in COUNTED if there.name == DAY else arms[2:]:
-            counts = by_metric(ask("count", arm=arm, **AT))
+            counts = by_metric(worker.ask(Count(*AT, arm)))
             assert counts["python_calls"]
             assert counts["compilations_warm"] == 0
-        proofs = {arm: ask("prove", arm=arm, **AT) for arm in arms}
+        proofs = {arm: worker.ask(Prove(*AT, arm)) for arm in arms}
         for kind in ("step", "host_cost"):
-            block = ask("block", kind=kind, arms=arms, rounds=1, seed=0, **AT)
-            timed = parse_answer(Action("block", 1, arms=tuple(arms), kind=kind, rounds=1), block)
+            block = worker.ask(TimeBlock(*AT, kind, arms, rounds=1, seed=0))
+            action = Action("block", 1, "", *AT[::-1], arms=tuple(arms), kind=kind, rounds=1)
+            timed = parse_answer(action, block)
             assert timed.failures == {}
-            assert {sample.arm for sample in timed.samples} == set(arms)
-        assert 0 < by_metric(ask("train", arm=arms[2], **AT))["final_loss"] < 1.5
+            assert {str(sample.cell.arm) for sample in timed.samples} == set(arms)
+        assert 0 < by_metric(worker.ask(Train(*AT, arms[2])))["final_loss"] < 1.5
     with Worker(there.place, SILENCE) as worker:
         worker.start()
-        worker.ask({"do": "load", "arms": arms, "outside": {}, "cache": str(tmp_path), "seed": 0})
+        worker.ask(Load(arms, seed=0, cache=str(tmp_path)))
         traced = arms if jax else arms[:2]
-        command = {"do": "block", "kind": STAGES, "arms": traced, "rounds": 1, "seed": 0, **AT}
-        action = Action("block", 1, arms=tuple(traced), kind=STAGES, rounds=1)
-        timed = parse_answer(action, worker.ask(command))
+        action = Action("block", 1, "", *AT[::-1], arms=tuple(traced), kind=STAGES, rounds=1)
+        timed = parse_answer(action, worker.ask(TimeBlock(*AT, STAGES, traced, 1, seed=0)))
         assert timed.failures == {}
-        assert {sample.arm for sample in timed.samples} == {*traced}
+        assert {str(sample.cell.arm) for sample in timed.samples} == {*traced}
     for arm, answer in proofs.items():
         facts, proof = by_metric(answer), answer["proof"]
         assert proof["loss"] <= LOSS_TOLERANCE

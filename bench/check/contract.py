@@ -10,8 +10,8 @@ import numpy as np
 
 import impls
 from bench.check.subject import DONATES, NOTE, list_arrays
-from bench.worker.arms import program_of
-from bench.worker.counts import FIRST_CALLS, WARM_CALLS, compilations, count_step
+from bench.worker.arms import find_program
+from bench.worker.counts import FIRST_CALLS, WARM_CALLS, count_step, watch_compilations
 from bench.worker.program import facts
 from bench.worker.proof import find_donated_arguments
 from common.contract import Checkpoint, Program, map_arrays
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     """Import the file, and look at the names that it has to define."""
-    impls.read_declaration(subject.name)  # raises what is wrong in the text of the file
+    impls.read_declaration(subject.source)  # raises what is wrong in the text of the file
     entrant = subject.entrant
     try:
         metadata.version(entrant.distribution)
@@ -52,7 +52,7 @@ def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
             yield subject.finding(expected, taken)
             return
     if subject.jax:
-        program = program_of(subject.step(case), case)
+        program = find_program(subject.step(case), case)
         if not isinstance(program, Program):
             expected = "program() returns a common.contract.Program"
             yield subject.finding(expected, f"it returned {type(program).__name__}", "program")
@@ -162,7 +162,7 @@ def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         )
         return
     step.load(case.fresh())  # `count_step` has cleared what a first one compiles
-    hidden, programs = case.hidden(), compilations()
+    hidden, programs = case.hidden(), watch_compilations()
     step.load(case.fresh())
     for seed in range(FIRST_CALLS):
         hidden, _ = jax.block_until_ready(step(hidden, case.data(seed)))

@@ -1,6 +1,6 @@
 """The checks, and the process in which a style, or a file as a whole, is checked.
 
-`python -m bench.check.judge` is a worker whose commands are the arguments of `examine`. An entrant
+`python -m bench.check.judge` is a worker whose one command is `Examine`. An entrant
 that exits or hangs does so here. It runs in the entrant's environment, so it imports no package
 that such an environment may lack.
 """
@@ -8,17 +8,17 @@ that such an environment may lack.
 from __future__ import annotations
 
 import signal
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import impls
 from bench.check import contract, numbers
 from bench.check.subject import RAGGED, SMALL, CheckFinding, Subject
 from bench.worker.__main__ import serve
-from bench.worker.arms import catch_failure, use
+from bench.worker.arms import catch_failure, use_device
 from bench.worker.integrity import Surroundings
-from bench.worker.protocol import Failed
+from bench.worker.protocol import Command, Failed
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -73,30 +73,36 @@ changed settings, threads that compute on and processes that run on after it are
 @cache
 def subject_of(path: str, name: str, style: str | None) -> Subject:
     """Return the subject that this process checks; it is not imported yet."""
-    if path:
-        impls.add(path)
-    return Subject(name, style)
+    return Subject(Path(path) if path else name, style)
 
 
-def examine(
-    path: str, name: str, style: str | None, backend: str, check: str, seconds: float
-) -> dict[str, Any]:
-    """Run a check for at most so many seconds; return its findings, and the styles of the file.
+@dataclass(frozen=True)
+class Examine(Command):
+    """Run a check; say what it finds, and which styles the file has."""
 
-    Args:
-        path: The entrant's file; empty if that is in `impls/`.
-        name: The entrant's name.
-        style: The style to check; None for the file as a whole.
-        backend: The backend to run on; where it cannot be used, the answer is `Failed`.
-        check: A key of `CHECKS`.
-        seconds: Time limit of the check.
-    """
-    unusable = catch_failure(partial(use, backend))
+    path: str
+    """The entrant's file; empty if that is in `impls/`."""
+    name: str
+    """The entrant's name."""
+    style: str | None
+    """The style to check; None for the file as a whole."""
+    backend: str
+    """The backend to run on; where it cannot be used, the answer is `Failed`."""
+    check: str
+    """A key of `CHECKS`."""
+    seconds: float
+    """Time limit of the check."""
+
+
+def examine(command: Examine) -> dict[str, Any]:
+    """Run a check for at most its time; return its findings, and the styles of the file."""
+    unusable = catch_failure(partial(use_device, command.backend))
     if isinstance(unusable, Failed):
         return asdict(unusable)
-    subject, surroundings = subject_of(path, name, style), Surroundings()
-    _interrupt(seconds)
-    findings = findings_of(subject, check)
+    subject = subject_of(command.path, command.name, command.style)
+    surroundings = Surroundings()
+    _interrupt(command.seconds)
+    findings = findings_of(subject, command.check)
     _interrupt(0)
     if changes := surroundings.changes():
         expected = "an entrant changes nothing that all entrants of a process share"
@@ -134,4 +140,4 @@ def _interrupt(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    serve(examine)
+    serve({Examine.__name__: Examine}, examine)

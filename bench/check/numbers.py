@@ -11,7 +11,7 @@ import numpy as np
 
 import impls
 from bench.check.subject import SMALL, Subject, list_arrays
-from bench.worker.arms import End, difference, stable_start
+from bench.worker.arms import End, describe_difference, stable_start
 from common import reference
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 from common.contract import Chunk, Dense, flat, unflat
@@ -110,7 +110,7 @@ def ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         seen = _compare_losses(losses, right)
         if start.updates and not seen:  # from new weights, Adam follows the signs of roundings
             end = End(losses.size, float(losses[-1]), step.save())
-            seen = difference(end, End(right.size, float(right[-1]), plain.save()))
+            seen = describe_difference(end, End(right.size, float(right[-1]), plain.save()))
         if seen:
             yield subject.finding(f"{expected}{start.updates} updates made before", seen)
             return

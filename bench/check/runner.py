@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import add_files, require_known
-from bench.check.judge import CHECKS
+from bench.cells import parse_entrants, require_known
+from bench.check.judge import CHECKS, Examine
 from bench.check.subject import DONATES, ERROR, FILE, CheckFinding, Subject
 from bench.engine.process import Place, Worker, WorkerFailedError, find_descendants
 from bench.environments.builder import Builder
@@ -65,11 +66,11 @@ class CheckResult:
         return "note" if self.findings else "ok"
 
 
-def entrant_name(given: str) -> str:
+def find_entrant(given: str) -> str | Path:
     """Return the entrant that a name or a path stands for; raise BakeoffError if there is none."""
     if given.endswith(".py"):
-        [name], _ = add_files([given])
-        return name
+        [name], files = parse_entrants([given])
+        return impls.locate(name, files)
     if given not in impls.names():
         raise unknown("entrant", given, [*impls.names(), "a Python file's path"])
     return given
@@ -104,15 +105,15 @@ class Runner:
     def __init__(
         self, given: str, options: CheckOptions, on_progress: Callable[[str, str], None]
     ) -> None:
-        self.name, self.options, self.on_progress = entrant_name(given), options, on_progress
-        self.outside = str(impls.OUTSIDE.get(self.name, ""))
-        self.shown = given if self.outside else os.path.relpath(impls.source(self.name))
+        self.entrant, self.options, self.on_progress = find_entrant(given), options, on_progress
+        self.path, of_user = impls.source(self.entrant), isinstance(self.entrant, Path)
+        self.shown = given if of_user else os.path.relpath(self.path)
         """Name of the file in findings."""
         self.styles: tuple[str, ...] = ()
         """Styles to check; known once the file is imported."""
         self.before = find_descendants(os.getpid())
-        isolated = impls.find_declaration(self.name).own_environment
-        place = Builder(notify=say).build_place(self.name) if isolated else Place()
+        isolated = impls.find_declaration(self.entrant).own_environment
+        place = Builder(notify=say).build_place(self.entrant) if isolated else Place()
         # No compilation is timed here, so programs may come from a cache, if the user keeps one
         variables = {**place.variables, "JAX_ENABLE_COMPILATION_CACHE": "true"}
         command = (place.command[0], "-m", "bench.check.judge")
@@ -120,7 +121,7 @@ class Runner:
 
     def results_of(self, style: str | None) -> Iterator[CheckResult]:
         """Yield the results of one style, or of the file."""
-        subject, obstacle = Subject(self.name, style), ""
+        subject, obstacle = Subject(self.entrant, style), ""
         with Worker(self.place) as worker:
             worker.start()
             for name, check in CHECKS.items():
@@ -141,8 +142,8 @@ class Runner:
         """Yield what one check finds, with places as the user knows them."""
         findings = list[CheckFinding]()
         backend, seconds = self.options.backend, self.options.seconds
-        about = {"path": self.outside, "name": self.name, "style": subject.style}
-        command = {**about, "backend": backend, "check": name, "seconds": seconds}
+        path = str(self.path) if isinstance(self.entrant, Path) else ""
+        command = Examine(path, self.path.stem, subject.style, backend, name, seconds)
         try:
             answer = worker.ask(command, OVERRUN * seconds)
             if "failure" in answer:
@@ -151,7 +152,7 @@ class Runner:
             findings += [CheckFinding(**finding) for finding in answer["findings"]]
             if subject.style is FILE and name == "contract":
                 if offered := answer["styles"]:
-                    require_known(f"style of {self.name}", self.options.styles, offered)
+                    require_known(f"style of {self.path.stem}", self.options.styles, offered)
                 self.styles = self.options.styles or tuple(offered)
         except WorkerFailedError as error:
             seen = f"it ended or blocked its process: {error.reason}"

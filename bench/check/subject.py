@@ -48,19 +48,19 @@ class CheckFinding:
 
 
 class Subject:
-    """An entrant and one of its styles; no style if the file as a whole is checked."""
+    """An entrant, by its name or file, and one of its styles; None stands for the whole file."""
 
-    def __init__(self, name: str, style: str | None) -> None:
-        self.name, self.style = name, style
-        self.path = impls.source(name).resolve()
-        self.jax = impls.find_declaration(name).jax
+    def __init__(self, source: str | Path, style: str | None) -> None:
+        self.source, self.style = source, style
+        self.path = impls.source(source).resolve()
+        self.jax = impls.find_declaration(source).jax
         self.step = cache(lambda case: make(self.entrant.style(str(style)), case))
         """The step at some sizes, made once; it has to be loaded."""
 
     @cached_property
     def entrant(self) -> impls.Entrant:
         """The entrant, imported."""
-        return impls.load(self.name)
+        return impls.load(self.source)
 
     def finding(self, expected: str, seen: str, *names: str, severity: str = ERROR) -> CheckFinding:
         """Return a finding that points at the first of `names`, as `location` does."""

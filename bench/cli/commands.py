@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 import impls
-from bench.cells import Selection, add_files, add_step
+from bench.cells import Selection, name_step, parse_entrants
 from bench.options import MOST_COUNT, Options, parse_names
 from common.config import check_size
 from common.errors import BakeoffError, require_new
@@ -60,7 +60,7 @@ def selection(
     """
     from bench.prepare.sides import require_metrics
 
-    entrants, files = add_files(parse_names(entrant))
+    entrants, files = parse_entrants(parse_names(entrant))
     workloads = parse_names(workload)
     if step is not None:
         for option, given in (("--entrant", entrants), ("--workload", workloads)):
@@ -68,7 +68,7 @@ def selection(
                 raise BakeoffError(
                     f"--step is measured alone, and {option} is given; leave one of the two out"
                 )
-        workloads = (add_step(step),)
+        workloads = (name_step(step),)
         files = {workloads[0]: str(step.resolve())}
     chosen = Selection(
         entrants,
@@ -79,7 +79,7 @@ def selection(
         files,
     )
     for name in chosen.entrants:
-        impls.require_shared(name)
+        impls.require_shared(impls.locate(name, files))
     require_metrics(chosen.metrics)
     chosen.check_names()
     return chosen

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bench import options
-from bench.cells import add_step, require_known
+from bench.cells import name_step, require_known
 from bench.cli import commands
 from bench.cost.published import document, read_published
 from common.config import check_rate, check_size
@@ -81,7 +81,7 @@ def cost(
         from bench.prepare.step import prepare_step
 
         extent = commands.check_options(options.Options(budget))
-        add_step(file)  # what is wrong with it is told before another run is waited for
+        name_step(file)  # what is wrong with it is told before another run is waited for
         builder = Builder(
             notify=commands.error_console().print, extras=options.parse_requirements(with_)
         )

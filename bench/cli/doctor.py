@@ -6,6 +6,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import msgspec
 import typer
 
 from bench.cells import REFERENCE
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bench.runfile import TimeSpent
+    from bench.samples import Sample
 
 EXAMPLES = """Examples:
 bakeoff doctor
@@ -56,13 +58,14 @@ def doctor(
 
     from bench.engine.machine import Watch
     from bench.engine.process import WorkerFailedError, ask_once
+    from bench.worker.protocol import Describe
 
     watch = Watch()
     with Console(stderr=True).status(f"watching this machine for {seconds:g} s", spinner="line"):
         time.sleep(seconds)
         probes = list(activity(watch.usage()))
         try:
-            offer = ask_once({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
+            offer = ask_once(Describe(["pure_jax"]))
             probes += [*backends(offer), steps(seconds)]
         except WorkerFailedError as error:
             advice = "Nothing can be measured: `python -c 'import jax; jax.devices()'` says why."
@@ -96,20 +99,20 @@ def steps(seconds: float) -> Probe:
     """Return how much single steps vary, and the difference that a default run can detect."""
     from bench.engine.process import Worker
     from bench.stats.forecast import estimate_variation
-    from bench.worker.protocol import WorkerSample
+    from bench.worker.protocol import Load, Open, TimeBlock, Timed
 
-    names, place = [str(arm) for arm in REFERENCE], {"workload": "seed", "backend": "cpu"}
-    samples: list[WorkerSample] = []
+    names, place = [str(arm) for arm in REFERENCE], ("seed", "cpu")
+    samples: list[Sample] = []
     with Worker() as worker:
         worker.start()
-        worker.ask({"do": "load", "arms": names, "outside": {}, "cache": "", "seed": 0})
+        worker.ask(Load(names, seed=0))
         for name in names:
-            worker.ask({"do": "open", **place, "arm": name, "losses": None})
-        block = {"do": "block", **place, "kind": "step", "arms": names, "rounds": ROUNDS}
+            worker.ask(Open(*place, name))
         end = time.monotonic() + seconds
         while not samples or time.monotonic() < end:
-            rows = worker.ask(block | {"seed": len(samples)})["samples"]
-            samples += [s for s in map(WorkerSample._make, rows) if s.metric == "step"]
+            answer = worker.ask(TimeBlock(*place, "step", names, ROUNDS, seed=len(samples)))
+            timed = msgspec.convert(answer, Timed)
+            samples += [sample for sample in timed.samples if sample.metric == "step"]
     varies = estimate_variation(samples)
     can = f"`pytest bench` can detect about {percent(DETECTED_FRACTION * varies)} at seed"
     return Probe("calls of a step", f"vary by {percent(varies)}: {can}")

@@ -63,16 +63,16 @@ def describe_entrant(name: str, builder: Builder) -> tuple[str, ...]:
     Raises:
         BakeoffError: it cannot be loaded.
     """
-    from bench.worker.counts import code_lines
+    from bench.worker.counts import count_code_lines
 
     about = impls.read_declaration(name)
     if about.own_environment:
         pins = dict(text.split("==") for text in about.requirements if text.count("==") == 1)
-        version, styles = pins.get(about.distribution, ""), impls.styles_of(name)
+        version, styles = pins.get(about.distribution, ""), impls.list_styles(name)
         built = builder.find_folder(name) is not None
         environment = "own, built" if built else f"{about.installed} to build".lstrip()
     else:
         styles = list(impls.load(name).styles)
         version, environment = metadata.version(about.distribution), "shared"
-    lines = code_lines(impls.source(name))
+    lines = count_code_lines(impls.source(name))
     return about.distribution, version, environment, str(lines), ", ".join(styles)

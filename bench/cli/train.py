@@ -22,7 +22,7 @@ from common.errors import (
     InterruptedRunError,
     require_folder_to_be,
     require_new,
-    words_of,
+    shorten_message,
 )
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def use(name: str | None) -> None:
     try:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:  # AssertionError: JAX does not know the name
-        reason = f" (jax says: {words_of(error)})" if str(error) else ""
+        reason = f" (jax says: {shorten_message(error)})" if str(error) else ""
         raise BakeoffError(
             f"backend {name!r} cannot be used here{reason}; `bakeoff doctor` lists those that can"
         ) from error

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from bench.cells import Arm
 from bench.engine.process import WorkerFailedError
 from bench.metrics import COLD, METRICS
-from bench.runfile import Proof
 from bench.samples import Cores
 from bench.worker import protocol
 
@@ -108,17 +108,15 @@ def parse_answer(action: Action, record: Any) -> Any:
     try:
         failed = action.do in OF_ONE_ARM and "failure" in record
         answer: Any = msgspec.convert(record, protocol.Failed if failed else TYPES[action.do])
-        if isinstance(answer, protocol.Proven):
-            msgspec.convert(answer.proof, Proof)
     except (msgspec.ValidationError, TypeError) as error:
         raise AnswerError(str(error)) from error
     samples = getattr(answer, "samples", [])
+    cells = [Arm.parse(arm).make_cell(action.workload, action.backend) for arm in action.arms]
     for sample in samples:
-        asked = sample.arm in action.arms or action.do == "cold"  # of the control, the baseline's
-        if sample.metric not in METRICS or not asked:
-            raise AnswerError(f"{sample.metric!r} of {sample.arm!r} was not asked about")
+        if sample.metric not in METRICS or sample.cell not in cells:
+            raise AnswerError(f"{sample.metric!r} of {sample.cell} was not asked about")
         if not sample.value >= 0:
-            raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
+            raise AnswerError(f"{sample.metric!r} of {sample.cell} is {sample.value}")
     if action.do == "block":
         check_block(action, answer)
     elif action.do == "cold" and (others := {s.metric for s in samples} - {*COLD}):
@@ -135,8 +133,8 @@ def check_block(action: Action, answer: protocol.Timed) -> None:
         if METRICS[sample.metric].compared:
             calls.setdefault(sample.metric, set()).add(sample.calls)
             if not sample.value > 0:
-                raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
-    timed = {sample.arm for sample in answer.samples}
+                raise AnswerError(f"{sample.metric!r} of {sample.cell} is {sample.value}")
+    timed = {str(sample.cell.arm) for sample in answer.samples}
     missing = set(action.arms) - timed - set(answer.failures)
     if missing:
         raise AnswerError(f"{min(missing)!r} was left out of a block")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.costs import TURNS, TurnKind
-from bench.engine.visits import find_live_cells
+from bench.engine.workers import find_live_cells
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, METRICS, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT
-from common.config import WORKLOADS
+from common.config import find_workload
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -101,14 +101,15 @@ class Agenda:
             {str(BASELINE)} - {str(c.arm) for c in cells} if self.is_paired else set()
         )
         """Arms that take part in blocks without having been requested."""
-        work = {cell.workload: WORKLOADS[cell.workload].work for cell in cells}
+        work = {cell.workload: find_workload(cell.workload).work for cell in cells}
         sweeps = [w for names in WORKLOAD_GROUPS.values() for w in names if w in work]
         others = [w for w in work if w not in sweeps]
         others.sort(key=lambda w: (w != "seed", -work[w]))
         self.workloads = [*others, *sorted(sweeps, key=work.__getitem__)]
         """Workloads in order: the tutorial's first, which people ask about; sweeps last, going
         up."""
-        layers = {WORKLOADS[w].layers: w for w in sorted(work, key=work.__getitem__, reverse=True)}
+        going_down = sorted(work, key=work.__getitem__, reverse=True)
+        layers = {find_workload(workload).layers: workload for workload in going_down}
         self.counted_workloads = [*layers.values()]
         """Workloads to count at: Python's work depends on the number of layers alone."""
         self.worker_counts: Counter[tuple[Group, TurnKind]] = Counter()

@@ -15,9 +15,9 @@ from bench.cells import PURE, REFERENCE
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Question
-from bench.engine.visits import find_live_cells
+from bench.engine.workers import find_live_cells
 from bench.metrics import HOST, STAGES, STEP
-from common.config import WORKLOADS
+from common.config import find_workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.engine.agenda import Agenda, GroupCell, Work
     from bench.engine.costs import TurnKind
     from bench.engine.state import Group
-    from bench.engine.visits import Visits
+    from bench.engine.workers import Workers
 
 WEIGHTS = {
     HOST: 1.0,
@@ -106,15 +106,15 @@ def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
 class Choice:
     """The jobs that fit a budget, and the choice of the next one."""
 
-    def __init__(self, agenda: Agenda, visits: Visits) -> None:
-        self.agenda, self.visits = agenda, visits
-        self.options, self.costs = agenda.options, visits.costs
-        self.doubts = Doubts(agenda, visits.samples)
+    def __init__(self, agenda: Agenda, workers: Workers) -> None:
+        self.agenda, self.workers = agenda, workers
+        self.options, self.costs = agenda.options, workers.costs
+        self.doubts = Doubts(agenda, workers.samples)
 
     @property
     def seconds_left(self) -> float:
         """Seconds until nothing begins any more."""
-        return max(0.0, self.agenda.end - self.visits.now)
+        return max(0.0, self.agenda.end - self.workers.now)
 
     def next_work(self) -> Work | None:
         """Return the next work; None where nothing fits or is left to do."""
@@ -123,7 +123,7 @@ class Choice:
         warm, agenda = self.warm_jobs(), self.agenda
         if warm and not agenda.worker_counts and not agenda.failed_visits:
             return warm[0].work  # the main question has a first answer, whatever else there is
-        most = self.seconds_left + OVERRUN * self.options.budget * (not self.visits.samples)
+        most = self.seconds_left + OVERRUN * self.options.budget * (not self.workers.samples)
         jobs = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
         kept = sum(job.seconds for job in jobs if job.begun)
         if agenda.worker_counts or agenda.failed_visits or agenda.cold_counts or not jobs:
@@ -138,7 +138,7 @@ class Choice:
 
     def part(self, workload: str) -> float:
         """Return `FURTHER` for a workload larger than a measured tutorial's, else 1."""
-        larger = WORKLOADS[workload].work > WORKLOADS["seed"].work
+        larger = find_workload(workload).work > find_workload("seed").work
         return FURTHER if larger and "seed" in self.agenda.workloads else 1.0
 
     def questions(
@@ -172,7 +172,7 @@ class Choice:
         jobs = []
         for turn, groups in self.agenda.find_open_turns():
             if len(groups) > 1:
-                self.visits.rng.shuffle(groups)
+                self.workers.rng.shuffle(groups)
                 groups.sort(key=lambda group: self.agenda.worker_counts[group, turn])
             jobs.append(self.warm_job(groups, turn))
         return jobs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.cells import PURE
 from bench.metrics import HOST, STAGES, STEP
 from bench.worker import protocol
-from common.config import WORKLOADS, is_own
+from common.config import find_workload, is_user_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,8 +66,8 @@ class TurnKind(NamedTuple):
     @property
     def rounds(self) -> int:
         """Rounds in a block."""
-        long = WORKLOADS[self.workload].work > WORKLOADS["seed"].work
-        if is_own(self.workload) and self.kind == HOST:
+        long = find_workload(self.workload).work > find_workload("seed").work
+        if is_user_step(self.workload) and self.kind == HOST:
             return FEW_ROUNDS  # its steps take far longer than a tiny model's
         return FEW_ROUNDS if long and self.kind == STEP else TURNS[self.kind].rounds
 
@@ -76,7 +76,7 @@ class TurnKind(NamedTuple):
         """Guessed seconds of one arm in a block, for when none has been measured."""
         if self.kind == STAGES:
             return STAGES_SECONDS * self.rounds
-        work = WORKLOADS[self.workload].work / WORKLOADS["seed"].work
+        work = find_workload(self.workload).work / find_workload("seed").work
         return max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * CALLS[self.kind] * self.rounds
 
 

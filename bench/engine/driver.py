@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import Arm
 from bench.engine.actions import Action, AnswerError, Outcome, parse_answer
 from bench.engine.costs import STAGES_SECONDS
 from bench.engine.machine import CACHE_PREFIX
@@ -29,7 +28,16 @@ from bench.engine.process import (
 from bench.metrics import STAGES
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
-from common.config import is_own
+from bench.worker.protocol import (
+    Command,
+    Count,
+    Load,
+    MeasureCold,
+    Open,
+    Prove,
+    TimeBlock,
+    Train,
+)
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -194,34 +202,37 @@ class Driver:
     def ask_worker(self, action: Action, number: int, silence: float, **more: Any) -> Any:
         """Ask a worker for an action, and return its answer, checked."""
         worker = self.workers[number]
-        record = worker.ask(self.command(action) | more, silence)
+        record = worker.ask(self.make_command(action, **more), silence)
         try:
             return parse_answer(action, record)
         except AnswerError as error:
             raise worker.make_failure(f"it answered `{action.do}`: {error}") from error
 
-    def command(self, action: Action) -> dict[str, Any]:
-        """Return the command that tells a worker of an action."""
-        arms = list(action.arms)
-        files: dict[str, Any] = {"outside": dict(self.task.outside)}
-        if self.plan.options.donate:
-            files["donate"] = True
-        place: dict[str, Any] = {"workload": action.workload, "backend": action.backend}
+    def make_command(
+        self, action: Action, place: int | None = None, patience: float = 0
+    ) -> Command:
+        """Return the command that tells a worker of an action.
+
+        Of two workers that take turns, `place` is its number, and `patience` what it has with the
+        other one, in seconds.
+        """
+        arms, outside = list(action.arms), dict(self.task.outside)
+        donate = self.plan.options.donate
+        if action.do == "load":
+            cache = str(self.cache / self.compiler(action.environment))
+            return Load(arms, action.seed, cache, outside, action.check, donate)
+        where = action.workload, action.backend
         match action.do:
-            case "load":
-                cache = str(self.cache / self.compiler(action.environment))
-                rest = files | {"arms": arms, "cache": cache, "seed": action.seed}
-                rest["check_programs"] = action.check
-            case "cold":
-                rest = place | files | Arm.parse(arms[0]).code._asdict()
             case "block":
-                rest = place | {"arms": arms, "kind": action.kind, "seed": action.seed}
-                rest |= {"rounds": action.rounds, "anew": action.anew, "programs": action.programs}
+                order = arms, action.rounds, action.seed
+                more = action.anew, action.programs, place, patience
+                return TimeBlock(*where, action.kind, *order, *more)
+            case "cold":
+                return MeasureCold(*where, arms[0], outside, donate)
             case "open":
-                rest = place | {"arm": arms[0], "losses": list(action.losses) or None}
-            case _:
-                rest = place | {"arm": arms[0]}
-        return {"do": action.do} | rest
+                return Open(*where, arms[0], list(action.losses))
+        commands = {"count": Count, "prove": Prove, "train": Train}
+        return commands[action.do](*where, arms[0])
 
     def compiler(self, environment: str) -> str:
         """Return a name for the compiler of an environment.
@@ -242,7 +253,8 @@ class Driver:
             left = self.plan.agenda.end - (time.monotonic() - self.zero)
             patience = max(LAST_SILENCE, left + LAST_SILENCE / 2)
         patience = min(self.silence, patience)
-        if action.do in ("prove", "open", "count", "cold") and any(map(is_own, self.task.outside)):
+        of_user = action.workload in self.task.outside
+        if action.do in ("prove", "open", "count", "cold") and of_user:
             patience = max(patience, SILENCE_SECONDS)  # a model of any size is compiled for it
         if action.do == "block" and action.kind == STAGES:
             turns = len(action.arms) * action.rounds * len(action.workers)

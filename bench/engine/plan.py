@@ -19,7 +19,8 @@ from bench.cells import REFERENCE
 from bench.engine.agenda import Agenda, ColdSweeps, OnceWork, WarmVisits
 from bench.engine.choice import OVERRUN, Choice
 from bench.engine.journal import Part
-from bench.engine.visits import NOT_JAX, UNKNOWN_PROGRAM, Visit, Visits, find_live_cells
+from bench.engine.visits import Visits
+from bench.engine.workers import NOT_JAX, UNKNOWN_PROGRAM, Visit, Workers, find_live_cells
 from bench.estimates import group_by_key
 from bench.metrics import COLD, METRICS, STAGES
 from bench.runfile import pack_samples, unpack_samples
@@ -48,9 +49,10 @@ class Plan:
     def __init__(self, agenda: Agenda, is_enough: Callable[[Sequence[Sample]], bool]) -> None:
         self.agenda, self.options, self.is_enough = agenda, agenda.options, is_enough
         self.sides, self.least_cold = agenda.sides, agenda.least_cold
-        self.visits = Visits(agenda)
-        self.spent = self.visits.spent
-        self.choice = Choice(agenda, self.visits)
+        self.workers = Workers(agenda)
+        self.visits = Visits(self.workers)
+        self.spent = self.workers.spent
+        self.choice = Choice(agenda, self.workers)
         self.reported_texts: set[bytes | str] = set()
         """Cells, as JSON, and notes that `news` has returned."""
         self.reported_samples = 0
@@ -78,15 +80,15 @@ class Plan:
                 )
             if do := ONCE.get(s.metric):
                 self.agenda.finished_once.add((do, side, s.cell))
-        self.visits.samples += samples
-        self.spent = self.visits.spent = known.spent
+        self.workers.samples += samples
+        self.spent = self.workers.spent = known.spent
         self.sides[0].notes += known.warnings
         self.agenda.adopt(s for s in samples if s.worker > known.spent.earlier_processes)
         self.news()
 
     def news(self) -> Part:
         """Return the samples, cells and notes that are new since the last call."""
-        samples = self.visits.samples
+        samples = self.workers.samples
         rows = {msgspec.json.encode(row): row for row in self.agenda.rows}
         notes = [note for side in self.sides for note in side.notes]
         news = Part(
@@ -101,7 +103,7 @@ class Plan:
 
     def actions(self) -> Lanes:
         """Yield the actions to begin; expects the outcome of the one that ends next."""
-        while not self.is_enough(self.visits.samples) and (work := self.choice.next_work()):
+        while not self.is_enough(self.workers.samples) and (work := self.choice.next_work()):
             match work:
                 case WarmVisits():
                     yield from self.visit(work)
@@ -120,7 +122,7 @@ class Plan:
         """
         turn, counts, failures = work.turn, self.agenda.worker_counts, self.agenda.failed_visits
         groups, workload, compiles = work.groups, turn.workload, turn.kind == STAGES
-        until = self.visits.now + PROVE_SHARE * self.choice.seconds_left
+        until = self.workers.now + PROVE_SHARE * self.choice.seconds_left
         if self.agenda.is_paired or compiles:
             pairs = [(g, cell) for g in groups for cell in find_live_cells(g, workload).values()]
             yield from self.prove(pairs, workload, work.cores, until)
@@ -155,8 +157,8 @@ class Plan:
 
         def prove(side: SideState, visit: Visit, cores: Cores) -> Steps[None]:
             visit.cores = cores
-            worker = yield from self.visits.open_worker(side, visit)
-            yield from self.visits.close(side, worker)
+            worker = yield from self.workers.open_worker(side, visit)
+            yield from self.workers.close(side, worker)
 
         proofs = []
         for place, (side, (group, arms)) in enumerate(left.items()):
@@ -164,7 +166,7 @@ class Plan:
             for _ in range(min(workers, len(arms))):
                 visit = Visit(group, workload, arms, until, only_proves=True)
                 proofs.append(partial(prove, side, visit))
-        yield from self.visits.run_phase(cores, proofs)
+        yield from self.workers.run_phase(cores, proofs)
 
     def sweep(self, work: ColdSweeps) -> Lanes:
         """Measure cold processes of each cell, every sweep in another random order.
@@ -183,38 +185,38 @@ class Plan:
             fit = self.choice.choose_fitting_cells(pairs, work.sweeps) if begun else pairs
             for number in range(work.sweeps):
                 order = [pair for pair in fit if number or pair not in begun]
-                yield from self.visits.rng.sample(order, len(order))
+                yield from self.workers.rng.sample(order, len(order))
 
         last = math.inf if self.options.cold_samples else (1 + OVERRUN) * self.options.budget
-        cost, measure = self.visits.costs.cold, self.visits.measure_cold
-        in_time = (pair for pair in processes() if self.visits.now + cost(pair[0]) <= last)
-        yield from self.visits.run_phase(lanes, (partial(measure, *pair) for pair in in_time))
+        cost, measure = self.workers.costs.cold, self.workers.measure_cold
+        in_time = (pair for pair in processes() if self.workers.now + cost(pair[0]) <= last)
+        yield from self.workers.run_phase(lanes, (partial(measure, *pair) for pair in in_time))
 
     def do_once(self, work: OnceWork) -> Lanes:
         """Count or train some cells of one workload, a part of them in each lane.
 
         Where a worker dies, the cell that it is at and those after it are still to do.
         """
-        visits, side, do = self.visits, work.side, work.do
+        workers, side, do = self.workers, work.side, work.do
 
         def count_or_train(cells: Sequence[Cell], cores: Cores) -> Steps[None]:
             if do == "train":
                 arms = {str(cell.arm) for cell in cells} | {*map(str, REFERENCE)}
                 visit = Visit((side,), cells[0].workload, arms, cores=cores)
-                worker = yield from visits.open_worker(side, visit)
+                worker = yield from workers.open_worker(side, visit)
             else:
-                worker = yield from visits.load_worker(side, cells, cores)
+                worker = yield from workers.load_worker(side, cells, cores)
             for cell in cells:
-                able = do == "count" or str(cell.arm) in visits.held_arms[worker]
-                if able and side.cells[cell].failure is None and visits.now <= self.agenda.end:
-                    yield from visits.ask_arm(side, worker, do, cell)
+                able = do == "count" or str(cell.arm) in workers.held_arms[worker]
+                if able and side.cells[cell].failure is None and workers.now <= self.agenda.end:
+                    yield from workers.ask_arm(side, worker, do, cell)
                 self.agenda.finished_once.add((do, side, cell))
-            yield from visits.close(side, worker)
+            yield from workers.close(side, worker)
 
         lanes = self.agenda.cores((side,))
-        order = visits.rng.sample(work.cells, len(work.cells))
+        order = workers.rng.sample(work.cells, len(work.cells))
         parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
-        yield from visits.run_phase(lanes, [partial(count_or_train, part) for part in parts])
+        yield from workers.run_phase(lanes, [partial(count_or_train, part) for part in parts])
 
     # what is left out
 
@@ -230,7 +232,7 @@ class Plan:
                 shares = programs[environment, cell] or shares
             return environment, shares, metric
 
-        have = Counter(pool(s.environment, s.cell, s.metric) for s in self.visits.samples)
+        have = Counter(pool(s.environment, s.cell, s.metric) for s in self.workers.samples)
         for side in self.sides:
             for cell, metrics in side.needed.items():
                 result = side.cells[cell]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -18,7 +17,7 @@ import msgspec
 import psutil
 
 from bench.worker.integrity import end_processes
-from bench.worker.protocol import PROTOCOL, Recorder
+from bench.worker.protocol import PROTOCOL, Command, Recorder
 from bench.worker.settings import ROOT, environment, restore_user_settings, threads
 from bench.worker.token import BYTE, LOST_STATUS
 
@@ -130,7 +129,7 @@ class Worker:
         if records:
             raise self.make_failure(f"it spoke before it was asked: {str(records[0])[:80]}")
 
-    def ask(self, command: Mapping[str, Any], silence: float | None = None) -> dict[str, Any]:
+    def ask(self, command: Command, silence: float | None = None) -> dict[str, Any]:
         """Let the worker do one thing, and return its record.
 
         Raises:
@@ -138,7 +137,7 @@ class Worker:
         """
         assert self.process.stdin is not None
         with suppress(OSError):  # it may have died already; reading says how
-            self.process.stdin.write(json.dumps(command).encode() + b"\n")
+            self.process.stdin.write(command.encode())
             self.process.stdin.flush()
         records = self._read_records(silence or self.silence)
         if len(records) != 1:
@@ -238,7 +237,7 @@ def find_descendants(pid: int) -> set[int]:
 
 
 def ask_once(
-    command: Mapping[str, Any], place: Place | None = None, silence: float = SILENCE_SECONDS
+    command: Command, place: Place | None = None, silence: float = SILENCE_SECONDS
 ) -> dict[str, Any]:
     """Let a fresh worker do one thing, and return its record."""
     with Worker(place, silence) as worker:

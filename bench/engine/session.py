@@ -266,7 +266,7 @@ def collect_results(
     """Return a plan's results, with the samples of cells that have not failed."""
     cells = collect_cells(task, plan)
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
-    samples = [s for s in plan.visits.samples if (s.environment, s.cell) not in failed]
+    samples = [s for s in plan.workers.samples if (s.environment, s.cell) not in failed]
     options = task.options
     estimates = make_estimates(samples, cells, options, task.base, plan.least_cold)
     if task.all_together:

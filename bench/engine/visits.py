@@ -1,43 +1,30 @@
-"""Visits: workers prove and open arms, and measure blocks; cold processes are here, too.
+"""Visits: one worker on each side of a group, opened together, measures blocks, and is closed.
 
-A *visit* opens one worker on each side of a group, on the same cores, measures blocks of one kind
-of turns in both together, and closes them. A run has groups of one side, an A/B and a history of
-two. `bench.engine.plan` decides what comes when.
+The workers of a visit are on the same cores, and measure blocks of one kind of turns. A run has
+groups of one side, an A/B and a history of two.
 """
 
 from __future__ import annotations
 
 import math
-import random
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from bench.cells import BASELINE, REFERENCE
-from bench.engine.costs import Costs
-from bench.metrics import STAGES, STEP
-from bench.runfile import Proof, TimeSpent
-from bench.samples import Sample
+from bench.cells import BASELINE
+from bench.engine.workers import WorkerEndedError, find_live_cells
+from bench.metrics import STEP
 from bench.stats.forecast import estimate_variation, forecast_difference
-from bench.worker import protocol
-from common.config import WORKLOADS, is_own
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Sequence
 
-    from bench.cells import Cell
-    from bench.engine.actions import Action, Do, Lanes, LaneWork, Outcome, Phases, Steps
-    from bench.engine.agenda import Agenda
+    from bench.engine.actions import Phases, Steps
     from bench.engine.costs import TurnKind
-    from bench.engine.state import Group, SideState
+    from bench.engine.state import SideState
+    from bench.engine.workers import Visit, Workers
     from bench.samples import Cores
+    from bench.worker import protocol
 
-NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
-UNKNOWN_PROGRAM = "the program of a `make_step` is not known: its first step compiles it"
-"""Reasons why an arm has no times of stages, whatever the budget."""
 BLOCK_SECONDS = 1.0
 """Minimum seconds of a block, as far as `MOST_ROUNDS` allow: beside that, its fresh buffers, warm
 calls and proof take little."""
@@ -52,246 +39,13 @@ third of a default run is steps, nearly all of an A/B of steps."""
 UNREQUESTED_INTERVAL = 4
 """Interval, in blocks, at which an unrequested arm joins: results of the others are compared with
 its own, which needs one block of a worker."""
-COLD_TRIES = 2
-"""Times that a cold process is tried: one that dies costs its own sample, not the cell's."""
-
-
-class WorkerEndedError(Exception):
-    """A worker has ended, or none can be opened, which ends the lane's job."""
-
-
-@dataclass
-class Visit:
-    """Workers of a group on the same cores, which measure by turns."""
-
-    group: Group
-    workload: str
-    arms: Collection[str]
-    """Arms that take part."""
-    prove_until: float = math.inf
-    """Seconds of the budget after which only the reference is proven any more."""
-    only_proves: bool = False
-    """Whether its worker proves for others, and measures nothing."""
-    compiles: bool = False
-    """Whether its turns make and compile the steps of arms that others have proven."""
-    cores: Cores = ()
-    workers: dict[SideState, int] = field(default_factory=dict)
-    """Numbers of its open workers."""
-    measured_seconds: float = 0.0
-    """Seconds of its blocks since their steps were made."""
-
-
-def find_live_cells(group: Group, workload: str) -> dict[str, Cell]:
-    """Return arm → cell, for cells alive on all sides, in a fixed order."""
-    sides = [{str(cell.arm): cell for cell in side.list_live_cells(workload)} for side in group]
-    return {arm: sides[0][arm] for arm in sorted(set.intersection(*map(set, sides)))}
 
 
 class Visits:
-    """Operations on workers, with the samples, costs and time spent so far."""
+    """Measuring in the blocks of workers that are opened for it."""
 
-    def __init__(self, agenda: Agenda) -> None:
-        self.agenda, self.options = agenda, agenda.options
-        self.rng = random.Random()  # noqa: S311 -- an order is no secret
-        self.spent = TimeSpent()
-        self.samples: list[Sample] = []
-        self.costs = Costs()
-        self.lanes_in_use = 1
-        """Lanes of the present phase."""
-        self.held_arms: dict[int, set[str]] = {}
-        """Worker → arms whose steps it holds, while it lives."""
-
-    @property
-    def now(self) -> float:
-        """Seconds of the budget that are spent."""
-        return self.spent.wall_seconds
-
-    # phases and lanes
-
-    def run_phase(self, lanes: Sequence[Cores], jobs: Iterable[LaneWork]) -> Lanes:
-        """Do jobs; each lane takes the next one when it has done its last.
-
-        Each lane has one action under way at any time. A lane asks for a job when it is free: costs
-        are known better by then.
-        """
-        left = iter(jobs)
-
-        def lane(cores: Cores) -> Steps[None]:
-            for job in left:
-                with suppress(WorkerEndedError):
-                    yield from job(cores)
-
-        self.lanes_in_use = len(lanes)
-        waiting: dict[int, Steps[None]] = {}
-        outcome: Any = None
-        free = [lane(cores) for cores in lanes]
-        while True:
-            begin: list[Action] = []
-            for steps in free:
-                with suppress(StopIteration):
-                    action = steps.send(outcome)
-                    waiting[action.worker] = steps
-                    begin.append(action)
-            if not waiting:
-                break
-            outcome = yield tuple(begin)
-            self.spent.wall_seconds = max(self.spent.wall_seconds, outcome.at)
-            free = [waiting.pop(outcome.worker)]
-        self.lanes_in_use = 1
-
-    def ask_workers(self, action: Action, *sides: SideState) -> Steps[Outcome]:
-        """Let a worker of each side do something, and note what failed.
-
-        Raises:
-            WorkerEndedError: one died, or is ended because an arm has left it in a wrong state.
-        """
-        outcome = yield action
-        if outcome.death is not None:
-            sides[action.workers.index(outcome.death.number)].note_death(outcome.death, action)
-            for worker in action.workers:
-                self.held_arms.pop(worker, None)
-            raise WorkerEndedError
-        answers = outcome.answer if action.do == "block" else [outcome.answer]
-        for side, answer in zip(sides, answers, strict=True):
-            side.note_success(action)
-            if isinstance(answer, protocol.Failed):
-                side.fail_arm(action.arms[0], answer.failure, action.workload, answer.stderr)
-            elif isinstance(answer, protocol.Failures | protocol.Timed):
-                for arm, failure in answer.failures.items():
-                    side.fail_arm(arm, failure, action.workload)
-        if getattr(outcome.answer, "spoiled", False):  # a block has samples, which come first
-            yield from self.close(sides[0], action.worker)
-            raise WorkerEndedError
-        return outcome
-
-    # opening
-
-    def open_worker(self, side: SideState, visit: Visit) -> Steps[int]:
-        """Start a side's worker and make its living arms' steps; return its number.
-
-        Of the arms that are not proven yet, this worker proves its part.
-
-        Raises:
-            WorkerEndedError: none can be opened.
-        """
-        rows = side.cells
-        while not side.given_up:
-            cells = [c for c in side.list_live_cells(visit.workload) if str(c.arm) in visit.arms]
-            if visit.compiles:
-                cells = [c for c in cells if rows[c].proof and "compile" not in rows[c].missing]
-            if not cells:
-                break
-            with suppress(WorkerEndedError):
-                kind = STAGES if visit.compiles else ""
-                worker = yield from self.load_worker(side, cells, visit.cores, kind)
-                if visit.compiles:
-                    self.held_arms[worker] = {str(c.arm) for c in cells if rows[c].failure is None}
-                else:
-                    yield from self.make_steps(side, worker, cells, visit)
-                return worker
-        raise WorkerEndedError
-
-    def load_worker(
-        self, side: SideState, cells: Sequence[Cell], cores: Cores, kind: str = ""
-    ) -> Steps[int]:
-        """Start a worker and let it import the entrants of some cells; return its number."""
-        self.spent.processes += 1
-        worker = self.spent.processes
-        self.held_arms[worker] = set()
-        arms = self.rng.sample([str(cell.arm) for cell in cells], len(cells))
-        start = side.make_action("start", worker, cores=cores)
-        started = yield from self.ask_workers(start, side)
-        check = not any(map(side.is_proven, side.cells))
-        seed = self.rng.getrandbits(32)
-        load = side.make_action("load", worker, arms=arms, seed=seed, check=check, kind=kind)
-        loaded = yield from self.ask_workers(load, side)
-        if side not in self.costs.load_seconds or not check:
-            self.costs.load_seconds[side] = started.took + loaded.took
-        return worker
-
-    def make_steps(
-        self, side: SideState, worker: int, cells: Sequence[Cell], visit: Visit
-    ) -> Steps[None]:
-        """Prove or open cells in random order, the baseline at no fixed place.
-
-        Cells that another worker is proving come last: they can be opened by then. Cells that are
-        proven on the other side of a pair come first: only common arms are measured.
-        """
-        waiting = self.rng.sample(cells, len(cells))
-        others = [other for other in visit.group if other is not side]
-        waiting.sort(key=lambda cell: not all(other.is_proven(cell) for other in others))
-        while waiting:
-            claimed = {cell for cell, prover in side.provers.items() if prover in self.held_arms}
-            free = (c for c in waiting if side.is_proven(c) or c not in claimed)
-            cell = next(free, waiting[0])
-            waiting.remove(cell)
-            late = self.now > visit.prove_until and cell.arm not in REFERENCE
-            if side.cells[cell].failure is not None or (late and not side.is_proven(cell)):
-                continue
-            if visit.only_proves and (side.is_proven(cell) or cell in claimed):
-                continue
-            yield from self.ask_arm(side, worker, "open" if side.is_proven(cell) else "prove", cell)
-            if side.cells[cell].failure is None:
-                self.held_arms[worker].add(str(cell.arm))
-
-    def ask_arm(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[None]:
-        """Let a worker prove, open, count or train one arm, and keep the result."""
-        result, arms = side.cells[cell], [str(cell.arm)]
-        losses = side.cells[cell.baseline].losses if do == "open" else ()
-        action = side.make_action(do, worker, cell.workload, arms, losses=tuple(losses))
-        side.provers[cell] = worker
-        outcome = yield from self.ask_workers(action, side)
-        answer, workloads = outcome.answer, [cell.workload]
-        if isinstance(answer, protocol.Proven):
-            result.proof = msgspec.convert(answer.proof, Proof)
-            result.losses, result.program = answer.losses, answer.program
-            if not result.program:
-                reason = UNKNOWN_PROGRAM if is_own(cell.workload) else NOT_JAX
-                asked = side.needed.get(cell, frozenset()) & {*protocol.KINDS[STAGES]}
-                result.missing |= dict.fromkeys(asked, reason)
-            self.costs.proof_seconds.append(outcome.took)
-        elif do == "open":
-            self.costs.open_seconds[side, cell] = outcome.took
-        elif do == "train":
-            self.spent.sampling_seconds += outcome.took / self.lanes_in_use
-        elif do == "count":  # what Python does depends on the layers alone
-            layers = WORKLOADS[cell.workload].layers
-            alike = (other.workload for other in side.list_live_cells() if other.arm == cell.arm)
-            workloads = [name for name in alike if WORKLOADS[name].layers == layers]
-        for workload in workloads:
-            self.keep_samples(side, workload, getattr(answer, "samples", ()), worker)
-
-    def keep_samples(
-        self,
-        side: SideState,
-        workload: str,
-        rows: Iterable[protocol.WorkerSample],
-        worker: int,
-        block: int = 0,
-        cores: Cores = (),
-    ) -> None:
-        """Add the samples that a worker has just measured.
-
-        Samples of unrequested arms are left out: few and noisy, they would make intervals wider.
-        """
-        for row in rows:
-            if row.arm not in self.agenda.unrequested_arms:
-                sample = Sample(
-                    environment=side.environment,
-                    cell=side.cell(row.arm, workload),
-                    metric=row.metric,
-                    worker=worker,
-                    block=block or worker,
-                    at=self.now,
-                    cores=len(cores),
-                    value=row.value,
-                    calls=row.calls,
-                    median=row.median,
-                    p95=row.p95,
-                )
-                self.samples.append(sample)
-
-    # visits
+    def __init__(self, workers: Workers) -> None:
+        self.workers, self.agenda, self.options = workers, workers.agenda, workers.options
 
     def open_visits(self, visits: Sequence[Visit]) -> Phases[list[Visit]]:
         """Open the workers of visits at the same time; return those visits of which none died.
@@ -302,16 +56,17 @@ class Visits:
         """
 
         def begin(visit: Visit, side: SideState, _: Cores) -> Steps[None]:
-            visit.workers[side] = yield from self.open_worker(side, visit)
+            visit.workers[side] = yield from self.workers.open_worker(side, visit)
 
         work = []
         for visit in visits:
-            for side in self.rng.sample(visit.group, len(visit.group)):
+            for side in self.workers.rng.sample(visit.group, len(visit.group)):
                 work.append(partial(begin, visit, side))
-        yield from self.run_phase([()] * len(work), work)
+        yield from self.workers.run_phase([()] * len(work), work)
         opened = [visit for visit in visits if len(visit.workers) == len(visit.group)]
         alone = [pair for v in visits if v not in opened for pair in v.workers.items()]
-        yield from self.run_phase([()], [partial(self.close, *pair) for pair in alone])
+        closing = [partial(self.workers.close, *pair) for pair in alone]
+        yield from self.workers.run_phase([()], closing)
         return opened
 
     def measure_visits(
@@ -325,18 +80,18 @@ class Visits:
         done: list[Visit] = []
 
         def measure(visit: Visit, _: Cores) -> Steps[None]:
-            end = self.now + seconds
-            late = bool(done) and self.now > self.agenda.end
+            end = self.workers.now + seconds
+            late = bool(done) and self.workers.now > self.agenda.end
             if not late and (yield from self.measure_blocks(visit, turn, end, rounds)):
                 done.append(visit)
                 for side in visit.group:
                     side.note_survival(visit.workload, self.common_arms(visit))
             for side in visit.group:
-                yield from self.close(side, visit.workers[side])
+                yield from self.workers.close(side, visit.workers[side])
 
         lanes = list(dict.fromkeys(visit.cores for visit in visits))
-        yield from self.run_phase(lanes, [partial(measure, visit) for visit in visits])
-        if turn.kind == STEP and not self.spent.forecast:
+        yield from self.workers.run_phase(lanes, [partial(measure, visit) for visit in visits])
+        if turn.kind == STEP and not self.workers.spent.forecast:
             self.forecast(turn.workload)
         return done
 
@@ -344,29 +99,31 @@ class Visits:
         """Forecast the detectable difference, by the first blocks of a workload's steps."""
         if self.options.is_fixed:
             return
-        rows = [s for s in self.samples if (s.metric, s.cell.workload) == (STEP, workload)]
-        rows = [s for s in rows if s.worker > self.spent.earlier_processes]
+        samples, spent = self.workers.samples, self.workers.spent
+        rows = [s for s in samples if (s.metric, s.cell.workload) == (STEP, workload)]
+        rows = [s for s in rows if s.worker > spent.earlier_processes]
         if not self.agenda.base:  # blocks of two environments have no arms in common
             rows = [s for s in rows if s.environment == rows[0].environment]
-        times = max(1.0, self.options.budget * STEPS_SHARE / self.now)
+        times = max(1.0, self.options.budget * STEPS_SHARE / self.workers.now)
         about = forecast_difference(rows, times, base=self.agenda.base)
         if math.isfinite(about):
-            self.spent.calls_vary, self.spent.forecast = estimate_variation(rows), about
+            spent.calls_vary, spent.forecast = estimate_variation(rows), about
 
     def measure_blocks(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[int]:
         """Measure blocks until a time, one at least; return how many there were."""
-        number, given = 0, rounds if visit.compiles else self.options.rounds
+        number, workers = 0, self.workers
+        given = rounds if visit.compiles else self.options.rounds
         while arms := self.common_arms(visit):
             if self.options.blocks is not None and number >= self.options.blocks:
                 break
             if number % UNREQUESTED_INTERVAL or visit.compiles:
                 arms = [arm for arm in arms if arm not in self.agenda.unrequested_arms]
-            one = self.costs.block(visit.group, turn, arms) / turn.rounds
+            one = workers.costs.block(visit.group, turn, arms) / turn.rounds
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
             if self.options.blocks is None and number:
-                count = given or max(rounds, min(count, int((end - self.now) / one)))
-                last = self.now + one * count > self.options.budget
-                if last or self.now + one * count / 2 > end:
+                count = given or max(rounds, min(count, int((end - workers.now) / one)))
+                last = workers.now + one * count > self.options.budget
+                if last or workers.now + one * count / 2 > end:
                     break
             yield from self.measure_block(visit, turn, arms, count)
             number += 1
@@ -377,7 +134,9 @@ class Visits:
 
         Results of the arms that are timed are compared with the baseline's.
         """
-        held = set.intersection(*(self.held_arms[worker] for worker in visit.workers.values()))
+        held = set.intersection(
+            *(self.workers.held_arms[worker] for worker in visit.workers.values())
+        )
         arms = [arm for arm in find_live_cells(visit.group, visit.workload) if arm in held]
         return arms if str(BASELINE) in arms else []
 
@@ -385,11 +144,11 @@ class Visits:
         self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int
     ) -> Steps[None]:
         """Measure one block; on two sides, each arm's turns alternate between them."""
-        self.spent.blocks += 1
-        block, pair = self.spent.blocks, min(visit.workers.values())
-        sides = self.rng.sample(visit.group, len(visit.group))
+        self.workers.spent.blocks += 1
+        block, pair = self.workers.spent.blocks, min(visit.workers.values())
+        sides = self.workers.rng.sample(visit.group, len(visit.group))
         first, *others = sides
-        making = self.costs.making(visit.group, turn.workload, arms)
+        making = self.workers.costs.making(visit.group, turn.workload, arms)
         programs = {}
         if visit.compiles and not others:  # in a pair, each arm is compared with itself
             programs = {arm: first.cells[first.cell(arm, turn.workload)].program for arm in arms}
@@ -398,66 +157,31 @@ class Visits:
             "block",
             visit.workers[first],
             turn.workload,
-            self.rng.sample(arms, len(arms)),
+            self.workers.rng.sample(arms, len(arms)),
             kind=turn.kind,
             rounds=rounds,
-            seed=self.rng.getrandbits(32),
+            seed=self.workers.rng.getrandbits(32),
             cores=visit.cores,
             anew=anew,
             programs=programs,
             partner=visit.workers[others[0]] if others else 0,
             partner_environment=others[0].environment if others else "",
         )
-        outcome = yield from self.ask_workers(action, *sides)
+        outcome = yield from self.workers.ask_workers(action, *sides)
         answers: list[protocol.Timed] = outcome.answer
         made = sum(answer.making for answer in answers)
         if made:
-            self.costs.making_seconds[visit.group, turn.workload] = made
+            self.workers.costs.making_seconds[visit.group, turn.workload] = made
         measured = outcome.took - made
-        self.spent.sampling_seconds += measured / self.lanes_in_use
+        self.workers.spent.sampling_seconds += measured / self.workers.lanes_in_use
         visit.measured_seconds = measured + visit.measured_seconds * (not anew)
         total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
         for side, answer in zip(sides, answers, strict=True):
-            self.keep_samples(side, turn.workload, answer.samples, pair, block, visit.cores)
+            self.workers.keep_samples(side, answer.samples, pair, block, visit.cores)
             for arm, seconds in answer.seconds.items():
                 whole = measured * seconds / total * turn.rounds / rounds
-                self.costs.turn_seconds[side, turn, arm] = whole
+                self.workers.costs.turn_seconds[side, turn, arm] = whole
         if any(answer.spoiled for answer in answers):
             for side, worker in visit.workers.items():
-                yield from self.close(side, worker)
+                yield from self.workers.close(side, worker)
             raise WorkerEndedError
-
-    def close(self, side: SideState, worker: int, _: Cores = ()) -> Steps[None]:
-        """End a worker, unless it has died."""
-        if self.held_arms.pop(worker, None) is not None:
-            yield side.make_action("close", worker)
-
-    # what is done once
-
-    def measure_cold(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
-        """Measure one cold process of a cell on each side, in random order.
-
-        A process that dies is begun once more, unless too many have died.
-        """
-        self.agenda.cold_counts[group, cell] += 1
-        number, arm = self.spent.processes + 1, str(cell.arm)
-        for side in self.rng.sample(group, len(group)):
-            own_cores = cores if side.backend == "cpu" else ()
-            for _ in range(COLD_TRIES):
-                if not side.has_cold_tries(cell):
-                    break
-                self.spent.processes += 1
-                worker = self.spent.processes
-                action = side.make_action("cold", worker, cell.workload, [arm], cores=own_cores)
-                outcome = yield action
-                if outcome.death is None:
-                    answer: protocol.Cold = outcome.answer
-                    self.costs.cold_seconds[side] = outcome.took
-                    self.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
-                    # The control runs the baseline's code, and its worker says so
-                    rows = [row._replace(arm=arm) for row in answer.samples]
-                    self.keep_samples(side, cell.workload, rows, number, cores=own_cores)
-                    break
-                side.cold_deaths[cell] += 1
-                side.deaths[arm, cell.workload] = outcome.death.reason
-                side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")

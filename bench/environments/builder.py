@@ -35,6 +35,7 @@ from bench.environments.spec import (
 )
 from bench.environments.uv import UnsolvableError, compile_pins, minor, require_own, uv
 from bench.runfile import EnvironmentInfo
+from bench.worker.protocol import Describe
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 from common.fetch import cache_folder
@@ -121,7 +122,7 @@ class Builder:
         """Return the present state of a library under development."""
         return find_state(source, self.folder.parent / "sources", self.notify)
 
-    def build_place(self, entrant: str) -> Place:
+    def build_place(self, entrant: str | Path) -> Place:
         """Return the place of an entrant's own environment; build it if need be."""
         require_own(self.folder.parent)
         interpreter, _, _ = self.build(make_entrant_request(entrant))
@@ -186,9 +187,8 @@ class Builder:
                 *("pip", "install", "--quiet", "--no-deps", "--compile-bytecode", *request.options),
                 *("--python", interpreter, "--requirements", str(file)),
             )
-            command = {"do": "describe", "entrants": [impls.BASELINE], "outside": {}}
             try:
-                ask_once(command, Place.from_python(interpreter))
+                ask_once(Describe([impls.BASELINE]), Place.from_python(interpreter))
             except WorkerFailedError as error:
                 why = f"its releases do not run together: {error}"
                 raise UnsolvableError(why) from error

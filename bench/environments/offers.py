@@ -10,9 +10,10 @@ import msgspec
 import impls
 from bench.engine.process import HEAVY_SILENCE, SILENCE_SECONDS, Place, WorkerFailedError, ask_once
 from bench.offer import Offer
+from bench.worker.protocol import Describe
 from bench.worker.settings import conditions, restore_user_settings
-from common.config import is_own
 from common.errors import BakeoffError
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,13 +41,13 @@ def offer(
     """
     facts = conditions()
     names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.list_usual())]))
-    if any(map(is_own, outside)):  # there is nothing beside it that might do
+    if steps.find_step(outside):  # there is nothing beside it that might do
         facts["environment"] = restore_user_settings(facts["environment"])
         names = names[:1]
     asked = names if len(names) == 1 or entrants else []  # another revision may have others
     problems: dict[str, str] = {}
     while True:
-        command = {"do": "describe", "entrants": asked, "outside": dict(outside)}
+        command = Describe(asked, dict(outside))
         try:
             known = msgspec.convert(ask_once(command, place, silence), Offer)
             return replace(known, problems=known.problems | problems, conditions=facts)
@@ -72,13 +73,14 @@ def offers(
     Raises:
         WorkerFailedError: not even the baseline can be loaded.
     """
-    apart = [name for name in entrants if impls.find_declaration(name).own_environment]
+    located = {name: impls.locate(name, outside) for name in entrants}
+    apart = [name for name in entrants if impls.find_declaration(located[name]).own_environment]
     shared = tuple(name for name in entrants if name not in apart)
     result = offer(shared or ((impls.BASELINE,) if apart else ()), outside, silence, place)
     places = {"": place or Place()}
     for name in apart:
         try:
-            there = builder.build_place(name)
+            there = builder.build_place(located[name])
             builder.notify(f"importing {name} in its environment")
             other = offer((name,), outside, max(silence, HEAVY_SILENCE), there)
         except BakeoffError as error:

@@ -288,7 +288,7 @@ def make_spec_request(
     )
 
 
-def make_entrant_request(name: str) -> BuildRequest:
+def make_entrant_request(entrant: str | Path) -> BuildRequest:
     """Return the request for an entrant's own environment.
 
     JAX, optax and NumPy have the releases of this project's lock, if its library accepts them.
@@ -296,7 +296,7 @@ def make_entrant_request(name: str) -> BuildRequest:
     Raises:
         BakeoffError: this project does not run on the Python that it requires.
     """
-    about = impls.read_declaration(name)
+    about, name = impls.read_declaration(entrant), impls.source(entrant).stem
     try:
         accepted = SpecifierSet(about.requires_python).filter([minor(), *PYTHONS])
         pythons = tuple(dict.fromkeys(accepted))
@@ -308,7 +308,7 @@ def make_entrant_request(name: str) -> BuildRequest:
             f"{', '.join(PYTHONS)}: allow one of these, as in '>=3.12'"
         )
     path = LOCKS / f"{name}.txt"
-    locked = name not in impls.OUTSIDE and path.exists()
+    locked = isinstance(entrant, str) and path.exists()
     lines = path.read_text("utf-8").splitlines() if locked else []
     return BuildRequest(
         f"the environment of {name!r}",

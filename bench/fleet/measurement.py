@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.engine.journal import FOLDER, SUFFIX
 from bench.streams import say
-from common.errors import BakeoffError, words_of
+from common.errors import BakeoffError, shorten_message
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -149,7 +149,7 @@ def connect_cluster(address: str) -> Any:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise BakeoffError(
-            f"--ray {address}: no cluster answers there ({words_of(error)}); start one with "
+            f"--ray {address}: no cluster answers there ({shorten_message(error)}); start one with "
             "`ray start --head`, and give the address that it prints"
         ) from error
     # A node may lack this project, so it is sent the function itself and not its name.

@@ -20,6 +20,7 @@ from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile.releases import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from common.errors import BakeoffError
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -172,9 +173,7 @@ def choose_cells(selection: Selection, sides: Mapping[str, Side]) -> dict[str, l
             errors.append(error)
     if not any(cells.values()):
         raise errors[0]
-    if (step := selection.step) and "make_model" not in impls.list_bindings(
-        Path(selection.files[step])
-    ):
+    if (step := selection.step) and not steps.has_model(Path(selection.files[step])):
         # the baseline of such a file is its own step, too, and stands for `--style pure`
         for name, of_side in cells.items():
             own = [cell._replace(entrant=step, style=WHOLE) for cell in of_side]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import impls
-from bench.cells import Selection, add_step
+from bench.cells import Selection, name_step
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Side, Task
 from bench.environments.offers import offer
 from bench.metrics import HOST, STEP
 from bench.runfile import EnvironmentInfo
 from common.errors import BakeoffError
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ def prepare_step(
     Raises:
         BakeoffError: the file is no step, cannot be measured at all, or has no such style.
     """
-    name = add_step(file)
+    name = name_step(file)
     outside = {name: str(file.resolve())}
     place = environment.place.apply_step_settings()
     try:
@@ -49,7 +49,7 @@ def prepare_step(
         raise BakeoffError(f"{file.name} cannot be measured: {error}") from error
     if name in offered.problems:
         raise BakeoffError(offered.problems[name])
-    if "make_model" not in impls.list_bindings(file):
+    if not steps.has_model(file):
         raise BakeoffError(
             f"{file.name} has a make_step alone, and nothing to compare it with: compare releases "
             f"by `bakeoff ab --step {file.name}`, or add make_model and loss"

@@ -14,7 +14,8 @@ from common.config import DEPTH, SWEEP, WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.runfile import CellResult, Proof
+    from bench.runfile import CellResult
+    from bench.samples import Proof
 
 MOST_NAMED = 3
 """Most arms, releases or operations that a sentence names; of more, it gives the number."""

@@ -15,7 +15,7 @@ import msgspec
 
 from bench.cells import Cell
 from bench.estimates import MARGIN, Estimate, EstimateTable
-from bench.samples import Sample
+from bench.samples import Proof, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,38 +27,6 @@ type Positive = Annotated[float, msgspec.Meta(gt=0)]
 type NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 type Count = Annotated[int, msgspec.Meta(ge=0)]
 type FileKind = Literal["run", "ab", "bisect", "history", "cost"]
-
-
-class Proof(msgspec.Struct, kw_only=True):
-    """Proof that a style computes what the baseline computes."""
-
-    loss: float
-    """Largest relative difference to the float64 reference's loss."""
-    gradient: float
-    """Largest norm of a difference of gradients, relative to the reference's."""
-    trajectory: float
-    """Largest difference of a loss in ten steps, in nats per character."""
-    whole_step: bool = True
-    """Whether a call runs just the program that was looked at."""
-    same_program_as_baseline: bool = False
-    operations_beside_baseline: dict[str, int] = {}
-    """Operation counts minus the baseline's."""
-    donates: bool | None = None
-    """Whether it donates its state; None for a program that is not JAX's."""
-    jax: bool | None = True
-    """Whether it is JAX's; False for an outside reference, None for an unknown program."""
-    equal: bool = True
-    """Whether it is equal; False for a `make_step` beside a model that computes something else: it
-    stands for itself."""
-    state: list[float] | None = None
-    """Norm of each array of the state of a user's own step after ten steps."""
-    settings: dict[str, Any] = {}
-    """Settings that an outside reference ran with."""
-
-    @property
-    def same_program(self) -> bool:
-        """Whether the whole step is the baseline's program."""
-        return self.whole_step and self.same_program_as_baseline
 
 
 class CellResult(msgspec.Struct, kw_only=True):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.samples import Sample
-    from bench.worker.protocol import WorkerSample
 
 P95_SDS = 1.645
 """Standard deviations of a normal variable between its median and its 95 % quantile."""
@@ -24,7 +23,7 @@ EXCESS = 1.1
 and a standard error is not known exactly."""
 
 
-def estimate_variation(samples: Sequence[Sample | WorkerSample]) -> float:
+def estimate_variation(samples: Sequence[Sample]) -> float:
     """Return how much single calls vary: the standard deviation of their logarithm.
 
     It is estimated from the median and the 95 % quantile of each block's calls, so that a rare long

@@ -18,7 +18,7 @@ from bench.estimates import COUNT, Estimate, Verdict, find_detectable_difference
 from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
 from bench.report.table import amount, change, percent
 from bench.report.wording import MOST_NAMED, main_workload, name_few, sentence, sort_workloads
-from common.config import TRAJECTORY_TOLERANCE, WORKLOADS, is_own
+from common.config import TRAJECTORY_TOLERANCE, is_user_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -95,7 +95,7 @@ class Comparison:
         same, changed, rounding = [], [], 0.0
         asked = {row.cell for row in self.results.estimates}
         for base, new in self.common_cells:
-            ours = base.cell.workload in WORKLOADS and not is_own(base.cell.workload)
+            ours = not is_user_step(base.cell.workload)
             if ours or new.cell not in asked:
                 continue
             pairs = list(zip(base.losses, new.losses, strict=False))

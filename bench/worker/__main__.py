@@ -5,7 +5,7 @@ standard output, both JSON lines (see `bench.worker.protocol`). PAGE is the file
 `TurnMarker` maps, CHANNEL the descriptor of a socket over which tokens come
 (`bench.worker.token`). When standard input is closed, the worker ends.
 
-This module imports the standard library alone: the cost of imports is one of the measurements.
+This module needs no package: the cost of imports is one of the measurements.
 Commands import numpy, jax, optax and the entrants that they name, nothing else.
 """
 
@@ -20,22 +20,24 @@ from dataclasses import asdict
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from bench.worker.protocol import READY, TurnMarker
+from bench.worker.protocol import COMMANDS, READY, Command, Describe, MeasureCold, TurnMarker
 from bench.worker.settings import CORES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bench.worker.session import Session
 
 
 def main() -> None:
     """Answer commands from standard input until it ends."""
-    serve(partial(answer_to, TurnMarker(sys.argv[1])))
+    serve(COMMANDS, partial(answer_to, TurnMarker(sys.argv[1])))
 
 
-def serve(answer_to: Callable[..., Any]) -> None:
-    """Make this process a worker: it calls `answer_to` with the fields of each command.
+def serve(
+    commands: Mapping[str, Callable[..., Command]], answer_to: Callable[[Any], object]
+) -> None:
+    """Make this process a worker: it calls `answer_to` with each command.
 
     It ends with its standard input, or with its parent. Entrants may print, and what they print
     must not get between the answers: from now on, standard output is standard error.
@@ -55,28 +57,31 @@ def serve(answer_to: Callable[..., Any]) -> None:
     pid = os.getpid()
     emit(READY)
     for line in sys.stdin:
-        answer = answer_to(**json.loads(line))
+        fields = json.loads(line)
+        answer = answer_to(commands[fields.pop("do")](**fields))
         if os.getpid() != pid:  # a fork that an entrant made came back to here
             os._exit(0)
         emit(answer)
         emit(READY)
 
 
-def answer_to(turn: TurnMarker, do: str, **arguments: Any) -> Any:
+def answer_to(turn: TurnMarker, command: Command) -> object:
     """Carry out a command, and return its answer."""
-    if do == "describe":
-        from bench.worker.offers import describe
+    match command:
+        case Describe():
+            from bench.worker.offers import describe
 
-        return describe(turn, **arguments)
-    if do == "cold":  # it has to be this process's first command
-        from bench.worker.cold import measure_cold
+            return describe(turn, command)
+        case MeasureCold():
+            from bench.worker.cold import measure_cold
 
-        return measure_cold(**arguments)
-    return getattr(session(turn), do)(**arguments)  # about steps that stay compiled
+            return measure_cold(command)
+        case _:
+            return make_session(turn).answer(command)
 
 
 @cache
-def session(turn: TurnMarker) -> Session:
+def make_session(turn: TurnMarker) -> Session:
     """Return the session of this process, made in the first call."""
     from bench.worker.session import Session
 

@@ -14,7 +14,8 @@ import numpy as np
 
 import impls
 from bench.cells import BASELINE, Arm
-from bench.worker.counts import code_lines
+from bench.samples import Proof
+from bench.worker.counts import count_code_lines
 from bench.worker.program import ProgramFacts, facts
 from bench.worker.protocol import Failed
 from common import corpus as corpora
@@ -36,6 +37,7 @@ from common.vocab import Vocab
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from bench.cells import Cell
     from common.contract import Program, TrainStep
 
 CHUNKS = 8
@@ -66,15 +68,15 @@ def catch_failure[Result](action: Callable[[], Result]) -> Result | Failed:
         return Failed(str(error))
     except Exception:
         tail = "\n".join(traceback.format_exc().splitlines()[-TRACEBACK_LINES:])
-        return Failed(f"raised {last_line()}", tail)
+        return Failed(f"raised {describe_exception()}", tail)
 
 
-def last_line() -> str:
+def describe_exception() -> str:
     """Return the exception being handled, on one line."""
     return " ".join("".join(traceback.format_exception_only(*sys.exc_info()[:2])).split())
 
 
-def use(backend: str) -> None:
+def use_device(backend: str) -> None:
     """Make a device of `backend` the default one: the first, or that of the index in `gpu:1`.
 
     Raises:
@@ -116,7 +118,7 @@ class End(NamedTuple):
 class Arms:
     """The arms of one workload on one device of a backend; steps donate their state if asked to.
 
-    These are of the character RNN; `bench.worker.own` has those of a user's own step.
+    These are of the character RNN; `bench.worker.step_arms` has those of a user's own step.
     """
 
     tolerance = TRAJECTORY_TOLERANCE
@@ -126,10 +128,10 @@ class Arms:
     jax_without_program: bool | None = False
     """Whether a step without a program is JAX's; None where that is not known."""
     case: Any
-    """Maker of a step's inputs: `common.equality.Case`, or `Inputs` of a user's file."""
+    """Maker of a step's inputs: `common.equality.Case`, or `StepInputs` of a user's file."""
 
     def __init__(self, workload: str, backend: str, *, donate: bool) -> None:
-        self.backend, self.donate = backend, donate
+        self.workload, self.backend, self.donate = workload, backend, donate
         self.steps: dict[Arm, TrainStep] = {}
         """Steps that can be timed: those of arms that are proven or opened."""
         self.kept_steps: list[TrainStep] = []
@@ -142,9 +144,9 @@ class Arms:
         """Load the inputs of steps."""
         self.case, self.tokens = load_workload(workload)
         self.start = stable_start(random_weights(self.case.model))
-        self.chunks = list(islice(self.text(), CHUNKS))
+        self.chunks = list(islice(self.cycle_chunks(), CHUNKS))
 
-    def text(self) -> Iterator[Chunk]:
+    def cycle_chunks(self) -> Iterator[Chunk]:
         """Yield the text chunk by chunk, over and over, on the device; only whole chunks."""
         per_chunk = self.case.chunk * self.case.batch
         whole = (len(self.tokens) - 1) // per_chunk * per_chunk
@@ -161,8 +163,12 @@ class Arms:
         so the timed one is made like all others, in whatever order they come.
         """
         step = self.make(BASELINE)
-        program = program_of(step, self.case)
-        return Reference(self.losses(step), facts(program) if program else None)
+        program = find_program(step, self.case)
+        return Reference(self.compute_losses(step), facts(program) if program else None)
+
+    def find_cell(self, arm: Arm) -> Cell:
+        """Return an arm's cell here."""
+        return arm.make_cell(self.workload, self.backend)
 
     def make(self, arm: Arm) -> TrainStep:
         """Return a new step of an arm."""
@@ -181,7 +187,7 @@ class Arms:
             NotEqualError: it has other losses than the baseline's ten.
         """
         self.expected_losses = losses
-        away = self.compare_losses(arm, self.losses(self.make_timed(arm)), losses)
+        away = self.compare_losses(arm, self.compute_losses(self.make_timed(arm)), losses)
         if not away <= self.tolerance:
             raise NotEqualError(
                 f"not equal in this process, though it was in another: ten steps' losses off "
@@ -205,7 +211,7 @@ class Arms:
         except Exception:
             jax.block_until_ready(model.init(key))
 
-    def losses(self, step: TrainStep) -> np.ndarray:
+    def compute_losses(self, step: TrainStep) -> np.ndarray:
         """Return the losses of ten training steps from the same start."""
         return trajectory(step, self.case)
 
@@ -213,35 +219,33 @@ class Arms:
         """Return the largest difference of ten losses to others, in nats per character."""
         return float(np.max(np.abs(losses - expected)))
 
-    def judge_step(
-        self, step: TrainStep, baseline: np.ndarray
-    ) -> tuple[dict[str, Any], np.ndarray]:
-        """Return a step's deviations from reference and baseline, and its ten losses.
+    def judge_step(self, step: TrainStep, baseline: np.ndarray) -> tuple[Proof, np.ndarray]:
+        """Return the proof of a step, without facts about its program, and its ten losses.
 
         Raises:
             BakeoffError: it computes something else.
         """
         away, losses = deviation(step, self.case, baseline)
         away.require()
-        return asdict(away), losses
+        return Proof(**asdict(away)), losses
 
-    def facts_of(self, arm: Arm) -> dict[str, float | None]:
+    def measure_facts(self, arm: Arm) -> dict[str, float | None]:
         """Return exact numbers of an arm that need no call."""
-        lines = code_lines(impls.source(arm.code.entrant))
+        lines = count_code_lines(impls.load(arm.code.entrant).file)
         arrays = 2 * len(self.case.model.kernels)
         parameters = self.case.model.parameters
         return {"parameters": parameters, "parameter_arrays": arrays, "code_lines": lines}
 
-    def further_counts(self, _arm: Arm, _step: TrainStep) -> Mapping[str, float | None]:
-        """Return further counts of a step in a worker that does nothing else: here, none."""
+    def measure_overhead(self, _arm: Arm, _step: TrainStep) -> Mapping[str, float | None]:
+        """Return overheads of a step, in a worker that does nothing else: here, none."""
         return {}
 
-    def difference(self, end: End, baseline: End | None) -> str:
+    def describe_difference(self, end: End, baseline: End | None) -> str:
         """Return in words how an arm differs from the baseline after a block; empty if equal."""
-        return difference(end, baseline)
+        return describe_difference(end, baseline)
 
 
-def difference(end: End, baseline: End | None) -> str:
+def describe_difference(end: End, baseline: End | None) -> str:
     """Return in words how training from `stable_start` differs from the baseline's; or empty."""
     updates = end.checkpoint.updates - START_UPDATES
     if updates != end.calls or not updates:
@@ -264,7 +268,7 @@ def difference(end: End, baseline: End | None) -> str:
     return ""
 
 
-def program_of(step: TrainStep, case: Any) -> Program | None:
+def find_program(step: TrainStep, case: Any) -> Program | None:
     """Return a step's program; None where that is not JAX's."""
     step.load(case.fresh())
     return step.program(case.hidden(), case.data())

@@ -21,9 +21,11 @@ import numpy as np
 
 from bench.cells import BASELINE, Arm
 from bench.metrics import STEP
+from bench.samples import Sample
 from bench.worker.arms import End, catch_failure
-from bench.worker.counts import disable_collector, live_arrays
-from bench.worker.protocol import KINDS, CallSeries, Failed, Timed, WorkerSample
+from bench.worker.counts import list_live_arrays
+from bench.worker.overhead import disable_collector
+from bench.worker.protocol import KINDS, CallSeries, Failed, Timed
 from bench.worker.settings import affinity
 from bench.worker.token import share
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float
 
+    from bench.cells import Cell
     from bench.worker.arms import Arms
     from bench.worker.token import Token
     from common.contract import Chunk
@@ -88,10 +91,10 @@ class Turn:
         step: Any = self.step
         for _ in range(WARMING_CALLS):
             if isinstance(known := getattr(step, "is_in_flight", None), bool):
-                WAIT(live_arrays(arms.backend))
+                WAIT(list_live_arrays(arms.backend))
             WAIT(step(self.hidden, chunk))
             if known is False:  # seen once, it holds for all blocks: they are measured alike
-                arrays: list[Any] = live_arrays(arms.backend)
+                arrays: list[Any] = list_live_arrays(arms.backend)
                 step.is_in_flight = not all(array.is_ready() for array in arrays)
         self.is_in_flight = getattr(step, "is_in_flight", False)
         self.single = paired and kind == STEP
@@ -188,13 +191,15 @@ class TimedBlock:
         self.compare(arms, turns, baseline=BASELINE if BASELINE in members else None)
         good = [arm for arm in turns if arm not in self.failures]
         samples = [
-            sample_of(arm, metric, calls)
+            make_sample(arms.find_cell(arm), metric, calls)
             for arm in good
             for metric, calls in self.calls[arm].items()
         ]
         if kind == STEP and not has_one_core():
             samples += [
-                WorkerSample(str(arm), "cores_used", round_value(self.cpu_seconds[arm] / seconds))
+                Sample(
+                    arms.find_cell(arm), "cores_used", round_value(self.cpu_seconds[arm] / seconds)
+                )
                 for arm in good
                 if (seconds := self.wall_seconds[arm]) and self.cpu_seconds[arm] > 0
             ]
@@ -283,7 +288,7 @@ class TimedBlock:
             self.failures |= dict.fromkeys(ends, why)
             return
         for arm, end in ends.items():
-            if wrong := arms.difference(end, ends[baseline] if baseline else None):
+            if wrong := arms.describe_difference(end, ends[baseline] if baseline else None):
                 self.failures[arm] = (
                     f"what it computed while it was timed is not what was proven: {wrong}"
                 )
@@ -310,13 +315,19 @@ def schedule(
         yield from ((side, (number, arm)) for side, arm in turns)
 
 
-def sample_of(arm: Arm, metric: str, turns: Sequence[Sequence[Call]]) -> WorkerSample:
-    """Return the sample of an arm's turns in a block."""
+def make_sample(cell: Cell, metric: str, turns: Sequence[Sequence[Call]]) -> Sample:
+    """Return the sample of a cell's turns in a block."""
     seconds = np.array(seconds_of([call for calls in turns for call in calls]))
     median, high = np.quantile(seconds, [0.5, 0.95]).tolist()
     fastest = math.exp(mean_of_fastest(seconds.reshape(len(turns), -1)))
-    numbers = round_value(fastest), seconds.size, round_value(median), round_value(high)
-    return WorkerSample(str(arm), metric, *numbers)
+    return Sample(
+        cell,
+        metric,
+        round_value(fastest),
+        calls=seconds.size,
+        median=round_value(median),
+        p95=round_value(high),
+    )
 
 
 def mean_of_fastest(seconds: Float[np.ndarray, "turns calls"]) -> float:

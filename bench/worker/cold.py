@@ -1,22 +1,25 @@
 """Measurements of a process's start: import, init, first step, start-up as a whole, memory.
 
-Nothing of jax may be imported before `measure_cold` is called, so this module imports the standard
-library alone.
+Nothing of jax may be imported before `measure_cold` is called, so this module needs no
+package.
 """
 
 from __future__ import annotations
 
 import gc
-import importlib
 import sys
 import time
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import impls
+from bench.cells import Arm
+from bench.samples import Sample
 from bench.worker.integrity import Surroundings
-from bench.worker.protocol import Cold, WorkerSample
-from common.config import is_own
+from bench.worker.protocol import Cold, MeasureCold
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,14 +58,7 @@ def time_stage(
     seconds[stage] = clock() - start
 
 
-def measure_cold(
-    entrant: str,
-    style: str,
-    workload: str,
-    backend: str,
-    outside: dict[str, str],
-    donate: bool = False,
-) -> Cold:
+def measure_cold(command: MeasureCold) -> Cold:
     """Return the seconds of each stage of a start, and the bytes of the largest resident set.
 
     Raises:
@@ -71,34 +67,33 @@ def measure_cold(
     """
     assert "jax" not in sys.modules, "its import is to be timed"
     before, seconds, others = Surroundings(), dict[str, float](), dict[str, float]()
-    impls = importlib.import_module("impls")
-    for path in outside.values():
-        impls.add(path)
+    workload, arm = command.workload, Arm.parse(command.arm)
+    entrant = impls.locate(arm.code.entrant, command.outside)
+    file = Path(command.outside[workload]) if workload in command.outside else None
     with time_stage(seconds, "import"):
-        loaded = impls.step_module(workload) if is_own(workload) else impls.load(entrant)
+        loaded = steps.import_step(file) if file else impls.load(entrant)
 
     import jax
 
-    from bench.worker.arms import load_workload, use
+    from bench.worker.arms import load_workload, use_device
     from common.contract import fresh_checkpoint
     from common.equality import make
     from common.steps import move_to_host
 
     cache_hits()
-    use(backend)
+    use_device(command.backend)
     key = jax.block_until_ready(jax.random.key(0))
     step: TrainStep
     case: Any
-    if is_own(workload):
-        from bench.cells import Arm
-        from bench.worker.own import OwnArms
+    if file:
+        from bench.worker.step_arms import StepArms
 
         if hasattr(loaded, "make_model"):
             with time_stage(seconds, "init"):
                 loaded.make_model()
                 jax.block_until_ready(jax.live_arrays())
-        arms = OwnArms(workload, backend, donate=donate)
-        case, step = arms.case, arms.make(Arm(entrant, style))
+        arms = StepArms(file, command.backend, donate=command.donate)
+        case, step = arms.case, arms.make(arm.code)
         step.load(case.fresh())
     else:
         case = load_workload(workload)[0]
@@ -106,7 +101,7 @@ def measure_cold(
             # Some libraries make a first model here, and compile for it what `init` finds compiled.
             model = loaded.build(case.model)
             params = jax.block_until_ready(model.init(key))
-        step = make(loaded.style(style, donate=donate), case)
+        step = make(loaded.style(arm.style, donate=command.donate), case)
         step.load(fresh_checkpoint(move_to_host(model.to_weights(params))))
     inputs = case.zero(), case.data()
     jax.block_until_ready(inputs)
@@ -121,11 +116,9 @@ def measure_cold(
     values = seconds | {"startup": startup, "peak_rss": peak_rss()}
     require_compiled()
     if changes := before.changes():
-        raise RuntimeError(f"{entrant}/{style} {changes}: its times mean nothing")
-    return Cold(
-        samples=[WorkerSample(f"{entrant}/{style}", name, value) for name, value in values.items()],
-        timed_seconds=startup,
-    )
+        raise RuntimeError(f"{arm} {changes}: its times mean nothing")
+    cell = arm.make_cell(workload, command.backend)
+    return Cold([Sample(cell, name, value) for name, value in values.items()], startup)
 
 
 def lower(

@@ -8,41 +8,36 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-import time
 import tokenize
 from collections import Counter
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 
-from bench.worker.protocol import WorkerSample
+from bench.samples import Sample
+from bench.worker.overhead import disable_collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import CodeType
 
-    from bench.cells import Arm
+    from bench.cells import Cell
     from common.contract import TrainStep
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+"""JAX's event of a compiled program, also of one that its persistent cache had."""
 EVENT_COUNTS: Counter[str] = Counter()
-"""Event of JAX → how often it was heard, `COMPILE_EVENT` among them."""
+"""Event of JAX → times that it was heard in this process."""
 TOOL, TOOL_ID = "jax-bakeoff counts", 4
 """Name and id in `sys.monitoring`; no debugger, profiler or coverage tool asks for this id."""
 EVENTS = sys.monitoring.events
-PYTHON_EVENTS = {"python_starts": EVENTS.PY_START, "python_calls": EVENTS.CALL}
-"""Metric → event of the interpreter that it counts: functions of Python that start, and calls that
-Python code makes, of anything."""
-FLATTENING = "flattening_starts"
-"""Metric that counts the starts within a function whose name contains `FLATTEN`, itself included:
-JAX's libraries name so the functions that take trees apart and put them together."""
+STARTS, CALLS, FLATTENING = "python_starts", "python_calls", "flattening_starts"
+"""Metrics: functions of Python that start; calls that Python code makes, of anything; and starts
+within a function whose name contains `FLATTEN`, itself included."""
 FLATTEN = "flatten"
-ENDS = EVENTS.PY_RETURN, EVENTS.PY_UNWIND
-"""Events that end a function of Python."""
+"""Part of the names of functions that take trees apart or put them together, in JAX's libraries."""
 UNCOUNTED_CALLS = 3
 """Calls before the counted ones, which may still fill caches."""
 COUNTED_CALLS = 3
@@ -51,21 +46,11 @@ FIRST_CALLS = 3
 """Number of calls after which a step is warm: the second and third can still take another path."""
 WARM_CALLS = 10
 """Calls, each with a chunk of its own, in which a warm step should compile nothing."""
-COLLECT, ENABLE, DISABLE = gc.collect, gc.enable, gc.disable
-CLOCK = time.perf_counter
-QUIET_CALLS = 200
-"""Number of calls that `dispatch_seconds` times."""
-QUIET_QUANTILE = 0.1
-"""Quantile of their times that stands for a quiet machine."""
-COLLECTED_CALLS = 1000
-"""Most calls in which pauses for garbage are looked for."""
-COLLECTED_SECONDS = 1.0
-"""Most seconds of such calls, which each style takes: slower steps have fewer calls."""
 
 
-def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[WorkerSample]:
-    """Return exact numbers of an arm as samples; unknown ones are left out."""
-    return [WorkerSample(str(arm), name, float(n)) for name, n in counts.items() if n is not None]
+def make_samples(cell: Cell, counts: Mapping[str, float | None]) -> list[Sample]:
+    """Return exact numbers of a cell as samples; unknown ones are left out."""
+    return [Sample(cell, name, float(n)) for name, n in counts.items() if n is not None]
 
 
 def count_step(step: TrainStep, case: Any) -> dict[str, float | None]:
@@ -84,18 +69,18 @@ def count_step(step: TrainStep, case: Any) -> dict[str, float | None]:
     hidden = case.hidden()
     step.load(case.fresh())
     jax.clear_caches()
-    programs, compiled = compilations(), []
+    programs, compiled = watch_compilations(), []
     for chunk in chunks:
         hidden, _ = jax.block_until_ready(step(hidden, chunk))
         compiled.append(programs())
     first = compiled[FIRST_CALLS - 1]
-    counts: dict[str, float | None] = {"compilations_first": first}
-    counts["compilations_warm"] = warm = compiled[-1] - first
+    warm = compiled[-1] - first
     call = partial(step, hidden, chunks[0])
-    return counts | (dict.fromkeys([*PYTHON_EVENTS, FLATTENING]) if warm else python_counts(call))
+    of_python = dict.fromkeys((STARTS, CALLS, FLATTENING)) if warm else count_python(call)
+    return {"compilations_first": first, "compilations_warm": warm, **of_python}
 
 
-def python_counts(call: Callable[[], Any]) -> dict[str, float | None]:
+def count_python(call: Callable[[], Any]) -> dict[str, float | None]:
     """Return counts of what the interpreter does in one call of `call`, in this thread.
 
     All are None where several calls have different counts.
@@ -112,127 +97,59 @@ def python_counts(call: Callable[[], Any]) -> dict[str, float | None]:
     """
     for _ in range(UNCOUNTED_CALLS):
         jax.block_until_ready(call())
-    counts: list[Counter[int | str]] = []
-    here, ours, monitoring = threading.get_ident(), python_counts.__code__, sys.monitoring
-    depth = 0
-    """Number of functions that flatten and are running, one within the other."""
+    sys.monitoring.use_tool_id(TOOL_ID, TOOL)
+    try:
+        with disable_collector():
+            counts = [count_events(call) for _ in range(COUNTED_CALLS)]
+    finally:
+        sys.monitoring.free_tool_id(TOOL_ID)
+    same = counts.count(counts[0]) == COUNTED_CALLS
+    return {name: counts[0][name] if same else None for name in (STARTS, CALLS, FLATTENING)}
+
+
+def count_events(call: Callable[[], Any]) -> Counter[str]:
+    """Return the counts of one call of `call`, by metric; `TOOL_ID` has to be in use."""
+    counts, depth = Counter[str](), 0  # depth: flattening functions that are running
+    here, ours, monitoring = threading.get_ident(), count_events.__code__, sys.monitoring
 
     def is_counted(code: CodeType) -> bool:
         return code is not ours and threading.get_ident() == here
 
-    def count_event(event: int, code: CodeType, *_: object) -> None:
+    def start_function(code: CodeType, *_: object) -> None:
         nonlocal depth
-        if not is_counted(code):
-            return
-        counts[-1][event] += 1
-        if event == EVENTS.PY_START:
+        if is_counted(code):
             depth += FLATTEN in code.co_name
-            counts[-1][FLATTENING] += depth > 0
+            counts[STARTS] += 1
+            counts[FLATTENING] += depth > 0
 
     def leave_function(code: CodeType, *_: object) -> None:
         nonlocal depth
         depth -= FLATTEN in code.co_name and is_counted(code)
 
-    handlers: dict[int, Callable[..., None]] = dict.fromkeys(ENDS, leave_function)
-    handlers |= {event: partial(count_event, event) for event in PYTHON_EVENTS.values()}
-    monitoring.use_tool_id(TOOL_ID, TOOL)
+    def call_anything(code: CodeType, *_: object) -> None:
+        counts[CALLS] += is_counted(code)
+
+    handlers: dict[int, Callable[..., None]] = {
+        EVENTS.PY_START: start_function,
+        EVENTS.PY_RETURN: leave_function,
+        EVENTS.PY_UNWIND: leave_function,
+        EVENTS.CALL: call_anything,
+    }
+    for event, handler in handlers.items():
+        monitoring.register_callback(TOOL_ID, event, handler)
     try:
-        for event, handler in handlers.items():
-            monitoring.register_callback(TOOL_ID, event, handler)
-        with disable_collector():
-            for _ in range(COUNTED_CALLS):
-                counts.append(Counter())
-                depth = 0
-                monitoring.set_events(TOOL_ID, sum(handlers))
-                result = call()
-                monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
-                jax.block_until_ready(result)
-                del result  # here, since a library's finalisers would be counted with the next call
+        monitoring.set_events(TOOL_ID, sum(handlers))
+        result = call()
+        monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
+        jax.block_until_ready(result)
     finally:
         monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
         for event in handlers:
             monitoring.register_callback(TOOL_ID, event, None)
-        monitoring.free_tool_id(TOOL_ID)
-    same = counts.count(counts[0]) == COUNTED_CALLS
-    events: dict[str, int | str] = {**PYTHON_EVENTS, FLATTENING: FLATTENING}
-    return {name: counts[0][event] if same else None for name, event in events.items()}
+    return counts
 
 
-def measure_collections(call: Callable[[], Any]) -> dict[str, float]:
-    """Return the pauses for collecting garbage while a step is called, as a training loop has them.
-
-    Frozen objects are unfrozen before, as in a process of the user's own. A pause includes JAX's
-    own callbacks.
-
-    Returns:
-        `gc_pauses` in a thousand calls; `gc_longest`, in seconds; `gc_share` of the time.
-    """
-    begun, pauses = 0.0, []
-
-    def begin(phase: str, _: object) -> None:
-        nonlocal begun
-        if phase == "start":
-            begun = CLOCK()
-
-    def end(phase: str, _: object) -> None:
-        if phase == "stop":
-            pauses.append(CLOCK() - begun)
-
-    gc.unfreeze()
-    COLLECT()
-    for _ in range(UNCOUNTED_CALLS):
-        jax.block_until_ready(call())
-    gc.callbacks.insert(0, begin)  # before JAX's, and after them
-    gc.callbacks.append(end)
-    start, calls = CLOCK(), 0
-    try:
-        while calls < COLLECTED_CALLS and CLOCK() - start < COLLECTED_SECONDS:
-            jax.block_until_ready(call())
-            calls += 1
-    finally:
-        gc.callbacks.remove(begin)
-        gc.callbacks.remove(end)
-    return {
-        "gc_pauses": 1000 * len(pauses) / calls,
-        "gc_longest": max(pauses, default=0.0),
-        "gc_share": sum(pauses) / (CLOCK() - start),
-    }
-
-
-def empty_program(state: list[jax.Array], _data: list[jax.Array]) -> list[jax.Array]:
-    """Return new arrays with the numbers of `state`; an identity's would be handed back by JAX."""
-    return [array + 0 for array in state]
-
-
-def dispatch_seconds(state: int, data: int) -> float:
-    """Return the seconds that `jax.jit` takes to call a program with nothing to compute.
-
-    It takes so many arrays of a state and so many of data, and returns the state; all are empty.
-    """
-    empty = [[jax.numpy.zeros(0, np.float32) for _ in range(count)] for count in (state, data)]
-    call, taken = jax.jit(empty_program), []
-    with disable_collector():
-        for _ in range(UNCOUNTED_CALLS + QUIET_CALLS):
-            start = CLOCK()
-            jax.block_until_ready(call(*empty))
-            taken.append(CLOCK() - start)
-    return float(np.quantile(taken[UNCOUNTED_CALLS:], QUIET_QUANTILE))
-
-
-@contextmanager
-def disable_collector() -> Iterator[None]:
-    """Collect garbage, turn the collector off inside, and restore it."""
-    was_on = gc.isenabled()
-    COLLECT()
-    DISABLE()
-    try:
-        yield
-    finally:
-        if was_on:
-            ENABLE()
-
-
-def compilations() -> Callable[[], int]:
+def watch_compilations() -> Callable[[], int]:
     """Return a function that tells how many programs this process has compiled since now.
 
     A program that is read from the persistent compilation cache counts as well. One is compiled
@@ -248,24 +165,24 @@ def compilations() -> Callable[[], int]:
         if start > before:
             return lambda: EVENT_COUNTS[COMPILE_EVENT] - start
         # The first time, or somebody has cleared all of JAX's listeners.
-        jax.monitoring.register_event_duration_secs_listener(hear)
+        jax.monitoring.register_event_duration_secs_listener(hear_event)
     raise RuntimeError(
         f"jax {jax.__version__} does not say {COMPILE_EVENT} when it compiles, so compilations "
         "cannot be counted; is jit disabled?"
     )
 
 
-def hear(event: str, duration_secs: float, **_: str | int) -> None:  # noqa: ARG001
+def hear_event(event: str, duration_secs: float, **_: str | int) -> None:  # noqa: ARG001
     """Count an event of JAX; the only listener, since not every release can unregister it."""
     EVENT_COUNTS[event] += 1
 
 
-def live_arrays(backend: str) -> list[jax.Array]:
+def list_live_arrays(backend: str) -> list[jax.Array]:
     """Return the arrays of a backend that are alive."""
     return jax.live_arrays(backend.partition(":")[0])
 
 
-def live_bytes(step: TrainStep, case: Any, before: list[jax.Array], backend: str) -> int:
+def count_live_bytes(step: TrainStep, case: Any, before: list[jax.Array], backend: str) -> int:
     """Return the bytes of arrays that a step keeps alive between two of its calls.
 
     They hold parameters, Adam's moments and counts, and all copies of them. Arrays that were alive
@@ -277,10 +194,10 @@ def live_bytes(step: TrainStep, case: Any, before: list[jax.Array], backend: str
     returned = jax.block_until_ready(step(*arguments))
     gc.collect()
     others = {id(array) for array in (*before, *jax.tree.leaves((arguments, returned)))}
-    return sum(array.nbytes for array in live_arrays(backend) if id(array) not in others)
+    return sum(array.nbytes for array in list_live_arrays(backend) if id(array) not in others)
 
 
-def code_lines(path: Path) -> int:
+def count_code_lines(path: Path) -> int:
     """Count the lines of a Python file that hold code: no blank line, comment or docstring.
 
     Raises:

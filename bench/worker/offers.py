@@ -13,47 +13,47 @@ import jax
 
 import impls
 from bench.cells import PURE
-from bench.worker.arms import last_line
-from bench.worker.own import OwnStep
-from common.config import WORKLOADS, is_own
-from common.errors import BakeoffError, words_of
+from bench.worker.arms import describe_exception
+from bench.worker.step_check import check_step
+from bench.worker.step_file import StepFile
+from common.errors import BakeoffError, shorten_message
 from common.versions import versions
+from impls import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bench.worker.protocol import TurnMarker
+    from bench.worker.protocol import Describe, TurnMarker
 
 
-def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str]) -> dict[str, Any]:
+def describe(turn: TurnMarker, command: Describe) -> dict[str, Any]:
     """Return this environment's offer of some entrants, or of the usual ones; mark their turns."""
-    steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
+    outside, step = command.outside, steps.find_step(command.outside)
     by_entrant: dict[str, dict[str, Any]] = {
         name: {} for name in ("styles", "problems", "unfit", "missing", "if_named", "not_donating")
     }
     libraries: list[str] = []
-    notes = [note for name in steps for note in describe_step(name, by_entrant, libraries)]
-    for index, name in enumerate([] if steps else entrants or impls.list_usual()):
+    notes = describe_step(Path(outside[step]), by_entrant, libraries) if step else []
+    for index, name in enumerate([] if step else command.entrants or impls.list_usual()):
         turn.mark(index)
+        located = impls.locate(name, outside)
         try:
-            entrant, declaration = impls.load(name), impls.read_declaration(name)
+            entrant, declaration = impls.load(located), impls.read_declaration(located)
         except Exception as error:
-            ours = isinstance(error, BakeoffError)
-            by_entrant["problems"][name] = str(error) if ours else f"import failed: {last_line()}"
+            ours, raised = isinstance(error, BakeoffError), f"import failed: {describe_exception()}"
+            by_entrant["problems"][name] = str(error) if ours else raised
             continue
         libraries.append(entrant.distribution)
         styles = list(entrant.styles)
         by_entrant["styles"][name] = styles
         by_entrant["missing"][name] = dict(entrant.missing)
         by_entrant["if_named"][name] = [style for style in declaration.if_named if style in styles]
-        if name not in impls.OUTSIDE:  # one from outside may always donate: its program tells
+        if name not in outside:  # one from outside may always donate: its program tells
             by_entrant["not_donating"][name] = [s for s in styles if not entrant.can_donate(s)]
     turn.mark()
     devices = list_devices()
     return by_entrant | {
         "backends": list(devices),
         "devices": devices,
-        "details": {backend: details(backend) for backend in devices},
+        "details": {backend: describe_backend(backend) for backend in devices},
         "versions": versions(libraries),
         "notes": notes,
         "uncached": count_uncached(),
@@ -61,26 +61,25 @@ def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str])
 
 
 def describe_step(
-    name: str, by_entrant: dict[str, dict[str, Any]], libraries: list[str]
+    path: Path, by_entrant: dict[str, dict[str, Any]], libraries: list[str]
 ) -> list[str]:
     """Add the styles of a user's own step, or why it cannot be measured; return remarks."""
-    own_file = WORKLOADS[name].file
     try:
-        step = OwnStep(name)
-        notes = step.check()
+        step = StepFile(path)
+        notes = check_step(step)
         library = impls.load(step.entrant)
         arms = step.arms
     except BakeoffError as error:
-        by_entrant["problems"][name] = str(error)
+        by_entrant["problems"][path.stem] = str(error)
         return []
     except Exception as error:
-        why = f"{type(error).__name__}: {words_of(error)}"
-        if release := find_broken_library(own_file, error):
-            by_entrant["unfit"][name] = release
+        why = f"{type(error).__name__}: {shorten_message(error)}"
+        if release := find_broken_library(str(path), error):
+            by_entrant["unfit"][path.stem] = release
             why = f"{' '.join(release)} does not import with jax {jax.__version__}: {why}"
         else:
-            why += f"{line_in(own_file, error)}{hint(error)}"
-        by_entrant["problems"][name] = why
+            why += f"{locate_error(str(path), error)}{suggest_package(error)}"
+        by_entrant["problems"][path.stem] = why
         return []
     if_named = impls.find_declaration(library.name).if_named
     by_entrant["if_named"][library.name] = [arm.style for arm in arms if arm.style in if_named]
@@ -97,13 +96,13 @@ def describe_step(
     return notes
 
 
-def line_in(path: str, error: BaseException) -> str:
+def locate_error(path: str, error: BaseException) -> str:
     """Return in words which line of a file an error comes from; empty if none."""
     lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
     return f" (line {lines[-1].lineno}, in {lines[-1].name})" if lines else ""
 
 
-def hint(error: Exception) -> str:
+def suggest_package(error: Exception) -> str:
     """Return in words how to install a missing module; empty for other errors."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
@@ -151,7 +150,7 @@ def list_devices() -> dict[str, str]:
     return devices
 
 
-def details(backend: str) -> dict[str, Any]:
+def describe_backend(backend: str) -> dict[str, Any]:
     """Return a backend's number of devices, their driver, and its precision of matrix products."""
     devices, driver = jax.devices(backend), ""
     with suppress(Exception):  # an old release, or a driver that does not tell

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from common.compatibility import attributes_of, costs
+from common.compatibility import analyse_costs, read_attributes
 
 if TYPE_CHECKING:
     import jax
@@ -54,7 +54,7 @@ def facts(program: Program) -> ProgramFacts:
     lowered = program.lower()
     compiled = lowered.compile()
     graph = Graph.from_lowered(lowered)
-    cost, memory, text = costs(compiled), compiled.memory_analysis(), compiled.as_text()
+    cost, memory, text = analyse_costs(compiled), compiled.memory_analysis(), compiled.as_text()
     assert memory is not None
     assert text is not None
     counts = {
@@ -142,7 +142,7 @@ class Graph:
     def add_operation(self, op: Any, operands: list[int], values: dict[Any, int]) -> list[int]:
         """Add an operation that is neither a call nor a loop; return the nodes of its results."""
         types = " ".join(str(result.type) for result in op.results)
-        attributes = " ".join(sorted(f"{k}={v}" for k, v in attributes_of(op).items()))
+        attributes = " ".join(sorted(f"{k}={v}" for k, v in read_attributes(op).items()))
         edges = [
             ("" if op.name in COMMUTATIVE else str(i), node) for i, node in enumerate(operands)
         ]

@@ -11,10 +11,11 @@ import numpy as np
 
 import impls
 from bench.cells import BASELINE, PURE
-from bench.worker.arms import program_of
-from bench.worker.counts import count_step, live_arrays, live_bytes, samples_of
+from bench.samples import Sample
+from bench.worker.arms import find_program
+from bench.worker.counts import count_live_bytes, count_step, list_live_arrays, make_samples
 from bench.worker.program import Graph, facts
-from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Proven, Sampled, WorkerSample
+from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Proven, Sampled
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import Case, make
@@ -51,40 +52,37 @@ def prove_arm(arms: Arms, arm: Arm) -> Proven:
     """
     case, baseline = arms.case, arms.reference
     arms.steps.pop(arm, None)
-    before = live_arrays(arms.backend)
+    before = list_live_arrays(arms.backend)
     step = arms.make_timed(arm)
     if taken := find_donated_arguments(step, case):
         raise BakeoffError(taken)
-    away, losses = arms.judge_step(step, baseline.losses)
+    proof, losses = arms.judge_step(step, baseline.losses)
     arms.expected_losses = baseline.losses
-    counts = arms.facts_of(arm)
-    live = live_bytes(step, case, before, arms.backend)
-    program = program_of(step, case)  # after `live`: it holds arrays, too
-    about: dict[str, Any] = {"jax": arms.jax_without_program}
-    fingerprint = ""
-    if program is not None and baseline.program is not None:
+    counts = arms.measure_facts(arm)
+    live = count_live_bytes(step, case, before, arms.backend)
+    program = find_program(step, case)  # after `live`: it holds arrays, too
+    fingerprint, proof.settings = "", dict(getattr(step, "settings", {}))
+    if program is None or baseline.program is None:
+        proof.jax = arms.jax_without_program
+    else:
         ours = facts(program)
         fingerprint = ours.fingerprint
         if ours.donates != arms.donate:
             raise BakeoffError(MISSING_DONATION if arms.donate else UNEXPECTED_DONATION)
         counts |= {"live_bytes": live, **ours.counts}
-        about = {
-            "whole_step": ours.whole,
-            "same_program_as_baseline": ours.fingerprint == baseline.program.fingerprint,
-            "operations_beside_baseline": ours.count_differences(baseline.program),
-            "donates": ours.donates,
-        }
-    about |= away | {"settings": dict(getattr(step, "settings", {}))}
-    return Proven(about, samples_of(arm, counts), losses.tolist(), fingerprint)
+        proof.whole_step, proof.donates = ours.whole, ours.donates
+        proof.same_program_as_baseline = fingerprint == baseline.program.fingerprint
+        proof.operations_beside_baseline = ours.count_differences(baseline.program)
+    samples = make_samples(arms.find_cell(arm), counts)
+    return Proven(proof, samples, losses.tolist(), fingerprint)
 
 
 def count_arm(arms: Arms, arm: Arm) -> Sampled:
     """Return counts of what Python and JAX do in a new step of an arm; see `count_step`."""
     step = arms.make(arm)
     arms.kept_steps.append(step)
-    return Sampled(
-        samples_of(arm, {**count_step(step, arms.case), **arms.further_counts(arm, step)})
-    )
+    counts = {**count_step(step, arms.case), **arms.measure_overhead(arm, step)}
+    return Sampled(make_samples(arms.find_cell(arm), counts))
 
 
 def train_arm(arms: Arms, arm: Arm) -> Sampled:
@@ -97,7 +95,7 @@ def train_arm(arms: Arms, arm: Arm) -> Sampled:
         BakeoffError: a final loss is not a number.
     """
     case, step = arms.case, arms.steps[arm]
-    chunks = list(islice(arms.text(), FINAL_STEPS))
+    chunks = list(islice(arms.cycle_chunks(), FINAL_STEPS))
 
     def final_loss(initialised_by: str, seed: int) -> float:
         model = impls.load(initialised_by).build(case.model)
@@ -113,10 +111,10 @@ def train_arm(arms: Arms, arm: Arm) -> Sampled:
             raise BakeoffError(f"the loss became {mean} in {FINAL_STEPS} training steps")
         return mean
 
-    samples = [WorkerSample(str(arm), "final_loss", final_loss(BASELINE.entrant, 0))]
+    cell = arms.find_cell(arm)
+    samples = [Sample(cell, "final_loss", final_loss(BASELINE.entrant, 0))]
     for seed in range(OWN_SEEDS if arm.style == PURE else 0):
-        loss = final_loss(arm.code.entrant, seed)
-        samples.append(WorkerSample(str(arm), "final_loss_own", loss))
+        samples.append(Sample(cell, "final_loss_own", final_loss(arm.code.entrant, seed)))
     return Sampled(samples)
 
 
@@ -139,6 +137,6 @@ def find_donated_arguments(step: TrainStep, case: Any) -> str:
 
 def baseline_program() -> str:
     """Return the fingerprint of the baseline's program at a tiny size, traced and lowered anew."""
-    program = program_of(make(BASELINE.load(), TINY_CASE), TINY_CASE)
+    program = find_program(make(BASELINE.load(), TINY_CASE), TINY_CASE)
     assert program is not None, "the baseline is JAX's"
     return Graph.from_lowered(program.lower()).fingerprint()

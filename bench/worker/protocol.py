@@ -1,12 +1,11 @@
 """The protocol between a worker and its parent: commands, answers, and the current turn.
 
-It imports the standard library alone, for workers of old and foreign environments. Commands
-and answers are JSON lines over two pipes; the parent decodes the same types with msgspec, which
-checks every field.
+It imports nothing but the standard library and the types of samples, for workers of old and foreign
+environments. Commands and answers are dataclasses that pass two pipes as lines of JSON; the parent
+decodes answers with msgspec, which checks every field.
 
 * At its start, and after each command, the worker says `READY` and waits. In between comes exactly
   one answer to the command.
-* A command is a JSON object whose `do` names it; its other fields are the command's arguments.
 * A command that fails as a whole ends the process, with a traceback on standard error. A failure of
   one arm alone is answered by `Failed`, or named in `failures`.
 * An arm is named `entrant/style` everywhere.
@@ -18,14 +17,17 @@ some ten nanoseconds.
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-PROTOCOL = 7
+from bench.samples import Proof, Sample
+
+PROTOCOL = 8
 """Version of the protocol; each change raises it, so that revisions understand each other."""
 READY = {"ready": True, "protocol": PROTOCOL}
 """Message of a worker that waits for its next command."""
@@ -36,24 +38,6 @@ FINAL_STEPS = 200
 letter frequencies."""
 OWN_SEEDS = 3
 """Trainings of the shared style from a library's own initialiser, each with another seed."""
-
-
-class WorkerSample(NamedTuple):
-    """Measurement by one worker of one arm, metric and block, as it passes the pipe.
-
-    The parent adds the rest (`bench.samples.Sample`), and packs all of it into the run file.
-    """
-
-    arm: str
-    metric: str
-    value: float
-    """Value in the metric's unit. Warm block: geometric mean of the fastest half of turns; cold
-    process, count, or metric that is not compared: the one number."""
-    calls: int = 1
-    median: float | None = None
-    """Median of the calls, in the same unit; None where the value does not come from calls."""
-    p95: float | None = None
-    """95 % quantile of the calls, in the same unit."""
 
 
 class CallSeries(NamedTuple):
@@ -82,6 +66,118 @@ KINDS: dict[str, dict[str, CallSeries]] = {
 """Kind of turns → metric → its series of calls."""
 
 
+# commands
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something for a worker to do; its class names it."""
+
+    def encode(self) -> bytes:
+        """Return the line that passes the pipe."""
+        return json.dumps({"do": type(self).__name__} | asdict(self)).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Describe(Command):
+    """Say what this environment offers; the answer has the fields of `bench.offer.Offer`."""
+
+    entrants: list[str]
+    """Names of entrants; the usual ones if none."""
+    outside: dict[str, str] = field(default_factory=dict)
+    """Entrant or training step of a user's own → its file."""
+
+
+@dataclass(frozen=True)
+class Load(Command):
+    """Import the entrants of all arms in random order; one that changes something fails."""
+
+    arms: list[str]
+    """Names of the arms; their order gives them their indices."""
+    seed: int
+    """Seed of the order of imports."""
+    cache: str = ""
+    """Folder of the compilation cache."""
+    outside: dict[str, str] = field(default_factory=dict)
+    """Entrant or training step of a user's own → its file."""
+    check_programs: bool = False
+    """If true, fail an entrant whose import changes the baseline's program."""
+    donate: bool = False
+    """Whether steps donate their state."""
+
+
+@dataclass(frozen=True)
+class ArmCommand(Command):
+    """A command about one arm; the answer is `Failed` where the arm fails."""
+
+    workload: str
+    backend: str
+    arm: str
+
+
+@dataclass(frozen=True)
+class Count(ArmCommand):
+    """Count what an arm's step has Python and JAX do, in a worker that does nothing else."""
+
+
+@dataclass(frozen=True)
+class Prove(ArmCommand):
+    """Make an arm's step, and show that it is equal."""
+
+
+@dataclass(frozen=True)
+class Open(ArmCommand):
+    """Make the step of an arm that another process has proven: its losses must be the same."""
+
+    losses: list[float] = field(default_factory=list)
+    """The baseline's ten; if empty, this process computes them."""
+
+
+@dataclass(frozen=True)
+class Train(ArmCommand):
+    """Train an arm, from the same weights and from its library's own initialisers."""
+
+
+@dataclass(frozen=True)
+class TimeBlock(Command):
+    """Measure a block of turns of a row of `KINDS`: fresh buffers, then rounds in random order."""
+
+    workload: str
+    backend: str
+    kind: str
+    arms: list[str]
+    rounds: int
+    seed: int
+    anew: bool = False
+    """Whether steps are made anew before."""
+    programs: dict[str, str] = field(default_factory=dict)
+    """Arm → fingerprint of its program; in a round of stages, one arm compiles each program."""
+    place: int | None = None
+    """Number, 0 or 1, of this worker's side, where one of another side takes turns with it."""
+    patience: float = 0.0
+    """Seconds after which that other worker is taken to hang."""
+
+
+@dataclass(frozen=True)
+class MeasureCold(ArmCommand):
+    """Measure the start of this process, of which this is the first command."""
+
+    outside: dict[str, str] = field(default_factory=dict)
+    """Entrant or training step of a user's own → its file."""
+    donate: bool = False
+    """Whether steps donate their state."""
+
+
+COMMANDS: dict[str, type[Command]] = {
+    command.__name__: command
+    for command in (Describe, Load, Count, Prove, Open, Train, TimeBlock, MeasureCold)
+}
+"""Name → command of the workers that measure; those of `bench.check` have one of their own."""
+
+
+# answers
+
+
 @dataclass
 class Failed:
     """Failure of one arm; the worker lives on, unless it is spoiled."""
@@ -95,7 +191,7 @@ class Failed:
 
 @dataclass
 class Failures:
-    """Answer to `load`: arm → why it failed; the other arms are ready."""
+    """Answer to `Load`: arm → why it failed; the other arms are ready."""
 
     failures: dict[str, str]
     spoiled: bool = False
@@ -104,18 +200,17 @@ class Failures:
 
 @dataclass
 class Sampled:
-    """Answer to `count`: exact numbers of a step; to `train`: losses of short trainings."""
+    """Answer to `Count`: exact numbers of a step; to `Train`: losses of short trainings."""
 
-    samples: list[WorkerSample]
+    samples: list[Sample]
 
 
 @dataclass
 class Proven:
-    """Answer to `prove`: an arm's distance from its reference, and counts of its program."""
+    """Answer to `Prove`: an arm's distance from its reference, and counts of its program."""
 
-    proof: dict[str, Any]
-    """The fields of `bench.runfile.Proof`."""
-    samples: list[WorkerSample]
+    proof: Proof
+    samples: list[Sample]
     losses: list[float]
     """Losses of ten training steps, which later workers have to reproduce."""
     program: str = ""
@@ -124,14 +219,14 @@ class Proven:
 
 @dataclass
 class Opened:
-    """Answer to `open`: the arm's step is made and has the losses that it was proven with."""
+    """Answer to `Open`: the arm's step is made and has the losses that it was proven with."""
 
 
 @dataclass
 class Timed:
-    """Answer to `block`; two workers that take turns give one each."""
+    """Answer to `TimeBlock`; two workers that take turns give one each."""
 
-    samples: list[WorkerSample]
+    samples: list[Sample]
     failures: dict[str, str] = field(default_factory=dict)
     """Arm → why its samples do not count; `samples` has none of it."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -144,9 +239,9 @@ class Timed:
 
 @dataclass
 class Cold:
-    """Answer to `cold`: one sample of each cold metric."""
+    """Answer to `MeasureCold`: one sample of each cold metric."""
 
-    samples: list[WorkerSample]
+    samples: list[Sample]
     timed_seconds: float = 0.0
 
 

@@ -1,10 +1,11 @@
-"""State of a warm worker: the compiled steps of each workload, and the commands on them."""
+"""State of a warm worker: the compiled steps of each workload, and what commands do to them."""
 
 from __future__ import annotations
 
 import gc
 import random
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
@@ -14,16 +15,31 @@ from jax.experimental.compilation_cache import compilation_cache
 import impls
 from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES, TINY
-from bench.worker.arms import Arms, catch_failure, use
+from bench.worker.arms import Arms, catch_failure, use_device
 from bench.worker.block import TimedBlock
-from bench.worker.counts import compilations
+from bench.worker.counts import watch_compilations
 from bench.worker.integrity import Surroundings
-from bench.worker.own import OwnArms
 from bench.worker.proof import baseline_program, count_arm, prove_arm, train_arm
-from bench.worker.protocol import NOBODY, Failed, Failures, Opened, Proven, Sampled, Timed
+from bench.worker.protocol import (
+    NOBODY,
+    ArmCommand,
+    Command,
+    Count,
+    Failed,
+    Failures,
+    Load,
+    Open,
+    Opened,
+    Prove,
+    Proven,
+    TimeBlock,
+    Timed,
+    Train,
+)
 from bench.worker.stages import StagesBlock
+from bench.worker.step_arms import StepArms
 from bench.worker.token import Token
-from common.config import is_own
+from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,15 +55,14 @@ CACHE: dict[str, bool | int] = {
 
 
 class Session:
-    """The state of a warm worker; each command is a public method that returns its answer.
-
-    A command about one arm answers `Failed` where the arm fails.
-    """
+    """The state of a warm worker."""
 
     def __init__(self, turn: TurnMarker, channel: int = -1) -> None:
         self.turn, self.channel = turn, channel
         self.index: dict[Arm, int] = {}
         """Arm → byte that says that it is its turn."""
+        self.outside: dict[str, str] = {}
+        """Entrant or training step of a user's own → its file."""
         self.workloads: dict[tuple[str, str], Arms] = {}
         self.surroundings: dict[str, Surroundings] = {}
         """Backend → snapshot before its first block."""
@@ -56,46 +71,48 @@ class Session:
         self.donate = False
         """Whether steps donate their state."""
 
-    def load(
-        self,
-        arms: list[str],
-        outside: dict[str, str],
-        cache: str,
-        seed: int,
-        check_programs: bool = False,
-        donate: bool = False,
-    ) -> Failures:
-        """Import the entrants of all arms in random order; one that changes something fails.
+    def answer(self, command: Command) -> object:
+        """Carry out a command, and return its answer."""
+        match command:
+            case Load():
+                return self.load(command)
+            case Count():
+                return self.guard(command, count_arm)
+            case Prove():
+                return self.prove(command)
+            case Open():
+                return self.open(command)
+            case Train():
+                return self.guard(command, train_arm)
+            case TimeBlock():
+                return self.time_block(command)
+            case _:
+                raise TypeError(f"no command of a worker that measures: {command}")
 
-        Args:
-            arms: Names of the arms; their order gives them their indices.
-            outside: Entrant → its file, where that lies elsewhere.
-            cache: Folder of the compilation cache.
-            seed: Seed of the order of imports.
-            check_programs: If true, fail an entrant whose import changes the baseline's program.
-            donate: Whether steps donate their state.
-        """
-        self.donate = donate
-        steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
-        self.index = {Arm.parse(name): i for i, name in enumerate(arms)}
+    def load(self, command: Load) -> Failures:
+        """Import the entrants of arms in random order."""
+        self.donate, self.outside, names = command.donate, command.outside, command.arms
+        step = steps.find_step(self.outside)
+        self.index = {Arm.parse(name): i for i, name in enumerate(names)}
         answer = Failures({})
-        use_cache(cache)
+        use_cache(command.cache)
         # First, since the settings that a user's file makes hold for its step
-        for name in steps:
-            problem = catch_failure(partial(impls.step_module, name))
+        if step:
+            problem = catch_failure(partial(steps.import_step, Path(self.outside[step])))
             if isinstance(problem, Failed):
-                return Failures(dict.fromkeys(arms, problem.failure))
-        rng = random.Random(seed)  # noqa: S311 -- an order of imports is no secret
+                return Failures(dict.fromkeys(names, problem.failure))
+        rng = random.Random(command.seed)  # noqa: S311 -- an order of imports is no secret
         entrants = list(dict.fromkeys(arm.code.entrant for arm in self.index))
-        program = catch_failure(baseline_program) if check_programs else ""
+        program = catch_failure(baseline_program) if command.check_programs else ""
         for entrant in rng.sample(entrants, len(entrants)):
             ours = [arm for arm in self.index if arm.code.entrant == entrant]
             self.mark_turn(ours[0])
             before = Surroundings()
-            loaded = None if entrant in steps else catch_failure(partial(impls.load, entrant))
+            located = impls.locate(entrant, self.outside)
+            loaded = None if entrant == step else catch_failure(partial(impls.load, located))
             failure = loaded.failure if isinstance(loaded, Failed) else ""
             changes = before.changes()
-            if check_programs and (now := catch_failure(baseline_program)) != program:
+            if command.check_programs and (now := catch_failure(baseline_program)) != program:
                 program, answer.spoiled = now, True
                 changes = "; ".join(filter(None, [f"changed the program of {BASELINE}", changes]))
             answer.spoiled |= before.spoiled
@@ -112,21 +129,25 @@ class Session:
 
     def find_arms(self, workload: str, backend: str) -> Arms:
         """Return the arms of a workload, which the first call makes."""
-        use(backend)
+        use_device(backend)
         key = (workload, backend)
         if key not in self.workloads:
-            kind = OwnArms if is_own(workload) else Arms
-            self.workloads[key] = kind(workload, backend, donate=self.donate)
+            file = self.outside.get(workload)
+            self.workloads[key] = (
+                StepArms(Path(file), backend, donate=self.donate)
+                if file
+                else Arms(workload, backend, donate=self.donate)
+            )
         return self.workloads[key]
 
     def guard[Answer](
-        self, workload: str, backend: str, name: str, action: Callable[[Arms, Arm], Answer]
+        self, command: ArmCommand, action: Callable[[Arms, Arm], Answer]
     ) -> Answer | Failed:
         """Return what `action` returns for one arm; after a failure, drop the arm's step."""
-        arms = catch_failure(partial(self.find_arms, workload, backend))
+        arms = catch_failure(partial(self.find_arms, command.workload, command.backend))
         if isinstance(arms, Failed):
             return arms
-        arm = Arm.parse(name)
+        arm = Arm.parse(command.arm)
         self.mark_turn(arm)
         before = Surroundings()
         answer = catch_failure(partial(action, arms, arm))
@@ -139,69 +160,43 @@ class Session:
         self.turn.mark()
         return answer
 
-    def count(self, workload: str, backend: str, arm: str) -> Sampled | Failed:
-        """Count what an arm's step has Python and JAX do, in a worker that does nothing else."""
-        return self.guard(workload, backend, arm, count_arm)
+    def prove(self, command: Prove) -> Proven | Failed:
+        """Prove an arm, or say why there is no baseline to compare it with."""
+        arms = partial(self.find_arms, command.workload, command.backend)
+        reference = catch_failure(lambda: arms().reference)
+        return reference if isinstance(reference, Failed) else self.guard(command, prove_arm)
 
-    def prove(self, workload: str, backend: str, arm: str) -> Proven | Failed:
-        """Make an arm's step, and show that it is equal."""
-        reference = catch_failure(lambda: self.find_arms(workload, backend).reference)
-        if isinstance(reference, Failed):
-            return reference
-        return self.guard(workload, backend, arm, prove_arm)
+    def open(self, command: Open) -> Opened | Failed:
+        """Open an arm, whose losses must be the baseline's."""
+        losses = np.array(command.losses)
+        if not losses.size:
+            losses = self.find_arms(command.workload, command.backend).reference.losses
+        return self.guard(command, lambda arms, arm: arms.open(arm, losses)) or Opened()
 
-    def open(
-        self, workload: str, backend: str, arm: str, losses: list[float] | None
-    ) -> Opened | Failed:
-        """Make the step of an arm that another process has proven: its losses must be the same.
-
-        `losses` are the baseline's ten; with None, this process computes them.
-        """
-        if losses is None:
-            losses = self.find_arms(workload, backend).reference.losses.tolist()
-        answer = self.guard(workload, backend, arm, lambda a, b: a.open(b, np.array(losses)))
-        return answer or Opened()
-
-    def block(
-        self,
-        workload: str,
-        backend: str,
-        kind: str,
-        arms: list[str],
-        rounds: int,
-        seed: int,
-        anew: bool = False,
-        programs: dict[str, str] | None = None,
-        place: int | None = None,
-        patience: float = 0.0,
-    ) -> Timed:
-        """Measure a block of turns of a row of `KINDS`: fresh buffers, then rounds in random order.
-
-        With `anew`, steps are made anew before. `programs` maps arms to fingerprints; in a round,
-        one arm compiles each program. With a `place`, 0 or 1, a worker of another side takes turns
-        with this one, and is taken to hang after `patience` seconds.
-        """
-        ours, members = self.find_arms(workload, backend), [*map(Arm.parse, arms)]
-        around = self.surroundings.setdefault(backend, Surroundings())
-        token = None if place is None else Token.receive(self.channel, place, patience)
+    def time_block(self, command: TimeBlock) -> Timed:
+        """Measure a block, alone or in turns with a worker of another side."""
+        ours, kind = self.find_arms(command.workload, command.backend), command.kind
+        members, rounds = [*map(Arm.parse, command.arms)], command.rounds
+        around = self.surroundings.setdefault(command.backend, Surroundings())
+        token = None
+        if command.place is not None:
+            token = Token.receive(self.channel, command.place, command.patience)
         if kind == STAGES:
-            stages = StagesBlock(self.mark_turn, lambda: 0, around.changes, seed, token)
-            stages.programs = {Arm.parse(arm): program for arm, program in (programs or {}).items()}
+            stages = StagesBlock(self.mark_turn, lambda: 0, around.changes, command.seed, token)
+            stages.programs = {Arm.parse(arm): name for arm, name in command.programs.items()}
             timed = stages.run(ours, kind, members, rounds, untimed=0)
         else:
-            self.count_programs = self.count_programs or compilations()
-            block = TimedBlock(self.mark_turn, self.count_programs, around.changes, seed, token)
-            untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
-            timed = block.run(ours, kind, members, rounds, untimed, anew=anew)
+            self.count_programs = self.count_programs or watch_compilations()
+            count = self.count_programs
+            block = TimedBlock(self.mark_turn, count, around.changes, command.seed, token)
+            # A first round is slower at a tiny size, where it costs nothing
+            untimed = int(command.workload in TINY)
+            timed = block.run(ours, kind, members, rounds, untimed, anew=command.anew)
         if token:
             token.end.close()
         timed.spoiled = around.spoiled
         self.turn.mark()
         return timed
-
-    def train(self, workload: str, backend: str, arm: str) -> Sampled | Failed:
-        """Train an arm, from the same weights and from its library's own initialisers."""
-        return self.guard(workload, backend, arm, train_arm)
 
 
 def use_cache(folder: str) -> None:

@@ -20,8 +20,9 @@ def adapt(name: str, entrant: Any) -> None:
     """Let an entrant that has just been imported run under the release that is installed."""
     if name not in FIRST_RELEASES or hasattr(entrant, "MISSING"):
         return
-    from common.compatibility import release  # which imports jax, as the entrant has done by now
+    # It imports jax, as the entrant has done by now
+    from common.compatibility import parse_release
 
     library, enough = FIRST_RELEASES[name]
-    if release(sys.modules[library].__version__) < enough:
+    if parse_release(sys.modules[library].__version__) < enough:
         importlib.import_module(f"impls.older.{name}").adapt(entrant)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import flax.nnx
 import jax
 
-from common.compatibility import TRACES, program_of, release
+from common.compatibility import TRACES, make_program, parse_release
 from common.contract import Program
 from common.steps import AtRest
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import CellType
 
 nnx: Any = flax.nnx  # the type checker sees today's, and this is about the others
-FLAX = release(flax.__version__)
+FLAX = parse_release(flax.__version__)
 NEEDS = {
     "jit_tree": ("nnx.jit(graph=False)", (0, 12, 4)),
     "cached_partial": ("nnx.cached_partial", (0, 10, 4)),
@@ -157,7 +157,7 @@ def find_inside(function: Any, take: Callable[[Program], Any], *arguments: Any) 
     [cell] = [cell for cell in cells(function) if cell.cell_contents is jitted]
 
     def raise_answer(*args: Any, **named: Any) -> None:
-        raise Answer(take(program_of(jitted, *args, named=named)))
+        raise Answer(take(make_program(jitted, *args, named=named)))
 
     cell.cell_contents = raise_answer
     try:

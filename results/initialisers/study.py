@@ -72,7 +72,7 @@ def build(name: str) -> Callable[[ModelConfig], Model]:
         outside = os.environ | {"GIT_CEILING_DIRECTORIES": str(Path(folder).resolve().parent)}
         patch = ["git", "apply", str(Path(__file__).resolve().with_name(f"{name}.patch"))]
         subprocess.run(patch, cwd=folder, env=outside, check=True)  # noqa: S603 -- our own patch
-        return impls.load(impls.add(source.rename(source.with_stem(name.replace("+", "_"))))).build
+        return impls.load(source.rename(source.with_stem(name.replace("+", "_")))).build
 
 
 def train(corpus: str, seeds: int, epoch_count: int) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def record(workload: str, calls: Sequence[int], seconds: float, repeats: int) ->
 
     use_cache(os.path.join(tempfile.gettempdir(), "bakeoff-datum"))  # noqa: PTH118 -- jax's own
     arms = Workload(workload, "cpu", donate=False)
-    every = [Arm(name, style) for name in impls.list_usual() for style in impls.styles_of(name)]
+    every = [Arm(name, style) for name in impls.list_usual() for style in impls.list_styles(name)]
     names = [BASELINE, *(arm for arm in every if arm.style not in LEFT_OUT)]
     rng, steps = random.Random(), {}  # noqa: S311 -- an order is no secret
     for i in rng.sample(range(len(names)), len(names)):

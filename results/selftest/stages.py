@@ -64,7 +64,7 @@ def in_turns(seed: str) -> dict[str, dict[str, float]]:
     assert not timed.failures, timed.failures
     out: dict[str, dict[str, float]] = defaultdict(dict)
     for sample in timed.samples:
-        out[Arm.parse(sample.arm).entrant][sample.metric] = sample.value
+        out[sample.cell.entrant][sample.metric] = sample.value
     return out
 
 

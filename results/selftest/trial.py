@@ -2,7 +2,7 @@
 
     PYTHONPATH=ENGINE python -P results/selftest/trial.py '{"run": "arms", "budget": 20}' OUT.json
 
-It runs in an empty folder, and imports what engines of other revisions have, too.
+It runs in an empty folder.
 """
 
 from __future__ import annotations
@@ -235,8 +235,8 @@ def default(budget: float) -> Numbers:
         "settled": settled,
         "of": len(rows[STEP]),
         "detectable": find_detectable_difference(rows[STEP]),
-        "forecast": getattr(results.spent, "forecast", None),
-        "calls vary": getattr(results.spent, "calls_vary", None),
+        "forecast": results.spent.forecast,
+        "calls vary": results.spent.calls_vary,
         "seconds": results.spent.wall_seconds,
     }
     for metric, several in rows.items():
@@ -256,7 +256,7 @@ def libraries(budget: float) -> Numbers:
     return {
         "right": limit <= LARGEST_LIMIT and status is not Status.CANNOT_SAY,
         "detectable": limit,
-        "forecast": getattr(results.spent, "forecast", None),
+        "forecast": results.spent.forecast,
         "±step": median([row.half_width for row in rows] or [math.inf]),
         "workers": max((row.workers for row in rows), default=0),
         "seconds": results.spent.wall_seconds,

@@ -5,8 +5,8 @@
 Each trial is a line of `engine.jsonl`, appended when it ends. What an engine's commit has there
 counts: `--repeat 10` goes on until there are ten, after Ctrl-C too, and `--repeat 0` writes the
 tables of `engine.md` alone. `--beside` is a checkout of another commit of this project, which runs
-in its own `.venv` if it has one; which of the two is first is drawn for each turn. Nothing else
-should run meanwhile.
+its own `trial.py` in its own `.venv`, if it has one; which of the two is first is drawn for each
+turn. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Engine(NamedTuple):
     def run(self, **given: Any) -> Record:
         """Run a trial in a process of its own; return its numbers, or how it failed."""
         variables = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-        script = str(Path(__file__).with_name("trial.py"))
+        script = str(self.root / "results/selftest/trial.py")  # which knows its own engine
         with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as folder, chdir(folder):
             command = [self.python, "-P", script, json.dumps(given), "out.json"]
             status, said = run(command, env=variables | {"PYTHONPATH": str(self.root)})

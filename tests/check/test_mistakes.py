@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import psutil
 import pytest
 
-import impls
 from bench.check import numbers, runner
 from bench.check.judge import CHECKS, examine, findings_of
 from bench.check.subject import DONATES, ERROR, FILE, NOTE, SMALL, CheckFinding, Subject
@@ -46,7 +45,7 @@ STEPS = [
 @pytest.mark.parametrize(("style", "check", "seen"), STEPS)
 def test_a_mistake_is_named(style: str, check: str, seen: str) -> None:
     path = MISTAKES / "steps.py"
-    findings = findings_of(subject_of(impls.add(path), style), check)
+    findings = findings_of(subject_of(path, style), check)
     level = NOTE if style == "jits_when_loaded" else ERROR
     assert any(re.search(seen, f.seen) for f in findings if f.severity == level), findings
     for finding in findings:
@@ -63,7 +62,7 @@ def test_a_mistake_is_named(style: str, check: str, seen: str) -> None:
     ],
 )
 def test_donation(style: str, expected: str, seen: str, severity: str) -> None:
-    [finding] = findings_of(Subject(impls.add(MISTAKES / "donating.py"), style), "contract")
+    [finding] = findings_of(Subject(MISTAKES / "donating.py", style), "contract")
     assert finding.expected.endswith(expected)
     assert seen in finding.seen
     assert finding.severity == severity

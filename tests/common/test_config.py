@@ -13,6 +13,8 @@ from common.config import (
     OptimiserConfig,
     check_rate,
     check_size,
+    find_workload,
+    is_user_step,
 )
 from common.contract import flat
 from common.equality import random_weights
@@ -59,3 +61,9 @@ def test_any_workload_can_be_deeper() -> None:
     for name in ("seedx", "x12", "nopex12", "seedx-1", "seedx3x4"):
         assert name not in WORKLOADS
         assert WORKLOADS.get(name) is None
+
+
+def test_any_other_name_is_a_users_step_of_the_size_of_seed() -> None:
+    assert [*map(is_user_step, ("seed", "seedx12", "mine"))] == [False, False, True]
+    assert find_workload("seedx12").layers == 12
+    assert find_workload("mine").work == find_workload("seed").work

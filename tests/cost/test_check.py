@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from bench.cells import WHOLE, add_step
-from bench.worker.own import OwnArms
+from bench.cells import WHOLE
+from bench.worker.step_arms import StepArms
+from bench.worker.step_check import check_step
 from results.cost import truth
 from results.cost.models import MODELS
 from tests.commands import ROOT, script
@@ -31,13 +32,13 @@ def test_both_methods_have_the_same_losses(
     monkeypatch.chdir(tmp_path)
     path = Path(f"{model.name}.py")
     path.write_text(model.file(), "utf-8")
-    arms = OwnArms(add_step(path), "cpu", donate=False)
-    assert arms.own.check() == []
-    assert arms.own.entrant == model.library
-    offered = {arm.style for arm in arms.own.arms}
+    arms = StepArms(path.resolve(), "cpu", donate=False)
+    assert check_step(arms.file) == []
+    assert arms.file.entrant == model.library
+    offered = {arm.style for arm in arms.file.arms}
     styles = {style for each in SMALL if each.name == model.name for style in each.styles}
     assert styles <= offered
-    expected = arms.losses(arms.make(arms.own.arms[0]))[:3]
+    expected = arms.compute_losses(arms.make(arms.file.arms[0]))[:3]
     for make in (truth.arrays_alone, *(truth.STYLES[style] for style in styles)):
         step = make(truth.Training(truth.module(path), model.library))
         losses = [float(step(arms.case.data())) for _ in expected]

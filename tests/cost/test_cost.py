@@ -47,7 +47,7 @@ def run(workers: int = 5, depths: int = 6) -> Run:
                 seconds = PLAIN[0] + fixed + (PLAIN[1] + each) * LAW.arrays_of(workload)
                 value = slow * seconds * rng.normal(1, 0.002)
                 cell = Arm.parse(name).make_cell(workload, "cpu")
-                samples.append(Sample("", cell, HOST, worker, block, 0.0, 1, value))
+                samples.append(Sample(cell, HOST, value, worker=worker, block=block, cores=1))
     return Run("deep", Results(), samples, when="2026-11-26T00:00:00")
 
 

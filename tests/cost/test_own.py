@@ -14,7 +14,7 @@ from msgspec import convert
 from msgspec.structs import replace
 from uv import find_uv_bin
 
-from bench.cells import BASELINE, Arm, Selection, add_step
+from bench.cells import BASELINE, Arm, Selection, name_step
 from bench.cli import main
 from bench.cost.step import OwnCost, answer, document
 from bench.engine.process import Place
@@ -29,8 +29,10 @@ from bench.runfile import CellResult, EnvironmentInfo, Proof, Results
 from bench.runfile.reader import read
 from bench.track.comparison import Comparison
 from bench.worker.offers import describe
-from bench.worker.own import CarryingStep, OwnArms
 from bench.worker.proof import prove_arm
+from bench.worker.protocol import Describe
+from bench.worker.step_arms import StepArms
+from bench.worker.step_file import CarryingStep
 from common.errors import BakeoffError
 from tests.commands import ROOT, SCAN, command, done_for_real, how
 from tests.report.runs import section
@@ -84,30 +86,34 @@ def in_its_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def written(text: str, name: str = "mine") -> str:
     path = Path(f"{name}.py")
     path.write_text(text, "utf-8")
-    return add_step(path)
+    return name_step(path)
 
 
 def begun(library: str) -> str:
     main(["new", f"my_{library}", "--model", library])
-    return add_step(Path(f"my_{library}.py"))
+    return name_step(Path(f"my_{library}.py"))
+
+
+def arms_of(name: str) -> StepArms:
+    return StepArms(Path(f"{name}.py").resolve(), "cpu", donate=False)
 
 
 def offered(name: str) -> dict[str, Any]:
-    return describe(Mock(), [], {name: str(Path(f"{name}.py").resolve())})
+    return describe(Mock(), Describe([], {name: str(Path(f"{name}.py").resolve())}))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
     name = begun(library)
     assert len(Path(f"{name}.py").read_text("utf-8").split("\n")) <= 45
-    arms = OwnArms(name, "cpu", donate=False)
-    assert arms.own.entrant == library
-    named = {"pure", *arms.own.library.styles} - {"flat"}
-    assert {arm.style for arm in arms.own.arms} == named
-    for arm in arms.own.arms:
+    arms = arms_of(name)
+    assert arms.file.entrant == library
+    named = {"pure", *arms.file.library.styles} - {"flat"}
+    assert {arm.style for arm in arms.file.arms} == named
+    for arm in arms.file.arms:
         proof = prove_arm(arms, arm)
-        assert proof.proof["gradient"] <= arms.tolerance
-        assert proof.proof["whole_step"]
+        assert proof.proof.gradient <= arms.tolerance
+        assert proof.proof.whole_step
         assert len(proof.losses) == 10
         counts = {sample.metric: sample.value for sample in proof.samples}
         assert counts["parameter_arrays"] == (6 if library == "flax_nnx" else 8)
@@ -157,31 +163,32 @@ def test_a_block_of_the_how_to_is_the_same_step_in_every_style(
 ) -> None:
     """A state moves in each of them by as much, keys are new; a state that stays is not equal."""
     text = how_to(names, library, block) if names else PLAIN
-    arms = OwnArms(written(text, "how_to"), "cpu", donate=False)
-    assert arms.own.entrant == library
-    for arm in arms.own.arms:
-        assert prove_arm(arms, arm).proof["gradient"] <= arms.tolerance
+    arms = arms_of(written(text, "how_to"))
+    assert arms.file.entrant == library
+    carries = bool(arms.file.takes)
+    for arm in arms.file.arms:
+        assert prove_arm(arms, arm).proof.gradient <= arms.tolerance
         kept_apart = isinstance(arms.steps[arm], CarryingStep)
-        assert kept_apart == (bool(arms.own.takes) and arm.style not in arms.own.library.keeping)
+        assert kept_apart == (carries and arm.style not in arms.file.library.carrying)
     norms = any(word in text for word in ("BatchNorm", "mean = "))
-    assert any(map(np.any, arms.baseline_displacement.state)) == norms
-    if not arms.own.takes:
+    assert any(map(np.any, arms.baseline_displacement[1])) == norms
+    if not carries:
         return
-    assert arms.own.takes == ["state", "key"]
+    assert arms.file.takes == ["state", "key"]
     if names:  # of plain JAX, a tuple of dictionaries may be a model
         untaken = text.replace("*, state, key", "s=1, key=1")
         [why] = offered(written(untaken, "untaken"))["problems"].values()
         assert "loss does not take that: write" in why
-    right = arms.own.loss
+    right = arms.file.compute_loss
 
     def stays(model: Any, carried: Any, batch: Any) -> tuple[Any, Any]:
         value, after = right(model, carried, batch)
         assert after["key"] is not carried["key"]
         return value, after | {"state": carried["state"]}
 
-    monkeypatch.setattr(arms.own, "loss", stays)
+    monkeypatch.setattr(arms.file, "compute_loss", stays)
     with pytest.raises(BakeoffError, match="not equal"):
-        prove_arm(arms, arms.own.arms[-1])
+        prove_arm(arms, arms.file.arms[-1])
 
 
 def test_the_how_to_has_blocks() -> None:
@@ -210,15 +217,15 @@ def loss(model, batch, *, state, key):
 """
     name = written(text + DATA, "best")
     assert offered(name)["styles"]["equinox"] == ["pure", "filter_jit"]
-    arms = OwnArms(name, "cpu", donate=False)
-    for arm in arms.own.arms:
+    arms = arms_of(name)
+    for arm in arms.file.arms:
         prove_arm(arms, arm)
 
 
 def test_variables_of_linen_without_a_state_stay_as_they_are() -> None:
     text = Path(f"{begun('flax_linen')}.py").read_text("utf-8").replace('["params"]', "")
     text = text.replace('apply({"params": params}', "apply(params")
-    prove_arm(OwnArms(written(text, "variables"), "cpu", donate=False), BASELINE)
+    prove_arm(arms_of(written(text, "variables")), BASELINE)
 
 
 def test_modules_without_variables_may_be_in_two_places() -> None:
@@ -244,13 +251,15 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
 
 
 def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.MonkeyPatch) -> None:
-    arms = OwnArms(begun("equinox"), "cpu", donate=False)
-    right = arms.own.loss
+    arms = arms_of(begun("equinox"))
+    right = arms.file.compute_loss
     arm = Arm("equinox", "filter_jit")
     prove_arm(arms, arm)
-    monkeypatch.setattr(
-        arms.own, "loss", lambda model, hidden, batch: (1.01 * right(model, hidden, batch)[0], ())
-    )
+
+    def compute_other_loss(*given: Any) -> tuple[Any, tuple[()]]:
+        return 1.01 * right(*given)[0], ()
+
+    monkeypatch.setattr(arms.file, "compute_loss", compute_other_loss)
     with pytest.raises(BakeoffError, match="not equal: ten steps' losses are off by"):
         prove_arm(arms, arm)
 
@@ -295,7 +304,7 @@ def test_what_is_wrong_with_a_file_is_one_line(text: str, problem: str) -> None:
     }.items(),
 )
 def test_what_is_no_number_is_told(text: str, problem: str) -> None:
-    arms = OwnArms(written(text), "cpu", donate=False)
+    arms = arms_of(written(text))
     with pytest.raises(BakeoffError, match=f"mine.py: {problem}"):
         prove_arm(arms, BASELINE)
 
@@ -333,9 +342,9 @@ def trained(params):
 
 optimizer, optimiser = optax.masked(optax.adam(1e-3), trained), None
 """
-    arms = OwnArms(written(text, "masked"), "cpu", donate=False)
+    arms = arms_of(written(text, "masked"))
     for style in ("jit", "jit_partial", "pure"):
-        assert prove_arm(arms, Arm("flax_nnx", style)).proof["gradient"] < 1e-3
+        assert prove_arm(arms, Arm("flax_nnx", style)).proof.gradient < 1e-3
 
 
 def test_plain_jax_and_a_whole_step() -> None:
@@ -343,7 +352,7 @@ def test_plain_jax_and_a_whole_step() -> None:
     assert plain["styles"] == {"pure_jax": ["pure"]}
     whole = written(WHOLE, "whole")
     assert offered(whole)["styles"] == {"whole": ["step"], "pure_jax": ["pure"]}
-    arms = OwnArms(whole, "cpu", donate=False)
+    arms = arms_of(whole)
     losses = prove_arm(arms, Arm(whole, "step")).losses
     assert losses[0] == 4
     assert losses == sorted(losses, reverse=True)

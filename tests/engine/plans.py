@@ -50,7 +50,7 @@ def preliminary(plan: Plan) -> set[str]:
 
 def counts(plan: Plan, metric: str, environment: str = "") -> dict[Cell, int]:
     """Return the number of samples of a metric, by cell."""
-    rows = (s for s in plan.visits.samples if (s.metric, s.environment) == (metric, environment))
+    rows = (s for s in plan.workers.samples if (s.metric, s.environment) == (metric, environment))
     return dict(Counter(sample.cell for sample in rows))
 
 

@@ -8,7 +8,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from bench.cells import REFERENCE, Arm, Cell, Selection
@@ -19,6 +19,7 @@ from bench.engine.process import WorkerFailedError
 from bench.engine.state import Group, SideState
 from bench.metrics import COLD, SAMPLED, STAGES
 from bench.options import Options
+from bench.samples import Proof, Sample
 from bench.worker.protocol import (
     Cold,
     Failed,
@@ -27,7 +28,6 @@ from bench.worker.protocol import (
     Proven,
     Sampled,
     Timed,
-    WorkerSample,
 )
 
 type Needed = dict[Cell, frozenset[str]]
@@ -53,7 +53,7 @@ CALLS = {
 ALL_CALLS = {"step": 3, "pipelined": 51, "host_cost": 21}
 """Calls in a turn, with those that are not timed."""
 LANES = [(0,), (1,)]
-PROOF = dict.fromkeys(("loss", "gradient", "trajectory"), 1e-8)
+PROOF = Proof(loss=1e-8, gradient=1e-8, trajectory=1e-8)
 
 
 def needed(
@@ -100,7 +100,7 @@ def plan_of(
     about = Options(budget=budget, **options)
     plan = Plan(Agenda(groups, about, lanes, base), enough)
     plan.spent.wall_seconds = before
-    plan.visits.rng.seed(seed)
+    plan.workers.rng.seed(seed)
     return plan
 
 
@@ -203,23 +203,24 @@ class Machine:
         if failing:
             return Failed(f"{failing} failed")
         [arm] = action.arms or [""]
+        cell = Arm.parse(arm).make_cell(action.workload, action.backend)
         level = STEP_SECONDS.get(action.workload, 1.0) * self.factor(
             action.workload, action.environment, arm
         )
         cold = level * math.exp(self.rng.gauss(0, self.noise))
         return {
-            "cold": Cold([WorkerSample(arm, metric, cold) for metric in COLD], 2.0),
+            "cold": Cold([Sample(cell, metric, cold) for metric in COLD], 2.0),
             "prove": Proven(
-                PROOF | {"same_program_as_baseline": False},
-                [WorkerSample(arm, "flops", 5.0)],
+                replace(PROOF, same_program_as_baseline=False),
+                [Sample(cell, "flops", 5.0)],
                 [1.0] * 10,
                 "a" * (arm != self.foreign),
             ),
             "open": Opened(),
             "count": Sampled(
-                [WorkerSample(arm, name, 3.0) for name in ("python_calls", "compilations_first")]
+                [Sample(cell, name, 3.0) for name in ("python_calls", "compilations_first")]
             ),
-            "train": Sampled([WorkerSample(arm, "final_loss", 2.5)]),
+            "train": Sampled([Sample(cell, "final_loss", 2.5)]),
         }.get(do)
 
     def timed(self, action: Action, worker: int, environment: str, failing: str) -> Timed:
@@ -230,15 +231,16 @@ class Machine:
             luck = self.luck.setdefault((worker, arm), self.rng.gauss(0, self.noise / 2))
             seconds = self.factor(action.workload, environment, arm) * level
             seconds *= math.exp(luck + self.rng.gauss(0, self.noise))
+            cell = Arm.parse(arm).make_cell(action.workload, action.backend)
             samples += [
-                WorkerSample(arm, metric, seconds, calls * action.rounds, seconds, seconds)
+                Sample(cell, metric, seconds, calls * action.rounds, seconds, seconds)
                 for metric, calls in CALLS[action.kind].items()
                 if arm != failing
             ]
         failures = {failing: "it computed something else"} if failing else {}
         shares = {a: self.factor(action.workload, environment, a) for a in action.arms}
         if action.programs:  # the copies of the baseline compile, which is in this program, too
-            samples = [s for s in samples if s.metric != "compile" or Arm.parse(s.arm) in REFERENCE]
+            samples = [s for s in samples if s.metric != "compile" or s.cell.arm in REFERENCE]
         return Timed(samples, failures, shares)
 
     def drive(self, plan: Plan) -> Self:

@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from bench.cells import Cell
+from bench.cells import Arm, Cell
 from bench.engine.actions import Action, AnswerError, parse_answer
 from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal, Part
@@ -22,6 +21,7 @@ from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
 from bench.runfile import unpack_samples
 from bench.samples import Sample
+from bench.worker.protocol import Command, Load, MeasureCold, Open
 from common.errors import BakeoffError
 from tests.engine.simulated import PROOF, Machine, Needed, needed, plan_of, side
 
@@ -42,7 +42,7 @@ class Lab:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.asked: list[Action] = []
-        self.commands: list[dict[str, Any]] = []
+        self.commands: list[Command] = []
         self.living: set[int] = set()
         self.fails: Callable[[Action], None] = lambda _: None
         """Raises what an action is to end with."""
@@ -72,7 +72,7 @@ class FakeWorker:
         self.lab, self.number, self.next = lab, number, None
         lab.living.add(number)
 
-    def ask(self, command: dict[str, Any], _: float) -> Any:
+    def ask(self, command: Command, _: float) -> Any:
         self.lab.commands.append(command)
         return self.next
 
@@ -137,7 +137,7 @@ def values(samples: Iterable[Sample]) -> list[float]:
 
 def counts(plan: Plan) -> dict[tuple[Cell, str], int]:
     """Return the samples of each cell and metric that was asked for."""
-    rows = [(sample.cell, sample.metric) for sample in plan.visits.samples]
+    rows = [(sample.cell, sample.metric) for sample in plan.workers.samples]
     return {(cell, m): rows.count((cell, m)) for cell, metrics in SMALL.items() for m in metrics}
 
 
@@ -169,7 +169,7 @@ def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -
         resumed = run(Journal.open(path))
         assert is_whole(resumed), number
         assert resumed.spent.wall_seconds >= known.spent.wall_seconds, "the clock goes on"
-        assert {*values(unpack_samples(known.samples))} <= {*values(resumed.visits.samples)}
+        assert {*values(unpack_samples(known.samples))} <= {*values(resumed.workers.samples)}
         assert {*known.warnings} <= {*resumed.sides[0].notes}
         for (_, metric), count in counts(resumed).items():
             assert count <= FEWEST[metric] + 2, "what was cut off is done again, in each lane"
@@ -178,7 +178,7 @@ def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -
 
         # The journal holds all of it, and nothing is measured anew.
         asked = len(lab.asked)
-        assert values(run(Journal.open(path)).visits.samples) == values(resumed.visits.samples)
+        assert values(run(Journal.open(path)).workers.samples) == values(resumed.workers.samples)
         assert len(lab.asked) == asked
 
 
@@ -249,16 +249,14 @@ def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_pa
     driver = FakeDriver(plan, begun(tmp_path / "journal"), Mock(sides=sides, outside={}))
     driver.run()
     assert not driver.cache.exists()
-    told: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for command in lab.commands:
-        told[command["do"]].append(command)
-    loads = told["load"]
-    assert len({command["seed"] for command in loads}) == len(loads)
-    assert len({command["cache"] for command in loads}) == 2
-    assert all("cache" not in command for command in told["cold"])
-    assert {command["entrant"] for command in told["cold"]} == {"pure_jax", "haiku"}
-    assert (1.0,) * 10 in {tuple(command["losses"] or ()) for command in told["open"]}
-    assert all(command.get("donate", False) is donate for command in [*loads, *told["cold"]])
+    loads = [command for command in lab.commands if isinstance(command, Load)]
+    starts = [command for command in lab.commands if isinstance(command, MeasureCold)]
+    opens = [command for command in lab.commands if isinstance(command, Open)]
+    assert len({command.seed for command in loads}) == len(loads)
+    assert len({command.cache for command in loads}) == 2
+    assert {command.arm for command in starts} == {"pure_jax/pure", "control/pure", "haiku/pure"}
+    assert (1.0,) * 10 in {tuple(command.losses) for command in opens}
+    assert all(command.donate is donate for command in [*loads, *starts])
 
 
 def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -> None:
@@ -267,40 +265,45 @@ def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -
     def spoil(action: Action, record: Any) -> None:
         if action.do == "block" and not spoilt:
             spoilt.append(action)
-            record["samples"] = [["nobody/pure", "step", 1.0, 8]]
+            record["samples"] = [[["nobody", "pure", "toy", "cpu"], "step", 1.0, 8]]
 
     lab.spoils = spoil
     plan = run(begun(tmp_path / "journal"))
     [note] = plan.sides[0].notes
-    assert "answered `block`: 'step' of 'nobody/pure' was not asked about" in note
+    assert "answered `block`: 'step' of nobody-pure-toy-cpu was not asked about" in note
     assert is_whole(plan)
 
 
-ROW = ["a/b", "step", 1.0, 8, 1.1, 1.2]
-OTHER = ["c/d", *ROW[1:]]
+def row(arm: str, metric: str = "step", value: float = 1.0, calls: int = 8) -> list[Any]:
+    return [Arm.parse(arm).make_cell("toy", "cpu"), metric, value, calls, 1.1, 1.2]
+
+
+ROW, OTHER, FLOPS = row("a/b"), row("c/d"), row("a/b", "flops")
+DISTANCES = dataclasses.asdict(PROOF)
 
 
 @pytest.mark.parametrize(
     ("do", "record", "wrong"),
     [
-        ("prove", {"proof": {}, "samples": [["a/b", "flops", 1.0]], "losses": [1.0]}, "`loss`"),
-        ("prove", {"proof": PROOF, "samples": [["a/b", "flops", 1.0]], "losses": [1.0]}, None),
+        ("prove", {"proof": {}, "samples": [FLOPS], "losses": [1.0]}, "`loss`"),
+        ("prove", {"proof": DISTANCES, "samples": [FLOPS], "losses": [1.0]}, None),
         ("prove", {"failure": "not equal"}, None),
         ("block", {"samples": [ROW, OTHER]}, None),
         ("block", {"samples": [ROW]}, "'c/d' was left out"),
         ("block", {"samples": [ROW], "failures": {"c/d": "no"}}, None),
-        ("block", {"samples": [ROW, [*OTHER[:3], 4]]}, "other numbers of calls in 2 rounds"),
-        ("block", {"samples": [[*ROW[:2], 0.0, 8], OTHER]}, "'step' of 'a/b' is 0.0"),
-        ("block", {"samples": [ROW, OTHER, ["e/f", *ROW[1:]]]}, "'e/f' was not asked"),
-        ("block", {"samples": [ROW, ["c/d", "host_cost", 1.0, 8]]}, "not measured in a turn of"),
-        ("cold", {"samples": [["a/b", "import", 1.0]]}, None),
-        ("cold", {"samples": [["a/b", "trace", 1.0]]}, "'trace' is not measured in a cold process"),
+        ("block", {"samples": [ROW, row("c/d", calls=4)]}, "other numbers of calls in 2 rounds"),
+        ("block", {"samples": [row("a/b", value=0.0), OTHER]}, "'step' of a-b-toy-cpu is 0.0"),
+        ("block", {"samples": [ROW, OTHER, row("e/f")]}, "'step' of e-f-toy-cpu was not asked"),
+        ("block", {"samples": [ROW, row("c/d", "host_cost")]}, "not measured in a turn of"),
+        ("cold", {"samples": [row("a/b", "import")]}, None),
+        ("cold", {"samples": [row("a/b", "trace")]}, "'trace' is not measured in a cold process"),
     ],
 )
 def test_an_answer_has_to_be_one_to_its_question(
     do: Any, record: Mapping[str, Any], wrong: str | None
 ) -> None:
-    action = Action(do, 1, arms=("a/b", "c/d"), kind="step" if do == "block" else "", rounds=2)
+    kind = "step" if do == "block" else ""
+    action = Action(do, 1, "", "cpu", "toy", ("a/b", "c/d"), kind=kind, rounds=2)
     if wrong is None:
         parse_answer(action, record)
         return

@@ -100,7 +100,7 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
 def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
     """Its proofs and counts are known, its samples count, and workers have further numbers."""
     first, _ = usual(300)
-    rows, before = first.agenda.rows, first.visits.samples
+    rows, before = first.agenda.rows, first.workers.samples
     spent = replace(first.spent, wall_seconds=5.0, earlier_processes=first.spent.processes)
     plan = plan_of(needed(("toy", "seed", "wide")), 60)
     plan.adopt(Mock(known=Part(cells=rows, samples=pack_samples(before), spent=spent)))
@@ -109,7 +109,7 @@ def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
     proven = {(row.cell.workload, str(row.cell.arm)) for row in rows if row.proof}
     assert not proven & {(a.workload, a.arms[0]) for a in machine.actions("prove")}
     assert not machine.actions("count")
-    after = plan.visits.samples[len(before) :]
+    after = plan.workers.samples[len(before) :]
     assert min(s.worker for s in after) > max(s.worker for s in before)
     assert min(s.block for s in after if s.metric == STEP) > max(s.block for s in before)
 
@@ -171,7 +171,7 @@ def test_a_library_is_imported_once_for_all_its_styles_and_takes_no_blocks() -> 
 def test_workers_of_a_first_answer_have_as_many_blocks_as_each_other(budget: float) -> None:
     """The first ones' proofs are not taken off their own time alone."""
     plan, _ = run(FEW_AT_SEED, budget, Machine(noise=0.02))
-    blocks = {(s.worker, s.block) for s in plan.visits.samples if s.metric == STEP}
+    blocks = {(s.worker, s.block) for s in plan.workers.samples if s.metric == STEP}
     of_worker = Counter(worker for worker, _ in blocks).values()
     assert max(of_worker) - min(of_worker) <= 1
 
@@ -258,7 +258,7 @@ def test_numbers_that_were_given_are_kept() -> None:
     assert {*workers(plan).values()} == {4}
     order = [(a.workload, a.kind) for a in machine.actions()]
     assert len({*order[: 3 * 4]}) == 3, "two workers of each, then two more"
-    rows = [s for s in plan.visits.samples if (s.metric, s.cell) == (STEP, GOOD_CELL)]
+    rows = [s for s in plan.workers.samples if (s.metric, s.cell) == (STEP, GOOD_CELL)]
     assert len({s.worker for s in rows}) == 4
     assert len({s.block for s in rows}) == len(rows) == 4 * 2
     assert {s.calls for s in rows} == {2 * 5}
@@ -278,7 +278,7 @@ def test_what_was_not_given_follows() -> None:
 
 def test_enough_is_asked_between_visits() -> None:
     plan, machine = run(AT_SEED, 600, enough=lambda samples: len(samples) > 50)
-    assert len([s for s in plan.visits.samples if s.metric == STEP]) > 50
+    assert len([s for s in plan.workers.samples if s.metric == STEP]) > 50
     assert machine.now < 120
 
 
@@ -310,7 +310,7 @@ def test_a_sweep_of_fewer_cells_than_lanes_needs_a_whole_process() -> None:
     plan, _ = ab(needed(("seed",), ("first_step",), {"haiku": ["pure"]}), 90)
     choice: Any = plan.choice
     [job] = [job for job in choice.cold_jobs() if len(job.work.pairs) < len(LANES)]
-    assert job.least >= plan.visits.costs.cold(plan.agenda.groups[0]) > job.seconds
+    assert job.least >= plan.workers.costs.cold(plan.agenda.groups[0]) > job.seconds
 
 
 def test_cold_metrics_take_what_pairs_leave() -> None:
@@ -386,7 +386,7 @@ def test_a_day_that_fails_is_a_gap() -> None:
 def different(plan: Plan) -> set[str]:
     """Return the arms whose step is told apart from what it is compared with."""
     states = [row for state in plan.sides for row in state.cells.values()]
-    rows = make_estimates(plan.visits.samples, states, plan.options, plan.agenda.base)
+    rows = make_estimates(plan.workers.samples, states, plan.options, plan.agenda.base)
     return {str(row.cell.arm) for row in rows if row.form == "ratio" and row.differs}
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from bench.engine.process import Place, Worker, WorkerFailedError, ask_once
-from bench.worker.protocol import PROTOCOL
+from bench.worker.protocol import PROTOCOL, Command, Describe, Load
 from bench.worker.settings import CORES, ENVIRONMENT, conditions, environment
 from tests.commands import ROOT
 
@@ -36,7 +36,7 @@ def script(text: str) -> Place:
 def failure(text: str, silence: float = 60) -> WorkerFailedError:
     """Return how a worker failed that is asked for one thing."""
     with pytest.raises(WorkerFailedError) as caught:
-        ask_once({"do": "something"}, script(text), silence)
+        ask_once(Command(), script(text), silence)
     return caught.value
 
 
@@ -128,13 +128,12 @@ def test_what_entrants_print_and_ctrl_c_do_not_get_between(tmp_path: Path) -> No
     with Worker() as worker:
         worker.start()
         os.kill(worker.process.pid, signal.SIGINT)
-        command = {"do": "load", "cache": str(tmp_path), "seed": 0}
         arms = ["noisy/pure", "pure_jax/pure", "nobody/pure"]
-        found = worker.ask({**command, "arms": arms, "outside": {"noisy": str(path)}})
+        found = worker.ask(Load(arms, 0, str(tmp_path), outside={"noisy": str(path)}))
         assert list(found["failures"]) == ["nobody/pure"]
         assert found["failures"]["nobody/pure"].startswith("unknown entrant 'nobody'")
         os.kill(worker.process.pid, signal.SIGINT)
-        described = worker.ask({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
+        described = worker.ask(Describe(["pure_jax"]))
         assert described["backends"][0] == "cpu"
         assert worker.process.poll() is None
         worker.stderr.seek(0)

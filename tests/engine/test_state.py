@@ -36,7 +36,7 @@ def test_one_death_costs_no_cell(do: Do, arm: str) -> None:
     wanted = needed(styles=FEW)
     plan, machine = run(wanted, 200, Machine(dies(do, arm)))
     assert not failed(plan)
-    blocks = {(s.worker, s.block) for s in plan.visits.samples if s.metric in (STEP, "host_cost")}
+    blocks = {(s.worker, s.block) for s in plan.workers.samples if s.metric in (STEP, "host_cost")}
     others = [action for action in machine.actions() if action.kind != STAGES]
     assert len(blocks) == len(others) - (do == "block"), "no other block is lost"
     assert all(cell in counts(plan, STEP) for cell in wanted if cell.workload == "seed")

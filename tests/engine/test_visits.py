@@ -8,7 +8,7 @@ import pytest
 
 from bench.cells import BASELINE
 from bench.engine.costs import TURNS
-from bench.engine.visits import NOT_JAX
+from bench.engine.workers import NOT_JAX
 from bench.estimates import MIN_WORKERS
 from bench.metrics import STAGES, STEP
 from tests.engine.plans import (
@@ -157,7 +157,7 @@ def test_pairs_take_their_stages_by_turns() -> None:
     plan, machine = ab(STAGES_AT_SEED, 60)
     [pairs] = workers(plan).values()
     assert pairs > 2
-    rows = [sample for sample in plan.visits.samples if sample.metric == "compile"]
+    rows = [sample for sample in plan.workers.samples if sample.metric == "compile"]
     sides = {name: [s for s in rows if s.environment == name] for name in BOTH}
     pairs_of = [{(s.worker, s.block, s.cell) for s in ours} for ours in sides.values()]
     assert pairs_of[0] == pairs_of[1] != set()
@@ -180,7 +180,7 @@ def test_pairs_share_blocks_and_a_core() -> None:
     assert min(firsts[name] for name in BOTH) > 0.2 * len(blocks), "in random order"
     assert {a.cores for a in machine.actions()} == set(LANES)
     by_block: dict[int, set[tuple[str, int]]] = defaultdict(set)
-    for sample in plan.visits.samples:
+    for sample in plan.workers.samples:
         if sample.metric == STEP:
             by_block[sample.block].add((sample.environment, sample.worker))
     assert len(by_block) == len(blocks)

@@ -257,15 +257,16 @@ def test_an_entrant_that_cannot_be_built_costs_itself_only(
 ) -> None:
     path = tmp_path / "mine.py"
     path.write_text(TWIN)
-    wanted = make_entrant_request(impls.add(path))
+    wanted = make_entrant_request(path)
     assert wanted.requirements == ("jmp==0.0.4", *COMMON)
     assert (wanted.pythons, wanted.lock) == (("3.12",), ())
     assert wanted.preferences == read_pins(ROOT / LOCK)
     path.write_text(TWIN.replace("==3.12.*", "==2.7.*"))
     monkeypatch.setattr(asked, "offer", lambda *_: OFFER)
-    result, places = offers((impls.add(path),), {}, 120.0, builder)
+    result, places = offers(("mine",), {"mine": str(path)}, 120.0, builder)
     assert list(places) == [""]
     [(name, problem)] = result.problems.items()
+    assert name == "mine"
     assert problem.startswith(f"entrant {name!r} requires Python '==2.7.*'; this project runs on")
 
 

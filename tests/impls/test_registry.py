@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 import impls
-from common.declaration import Declaration, declaration
-from tests.commands import refusal
+from common.declaration import Declaration
+from tests.commands import TWIN, refusal
 
 SHARED = ["pure_jax", "equinox", "flax_linen", "flax_nnx", "haiku", "stax"]
 
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
-    """A file of its own that takes part, once it is added."""
+    """An entrant of a user's own."""
     path = tmp_path / "mine.py"
     path.write_text('DISTRIBUTION = "flax"\n')
     return path
@@ -30,21 +30,25 @@ def test_names_are_those_of_the_files_the_baseline_first(mine: Path) -> None:
     assert set(impls.list_shared()) == {*SHARED, "numpy"}
     for name in ("os", "__init__", "../impls/haiku"):
         assert "unknown entrant" in refusal(impls.load, name)
-    assert impls.add(impls.source("haiku")) == "haiku"
-    assert impls.add(mine) == impls.add(mine) == "mine"
-    mine.write_text("def (")
-    assert impls.list_usual() == [*SHARED, "mine"], "loading it says what is wrong"
+    assert impls.read_name(impls.source("haiku")) == "haiku"
+    assert impls.read_name(mine) == "mine"
+    assert "unknown entrant" in refusal(impls.load, str(mine)), "a name never stands for a file"
 
 
-def test_packages_of_the_stack(mine: Path) -> None:
-    """A file of somebody else's adds none: a mistyped name must not install another package."""
+def test_a_users_entrant_is_loaded_from_its_file_then_by_its_name(mine: Path) -> None:
+    mine.write_text(TWIN)
+    assert "unknown entrant 'mine'" in refusal(impls.load, "mine")
+    entrant = impls.load(impls.locate("mine", {"mine": str(mine)}))
+    assert (entrant.name, entrant.file) == ("mine", mine)
+    assert impls.load("mine") == entrant
+    assert "mine" not in impls.names()
+
+
+def test_packages_of_the_stack() -> None:
     assert impls.libraries() == ["equinox", "flax", "dm-haiku"]
     packages = impls.list_pinnable()
     assert {*impls.libraries(), "jax", "optax", "orbax-checkpoint"} < set(packages)
     assert "keras" not in packages
-    mine.write_text('DISTRIBUTION = "evil"\nPACKAGES = ("worse",)\n')
-    impls.add(mine)
-    assert impls.list_pinnable() == packages
 
 
 def test_what_to_know_before_another_style() -> None:
@@ -57,7 +61,7 @@ def test_what_to_know_before_another_style() -> None:
 
 @pytest.mark.parametrize("entrant", impls.names())
 def test_what_an_entrant_declares(entrant: str) -> None:
-    about, styles = impls.read_declaration(entrant), impls.styles_of(entrant)
+    about, styles = impls.read_declaration(entrant), impls.list_styles(entrant)
     assert styles[0] == ("pure" if about.jax else {"numpy": "loop", "torch": "eager"}[entrant])
     for named in (about.if_named, about.references, about.waits, about.limits):
         assert set(named) <= set(styles)
@@ -80,7 +84,7 @@ def test_a_file_is_read_without_running_it(mine: Path) -> None:
     expected: dict[str, Any] = {"distribution": "a", "jax": False, "note": "Old."}
     expected |= {"requirements": ("a==1", "b"), "requires_python": "==3.12.*", "installed": "5 MB"}
     expected |= {"waits": ("x",), "limits": {"x": "few"}}
-    assert declaration(mine) == Declaration(**expected)
+    assert impls.read_declaration(mine) == Declaration(**expected)
 
 
 @pytest.mark.parametrize(
@@ -96,4 +100,4 @@ def test_a_file_is_read_without_running_it(mine: Path) -> None:
 )
 def test_a_file_that_cannot_be_read(text: str, words: str, mine: Path) -> None:
     mine.write_text(text)
-    assert words in refusal(declaration, mine)
+    assert words in refusal(impls.read_declaration, mine)

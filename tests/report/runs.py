@@ -124,14 +124,15 @@ def samples_of(
         metric, seconds = "host_cost", HOST_SECONDS + (arm.host or 0.0)
     for block in range(0 if metric == "host_cost" and arm.host is None else 3 * workers):
         value = seconds * float(np.exp(noise * rng.normal()))
-        about = block // 3, block, 2.0 * block, 0
-        yield Sample("", cell, metric, *about, value, 32, 1.02 * value, 1.2 * value)
+        calls = 32, 1.02 * value, 1.2 * value
+        yield Sample(cell, metric, value, *calls, worker=block // 3, block=block, at=2.0 * block)
     # Each arm's cold processes have numbers of their own; stages are in turns.
     first = 1000 + 100 * (sum(map(ord, str(cell.arm))) % 97)
     for name in (*COLD, *(name for name in METRICS if METRICS[name].turn == STAGES)):
         value, start = COLD_VALUES.get(name, 0.1) * arm.cold, first if name in COLD else 500
         for i in range(start, start + cold):
-            yield Sample("", cell, name, i, i, 0.0, 0, value * float(np.exp(noise * rng.normal())))
+            noisy = value * float(np.exp(noise * rng.normal()))
+            yield Sample(cell, name, noisy, worker=i, block=i)
     if cell.arm != CONTROL:
         for name, count in (COUNTS | {"python_calls": arm.calls} | arm.counts).items():
-            yield Sample("", cell, name, first, first, 0.0, 0, float(count))
+            yield Sample(cell, name, float(count), worker=first, block=first)

@@ -26,7 +26,7 @@ ALL = [PLAIN, OTHER, EQUINOX, FILTERED, HAIKU]
 def cold(metric: str, cells: Sequence[Cell], samples: int = 5) -> list[Sample]:
     """Return samples of each cell, 1 % apart, from 1 s on, each of a process of its own."""
     return [
-        Sample("", cell, metric, 100 * i + j, 100 * i + j, 0.0, 1, 1 + 0.01 * j)
+        Sample(cell, metric, 1 + 0.01 * j, worker=100 * i + j, block=100 * i + j)
         for i, cell in enumerate(cells)
         for j in range(samples)
     ]
@@ -43,7 +43,7 @@ def warm(
     rng = np.random.default_rng(seed)
     ratios = {PLAIN: 1.0, OTHER: 1.0, **(ratios or {HAIKU: 1.0})}
     return [
-        Sample(environment, cell, metric, block // 3, block, 0.0, 1, value, 20, 1.1 * value)
+        Sample(cell, metric, value, 20, 1.1 * value, None, environment, block // 3, block)
         for block in range(12)
         for cell, ratio in ratios.items()
         for value in [1e-3 * ratio * math.exp(rng.normal(0, noise))]
@@ -171,7 +171,7 @@ def test_an_amount_is_the_median_of_calls_with_an_interval_over_workers() -> Non
     [row] = [r for r in estimate(warm(noise=0.0)) if r.cell == HAIKU and r.form == "amount"]
     assert (row.unit, row.workers) == ("s", 4)
     assert (row.value, row.low, row.high) == pytest.approx((1.1e-3, 1.1e-3, 1.1e-3))
-    [exact] = estimate([Sample("", HAIKU, "flops", 0, 0, 0.0, 0, 7.0)])
+    [exact] = estimate([Sample(HAIKU, "flops", 7.0)])
     assert (exact.value, exact.low, exact.standard_error) == (7.0, None, None)
 
 

@@ -9,7 +9,7 @@ import pytest
 from bench.cells import BASELINE, CONTROL, Arm
 from bench.samples import Sample
 from bench.stats.forecast import estimate_variation, forecast_difference
-from bench.worker.block import Call, sample_of
+from bench.worker.block import Call, make_sample
 
 ARMS = [BASELINE, CONTROL, Arm("haiku", "pure"), Arm("equinox", "pure")]
 
@@ -24,10 +24,9 @@ def samples_of(
         for environment in environments:
             for arm in arms if environments == ("",) else arms[2:]:
                 calls = np.exp(rng.normal(0, varies, (8, 3)))
-                row = sample_of(arm, "step", [[Call(x, 0.0) for x in turn] for turn in calls])
-                cell = arm.make_cell("seed", "cpu")
-                taken = (1, block, 0.0, 0, *row[2:])
-                samples.append(Sample(environment, cell, "step", *taken))
+                turns = [[Call(x, 0.0) for x in turn] for turn in calls]
+                row = make_sample(arm.make_cell("seed", "cpu"), "step", turns)
+                samples.append(row._replace(environment=environment, worker=1, block=block))
     return samples
 
 

@@ -82,24 +82,22 @@ def samples(
                 ):
                     level = speed * seconds * factors.get(arm, 1.0) * noise
                     cell = arm.make_cell(workload, "cpu")
-                    yield Sample(
-                        environment, cell, metric, worker, block, 0.0, 0, level, 8, median * level
-                    )
+                    calls = 8, median * level
+                    where = {"environment": environment, "worker": worker, "block": block}
+                    yield Sample(cell, metric, level, *calls, **where)
     for cold in range(1000 * first_worker, 1000 * first_worker + 8):
         for arm in arms:
             level = 0.4 * speed * factors.get(arm, 1.0) * math.exp(rng.normal(0, 0.02))
             memory = 3e8 * speed * math.exp(rng.normal(0, 0.002))
             for metric, value in (("compile", level), ("peak_rss", memory)):
                 cell = arm.make_cell("seed", "cpu")
-                yield Sample(environment, cell, metric, cold, cold, 0.0, 0, value)
+                yield Sample(cell, metric, value, environment=environment, worker=cold, block=cold)
     for arm in arms:
         for metric, usual in COUNTS.items():
             number = CALLS[arm] if metric == "python_calls" else usual
             number = (changed or {}).get((arm, metric), number)
             if arm != CONTROL:
-                yield Sample(
-                    environment, arm.make_cell("seed", "cpu"), metric, 0, 0, 0.0, 0, number
-                )
+                yield Sample(arm.make_cell("seed", "cpu"), metric, number, environment=environment)
 
 
 def results(

@@ -106,7 +106,7 @@ class World(Bisection):
         self.measured_sides.append(str(new))
         self.sides[new] = Mock(info=self.environment(new).info)
         worker = 1000 * len(self.measured_sides)
-        self.samples.append(Sample(str(new), CELL, "compile", worker, 0, 0.0, 1, 1.0))
+        self.samples.append(Sample(CELL, "compile", 1.0, environment=str(new), worker=worker))
         base_seconds, new_seconds = (self.seconds(self.releases(spec)) for spec in (base, new))
         truth, data = math.log(new_seconds / base_seconds), list[float]()
         while len(data) < LOOKS[-1]:
@@ -412,7 +412,10 @@ def test_only_a_resumed_search_has_spent_part_of_its_budget(tmp_path: Path) -> N
 def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    spec, row = parse("jax==0.5.0"), Sample("base", CELL, "compile", 2, 5, 0.0, 1, 1.0)
+    spec, row = (
+        parse("jax==0.5.0"),
+        Sample(CELL, "compile", 1.0, environment="base", worker=2, block=5),
+    )
     outcome = Mock(samples=[row])
     monkeypatch.setattr(searches, "measure", Mock(return_value=outcome))
     monkeypatch.setattr(searches, "make_task", Mock())

@@ -68,7 +68,7 @@ def test_whoever_is_first_in_a_round_does_not_wait(
 def test_an_entrant_file_takes_part(tmp_path: Path) -> None:
     styles = {"same": "wait(0)", "slower": "wait( 27 )"}
     path = write_entrant(tmp_path / "planted_here.py", styles)
-    entrant = impls.load(impls.add(path))
+    entrant = impls.load(path)
     assert list(entrant.styles) == list(styles)
     with pytest.raises(FileExistsError):
         write_entrant(path, styles)

@@ -16,10 +16,11 @@ import impls
 from bench.cells import Selection
 from bench.offer import Offer
 from bench.worker import offers
-from bench.worker.arms import program_of
-from bench.worker.counts import compilations, live_arrays, live_bytes
+from bench.worker.arms import find_program
+from bench.worker.counts import count_live_bytes, list_live_arrays, watch_compilations
 from bench.worker.program import Graph, ProgramFacts, facts
 from bench.worker.proof import find_donated_arguments
+from bench.worker.protocol import Describe
 from common.contract import Checkpoint, Program, TrainStep, fresh_checkpoint
 from common.equality import (
     deviation,
@@ -56,7 +57,7 @@ STATE = 3 * 4 * TOY.model.parameters + COUNT
 
 
 def program(step: TrainStep) -> Program:
-    known = program_of(step, TOY)
+    known = find_program(step, TOY)
     assert known is not None
     return known
 
@@ -100,7 +101,7 @@ def test_what_a_style_compiles(entrant: str, style: str, step_of: StepOf) -> Non
         for i in range(3):
             hidden, _ = step(hidden, data[i % 2])
         checkpoint = step.save()
-    programs = compilations()
+    programs = watch_compilations()
     for i in range(9):
         hidden, _ = step(hidden, data[i % 2])
     step.load(step.save())
@@ -138,12 +139,12 @@ def test_who_can_donates_all_of_its_state_and_nothing_else(
     entrant: str, style: str, step_of: StepOf
 ) -> None:
     baseline = trajectory(step_of(impls.BASELINE, "pure", TOY), TOY)
-    before = live_arrays("cpu")
+    before = list_live_arrays("cpu")
     step = make(impls.load(entrant).style(style, donate=True), TOY)
     assert find_donated_arguments(step, TOY) == ""
     deviation(step, TOY, baseline)[0].require()
     state = STATE + COUNT * ((entrant, style) in COUNTS_TWICE)
-    assert live_bytes(step, TOY, before, "cpu") == state
+    assert count_live_bytes(step, TOY, before, "cpu") == state
     assert facts(program(step)).counts["alias_bytes"] == state
     require_unchanged_by_calls(step)
 
@@ -172,17 +173,17 @@ def require_unchanged_by_calls(step: TrainStep) -> None:
 
 
 def test_a_style_that_cannot_donate_is_left_out() -> None:
-    offer = msgspec.convert(offers.describe(Mock(), [], {}), Offer)
+    offer = msgspec.convert(offers.describe(Mock(), Describe([])), Offer)
     assert [(n, s) for n, styles in offer.not_donating.items() for s in styles] == [GRADIENT_ALONE]
     assert "blog" not in {cell.style for cell in Selection().cells(offer.donating)}
 
 
 def test_a_second_copy_is_counted() -> None:
-    before, kept = live_arrays("cpu"), list[jax.Array]()
+    before, kept = list_live_arrays("cpu"), list[jax.Array]()
     step = make(impls.load(impls.BASELINE).style("pure"), TOY)
-    assert live_bytes(step, TOY, before, "cpu") == STATE
+    assert count_live_bytes(step, TOY, before, "cpu") == STATE
     kept.append(jnp.zeros(7))
-    assert live_bytes(step, TOY, before, "cpu") == STATE + 28
+    assert count_live_bytes(step, TOY, before, "cpu") == STATE + 28
 
 
 # The fingerprint, of pairs of functions of two arrays.

@@ -15,6 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from bench.cells import Arm
 from bench.metrics import METRICS, STAGES
 from bench.worker import stages as worker_stages
+from bench.worker.protocol import Load
 from bench.worker.session import use_cache
 from bench.worker.stages import StagesBlock
 from common.contract import Program
@@ -28,7 +29,7 @@ TIMED = [name for name, metric in METRICS.items() if metric.turn == STAGES]
 def test_a_block_of_stages(tmp_path: Path) -> None:
     """Of two rounds."""
     with Child() as child:
-        loaded = child.do("load", arms=ARMS, outside={}, cache=str(tmp_path), seed=0)
+        loaded = child.ask(Load(ARMS, seed=0, cache=str(tmp_path)))
         assert loaded == {"failures": {}, "spoiled": False}
         answer = child.block(ARMS, STAGES)
         assert child.recorder.read_turn() is None
@@ -82,6 +83,7 @@ def block_of_made_steps(rounds: int, programs: Mapping[Arm, str] | None = None) 
 
     case = SimpleNamespace(zero=tuple, data=tuple)
     about: dict[str, Any] = {"case": case, "backend": "cpu", "chunks": [()]}
+    about["find_cell"] = lambda arm: arm.make_cell("toy", "cpu")
     nothing = {"load": lambda *_: None, "initialise": lambda _: None}
     arms: Any = SimpleNamespace(make=make, **about, **nothing)
     timed = StagesBlock(lambda _: None, lambda: 0, str, seed=1)
@@ -119,19 +121,19 @@ def test_each_turn_traces_a_step_of_its_own_and_drops_it() -> None:
 
 def test_an_arm_that_fails_costs_its_own_times() -> None:
     block = block_of_made_steps(rounds=2)
-    assert {sample.arm for sample in block.answer.samples} == {str(GOOD), str(LIKE_IT)}
+    assert {str(sample.cell.arm) for sample in block.answer.samples} == {str(GOOD), str(LIKE_IT)}
     [(arm, why)] = block.answer.failures.items()
     assert (arm, why) == (str(BROKEN), "raised OSError: no such planet (while it was timed)")
 
 
 def test_arms_of_one_program_compile_it_once_in_a_round() -> None:
     block = block_of_made_steps(3, {GOOD: "one", LIKE_IT: "one"})
-    calls = {(s.arm, s.metric): s.calls for s in block.answer.samples}
+    calls = {(str(s.cell.arm), s.metric): s.calls for s in block.answer.samples}
     both = str(GOOD), str(LIKE_IT)
     assert [calls[arm, "trace"] for arm in both] == [3, 3]
     assert sum(calls.get((arm, "compile"), 0) for arm in both) == 3
     apart = block_of_made_steps(3, {GOOD: "one", LIKE_IT: "another"})
-    assert {(s.arm, s.calls) for s in apart.answer.samples} == {(arm, 3) for arm in both}
+    assert {(str(s.cell.arm), s.calls) for s in apart.answer.samples} == {(arm, 3) for arm in both}
 
 
 @pytest.mark.parametrize("pinned", [False, True])
@@ -145,5 +147,6 @@ def test_what_a_library_cannot_trace_apart_is_told_by_jax_events(
         return whole(trace)._replace(trace=None)
 
     monkeypatch.setattr(Program, "from_trace", lowers_only)
-    table = {(s.arm, s.metric): s.value for s in block_of_made_steps(rounds=2).answer.samples}
+    samples = block_of_made_steps(rounds=2).answer.samples
+    table = {(str(s.cell.arm), s.metric): s.value for s in samples}
     assert {metric for arm, metric in table if arm == str(GOOD)} == {*TIMED}

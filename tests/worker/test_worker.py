@@ -11,13 +11,13 @@ import pytest
 from bench.engine.process import Worker
 from bench.metrics import COLD, METRICS
 from bench.worker import integrity
-from bench.worker.counts import code_lines
+from bench.worker.counts import count_code_lines
 from bench.worker.integrity import Surroundings
 from bench.worker.proof import MISSING_DONATION, UNEXPECTED_DONATION
-from bench.worker.protocol import OWN_SEEDS
+from bench.worker.protocol import OWN_SEEDS, Load, MeasureCold, Open, Prove, TimeBlock, Train
 from tests.commands import ROOT, TWIN
 
-TOY = {"workload": "toy", "backend": "cpu"}
+TOY = "toy", "cpu"
 PLAIN, HAIKU = "pure_jax/pure", "haiku/pure"
 HONEST = [PLAIN, "control/pure", HAIKU]
 MISTAKES = ROOT / "tests" / "mistakes"
@@ -46,27 +46,23 @@ class Child(Worker):
         self.start()
         return self
 
-    def do(self, do: str, **arguments: Any) -> Any:
-        return self.ask({"do": do, **arguments})
-
     def load(self, arms: list[str], cache: Path, **more: Any) -> Any:
         outside = {path.stem: str(path) for path in MISTAKES.glob("*.py")}
-        usual: dict[str, Any] = {"outside": outside, "cache": str(cache), "seed": 0}
-        return self.do("load", arms=arms, **(usual | more))
+        return self.ask(Load(arms, seed=0, cache=str(cache), outside=outside, **more))
 
     def opened(self, arms: list[str], losses: list[float] | None = None) -> None:
         for arm in arms:
-            assert self.do("open", arm=arm, losses=losses, **TOY) == {}, arm
+            assert self.ask(Open(*TOY, arm, losses or [])) == {}, arm
 
     def block(self, arms: list[str], kind: str = "step", rounds: int = 2) -> Any:
-        return self.do("block", kind=kind, rounds=rounds, seed=3, arms=arms, **TOY)
+        return self.ask(TimeBlock(*TOY, kind, arms, rounds, seed=3))
 
 
 def samples(answer: Any) -> dict[str, dict[str, Any]]:
     """Return the samples of an answer, by metric and arm: value, calls, median and 95 %."""
     table: dict[str, dict[str, Any]] = {}
-    for arm, metric, *values in answer["samples"]:
-        table.setdefault(metric, {})[arm] = values
+    for (entrant, style, *_), metric, value, calls, median, high, *_ in answer["samples"]:
+        table.setdefault(metric, {})[f"{entrant}/{style}"] = [value, calls, median, high]
     return table
 
 
@@ -88,7 +84,7 @@ def worker(cache: Path) -> Iterator[Child]:
 @pytest.fixture(scope="module")
 def proofs(worker: Child) -> dict[str, Any]:
     """Return the proofs of its honest arms, the baseline's last."""
-    proofs = {arm: worker.do("prove", arm=arm, **TOY) for arm in HONEST[::-1]}
+    proofs = {arm: worker.ask(Prove(*TOY, arm)) for arm in HONEST[::-1]}
     assert worker.recorder.read_turn() is None
     return proofs
 
@@ -107,7 +103,7 @@ def test_a_proof_needs_no_baseline_before_it(proofs: dict[str, Any]) -> None:
         assert counts["alias_bytes"] == 0
         assert counts["parameters"] > 0
         name = "pure_jax" if arm == "control/pure" else arm.split("/")[0]
-        assert counts["code_lines"] == code_lines(ROOT / "impls" / f"{name}.py")
+        assert counts["code_lines"] == count_code_lines(ROOT / "impls" / f"{name}.py")
     assert proofs[PLAIN]["losses"] == proofs["control/pure"]["losses"]
 
 
@@ -151,14 +147,14 @@ def test_a_second_process_reads_what_the_first_has_compiled_and_proven(
         child.opened(HONEST, losses)
         assert child.block(HONEST)["failures"] == {}
         wrong = [*losses[:9], losses[9] + 1e-3]
-        answer = child.do("open", arm=HAIKU, losses=wrong, **TOY)
+        answer = child.ask(Open(*TOY, HAIKU, wrong))
     assert answer["failure"].startswith("not equal in this process, though it was in another")
     assert {path.name for path in cache.iterdir() if "cache" in path.name} == kept != set()
 
 
 @pytest.mark.usefixtures("proofs")
 def test_training(worker: Child) -> None:
-    rows = worker.do("train", arm=HAIKU, **TOY)["samples"]
+    rows = worker.ask(Train(*TOY, HAIKU))["samples"]
     assert [metric for _, metric, *_ in rows] == ["final_loss", *["final_loss_own"] * OWN_SEEDS]
     losses = [value for _, _, value, *_ in rows]
     assert all(0 < loss < 3 for loss in losses), "less than that of guessing, which is 3"
@@ -193,7 +189,7 @@ def test_a_cold_process_measures_what_happens_once(
     path.write_text(STAGES)
     outside = {"mine": str(path)} if entrant == "mine" else {}
     with Child() as child:
-        answer = child.do("cold", entrant=entrant, style=style, outside=outside, **TOY)
+        answer = child.ask(MeasureCold(*TOY, f"{entrant}/{style}", outside))
     values = {metric: by_arm[f"{entrant}/{style}"][0] for metric, by_arm in samples(answer).items()}
     assert {*values} == {*COLD}
     assert min(values.values()) > 0
@@ -231,11 +227,11 @@ def test_mistakes_have_no_times_and_the_others_have(worker: Child) -> None:
 def test_a_worker_fails_steps_that_do_not_donate_as_it_does(
     worker: Child, proofs: dict[str, Any], cache: Path
 ) -> None:
-    assert worker.do("prove", arm=DONATES, **TOY)["failure"] == UNEXPECTED_DONATION
+    assert worker.ask(Prove(*TOY, DONATES))["failure"] == UNEXPECTED_DONATION
     with Child() as child:
         arms = [PLAIN, ASKED, NOTHING]
         assert not child.load(arms, cache, donate=True)["failures"]
-        ours, *others = (child.do("prove", arm=arm, **TOY) for arm in arms)
+        ours, *others = (child.ask(Prove(*TOY, arm)) for arm in arms)
         assert [answer["failure"] for answer in others] == [TAKES_HIDDEN, MISSING_DONATION]
         assert child.block([PLAIN])["failures"] == {}
     assert ours["proof"]["donates"]

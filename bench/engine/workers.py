@@ -1,0 +1,292 @@
+"""Workers: they are opened, prove, count, train, and measure cold; their samples are kept here.
+
+`bench.engine.visits` measures blocks in them; `bench.engine.plan` decides what comes when.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench.cells import REFERENCE
+from bench.engine.costs import Costs
+from bench.metrics import STAGES
+from bench.runfile import TimeSpent
+from bench.worker import protocol
+from common.config import find_workload, is_user_step
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from bench.cells import Cell
+    from bench.engine.actions import Action, Do, Lanes, LaneWork, Outcome, Steps
+    from bench.engine.agenda import Agenda
+    from bench.engine.state import Group, SideState
+    from bench.samples import Cores, Sample
+
+NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
+UNKNOWN_PROGRAM = "the program of a `make_step` is not known: its first step compiles it"
+"""Reasons why an arm has no times of stages, whatever the budget."""
+COLD_TRIES = 2
+"""Times that a cold process is tried: one that dies costs its own sample, not the cell's."""
+
+
+class WorkerEndedError(Exception):
+    """A worker has ended, or none can be opened, which ends the lane's job."""
+
+
+@dataclass
+class Visit:
+    """Workers of a group on the same cores, which measure by turns."""
+
+    group: Group
+    workload: str
+    arms: Collection[str]
+    """Arms that take part."""
+    prove_until: float = math.inf
+    """Seconds of the budget after which only the reference is proven any more."""
+    only_proves: bool = False
+    """Whether its worker proves for others, and measures nothing."""
+    compiles: bool = False
+    """Whether its turns make and compile the steps of arms that others have proven."""
+    cores: Cores = ()
+    workers: dict[SideState, int] = field(default_factory=dict)
+    """Numbers of its open workers."""
+    measured_seconds: float = 0.0
+    """Seconds of its blocks since their steps were made."""
+
+
+def find_live_cells(group: Group, workload: str) -> dict[str, Cell]:
+    """Return arm → cell, for cells alive on all sides, in a fixed order."""
+    sides = [{str(cell.arm): cell for cell in side.list_live_cells(workload)} for side in group]
+    return {arm: sides[0][arm] for arm in sorted(set.intersection(*map(set, sides)))}
+
+
+class Workers:
+    """What workers are asked for, with the samples, costs and time spent so far."""
+
+    def __init__(self, agenda: Agenda) -> None:
+        self.agenda, self.options = agenda, agenda.options
+        self.rng = random.Random()  # noqa: S311 -- an order is no secret
+        self.spent = TimeSpent()
+        self.samples: list[Sample] = []
+        self.costs = Costs()
+        self.lanes_in_use = 1
+        """Lanes of the present phase."""
+        self.held_arms: dict[int, set[str]] = {}
+        """Worker → arms whose steps it holds, while it lives."""
+
+    @property
+    def now(self) -> float:
+        """Seconds of the budget that are spent."""
+        return self.spent.wall_seconds
+
+    # phases and lanes
+
+    def run_phase(self, lanes: Sequence[Cores], jobs: Iterable[LaneWork]) -> Lanes:
+        """Do jobs; each lane takes the next one when it has done its last.
+
+        Each lane has one action under way at any time. A lane asks for a job when it is free: costs
+        are known better by then.
+        """
+        left = iter(jobs)
+
+        def lane(cores: Cores) -> Steps[None]:
+            for job in left:
+                with suppress(WorkerEndedError):
+                    yield from job(cores)
+
+        self.lanes_in_use = len(lanes)
+        waiting: dict[int, Steps[None]] = {}
+        outcome: Any = None
+        free = [lane(cores) for cores in lanes]
+        while True:
+            begin: list[Action] = []
+            for steps in free:
+                with suppress(StopIteration):
+                    action = steps.send(outcome)
+                    waiting[action.worker] = steps
+                    begin.append(action)
+            if not waiting:
+                break
+            outcome = yield tuple(begin)
+            self.spent.wall_seconds = max(self.spent.wall_seconds, outcome.at)
+            free = [waiting.pop(outcome.worker)]
+        self.lanes_in_use = 1
+
+    def ask_workers(self, action: Action, *sides: SideState) -> Steps[Outcome]:
+        """Let a worker of each side do something, and note what failed.
+
+        Raises:
+            WorkerEndedError: one died, or is ended because an arm has left it in a wrong state.
+        """
+        outcome = yield action
+        if outcome.death is not None:
+            sides[action.workers.index(outcome.death.number)].note_death(outcome.death, action)
+            for worker in action.workers:
+                self.held_arms.pop(worker, None)
+            raise WorkerEndedError
+        answers = outcome.answer if action.do == "block" else [outcome.answer]
+        for side, answer in zip(sides, answers, strict=True):
+            side.note_success(action)
+            if isinstance(answer, protocol.Failed):
+                side.fail_arm(action.arms[0], answer.failure, action.workload, answer.stderr)
+            elif isinstance(answer, protocol.Failures | protocol.Timed):
+                for arm, failure in answer.failures.items():
+                    side.fail_arm(arm, failure, action.workload)
+        if getattr(outcome.answer, "spoiled", False):  # a block has samples, which come first
+            yield from self.close(sides[0], action.worker)
+            raise WorkerEndedError
+        return outcome
+
+    # opening
+
+    def open_worker(self, side: SideState, visit: Visit) -> Steps[int]:
+        """Start a side's worker and make its living arms' steps; return its number.
+
+        Of the arms that are not proven yet, this worker proves its part.
+
+        Raises:
+            WorkerEndedError: none can be opened.
+        """
+        rows = side.cells
+        while not side.given_up:
+            cells = [c for c in side.list_live_cells(visit.workload) if str(c.arm) in visit.arms]
+            if visit.compiles:
+                cells = [c for c in cells if rows[c].proof and "compile" not in rows[c].missing]
+            if not cells:
+                break
+            with suppress(WorkerEndedError):
+                kind = STAGES if visit.compiles else ""
+                worker = yield from self.load_worker(side, cells, visit.cores, kind)
+                if visit.compiles:
+                    self.held_arms[worker] = {str(c.arm) for c in cells if rows[c].failure is None}
+                else:
+                    yield from self.make_steps(side, worker, cells, visit)
+                return worker
+        raise WorkerEndedError
+
+    def load_worker(
+        self, side: SideState, cells: Sequence[Cell], cores: Cores, kind: str = ""
+    ) -> Steps[int]:
+        """Start a worker and let it import the entrants of some cells; return its number."""
+        self.spent.processes += 1
+        worker = self.spent.processes
+        self.held_arms[worker] = set()
+        arms = self.rng.sample([str(cell.arm) for cell in cells], len(cells))
+        start = side.make_action("start", worker, cores=cores)
+        started = yield from self.ask_workers(start, side)
+        check = not any(map(side.is_proven, side.cells))
+        seed = self.rng.getrandbits(32)
+        load = side.make_action("load", worker, arms=arms, seed=seed, check=check, kind=kind)
+        loaded = yield from self.ask_workers(load, side)
+        if side not in self.costs.load_seconds or not check:
+            self.costs.load_seconds[side] = started.took + loaded.took
+        return worker
+
+    def make_steps(
+        self, side: SideState, worker: int, cells: Sequence[Cell], visit: Visit
+    ) -> Steps[None]:
+        """Prove or open cells in random order, the baseline at no fixed place.
+
+        Cells that another worker is proving come last: they can be opened by then. Cells that are
+        proven on the other side of a pair come first: only common arms are measured.
+        """
+        waiting = self.rng.sample(cells, len(cells))
+        others = [other for other in visit.group if other is not side]
+        waiting.sort(key=lambda cell: not all(other.is_proven(cell) for other in others))
+        while waiting:
+            claimed = {cell for cell, prover in side.provers.items() if prover in self.held_arms}
+            free = (c for c in waiting if side.is_proven(c) or c not in claimed)
+            cell = next(free, waiting[0])
+            waiting.remove(cell)
+            late = self.now > visit.prove_until and cell.arm not in REFERENCE
+            if side.cells[cell].failure is not None or (late and not side.is_proven(cell)):
+                continue
+            if visit.only_proves and (side.is_proven(cell) or cell in claimed):
+                continue
+            yield from self.ask_arm(side, worker, "open" if side.is_proven(cell) else "prove", cell)
+            if side.cells[cell].failure is None:
+                self.held_arms[worker].add(str(cell.arm))
+
+    def ask_arm(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[None]:
+        """Let a worker prove, open, count or train one arm, and keep the result."""
+        result, arms = side.cells[cell], [str(cell.arm)]
+        losses = side.cells[cell.baseline].losses if do == "open" else ()
+        action = side.make_action(do, worker, cell.workload, arms, losses=tuple(losses))
+        side.provers[cell] = worker
+        outcome = yield from self.ask_workers(action, side)
+        answer, cells = outcome.answer, [cell]
+        if isinstance(answer, protocol.Proven):
+            result.proof = answer.proof
+            result.losses, result.program = answer.losses, answer.program
+            if not result.program:
+                reason = UNKNOWN_PROGRAM if is_user_step(cell.workload) else NOT_JAX
+                asked = side.needed.get(cell, frozenset()) & {*protocol.KINDS[STAGES]}
+                result.missing |= dict.fromkeys(asked, reason)
+            self.costs.proof_seconds.append(outcome.took)
+        elif do == "open":
+            self.costs.open_seconds[side, cell] = outcome.took
+        elif do == "train":
+            self.spent.sampling_seconds += outcome.took / self.lanes_in_use
+        elif do == "count":  # what Python does depends on the layers alone
+            layers = find_workload(cell.workload).layers
+            alike = (other for other in side.list_live_cells() if other.arm == cell.arm)
+            cells = [other for other in alike if find_workload(other.workload).layers == layers]
+        samples: list[Sample] = getattr(answer, "samples", [])
+        for other in cells:
+            self.keep_samples(side, [row._replace(cell=other) for row in samples], worker)
+
+    def keep_samples(
+        self,
+        side: SideState,
+        samples: Iterable[Sample],
+        worker: int,
+        block: int = 0,
+        cores: Cores = (),
+    ) -> None:
+        """Add the samples that a worker has just measured.
+
+        Samples of unrequested arms are left out: few and noisy, they would make intervals wider.
+        """
+        taken = {"environment": side.environment, "at": self.now, "cores": len(cores)}
+        for sample in samples:
+            if str(sample.cell.arm) not in self.agenda.unrequested_arms:
+                row = sample._replace(worker=worker, block=block or worker, **taken)
+                self.samples.append(row)
+
+    def close(self, side: SideState, worker: int, _: Cores = ()) -> Steps[None]:
+        """End a worker, unless it has died."""
+        if self.held_arms.pop(worker, None) is not None:
+            yield side.make_action("close", worker)
+
+    # what is done once
+
+    def measure_cold(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
+        """Measure one cold process of a cell on each side, in random order.
+
+        A process that dies is begun once more, unless too many have died.
+        """
+        self.agenda.cold_counts[group, cell] += 1
+        number, arm = self.spent.processes + 1, str(cell.arm)
+        for side in self.rng.sample(group, len(group)):
+            own_cores = cores if side.backend == "cpu" else ()
+            for _ in range(COLD_TRIES):
+                if not side.has_cold_tries(cell):
+                    break
+                self.spent.processes += 1
+                worker = self.spent.processes
+                action = side.make_action("cold", worker, cell.workload, [arm], cores=own_cores)
+                outcome = yield action
+                if outcome.death is None:
+                    answer: protocol.Cold = outcome.answer
+                    self.costs.cold_seconds[side] = outcome.took
+                    self.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
+                    self.keep_samples(side, answer.samples, number, cores=own_cores)
+                    break
+                side.cold_deaths[cell] += 1
+                side.deaths[arm, cell.workload] = outcome.death.reason
+                side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")

@@ -1,0 +1,252 @@
+"""The arms of a user's own training step: a library's styles of it, and its `make_step`.
+
+The baseline is `jax.jit` over the arrays of the same model alone: a style's extra time is its cost.
+`make_step` is one more arm, `NAME/step`, or the only one of a file without a model.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bench.cells import BASELINE, WHOLE, Arm
+from bench.samples import Proof
+from bench.worker.arms import Arms, End
+from bench.worker.counts import count_code_lines
+from bench.worker.overhead import measure_collections, measure_dispatch
+from bench.worker.step_file import StepFile, WholeStep
+from common.equality import TRAJECTORY_STEPS, NotEqualError
+from common.steps import AtRest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from common.contract import TrainStep
+
+PARAMETERS_TOLERANCE = 0.05
+"""Largest distance of parameters from the baseline's after ten steps, as a fraction of the
+baseline's displacement. Adam's first steps follow signs: where a gradient is zero, such as that of
+the bias of an attention's keys, they are signs of roundings. An omitted update makes a tenth."""
+BLOCK_TOLERANCE = 0.1
+"""`PARAMETERS_TOLERANCE` of a block: rounding grows in a hundred steps of any optimiser."""
+STILL = 1e-3
+"""Least displacement of a state's array that counts, as a fraction of its size: less is rounding.
+Arrays are compared one by one: a counter goes further than running means."""
+
+
+class StepInputs:
+    """Inputs of a file's steps: one batch; steps keep their carried values themselves."""
+
+    def __init__(self, start: AtRest, batch: Any) -> None:
+        self.start, self.batch = start, batch
+
+    def fresh(self) -> AtRest:
+        """Return the first parameters and the optimiser's first state, in new buffers."""
+        return jax.tree.map(jnp.copy, self.start)
+
+    def hidden(self) -> tuple[()]:
+        """Return the state to pass to a call: empty, for steps keep theirs."""
+        return ()
+
+    zero = hidden
+
+    def data(self, _seed: int = 1) -> Any:
+        """Return the batch."""
+        return jax.tree.map(jnp.copy, self.batch)  # a step may take what it is given
+
+
+class StepArms(Arms):
+    """The arms of a user's own training step."""
+
+    skipped_metrics = ("host_cost_pipelined",)  # a row of steps is measured on all cores
+    jax_without_program = None
+
+    def __init__(self, path: Path, backend: str, *, donate: bool) -> None:
+        self.file = StepFile(path)
+        super().__init__(self.file.name, backend, donate=donate)
+
+    def prepare(self, _workload: str) -> None:
+        """Make the file's first model and its batch."""
+        start = AtRest((), ())
+        if self.file.has_model:
+            model, carried = self.file.make_start()
+            params, others, _ = self.file.library.split(model)
+            start = AtRest(params, self.file.optimiser.init(params), others, carried=carried)
+        self.case = StepInputs(start, self.file.make_batch())
+        self.chunks = [self.case.batch]
+        leaves = jax.tree.leaves((self.case.start.params, self.case.batch))
+        types = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        epsilon = max((float(jnp.finfo(t).eps) for t in types), default=float(jnp.finfo("f4").eps))
+        self.tolerance = math.sqrt(epsilon)
+        """Root of the coarsest type's epsilon: rounding is far below, a wrong step far above."""
+
+    def make(self, arm: Arm) -> TrainStep:
+        """Return a new step of an arm, which has to be loaded."""
+        return self.file.make_step(arm, donate=self.donate)
+
+    def load(self, step: TrainStep, _scale: float) -> None:
+        """Give a step fresh buffers, which always have the model's first numbers."""
+        step.load(self.case.fresh())
+
+    def initialise(self, arm: Arm) -> None:
+        """Do nothing: `make` has made a model."""
+
+    def compute_losses(self, step: Any) -> np.ndarray:
+        """Return the losses of ten steps from the first parameters.
+
+        Raises:
+            BakeoffError: one is not a number.
+        """
+        function = "make_step" if isinstance(step, WholeStep) else "loss"
+        if isinstance(step, WholeStep):  # which cannot begin anew
+            step = self.make(Arm(self.file.name, WHOLE))
+        step.load(self.case.fresh())
+        losses = []
+        for number in range(1, TRAJECTORY_STEPS + 1):
+            _, loss = step((), self.case.data())
+            losses.append(float(loss))
+            if not math.isfinite(losses[-1]):
+                raise self.file.problem(function, f"the loss is {losses[-1]} in step {number}")
+        rest = step.save()
+        if rest is not None and any(np.isnan(array).any() for array in list_numbers(rest.carried)):
+            why = f"the state is not a number after {TRAJECTORY_STEPS} steps"
+            raise self.file.problem(function, why)
+        return np.array(losses)
+
+    def compare_losses(self, arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
+        """Return the largest difference of losses, relative to the largest expected one."""
+        if arm.style == WHOLE and self.file.has_model:
+            return 0.0  # its proof has said whether it computes what the model does
+        return float(np.max(np.abs(losses - expected)) / np.max(np.abs(expected)))
+
+    def measure_displacement(self, rest: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return a training's distance from its start: of all parameters, and of state arrays."""
+        start = self.case.start
+        params = [np.zeros(1), *map(np.ravel, subtract(rest.params, start.params))]
+        state, first = ((at.others, at.carried) for at in (rest, start))
+        return np.concatenate(params), subtract(state, first)
+
+    @cached_property
+    def baseline_displacement(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Displacement of the baseline in ten steps."""
+        step = self.make(BASELINE)
+        self.compute_losses(step)
+        return self.measure_displacement(step.save())
+
+    def judge_step(self, step: Any, baseline: np.ndarray) -> tuple[Proof, np.ndarray]:
+        """Return the proof of a step, relative to the baseline, and its ten losses.
+
+        Of a whole step, losses alone are known; other losses than the baseline's are no failure.
+
+        Raises:
+            NotEqualError: it computes something else.
+        """
+        losses = self.compute_losses(step)
+        loss, trajectory = (
+            self.compare_losses(BASELINE, losses[:n], baseline[:n]) for n in (1, None)
+        )
+        if isinstance(step, WholeStep):
+            equal = not self.file.has_model or trajectory <= self.tolerance
+            return Proof(loss=loss, gradient=0.0, trajectory=trajectory, equal=equal), losses
+        rest = step.save()
+        params, state = self.measure_displacement(rest)
+        gradient = measure_deviation(params, self.baseline_displacement[0])
+        for what, away, allowed in (
+            ("ten steps' losses are", trajectory, self.tolerance),
+            ("the parameters after ten steps are", gradient, PARAMETERS_TOLERANCE),
+            ("the state after ten steps is", self.compare_state(state), PARAMETERS_TOLERANCE),
+        ):
+            if not away <= allowed:
+                raise NotEqualError(
+                    f"not equal: {what} off by {away:.2g} of the baseline's (allowed: "
+                    f"{allowed:.2g})"
+                )
+        arrays = map(replace_infinities, list_numbers((rest.others, rest.carried)))
+        norms = [min(measure_norm(array), sys.float_info.max) for array in arrays]  # for JSON
+        return Proof(loss=loss, gradient=gradient, trajectory=trajectory, state=norms), losses
+
+    def compare_state(self, state: list[np.ndarray]) -> float:
+        """Return the largest relative deviation of a state's displacements from the baseline's."""
+        start = list_numbers((self.case.start.others, self.case.start.carried))
+        expected = self.baseline_displacement[1]
+        least = [
+            STILL * measure_norm(replace_infinities(array) + moved)
+            for array, moved in zip(start, expected, strict=True)
+        ]
+        return max(map(measure_deviation, state, expected, least), default=0.0)
+
+    def measure_facts(self, _arm: Arm) -> dict[str, float | None]:
+        """Return exact numbers of an arm that need no call."""
+        start = self.case.start
+        params = jax.tree.leaves(start.params)
+        return {
+            "parameters": sum(leaf.size for leaf in params),
+            "parameter_arrays": len(params),
+            "state_arrays": len(list_numbers((start.others, start.carried))),
+            "code_lines": count_code_lines(self.file.path),
+        }
+
+    def measure_overhead(self, arm: Arm, step: Any) -> Mapping[str, float | None]:
+        """Return pauses for garbage; for the baseline, also the seconds of an empty call."""
+        step.load(self.case.fresh())
+        batch = self.case.data()
+        pauses = measure_collections(partial(step, (), batch))
+        if arm.code != BASELINE:
+            return pauses
+        start = self.case.start._replace(updates=())
+        counts = (len(jax.tree.leaves(tree)) for tree in (start, batch))
+        return pauses | {"dispatch": measure_dispatch(*counts)}
+
+    def describe_difference(self, end: End, baseline: End | None) -> str:
+        """Return in words how an arm differs from the baseline after a block; empty if equal."""
+        if not math.isfinite(end.loss):
+            return f"its loss is {end.loss}"
+        if baseline is None or end.checkpoint is None:
+            return ""
+        params, expected = (self.measure_displacement(e.checkpoint)[0] for e in (end, baseline))
+        away = measure_deviation(params, expected)
+        if not away <= BLOCK_TOLERANCE:
+            return (
+                f"after {end.calls} calls its parameters are off by {away:.2g} of the way "
+                f"that the baseline's went (allowed: {BLOCK_TOLERANCE:g})"
+            )
+        return ""
+
+
+def list_numbers(tree: Any) -> list[np.ndarray]:
+    """Return the arrays of a tree, without keys of random numbers."""
+    leaves = jax.tree.leaves(tree)
+    return [
+        np.asarray(leaf, "f8")
+        for leaf in leaves
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    ]
+
+
+def replace_infinities(array: np.ndarray) -> np.ndarray:
+    """Return an array with zeros in place of infinities: a running minimum begins with one."""
+    return np.nan_to_num(array, posinf=0.0, neginf=0.0)
+
+
+def subtract(tree: Any, start: Any) -> list[np.ndarray]:
+    """Return the difference of each array of a tree to that of another tree."""
+    with np.errstate(invalid="ignore"):  # of two infinities
+        pairs = zip(list_numbers(tree), list_numbers(start), strict=True)
+        return [replace_infinities(a - b) for a, b in pairs]
+
+
+def measure_deviation(array: np.ndarray, expected: np.ndarray, least: float = 0.0) -> float:
+    """Return the norm of a difference, relative to that of `expected`, but `least` at least."""
+    return measure_norm(array - expected) / (max(measure_norm(expected), least) or 1.0)
+
+
+def measure_norm(array: np.ndarray) -> float:
+    """Return the norm of all numbers of an array."""
+    return float(np.linalg.norm(array))

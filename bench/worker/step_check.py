@@ -1,0 +1,121 @@
+"""Checks of a user's own training step before it is measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from bench.cells import FLAT
+from bench.worker.step_file import STATE_FORM, is_same_tree
+
+if TYPE_CHECKING:
+    from bench.worker.step_file import StepFile
+
+NAMED = 3
+"""Most arrays without a gradient that a remark names: their kind shows by then."""
+
+
+def check_step(file: StepFile) -> list[str]:
+    """Return remarks on a file's untrained arrays, and on styles that cannot train its model.
+
+    Raises:
+        BakeoffError: the batch changes, the loss is not one number, or nothing is trained.
+    """
+    batch = file.make_batch()
+    if not file.has_model:
+        return []
+    (model, carried), (again, _) = file.make_start(), file.make_start()
+    params, others, static = file.library.split(model)
+    if not is_same_tree(params, file.library.split(again)[0]):
+        raise file.problem(
+            "make_model",
+            "make_model returns other parameters in its second call; draw them with a fixed seed",
+        )
+
+    def value(params: Any, others: Any, carried: Any) -> Any:
+        return file.compute_loss(file.library.merge(params, others, static), carried, batch)
+
+    arguments = params, others, carried
+    returned, after = jax.eval_shape(value, *arguments)
+    shape = getattr(returned, "shape", None)
+    if shape != ():
+        what = f"an array of shape {shape}" if shape else f"a {type(returned).__name__}"
+        raise file.problem("loss", f"loss returns {what}; it has to be one number, the mean loss")
+    if list_types(after) != list_types(jax.eval_shape(lambda: carried)):
+        raise file.problem(
+            "loss",
+            "loss returns a state of another structure, or other shapes or types, than it is "
+            "given: a step cannot go on from it",
+        )
+    if "key" in file.takes and hasattr(jax, "debug_key_reuse"):  # from jax 0.4.26 on
+        try:
+            with jax.debug_key_reuse(True):
+                jax.jit(value).lower(*arguments)
+        except jax.errors.KeyReuseError as error:
+            why = (
+                "loss uses a key twice, and what it draws is the same: split it by jax.random.split"
+            )
+            raise file.problem("loss", why) from error
+    grads = jax.make_jaxpr(jax.grad(value, has_aux=True))(*arguments)
+    return [*find_untrained(file, params, grads.jaxpr), *find_unsuited(file, model)]
+
+
+def find_untrained(file: StepFile, params: Any, grads: Any) -> list[str]:
+    """Return in words which arrays get no gradient, if there are any.
+
+    Their gradients are constant zeros in the traced program, so nothing needs to be compiled.
+
+    Raises:
+        BakeoffError: no array gets a gradient.
+    """
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    still = [
+        jax.tree_util.keystr(path)
+        for (path, _), has_none in zip(paths, find_zero_outputs(grads), strict=False)
+        if has_none
+    ]
+    if len(still) == len(paths):
+        if not paths:
+            raise file.problem("make_model", "the model has no arrays to train")
+        why = "no array of the model gets a gradient: loss does not depend on it"
+        raise file.problem("loss", why)
+    if not still:
+        return []
+    named = ", ".join(still[:NAMED]) + ", …" * (len(still) > NAMED)
+    return [
+        f"{file.path.name}: {len(still)} of {len(paths)} arrays get no gradient "
+        f"({named}). If they are state, write {STATE_FORM}."
+    ]
+
+
+def find_unsuited(file: StepFile, model: Any) -> list[str]:
+    """Return in words which styles cannot train a model, a sentence for each reason."""
+    unsuited = file.library.find_unsuited(model)
+    remarks = []
+    for reason in dict.fromkeys(unsuited.values()):
+        styles = [s for s, why in unsuited.items() if why == reason and s != FLAT]
+        remarks.append(f"{file.path.name}: {reason}, so {', '.join(styles)} cannot train it.")
+    return remarks
+
+
+def find_zero_outputs(jaxpr: Any) -> list[bool]:
+    """Return for each output of a jaxpr whether it is a constant zero: a literal or a broadcast."""
+    zeros = {
+        equation.outvars[0]
+        for equation in jaxpr.eqns
+        if equation.primitive.name == "broadcast_in_dim" and is_zero(equation.invars[0])
+    }
+    return [is_zero(var) or (not hasattr(var, "val") and var in zeros) for var in jaxpr.outvars]
+
+
+def is_zero(var: Any) -> bool:
+    """Tell whether a variable of a jaxpr is a literal zero."""
+    return hasattr(var, "val") and not np.any(var.val)
+
+
+def list_types(tree: Any) -> tuple[Any, list[tuple[Any, Any]]]:
+    """Return a tree's structure, and the shape and type of each leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

@@ -1,0 +1,251 @@
+"""A user's own training step: a Python file with a model, a batch and a loss.
+
+The file is a workload of its name. Its model is one library's, each style of which trains it. A
+file may have a whole `make_step()` as well, or in place of a model.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from functools import cached_property
+from operator import eq
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import impls
+from bench.cells import BASELINE, FLAT, PURE, WHOLE, Arm
+from common.errors import BakeoffError
+from common.steps import plain_style
+from impls import steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from common.contract import Hidden, Library, ModelStyle, TrainStep
+    from common.steps import AtRest
+
+TAKES = ("state", "key")
+"""Arguments that a file's loss may have beside the model and the batch: the state that its last
+call returned, and a new key."""
+STATE_FORM = "`loss(model, batch, *, state)`, which returns `(loss, state)`"
+"""Form of a loss with a state, as messages recommend it."""
+
+
+class StepFile:
+    """The imported file; each mistake in it is a BakeoffError that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.stem
+        self.module = steps.import_step(path)
+        given = [getattr(self.module, n, None) for n in ("optimiser", "optimizer")]
+        self.optimiser = next((made for made in given if made is not None), optax.adamw(1e-3))
+        self.whole = hasattr(self.module, "make_step")
+        self.has_model = hasattr(self.module, "make_model")
+        model, whole = ("make_model", "loss"), ("make_step",)
+        for name in ("make_batch", *model * self.has_model, *whole * self.whole):
+            if not callable(getattr(self.module, name, None)):
+                raise BakeoffError(f"{self.path.name} has no function {name}; write one")
+        self.entrant = BASELINE.entrant
+        """Name of the model's library; plain JAX for a file without a model."""
+        self.takes: list[str] = []
+        if not all(callable(getattr(self.optimiser, n, None)) for n in ("init", "update")):
+            raise self.problem(
+                "optimiser",
+                f"optimiser is a {type(self.optimiser).__name__}; give one of optax, as "
+                "`nnx.Optimizer` is given it",
+            )
+        if self.has_model:
+            arguments = inspect.signature(self.module.loss).parameters
+            self.takes = [name for name in TAKES if name in arguments]
+            self.entrant, self.library = self.find_library()
+
+    def problem(self, function: str, text: str) -> BakeoffError:
+        """Return an error that names the file, and the line where one of its functions begins."""
+        code = getattr(inspect.unwrap(getattr(self.module, function, None)), "__code__", None)
+        line = f":{code.co_firstlineno}" if code else ""
+        return BakeoffError(f"{self.path.name}{line}: {text}")
+
+    def split_state(self, library: Library, made: Any) -> tuple[Any, Any]:
+        """Split a result of `make_model` into the model and its state, empty if it has none."""
+        may_be_state = isinstance(made, tuple) and len(made) == 2 and not steps.is_pair(made)
+        if may_be_state and ("state" in self.takes or not library.is_model(made)):
+            return made
+        return library.split_state(made) if library.is_model(made) else (made, ())
+
+    def find_library(self) -> tuple[str, Library]:
+        """Return the name of the model's library, and that library's functions."""
+        made, names = self.module.make_model(), []
+        for name in steps.list_libraries():
+            if impls.find_declaration(name).models not in sys.modules:
+                continue
+            library = steps.load_library(name)
+            names.append(name)
+            model, state = self.split_state(library, made)
+            if library.is_model(model):
+                self.require_state(bool(jax.tree.leaves(state)))
+                return name, library
+        raise self.problem(
+            "make_model",
+            f"make_model returns {type(made).__name__!r}, which no library knows as its model: "
+            f"give one of {', '.join(names)}; of Linen, Haiku and plain JAX, the parameters and "
+            "a function that applies them",
+        )
+
+    def require_state(self, has_state: bool) -> None:
+        """Raise BakeoffError unless the loss takes a state where `make_model` returns one."""
+        if has_state and "state" not in self.takes:
+            raise self.problem(
+                "loss",
+                "make_model returns a model and its state, and loss does not take that: "
+                f"write {STATE_FORM}; or return what is trained alone",
+            )
+        if "state" in self.takes and not has_state:
+            raise self.problem(
+                "make_model",
+                "loss takes `state`, and make_model returns none: return `(model, state)`, "
+                "or of Linen all variables and the function that applies them",
+            )
+
+    def make_start(self) -> tuple[Any, dict[str, Any]]:
+        """Return a new model, and the carried values for its first step."""
+        model, state = self.split_state(self.library, self.module.make_model())
+        state = jax.tree.map(jnp.asarray, state)  # a number of Python's has no type of its own
+        carried = dict.fromkeys(self.takes, state)
+        if "key" in carried:
+            carried["key"] = jax.random.key(0)
+        return model, carried
+
+    @cached_property
+    def missing(self) -> dict[str, str]:
+        """Style of the library that cannot be measured here → why."""
+        unsuited = self.library.find_unsuited(self.make_start()[0]) if self.has_model else {}
+        return {**impls.load(self.entrant).missing, **unsuited}
+
+    @cached_property
+    def styles(self) -> Mapping[str, ModelStyle]:
+        """Ways to write the step in the model's library."""
+        left_out = {*self.missing, FLAT}  # which is the baseline
+        named = {n: s for n, s in self.library.styles.items() if n not in left_out}
+        return {PURE: plain_style(self.library.split, self.library.merge, flat=False)} | named
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Arms that the file can be measured as."""
+        arms = [Arm(self.entrant, style) for style in self.styles] if self.has_model else []
+        return [*arms, *([Arm(self.name, WHOLE)] if self.whole else [])]
+
+    def compute_loss(self, model: Any, carried: Any, batch: Any) -> tuple[Any, Any]:
+        """Return the mean loss, and the carried values after it: its state, and another key."""
+        if not self.takes:
+            return self.module.loss(model, batch), carried
+        after, given = dict(carried), dict(carried)
+        if "key" in given:
+            after["key"], given["key"] = jax.random.split(given["key"])
+        value = self.module.loss(model, batch, **given)
+        if "state" in given:
+            if not isinstance(value, tuple) or len(value) != 2:
+                why = f"loss takes `state` and does not return it: write {STATE_FORM}"
+                raise self.problem("loss", why)
+            value, after["state"] = value
+        return value, after
+
+    def make_step(self, arm: Arm, *, donate: bool) -> Any:
+        """Return a new step of an arm, which has to be loaded."""
+        if arm.entrant == self.name or not self.has_model:
+            return WholeStep(self.module.make_step)
+        flat = arm.code == BASELINE and self.entrant != BASELINE.entrant  # its arrays alone
+        split, merge = self.library.split, self.library.merge
+        style = plain_style(split, merge, flat=True) if flat else self.styles[arm.style]
+        model, carried = self.make_start()
+        structure = jax.tree.structure(carried)
+
+        def loss_of_arrays(model: Any, arrays: Any, batch: Any) -> tuple[Any, Any]:
+            value, carried = self.compute_loss(model, jax.tree.unflatten(structure, arrays), batch)
+            return value, jax.tree.leaves(carried)
+
+        loss = loss_of_arrays if flat and carried else self.compute_loss
+        step = style(model, loss, self.optimiser, donate=donate)
+        if carried and (flat or arm.style not in self.library.carrying):
+            return CarryingStep(step, flat=flat)
+        return step
+
+    def make_batch(self) -> Any:
+        """Return the batch on the device; raise BakeoffError where each call has another one."""
+        first, second = (jax.tree.map(jnp.asarray, self.module.make_batch()) for _ in range(2))
+        if not is_same_tree(first, second):
+            raise self.problem(
+                "make_batch",
+                "make_batch returns other data in its second call; draw them with a fixed seed",
+            )
+        return jax.device_put(first)
+
+
+class CarryingStep:
+    """A step whose loss takes a state or a key: each call gets those that the last one returned."""
+
+    def __init__(self, step: TrainStep, *, flat: bool) -> None:
+        """Keep carried values in the file's structure, or as a list of arrays if `flat`."""
+        self.step, self.flat = step, flat
+        self.carried: Any = ()
+
+    def load(self, rest: AtRest) -> None:
+        """Go on from a training at rest, with its carried values."""
+        self.step.load(rest)  # type: ignore[arg-type]
+        self.structure = jax.tree.structure(rest.carried)
+        self.carried = jax.tree.leaves(rest.carried) if self.flat else rest.carried
+
+    def save(self) -> AtRest:
+        """Return the training at rest, with its carried values."""
+        rest: Any = self.step.save()
+        carried = jax.tree.unflatten(self.structure, jax.tree.leaves(self.carried))
+        return rest._replace(carried=carried)
+
+    def __call__(self, hidden: Hidden, batch: Any) -> tuple[Hidden, Any]:
+        """Make one update."""
+        self.carried, loss = self.step(self.carried, batch)
+        return hidden, loss
+
+    def program(self, _: Hidden, batch: Any) -> Any:
+        """Return the stages of the step's program."""
+        return self.step.program(self.carried, batch)
+
+
+class WholeStep:
+    """A step that a file makes itself: a function of a batch that returns the loss."""
+
+    is_in_flight = False
+    """Whether updates are still made when a call has returned."""
+
+    def __init__(self, make_step: Callable[[], Callable[[Any], Any]]) -> None:
+        self.call = make_step()
+
+    def load(self, start: Any) -> None:
+        """Do nothing: the step keeps its own state, and trains on."""
+
+    def save(self) -> None:
+        """Return None: its state is not known."""
+
+    def __call__(self, hidden: Hidden, batch: Any) -> tuple[Hidden, Any]:
+        """Make one update."""
+        return hidden, self.call(batch)
+
+    def program(self, hidden: Hidden, batch: Any) -> None:
+        """Return None: its program is not known."""
+
+
+def is_same_tree(first: Any, second: Any) -> bool:
+    """Tell whether two trees have the same arrays, bit by bit; keys of random numbers, too."""
+
+    def content(leaf: Any) -> tuple[Any, ...]:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        return leaf.dtype, leaf.shape, np.asarray(leaf).tobytes()
+
+    ours, theirs = jax.tree.leaves(first), jax.tree.leaves(second)
+    return len(ours) == len(theirs) and all(map(eq, map(content, ours), map(content, theirs)))

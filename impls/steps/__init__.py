@@ -1,0 +1,96 @@
+"""Users' own training steps: Python files with a model of a library, or with a whole step.
+
+A module here has the name of an entrant, and offers what serves any model of its library: a
+`LIBRARY`, and constants that `common.declaration` reads beside those of the entrant.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import pkgutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from impls import BASELINE, import_file, load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from common.contract import Library, Params
+
+MAKERS = frozenset({"make_model", "make_step"})
+"""Functions that make a file a user's own training step; an entrant's has none of them."""
+
+
+def find_step(files: Mapping[str, str]) -> str:
+    """Return the name of the training step among users' own files; empty without one."""
+    return next((name for name, file in files.items() if is_step(Path(file))), "")
+
+
+def is_step(file: Path) -> bool:
+    """Tell whether a file is a training step of a user's own; it is not run."""
+    return bool(MAKERS & list_bindings(file))
+
+
+def has_model(file: Path) -> bool:
+    """Tell whether a user's own training step has a model; it is not run."""
+    return "make_model" in list_bindings(file)
+
+
+def list_bindings(file: Path) -> set[str]:
+    """Return the names that a file defines, assigns or imports; none if it is no Python."""
+    try:
+        tree = ast.parse(file.read_bytes(), str(file))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()  # loading it says what is wrong
+    names: set[str] = set()
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name):
+                names.add(name)
+            case ast.Assign(targets=targets):
+                names |= {target.id for target in targets if isinstance(target, ast.Name)}
+            case ast.ImportFrom(names=aliases):
+                names |= {alias.asname or alias.name for alias in aliases}
+    return names
+
+
+def import_step(file: Path) -> Any:
+    """Return the module of a user's own step, which can import what lies beside its file."""
+    if (folder := str(file.parent)) not in sys.path:
+        sys.path.append(folder)  # last: it hides nothing of ours
+    os.chdir(folder)  # what it reads may lie beside it
+    return import_file(f"step_{file.stem}", file)
+
+
+def list_libraries() -> list[str]:
+    """Return the libraries whose models users' steps may have; the baseline's last.
+
+    Its models can be any tree, so that another library is asked first.
+    """
+    names = {module.name for module in pkgutil.iter_modules(__path__)}
+    return [*sorted(names - {BASELINE}), BASELINE]
+
+
+def load_library(name: str) -> Library:
+    """Import an entrant, and return its library's functions and styles for any model."""
+    load(name)
+    return importlib.import_module(f"{__name__}.{name}").LIBRARY
+
+
+def is_pair(model: Any) -> bool:
+    """Tell whether a user's model is parameters and an `apply` function."""
+    return isinstance(model, tuple) and len(model) == 2 and callable(model[1])
+
+
+def split_pair(model: tuple[Params, Any]) -> tuple[Params, tuple[()], Any]:
+    """Take parameters and an `apply` function apart, as `Library.split` does."""
+    return model[0], (), model[1]
+
+
+def merge_pair(params: Params, _: Any, apply: Any) -> tuple[Params, Any]:
+    """Put parameters and an `apply` function together again."""
+    return params, apply

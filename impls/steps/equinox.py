@@ -1,0 +1,55 @@
+"""Users' own steps with a model of Equinox."""
+
+from __future__ import annotations
+
+import equinox as eqx
+
+from common.contract import Library
+from impls.equinox import filter_jit, merge, split
+
+MODELS = "equinox"
+LIBRARY = Library(
+    is_model=lambda model: isinstance(model, eqx.Module),
+    split=split,
+    merge=merge,
+    styles={"filter_jit": filter_jit},
+)
+WRITE = {
+    "filter_jit": "step = eqx.filter_jit(train_step)\n"
+    "model, opt_state, loss = step(model, opt_state, batch)",
+    "pure": "params, static = eqx.partition(model, eqx.is_inexact_array)\n"
+    "step = jax.jit(train_step)  # which begins with eqx.combine(params, static)\n"
+    "params, opt_state, loss = step(params, opt_state, batch)",
+    "flat": "arrays, structure = jax.tree.flatten((params, opt_state))\n"
+    "step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)\n"
+    "arrays, loss = step(arrays, batch)",
+}
+BEGIN = '''\
+"""NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+
+
+def make_model():
+    """Return the model, drawn with a fixed seed."""
+    return eqx.nn.MLP(in_size=64, out_size=10, width_size=128, depth=3, key=jax.random.key(0))
+
+
+def make_batch():
+    """Return one batch with your shapes and types: the same in each call."""
+    random = np.random.default_rng(0)
+    return random.normal(size=(32, 64)).astype(np.float32), random.integers(10, size=32)
+
+
+def loss(model, batch):
+    """Return the mean loss, one number."""
+    inputs, labels = batch
+    logits = jax.vmap(model)(inputs)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+optimiser = optax.adamw(1e-3)
+'''

@@ -1,0 +1,105 @@
+"""Users' own steps with a model of Flax NNX."""
+
+from __future__ import annotations
+
+import jax
+from flax import nnx
+
+from common.contract import Library
+from impls.flax_nnx import cached_partial, flat, jax_jit, jit, jit_partial, jit_tree, split
+
+MODELS = "flax.nnx"
+
+
+def merge(params: nnx.State, others: nnx.State, graphdef: nnx.GraphDef) -> nnx.Module:
+    """Put a model together again."""
+    # New Variables, for those of another trace level cannot be changed
+    return nnx.merge(graphdef, params, jax.tree.map(lambda array: array, others))
+
+
+def find_unsuited(model: nnx.Module) -> dict[str, str]:
+    """Return the styles that take a model as a tree, where it is none; and why."""
+    find = getattr(nnx, "find_duplicates", None)  # from 0.11.2 on; styles that need it are later
+    shared = find(model) if find else []
+    # A module without Variables may be in two places
+    if not shared or len(jax.tree.leaves(model)) == len(jax.tree.leaves(nnx.state(model))):
+        return {}
+    places = " and ".join(f"`{'.'.join(map(str, path))}`" for path in shared[0])
+    return dict.fromkeys(LIMITS, f"{places} share a Variable")
+
+
+LIBRARY = Library(
+    is_model=lambda model: isinstance(model, nnx.Module),
+    split=split,
+    merge=merge,
+    styles={
+        "jit": jit,
+        "jit_tree": jit_tree,
+        "cached_partial": cached_partial,
+        "jit_partial": jit_partial,
+        "jax_jit": jax_jit,
+        "flat": flat,
+    },
+    find_unsuited=find_unsuited,
+)
+LIMITS = {
+    "jit_tree": "only models in which no two places share a Variable",
+    "jit_partial": "only models in which no two places share a Variable",
+    "jax_jit": "only models in which no two places share a Variable",
+    "flat": "only models in which no two places share a Variable",
+}
+WRITE = {
+    "jit": "step = nnx.jit(train_step)\nloss = step(model, optimizer, batch)",
+    "jit_tree": "step = nnx.jit(train_step, graph=False)\nloss = step(model, optimizer, batch)",
+    "cached_partial": "step = nnx.cached_partial(nnx.jit(train_step), model, optimizer)\n"
+    "loss = step(batch)",
+    "jit_partial": "step = nnx.jit_partial(train_step, model, optimizer, graph=False)\n"
+    "loss = step(batch)",
+    "jax_jit": "step = jax.jit(train_step)  # which returns model and optimizer, too\n"
+    "model, optimizer, loss = step(model, optimizer, batch)",
+    "flat": "arrays, structure = jax.tree.flatten((model, optimizer))\n"
+    "step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)\n"
+    "arrays, loss = step(arrays, batch)",
+    "pure": "graphdef, params, others = nnx.split(model, nnx.Param, ...)\n"
+    "step = jax.jit(train_step)  # which begins with nnx.merge(graphdef, params, others)\n"
+    "params, opt_state, loss = step(params, opt_state, batch)",
+}
+BEGIN = '''\
+"""NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Linear(64, 64, rngs=rngs)
+        self.second = nnx.Linear(64, 64, rngs=rngs)
+        self.readout = nnx.Linear(64, 10, rngs=rngs)
+
+    def __call__(self, x):
+        x = jax.nn.relu(self.first(x))
+        return self.readout(jax.nn.relu(self.second(x)))
+
+
+def make_model():
+    """Return the model, drawn with a fixed seed."""
+    return Net(nnx.Rngs(0))
+
+
+def make_batch():
+    """Return one batch with your shapes and types: the same in each call."""
+    random = np.random.default_rng(0)
+    return random.normal(size=(32, 64)).astype(np.float32), random.integers(10, size=32)
+
+
+def loss(model, batch):
+    """Return the mean loss, one number."""
+    inputs, labels = batch
+    return optax.softmax_cross_entropy_with_integer_labels(model(inputs), labels).mean()
+
+
+optimiser = optax.adamw(1e-3)
+'''
