@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,10 @@ def test_nothing_is_lost_and_nothing_stays(
         assert made.results.environments["2025-08-01"].versions["jax"] == "0.7.0"
 
 
+def has_stopped(process: psutil.Process) -> bool:
+    return process.status() == psutil.STATUS_STOPPED
+
+
 def stop_worker(parent: int, *, waits: bool) -> psutil.Process | None:
     """Return a worker of a command that is stopped in its turn, or while it waits for its turn.
 
@@ -215,7 +220,7 @@ def stop_worker(parent: int, *, waits: bool) -> psutil.Process | None:
             if module != "bench.worker":
                 continue
             process.suspend()
-            until(lambda process=process: process.status() == psutil.STATUS_STOPPED, 10)
+            until(partial(has_stopped, process), 10)
             files = Path(f"/proc/{process.pid}/fd")
             links = [str(file.readlink()) for file in files.iterdir()]
             has_turn = (files / Path(page).name).read_bytes() != bytes([NOBODY])

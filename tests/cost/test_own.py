@@ -305,7 +305,7 @@ def test_what_is_wrong_with_a_file_is_one_line(text: str, problem: str) -> None:
 )
 def test_what_is_no_number_is_told(text: str, problem: str) -> None:
     arms = arms_of(written(text))
-    with pytest.raises(BakeoffError, match=f"mine.py: {problem}"):
+    with pytest.raises(BakeoffError, match=rf"^mine.py:\d+: {problem}"):
         prove_arm(arms, BASELINE)
 
 

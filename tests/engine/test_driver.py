@@ -19,6 +19,7 @@ from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal, Part
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
+from bench.engine.state import Group
 from bench.runfile import unpack_samples
 from bench.samples import Sample
 from bench.worker.protocol import Command, Load, MeasureCold, Open
@@ -242,21 +243,24 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
 @pytest.mark.parametrize("donate", [False, True])
 def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_path: Path) -> None:
     """Sides that compile with the same share what is compiled."""
-    releases = {"": {"jax": "0.12"}, "flax": {"jax": "0.12", "flax": "1"}, "older": {"jax": "0.11"}}
-    groups = [(side(SMALL, name),) for name in releases]
+    jax = {"jax": "0.12", "jaxlib": "0.12"}
+    releases = {"": jax, "flax": jax | {"flax": "1"}, "older": jax | {"jaxlib": "0.11"}}
+    groups: list[Group] = [(side(SMALL, name),) for name in releases]
     plan = plan_of(groups, donate=donate, **FIXED)
     sides = {name: Mock(offer=Mock(versions=versions)) for name, versions in releases.items()}
     driver = FakeDriver(plan, begun(tmp_path / "journal"), Mock(sides=sides, outside={}))
     driver.run()
     assert not driver.cache.exists()
     loads = [command for command in lab.commands if isinstance(command, Load)]
-    starts = [command for command in lab.commands if isinstance(command, MeasureCold)]
+    colds = [command for command in lab.commands if isinstance(command, MeasureCold)]
     opens = [command for command in lab.commands if isinstance(command, Open)]
     assert len({command.seed for command in loads}) == len(loads)
     assert len({command.cache for command in loads}) == 2
-    assert {command.arm for command in starts} == {"pure_jax/pure", "control/pure", "haiku/pure"}
+    assert {command.arm for command in colds} == {"pure_jax/pure", "control/pure", "haiku/pure"}
     assert (1.0,) * 10 in {tuple(command.losses) for command in opens}
-    assert all(command.donate is donate for command in [*loads, *starts])
+    assert (
+        {command.donate for command in loads} == {command.donate for command in colds} == {donate}
+    )
 
 
 def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -> None:
