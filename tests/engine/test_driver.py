@@ -19,7 +19,6 @@ from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal, Part
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
-from bench.engine.state import Group
 from bench.runfile import unpack_samples
 from bench.samples import Sample
 from bench.worker.protocol import Command, Load, MeasureCold, Open
@@ -245,7 +244,7 @@ def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_pa
     """Sides that compile with the same share what is compiled."""
     jax = {"jax": "0.12", "jaxlib": "0.12"}
     releases = {"": jax, "flax": jax | {"flax": "1"}, "older": jax | {"jaxlib": "0.11"}}
-    groups: list[Group] = [(side(SMALL, name),) for name in releases]
+    groups: Any = [(side(SMALL, name),) for name in releases]
     plan = plan_of(groups, donate=donate, **FIXED)
     sides = {name: Mock(offer=Mock(versions=versions)) for name, versions in releases.items()}
     driver = FakeDriver(plan, begun(tmp_path / "journal"), Mock(sides=sides, outside={}))
@@ -258,9 +257,8 @@ def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_pa
     assert len({command.cache for command in loads}) == 2
     assert {command.arm for command in colds} == {"pure_jax/pure", "control/pure", "haiku/pure"}
     assert (1.0,) * 10 in {tuple(command.losses) for command in opens}
-    assert (
-        {command.donate for command in loads} == {command.donate for command in colds} == {donate}
-    )
+    assert {command.donate for command in loads} == {donate}
+    assert {command.donate for command in colds} == {donate}
 
 
 def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -> None:
