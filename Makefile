@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 TESTS := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test test-all lint bench results lock clean
+.PHONY: setup test test-quick test-all lint bench results lock clean
 
 setup: $(VENV)/.done
 
@@ -36,7 +36,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+# mypy uses one core for a while: tests use the others meanwhile.
+test:
+	$(MAKE) --no-print-directory --jobs=2 --keep-going lint test-quick
+
+test-quick: setup
 	$(TESTS) -m "not slow"
 
 test-all: setup

@@ -3,14 +3,8 @@
 import errno
 import importlib
 import json
-import os
 import re
-import shlex
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -219,39 +213,6 @@ def test_selected_and_compared(lab: Lab, done: Done) -> None:
     measured = {s.cell.entrant for s in read(path).samples if s.metric == "step"}
     assert measured == {"pure_jax", "control", "twin"}, "the baseline is measured beside it"
     assert lab.journals == [], "all it held is in the file"
-
-
-@pytest.mark.slow
-def test_interrupted_and_resumed(tmp_path: Path, heard: Callable[[list[str]], list[str]]) -> None:
-    lab = Lab(tmp_path)
-    options = ["--entrant=pure_jax", "--metric=step,trace,final_loss", "--benchmark-json=run.json"]
-    output = tmp_path / "run.json"
-
-    # Ctrl-C, which reaches the whole group, while a worker is at work.
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    command = heard(lab.command(*options))
-    with subprocess.Popen(command, **lab.how, **streams, start_new_session=True) as process:
-        while not lab.journals or b'"metric":"step"' not in lab.journals[0].read_bytes():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        out, _ = process.communicate()
-    assert process.returncode == 2, out
-    assert "Traceback" not in out
-    assert "interrupted: no run file is written; what was measured is safe" in out
-    assert not output.exists()
-    [journal] = lab.journals
-    known = journalled(Journal.open(journal))
-    assert ("pure_jax", "step") in {row[:2] for row in known}
-
-    # It is taken up as it said, and all of it is in the end.
-    [line] = [line for line in out.splitlines() if line.strip().startswith("pytest ")]
-    given = shlex.split(line)[1:]
-    process_again = lab.run(sys.executable, "-m", "pytest", *given, "-pkeep")
-    assert process_again.returncode == 0, process_again.stdout + process_again.stderr
-    samples = sorted((s.cell.entrant, s.metric, s.value) for s in read(output).samples)
-    assert samples == journalled(Journal.open(journal))
-    assert {*known} <= {*samples}
 
 
 @pytest.mark.parametrize(

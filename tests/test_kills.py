@@ -5,18 +5,23 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
 from bench.engine.journal import Journal
 from bench.runfile.reader import read
-from common import weights
+from bench.track.bisect import SearchRecord
+from bench.track.history import Timeline
+from bench.worker.protocol import NOBODY
 from tests.commands import SCAN, bench, command
 from tests.test_bench import Lab, journalled
 
@@ -25,45 +30,39 @@ MARK = "BAKEOFF_TEST_OF_KILLS"
 """Variable by whose value all processes of a test are found, whatever became of their parents."""
 SMALL = ("--workload=toy", "--backend=cpu", "--style=pure", "--entrant=pure_jax", "--metric=step")
 AB = "ab", "--base=current", "--new=current", "--entrant=equinox", "--style=pure", "--workload=toy"
+PAIRED = ["step", "host_cost", "compile"]
+"""A metric of each kind of turns."""
+OUT = "-o", "out.json"
 COMMANDS = {
-    "bench": bench(*SMALL, "--processes=2", "--blocks=12", "--benchmark-json=out.json"),
-    "ab": command(*AB, "--metric=step", "--pairs=2", "--blocks=6", "-o", "out.json"),
-    "cost": command("cost", "scan.py", "--style=pure", "--budget=30", "-o", "out.json"),
+    "bench": bench(*SMALL, "-pkeep", "--processes=2", "--blocks=12", "--benchmark-json=out.json"),
+    "ab": command(
+        *(*AB, "--metric=" + ",".join(PAIRED), "--budget=30", "--pairs=2", "--blocks=12", *OUT)
+    ),
+    "cost": command("cost", "scan.py", "--style=pure", "--budget=30", *OUT),
     "bisect": command(
         *("bisect", "--good=jax==0.7.0", "--bad=jax==0.7.1", "--step=scan.py", "--metric=step"),
-        *("--budget=20", "-o", "out.json"),
+        *("--budget=400", *OUT),
     ),
     "history": command(
         *("history", "--since=2025-08-01", "--until=2025-10-01", "--every=2mo", "--step=scan.py"),
-        *("--metric=step", "--pairs=1", "--blocks=6", "-o", "out.json"),
+        *("--metric=step", "--pairs=2", "--blocks=6", *OUT),
     ),
-    "train": command("train", "--corpus=toy", "--epochs=9999", "--save=out"),
 }
+"""Short ones. A budget is how long a worker may be silent: 30 s at least."""
 TIMED = re.compile(rb'"metric":"(step|host_cost)"')
 """What a journal has when blocks were measured."""
-INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
-STOP = signal.SIGSTOP
-KILLS = [
-    *(("bench", "parent", which) for which in (INT, TERM, HUP, KILL)),
-    *(("bench", "group", which) for which in (INT, TERM, KILL)),
-    *(("bench", "worker", which) for which in (TERM, KILL)),
-    *(("bench", "resumed", which) for which in (INT, KILL)),
-    *(("ab", "parent", which) for which in (INT, HUP, KILL)),
-    *(("ab", side, which) for side in ("holder", "waiter") for which in (KILL, STOP)),
-    *(("cost", "parent", which) for which in (INT, TERM, KILL)),
-    *(("train", "parent", which) for which in (INT, TERM, KILL)),
-    ("train", "group", HUP),
-    ("bench", "file", KILL),
-    ("ab", "file", KILL),
-    *(("bisect", "parent", which) for which in (INT, KILL)),
-    *(("history", "group", which) for which in (INT, KILL)),
-]
-"""What is killed: the command alone, its group as a terminal does, a worker of it (of two that take
-turns, the one that has the token, or the one that waits for it), or the command at the moment when
-it writes its file."""
-WORKERS = "worker", "holder", "waiter"
 BY_DAY = "bisect", "history"
 """Commands that build environments."""
+INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
+KILLS = {
+    "bench": [("group", INT), ("parent", HUP), ("group", TERM), ("parent", KILL), ("file", KILL)],
+    "ab": [("parent", TERM), ("parent", KILL), ("file", KILL)],
+    "cost": [("parent", HUP)],
+    "bisect": [("parent", INT), ("parent", KILL)],
+    "history": [("group", INT), ("group", KILL)],
+}
+"""What is killed, one after the other: the command alone, its group as a terminal does, or the
+command at the moment when it writes its file."""
 WRITING = """
 import os, signal
 from common import files
@@ -78,33 +77,11 @@ class Killed:
 files.os = Killed()
 """
 """What ends a process of Python when all of a file is written, and before it gets its name."""
-ENDED = {INT: {2, 130}, TERM: {2, 130}, HUP: {2, 130}, KILL: {-9}}
-"""Exit statuses: `pytest` has its own for Ctrl-C."""
+RESUMED = re.compile(r"^ *(pytest .*--resume=\S+)$", re.M)
+"""The command by which `pytest bench` says that it goes on."""
 
 
-def processes(token: str) -> list[psutil.Process]:
-    """Return what still runs of a test."""
-    alive = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == token and process.status() != psutil.STATUS_ZOMBIE:
-                alive.append(process)
-        except psutil.Error:
-            continue
-    return alive
-
-
-def worker_of(pid: int, whom: str) -> int:
-    """Return the id of a worker of a command; 0 where none is there at this moment."""
-    for process in psutil.Process(pid).children():
-        with suppress(psutil.Error):
-            computes = process.status() == psutil.STATUS_RUNNING
-            if "bench.worker" in process.cmdline() and computes == (whom != "waiter"):
-                return process.pid
-    return 0
-
-
-def until(what: Callable[[], Any], seconds: float = 90) -> Any:
+def until(what: Callable[[], Any], seconds: float = 300) -> Any:
     end = time.monotonic() + seconds
     while not (value := what()):
         assert time.monotonic() < end, "it takes too long"
@@ -112,86 +89,166 @@ def until(what: Callable[[], Any], seconds: float = 90) -> Any:
     return value
 
 
-@pytest.mark.parametrize(("name", "whom", "which"), KILLS)
+class Run:
+    """A command in a folder of its own, and what it leaves there."""
+
+    def __init__(self, name: str, folder: Path, heard: Callable[[list[str]], list[str]]) -> None:
+        (folder / "scan.py").write_text(SCAN)
+        self.lab, self.folder, self.heard = Lab(folder), folder, heard
+        self.line, self.output = COMMANDS[name], folder / "out.json"
+        self.given: dict[str, Any] = {**self.lab.how, "stderr": subprocess.STDOUT}
+        # Between two days, steps differ where they are optimised.
+        optimised = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "false"} if name in BY_DAY else {}
+        self.given["env"] = self.given["env"] | {MARK: str(folder)} | optimised
+
+    @property
+    def text(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def start(self) -> subprocess.Popen[str]:
+        with (self.folder / "log").open("wb") as log:
+            line = self.heard(self.line)
+            return subprocess.Popen(line, **self.given, stdout=log, start_new_session=True)
+
+    def measure(self) -> subprocess.Popen[str]:
+        """Start it, and wait until it is in the midst of measuring."""
+        size = sum(path.stat().st_size for path in self.lab.journals)
+        run = self.start()
+
+        def is_measuring() -> bool:
+            return any(TIMED.search(path.read_bytes()[size:]) for path in self.lab.journals)
+
+        until(lambda: is_measuring() or run.poll() is not None)
+        assert run.poll() is None, self.text
+        time.sleep(0.3)
+        return run
+
+    def samples(self) -> set[tuple[str, str, float]]:
+        """Return the samples in its journal."""
+        journals = self.lab.journals
+        return {*journalled(Journal.open(journals[0]))} if journals else set()
+
+    def processes(self) -> Iterator[psutil.Process]:
+        """Yield its processes that still run."""
+        for process in psutil.process_iter():
+            try:
+                ours = process.environ().get(MARK) == str(self.folder)
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    yield process
+            except psutil.Error:
+                continue
+
+    def kill(self, whom: str, which: signal.Signals) -> None:
+        if whom == "file":
+            writing = self.folder / "sitecustomize.py"
+            writing.write_text(WRITING)
+            status = self.start().wait(300)
+            writing.unlink()
+            assert len(list(self.folder.glob(".*.partial"))) == 1, self.text
+        else:
+            run = self.measure()
+            os.killpg(run.pid, which) if whom == "group" else run.send_signal(which)
+            status = run.wait(120)
+        assert status in ({-KILL} if which == KILL else {2, 130}), self.text  # pytest's is 2
+        assert "Traceback" not in self.text
+        assert not self.output.exists()
+        until(lambda: not [*self.processes()], 20)
+
+    def require_tidy(self) -> None:
+        until(lambda: not [*self.processes()], 20)
+        assert [path.name for path in (self.folder / "tmp").glob("bakeoff-*")] == []
+        assert list(self.folder.glob(".*.partial")) == []
+
+
+@pytest.mark.parametrize("name", KILLS)
 def test_nothing_is_lost_and_nothing_stays(
     name: str,
-    whom: str,
-    which: signal.Signals,
     tmp_path: Path,
     heard: Callable[[list[str]], list[str]],
     request: pytest.FixtureRequest,
 ) -> None:
-    lab, output = Lab(tmp_path), tmp_path / "out.json"
-    (tmp_path / "scan.py").write_text(SCAN)
     if name in BY_DAY:
         request.getfixturevalue("needs_network")
-    writing = tmp_path / "sitecustomize.py"
-    if whom == "file":
-        writing.write_text(WRITING)
-    given: dict[str, Any] = {**lab.how, "stderr": subprocess.STDOUT}
-    given["env"] = given["env"] | {MARK: str(tmp_path)}
-    plugin = ["-pkeep"] if name == "bench" else []
-    resume = [] if name in ("train", "bisect") else ["--resume"]
-
-    def under_way(size: int) -> bool:
-        if name == "train":
-            return b"epoch" in (tmp_path / "log").read_bytes()
-        return any(TIMED.search(path.read_bytes()[size:]) for path in lab.journals)
-
-    def killed(*more: str) -> int:
-        size = sum(path.stat().st_size for path in lab.journals)
-        with (tmp_path / "log").open("wb") as log:
-            line = heard([*COMMANDS[name], *more])
-            run = subprocess.Popen(line, **given, stdout=log, start_new_session=True)
-            if whom == "file":
-                return run.wait(120)
-            until(lambda: under_way(size) or run.poll() is not None, 300)
-            assert run.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.3)
-            if whom == "group":
-                os.killpg(run.pid, which)
-            elif whom in WORKERS:
-                os.kill(until(lambda: worker_of(run.pid, whom)), which)
-            else:
-                run.send_signal(which)
-            return run.wait(120)
-
-    def known() -> list[tuple[str, str, float]]:
-        return journalled(Journal.open(lab.journals[0])) if lab.journals else []
-
-    status = killed(*plugin)
-    before = known()
-    if whom == "resumed":
-        assert killed("--resume", *plugin) in ENDED[which]
-        assert {*before} <= {*known()}
-    text = (tmp_path / "log").read_text()
-    assert "Traceback" not in text
-    until(lambda: not processes(str(tmp_path)), 20)
-    if whom in WORKERS:
-        assert status in (0, 1, 2), text
-        assert any("was started again" in warning for warning in read(output).results.warnings)
-    else:
-        assert status in ENDED[which], text
-        assert not output.exists()
-        assert ("go on" if name == "bisect" else "resume") in text or which == KILL
-    if whom == "file":
-        assert len(list(tmp_path.glob(".*.partial"))) == 1
-        writing.unlink()
-    if name == "train":
-        assert which == KILL or weights.load(tmp_path / "out").epoch > 0
-    if name == "bisect":  # it begins anew between the ends that it named
-        assert lab.journals == [] or which == KILL
-    if name == "train" or (whom == "parent" and which != KILL):
-        return  # what else signals do to it is seen with a group
-    if whom not in WORKERS:
-        line = [*COMMANDS[name], *resume, *plugin]
-        done = subprocess.run(line, **given, stdout=subprocess.PIPE, timeout=300, check=False)
-        assert output.exists(), done.stdout
+    run, known = Run(name, tmp_path, heard), set[tuple[str, str, float]]()
+    for whom, which in KILLS[name]:
+        run.kill(whom, which)
+        assert known <= run.samples(), (whom, which)
+        known = run.samples()
+        if name == "bisect":  # it begins anew between the ends that it named
+            assert "go on" in run.text or which == KILL
+            assert not known or which == KILL
+            known = set()
+        elif name == "bench" and (resumed := RESUMED.search(run.text)):
+            assert "interrupted: no run file is written; what was measured is safe" in run.text
+            run.line = [sys.executable, "-m", *shlex.split(resumed[1])]
+        else:
+            assert "resume" in run.text or which == KILL
+            run.line = [*COMMANDS[name], "--resume"]
+    assert run.start().wait(300) in (0, 1, 2)
+    assert run.output.exists(), run.text
+    made = read(run.output)
+    samples = {(s.cell.entrant, s.metric, s.value) for s in made.samples}
+    assert name != "ab" or {metric for _, metric, _ in samples} >= {*PAIRED}
+    asked = {entrant for entrant, *_ in samples}
+    assert {row for row in known if row[0] in asked} <= samples
+    assert name == "bench" or run.lab.journals == []
+    run.require_tidy()
     if name == "bisect":
-        assert lab.journals == []
-    elif whom not in WORKERS or name == "bench":
-        there = {(s.cell.entrant, s.metric, s.value) for s in read(output).samples}
-        asked = {row for row in before if row[0] in {entrant for entrant, *_ in there}}
-        assert asked <= there, shlex.join(COMMANDS[name])
-    assert [path.name for path in (tmp_path / "tmp").glob("bakeoff-*")] == []
-    assert list(tmp_path.glob(".*.partial")) == []
+        record = msgspec.convert(made.results.search, SearchRecord)
+        assert (record.package, record.releases) == ("jax", ("0.7.0", "0.7.1"))
+    if name == "history":
+        timeline = Timeline(made.results)
+        [row] = timeline.differences
+        assert row.value < 0.7
+        assert timeline.moments == ["2025-08-01", "2025-10-01"]
+        assert made.results.environments["2025-08-01"].versions["jax"] == "0.7.0"
+
+
+def has_stopped(process: psutil.Process) -> bool:
+    return process.status() == psutil.STATUS_STOPPED
+
+
+def stop_worker(parent: int, *, waits: bool) -> psutil.Process | None:
+    """Return a worker of a command that is stopped in its turn, or while it waits for its turn.
+
+    Only in a block with another one, a worker has a second socket, over which the token comes; the
+    byte of shared memory says whether it is its turn. Both stay as they are when it is stopped.
+    """
+    for process in psutil.Process(parent).children():
+        try:
+            *_, module, page, _ = process.cmdline()
+            if module != "bench.worker":
+                continue
+            process.suspend()
+            until(partial(has_stopped, process), 10)
+            files = Path(f"/proc/{process.pid}/fd")
+            links = [str(file.readlink()) for file in files.iterdir()]
+            has_turn = (files / Path(page).name).read_bytes() != bytes([NOBODY])
+            has_partner = sum(link.startswith("socket:") for link in links) > 1
+            if has_turn != waits and (has_turn or has_partner):
+                return process
+            process.resume()
+        except (psutil.Error, OSError, ValueError):  # it has just begun, or ended
+            continue
+    return None
+
+
+@pytest.mark.parametrize(
+    ("name", "waits", "which"),
+    [("bench", False, KILL), *product(["ab"], (False, True), (KILL, signal.SIGSTOP))],
+)
+def test_a_worker_that_dies_or_hangs_is_started_again(
+    name: str,
+    waits: bool,
+    which: signal.Signals,
+    tmp_path: Path,
+    heard: Callable[[list[str]], list[str]],
+) -> None:
+    run = Run(name, tmp_path, heard)
+    process = run.measure()
+    until(lambda: stop_worker(process.pid, waits=waits)).send_signal(which)
+    assert process.wait(300) in (0, 1, 2), run.text
+    made = read(run.output)
+    assert any("was started again" in warning for warning in made.results.warnings)
+    assert run.samples() <= {(s.cell.entrant, s.metric, s.value) for s in made.samples}
+    run.require_tidy()

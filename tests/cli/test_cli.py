@@ -74,18 +74,3 @@ def test_ctrl_c_between_measuring_and_showing_says_how_to_go_on(
         commands.finish(Mock(), "text", None, kept=kept)
     assert commands.SAFE_TEXT in capsys.readouterr().err
     kept.unlink.assert_not_called()
-
-
-def test_a_search_that_is_cut_off_says_how_to_go_on(
-    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cut(self: Any) -> None:
-        self.good, self.bad = "@2025-03-01", "@2025-04-01"
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("bench.track.search.Search.run", cut)
-    given = "bisect --metric step --good @2025-01-01 --bad @2025-10-02 --entrant haiku"
-    done = bakeoff(*given.split())
-    assert done.status == 130
-    known = "the same command with --good @2025-03-01 --bad @2025-04-01"
-    assert known in " ".join(done.err.split())

@@ -37,6 +37,7 @@ from common.errors import BakeoffError
 from common.versions import PYTHON
 from tests.commands import ROOT, SCAN, command, done_for_real, how
 from tests.report.runs import section
+from tests.report.test_table import added, amount
 
 MODEL = """
 import jax
@@ -119,26 +120,6 @@ def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
         assert counts["parameter_arrays"] == (6 if library == "flax_nnx" else 8)
 
 
-def test_what_is_not_trained_is_carried_on() -> None:
-    """Running means of a batch normalisation move in each style by as much."""
-    text = Path(begun("flax_nnx") + ".py").read_text("utf-8")
-    text = text.replace(
-        "self.readout = ", "self.norm = nnx.BatchNorm(64, rngs=rngs)\n        self.readout = "
-    ).replace("return self.readout(", "return self.readout(self.norm(")
-    text = text.replace("jax.nn.relu(self.second(x)))", "jax.nn.relu(self.second(x))))")
-    arms = arms_of(written(text))
-    means = []
-    for style in ("jit", "jit_partial", "jax_jit", "pure"):
-        step = arms.make(Arm("flax_nnx", style))
-        arms.compute_losses(step)
-        others: Any = step.save()
-        means.append([np.asarray(leaf) for leaf in jax.tree.leaves(others.others)])
-    assert np.any(means[0][0] != 0)
-    for row in means[1:]:
-        for ours, theirs in zip(row, means[0], strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-
-
 DATA = """
 def make_batch():
     random = np.random.default_rng(0)
@@ -147,73 +128,8 @@ def make_batch():
 def mean_loss(logits, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 """
-NORMED = {
-    "equinox": """
-import equinox as eqx, jax, numpy as np, optax
-
-class Net(eqx.Module):
-    first: eqx.nn.Linear
-    norm: eqx.nn.BatchNorm
-    drop: eqx.nn.Dropout
-    readout: eqx.nn.Linear
-
-    def __init__(self, key):
-        self.first = eqx.nn.Linear(16, 8, key=key)
-        self.norm = eqx.nn.BatchNorm(8, axis_name="batch", mode="batch")
-        self.drop = eqx.nn.Dropout(0.5)
-        self.readout = eqx.nn.Linear(8, 4, key=key)
-
-    def __call__(self, x, state, key):
-        x, state = self.norm(self.first(x), state)
-        return self.readout(self.drop(x, key=key)), state
-
-def make_model():
-    return eqx.nn.make_with_state(Net)(jax.random.key(0))
-
-def loss(model, batch, *, state, key):
-    apply = jax.vmap(model, axis_name="batch", in_axes=(0, None, 0), out_axes=(0, None))
-    logits, state = apply(batch[0], state, jax.random.split(key, 8))
-    return mean_loss(logits, batch[1]), state
-""",
-    "flax_linen": """
-import flax.linen as nn, jax, numpy as np, optax
-
-class Net(nn.Module):
-    @nn.compact
-    def __call__(self, x, train):
-        x = nn.BatchNorm(use_running_average=not train)(nn.Dense(8)(x))
-        return nn.Dense(4)(nn.Dropout(0.5, deterministic=not train)(x))
-
-def make_model():
-    net = Net()
-    return net.init(jax.random.key(0), np.zeros((1, 16)), train=False), net.apply
-
-def loss(model, batch, *, state, key):
-    (params, apply), (inputs, labels) = model, batch
-    given = {"params": params, **state}
-    rngs = {"dropout": key}
-    logits, state = apply(given, inputs, train=True, mutable=[*state], rngs=rngs)
-    return mean_loss(logits, labels), state
-""",
-    "haiku": """
-import haiku as hk, jax, numpy as np, optax
-
-def forward(x):
-    x = hk.BatchNorm(True, True, 0.9)(hk.Linear(8)(x), is_training=True)
-    return hk.Linear(4)(hk.dropout(hk.next_rng_key(), 0.5, x))
-
-net = hk.transform_with_state(forward)
-
-def make_model():
-    params, state = net.init(jax.random.key(0), np.zeros((1, 16)))
-    return (params, net.apply), state
-
-def loss(model, batch, *, state, key):
-    (params, apply), (inputs, labels) = model, batch
-    logits, state = apply(params, state, key, inputs)
-    return mean_loss(logits, labels), state
-""",
-    "pure_jax": """
+PLAIN = (
+    """
 import jax, jax.numpy as jnp, numpy as np, optax
 
 def make_model():
@@ -224,15 +140,14 @@ def loss(model, batch, *, state, key):
     mean = 0.9 * state["mean"] + 0.1 * logits.mean(0, keepdims=True)
     keep = jax.random.bernoulli(key, 0.5, logits.shape)
     return mean_loss(jnp.where(keep, logits - mean, 0), batch[1]), {"mean": mean}
-""",
-}
-"""Models with a state and dropout, as each library's documentation writes them."""
+"""
+    + DATA
+)
+"""A model of plain JAX with a state and dropout."""
 
 
-@pytest.mark.parametrize(("names", "library", "block"), HOW_TO)
-def test_a_block_of_the_how_to_is_the_same_step_in_every_style(
-    names: str, library: str, block: str
-) -> None:
+def how_to(names: str, library: str, block: str) -> str:
+    """Return a new file in which a block of the how-to takes the place of some names."""
     text = Path(f"{begun(library)}.py").read_text("utf-8")
     lines = text.splitlines(keepends=True)
     for node in reversed(ast.parse(text).body):
@@ -240,36 +155,36 @@ def test_a_block_of_the_how_to_is_the_same_step_in_every_style(
         name = getattr(target, "name", getattr(target, "id", ""))
         if f"`{name}`" in names:
             lines[node.lineno - 1 : node.end_lineno] = []
-    arms = arms_of(written("".join(lines) + block, "how_to"))
-    assert arms.file.entrant == library
-    for arm in arms.file.arms:
-        assert prove_arm(arms, arm).proof.gradient <= arms.tolerance
+    return "".join(lines) + block
 
 
-def test_the_how_to_has_blocks() -> None:
-    assert len(HOW_TO) == (ROOT / "docs" / "your-model.md").read_text("utf-8").count("```python")
-
-
-@pytest.mark.parametrize("library", NORMED)
-def test_state_and_key_are_carried_on_in_every_style(
-    library: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("names", "library", "block"), [*HOW_TO, ("", "pure_jax", "")])
+def test_a_block_of_the_how_to_is_the_same_step_in_every_style(
+    names: str, library: str, block: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arms = arms_of(written(NORMED[library] + DATA, f"normed_{library}"))
+    """A state moves in each of them by as much, keys are new; a state that stays is not equal."""
+    text = how_to(names, library, block) if names else PLAIN
+    arms = arms_of(written(text, "how_to"))
     assert arms.file.entrant == library
-    baseline = arms.make(BASELINE)
-    arms.compute_losses(baseline)
-    rest: Any = baseline.save()
-    assert jax.random.key_data(rest.carried["key"]).tolist() != [0, 0], "a new key for each step"
-    assert any(map(np.any, arms.measure_displacement(rest)[1])), "and the state of the last one"
-    assert arms.measure_facts(BASELINE)["parameter_arrays"] == len(jax.tree.leaves(rest.params))
+    carries = bool(arms.file.takes)
     for arm in arms.file.arms:
         assert prove_arm(arms, arm).proof.gradient <= arms.tolerance
         kept_apart = isinstance(arms.steps[arm], CarryingStep)
-        assert kept_apart == (arm.style not in arms.file.library.carrying)
+        assert kept_apart == (carries and arm.style not in arms.file.library.carrying)
+    norms = any(word in text for word in ("BatchNorm", "mean = "))
+    assert any(map(np.any, arms.baseline_displacement[1])) == norms
+    if not carries:
+        return
+    assert arms.file.takes == ["state", "key"]
+    if names:  # of plain JAX, a tuple of dictionaries may be a model
+        untaken = text.replace("*, state, key", "s=1, key=1")
+        [why] = offered(written(untaken, "untaken"))["problems"].values()
+        assert "loss does not take that: write" in why
     right = arms.file.compute_loss
 
     def stays(model: Any, carried: Any, batch: Any) -> tuple[Any, Any]:
         value, after = right(model, carried, batch)
+        assert after["key"] is not carried["key"]
         return value, after | {"state": carried["state"]}
 
     monkeypatch.setattr(arms.file, "compute_loss", stays)
@@ -277,33 +192,8 @@ def test_state_and_key_are_carried_on_in_every_style(
         prove_arm(arms, arms.file.arms[-1])
 
 
-PLAIN = NORMED["pure_jax"] + DATA
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    {
-        PLAIN.replace('{"mean": mean}', '{"mean": mean, "n": 1}'): "a state of another structure",
-        PLAIN.replace(', {"mean": mean}', ""): "takes `state` and does not return it",
-        PLAIN.replace(', {"mean": jnp.zeros((1, 4))}', ""): "and make_model returns none",
-        PLAIN.replace("logits - mean", "keep - jax.random.normal(key, (8, 4))"): "key twice",
-        PLAIN.replace("keep, logits - mean", "keep, 0.0"): "no array of the model gets a gradient",
-        NORMED["equinox"].replace("*, state, key", "s=1, key=1") + DATA: "loss does not take that",
-        NORMED["flax_linen"].replace("*, state", "s=1, *") + DATA: "loss does not take that: write",
-        PLAIN + "optimiser = 1e-3\n": "optimiser is a float; give one of optax",
-    }.items(),
-)
-def test_what_is_wrong_with_a_state_is_one_line(text: str, problem: str) -> None:
-    [why] = offered(written(text))["problems"].values()
-    assert problem in why
-    assert "\n" not in why
-
-
-def test_a_state_that_is_not_finite_is_told() -> None:
-    text = PLAIN.replace("mean = 0.9", "mean = jnp.nan + 0.9").replace("logits - mean", "logits")
-    arms = arms_of(written(text))
-    with pytest.raises(BakeoffError, match=r"mine.py:\d+: the state is not a number after 10"):
-        prove_arm(arms, BASELINE)
+def test_the_how_to_has_blocks() -> None:
+    assert len(HOW_TO) == (ROOT / "docs" / "your-model.md").read_text("utf-8").count("```python")
 
 
 def test_a_state_that_is_set_outside_of_vmap_and_begins_at_infinity() -> None:
@@ -389,6 +279,12 @@ def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.Mo
             "jnp.full((4, 4), 0.1)", "jnp.asarray(np.random.rand(4, 4))"
         ): "make_model returns other parameters in its second call",
         MODEL.replace("jnp.full", "jnp.fill"): "AttributeError: module 'jax.numpy' has no attr",
+        MODEL + "optimiser = 1e-3\n": "optimiser is a float; give one of optax",
+        PLAIN.replace('{"mean": mean}', '{"mean": mean, "n": 1}'): "a state of another structure",
+        PLAIN.replace(', {"mean": mean}', ""): "takes `state` and does not return it",
+        PLAIN.replace(', {"mean": jnp.zeros((1, 4))}', ""): "and make_model returns none",
+        PLAIN.replace("logits - mean", "keep - jax.random.normal(key, (8, 4))"): "key twice",
+        PLAIN.replace("keep, logits - mean", "keep, 0.0"): "no array of the model gets a gradient",
     }.items(),
 )
 def test_what_is_wrong_with_a_file_is_one_line(text: str, problem: str) -> None:
@@ -397,6 +293,21 @@ def test_what_is_wrong_with_a_file_is_one_line(text: str, problem: str) -> None:
     assert problem in why
     assert "\n" not in why
     assert not told["styles"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    {
+        MODEL.replace("return jnp.", "return jnp.nan * jnp."): "the loss is nan in step 1",
+        PLAIN.replace("mean = 0.9", "mean = jnp.nan + 0.9").replace(
+            "logits - mean", "logits"
+        ): "the state is not a number after 10 steps",
+    }.items(),
+)
+def test_what_is_no_number_is_told(text: str, problem: str) -> None:
+    arms = arms_of(written(text))
+    with pytest.raises(BakeoffError, match=rf"^mine.py:\d+: {problem}"):
+        prove_arm(arms, BASELINE)
 
 
 def test_a_library_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,13 +325,6 @@ def test_a_library_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch
     [why] = told["problems"].values()
     assert why.startswith(f"broken 1.2.3 does not import with jax {jax.__version__}: ImportError")
     assert "line" not in why
-
-
-def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
-    text = MODEL.replace("return jnp.mean(", "return jnp.nan * jnp.mean(")
-    arms = arms_of(written(text))
-    with pytest.raises(BakeoffError, match=r"mine.py:\d+: the loss is nan in step 1"):
-        prove_arm(arms, BASELINE)
 
 
 def test_a_file_uses_what_lies_beside_it_and_a_mask() -> None:
@@ -490,27 +394,13 @@ def test_wrong_use(arguments: list[str], problem: str, capsys: pytest.CaptureFix
 
 def results(costs: dict[str, tuple[float, float]], step: float) -> Results:
     """Return a measurement in which styles add so many seconds, and their half widths."""
-    rows, cells = [], [CellResult(cell=BASELINE.make_cell("mine", "cpu"))]
-    for style, (value, half) in costs.items():
-        cell = Arm("flax_nnx", style).make_cell("mine", "cpu")
-        cells.append(CellResult(cell=cell))
-        rows.append(
-            Estimate(
-                cell=cell,
-                metric=HOST,
-                form="added",
-                unit="s",
-                value=value,
-                against="pure_jax/pure",
-                low=value - half,
-                high=value + half,
-            )
-        )
-    amounts = [
-        Estimate(cell=cells[0].cell, metric=metric, form="amount", unit="s", value=step)
-        for metric in ASKED
-    ]
-    return Results(kind="cost", cells=cells, estimates=[*amounts, *rows])
+    arms = [BASELINE, *(Arm("flax_nnx", style) for style in costs)]
+    cells = [arm.make_cell("mine", "cpu") for arm in arms]
+    rows = [amount(step, cell=cells[0], metric=metric) for metric in ASKED]
+    for cell, (value, half) in zip(cells[1:], costs.values(), strict=True):
+        about = {"cell": cell, "metric": HOST, "against": "pure_jax/pure"}
+        rows.append(added(value, value - half, value + half, **about))
+    return Results(kind="cost", cells=[CellResult(cell=cell) for cell in cells], estimates=rows)
 
 
 def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:

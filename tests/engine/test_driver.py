@@ -241,19 +241,24 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
 
 @pytest.mark.parametrize("donate", [False, True])
 def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_path: Path) -> None:
-    plan = plan_of([(side(SMALL),), (side(SMALL, "other"),)], donate=donate, **FIXED)
-    driver = FakeDriver(plan, begun(tmp_path / "journal"), NO_TASK)
+    """Sides that compile with the same share what is compiled."""
+    jax = {"jax": "0.12", "jaxlib": "0.12"}
+    releases = {"": jax, "flax": jax | {"flax": "1"}, "older": jax | {"jaxlib": "0.11"}}
+    groups: Any = [(side(SMALL, name),) for name in releases]
+    plan = plan_of(groups, donate=donate, **FIXED)
+    sides = {name: Mock(offer=Mock(versions=versions)) for name, versions in releases.items()}
+    driver = FakeDriver(plan, begun(tmp_path / "journal"), Mock(sides=sides, outside={}))
     driver.run()
     assert not driver.cache.exists()
     loads = [command for command in lab.commands if isinstance(command, Load)]
-    starts = [command for command in lab.commands if isinstance(command, MeasureCold)]
+    colds = [command for command in lab.commands if isinstance(command, MeasureCold)]
     opens = [command for command in lab.commands if isinstance(command, Open)]
     assert len({command.seed for command in loads}) == len(loads)
-    assert len({command.cache for command in loads}) == 2, "one for each environment"
-    assert {command.arm for command in starts} == {"pure_jax/pure", "control/pure", "haiku/pure"}
+    assert len({command.cache for command in loads}) == 2
+    assert {command.arm for command in colds} == {"pure_jax/pure", "control/pure", "haiku/pure"}
     assert (1.0,) * 10 in {tuple(command.losses) for command in opens}
-    assert {command.donate for command in loads} == {command.donate for command in starts}
     assert {command.donate for command in loads} == {donate}
+    assert {command.donate for command in colds} == {donate}
 
 
 def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -> None:
@@ -306,16 +311,3 @@ def test_an_answer_has_to_be_one_to_its_question(
         return
     with pytest.raises(AnswerError, match=wrong):
         parse_answer(action, record)
-
-
-def test_sides_share_compiled_programs_where_they_compile_with_the_same(lab: Lab) -> None:
-    assert lab is not None
-    driver: Any = FakeDriver(plan_of(SMALL), Mock(), NO_TASK)
-    jax = {"jax": "0.12.0", "jaxlib": "0.12.0"}
-    versions = {"base": jax, "new": jax | {"flax": "1"}, "older": jax | {"jaxlib": "0.11.0"}}
-    sides = {
-        name: SimpleNamespace(offer=SimpleNamespace(versions=v)) for name, v in versions.items()
-    }
-    driver.task = SimpleNamespace(sides=sides)
-    assert driver.compiler("base") == driver.compiler("new") != driver.compiler("older")
-    assert driver.compiler("a/b") != driver.compiler("c"), "of unknown ones, each has its own"

@@ -136,21 +136,21 @@ def test_what_there_is_to_resume(drives: Any, tmp_path: Path) -> None:
         measure(task_of("run"), resume=str(first.journal.path))
 
 
-def test_results_of_two_environments(drives: Any) -> None:
+def test_two_environments_are_compared_in_what_was_named(drives: Any) -> None:
+    """Counts are told all the same."""
     results = measure(task_of()).results
     assert (results.base, [*results.environments]) == ("base", ["base", "new"])
-    rows = [row for row in results.estimates if row.metric == "step"]
-    assert {(row.form, row.environment, row.against) for row in rows} == {
+    steps = [row for row in results.estimates if row.metric == "step"]
+    assert {(row.form, row.environment, row.against) for row in steps} == {
         *(("amount", "base", ""), ("amount", "new", ""), ("ratio", "new", "base"))
     }
-
-
-def test_an_ab_of_named_metrics_compares_nothing_else(drives: Any) -> None:
-    results = measure(task_of(metrics=("step",))).results
-    assert results.metrics == ["step"]
-    compared = {row.metric for row in results.estimates if row.against}
-    assert compared == {"step"} < {row.metric for row in measure(task_of()).results.estimates}
-    assert "python_calls" in {row.metric for row in results.estimates}, "counts are told"
+    named = measure(task_of(metrics=("step",))).results
+    assert named.metrics == ["step"]
+    compared, all_of_them = (
+        {row.metric for row in made.estimates if row.against} for made in (named, results)
+    )
+    assert compared == {"step"} < all_of_them
+    assert "python_calls" in {row.metric for row in named.estimates}
 
 
 def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> None:

@@ -13,16 +13,16 @@ CELL = BASELINE.make_cell("seed", "cpu")
 
 
 def ratio(value: float, low: float | None = None, high: float | None = None, **more: Any) -> Any:
-    fields: dict[str, Any] = {"metric": "step", "form": "ratio", **more}
-    return Estimate(cell=CELL, value=value, low=low, high=high, **fields)
+    fields: dict[str, Any] = {"cell": CELL, "metric": "step", "form": "ratio", **more}
+    return Estimate(value=value, low=low, high=high, **fields)
 
 
 def added(value: float, low: float | None = None, high: float | None = None, **more: Any) -> Any:
     return ratio(value, low, high, **{"form": "added", "unit": "s"} | more)
 
 
-def amount(value: float, unit: str = "s") -> Any:
-    return ratio(value, value / 2, value * 2, form="amount", unit=unit)
+def amount(value: float, unit: str = "s", **more: Any) -> Any:
+    return ratio(value, value / 2, value * 2, form="amount", unit=unit, **more)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,7 @@
-"""`bakeoff ab`: what is said of two sides, by simulation; and a real tiny A/B as a command."""
+"""`bakeoff ab`: what is said of two sides, by simulation."""
 
 import math
-import signal
-import subprocess
-import time
-from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +10,13 @@ from msgspec.structs import replace
 from scipy import special
 
 from bench.estimates import MARGIN, Estimate, Verdict
-from bench.metrics import COLD, METRICS
+from bench.metrics import COLD
 from bench.prepare.sides import DEEP
 from bench.report.markdown import markdown
 from bench.runfile import ResultsWithSamples
-from bench.runfile.reader import read
 from bench.stats.estimate import widen_intervals
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
-from tests.commands import command, how
 from tests.report.runs import section
 from tests.track.simulated import BLOG, FILTER_JIT, HAIKU, two_sides
 
@@ -135,47 +128,3 @@ def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:
         "Only on the base side: haiku/pure at toy and seed (no wheel)",
     )
     assert "Differs: scipy 1.0, then none; zipp none, then 4.1." in " ".join(made.fine_print)
-
-
-SELF = (
-    *("ab", "--base", "current", "--new", "current", "--entrant", "equinox", "--style", "pure"),
-    *("--workload", "toy", "--metric", "step,host_cost,compile", "--budget", "90"),
-    *("--pairs", "2", "--blocks", "2", "--cold-samples", "1"),
-)
-
-
-@pytest.mark.slow
-def test_an_ab_is_measured_interrupted_taken_up_and_written(
-    tmp_path: Path, heard: Callable[[list[str]], list[str]]
-) -> None:
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(heard(command(*SELF)), **how(tmp_path), **streams) as process:
-        limit = time.monotonic() + 90
-        while time.monotonic() < limit:
-            begun = list(tmp_path.glob(".bakeoff/*-ab.journal"))
-            if begun and '"metric":"step"' in begun[0].read_text():
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "go on with the same command and --resume" in errors
-    [journal] = tmp_path.glob(".bakeoff/*-ab.journal")
-    kept = len(journal.read_text().splitlines())
-    assert kept > 10
-
-    given = command(*SELF, "--resume", "-o", "ab.json")
-    done = subprocess.run(given, **how(tmp_path), **streams, timeout=200, check=False)
-    assert done.returncode in (0, 2), done.stderr  # noise may leave every row open
-    assert not journal.exists(), done.stderr
-    it = Comparison(read(tmp_path / "ab.json").results)
-    assert {"step", "host_cost", "compile"} <= {row.metric for row in it.times}
-    assert (it.counts, it.failures) == ([], [])
-    assert {row.cell.entrant for row in it.times} == {"equinox"}
-    weights = {row.metric: max(METRICS[row.metric].weight, 0.3) for row in it.times}
-    for row in it.times:  # one arm at one workload
-        if math.isfinite(row.half_width):
-            part = 0.025 * weights[row.metric] / sum(weights.values())
-            half = -float(special.stdtrit(row.df, part)) * (row.standard_error or 0)
-            assert row.half_width == pytest.approx(half), row.metric
-    assert it.results.spent.processes > 4

@@ -1,4 +1,4 @@
-"""`bakeoff history`: what is said of days and of kept runs, by simulation; and a real small one."""
+"""`bakeoff history`: what is said of days and of kept runs, by simulation."""
 
 import re
 from pathlib import Path
@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.cells import BASELINE, Cell
 from bench.report.page import page
 from bench.runfile import Results
 from bench.runfile.reader import Run, read
 from bench.runfile.writer import run_file, write
 from bench.track.history import Timeline, document, find_causes
 from bench.track.run_files import read_history
-from tests.commands import SCAN, Bakeoff, done_for_real
+from tests.commands import Bakeoff
 from tests.report.runs import section
 from tests.track.simulated import ARMS, FILTER_JIT, HAIKU, a_run, file_of, of_days
 
@@ -148,23 +147,6 @@ def test_a_corrupt_file_among_many_is_named_and_skipped(
     text = " ".join(done.out.split())
     assert "warning: skipped: bytes.json is not JSON" in text
     assert "warning: skipped: undated.json: " in text
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("needs_network")
-def test_a_real_history_is_measured_and_written(tmp_path: Path) -> None:
-    (tmp_path / "scan.py").write_text(SCAN)
-    given = "history --since 2025-08-01 --until 2025-10-01 --every 2mo --step scan.py"
-    given += " --metric step --pairs 3 --blocks 2 --budget 300 -o past.json"
-    done_for_real(tmp_path, given)
-    made = read(tmp_path / "past.json").results
-    it = Timeline(made)
-    assert it.moments == ["2025-08-01", "2025-10-01"]
-    [row] = it.differences
-    assert row.cell == Cell(*BASELINE, "scan", "cpu")
-    assert row.value < 0.7
-    assert made.environments["2025-08-01"].versions["jax"] == "0.7.0"
-    assert not list(tmp_path.glob(".bakeoff/*"))
 
 
 def test_one_run_is_no_history(tmp_path: Path, bakeoff: Bakeoff) -> None:

@@ -1,0 +1,234 @@
+"""Visits on a made-up machine: lanes, orders, stages, and pairs of two environments."""
+
+from collections import Counter, defaultdict
+from statistics import median
+from typing import Any
+
+import pytest
+
+from bench.cells import BASELINE
+from bench.engine.costs import TURNS
+from bench.engine.workers import NOT_JAX
+from bench.estimates import MIN_WORKERS
+from bench.metrics import STAGES, STEP
+from tests.engine.plans import (
+    AT_SEED,
+    BAD,
+    BAD_CELL,
+    BOTH,
+    FEW_ARMS,
+    FEW_AT_SEED,
+    GOOD_CELL,
+    REFERENCES,
+    ab,
+    counts,
+    failed,
+    preliminary,
+    run,
+    usual,
+    workers,
+)
+from tests.engine.simulated import FEW, LANES, Machine, needed, side
+
+
+def test_nothing_else_runs_while_all_cores_are_timed_and_a_core_has_one_worker() -> None:
+    _, machine = usual(300)
+    cores = {a.worker: a.cores for *_, a in machine.log if a.do in ("start", "cold")}
+    overlapping = [
+        (action, other)
+        for start, end, action in machine.log
+        for other_start, other_end, other in machine.log
+        if action is not other and other_end > start + 1e-9 and other_start < end - 1e-9
+    ]
+    assert overlapping, "proofs are made on both cores"
+    for action, other in overlapping:
+        pinned = cores[action.worker]
+        assert pinned or action.do not in ("block", "train", "cold"), (action, other)
+        assert not pinned or cores[other.worker] != pinned
+
+
+@pytest.mark.parametrize(
+    ("cores", "step", "host"),
+    [("auto", {()}, {*LANES}), ("all", {()}, {()}), ("one", {*LANES}, {*LANES})],
+)
+def test_steps_have_all_cores_as_users_run_them_unless_told(
+    cores: str, step: Any, host: Any
+) -> None:
+    _, machine = run(budget=120, cores=cores)
+    assert {a.cores for a in machine.actions(kind=STEP)} == step
+    assert {a.cores for a in machine.actions(kind="host_cost")} == host
+
+
+def test_orders_are_random_and_the_reference_is_in_every_block() -> None:
+    _, machine = run(AT_SEED)
+    made: dict[int, list[str]] = defaultdict(list)
+    for *_, action in machine.log:
+        if action.do in ("prove", "open"):
+            made[action.worker] += action.arms
+    assert len({arms.index(str(BASELINE)) for arms in made.values()}) >= 3
+    assert len({action.arms[0] for action in machine.actions()}) >= 3
+    assert all({*action.arms} >= REFERENCES for action in machine.actions())
+    proofs = [(a.worker, *a.arms) for a in machine.actions("prove")]
+    assert len({arm for _, arm in proofs}) == len(proofs) == 13, "each arm is proven once"
+    assert len({worker for worker, _ in proofs}) == 2, "by two workers at the same time"
+
+
+def test_each_environment_and_backend_has_blocks_with_its_reference() -> None:
+    foreign = {"keras": ["pure"]}
+    groups = [
+        (side(needed(("seed",), (STEP, "first_step"), FEW)),),
+        (side(needed(("seed",), (STEP, "first_step"), foreign), "keras"),),
+        (side(needed(("seed",), (STEP,), FEW, backend="gpu")),),
+    ]
+    plan, machine = run(groups, 300)
+    assert machine.now <= 300
+    arms: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for action in machine.actions():
+        arms[action.environment, action.backend] |= {*action.arms}
+        assert action.backend == "cpu" or action.cores == ()
+    assert arms == {
+        ("", "cpu"): FEW_ARMS,
+        ("", "gpu"): FEW_ARMS,
+        ("keras", "cpu"): REFERENCES | {"keras/pure"},
+    }
+    cold = {(a.environment, *a.arms) for a in machine.actions("cold")}
+    assert {name for name, arm in cold if arm == str(BASELINE)} == {""}, "the first one's is all's"
+    assert ("keras", "keras/pure") in cold
+    assert not preliminary(plan)
+
+
+def test_blocks_have_the_usual_rounds_after_a_first_answer() -> None:
+    late: list[int] = []
+    for budget in range(60, 130, 7):
+        _, machine = run(AT_SEED, budget, Machine(noise=0.04))
+        blocks = machine.actions(kind=STEP)
+        workers = list(dict.fromkeys(action.worker for action in blocks))
+        begun_late = workers[MIN_WORKERS + len(LANES) - 1 :]
+        late += [action.rounds for action in blocks if action.worker in begun_late]
+    assert min(late) >= TURNS[STEP].rounds, "all blocks count alike"
+
+
+# Stages.
+
+
+STAGES_AT_SEED = needed(("seed",), ("trace", "compile"), FEW)
+
+
+def test_stages_are_timed_in_workers_that_do_nothing_else() -> None:
+    plan, machine = run(STAGES_AT_SEED, 60, rounds=5)
+    measuring = {action.worker for action in machine.actions(kind=STAGES)}
+    assert len(measuring) == workers(plan)["seed stages"] >= MIN_WORKERS
+    of_worker = [a for *_, a in machine.log if a.worker in measuring]
+    assert {a.do for a in of_worker} == {"start", "load", "block", "close"}
+    blocks = machine.actions(kind=STAGES)
+    assert {(a.rounds, frozenset(a.arms)) for a in blocks} == {(1, frozenset(FEW_ARMS))}
+    assert {a.cores for a in blocks} == set(LANES)
+    loads = {a.worker: a.kind for a in machine.actions("load")}
+    assert {worker for worker, kind in loads.items() if kind == STAGES} == measuring
+    ends = {a.arms[0]: end for _, end, a in machine.log if a.do == "prove"}
+    first = min(start for start, _, a in machine.log if a.worker in measuring)
+    assert {*ends} == FEW_ARMS
+    assert max(ends.values()) <= first, "what takes part is proven before"
+    assert {row.program for row in plan.sides[0].cells.values()} == {"a"}
+    assert all(a.programs == dict.fromkeys(FEW_ARMS, "a") for a in blocks)
+    missing = [row.missing.get("compile") for row in plan.sides[0].cells.values()]
+    assert missing == [None] * len(missing), "one arm of a program compiles for all"
+
+
+def test_a_program_that_is_not_jax_s_has_no_stages() -> None:
+    plan, machine = run(STAGES_AT_SEED, 100, Machine(foreign=BAD))
+    blocks = machine.actions(kind=STAGES)
+    assert blocks
+    assert not any(BAD in action.arms for action in blocks)
+    assert GOOD_CELL in counts(plan, "trace")
+    assert BAD_CELL not in counts(plan, "compile")
+    reasons = plan.sides[0].cells[BAD_CELL].missing
+    assert reasons["compile"] == reasons["trace"] == NOT_JAX
+    assert not failed(plan)
+
+
+def test_cells_of_two_backends_share_the_programs_of_their_own() -> None:
+    wanted = [needed(("seed",), (STEP, "compile"), FEW, backend=name) for name in ("cpu", "gpu")]
+    plan, _ = run([(side(cells),) for cells in wanted], 150)
+    assert not any(row.missing for row in plan.agenda.rows)
+
+
+def test_pairs_take_their_stages_by_turns() -> None:
+    plan, machine = ab(STAGES_AT_SEED, 60)
+    [pairs] = workers(plan).values()
+    assert pairs > 2
+    rows = [sample for sample in plan.workers.samples if sample.metric == "compile"]
+    sides = {name: [s for s in rows if s.environment == name] for name in BOTH}
+    pairs_of = [{(s.worker, s.block, s.cell) for s in ours} for ours in sides.values()]
+    assert pairs_of[0] == pairs_of[1] != set()
+    assert not any(action.programs for action in machine.actions(kind=STAGES)), "all compile"
+    alone = needed(("seed",), ("compile",), {"haiku": ["transform"]})
+    _, machine = ab(alone, 60)
+    blocks = machine.actions(kind=STAGES)
+    assert {action.arms for action in blocks[2:]} == {(BAD,)}, "and nothing that nobody asked for"
+
+
+# Pairs of two environments.
+
+
+def test_pairs_share_blocks_and_a_core() -> None:
+    plan, machine = ab()
+    blocks = machine.actions()
+    for action in blocks:
+        assert {action.environment, action.partner_environment} == {*BOTH}
+    firsts = Counter(action.environment for action in blocks)
+    assert min(firsts[name] for name in BOTH) > 0.2 * len(blocks), "in random order"
+    assert {a.cores for a in machine.actions()} == set(LANES)
+    by_block: dict[int, set[tuple[str, int]]] = defaultdict(set)
+    for sample in plan.workers.samples:
+        if sample.metric == STEP:
+            by_block[sample.block].add((sample.environment, sample.worker))
+    assert len(by_block) == len(blocks)
+    assert all({name for name, _ in two} == {*BOTH} for two in by_block.values())
+    assert all(len({worker for _, worker in two}) == 1 for two in by_block.values())
+
+
+def test_blocks_take_a_second_and_steps_are_made_anew() -> None:
+    """Where three times as long was measured as making them takes; a given number is kept."""
+    _, machine = ab(needed(("seed",), (STEP,), {"haiku": ["transform"]}), 90)
+    times = [(end - start, action) for start, end, action in machine.log if action.do == "block"]
+    assert 0.7 < median(took for took, _ in times) < 2
+    visits: dict[int, list[Any]] = defaultdict(list)
+    for _, action in times:
+        visits[action.worker + action.partner].append(action)
+    assert not any(blocks[0].anew for blocks in visits.values()), "they were made just before"
+    share = [sum(action.anew for action in blocks) / len(blocks) for blocks in visits.values()]
+    assert 0.2 < median(share) < 0.8
+    _, machine = ab(FEW_AT_SEED, 9, processes=1, blocks=3, rounds=2)
+    assert {action.rounds for action in machine.actions()} == {2}
+
+
+def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
+    """It is there to compare results with; a quarter of the samples would make all others vague."""
+    alone = needed(("seed",), (STEP,), {"haiku": ["transform"]})
+    plan, machine = ab(alone, 9, processes=2, blocks=5)
+    assert set(counts(plan, STEP, "new")) == {BAD_CELL}
+    each = Counter(arm for action in machine.actions() for arm in action.arms)
+    assert (each[BAD], each[str(BASELINE)]) == (2 * 5, 2 * 2), "of two workers together"
+    assert all(BAD in action.arms for action in machine.actions())
+    assert {arm for action in machine.actions("count") for arm in action.arms} == {BAD}
+
+
+def test_what_has_compiled_measures_no_pair() -> None:
+    _, machine = ab(needed(("seed",), (STEP,), FEW), 90)
+    proving = {action.worker for action in machine.actions("prove")}
+    assert proving
+    assert not proving & {action.worker for action in machine.actions()}
+
+
+@pytest.mark.parametrize(("lanes", "base", "new"), [(1, 1, 1), (3, 2, 1), (6, 3, 3)])
+def test_all_lanes_prove_the_sides_of_a_pair_each_cell_once(
+    lanes: int, base: int, new: int
+) -> None:
+    _, machine = ab(AT_SEED, 90, lanes=[(core,) for core in range(lanes)])
+    proofs = machine.actions("prove")
+    cells = Counter((action.environment, action.arms[0]) for action in proofs)
+    assert {*cells.values()} == {1}
+    assert len(cells) == 2 * len(AT_SEED)
+    workers = {(action.environment, action.worker) for action in proofs}
+    assert Counter(name for name, _ in workers) == {"base": base, "new": new}
