@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -208,8 +208,8 @@ def find_causes(changes: Sequence[Estimate], it: Timeline) -> str:
     """
     moments = changes[0].against, changes[0].environment
     before, after = (it.results.environments[moment] for moment in moments)
-    changed = {_find_distribution(row.cell) for row in changes}
-    others = {_find_distribution(cell) for cell, _ in (*it.series, *it.counts)} - changed
+    changed = {_find_distribution(row.cell.entrant) for row in changes}
+    others = {_find_distribution(cell.entrant) for cell, _ in (*it.series, *it.counts)} - changed
     pairs = {
         name: pair
         for name, pair in find_differing_releases(before.versions, after.versions).items()
@@ -223,9 +223,11 @@ def find_causes(changes: Sequence[Estimate], it: Timeline) -> str:
     return "; ".join(parts)
 
 
-def _find_distribution(cell: Cell) -> str:
-    known = cell.entrant in impls.names()
-    return (impls.read_declaration(cell.entrant).distribution if known else "") or cell.entrant
+@cache
+def _find_distribution(entrant: str) -> str:
+    """Return the distribution of an entrant's library; its file is read once."""
+    known = entrant in impls.names()
+    return (impls.read_declaration(entrant).distribution if known else "") or entrant
 
 
 def _find_failures(it: Timeline) -> Iterator[tuple[str, Cell]]:
