@@ -78,7 +78,7 @@ def describe_step(
             by_entrant["unfit"][path.stem] = release
             why = f"{' '.join(release)} does not import with jax {jax.__version__}: {why}"
         else:
-            why += f"{locate_error(str(path), error)}{suggest_package(error)}"
+            why = f"{locate_error(path, error)}: {why}{suggest_package(error)}"
         by_entrant["problems"][path.stem] = why
         return []
     if_named = impls.find_declaration(library.name).if_named
@@ -96,10 +96,10 @@ def describe_step(
     return notes
 
 
-def locate_error(path: str, error: BaseException) -> str:
-    """Return in words which line of a file an error comes from; empty if none."""
-    lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
-    return f" (line {lines[-1].lineno}, in {lines[-1].name})" if lines else ""
+def locate_error(path: Path, error: BaseException) -> str:
+    """Return the name of a file, and its line that an error comes from, if one does."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return f"{path.name}:{lines[-1]}" if lines else path.name
 
 
 def suggest_package(error: Exception) -> str:
