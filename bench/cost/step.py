@@ -23,6 +23,7 @@ from bench.report.table import (
     percent,
     words,
 )
+from bench.report.wording import join_words
 from bench.stats.amounts import make_zero_cost
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class OwnCost:
     """Views of the results of a step on one backend."""
 
     def __init__(self, results: Results) -> None:
-        self.table = results.table
+        self.table, self.budget = results.table, results.options.budget_seconds or 0.0
         self.baseline = results.cells[0].cell.baseline
         """Plain JAX's cell."""
         self.step = self.table.amount(self.baseline, STEP) or self.table.amount(self.baseline, HOST)
@@ -69,11 +70,17 @@ class OwnCost:
         """The library of the model; the file's own name where that is plain JAX, or none."""
         rows = sorted(self.cells, key=lambda row: row.cell.entrant == self.entrant)
         alone = self.entrant != file
-        self.plain = f"jax.jit{', arrays alone' * alone}"
-        """Name of the baseline."""
+        self.plain = f"{self.entrant}/{FLAT}" if alone else "jax.jit"
+        """Name of the baseline: `jax.jit` over a list of the arrays, or over a plain JAX model."""
         added = {row.cell.style: self.table.comparison(row.cell, HOST) for row in rows}
         self.costs = {style: row for style, row in added.items() if row is not None}
         """Style → seconds that it adds to a call, the file's own step first."""
+        self.unknown = [
+            f"`{row.cell.arm}`" for row in rows if row.failure is None and not added[row.cell.style]
+        ]
+        """Styles of which there was no time to measure what they add."""
+        self.carries = any(row.proof and row.proof.state for row in cells)
+        """Whether the model has a state."""
 
 
 def document(results: Results) -> Document:
@@ -105,9 +112,8 @@ def document(results: Results) -> Document:
             Section("Not measured", tuple(wording.explain_missing(it.cells))),
         ),
         fine_print=(
-            "Compared with `jax.jit` over the arrays of the same model. Each style with a number "
-            "has the same losses and parameters in ten steps; a `make_step` is measured as it is. "
-            "In brackets: 95 % intervals.",
+            f"{describe_baseline(it)} Each style with a number has the same losses and parameters "
+            "in ten steps. In brackets: 95 % intervals.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
             *wording.suggest_more(results.estimates),
         ),
@@ -125,7 +131,11 @@ def advise(it: OwnCost) -> tuple[str, str]:
     about = impls.find_declaration(library)
     # What people change: their own step, or what most tutorials write
     style = next((s for s in it.costs if s not in (PURE, *about.references)), "")
+    rest = f" Not measured yet: {join_words(it.unknown)}." if it.unknown else ""
     if not style:
+        if it.unknown:
+            given = it.budget and f" {2 * it.budget:g}"
+            return f"There was no time for {join_words(it.unknown)}: give --budget{given}.", ""
         few = "plain JAX has one style" if plain == PURE else "no other style has a number"
         return f"{at}, there is nothing to choose: {few}.", ""
     names = {row.cell.style: f"`{row.cell.arm}`" for row in it.cells}
@@ -133,10 +143,12 @@ def advise(it: OwnCost) -> tuple[str, str]:
     usual, name = it.costs[style], names[style]
     if usual.high is not None and usual.high < MARGIN * it.step.value:
         part = percent(max(0.0, usual.value) / it.step.value)
-        return f"{at}, no other style is worth it: {name} adds {part} ({words(usual)}).", ""
+        return f"{at}, no other style is worth it: {name} adds {part} ({words(usual)}).{rest}", ""
     better = find_cheaper(library, style, it.costs | {plain: make_zero_cost(it.baseline)})
     if not better:
-        return f"{at}, {name} adds {unsigned_words(usual)}; no style certainly adds less.", ""
+        most = "" if usual.high else ", by one process, which has no interval"
+        end = f".{rest}" if rest else "; no style certainly adds less."
+        return f"{at}, {name} adds {unsigned_words(usual)}{most}{end}", ""
     code = {FLAT: FLAT_CODE, WHOLE: "your make_step()"} | about.write
     lines = [
         f"`{sign} {line}`"  # as code: in Markdown, a sign would begin a list
@@ -148,9 +160,16 @@ def advise(it: OwnCost) -> tuple[str, str]:
     where = " on one core" if it.baseline.backend == "cpu" else ""
     return (
         f"{at}, write {names[better]}{what}: {name} adds {unsigned_words(usual)} to plain JAX's "
-        f"call{where}, and {names[better]} {less}.",
-        "\n".join(lines),
+        f"call{where}, and {names[better]} {less}.{rest}",
+        "\n".join(lines + ["Its state and key are carried in the same way."] * it.carries),
     )
+
+
+def describe_baseline(it: OwnCost) -> str:
+    """Return in a sentence what the styles are compared with."""
+    if it.entrant == it.baseline.workload:
+        return "Compared with `jax.jit` over the model as it is."
+    return f"Compared with `{it.plain}`: `jax.jit` over a list of the same model's arrays."
 
 
 def describe_other_steps(it: OwnCost) -> Iterator[str]:

@@ -271,7 +271,7 @@ class Driver:
         return max(patience, HEAVY_SILENCE) if imports else patience
 
     def find_arm(self, worker: int, index: int | None) -> str:
-        """Return the arm whose turn it was when a worker died; empty if it was at none's."""
+        """Return the arm that was at work when a worker died; empty if none was."""
         arms = self.arms.get(worker, ())
         return arms[index] if index is not None and index < len(arms) else ""
 

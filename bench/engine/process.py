@@ -55,13 +55,13 @@ class WorkerFailedError(Exception):
     stderr: str
     """Last lines of its standard error."""
     arm: int | None
-    """Index of the arm whose turn it was, or None."""
+    """Index of the arm that was at work, or None."""
     lost_token: bool = False
     """Whether it ended because its partner, with which it took turns, did not go on."""
     number: int = 0
     """Number of the worker; of two that took turns, both are ended."""
     blamed: str = ""
-    """Name of the arm whose turn it was; empty where no arm's."""
+    """Name of the arm that was at work; empty where none was."""
 
     def __str__(self) -> str:
         """Return the reason, and the last line of standard error."""
@@ -217,7 +217,7 @@ class Worker:
         self.kill()
         self.stderr.seek(0)
         tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
-        words, arm = f"worker failed ({reason})", None if lost_token else self.recorder.read_turn()
+        words, arm = f"worker failed ({reason})", None if lost_token else self.recorder.read_arm()
         return WorkerFailedError(words, "\n".join(tail), arm, lost_token=lost_token)
 
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from bench.engine.process import WorkerFailedError
 
 FATAL_ARM_DEATHS = 2
-"""Deaths at the same arm's turn of the same kind, with no success in between, that fail the arm:
+"""Deaths of workers at the same work of an arm, with no success in between, that fail the arm:
 one may be the system's. In blocks, a success is a worker that lives to its end."""
 FATAL_OTHER_DEATHS = 4
-"""Deaths in a row at no arm's turn after which no worker of an environment is started any more."""
+"""Deaths in a row with no arm at work after which no worker of an environment is started."""
 COLD_DEATHS = 3
 """Cold processes of a cell that may die before no more are begun."""
 
@@ -45,12 +45,12 @@ class SideState:
     provers: dict[Cell, int] = field(default_factory=dict)
     """Cell → the worker that proves it, or did so last."""
     strikes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """(arm, action, workload) → deaths in a row; the arm is empty at no arm's turn."""
+    """(arm, action, workload) → deaths in a row; the arm is empty where none was at work."""
     deaths: dict[tuple[str, str], str] = field(default_factory=dict)
-    """(arm, workload) → why a worker died at that turn, until one does well there."""
+    """(arm, workload) → why a worker died at its work, until one does well there."""
     cold_deaths: Counter[Cell] = field(default_factory=Counter)
     given_up: bool = False
-    """Whether its workers kept dying at no arm's turn."""
+    """Whether its workers kept dying with no arm at work."""
 
     def __post_init__(self, control: bool, problems: Mapping[str, str]) -> None:
         references = (BASELINE, CONTROL) if control else (BASELINE,)
@@ -120,10 +120,10 @@ class SideState:
             self.strikes.pop((arm, "block", workload), None)
 
     def note_death(self, death: WorkerFailedError, action: Action) -> None:
-        """Note at whose turn a worker died; after too many deaths, fail the arm or the side."""
+        """Note at which arm a worker died; after too many deaths, fail the arm or the side."""
         strike = death.blamed, action.do, action.workload
         self.strikes[strike] += 1
-        whose = f" at the turn of {death.blamed}" if death.blamed else ""
+        whose = f" at {death.blamed}" if death.blamed else ""
         self.notes.append(f"a worker was started again{whose}: {death.reason}")
         self.deaths[death.blamed, action.workload] = death.reason
         if death.blamed and self.strikes[strike] >= FATAL_ARM_DEATHS:

@@ -96,7 +96,9 @@ def explain_missing(rows: Sequence[CellResult]) -> Iterator[str]:
     """Yield which metrics of which arms have no number, in one sentence for each reason."""
     absent = [(why, n, r) for n in METRICS for r in rows if (why := r.missing.get(n))]
     for reason in dict.fromkeys(why for why, _, _ in absent):
-        metrics = dict.fromkeys(label(name) for why, name, _ in absent if why == reason)
+        # A comma in a name would read as one between two
+        names = (label(name).replace(",", "") for why, name, _ in absent if why == reason)
+        metrics = dict.fromkeys(names)
         arms = dict.fromkeys(str(row.cell.arm) for why, _, row in absent if why == reason)
         of = f" of {name_few(list(arms))}" if len(arms) < len(rows) else ""
         yield sentence(f"{reason}: {join_words(list(metrics))}{of}")

@@ -2,7 +2,7 @@
 
 `python -m bench.worker PAGE CHANNEL`. It reads commands from standard input and writes answers to
 standard output, both JSON lines (see `bench.worker.protocol`). PAGE is the file that
-`TurnMarker` maps, CHANNEL the descriptor of a socket over which tokens come
+`ArmMarker` maps, CHANNEL the descriptor of a socket over which tokens come
 (`bench.worker.token`). When standard input is closed, the worker ends.
 
 This module needs no package: the cost of imports is one of the measurements.
@@ -20,7 +20,7 @@ from dataclasses import asdict
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from bench.worker.protocol import COMMANDS, READY, Command, Describe, MeasureCold, TurnMarker
+from bench.worker.protocol import COMMANDS, READY, ArmMarker, Command, Describe, MeasureCold
 from bench.worker.settings import CORES
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Answer commands from standard input until it ends."""
-    serve(COMMANDS, partial(answer_to, TurnMarker(sys.argv[1])))
+    serve(COMMANDS, partial(answer_to, ArmMarker(sys.argv[1])))
 
 
 def serve(
@@ -65,27 +65,27 @@ def serve(
         emit(READY)
 
 
-def answer_to(turn: TurnMarker, command: Command) -> object:
+def answer_to(marker: ArmMarker, command: Command) -> object:
     """Carry out a command, and return its answer."""
     match command:
         case Describe():
             from bench.worker.offers import describe
 
-            return describe(turn, command)
+            return describe(marker, command)
         case MeasureCold():
             from bench.worker.cold import measure_cold
 
             return measure_cold(command)
         case _:
-            return make_session(turn).answer(command)
+            return make_session(marker).answer(command)
 
 
 @cache
-def make_session(turn: TurnMarker) -> Session:
+def make_session(marker: ArmMarker) -> Session:
     """Return the session of this process, made in the first call."""
     from bench.worker.session import Session
 
-    return Session(turn, int(sys.argv[2]))
+    return Session(marker, int(sys.argv[2]))
 
 
 def close_in_forks(descriptor: int) -> None:

@@ -139,7 +139,7 @@ class TimedBlock:
     """One block of turns of one kind.
 
     Args:
-        mark_turn: Called with the arm whose turn it is; with None in turns of the other side.
+        mark_arm: Called with the arm that is at work next; with None while the other side is.
         count_programs: Returns the number of programs that the process has compiled so far.
         changes: Returns in words the forbidden changes that an arm has made.
         seed: Seed of the order of turns, which both sides of a comparison follow.
@@ -148,13 +148,13 @@ class TimedBlock:
 
     def __init__(
         self,
-        mark_turn: Callable[[Arm | None], None],
+        mark_arm: Callable[[Arm | None], None],
         count_programs: Callable[[], int],
         changes: Callable[[], str],
         seed: int,
         token: Token | None = None,
     ) -> None:
-        self.mark_turn, self.count_programs = mark_turn, count_programs
+        self.mark_arm, self.count_programs = mark_arm, count_programs
         self.changes, self.token = changes, token
         self.shared = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
         self.buffers = random.Random(f"{seed} {token.place if token else 0}")  # noqa: S311
@@ -211,8 +211,8 @@ class TimedBlock:
         )
 
     def attempt[Result](self, arm: Arm, when: str, action: Callable[[], Result]) -> Result | None:
-        """Return what `action` returns at an arm's turn; None after a failure of the arm."""
-        self.mark_turn(arm)
+        """Return what `action` returns for an arm; None after a failure of the arm."""
+        self.mark_arm(arm)
         result = catch_failure(action)
         if changed := self.changes():
             self.failures[arm] = f"{when} it was timed it {changed}"
@@ -252,7 +252,7 @@ class TimedBlock:
         order = schedule(self.shared, members, range(-untimed, rounds), sides)
         turns: dict[Arm, T] = {}
         with disable_collector():
-            for item in share(chain(first, order), self.token, self.mark_turn):
+            for item in share(chain(first, order), self.token, self.mark_arm):
                 if item is None:
                     turns = begin()
                     gc.collect()  # here, for the other side's turns may come next

@@ -21,11 +21,11 @@ from common.versions import versions
 from impls import steps
 
 if TYPE_CHECKING:
-    from bench.worker.protocol import Describe, TurnMarker
+    from bench.worker.protocol import ArmMarker, Describe
 
 
-def describe(turn: TurnMarker, command: Describe) -> dict[str, Any]:
-    """Return this environment's offer of some entrants, or of the usual ones; mark their turns."""
+def describe(marker: ArmMarker, command: Describe) -> dict[str, Any]:
+    """Return this environment's offer of some entrants, or of the usual ones; mark each at work."""
     outside, step = command.outside, steps.find_step(command.outside)
     by_entrant: dict[str, dict[str, Any]] = {
         name: {} for name in ("styles", "problems", "unfit", "missing", "if_named", "not_donating")
@@ -33,7 +33,7 @@ def describe(turn: TurnMarker, command: Describe) -> dict[str, Any]:
     libraries: list[str] = []
     notes = describe_step(Path(outside[step]), by_entrant, libraries) if step else []
     for index, name in enumerate([] if step else command.entrants or impls.list_usual()):
-        turn.mark(index)
+        marker.mark(index)
         located = impls.locate(name, outside)
         try:
             entrant, declaration = impls.load(located), impls.read_declaration(located)
@@ -48,7 +48,7 @@ def describe(turn: TurnMarker, command: Describe) -> dict[str, Any]:
         by_entrant["if_named"][name] = [style for style in declaration.if_named if style in styles]
         if name not in outside:  # one from outside may always donate: its program tells
             by_entrant["not_donating"][name] = [s for s in styles if not entrant.can_donate(s)]
-    turn.mark()
+    marker.mark()
     devices = list_devices()
     return by_entrant | {
         "backends": list(devices),
@@ -78,7 +78,7 @@ def describe_step(
             by_entrant["unfit"][path.stem] = release
             why = f"{' '.join(release)} does not import with jax {jax.__version__}: {why}"
         else:
-            why += f"{locate_error(str(path), error)}{suggest_package(error)}"
+            why = f"{locate_error(path, error)}: {why}{suggest_package(error)}"
         by_entrant["problems"][path.stem] = why
         return []
     if_named = impls.find_declaration(library.name).if_named
@@ -96,10 +96,10 @@ def describe_step(
     return notes
 
 
-def locate_error(path: str, error: BaseException) -> str:
-    """Return in words which line of a file an error comes from; empty if none."""
-    lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
-    return f" (line {lines[-1].lineno}, in {lines[-1].name})" if lines else ""
+def locate_error(path: Path, error: BaseException) -> str:
+    """Return the name of a file, and its line that an error comes from, if one does."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return f"{path.name}:{lines[-1]}" if lines else path.name
 
 
 def suggest_package(error: Exception) -> str:

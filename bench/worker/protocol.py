@@ -10,7 +10,7 @@ decodes answers with msgspec, which checks every field.
   one arm alone is answered by `Failed`, or named in `failures`.
 * An arm is named `entrant/style` everywhere.
 
-A byte of shared memory says whose turn it is; it can still be read when a worker has died. A
+A byte of shared memory says which arm is at work; it can still be read when a worker has died. A
 record on a pipe would cost microseconds between two timed calls; a store into a mapped page costs
 some ten nanoseconds.
 """
@@ -32,7 +32,7 @@ PROTOCOL = 8
 READY = {"ready": True, "protocol": PROTOCOL}
 """Message of a worker that waits for its next command."""
 NOBODY = 255
-"""Byte that says that it is no arm's turn."""
+"""Byte that says that no arm is at work."""
 FINAL_STEPS = 200
 """Number of steps of a short training: at `seed`, enough for the loss to leave the level of
 letter frequencies."""
@@ -254,19 +254,19 @@ class Recorder:
         self.path = f"/dev/fd/{self.file.fileno()}"
         """Path in a process that inherits the file, which has no name to be left behind."""
 
-    def read_turn(self) -> int | None:
-        """Return the index of the arm whose turn it is, or None."""
+    def read_arm(self) -> int | None:
+        """Return the index of the arm that is at work, or None."""
         [index] = os.pread(self.file.fileno(), 1, 0)
         return None if index == NOBODY else index
 
 
-class TurnMarker:
-    """The worker's end: it calls `turn.mark(i)` before arm `i`, less than 255, does anything."""
+class ArmMarker:
+    """The worker's end: it calls `marker.mark(i)` before arm `i`, less than 255, does anything."""
 
     def __init__(self, path: str) -> None:
         with Path(path).open("r+b") as file:
             self.page = mmap.mmap(file.fileno(), 1)
 
     def mark(self, index: int = NOBODY) -> None:
-        """Record whose turn it is: that of the arm with this index, or nobody's."""
+        """Record which arm is at work, by its index, or that none is."""
         self.page[0] = index

@@ -44,7 +44,7 @@ from impls import steps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.worker.protocol import TurnMarker
+    from bench.worker.protocol import ArmMarker
 
 CACHE: dict[str, bool | int] = {
     "jax_enable_compilation_cache": True,
@@ -57,10 +57,10 @@ CACHE: dict[str, bool | int] = {
 class Session:
     """The state of a warm worker."""
 
-    def __init__(self, turn: TurnMarker, channel: int = -1) -> None:
-        self.turn, self.channel = turn, channel
+    def __init__(self, marker: ArmMarker, channel: int = -1) -> None:
+        self.marker, self.channel = marker, channel
         self.index: dict[Arm, int] = {}
-        """Arm → byte that says that it is its turn."""
+        """Arm → byte that says that it is at work."""
         self.outside: dict[str, str] = {}
         """Entrant or training step of a user's own → its file."""
         self.workloads: dict[tuple[str, str], Arms] = {}
@@ -106,7 +106,7 @@ class Session:
         program = catch_failure(baseline_program) if command.check_programs else ""
         for entrant in rng.sample(entrants, len(entrants)):
             ours = [arm for arm in self.index if arm.code.entrant == entrant]
-            self.mark_turn(ours[0])
+            self.mark_arm(ours[0])
             before = Surroundings()
             located = impls.locate(entrant, self.outside)
             loaded = None if entrant == step else catch_failure(partial(impls.load, located))
@@ -118,14 +118,14 @@ class Session:
             answer.spoiled |= before.spoiled
             if failure := f"importing it {changes}" if changes else failure:
                 answer.failures |= dict.fromkeys(map(str, ours), failure)
-        self.turn.mark()
+        self.marker.mark()
         gc.collect()
         gc.freeze()  # what is imported stays; collections before blocks need not look at it
         return answer
 
-    def mark_turn(self, arm: Arm | None) -> None:
-        """Record that it is an arm's turn; None stands for nobody's."""
-        self.turn.mark(NOBODY if arm is None else self.index[arm])
+    def mark_arm(self, arm: Arm | None) -> None:
+        """Record which arm is at work; None stands for none."""
+        self.marker.mark(NOBODY if arm is None else self.index[arm])
 
     def find_arms(self, workload: str, backend: str) -> Arms:
         """Return the arms of a workload, which the first call makes."""
@@ -148,7 +148,7 @@ class Session:
         if isinstance(arms, Failed):
             return arms
         arm = Arm.parse(command.arm)
-        self.mark_turn(arm)
+        self.mark_arm(arm)
         before = Surroundings()
         answer = catch_failure(partial(action, arms, arm))
         if changes := before.changes():
@@ -157,7 +157,7 @@ class Session:
             answer = Failed("; ".join(failures), spoiled=before.spoiled)
         if isinstance(answer, Failed):
             arms.steps.pop(arm, None)
-        self.turn.mark()
+        self.marker.mark()
         return answer
 
     def prove(self, command: Prove) -> Proven | Failed:
@@ -182,20 +182,20 @@ class Session:
         if command.place is not None:
             token = Token.receive(self.channel, command.place, command.patience)
         if kind == STAGES:
-            stages = StagesBlock(self.mark_turn, lambda: 0, around.changes, command.seed, token)
+            stages = StagesBlock(self.mark_arm, lambda: 0, around.changes, command.seed, token)
             stages.programs = {Arm.parse(arm): name for arm, name in command.programs.items()}
             timed = stages.run(ours, kind, members, rounds, untimed=0)
         else:
             self.count_programs = self.count_programs or watch_compilations()
             count = self.count_programs
-            block = TimedBlock(self.mark_turn, count, around.changes, command.seed, token)
+            block = TimedBlock(self.mark_arm, count, around.changes, command.seed, token)
             # A first round is slower at a tiny size, where it costs nothing
             untimed = int(command.workload in TINY)
             timed = block.run(ours, kind, members, rounds, untimed, anew=command.anew)
         if token:
             token.end.close()
         timed.spoiled = around.spoiled
-        self.turn.mark()
+        self.marker.mark()
         return timed
 
 

@@ -43,12 +43,9 @@ def check_step(file: StepFile) -> list[str]:
     if shape != ():
         what = f"an array of shape {shape}" if shape else f"a {type(returned).__name__}"
         raise file.problem("loss", f"loss returns {what}; it has to be one number, the mean loss")
-    if list_types(after) != list_types(jax.eval_shape(lambda: carried)):
-        raise file.problem(
-            "loss",
-            "loss returns a state of another structure, or other shapes or types, than it is "
-            "given: a step cannot go on from it",
-        )
+    before = jax.eval_shape(lambda: carried)
+    if list_types(after) != list_types(before):
+        raise file.problem("loss", describe_other_state(before, after))
     if "key" in file.takes and hasattr(jax, "debug_key_reuse"):  # from jax 0.4.26 on
         try:
             with jax.debug_key_reuse(True):
@@ -115,7 +112,21 @@ def is_zero(var: Any) -> bool:
     return hasattr(var, "val") and not np.any(var.val)
 
 
-def list_types(tree: Any) -> tuple[Any, list[tuple[Any, Any]]]:
-    """Return a tree's structure, and the shape and type of each leaf."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+def list_types(tree: Any) -> tuple[Any, dict[str, str]]:
+    """Return a tree's structure, and path → shape and type of each leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    types = {jax.tree_util.keystr(p): f"{leaf.dtype}{[*leaf.shape]}" for p, leaf in leaves}
+    return jax.tree.structure(tree), types
+
+
+def describe_other_state(before: Any, after: Any) -> str:
+    """Return in words how the state that a loss returns differs from the one that it is given."""
+    (_, given), (_, returned) = list_types(before), list_types(after)
+    for path in (*given, *returned):
+        pair = given.get(path, "nothing"), returned.get(path, "nothing")
+        if pair[0] != pair[1]:
+            return (
+                f"loss is given {pair[0]} as {path} and returns {pair[1]}: a step cannot go on "
+                "from another state"
+            )
+    return "loss returns a state of another structure than it is given: a step cannot go on from it"

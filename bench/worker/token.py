@@ -48,9 +48,9 @@ class Token:
         except OSError:
             os._exit(LOST_STATUS)
 
-    def wait(self, mark_turn: Callable[[None], None]) -> None:
+    def wait(self, mark_arm: Callable[[None], None]) -> None:
         """Wait for the token; where it does not come, this worker ends."""
-        mark_turn(None)
+        mark_arm(None)
         try:
             came = self.end.recv(len(BYTE))
         except OSError:
@@ -60,14 +60,14 @@ class Token:
 
 
 def share[Item](
-    order: Iterable[tuple[int, Item]], token: Token | None, mark_turn: Callable[[None], None]
+    order: Iterable[tuple[int, Item]], token: Token | None, mark_arm: Callable[[None], None]
 ) -> Iterator[Item]:
     """Yield this side's items of an order that both workers follow, each at its time.
 
     Args:
         order: Sides with their items; the first one's side has the token.
         token: This worker's token; without one, all items are its own.
-        mark_turn: Called with None while the other side has the token.
+        mark_arm: Called with None while the other side has the token.
     """
     holder: int | None = None
     for side, item in order:
@@ -75,7 +75,7 @@ def share[Item](
             if holder == token.place:
                 token.send()
             else:
-                token.wait(mark_turn)
+                token.wait(mark_arm)
         holder = side
         if not token or side == token.place:
             yield item

@@ -291,7 +291,9 @@ def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.Mo
         ): "make_model returns other parameters in its second call",
         MODEL.replace("jnp.full", "jnp.fill"): "AttributeError: module 'jax.numpy' has no attr",
         MODEL + "optimiser = 1e-3\n": "optimiser is a float; give one of optax",
-        PLAIN.replace('{"mean": mean}', '{"mean": mean, "n": 1}'): "a state of another structure",
+        PLAIN.replace('{"mean": mean}', '{"mean": mean, "n": 1}'): "loss is given nothing as",
+        PLAIN.replace('{"mean": mean}', '{"mean": mean[0]}'): "and returns float32[4]: a step",
+        PLAIN.replace('{"mean": mean}', "(mean,)"): "as ['state']['mean'] and returns nothing",
         PLAIN.replace(', {"mean": mean}', ""): "takes `state` and does not return it",
         PLAIN.replace(', {"mean": jnp.zeros((1, 4))}', ""): "and make_model returns none",
         PLAIN.replace("logits - mean", "keep - jax.random.normal(key, (8, 4))"): "key twice",
@@ -302,6 +304,7 @@ def test_what_is_wrong_with_a_file_is_one_line(text: str, problem: str) -> None:
     told = offered(written(text))
     [why] = told["problems"].values()
     assert problem in why
+    assert why.startswith("mine.py")
     assert "\n" not in why
     assert not told["styles"]
 
@@ -428,6 +431,14 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     unsure = {"jit": (6e-4, 7e-4), "jit_partial": (1e-5, 2e-4)}
     advice, change = advise(OwnCost(results(unsure, 2.3e-4)))
     assert ("no style certainly adds less" in advice, change) == (True, "")
+    lacking = results(unsure, 2.3e-4)
+    lacking.cells.append(CellResult(cell=Arm("flax_nnx", "pure").make_cell("mine", "cpu")))
+    advice, _ = advise(OwnCost(lacking))
+    assert advice.endswith("(-100 to 1300). Not measured yet: `flax_nnx/pure`.")
+    lacking.estimates = [row for row in lacking.estimates if row.form == "amount"]
+    lacking.options.budget_seconds = 60.0
+    asked = "`flax_nnx/jit`, `flax_nnx/jit_partial` and `flax_nnx/pure`"
+    assert advise(OwnCost(lacking))[0] == f"There was no time for {asked}: give --budget 120."
     only = {"jit": (6e-4, 2e-5)}
     advice, change = advise(OwnCost(results(only, 2.3e-4)))
     assert "write `flax_nnx/flat` (a list of arrays): `flax_nnx/jit` adds" in advice, (

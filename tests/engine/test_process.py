@@ -89,9 +89,9 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
     """The worker is killed in its second round, when it is the third arm's turn."""
     error = failure("""
         from bench.worker.block import TimedBlock
-        from bench.worker.protocol import TurnMarker
+        from bench.worker.protocol import ArmMarker
 
-        turn, calls = TurnMarker(sys.argv[1]), 0
+        marker, calls = ArmMarker(sys.argv[1]), 0
 
         def arm(index):
             def unit():
@@ -104,7 +104,7 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
 
         ready()
         heard()
-        block = TimedBlock(turn.mark, count_programs=lambda: 0, changes=str, seed=0)
+        block = TimedBlock(marker.mark, count_programs=lambda: 0, changes=str, seed=0)
         block.interleave(range(4), lambda: {i: arm(i) for i in range(4)}, rounds=3, untimed=0)
     """)
     assert error.arm == 2

@@ -79,7 +79,7 @@ def test_calls_that_leave_work_in_flight_stand_for_each_other(
 
     array = SimpleNamespace(is_ready=lambda: ready)
     monkeypatch.setattr(block, "WAIT", lambda result: result)
-    monkeypatch.setattr(block, "live_arrays", lambda _: [array])
+    monkeypatch.setattr(block, "list_live_arrays", lambda _: [array])
     arms: Any = SimpleNamespace(steps={ARMS[0]: Step()}, case=SimpleNamespace(zero=tuple))
     arms.load, arms.skipped_metrics, arms.backend = Mock(), (), "cpu"
     monkeypatch.setattr(block, "CLOCK", lambda: now)

@@ -32,7 +32,7 @@ def test_a_block_of_stages(tmp_path: Path) -> None:
         loaded = child.ask(Load(ARMS, seed=0, cache=str(tmp_path)))
         assert loaded == {"failures": {}, "spoiled": False}
         answer = child.block(ARMS, STAGES)
-        assert child.recorder.read_turn() is None
+        assert child.recorder.read_arm() is None
     assert answer["failures"] == {}
     table = samples(answer)
     assert [*table] == TIMED == ["trace", "lower", "compile"]

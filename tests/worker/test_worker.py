@@ -85,7 +85,7 @@ def worker(cache: Path) -> Iterator[Child]:
 def proofs(worker: Child) -> dict[str, Any]:
     """Return the proofs of its honest arms, the baseline's last."""
     proofs = {arm: worker.ask(Prove(*TOY, arm)) for arm in HONEST[::-1]}
-    assert worker.recorder.read_turn() is None
+    assert worker.recorder.read_arm() is None
     return proofs
 
 
