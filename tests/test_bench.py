@@ -247,6 +247,10 @@ TWO = ["pure_jax-pure", "equinox-pure"]
 THREE = [*TWO, "equinox-filter_jit"]
 
 
+def test_a_deeper_workload_can_be_selected() -> None:
+    Selection(workloads=("seedx12", "sweep")).check_names()
+
+
 @pytest.mark.parametrize(
     ("names", "offer", "expected"),
     [
