@@ -64,9 +64,7 @@ ABOUT = {
     ),
     "processes": make_option("workers for each way of timing; 1 where --blocks is given"),
     "blocks": make_option("blocks of interleaved rounds over fresh buffers, in each worker"),
-    "rounds": make_option(
-        "rounds in a block: a burst of calls of every arm; two where compiling is timed"
-    ),
+    "rounds": make_option("rounds in a block: one turn of every arm; two where compiling is timed"),
     "cold_samples": make_option("fresh processes for each cell's cold metrics"),
     "cores": make_option(
         "cores that workers use: all, as users run it; one each, pinned and several workers at a "
