@@ -86,7 +86,7 @@ NAMES = {
     "missing; an entrant of your own by the path of its .py file",
     "style": "all but those that an entrant keeps for when they are named; jit is every library's "
     "of that name, flax_nnx/jit is one",
-    "workload": "toy, seed and wide; sweep stands for widths 8 to 1024, depth for 3 to 96 layers, "
+    "workload": "toy, seed and wide; sweep stands for widths 8 to 1024, depth for 3 to 154 layers, "
     "seedx12 for seed with 12 layers",
     "backend": "all that jax offers",
     "metric": "all; of toy host_cost, of wide and a sweep step",
