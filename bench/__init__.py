@@ -1,7 +1,7 @@
 """Benchmarks: what pytest sees, the engine beneath it, and the commands that read its runs.
 
 The words: an *arm* is an entrant's style, a *cell* an arm at a workload on a backend. A *worker* is
-a process that measures; in it, each arm has a *burst* of a few calls in every *round*, and a
+a process that measures; in it, each arm has a *turn* of a few calls in every *round*, and a
 *block* is some rounds over fresh buffers. A *side* is an environment on a backend; sides whose
 workers alternate are a *group*. A *visit* of a group opens its workers, measures blocks, and closes
 them; as many visits as there are *lanes*, sets of cores, go on at a time. A *sample* is what a

@@ -64,9 +64,7 @@ ABOUT = {
     ),
     "processes": make_option("workers for each way of timing; 1 where --blocks is given"),
     "blocks": make_option("blocks of interleaved rounds over fresh buffers, in each worker"),
-    "rounds": make_option(
-        "rounds in a block: a burst of calls of every arm; two where compiling is timed"
-    ),
+    "rounds": make_option("rounds in a block: one turn of every arm; two where compiling is timed"),
     "cold_samples": make_option("fresh processes for each cell's cold metrics"),
     "cores": make_option(
         "cores that workers use: all, as users run it; one each, pinned and several workers at a "
@@ -88,7 +86,7 @@ NAMES = {
     "missing; an entrant of your own by the path of its .py file",
     "style": "all but those that an entrant keeps for when they are named; jit is every library's "
     "of that name, flax_nnx/jit is one",
-    "workload": "toy, seed and wide; sweep stands for widths 8 to 1024, depth for 3 to 96 layers, "
+    "workload": "toy, seed and wide; sweep stands for widths 8 to 1024, depth for 3 to 154 layers, "
     "seedx12 for seed with 12 layers",
     "backend": "all that jax offers",
     "metric": "all; of toy host_cost, of wide and a sweep step",

@@ -57,8 +57,12 @@ STYLES = {{
 '''
 
 
-def wait(microseconds: float, per_array: float = 0.0) -> Style:
-    """Return the baseline's style, which keeps its core busy for so long before each call."""
+def wait(microseconds: float, per_array: float = 0.0, *, looks: bool = False) -> Style:
+    """Return the baseline's style, which keeps its core busy for so long before each call.
+
+    It `looks` at the clock where it has nothing to wait for, too: that Python takes 2 µs, so two
+    sides that look differ by what is planted alone. Else, nothing planted is nothing at all.
+    """
 
     def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
         model = build(config)
@@ -72,17 +76,16 @@ def wait(microseconds: float, per_array: float = 0.0) -> Style:
                 pass
             return plain(state, hidden, chunk)
 
-        # The Python of a wait of 0 µs takes 2: nothing planted is nothing at all.
-        called = update if seconds else plain
+        called = update if seconds or looks else plain
         return functional(called, model, optimiser, stages_of(plain))
 
     return style
 
 
 def wait_of_side(*, per_array: bool = False) -> Style:
-    """Return `wait` of as many microseconds as this process's environment says."""
+    """Return `wait` of as many microseconds as this process's environment says; it looks."""
     microseconds = float(os.environ[MICROSECONDS])
-    return wait(0.0, microseconds) if per_array else wait(microseconds)
+    return wait(0.0, microseconds, looks=True) if per_array else wait(microseconds, looks=True)
 
 
 def first_of_round(side: int | None = None) -> Style:

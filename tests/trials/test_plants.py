@@ -27,6 +27,8 @@ from tests.commands import TOY
 def test_a_wait_takes_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MICROSECONDS, "1000")
     steps = [make(wait(0), TOY), make(wait_of_side(), TOY)]
+    monkeypatch.setenv(MICROSECONDS, "0")
+    steps.append(make(wait_of_side(), TOY))
     hidden, chunk, now = random_hidden(TOY), random_chunk(TOY, 1), count()
     clock = SimpleNamespace(perf_counter=lambda: 1e-6 * next(now))  # a microsecond for each look
     monkeypatch.setattr(plants, "time", clock)
@@ -38,6 +40,7 @@ def test_a_wait_takes_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.append(next(now) - start)
     assert taken[0] == 1, "nothing but this test looked at the clock"
     assert 1000 <= taken[1] <= 1005
+    assert 1 < taken[2] <= 5, "it looks, as the other side does"
 
 
 def test_whoever_is_first_in_a_round_does_not_wait(
