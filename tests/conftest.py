@@ -27,6 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     `bench.worker.settings` switches that off.
     """
     if hasattr(config, "workerinput"):  # a worker of xdist has its parent's variables
+        temporary = tempfile.TemporaryDirectory(prefix="bakeoff-tests-")
+        config.add_cleanup(temporary.cleanup)
+        os.environ["TMPDIR"] = tempfile.tempdir = temporary.name  # a machine's lock of its own
         return
     folder = tempfile.TemporaryDirectory(prefix="bakeoff-programs-")
     config.add_cleanup(folder.cleanup)
