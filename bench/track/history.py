@@ -173,7 +173,10 @@ def _make_headline(it: Timeline) -> str:
         return f"Nothing could be compared: that takes a metric at two moments{more}."
     count = pluralise(len(it.changes), "change") if it.changes else "No change"
     first = f" {sentence(_describe_changes(it.changes[0], it))}" if it.changes else ""
-    return f"{count} found in {pluralise(it.comparisons, 'comparison')}.{first}"
+    late = {row.environment for row in it.results.cells if row.missing}
+    late -= {it.results.base, *it.moments}
+    rest = f" There was no time for {pluralise(len(late), 'day')}: give --budget." if late else ""
+    return f"{count} found in {pluralise(it.comparisons, 'comparison')}.{first}{rest}"
 
 
 def _make_row(changes: Sequence[Estimate], it: Timeline) -> Row:

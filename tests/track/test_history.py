@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.report.page import page
-from bench.runfile import Results
+from bench.runfile import CellResult, Results
 from bench.runfile.reader import Run, read
 from bench.runfile.writer import run_file, write
 from bench.track.history import Timeline, document, find_causes
@@ -64,6 +64,13 @@ def test_other_libraries_are_no_cause() -> None:
     [rows] = [rows for rows in it.changes if rows[0].metric == "step"]
     assert rows[0].cell.arm == HAIKU
     assert find_causes(rows, it) == "dm-haiku 0.0.16 → 0.0.17 and numpy 2.4 → 2.5"
+
+
+def test_days_without_time_are_told() -> None:
+    results = of_days(2, {DAYS[0]: {}, DAYS[1]: {}})
+    cell, why = HAIKU.make_cell("seed", "cpu"), {"step": "not measured within the budget"}
+    results.cells.append(CellResult(cell=cell, environment=DAYS[2], missing=why))
+    assert document(results).headline.endswith(" There was no time for 1 day: give --budget.")
 
 
 def night(number: int, **more: Any) -> Run:
