@@ -36,6 +36,7 @@ arrays, structure = jax.tree.flatten((params, opt_state))
 step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)
 arrays, loss = step(arrays, batch)"""
 """Lines that write any step over a list of arrays, for a library whose file has none."""
+CARRIED = "What `loss` takes as `state` or `key` is carried in the same way."
 COLUMNS = (
     Column("style"),
     Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
@@ -134,8 +135,8 @@ def advise(it: OwnCost) -> tuple[str, str]:
     rest = f" Not measured yet: {join_words(it.unknown)}." if it.unknown else ""
     if not style:
         if it.unknown:
-            given = it.budget and f" {2 * it.budget:g}"
-            return f"There was no time for {join_words(it.unknown)}: give --budget{given}.", ""
+            given = f"--budget {2 * it.budget:g}" if it.budget else "a larger --budget"
+            return f"There was no time for {join_words(it.unknown)}: give {given}.", ""
         few = "plain JAX has one style" if plain == PURE else "no other style has a number"
         return f"{at}, there is nothing to choose: {few}.", ""
     names = {row.cell.style: f"`{row.cell.arm}`" for row in it.cells}
@@ -161,7 +162,7 @@ def advise(it: OwnCost) -> tuple[str, str]:
     return (
         f"{at}, write {names[better]}{what}: {name} adds {unsigned_words(usual)} to plain JAX's "
         f"call{where}, and {names[better]} {less}.{rest}",
-        "\n".join(lines + ["Its state and key are carried in the same way."] * it.carries),
+        "\n".join(lines + [CARRIED] * it.carries),
     )
 
 

@@ -113,11 +113,13 @@ class Search:
         return steps.make_results(record)
 
     def compare(self, phase: str, base: Spec, new: Spec) -> str:
-        """Take a step, keep its results, and return its conclusion."""
+        """Take a step, keep its results if it was measured, and return its conclusion."""
+        before = len(self.steps.outcomes)
         conclusion = self.steps.take(phase, base, new)
-        data = msgspec.json.encode({"bakeoff": self.make_results()}, enc_hook=float)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.file, data)
+        if len(self.steps.outcomes) > before:  # else the earlier search's file has it
+            data = msgspec.json.encode({"bakeoff": self.make_results()}, enc_hook=float)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(self.file, data)
         row = self.steps.estimates[-1]
         pairs = f"{change(row)} in {row.workers} pairs"
         self.notify(f"{phase}: {new} beside {base}: {pairs}: {conclusion}")

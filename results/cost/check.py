@@ -1,7 +1,7 @@
 """Check what `bakeoff cost` says of 45 steps by a second method, which truth.py is.
 
     python results/cost/check.py --repeat 1
-    python results/cost/check.py --model haiku --budget 30 --seconds 2 --folder /tmp/try
+    python results/cost/check.py --model haiku --budget 30 --seconds 2 --folder try
 
 For each model of models.py, `bakeoff cost` measures its styles in one run, and truth.py each style
 in several processes; the order is random. Each style is a line of `check.jsonl`, appended when its

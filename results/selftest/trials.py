@@ -103,6 +103,11 @@ class Engine(NamedTuple):
     root: Path
 
     @property
+    def script(self) -> Path:
+        """Its own trials' script, which knows its API; a38445f was run by that of a90616f."""
+        return self.root / "results/selftest/trial.py"
+
+    @property
     def python(self) -> str:
         """Its interpreter, or this one."""
         own = self.root / ".venv/bin/python"
@@ -120,9 +125,8 @@ class Engine(NamedTuple):
     def run(self, **given: Any) -> Record:
         """Run a trial in a process of its own; return its numbers, or how it failed."""
         variables = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-        script = str(self.root / "results/selftest/trial.py")  # which knows its own engine
         with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as folder, chdir(folder):
-            command = [self.python, "-P", script, json.dumps(given), "out.json"]
+            command = [self.python, "-P", str(self.script), json.dumps(given), "out.json"]
             status, said = run(command, env=variables | {"PYTHONPATH": str(self.root)})
             if OTHERS in said:
                 raise SystemExit(said)
@@ -165,6 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     engines = [Engine(ROOT), *([Engine(options.beside.resolve())] if options.beside else [])]
     if len({engine.commit() for engine in engines}) < len(engines):
         parser.error(f"{options.beside} has the same code as this checkout")
+    for engine in engines:
+        if not engine.script.exists():
+            parser.error(f"{engine.root} has no {engine.script.name}: give a later commit")
     options.folder.mkdir(parents=True, exist_ok=True)
     path, status = options.folder / RECORDS, 0
     try:

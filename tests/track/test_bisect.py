@@ -395,6 +395,12 @@ def test_a_search_that_was_killed_goes_on_with_the_step_in_progress(
     killed.file = resumed.file = tmp_path / ".bakeoff" / "kept.json"
     with pytest.raises(KeyboardInterrupt):
         killed.run(*DAYS)
+    again, kept = World(FLAX, cut=0), killed.file.stat().st_ino
+    again.file = killed.file
+    again.go_on(killed.file, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        again.run(*DAYS)
+    assert killed.file.stat().st_ino == kept, "a file with fewer steps has not taken its place"
     resumed.go_on(killed.file, resume=True)
     resumed.run(*DAYS)
     assert resumed.table == whole.table
