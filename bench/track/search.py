@@ -114,9 +114,9 @@ class Search:
 
     def compare(self, phase: str, base: Spec, new: Spec) -> str:
         """Take a step, keep its results if it was measured, and return its conclusion."""
-        before = len(self.steps.outcomes)
+        before = len(self.steps.samples)
         conclusion = self.steps.take(phase, base, new)
-        if len(self.steps.outcomes) > before:  # else the earlier search's file has it
+        if len(self.steps.samples) > before:  # else the earlier search's file has it
             data = msgspec.json.encode({"bakeoff": self.make_results()}, enc_hook=float)
             self.file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self.file, data)

@@ -57,6 +57,9 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
     """Return the command with two engines, `new` and `old`, whose trials are made up."""
     root, other = trials.ROOT, tmp_path / "other"
     commits = {root: "new", other: "old"}
+    script = trials.Engine(other).script
+    script.parent.mkdir(parents=True)
+    script.touch()
     values: dict[Path, Iterator[float | None]] = {}
     monkeypatch.setattr(trials.Engine, "commit", lambda engine: commits[engine.root])
     monkeypatch.setattr(trials, "empty_loop", lambda: (39.0, 40.0))
@@ -109,6 +112,15 @@ def test_an_engine_is_not_measured_beside_itself(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         trials.main(["--folder", str(tmp_path / "new"), "--beside", str(trials.ROOT)])
     assert not (tmp_path / "new").exists()
+
+
+def test_an_engine_without_trials_is_refused(
+    tmp_path: Path, engines: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (script := trials.Engine(tmp_path / "other").script).unlink()
+    with pytest.raises(SystemExit):
+        engines([], [], n=1)
+    assert f"other has no {script.name}: give a later commit" in capsys.readouterr().err
 
 
 def test_the_code_of_an_engine_is_what_runs(
