@@ -173,8 +173,9 @@ class Steps:
     def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
         """Measure two stacks until it is decided, or until there is no time left."""
         start, specs = time.monotonic(), {BASE: base, NEW: new}
-        for spec in specs.values():  # a stack that is new is asked for its contents first
-            self.stacks.side(spec)
+        if self.spent_seconds < self.budget:
+            for spec in specs.values():  # a stack that is new is asked for its contents first
+                self.stacks.side(spec)
         left = self.budget - self.spent_seconds - (time.monotonic() - start)
         if left <= 0:
             self.missing_seconds = self.budget

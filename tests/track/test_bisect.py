@@ -87,6 +87,9 @@ class FakeStacks(Stacks):
             pins[package] = self.versions[commit]
         return Environment(Place(("python",)), EnvironmentInfo(spec=str(spec), pins=pins))
 
+    def side(self, spec: Spec) -> Environment:
+        return self.environment(spec)
+
     def choose_cell(self, good: Spec, bad: Spec) -> Cell:
         arm = Arm(self.selection.entrants[0], self.selection.styles[0])
         return arm.make_cell(self.selection.workloads[0], "cpu")

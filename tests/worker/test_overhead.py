@@ -22,7 +22,7 @@ def test_pauses_for_garbage_are_those_of_the_calls(monkeypatch: pytest.MonkeyPat
     pauses = measure_collections(gc.collect)
     assert pauses["gc_pauses"] == 1000
     assert 0 < pauses["gc_share"] < 1
-    assert 0 < pauses["gc_longest"] < 1
+    assert pauses["gc_longest"] > 0
     assert gc.get_freeze_count() == 0
     assert gc.callbacks == before
     with disable_collector():
