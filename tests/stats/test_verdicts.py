@@ -15,6 +15,7 @@ from bench.stats.verdicts import (
     make_bounds,
     settle_by_program,
 )
+from tests.stats.test_estimate import ratio
 
 MARGIN = 0.02
 PLAIN, HAIKU = BASELINE.make_cell("seed", "cpu"), Arm("haiku", "pure").make_cell("seed", "cpu")
@@ -68,21 +69,6 @@ def test_the_fields_of_an_interval() -> None:
         unknown = make_bounds(-math.inf, math.inf, MARGIN, level)
         assert (unknown["low"], unknown["high"]) == (None, None)
     assert make_bounds(700.0, 800.0, MARGIN)["high"] is None, "too large for a float"
-
-
-def ratio(value: float, half: float) -> Estimate:
-    return Estimate(
-        cell=HAIKU,
-        metric=STEP,
-        form="ratio",
-        against=str(BASELINE),
-        value=value,
-        low=value * math.exp(-half),
-        high=value * math.exp(half),
-        standard_error=half / 2,
-        df=50.0,
-        verdict=Verdict.INCONCLUSIVE,
-    )
 
 
 @pytest.mark.parametrize(
