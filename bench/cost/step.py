@@ -37,6 +37,7 @@ step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, ar
 arrays, loss = step(arrays, batch)"""
 """Lines that write any step over a list of arrays, for a library whose file has none."""
 CARRIED = "What `loss` takes as `state` or `key` is carried in the same way."
+"""Sentence below the advised lines, which show neither."""
 COLUMNS = (
     Column("style"),
     Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
