@@ -63,8 +63,8 @@ def cost(
     """Show what each style adds to your training step, and what to write instead.
 
     With a file, your own step is measured in every style of its library. With --arrays, the
-    published table says in half a second what to expect: it grows with the number of the model's
-    parameter arrays, and with the time that Python takes.
+    published table says what to expect: it grows with the number of the model's parameter arrays,
+    and with the time that Python takes.
 
     Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
     """

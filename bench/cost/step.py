@@ -94,8 +94,11 @@ def document(results: Results) -> Document:
     beside = f" and {amount(state.value, '')} of state" if state and state.value else ""
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
     device = results.conditions.devices.get(it.baseline.backend, "")
-    failed = [row for row in results.cells if row.failure and not row.cell.is_control]
-    failures = dict.fromkeys(f"{row.cell.arm} failed: {row.failure}" for row in failed)
+    failed: dict[str, list[str]] = {}
+    for row in results.cells:
+        if row.failure and not row.cell.is_control:
+            failed.setdefault(row.failure, []).append(str(row.cell.arm))
+    failures = tuple(f"{join_words(arms)} failed: {why}" for why, arms in failed.items())
     return Document(
         title=f"What each style costs {file}",
         subtitle=f"{amount(trained.value, '')} parameter arrays{beside}; on {it.baseline.backend}"
@@ -106,7 +109,7 @@ def document(results: Results) -> Document:
         status="good" if advice and not failures else "open",
         warnings=tuple(results.warnings),
         sections=(
-            Section("Failures", tuple(failures), status="bad"),
+            Section("Failures", failures, status="bad"),
             Section("Cost of a step", tables=(make_table(it),)),
             Section("Python and garbage", tables=(count_calls(it),)),
             Section("Change", tuple(change.splitlines())),

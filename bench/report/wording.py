@@ -49,7 +49,7 @@ def place(workload: str) -> str:
 def operations(counts: dict[str, int]) -> str:
     """Return the operations by which a program differs: their kinds if few, else their sum."""
     if not counts:
-        return "another order"
+        return "the same, reordered"
     if len(counts) > MOST_NAMED:
         return f"{sum(map(abs, counts.values()))} operations differ"
     return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())

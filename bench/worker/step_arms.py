@@ -115,9 +115,12 @@ class StepArms(Arms):
             if not math.isfinite(losses[-1]):
                 raise self.file.problem(function, f"the loss is {losses[-1]} in step {number}")
         rest = step.save()
-        if rest is not None and any(np.isnan(array).any() for array in list_numbers(rest.carried)):
-            why = f"the state is not a number after {TRAJECTORY_STEPS} steps"
-            raise self.file.problem(function, why)
+        state = () if rest is None else (rest.others, rest.carried)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            if any(np.isnan(array).any() for array in list_numbers(leaf)):
+                name = jax.tree_util.keystr(path[1:])
+                why = f"{name} of the state is not a number after {TRAJECTORY_STEPS} steps"
+                raise self.file.problem(function, why)
         return np.array(losses)
 
     def compare_losses(self, arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:

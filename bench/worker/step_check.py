@@ -46,7 +46,7 @@ def check_step(file: StepFile) -> list[str]:
     before = jax.eval_shape(lambda: carried)
     if list_types(after) != list_types(before):
         raise file.problem("loss", describe_other_state(before, after))
-    if "key" in file.takes and hasattr(jax, "debug_key_reuse"):  # from jax 0.4.26 on
+    if hasattr(jax, "debug_key_reuse"):  # from jax 0.4.26 on
         try:
             with jax.debug_key_reuse(True):
                 jax.jit(value).lower(*arguments)
