@@ -36,8 +36,8 @@ from bench.worker.step_file import CarryingStep
 from common.errors import BakeoffError
 from common.versions import PYTHON
 from tests.commands import ROOT, SCAN, command, done_for_real, how
+from tests.estimates import added, amount
 from tests.report.runs import section
-from tests.report.test_table import added, amount
 
 MODEL = """
 import jax
