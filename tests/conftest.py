@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update(name, value)
 
 
-LONGEST = ("test_kills.py", "test_bisect.py", "test_stacks.py", "test_history.py")
+LONGEST = ("test_kills.py", "test_stacks.py", "test_new.py", "test_damaged.py")
 """Files that take minutes, the longest first."""
 
 
