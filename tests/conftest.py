@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update(name, value)
 
 
-LONGEST = ("test_kills.py", "test_bisect.py", "test_stacks.py", "test_history.py")
+LONGEST = ("test_kills.py", "test_stacks.py", "test_new.py", "test_damaged.py")
 """Files that take minutes, the longest first."""
 
 
@@ -66,6 +66,12 @@ def imports_of_users(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -29,15 +29,17 @@ pytestmark = pytest.mark.slow
 MARK = "BAKEOFF_TEST_OF_KILLS"
 """Variable by whose value all processes of a test are found, whatever became of their parents."""
 SMALL = ("--workload=toy", "--backend=cpu", "--style=pure", "--entrant=pure_jax", "--metric=step")
-AB = "ab", "--base=current", "--new=current", "--entrant=equinox", "--style=pure", "--workload=toy"
 PAIRED = ["step", "host_cost", "compile"]
 """A metric of each kind of turns."""
+AB = (
+    *("ab", "--base=current", "--new=current", "--entrant=equinox", "--style=pure"),
+    *("--workload=toy", "--budget=30", "--pairs=1"),
+)
 OUT = "-o", "out.json"
 COMMANDS = {
     "bench": bench(*SMALL, "-pkeep", "--processes=2", "--blocks=12", "--benchmark-json=out.json"),
-    "ab": command(
-        *(*AB, "--metric=" + ",".join(PAIRED), "--budget=30", "--pairs=2", "--blocks=12", *OUT)
-    ),
+    "ab": command(*AB, f"--metric={','.join(PAIRED)}", "--blocks=6", *OUT),
+    "pair": command(*AB, "--metric=step", "--blocks=20", *OUT),
     "cost": command("cost", "scan.py", "--style=pure", "--budget=30", *OUT),
     "bisect": command(
         *("bisect", "--good=jax==0.7.0", "--bad=jax==0.7.1", "--step=scan.py", "--metric=step"),
@@ -235,7 +237,7 @@ def stop_worker(parent: int, *, waits: bool) -> psutil.Process | None:
 
 @pytest.mark.parametrize(
     ("name", "waits", "which"),
-    [("bench", False, KILL), *product(["ab"], (False, True), (KILL, signal.SIGSTOP))],
+    [("bench", False, KILL), *product(["pair"], (False, True), (KILL, signal.SIGSTOP))],
 )
 def test_a_worker_that_dies_or_hangs_is_started_again(
     name: str,

@@ -1,4 +1,4 @@
-"""Mistakes of all kinds in one `pytest bench`: each is refused by name, and harms nobody else."""
+"""Mistakes of all kinds in a `pytest bench`: each is refused by name, and harms nobody else."""
 
 import re
 from pathlib import Path
@@ -7,11 +7,11 @@ import pytest
 
 from bench.runfile.reader import read
 from tests.commands import TWIN
-from tests.test_bench import ENTRANTS, Lab
+from tests.test_bench import Lab
 from tests.worker.test_worker import IMPORTS, MISTAKES, WHILE_TIMED
 
 NOT_EQUAL = "not equal"
-REFUSED = {arm: re.escape(words[0]) for arm, words in WHILE_TIMED.items()} | {
+LIVING = {arm: re.escape(words[0]) for arm, words in WHILE_TIMED.items()} | {
     # what a step computes, or does not
     "steps/by_chunk": NOT_EQUAL,
     "steps/never_updates": NOT_EQUAL,
@@ -20,45 +20,43 @@ REFUSED = {arm: re.escape(words[0]) for arm, words in WHILE_TIMED.items()} | {
     "steps/detached": NOT_EQUAL,
     "steps/input_first": NOT_EQUAL,
     "steps/in_bfloat16": NOT_EQUAL,
-    "planted/pure": NOT_EQUAL,
     # what it does besides
     "steps/retraces": "compiled again while it was timed",
     "donating/state": "its program donates its state",
     "donating/hidden": "your step donates hidden|your step donates `hidden`",
-    # what it does to its process
+    # what a file does when it is imported
+    "low_precision/pure": "importing it changed jax_default_matmul_precision",
+    "own_cores/pure": "importing it changed .*XLA_FLAGS",
+    "other_baseline/pure": "importing it changed the program of pure_jax/pure",
+}
+ENDING = {
     "processes/leaves": r"exit status 3\), twice in a row",
     "processes/ends_at_once": r"exit status 0\), twice in a row",
     "processes/leaves_a_child": r"making or running its step left running: sleep \(\d+\)",
     "processes/leaves_orphans": r"left running|exit status 3\), twice in a row",
-    "deadly/pure": r"exit status -6\), twice in a row",
-    # what a file does when it is imported, or opened
-    "low_precision/pure": "importing it changed jax_default_matmul_precision",
-    "own_cores/pure": "importing it changed .*XLA_FLAGS",
-    "other_baseline/pure": "importing it changed the program of pure_jax/pure",
-    "crashing/pure": "import failed: OSError: no such planet",
 }
-HONEST = {"pure_jax", "control", "haiku", "twin"}
+"""Styles that end their process, or leave another one; apart, since few others begin anew then."""
 
 
 @pytest.mark.slow
-def test_each_mistake_is_refused_by_name_and_harms_nobody_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mistakes", [LIVING, ENDING], ids=["living", "ending"])
+def test_each_mistake_is_refused_by_name_and_harms_nobody_else(
+    mistakes: dict[str, str], tmp_path: Path
+) -> None:
     lab = Lab(tmp_path)
     for name, text in {**IMPORTS, "twin": TWIN}.items():
         (tmp_path / f"{name}.py").write_text(text)
-    files = [str(MISTAKES / f"{name}.py") for name in ("steps", "processes", "donating")]
-    files += [f"{name}.py" for name in {**IMPORTS, **ENTRANTS}]
-    styles = {arm.partition("/")[2] for arm in REFUSED}
-    options = [f"--entrant=pure_jax,haiku,{','.join(files)}", f"--style={','.join(styles)}"]
-    options += ["--metric=step", "--rounds=12", "--processes=2", "--benchmark-json=run.json"]
+    names = dict.fromkeys(arm.partition("/")[0] for arm in mistakes)
+    files = [str(MISTAKES / f"{n}.py") if n not in IMPORTS else f"{n}.py" for n in names]
+    styles = {"pure", *(arm.partition("/")[2] for arm in mistakes)}
+    options = [f"--entrant=pure_jax,haiku,twin.py,{','.join(files)}", f"--style={','.join(styles)}"]
+    options += ["--metric=step", "--rounds=12", "--benchmark-json=run.json"]
     process = lab.run(*lab.command(*options))
     run = read(tmp_path / "run.json")
-    failures = {str(row.cell.arm): row.failure for row in run.results.cells if row.failure}
-    assert failures.keys() == REFUSED.keys(), process.stdout
-    wrong = [
-        (arm, failure)
-        for arm, failure in failures.items()
-        if not re.search(REFUSED[arm], failure or "")
-    ]
-    assert wrong == []
-    assert {s.cell.entrant for s in run.samples if s.metric == "step"} >= HONEST
+    failures = {str(row.cell.arm): row.failure or "" for row in run.results.cells if row.failure}
+    assert failures.keys() == mistakes.keys(), process.stdout
+    wrong = {arm: why for arm, why in failures.items() if not re.search(mistakes[arm], why)}
+    assert wrong == {}
+    honest = {"pure_jax", "control", "haiku", "twin"}
+    assert {s.cell.entrant for s in run.samples if s.metric == "step"} >= honest
     assert "measures another program" not in process.stdout

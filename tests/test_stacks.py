@@ -106,29 +106,25 @@ def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
     with Worker(there.place, SILENCE) as worker:
         worker.start()
 
+        def time_block(kind: str, arms: list[str]) -> None:
+            answer = worker.ask(TimeBlock(*AT, kind, arms, rounds=1, seed=0))
+            action = Action("block", 1, "", *AT[::-1], arms=tuple(arms), kind=kind, rounds=1)
+            timed = parse_answer(action, answer)
+            assert timed.failures == {}
+            assert {str(sample.cell.arm) for sample in timed.samples} == {*arms}
+
         # Programs that are the same, as the `pure` ones are, are compiled once.
         loaded = worker.ask(Load(arms, seed=0, cache=str(tmp_path)))
         assert loaded == {"failures": {}, "spoiled": False}
+        time_block(STAGES, arms if jax else arms[:2])
         for arm in COUNTED if there.name == DAY else arms[2:]:
             counts = by_metric(worker.ask(Count(*AT, arm)))
             assert counts["python_calls"]
             assert counts["compilations_warm"] == 0
         proofs = {arm: worker.ask(Prove(*AT, arm)) for arm in arms}
         for kind in ("step", "host_cost"):
-            block = worker.ask(TimeBlock(*AT, kind, arms, rounds=1, seed=0))
-            action = Action("block", 1, "", *AT[::-1], arms=tuple(arms), kind=kind, rounds=1)
-            timed = parse_answer(action, block)
-            assert timed.failures == {}
-            assert {str(sample.cell.arm) for sample in timed.samples} == set(arms)
+            time_block(kind, arms)
         assert 0 < by_metric(worker.ask(Train(*AT, arms[2])))["final_loss"] < 1.5
-    with Worker(there.place, SILENCE) as worker:
-        worker.start()
-        worker.ask(Load(arms, seed=0, cache=str(tmp_path)))
-        traced = arms if jax else arms[:2]
-        action = Action("block", 1, "", *AT[::-1], arms=tuple(traced), kind=STAGES, rounds=1)
-        timed = parse_answer(action, worker.ask(TimeBlock(*AT, STAGES, traced, 1, seed=0)))
-        assert timed.failures == {}
-        assert {str(sample.cell.arm) for sample in timed.samples} == {*traced}
     for arm, answer in proofs.items():
         facts, proof = by_metric(answer), answer["proof"]
         assert proof["loss"] <= LOSS_TOLERANCE

@@ -19,8 +19,8 @@ from bench.report.run import document
 from bench.report.table import Column, Document, Figure, Row, Section, Table
 from bench.report.terminal import LINES, WORDS, Progress, show
 from bench.runfile import TimeSpent
+from tests.estimates import amount, ratio
 from tests.report.runs import Planted, made_run
-from tests.report.test_table import amount, ratio
 
 HOSTILE = "<b>[red]|`@you\x1b[31m #1 {{ 7*7 }} </script>"
 SLOWER = ratio(1.2, 1.1, 1.3, verdict=Verdict.SLOWER)

@@ -142,18 +142,6 @@ def test_a_run_has_a_chart_for_each_question() -> None:
     assert startup.title.endswith("at seed: 900 ms with pure_jax/pure, 1.80 s with flax_nnx/jit")
 
 
-def test_startup_is_the_sum_of_all_stages_in_files_from_before_it_was_measured() -> None:
-    old = made_run({NNX: Planted(1.2, cold=2.0, differs={"add": 1})})
-    rows = old.results.estimates
-    old.results.estimates = [row for row in rows if row.metric != "startup"]
-    shown = document(old)
-    [table] = section(shown, "Results").tables
-    place = [column.title for column in table.columns].index("startup")
-    assert [format_content(row.cells[place])[:3] for row in table.rows] == ["909", "1.8"]
-    [_, startup] = section(shown, "Charts").figures
-    assert startup.title.endswith("at seed: 909 ms with pure_jax/pure, 1.82 s with flax_nnx/jit")
-
-
 def test_two_backends_are_named() -> None:
     cpu, gpu = (made_run({NNX: Planted(1.2)}, backend=name) for name in ("cpu", "gpu"))
     cpu.results.cells += gpu.results.cells

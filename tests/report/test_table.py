@@ -1,28 +1,11 @@
 """The one formatter of numbers, and the wording of names."""
 
-from typing import Any
-
 import pytest
 
-from bench.cells import BASELINE
-from bench.estimates import PROGRAM, Estimate, Verdict
+from bench.estimates import PROGRAM, Verdict
 from bench.report import wording
 from bench.report.table import change, mark, percent, words
-
-CELL = BASELINE.make_cell("seed", "cpu")
-
-
-def ratio(value: float, low: float | None = None, high: float | None = None, **more: Any) -> Any:
-    fields: dict[str, Any] = {"cell": CELL, "metric": "step", "form": "ratio", **more}
-    return Estimate(value=value, low=low, high=high, **fields)
-
-
-def added(value: float, low: float | None = None, high: float | None = None, **more: Any) -> Any:
-    return ratio(value, low, high, **{"form": "added", "unit": "s"} | more)
-
-
-def amount(value: float, unit: str = "s", **more: Any) -> Any:
-    return ratio(value, value / 2, value * 2, form="amount", unit=unit, **more)
+from tests.estimates import added, amount, ratio
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
 """Host cost per array: its interval covers, and what a call costs by itself is none of it."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.cells import Arm
 from bench.estimates import Estimate
 from bench.stats.arrays import estimate_array_costs
+from tests.estimates import HAIKU, amount, ratio
 
-HAIKU = Arm("haiku", "pure")
 ARRAYS = {"toy": 8, "depth12": 26}
 CALL, ARRAY = 60e-6, 2e-6
 """Seconds that a call costs by itself, and for each array."""
@@ -21,29 +21,15 @@ def rows(
     """Return what a comparison measures where the new side costs so many seconds more."""
     out = []
     for workload, arrays in ARRAYS.items():
-        cell, before = HAIKU.make_cell(workload, "cpu"), CALL + ARRAY * arrays
+        cell, before = HAIKU._replace(workload=workload), CALL + ARRAY * arrays
         log = math.log1p((call + array * arrays) / before) + rng.normal(0, error)
-        df = 8.0
-        known = error * math.sqrt(rng.chisquare(df) / df)
         for side in ("base", "new"):
-            for metric, value in (("host_cost", before), ("parameter_arrays", float(arrays))):
-                out.append(
-                    Estimate(cell=cell, environment=side, metric=metric, form="amount", value=value)
-                )
-        out.append(
-            Estimate(
-                cell=cell,
-                environment="new",
-                against="base",
-                metric="host_cost",
-                form="ratio",
-                value=math.exp(log),
-                standard_error=known,
-                df=df,
-                workers=4,
-                blocks=9,
-            )
-        )
+            about: dict[str, Any] = {"cell": cell, "environment": side}
+            out.append(amount(before, metric="host_cost", **about))
+            out.append(amount(arrays, "", metric="parameter_arrays", **about))
+        about |= {"metric": "host_cost", "against": "base", "workers": 4, "blocks": 9}
+        known = error * math.sqrt(rng.chisquare(8) / 8)
+        out.append(ratio(math.exp(log), standard_error=known, df=8.0, **about))
     return out
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.cells import Cell
 from bench.estimates import ALPHA, Estimate, Verdict
 from bench.stats.changes import (
     LONG_SERIES,
@@ -18,22 +17,12 @@ from bench.stats.changes import (
     find_spread,
     is_change,
 )
-
-HAIKU = Cell("haiku", "pure", "seed", "cpu")
+from tests import estimates
 
 
 def ratio(value: float, error: float | None = 0.004, df: float = 10.0, at: str = "x") -> Estimate:
-    return Estimate(
-        cell=HAIKU,
-        metric="step",
-        form="ratio",
-        environment=at,
-        against="pure_jax/pure",
-        value=value,
-        standard_error=error,
-        df=df,
-        workers=5,
-    )
+    row: Estimate = estimates.ratio(value, environment=at, standard_error=error, df=df, workers=5)
+    return row
 
 
 def drawn(rng: np.random.Generator, middle: float, sd: float, at: str = "x") -> Estimate:

@@ -12,6 +12,7 @@ from bench.estimates import PROGRAM, Estimate, Verdict, find_detectable_differen
 from bench.metrics import HOST, STEP
 from bench.samples import Sample
 from bench.stats.estimate import estimate
+from tests.estimates import ratio_within
 
 PLAIN, OTHER = BASELINE.make_cell("seed", "cpu"), CONTROL.make_cell("seed", "cpu")
 EQUINOX, FILTERED, HAIKU = (
@@ -165,24 +166,8 @@ def test_an_entrant_in_its_own_environment_is_compared_with_the_baseline_there()
     assert (rows[HAIKU].environment, rows[OTHER].workers) == ("keras", 8)
 
 
-def ratio(value: float, half: float, cell: Cell = HAIKU) -> Estimate:
-    return Estimate(
-        cell=cell,
-        metric=STEP,
-        form="ratio",
-        against=str(BASELINE),
-        value=value,
-        low=value * math.exp(-half),
-        high=value * math.exp(half),
-        standard_error=half / 2,
-        df=50.0,
-        verdict=Verdict.INCONCLUSIVE,
-    )
-
-
 def test_the_detectable_difference_by_hand() -> None:
     expected = math.exp(0.02 + 0.8489 * 0.01) - 1
-    assert find_detectable_difference([ratio(1.3, 0.02), ratio(1.0, 9.0, OTHER)]) == pytest.approx(
-        expected, rel=1e-4
-    )
+    rows = [ratio_within(1.3, 0.02), ratio_within(1.0, 9.0, cell=OTHER)]
+    assert find_detectable_difference(rows) == pytest.approx(expected, rel=1e-4)
     assert find_detectable_difference([]) == math.inf

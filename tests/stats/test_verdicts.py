@@ -3,11 +3,9 @@
 import math
 
 import pytest
-from msgspec.structs import replace
 
-from bench.cells import BASELINE, Arm
-from bench.estimates import PROGRAM, Estimate, Verdict
-from bench.metrics import HOST, STEP
+from bench.estimates import PROGRAM, Verdict
+from bench.metrics import HOST
 from bench.stats.verdicts import (
     GROWTH,
     find_impossible,
@@ -15,10 +13,9 @@ from bench.stats.verdicts import (
     make_bounds,
     settle_by_program,
 )
-from tests.stats.test_estimate import ratio
+from tests.estimates import HAIKU, PLAIN, added, amount, ratio_within
 
 MARGIN = 0.02
-PLAIN, HAIKU = BASELINE.make_cell("seed", "cpu"), Arm("haiku", "pure").make_cell("seed", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -86,12 +83,9 @@ def test_what_a_proof_settles(
     host: float | None, value: float, before: Verdict, same: bool, settled: bool
 ) -> None:
     toy = HAIKU.arm.make_cell("toy", "cpu")
-    level = Estimate(cell=PLAIN, metric=STEP, form="amount", value=1e-3)
-    rows = [level, replace(ratio(value, 0.05), verdict=before)]
+    rows = [amount(1e-3, cell=PLAIN), ratio_within(value, 0.05, verdict=before)]
     if host is not None:
-        rows.append(
-            Estimate(cell=toy, metric=HOST, form="added", value=0.0, low=-host / 2, high=host)
-        )
+        rows.append(added(0.0, -host / 2, host, cell=toy, metric=HOST))
     _, row, *_ = settle_by_program(rows, [HAIKU] if same else [], 0.02)
     assert row.verdict is (Verdict.EQUIVALENT if settled else before)
     assert (row.settled_by == PROGRAM) is settled
@@ -104,9 +98,9 @@ def test_what_a_proof_settles(
 )
 def test_a_program_takes_no_less_than_its_time(value: float, call: float, impossible: bool) -> None:
     toy = PLAIN._replace(workload="toy")
-    rows = [Estimate(cell=PLAIN, metric=STEP, form="amount", value=1e-3), ratio(value, 0.001)]
+    rows = [amount(1e-3, cell=PLAIN), ratio_within(value, 0.001)]
     if call:
-        rows.append(Estimate(cell=toy, metric=HOST, form="amount", value=call))
+        rows.append(amount(call, cell=toy, metric=HOST))
     wrong = find_impossible(rows, {HAIKU})
     words = "it takes 80 % of the time of the very program that it runs: it cannot have run it"
     assert all(words in why for why in wrong.values())

@@ -33,6 +33,7 @@ from bench.track.earlier import Earlier
 from bench.track.search import Search
 from bench.track.steps import LOOKS, Looks, Steps
 from common.errors import BakeoffError
+from tests import estimates
 from tests.commands import Bakeoff, refusal
 from tests.environments.repository import repository
 
@@ -45,18 +46,11 @@ RELEASES = {
 }
 
 
-def ratio(log: float, error: float, pairs: int) -> Estimate:
-    known = math.isfinite(error)
-    return Estimate(
-        cell=CELL,
-        metric="compile",
-        form="ratio",
-        against="base",
-        value=math.exp(log),
-        standard_error=error if known else None,
-        df=pairs - 1.0 if known else 0.0,
-        workers=pairs,
-    )
+def ratio(log: float, error: float, pairs: int) -> Any:
+    about: dict[str, Any] = {"cell": CELL, "metric": "compile", "against": "base"}
+    if math.isfinite(error):
+        about |= {"standard_error": error, "df": pairs - 1.0}
+    return estimates.ratio(math.exp(log), workers=pairs, **about)
 
 
 class FakeStacks(Stacks):

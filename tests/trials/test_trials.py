@@ -8,26 +8,17 @@ from typing import Any
 import pytest
 
 from bench.cells import BASELINE
-from bench.estimates import Estimate
 from bench.runfile import Results
 from results.selftest import trial
+from tests import estimates
 from tests.commands import script
 
 trials = script("results/selftest/trials.py")
 
 
-def ratio(value: float, cell: Any = trial.PLANTED) -> Estimate:
-    low, high = value - 0.005, value + 0.005
-    return Estimate(
-        cell=cell,
-        metric="step",
-        form="ratio",
-        value=value,
-        low=low,
-        high=high,
-        standard_error=0.002,
-        workers=4,
-    )
+def ratio(value: float, cell: Any = trial.PLANTED) -> Any:
+    about = {"cell": cell, "standard_error": 0.002, "workers": 4}
+    return estimates.ratio(value, value - 0.005, value + 0.005, **about)
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,6 @@ IMPORTS = {
     "        return state, logits + 0 * logits.sort().sum()\n"
     "    return model._replace(step=step)\n"
     "pure_jax.STYLES['pure'] = steps.pure_style(slower)",
-    "crashing": "raise OSError('no such planet')",
 }
 """Files that change something when they are imported."""
 

@@ -1,0 +1,199 @@
+"""`bakeoff cost` of a user's own step: measured, compared, and what to write instead."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from msgspec import convert
+from msgspec.structs import replace
+from uv import find_uv_bin
+
+from bench.cells import BASELINE, Arm, Selection
+from bench.cli import main
+from bench.cost.step import OwnCost, advise, document
+from bench.engine.process import Place
+from bench.engine.task import Environment
+from bench.estimates import Estimate
+from bench.metrics import HOST, STEP
+from bench.offer import Offer
+from bench.prepare.sides import choose_cells
+from bench.prepare.step import ASKED
+from bench.runfile import CellResult, EnvironmentInfo, Results
+from bench.runfile.reader import read
+from bench.samples import Proof
+from bench.track.comparison import Comparison
+from common.versions import PYTHON
+from tests.commands import ROOT, SCAN, command, done_for_real, how
+from tests.estimates import added, amount
+from tests.report.runs import section
+from tests.worker.step_files import MODEL, WHOLE, begun, offered, written
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+@pytest.mark.parametrize("styles", [(), ("pure",), ("whole/step",)])
+def test_a_whole_step_alone_is_one_cell_under_its_own_name(styles: tuple[str, ...]) -> None:
+    """Also in a history and a bisection, which measure the style `pure` unless told."""
+    name = written(WHOLE, "whole")
+    offer = convert(offered(name), Offer)
+    side = Environment(Place(), EnvironmentInfo(), offer=offer)
+    selection = Selection((), styles, (name,), (), (HOST,), {name: str(Path("whole.py").resolve())})
+    cells = choose_cells(selection, {"base": side, "new": side})
+    assert {tuple(map(str, of_side)) for of_side in cells.values()} == {("whole-step-whole-cpu",)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["cost", "gone.py"], "there is no Python file gone.py"),
+        (["cost", "."], "there is no Python file ."),
+        (["cost", "text.py"], "text.py has neither make_model nor make_step"),
+        (["cost", "broken.py"], "syntax error in line 1"),
+        (["cost", "mine.py", "--arrays", "3"], "leave one of them out"),
+        (["cost", "mine.py", "--style", "wrong"], "unknown style 'wrong'"),
+        (["ab", "--base", "current", "--step", "mine.py", "--entrant", "haiku"], "--step is"),
+        (["ab", "--base", "current", "--entrant", "mine.py"], "is a training step, and no entrant"),
+    ],
+)
+def test_wrong_use(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(MODEL, "utf-8")
+    Path("text.py").write_text("x = 1\n", "utf-8")
+    Path("broken.py").write_text("def (\n", "utf-8")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert problem in " ".join(error.split())
+
+
+def results(costs: dict[str, tuple[float, float]], step: float) -> Results:
+    """Return a measurement in which styles add so many seconds, and their half widths."""
+    arms = [BASELINE, *(Arm("flax_nnx", style) for style in costs)]
+    cells = [arm.make_cell("mine", "cpu") for arm in arms]
+    rows = [amount(step, cell=cells[0], metric=metric) for metric in ASKED]
+    for cell, (value, half) in zip(cells[1:], costs.values(), strict=True):
+        about = {"cell": cell, "metric": HOST, "against": "pure_jax/pure"}
+        rows.append(added(value, value - half, value + half, **about))
+    return Results(kind="cost", cells=[CellResult(cell=cell) for cell in cells], estimates=rows)
+
+
+def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
+    costs = {"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6), "jax_jit": (0.0, 1e-6)}
+    advice, change = advise(OwnCost(results(costs, 2.3e-4)))
+    assert advice == (
+        "At 230 µs a step, write `flax_nnx/jit_partial`: `flax_nnx/jit` adds 600 µs (580 to 620) "
+        "to plain JAX's call on one core, and `flax_nnx/jit_partial` 10 µs (8 to 12)."
+    )
+    assert "- step = nnx.jit(train_step)" in change
+    assert "+ step = nnx.jit_partial(train_step, model, optimizer, graph=False)" in change
+    advice, change = advise(OwnCost(results(costs, 1.0)))
+    assert (advice.count("no other style is worth it"), change) == (1, "")
+    unsure = {"jit": (6e-4, 7e-4), "jit_partial": (1e-5, 2e-4)}
+    advice, change = advise(OwnCost(results(unsure, 2.3e-4)))
+    assert ("no style certainly adds less" in advice, change) == (True, "")
+    lacking = results(unsure, 2.3e-4)
+    lacking.cells.append(CellResult(cell=Arm("flax_nnx", "pure").make_cell("mine", "cpu")))
+    advice, _ = advise(OwnCost(lacking))
+    assert advice.endswith("(-100 to 1300). Not measured yet: `flax_nnx/pure`.")
+    lacking.estimates = [row for row in lacking.estimates if row.form == "amount"]
+    lacking.options.budget_seconds = 60.0
+    asked = "`flax_nnx/jit`, `flax_nnx/jit_partial` and `flax_nnx/pure`"
+    assert advise(OwnCost(lacking))[0] == f"There was no time for {asked}: give --budget 120."
+    only = {"jit": (6e-4, 2e-5)}
+    advice, change = advise(OwnCost(results(only, 2.3e-4)))
+    assert "write `flax_nnx/flat` (a list of arrays): `flax_nnx/jit` adds" in advice, (
+        "the baseline itself, where no usual style is cheaper"
+    )
+    assert advice.endswith(" on one core, and `flax_nnx/flat` nothing.")
+    assert "jax.tree.unflatten(structure, arrays)" in change
+
+
+def styles_added() -> set[str]:
+    """Return the styles of which cost.json has what they add to a call."""
+    rows = [row for row in read(Path("cost.json")).results.estimates if row.metric == HOST]
+    return {row.cell.style for row in rows if row.form == "added"}
+
+
+@pytest.mark.slow
+def test_a_step_is_measured_shown_and_reported(tmp_path: Path) -> None:
+    begun("equinox")
+    done_for_real(tmp_path, "cost my_equinox.py --budget 25 -o cost.json")
+    added = styles_added()
+    for _ in range(3):  # a slow machine has compiled by then, and no more: it goes on
+        if not added >= {"filter_jit", "pure"}:
+            done_for_real(tmp_path, "cost my_equinox.py --budget 25 --more cost.json -o more.json")
+            Path("more.json").replace("cost.json")
+            added = styles_added()
+    assert added >= {"filter_jit", "pure"}
+    shown = how(tmp_path) | {"capture_output": True, "check": True}
+    report = subprocess.run(command("report", "cost.json", "--format", "text"), **shown)
+    assert "equinox/filter_jit" in report.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_network")
+def test_the_installed_tool_compares_in_an_empty_folder(tmp_path: Path) -> None:
+    """A wheel is built, and workers of another release find its code."""
+    tool = [find_uv_bin(), "tool", "run", "--python", PYTHON, "--from", str(ROOT), "bakeoff"]
+    started = how(tmp_path) | {"capture_output": True, "check": False}
+    started["env"] = {k: v for k, v in started["env"].items() if not k.startswith("PYTHON")}
+    Path("scan.py").write_text(SCAN)
+    given = "ab --base jax==0.7.0 --new jax==0.7.1 --step scan.py --metric step -o ab.json"
+    done = subprocess.run([*tool, *given.split(), "--budget", "15"], **started)
+    assert done.returncode in (0, 1, 2), done.stderr  # in a bad hour, nothing is settled
+    results = read(Path("ab.json")).results
+    assert {row.cell.workload for row in results.estimates} == {"scan"}
+    [computed] = Comparison(results).computation_sentences
+    assert computed.startswith("Both sides have the same losses in ten steps")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ([1.0, 5.0001], "Both sides have the same losses in ten steps: equinox/pure."),
+        ([1.0, 4.0], "The state of equinox/pure differs after ten steps: 1 of 2 arrays, by up to "),
+        ([1.0], "The state of equinox/pure differs after ten steps: it has 2 and 1 arrays."),
+        (None, "Both sides have the same losses in ten steps: equinox/pure."),
+    ],
+)
+def test_sides_whose_states_differ_are_told(state: list[float] | None, words: str) -> None:
+    cell, ten = Arm("equinox", "pure").make_cell("mine", "cpu"), [1.0] * 10
+    proofs = (Proof(loss=0, gradient=0, trajectory=0, state=n) for n in ([1.0, 5.0], state))
+    sides = [
+        CellResult(cell=cell, environment=name, proof=proof, losses=ten)
+        for name, proof in zip(("base", "new"), proofs, strict=True)
+    ]
+    row = Estimate(cell=cell, environment="new", metric=STEP, form="amount", value=1.0)
+    environments = {"base": EnvironmentInfo(), "new": EnvironmentInfo()}
+    made = Results(kind="ab", environments=environments, cells=sides, estimates=[row])
+    [computed] = Comparison(made).computation_sentences
+    assert computed.startswith(words)
+
+
+def test_a_document_without_numbers_says_what_is_missing() -> None:
+    cell = Arm("flax_nnx", "jit").make_cell("mine", "cpu")
+    lacking = CellResult(cell=cell, missing={HOST: "not measured within the budget"})
+    cells = [CellResult(cell=BASELINE.make_cell("mine", "cpu")), lacking]
+    made = document(Results(kind="cost", cells=cells))
+    [line] = section(made, "Not measured").lines
+    assert line == "Not measured within the budget: host cost."
+    plain = Results(kind="cost", cells=[replace(cells[0], failure="it broke")])
+    [failures] = document(plain).sections[:1]
+    assert failures.lines == ("pure_jax/pure failed: it broke",)
+    assert Selection(files={}).step == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    {
+        "import jax\njax.config.update('jax_enable_x64', True)\n" + MODEL: "µs",
+        MODEL.replace("return jnp.mean", "n = 1 // (MADE := 0)\n    return jnp.mean"): "divis",
+    }.items(),
+)
+def test_what_is_measured_fails_or_is_set_by_the_file_is_told(
+    text: str, problem: str, tmp_path: Path
+) -> None:
+    Path("mine.py").write_text(text, "utf-8")
+    given = command("cost", "mine.py", "--budget", "15")
+    done = subprocess.run(given, **how(tmp_path), capture_output=True, check=False)
+    assert problem in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,187 @@
+"""Arms of a user's own step: every style is proven to be the same step."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.cells import BASELINE, Arm
+from bench.worker.proof import prove_arm
+from bench.worker.step_file import CarryingStep
+from common.errors import BakeoffError
+from tests.commands import ROOT
+from tests.worker.step_files import DATA, MODEL, PLAIN, arms_of, begun, offered, written
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+LIBRARIES = [
+    pytest.param(name, marks=() if name in ("haiku", "pure_jax") else pytest.mark.slow)
+    for name in ("equinox", "flax_nnx", "flax_linen", "haiku", "pure_jax")
+]
+"""Libraries with a model of their own; those with many styles take long."""
+HOW_TO = re.findall(
+    r"In place of ([^\n]*) of (\w+):\n\n```python\n(.*?)```",
+    (ROOT / "docs" / "your-model.md").read_text("utf-8"),
+    re.S,
+)
+"""Names that a block of the page takes the place of, the library, and the block."""
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
+    name = begun(library)
+    assert len(Path(f"{name}.py").read_text("utf-8").split("\n")) <= 45
+    arms = arms_of(name)
+    assert arms.file.entrant == library
+    named = {"pure", *arms.file.library.styles} - {"flat"}
+    assert {arm.style for arm in arms.file.arms} == named
+    for arm in arms.file.arms:
+        proof = prove_arm(arms, arm)
+        assert proof.proof.gradient <= arms.tolerance
+        assert proof.proof.whole_step
+        assert len(proof.losses) == 10
+        counts = {sample.metric: sample.value for sample in proof.samples}
+        assert counts["parameter_arrays"] == (6 if library == "flax_nnx" else 8)
+
+
+def how_to(names: str, library: str, block: str) -> str:
+    """Return a new file in which a block of the how-to takes the place of some names."""
+    text = Path(f"{begun(library)}.py").read_text("utf-8")
+    lines = text.splitlines(keepends=True)
+    for node in reversed(ast.parse(text).body):
+        target = node.targets[0] if isinstance(node, ast.Assign) else node
+        name = getattr(target, "name", getattr(target, "id", ""))
+        if f"`{name}`" in names:
+            lines[node.lineno - 1 : node.end_lineno] = []
+    return "".join(lines) + block
+
+
+@pytest.mark.parametrize(
+    ("names", "library", "block"),
+    [
+        pytest.param(*row, marks=() if row[1] == "haiku" else pytest.mark.slow)
+        for row in [*HOW_TO, ("", "pure_jax", "")]
+    ],
+)
+def test_a_block_of_the_how_to_is_the_same_step_in_every_style(
+    names: str, library: str, block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state moves in each of them by as much, keys are new; a state that stays is not equal."""
+    text = how_to(names, library, block) if names else PLAIN
+    arms = arms_of(written(text, "how_to"))
+    assert arms.file.entrant == library
+    carries, losses = bool(arms.file.takes), arms.compute_losses(arms.make(BASELINE))
+    for arm in arms.file.arms:
+        step = arms.make(arm)
+        assert arms.judge_step(step, losses)[0].gradient <= arms.tolerance
+        kept_apart = isinstance(step, CarryingStep)
+        assert kept_apart == (carries and arm.style not in arms.file.library.carrying)
+    norms = any(word in text for word in ("BatchNorm", "mean = "))
+    assert any(map(np.any, arms.baseline_displacement[1])) == norms
+    if not carries:
+        return
+    assert arms.file.takes == ["state", "key"]
+    if names:  # of plain JAX, a tuple of dictionaries may be a model
+        untaken = text.replace("*, state, key", "s=1, key=1")
+        [why] = offered(written(untaken, "untaken"))["problems"].values()
+        assert "loss does not take that: write" in why
+    right = arms.file.compute_loss
+
+    def stays(model: Any, carried: Any, batch: Any) -> tuple[Any, Any]:
+        value, after = right(model, carried, batch)
+        assert after["key"] is not carried["key"]
+        return value, after | {"state": carried["state"]}
+
+    monkeypatch.setattr(arms.file, "compute_loss", stays)
+    with pytest.raises(BakeoffError, match="not equal"):
+        arms.judge_step(arms.make(arm), losses)
+
+
+def test_the_how_to_has_blocks() -> None:
+    assert len(HOW_TO) == (ROOT / "docs" / "your-model.md").read_text("utf-8").count("```python")
+
+
+def test_a_state_that_is_set_outside_of_vmap_and_begins_at_infinity() -> None:
+    """As Equinox's documentation writes it: what was read from is not used again."""
+    text = """
+import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
+
+class Net(eqx.Module):
+    best: eqx.nn.StateIndex
+    linear: eqx.nn.Linear
+
+    def __init__(self, key):
+        self.best = eqx.nn.StateIndex(jnp.array(jnp.inf, "f4"))
+        self.linear = eqx.nn.Linear(16, 4, key=key)
+
+def make_model():
+    return eqx.nn.make_with_state(Net)(jax.random.key(0))
+
+def loss(model, batch, *, state, key):
+    value = mean_loss(jax.vmap(model.linear)(batch[0] + jax.random.normal(key, (8, 16))), batch[1])
+    return value, state.set(model.best, jnp.minimum(value, state.get(model.best)))
+"""
+    name = written(text + DATA, "best")
+    assert offered(name)["styles"]["equinox"] == ["pure", "filter_jit"]
+    arms = arms_of(name)
+    for arm in arms.file.arms:
+        prove_arm(arms, arm)
+
+
+def test_variables_of_linen_without_a_state_stay_as_they_are() -> None:
+    text = Path(f"{begun('flax_linen')}.py").read_text("utf-8").replace('["params"]', "")
+    text = text.replace('apply({"params": params}', "apply(params")
+    prove_arm(arms_of(written(text, "variables")), BASELINE)
+
+
+def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = arms_of(begun("equinox"))
+    right = arms.file.compute_loss
+    arm = Arm("equinox", "filter_jit")
+    prove_arm(arms, arm)
+
+    def compute_other_loss(*given: Any) -> tuple[Any, tuple[()]]:
+        return 1.01 * right(*given)[0], ()
+
+    monkeypatch.setattr(arms.file, "compute_loss", compute_other_loss)
+    with pytest.raises(BakeoffError, match="not equal: ten steps' losses are off by"):
+        prove_arm(arms, arm)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    {
+        MODEL.replace("return jnp.", "return jnp.nan * jnp."): "the loss is nan in step 1",
+        PLAIN.replace("mean = 0.9", "mean = jnp.nan + 0.9").replace(
+            "logits - mean", "logits"
+        ): "the state is not a number after 10 steps",
+    }.items(),
+)
+def test_what_is_no_number_is_told(text: str, problem: str) -> None:
+    arms = arms_of(written(text))
+    with pytest.raises(BakeoffError, match=rf"^mine.py:\d+: {problem}"):
+        prove_arm(arms, BASELINE)
+
+
+def test_a_file_uses_what_lies_beside_it_and_a_mask() -> None:
+    """An optimiser may leave parameters alone, and a batch may have keys of random numbers."""
+    Path("beside.py").write_text("WIDTH = 64\n", "utf-8")
+    np.save("numbers.npy", np.ones((32, 64), np.float32))
+    text = Path(f"{begun('flax_nnx')}.py").read_text("utf-8")
+    text = text.replace("import jax\n", "import jax\nfrom beside import WIDTH\n")
+    text = text.replace("random.normal(size=(32, 64)).astype(np.float32)", "np.load('numbers.npy')")
+    text = text.replace("random.integers(10, size=32)", "(random.integers(10, size=32), KEY)")
+    text = text.replace("inputs, labels = batch", "inputs, (labels, _) = batch")
+    text = text.replace("def make_model", "KEY = jax.random.key(1)\n\n\ndef make_model")
+    text += """
+def trained(params):
+    return jax.tree_util.tree_map_with_path(lambda path, _: "first" not in str(path), params)
+
+optimizer, optimiser = optax.masked(optax.adam(1e-3), trained), None
+"""
+    arms = arms_of(written(text, "masked"))
+    for style in ("jit", "jit_partial", "pure"):
+        assert prove_arm(arms, Arm("flax_nnx", style)).proof.gradient < 1e-3
