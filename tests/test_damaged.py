@@ -7,10 +7,11 @@ Whatever is shown of it has no character that a terminal would obey.
 import copy
 import json
 import math
+import time
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.cli.commands import publish
-from bench.cli.report import make_csv, make_document
+from bench.cli import main
 from bench.engine.journal import Journal
 from bench.fleet.plan import read_plan
-from bench.runfile import ResultsWithSamples
 from bench.runfile.reader import read
-from bench.runfile.writer import run_file
 from bench.streams import one_line
-from bench.track.ab import document
-from bench.track.run_files import compare
 from common import weights
 from common.errors import BakeoffError
-from tests.commands import saved
+from tests.commands import ROOT, saved
+from tests.cost.test_step import results as made_costs
 from tests.engine.test_driver import FakeDriver, Lab, begun, run
 from tests.fleet.test_plan import PLAN
 from tests.report.runs import Planted, made_run
+from tests.track.simulated import FILTER_JIT, file_of, of_days, two_sides
 
 pytestmark = pytest.mark.slow
 CASES = 500
@@ -96,6 +94,11 @@ def works_or_is_refused(call: Callable[[], Any]) -> None:
         text = str(call() or "")
     except BakeoffError as error:
         text = one_line(error)
+    assert_printable(text)
+
+
+def assert_printable(text: str) -> None:
+    """Assert that a terminal obeys no character of a text."""
     obeyed = [c for c in text if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Co")]
     assert not set(obeyed) - set("\u200b\xad"), ascii(text)[:2000]
 
@@ -115,35 +118,53 @@ def as_json(tree: Any) -> bytes:
 
 
 RUN = made_run({"haiku/pure": Planted(1.2), "equinox/filter_jit": Planted()}, ("toy", "seed"))
-assert isinstance(RUN.results, ResultsWithSamples)
-FILE = json.loads(json.dumps(msgspec.to_builtins(run_file(RUN.results)), default=float))
+DAYS = {"2026-01-01": {}, "2026-02-01": {FILTER_JIT: 1.1}, "2026-03-01": {FILTER_JIT: 1.1}}
+SEARCH = read(ROOT / "results/tracking/equinox-0.13.3.json")
+FILES = {
+    "run": file_of(RUN),
+    "ab": file_of(replace(RUN, results=two_sides(1, {FILTER_JIT: 1.1}))),
+    "history": file_of(replace(RUN, results=of_days(1, DAYS))),
+    "bisect": file_of(SEARCH),
+    "cost": file_of(replace(RUN, results=made_costs({"jit": (6e-4, 2e-5)}, 2e-4))),
+}
+"""Command → a file of its own."""
+COMMANDS = (
+    *(("report", "FILE", "--format", form) for form in ("text", "md", "csv", "html")),
+    *(("compare", "GOOD", "FILE"), ("compare", "FILE", "GOOD")),
+    ("history", "GOOD", "FILE"),
+)
+"""Ways to read a file."""
+MOST_SECONDS = 2.0
+"""Processor seconds that reading a file of 1 MB or less may take, with a page of it."""
 
 
-@given(CHANGES, BYTES)
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.usefixtures("own_folder")
+@given(CHANGES, BYTES, st.sampled_from(COMMANDS))
 @many
-def test_run_files(
-    tmp_path: Path,
+def test_files_of_all_commands(
+    kind: str,
     capsys: pytest.CaptureFixture[str],
     changes: list[tuple[int, Any]],
     flips: list[tuple[int, int, bytes]],
+    words: tuple[str, ...],
 ) -> None:
-    """In a report of each form, beside another run, and with all samples."""
-    path, good = tmp_path / "run.json", tmp_path / "good.json"
-    good.write_bytes(as_json(FILE))
-    tree = FILE | {"bakeoff": changed(FILE["bakeoff"], changes)}
-    path.write_bytes(spoiled(as_json(tree), flips[:1] if len(flips) > 3 else []))
-
-    def shown() -> str:
-        run = read(path)
-        for form in ("text", "md"):
-            publish([make_document(run)], form, None, details=True)
-        return capsys.readouterr().out + make_csv([run])
-
-    works_or_is_refused(shown)
-    with suppress(BakeoffError):
-        publish([make_document(read(path))], "html", None)
-    capsys.readouterr()
-    works_or_is_refused(lambda: document(compare([read(good)], read(path))).headline)
+    """Each way to read a file ends with a result, or with one line and exit status 2."""
+    for path in Path().glob("*"):
+        path.unlink()
+    Path("GOOD").write_bytes(msgspec.json.encode(FILES["run"]))
+    tree = changed(json.loads(msgspec.json.encode(FILES[kind])), changes)
+    Path("FILE").write_bytes(spoiled(as_json(tree), flips[:1] if len(flips) > 3 else []))
+    start = time.process_time()
+    status = main([*words])
+    assert time.process_time() - start < MOST_SECONDS
+    out, error = capsys.readouterr()
+    assert status in (0, 1, 2)
+    assert_printable(out if words[-1] != "html" else "")
+    assert_printable(error)
+    if status == 2 and not out:
+        assert error.startswith("bakeoff: ")
+        assert error.count("\n") == 1
 
 
 @given(CHANGES, BYTES)

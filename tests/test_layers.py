@@ -129,15 +129,6 @@ def test_a_worker_imports_no_more_than_it_needs() -> None:
     assert set(json.loads(run(script))) <= allowed
 
 
-def test_the_action_runs_an_ab() -> None:
-    """Its inputs reach the shell as variables alone, and its script is one."""
-    text = (ROOT / "action.yml").read_text("utf-8")
-    script = text.partition("      run: |\n")[2].partition("    - if:")[0]
-    assert "${{" not in script
-    assert 'uvx --from "$GITHUB_ACTION_PATH" bakeoff "${words[@]}"' in script
-    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-
-
 def test_a_wheel_keeps_its_packages_in_a_folder_of_their_own(tmp_path: Path) -> None:
     """`bench`, `common` and `impls` are nobody's packages, and workers get nothing else."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.runfile import ResultsWithSamples
+from bench.runfile import ResultsWithSamples, unpack_samples
+from bench.runfile.gate import list_contradictions
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
@@ -95,6 +96,10 @@ class Journal:
             warnings=[text for part in parts for text in part.warnings],
             spent=parts[-1].spent,
         )
+        if problem := next(list_contradictions(known, unpack_samples(known.samples)), ""):
+            raise BakeoffError(
+                f"the journal {path} is damaged: {problem}; start anew without --resume"
+            )
         return cls(path, known)
 
     def write(self, part: Part) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.engine.actions import Action
 from bench.estimates import group_by_key
-from bench.runfile import CellResult
+from bench.runfile import LONGEST_TEXT, CellResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -93,7 +93,7 @@ class SideState:
         """Fail a cell; the first reason stays. Without a baseline there are no others."""
         result = self.cells[cell]
         if result.failure is None:
-            result.failure, result.stderr = failure, stderr
+            result.failure, result.stderr = failure[:LONGEST_TEXT], stderr[-LONGEST_TEXT:]
         if cell.is_baseline:
             for other in self.list_live_cells(cell.workload):
                 self.fail(other, f"there is no baseline: {failure}", stderr)

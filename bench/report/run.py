@@ -132,16 +132,16 @@ def explain_method(run: Run) -> Iterator[str]:
         "Plain JAX runs under a second name as well: what differs between the two is noise. The "
         "intervals of a column hold for all of its rows together (Dunnett)."
     )
-    if commit := run.commit.get("id"):
-        dirty = ", with changes that are not in it" if run.commit.get("dirty") else ""
-        yield f"Measured at commit {str(commit)[:12]}{dirty}."
+    if commit := run.commit.id:
+        dirty = ", with changes that are not in it" if run.commit.dirty else ""
+        yield f"Measured at commit {commit[:12]}{dirty}."
     if results.arguments:
         yield f"To repeat it: `pytest {shlex.join(results.arguments)}`"
     conditions: dict[str, object] = {
         name or "versions": info.versions for name, info in results.environments.items()
     }
     conditions |= asdict(results.conditions)
-    conditions |= {n: run.machine.get(n) for n in ("node", "system", "release")}
+    conditions |= {n: getattr(run.machine, n) for n in ("node", "system", "release")}
     for name, value in conditions.items():
         if text := flatten_value(value):
             yield f"{name.replace('_', ' ')}: {text}"

@@ -9,7 +9,7 @@ bytes; a number that is not known is null or left out. `bench.runfile.reader` re
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -26,56 +26,65 @@ SCHEMA: Literal[4] = 4
 type Positive = Annotated[float, msgspec.Meta(gt=0)]
 type NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 type Count = Annotated[int, msgspec.Meta(ge=0)]
+type Name = Annotated[str, msgspec.Meta(max_length=1_000)]
+"""A name, a release or a SPEC: the longest in published files has 63 characters."""
+LONGEST_TEXT = 100_000
+"""Characters of a message that are kept: a file with 20 MB in one took 27 s to show."""
+type Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 type FileKind = Literal["run", "ab", "bisect", "history", "cost"]
+type SearchPhase = Literal["whole", "day", "package", "release", "commit", "confirm"]
+DIFFERS, LIKE_GOOD, LIKE_BAD, UNDECIDED = "differs", "like good", "like bad", "undecided"
+"""Conclusions of a search's steps."""
+type Conclusion = Literal["differs", "like good", "like bad", "undecided"]
 
 
 class CellResult(msgspec.Struct, kw_only=True):
     """Result of a cell, without its numbers."""
 
     cell: Cell
-    environment: str = ""
-    failure: str | None = None
+    environment: Name = ""
+    failure: Text | None = None
     """Reason why it has no number: it is not equal, or its worker died twice in a row."""
-    stderr: str = ""
+    stderr: Text = ""
     """Last lines of its worker, if it failed."""
     proof: Proof | None = None
     losses: list[float] = []
     """Losses of ten training steps, in its proof."""
-    program: str = ""
+    program: Name = ""
     """Fingerprint of its program: cells that share it share compile times."""
-    missing: dict[str, str] = {}
+    missing: dict[Name, Text] = {}
     """Metric → why it was not measured."""
 
 
 class EnvironmentInfo(msgspec.Struct, kw_only=True):
     """One environment that workers ran in."""
 
-    spec: str = "current"
+    spec: Name = "current"
     """SPEC as requested: `current`, a day, releases, a revision."""
-    versions: dict[str, str] = {}
+    versions: dict[Name, Name] = {}
     """Releases of Python and of what was measured."""
-    pins: dict[str, str] = {}
+    pins: dict[Name, Name] = {}
     """All packages, where the environment was built for this."""
-    commit: str = ""
+    commit: Name = ""
     """Commit of this project's code, where that is a revision."""
-    gaps: dict[str, str] = {}
+    gaps: dict[Name, Text] = {}
     """Library or style that it does not have → why."""
 
 
 class Conditions(msgspec.Struct, kw_only=True):
     """Conditions that a run was made in."""
 
-    devices: dict[str, str] = {}
+    devices: dict[Name, Name] = {}
     """Backend → kind of device."""
-    device_details: dict[str, dict[str, Any]] = {}
+    device_details: dict[Name, dict[Name, Name | float | bool | None]] = {}
     """Backend → number of devices, the memory of one, the driver."""
-    variables: dict[str, str] = {}
+    variables: dict[Name, Text] = {}
     """Environment variables that change what is measured."""
-    affinity: list[int] | None = None
-    garbage_collector: str = ""
-    datum: str = "10 % quantile of calls"
+    affinity: list[Count] | None = None
+    garbage_collector: Name = ""
+    datum: Name = "10 % quantile of calls"
     """Statistic that stands for an arm's calls in a block; by default, that of older runs."""
-    threads: str = ""
+    threads: Name = ""
 
 
 class TimeSpent(msgspec.Struct, kw_only=True):
@@ -91,7 +100,7 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     """Fraction of the machine that other processes used meanwhile."""
     stolen: NotNegative = 0.0
     """Fraction of the processor time that the hypervisor gave to other guests."""
-    busiest: str = ""
+    busiest: Name = ""
     """Process of others that used most, if that is worth a sentence."""
     earlier_seconds: NotNegative = 0.0
     """Wall time of the runs that this one adds to (`--more`)."""
@@ -118,11 +127,41 @@ class SampleRow(NamedTuple):
 class Series(msgspec.Struct, kw_only=True):
     """The samples of a metric of a cell: rows of `bench.samples.Sample`, packed."""
 
-    environment: str = ""
+    environment: Name = ""
     cell: Cell
-    metric: str
+    metric: Name
     cores: Count = 0
     rows: list[SampleRow]
+
+
+class SearchStep(msgspec.Struct, frozen=True):
+    """Conclusion of one A/B, whose estimate has the same place among the results' estimates."""
+
+    phase: SearchPhase
+    conclusion: Conclusion
+    seconds: float
+
+
+class SearchRecord(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """Result of a search, or its state; empty in files of other commands."""
+
+    cell: Cell = Cell("", "", "", "")
+    metric: Name = ""
+    good: Name = ""
+    """SPEC of the last stack that is like the good end."""
+    bad: Name = ""
+    """SPEC of the first stack that is like the bad end."""
+    package: Name | None = None
+    releases: tuple[Name | None, Name | None] = (None, None)
+    """Releases of the package: the last good one, and the first bad one."""
+    moved_along: dict[Name, tuple[Name | None, Name | None]] = {}
+    """Package → its two releases, for packages that had to change together with `package`."""
+    stopped: Text | None = None
+    """Reason why the search stopped early; None if it came to its end."""
+    seconds: NotNegative = 0.0
+    missing_seconds: NotNegative = 0.0
+    """Seconds that would take a stopped search further, about; 0 if time would not help."""
+    steps: list[SearchStep] = []
 
 
 class RunOptions(msgspec.Struct, kw_only=True):
@@ -131,7 +170,7 @@ class RunOptions(msgspec.Struct, kw_only=True):
     budget_seconds: Positive | None = None
     margin: Positive = MARGIN
     """Fraction within which two times are equivalent."""
-    cores: str = "auto"
+    cores: Name = "auto"
     donate: bool = False
     """Whether every style donates its state."""
 
@@ -141,29 +180,29 @@ class Results(msgspec.Struct, kw_only=True):
 
     schema: Literal[4] = SCHEMA
     kind: FileKind = "run"
-    base: str = ""
+    base: Name = ""
     """Environment that others are compared with; empty where arms are compared."""
-    arguments: list[str] = []
-    metrics: list[str] = []
+    arguments: list[Text] = []
+    metrics: list[Name] = []
     """Metrics that an A/B was asked for by name: counts do not decide its status then."""
     options: RunOptions = msgspec.field(default_factory=RunOptions)
-    environments: dict[str, EnvironmentInfo] = {}
+    environments: dict[Name, EnvironmentInfo] = {}
     """Name → environment; the name is empty for the shared one of a run, an entrant's for its own,
     `base` and `new`, or a day."""
-    setup: dict[str, str] = {}
+    setup: dict[Name, Text] = {}
     """Part of the setup → digest; all must be the same to go on: code, releases, devices, cells,
     options."""
     conditions: Conditions = msgspec.field(default_factory=Conditions)
     cells: list[CellResult] = []
     estimates: list[Estimate] = []
-    warnings: list[str] = []
+    warnings: list[Text] = []
     """Reasons to doubt the numbers, in sentences."""
-    notes: dict[str, str] = {}
+    notes: dict[Name, Text] = {}
     """Entrant → a remark."""
-    left_out: dict[str, str] = {}
+    left_out: dict[Name, Text] = {}
     """`entrant/style` that could not take part → why."""
     spent: TimeSpent = msgspec.field(default_factory=TimeSpent)
-    search: dict[str, Any] = {}
+    search: SearchRecord = SearchRecord()
     """Steps and result of a bisection."""
 
     @property

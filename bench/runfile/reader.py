@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.runfile import SCHEMA, Results, ResultsWithSamples, unpack_samples
-from common.errors import BakeoffError
+from bench.runfile import SCHEMA, Count, Name, Results, ResultsWithSamples, unpack_samples
+from bench.runfile.gate import list_contradictions
+from common.errors import BakeoffError, shorten, shorten_message
 from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
@@ -21,13 +22,62 @@ class NoRunError(BakeoffError):
     """A file is JSON that makes no claim to be a run."""
 
 
-class _File(msgspec.Struct):
-    """The parts of a file that are read."""
+class Processor(msgspec.Struct):
+    """Facts about a processor, of py-cpuinfo."""
+
+    brand_raw: Name | None = ""
+    family: Name | int | None = None
+    model: Name | int | None = None
+    stepping: Name | int | None = None
+    count: Count | None = None
+
+
+class Machine(msgspec.Struct):
+    """Facts about a machine, of pytest-benchmark."""
+
+    node: Name | None = ""
+    processor: Name | None = ""
+    machine: Name | None = ""
+    system: Name | None = ""
+    release: Name | None = ""
+    cpu: Processor | None = None
+
+    @property
+    def processor_model(self) -> str:
+        """Name of the processor, with what distinguishes it from others of that name.
+
+        Clouds have one name for several generations, and the clock that the system tells may be the
+        present one.
+        """
+        cpu = self.cpu or Processor()
+        brand = cpu.brand_raw or self.processor or ""
+        known = [
+            f"{name} {number}"
+            for name in ("family", "model", "stepping")
+            if (number := getattr(cpu, name)) is not None
+        ]
+        return f"{brand} ({', '.join(known)})" if brand and known else brand
+
+
+class Commit(msgspec.Struct):
+    """Commit of the folder that a run was made in, of pytest-benchmark."""
+
+    id: Name | None = ""
+    dirty: bool | None = False
+
+
+class _Part(msgspec.Struct):
+    """The part of a file that is ours."""
 
     bakeoff: msgspec.Raw = msgspec.Raw(b"null")
-    machine_info: dict[str, Any] = {}
-    commit_info: dict[str, Any] = {}
-    datetime: str = ""
+
+
+class _Rest(msgspec.Struct):
+    """What pytest-benchmark writes into a file."""
+
+    machine_info: Machine = msgspec.field(default_factory=Machine)
+    commit_info: Commit = msgspec.field(default_factory=Commit)
+    datetime: Name = ""
 
 
 class _Claim(msgspec.Struct):
@@ -45,17 +95,17 @@ class Run:
     results: Results
     samples: list[Sample] = field(default_factory=list)
     """Samples; empty if they were not read."""
-    machine: dict[str, Any] = field(default_factory=dict)
-    """Facts about the machine, by pytest-benchmark."""
-    commit: dict[str, Any] = field(default_factory=dict)
+    machine: Machine = field(default_factory=Machine)
+    commit: Commit = field(default_factory=Commit)
     when: str = ""
     """Time of the run, from year to second, UTC."""
 
     @property
     def processor(self) -> str:
         """Processor, and the number of its cores that the run had."""
-        name = processor_model(self.machine) or str(self.machine.get("machine") or "")
-        cores = len(self.results.conditions.affinity or []) or _cpu(self.machine).get("count")
+        machine = self.machine
+        name = machine.processor_model or machine.machine
+        cores = len(self.results.conditions.affinity or []) or (machine.cpu and machine.cpu.count)
         return ", ".join(filter(None, [name, f"{cores} cores" if cores else ""]))
 
 
@@ -69,11 +119,8 @@ def read(path: Path, *, samples: bool = True) -> Run:
     try:
         raw = read_regular(path, MOST_JSON)
         raw.decode("utf-8")
-        try:
-            file = msgspec.json.decode(raw, type=_File)
-        except msgspec.ValidationError:  # a list, say
-            file = _File()
-        section = bytes(file.bakeoff)
+        part = msgspec.json.decode(raw, type=_Part) if raw.lstrip()[:1] == b"{" else _Part()
+        section = bytes(part.bakeoff)
         if section == b"null":
             raise NoRunError(
                 f"{path} is no run of jax-bakeoff; give what `pytest bench --benchmark-json` "
@@ -82,41 +129,22 @@ def read(path: Path, *, samples: bool = True) -> Run:
         schema = msgspec.json.decode(section, type=_Claim).schema
         if schema != SCHEMA:
             raise BakeoffError(
-                f"{path} is a run of schema {schema!r}; schema {SCHEMA} is read: measure it again, "
+                f"{path} is a run of schema {shorten(repr(schema))}; schema {SCHEMA} is read: measure it again, "
                 "or read it with the version that wrote it"
             )
         results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
+        rest = msgspec.json.decode(raw, type=_Rest)
     except OSError as error:
         raise BakeoffError(f"{path} cannot be read ({error.strerror}); give a run file") from error
     except msgspec.ValidationError as error:
         raise BakeoffError(
-            f"{path} is no run, or is damaged: {error}; give what "
+            f"{path} is no run, or is damaged: {shorten_message(error)}; give what "
             "`pytest bench --benchmark-json=RUN.json` wrote"
         ) from error
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
-        raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
-    return Run(
-        name=path.stem,
-        results=results,
-        samples=unpack_samples(results.samples) if isinstance(results, ResultsWithSamples) else [],
-        machine=file.machine_info,
-        commit=file.commit_info,
-        when=file.datetime[:19],
-    )
-
-
-def processor_model(machine: dict[str, Any]) -> str:
-    """Return the name of a processor, with what distinguishes it from others of that name.
-
-    Clouds have one name for several generations, and the clock that the system tells may be the
-    present one.
-    """
-    cpu = _cpu(machine)
-    brand = cpu.get("brand_raw") or machine.get("processor") or ""
-    known = [f"{name} {cpu[name]}" for name in ("family", "model", "stepping") if name in cpu]
-    return f"{brand} ({', '.join(known)})" if brand and known else str(brand)
-
-
-def _cpu(machine: dict[str, Any]) -> dict[str, Any]:
-    cpu = machine.get("cpu")
-    return cpu if isinstance(cpu, dict) else {}
+        raise BakeoffError(f"{path} is not JSON ({shorten_message(error)}); give a run file") from error
+    rows = unpack_samples(results.samples) if isinstance(results, ResultsWithSamples) else []
+    when = rest.datetime[:19]
+    if problem := next(list_contradictions(results, rows, when), ""):
+        raise BakeoffError(f"{path} is damaged: {problem}; give another file, or measure it again")
+    return Run(path.stem, results, rows, rest.machine_info, rest.commit_info, when)

@@ -5,61 +5,25 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from bench.cells import Cell
 from bench.metrics import label
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import pluralise, sentence
+from bench.runfile import UNDECIDED
 from bench.track.comparison import describe_releases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.estimates import Estimate
-    from bench.runfile import Results
+    from bench.runfile import Results, SearchRecord
 
 ALPHA = 0.01
 """Probability that a step is decided wrongly: a search takes about ten steps."""
-DIFFERS, LIKE_GOOD, LIKE_BAD, UNDECIDED = "differs", "like good", "like bad", "undecided"
-"""Conclusions of steps."""
-
-
-class SearchStep(msgspec.Struct, frozen=True):
-    """Conclusion of one A/B, whose estimate has the same place among the results' estimates."""
-
-    phase: str
-    """`whole`, `day`, `package`, `release`, `commit` or `confirm`."""
-    conclusion: str
-    """One of `DIFFERS`, `LIKE_GOOD`, `LIKE_BAD` and `UNDECIDED`."""
-    seconds: float
-
-
-class SearchRecord(msgspec.Struct, kw_only=True, frozen=True):
-    """Result of a search, or its state."""
-
-    cell: Cell
-    metric: str
-    good: str
-    """SPEC of the last stack that is like the good end."""
-    bad: str
-    """SPEC of the first stack that is like the bad end."""
-    package: str | None = None
-    releases: tuple[str | None, str | None] = (None, None)
-    """Releases of the package: the last good one, and the first bad one."""
-    moved_along: dict[str, tuple[str | None, str | None]] = {}
-    """Package → its two releases, for packages that had to change together with `package`."""
-    stopped: str | None = None
-    """Reason why the search stopped early; None if it came to its end."""
-    seconds: float = 0.0
-    missing_seconds: float = 0.0
-    """Seconds that would take a stopped search further, about; 0 if time would not help."""
-    steps: list[SearchStep] = []
 
 
 def document(results: Results) -> Document:
     """Return the document of a bisection."""
-    record, rows = msgspec.convert(results.search, SearchRecord), results.estimates
+    record, rows = results.search, results.estimates
     subject = f"{label(record.metric)} of {record.cell.arm} at {record.cell.workload}"
     headline = f"Stopped: {record.stopped}"
     if record.stopped is None:

@@ -172,7 +172,7 @@ class Comparison:
 
     def describe_difference(self, row: Estimate) -> str:
         """Return by how much a row differs; an exact number by both of its values, `4 → 5`."""
-        if row.settled_by == COUNT:
+        if row.form == "added":
             sides = [self.amounts[side, row.cell, row.metric] for side in (BASE, NEW)]
             words = [amount(side.value, side.unit) for side in sides]
             if words[0] == words[1]:  # too few digits to see it
@@ -199,9 +199,10 @@ class Comparison:
             if limit > LARGEST_LIMIT:
                 continue
             limits[metric] = f"{percent(limit)} ({label(metric)} at {workload})"
-            if metric == HOST_PER_ARRAY:
-                base = median(self.amounts[BASE, row.cell, metric].value for row in rows)
-                limits[metric] = f"{amount(limit * base, 's')} ({label(metric)})"
+            sides = [self.amounts.get((BASE, row.cell, metric)) for row in rows]
+            times = [side.value for side in sides if side]
+            if metric == HOST_PER_ARRAY and times:
+                limits[metric] = f"{amount(limit * median(times), 's')} ({label(metric)})"
         return limits
 
 

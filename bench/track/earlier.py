@@ -11,9 +11,8 @@ import msgspec
 from bench.engine.journal import FOLDER
 from bench.engine.session import SETUP_PARTS, describe_differences
 from bench.estimates import Estimate, group_by_key
-from bench.runfile import Results
+from bench.runfile import Results, SearchStep
 from bench.runfile.reader import read
-from bench.track.bisect import SearchRecord, SearchStep
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -62,11 +61,7 @@ class Earlier:
             raise BakeoffError(
                 f"{path} is of kind {results.kind!r}; give what `bakeoff bisect -o FILE.json` wrote"
             )
-        try:
-            steps = msgspec.convert(results.search, SearchRecord).steps
-            pairs = list(zip(results.estimates, steps, strict=True))
-        except ValueError as error:
-            raise BakeoffError(f"{path} is damaged: {error}; give another file") from error
+        pairs = zip(results.estimates, results.search.steps, strict=True)
         attempts = group_by_key(((s.phase, r.against, r.environment), (r, s)) for r, s in pairs)
         if not resume:
             results.spent = msgspec.structs.replace(spent, earlier_seconds=spent.wall_seconds)

@@ -21,7 +21,7 @@ from bench.cells import BASELINE, Cell
 from bench.estimates import MARGIN, Estimate
 from bench.report.wording import make_printable, pluralise
 from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
-from bench.runfile.reader import NoRunError, Run, processor_model, read
+from bench.runfile.reader import NoRunError, Run, read
 from bench.runfile.releases import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import NO_SPREAD, Spread, compare_ratios, find_spread, log_ratio
@@ -112,9 +112,9 @@ def list_conditions(run: Run) -> dict[str, str]:
     """
     machine, about, options = run.machine, run.results.conditions, run.results.options
     values: dict[str, Any] = {
-        "processor": processor_model(machine),
+        "processor": machine.processor_model,
         "cores": len(about.affinity or ()) or None,
-        "system": " ".join(filter(None, map(machine.get, ("system", "machine")))),
+        "system": " ".join(filter(None, (machine.system, machine.machine))),
         "garbage collector": about.garbage_collector,
         "datum of a block": about.datum,
         "threads": about.threads,
@@ -132,8 +132,8 @@ def list_conditions(run: Run) -> dict[str, str]:
 
 def describe_environment(run: Run) -> EnvironmentInfo:
     """Return a run's environment: its name in place of a SPEC, its releases and its commit."""
-    commit = str(run.commit.get("id") or "")[:10]
-    if commit and run.commit.get("dirty"):
+    commit = (run.commit.id or "")[:10]
+    if commit and run.commit.dirty:
         commit += CHANGED_SUFFIX
     environments = [*run.results.environments.values()] or [EnvironmentInfo()]
     versions = dict(ChainMap(*(info.versions for info in environments)))
@@ -264,7 +264,7 @@ def read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
             why = str(error) if isinstance(error, BakeoffError) else f"{path}: {error}"
             warnings.append(f"{SKIPPED_PREFIX}{' '.join(make_printable(why).split())}")
             continue
-        content = hash((str(run.commit.get("id")), *(row.value for row in run.results.estimates)))
+        content = hash((run.commit.id, *(row.value for row in run.results.estimates)))
         if run.results.kind != "run":
             kind = run.results.kind
             warnings.append(f"{path.name} left out: it is the result of `bakeoff {kind}`, no run")

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec.structs import replace
 from scipy import special
 
@@ -16,18 +15,22 @@ from bench.engine.session import digest_setup, make_estimates, measure
 from bench.estimates import MARGIN, Estimate, EstimateTable
 from bench.options import Options
 from bench.report.table import change
-from bench.runfile import Results, ResultsWithSamples, RunOptions, TimeSpent, pack_samples
-from bench.runfile.warnings import warn_of_processes
-from bench.stats.changes import log_ratio
-from bench.track.bisect import (
-    ALPHA,
+from bench.runfile import (
     DIFFERS,
     LIKE_BAD,
     LIKE_GOOD,
     UNDECIDED,
+    Results,
+    ResultsWithSamples,
+    RunOptions,
     SearchRecord,
     SearchStep,
+    TimeSpent,
+    pack_samples,
 )
+from bench.runfile.warnings import warn_of_processes
+from bench.stats.changes import log_ratio
+from bench.track.bisect import ALPHA
 from bench.track.comparison import BASE, NEW
 from bench.track.earlier import QUESTION, Earlier
 from common.errors import BakeoffError
@@ -257,6 +260,6 @@ class Steps:
                 *dict.fromkeys(w for s in outcomes for w in s.warnings if w not in usage),
             ],
             estimates=self.estimates,
-            search=msgspec.to_builtins(record),
+            search=record,
             samples=pack_samples(self.samples),
         )

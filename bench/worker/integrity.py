@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 VARIABLES = ("JAX_", "NPROC", "PJRT_", "XLA_")
 """Prefixes of the environment variables that XLA and JAX read."""
+AFFINITY, PRIORITY = SCHEDULING = "the affinity", "the priority"
+"""Names of the guarded values that are not settings."""
 CHILDREN, THREADS = Path("/proc/thread-self/children"), Path("/proc/self/task")
 """Linux's list of a thread's children, and its folder with one entry for each thread of a process;
 both are read in some microseconds."""
@@ -51,14 +53,15 @@ class Surroundings:
         self.spoiled = False
         """If true, something runs on that cannot be ended: later times are wrong."""
 
-    def changes(self) -> str:
+    def changes(self, *, of_settings: bool = True) -> str:
         """Return in words what has changed since the snapshot; empty if nothing.
 
         Changes are undone where possible, so that the other arms of the process are measured under
-        the intended conditions.
+        the intended conditions. Settings and variables may be left out: a user's own file sets
+        those for its step.
         """
         changes, now = [], values()
-        for name in self.values | now:
+        for name in self.values | now if of_settings else SCHEDULING:
             known = name in self.values or name.startswith(VARIABLES)  # else jax was imported since
             value, other = self.values.get(name), now.get(name)
             if not known or is_same(value, other):
@@ -142,16 +145,16 @@ def values() -> dict[str, Any]:
     settings = {name: getattr(config, name, None) for name in config.values} if config else {}
     variables = {name: v for name, v in os.environ.items() if name.startswith(VARIABLES)}
     cores = affinity()
-    scheduling: dict[str, Any] = {} if cores is None else {"the affinity": cores}
-    scheduling["the priority"] = os.getpriority(os.PRIO_PROCESS, 0)
+    scheduling: dict[str, Any] = {} if cores is None else {AFFINITY: cores}
+    scheduling[PRIORITY] = os.getpriority(os.PRIO_PROCESS, 0)
     return settings | variables | scheduling
 
 
 def restore_value(name: str, value: Any) -> None:
     """Set the guarded value of this name."""
-    if name == "the affinity":
+    if name == AFFINITY:
         os.sched_setaffinity(0, value)
-    elif name == "the priority":
+    elif name == PRIORITY:
         os.setpriority(os.PRIO_PROCESS, 0, value)
     elif not name.startswith(VARIABLES):
         sys.modules["jax"].config.update(name, value)

@@ -98,9 +98,13 @@ class Session:
         use_cache(command.cache)
         # First, since the settings that a user's file makes hold for its step
         if step:
-            problem = catch_failure(partial(steps.import_step, Path(self.outside[step])))
-            if isinstance(problem, Failed):
-                return Failures(dict.fromkeys(names, problem.failure))
+            file, before = Path(self.outside[step]), Surroundings()
+            problem = catch_failure(partial(steps.import_step, file))
+            failure = problem.failure if isinstance(problem, Failed) else ""
+            if changes := before.changes(of_settings=False):
+                failure = f"{file.name}: importing it {changes}"
+            if failure:
+                return Failures(dict.fromkeys(names, failure), spoiled=before.spoiled)
         rng = random.Random(command.seed)  # noqa: S311 -- an order of imports is no secret
         entrants = list(dict.fromkeys(arm.code.entrant for arm in self.index))
         program = catch_failure(baseline_program) if command.check_programs else ""

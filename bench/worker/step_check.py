@@ -35,14 +35,15 @@ def check_step(file: StepFile) -> list[str]:
         )
 
     def value(params: Any, others: Any, carried: Any) -> Any:
-        return file.compute_loss(file.library.merge(params, others, static), carried, batch)
+        model = file.library.merge(params, others, static)
+        loss, after = file.compute_loss(model, carried, batch)
+        if what := describe_other_loss(loss):
+            why = f"loss returns {what}; it has to be one floating-point number, the mean loss"
+            raise file.problem("loss", why)
+        return loss, after
 
     arguments = params, others, carried
-    returned, after = jax.eval_shape(value, *arguments)
-    shape = getattr(returned, "shape", None)
-    if shape != ():
-        what = f"an array of shape {shape}" if shape else f"a {type(returned).__name__}"
-        raise file.problem("loss", f"loss returns {what}; it has to be one number, the mean loss")
+    _, after = jax.eval_shape(value, *arguments)
     before = jax.eval_shape(lambda: carried)
     if list_types(after) != list_types(before):
         raise file.problem("loss", describe_other_state(before, after))
@@ -57,6 +58,18 @@ def check_step(file: StepFile) -> list[str]:
             raise file.problem("loss", why) from error
     grads = jax.make_jaxpr(jax.grad(value, has_aux=True))(*arguments)
     return [*find_untrained(file, params, grads.jaxpr), *find_unsuited(file, model)]
+
+
+def describe_other_loss(loss: Any) -> str:
+    """Return in words what a loss returns that is not one floating-point number; or empty."""
+    dtype, shape = (getattr(loss, name, None) for name in ("dtype", "shape"))
+    if isinstance(loss, int | float):  # of Python's
+        dtype, shape = np.result_type(loss), ()
+    if shape is None or dtype is None:
+        return f"a {type(loss).__name__}"
+    if shape != ():
+        return f"an array of shape {shape}"
+    return "" if jax.numpy.issubdtype(dtype, jax.numpy.floating) else f"a number of type {dtype}"
 
 
 def find_untrained(file: StepFile, params: Any, grads: Any) -> list[str]:

@@ -23,7 +23,7 @@ from scipy import special
 from bench.cells import BASELINE, REFERENCE, Arm
 from bench.cost.published import CostTable, StyleCost
 from bench.metrics import HOST, WORKLOAD_GROUPS
-from bench.runfile.reader import processor_model, read
+from bench.runfile.reader import read
 from bench.stats.law import Law
 from common.config import WORKLOADS
 
@@ -56,7 +56,7 @@ def cost_table(run: Run) -> CostTable:
         raise SystemExit(f"{run.name} has no host costs at two depths from enough workers")
     sizes = [arrays_of(sample.cell.workload) for sample in samples]
     return CostTable(
-        machine=processor_model(run.machine),
+        machine=run.machine.processor_model,
         versions=run.results.versions,
         when=run.when,
         run=run.name,

@@ -28,12 +28,13 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from uv import find_uv_bin
 
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
-from bench.runfile.reader import processor_model
+from bench.runfile.reader import Machine
 from results.selftest.trial import run
 
 if TYPE_CHECKING:
@@ -259,7 +260,8 @@ def empty_loop() -> tuple[float, float]:
 @cache
 def processor() -> str:
     """Return this machine's processor and its number of cores."""
-    return f"{processor_model(pytest_benchmark_generate_machine_info())}, {os.cpu_count()} cores"
+    about = msgspec.convert(pytest_benchmark_generate_machine_info(), Machine)
+    return f"{about.processor_model}, {os.cpu_count()} cores"
 
 
 def read(path: Path) -> list[Record]:

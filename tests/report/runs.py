@@ -18,7 +18,7 @@ from bench.runfile import (
     TimeSpent,
     pack_samples,
 )
-from bench.runfile.reader import Run
+from bench.runfile.reader import Commit, Machine, Processor, Run
 from bench.samples import Proof, Sample
 from bench.stats.estimate import estimate
 from bench.stats.verdicts import settle_by_program
@@ -89,8 +89,8 @@ def made_run(
         "samples": pack_samples(samples),
     }
     made = ResultsWithSamples(**about | results)
-    machine = {"cpu": {"brand_raw": "a processor", "count": 2}, "node": "host"}
-    return Run("run", made, samples, machine, {"id": "0123456789abcdef"}, "2026-11-27T10:00:00")
+    machine = Machine(node="host", cpu=Processor("a processor", count=2))
+    return Run("run", made, samples, machine, Commit("0123456789abcdef"), "2026-11-27T10:00:00")
 
 
 def section(shown: Document, title: str) -> Section:

@@ -40,7 +40,7 @@ def test_a_file_is_read_as_it_was_written(made: Run, path: Path) -> None:
     before = msgspec.to_builtins(made.results)
     assert msgspec.to_builtins(run.results) == before
     assert (run.name, len(run.when)) == ("mine", len("2026-01-01T00:00:00"))
-    assert run.machine["cpu"]
+    assert run.machine.cpu
     assert sorted(run.samples) == sorted(made.samples)
     without = read(path, samples=False)
     del before["samples"]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Arm
@@ -17,7 +18,7 @@ from bench.runfile import (
     TimeSpent,
     pack_samples,
 )
-from bench.runfile.reader import Run
+from bench.runfile.reader import Commit, Machine, Run
 from bench.samples import Sample
 from bench.stats.estimate import estimate, widen_intervals
 
@@ -144,7 +145,7 @@ def a_run(
     of = [*samples(np.random.default_rng(seed), factors, arms=(*arms, CONTROL), **about)]
     shared = {"": EnvironmentInfo(versions=VERSIONS | dict(versions or {}))}
     made = results(of, "run", shared, failures=failures)
-    return Run(name, made, [], dict(MACHINE), {"id": commit, "dirty": False}, when)
+    return Run(name, made, [], msgspec.convert(MACHINE, Machine), Commit(commit), when)
 
 
 def file_of(run: Run) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bench.cells import BASELINE, Arm
 from bench.estimates import Estimate
-from bench.runfile.reader import Run, read
+from bench.runfile.reader import Processor, Run, read
 from bench.runfile.writer import write
 from bench.track.ab import MARKER, document
 from bench.track.comparison import BASE, NEW, Comparison, Status, is_costlier
@@ -171,7 +171,7 @@ def test_nothing_settled_is_no_pass() -> None:
 
 
 OTHER: dict[str, dict[str, Any]] = {
-    "processor CPU X (family 6), then CPU Z": {"machine": {"cpu": {"brand_raw": "CPU Z"}}},
+    "processor CPU X (family 6), then CPU Z": {"processor": "CPU Z"},
     "cpu device cpu, then cpu, overclocked": {
         "conditions": {"devices": {"cpu": "cpu, overclocked"}}
     },
@@ -188,7 +188,8 @@ OTHER: dict[str, dict[str, Any]] = {
 def test_what_differs_beside_the_code_is_told_or_refused(words: str) -> None:
     about = OTHER[words]
     other = a_run(2, versions=about.get("versions"))
-    other.machine.update(about.get("machine", {}))
+    if "processor" in about:
+        other.machine.cpu = Processor(about["processor"])
     for part in ("conditions", "options"):
         for field, value in about.get(part, {}).items():
             setattr(getattr(other.results, part), field, value)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bench.report.page import page
 from bench.runfile import CellResult, Results
-from bench.runfile.reader import Run, read
+from bench.runfile.reader import Processor, Run, read
 from bench.runfile.writer import run_file, write
 from bench.track.history import Timeline, document, find_causes
 from bench.track.run_files import read_history
@@ -122,7 +122,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     saved(tmp_path / "3.json", a_run(7, when="2026-02-15T08:00:00"))
     saved(tmp_path / ".venv" / "run.json", night(4))
     other = a_run(5, when="2026-01-01T08:00:00")
-    other.machine["cpu"] = {"brand_raw": "CPU Z"}
+    other.machine.cpu = Processor("CPU Z")
     saved(tmp_path / "other.json", other)
     write(tmp_path / "ab.json", run_file(FASTER))
     results = read_history([tmp_path, tmp_path / "1.json"])
