@@ -83,8 +83,8 @@ class TimeSpent(msgspec.Struct, kw_only=True):
 
     wall_seconds: NotNegative = 0.0
     sampling_seconds: NotNegative = 0.0
-    """Seconds of blocks, of trainings, and of the timed part of cold processes; of workers at the
-    same time, each counts for its share."""
+    """Seconds of blocks, of trainings, and of the timed part of cold processes, divided by the
+    number of lanes that work at the same time."""
     processes: Count = 0
     blocks: Count = 0
     others: NotNegative = 0.0
@@ -96,11 +96,11 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     earlier_seconds: NotNegative = 0.0
     """Wall time of the runs that this one adds to (`--more`)."""
     earlier_processes: Count = 0
-    """Number of processes of these runs."""
+    """Number of processes of the runs that this one adds to."""
     calls_vary: NotNegative = 0.0
     """Standard deviation of single steps' log-times in the first visit."""
     forecast: NotNegative = 0.0
-    """Detectable difference of a step, foreseen from that; a fraction."""
+    """Detectable difference of a step, as a fraction, foreseen from `calls_vary`."""
 
 
 class SampleRow(NamedTuple):

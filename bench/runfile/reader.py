@@ -1,4 +1,4 @@
-"""Reader of run files; in one line, it says what is wrong with one."""
+"""Reader of run files; its errors have one line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from bench.samples import Sample
 
 
-class NoRunError(BakeoffError):
-    """A file is JSON that makes no claim to be a run."""
+class NotARunError(BakeoffError):
+    """A file is JSON, but not a run file."""
 
 
 class _File(msgspec.Struct):
@@ -63,7 +63,7 @@ def read(path: Path, *, samples: bool = True) -> Run:
     """Return the run of a file, without its samples if they are not needed.
 
     Raises:
-        NoRunError: it is JSON, and no run.
+        NotARunError: it is JSON, but not a run file.
         BakeoffError: it cannot be read, is damaged, or is of another schema.
     """
     try:
@@ -75,7 +75,7 @@ def read(path: Path, *, samples: bool = True) -> Run:
             file = _File()
         section = bytes(file.bakeoff)
         if section == b"null":
-            raise NoRunError(
+            raise NotARunError(
                 f"{path} is no run of jax-bakeoff; give what `pytest bench --benchmark-json` "
                 "wrote; for what pytest-benchmark wrote alone, there is `pytest-benchmark compare`"
             )

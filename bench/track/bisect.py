@@ -26,7 +26,7 @@ DIFFERS, LIKE_GOOD, LIKE_BAD, UNDECIDED = "differs", "like good", "like bad", "u
 
 
 class SearchStep(msgspec.Struct, frozen=True):
-    """Conclusion of one A/B, whose estimate has the same place among the results' estimates."""
+    """Conclusion of one A/B; its estimate has the same index in the results' estimates."""
 
     phase: str
     """`whole`, `day`, `package`, `release`, `commit` or `confirm`."""
@@ -53,7 +53,7 @@ class SearchRecord(msgspec.Struct, kw_only=True, frozen=True):
     """Reason why the search stopped early; None if it came to its end."""
     seconds: float = 0.0
     missing_seconds: float = 0.0
-    """Seconds that would take a stopped search further, about; 0 if time would not help."""
+    """Estimated seconds that a stopped search needs to go on; 0 if time would not help."""
     steps: list[SearchStep] = []
 
 
