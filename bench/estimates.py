@@ -99,8 +99,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.cell.workload, self.cell.backend
 
     @property
-    def is_certain(self) -> bool:
-        """Whether the value is exact."""
+    def has_no_error(self) -> bool:
+        """Whether its standard error is 0."""
         return self.standard_error == 0
 
     @property

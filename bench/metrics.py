@@ -21,7 +21,7 @@ class Kind(StrEnum):
     COLD = "cold"
     """Sampled once in each fresh process."""
     ONCE = "once"
-    """Sampled once a run, by training: the same every time, but for the last bits."""
+    """Sampled once in each run, by training; runs differ only by rounding."""
     EXACT = "exact"
     """Counted: the same every time."""
 

@@ -32,7 +32,7 @@ class Offer:
     uncached: int = 0
     """Modules that each process compiles from source, since Python can keep no bytecode of them."""
     unfit: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """User's own step that cannot be loaded → the package and release that does not import."""
+    """User's own step → the package and release whose import failed when the step was loaded."""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
     """Entrant → styles that its library's release cannot have, and why."""
     if_named: dict[str, list[str]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Offer:
     not_donating: dict[str, list[str]] = field(default_factory=dict)
     """Entrant → styles that cannot donate their state."""
     lacking: dict[str, list[str]] = field(default_factory=dict)
-    """Entrant with its own environment → backends that are not in it."""
+    """Entrant → backends that its own environment lacks."""
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -18,8 +18,8 @@ LIMITS = {
 """Option → its least and largest value, and advice."""
 MOST_COUNT = 100_000
 """Largest number of workers, blocks, rounds or cold samples: more is a typing error."""
-BY_BUDGET = "as the budget goes"
-"""Default of the numbers that a planner chooses, in words."""
+BY_BUDGET = "to fit the budget"
+"""Default shown for options whose value the planner chooses."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ ABOUT = {
 }
 """Field of `Options` → keyword arguments of its option."""
 NAMES = {
-    "entrant": "the JAX libraries of this environment; all for everybody's, which builds what is "
-    "missing; an entrant of your own by the path of its .py file",
-    "style": "all but those that an entrant keeps for when they are named; jit is every library's "
-    "of that name, flax_nnx/jit is one",
+    "entrant": "the JAX libraries of this environment; all for every entrant, whose missing "
+    "environments are built; an entrant of your own by the path of its .py file",
+    "style": "all but those that are measured only if they are named; jit names a style of every "
+    "library, flax_nnx/jit of one",
     "workload": "toy, seed and wide; sweep stands for widths 8 to 1024, depth for 3 to 154 layers, "
     "seedx12 for seed with 12 layers",
     "backend": "all that jax offers",
-    "metric": "all; of toy host_cost, of wide and a sweep step",
+    "metric": "all; toy: host_cost; wide and sweep: step",
 }
 """Option that takes names → its default, in words."""

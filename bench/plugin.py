@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bench.samples import Sample
 
 MARK = "bakeoff"
-"""Mark of a benchmark: its metric and cell, or nothing where a file has nothing to measure."""
+"""Mark with a benchmark's metric and cell; a benchmark whose mark has neither is dropped."""
 MOST_BEFORE = 600.0
 """Most seconds that pytest can have run before measuring: more, such as days, comes from another
 machine's /proc."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def say(message: object) -> None:
-    """Print one line on standard error, unless that is full."""
+    """Print one line on standard error, if it can be written."""
     try:
         print(f"bakeoff: {one_line(message)}", file=sys.stderr, flush=True)
     except OSError:

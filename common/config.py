@@ -165,14 +165,14 @@ SWEEP = tuple(
     )
     for width in (8, 16, 32, 64, 128, 256, 512, 1024)
 )
-"""Widths that show where a difference stops mattering; above 128 the learning rate
-falls with the width, since training is unstable there."""
+"""Workloads of growing width, which show where a difference stops mattering; above 128, the
+learning rate falls with the width, since training is unstable there."""
 DEPTH = tuple(
     Workload(f"depth{layers}", corpus="toy", width=8, chunk=4, layers=layers)
     for layers in (3, 6, 12, 24, 34, 48, 89, 154)
 )
-"""Numbers of layers that show what each further array costs the host: the device has next to
-nothing to do. They have 8 to 310 parameter arrays, as many as models that people train."""
+"""Workloads of growing depth, which show what each further array costs the host: the device has
+next to nothing to do. They have 8 to 310 parameter arrays, as many as models that people train."""
 
 
 class Workloads(dict[str, Workload]):

@@ -17,7 +17,7 @@ from itertools import accumulate
 
 SEED = 2021
 MIN_CHARACTERS = 200_000
-"""Length that the text reaches with its last paragraph."""
+"""Minimum length of the text in characters; its last paragraph is completed."""
 ENTROPY = 0.9001168736886939
 """Entropy rate of the text in nats per character; tests/common/test_synthetic.py computes it from
 the grammar below, and says why the characters have the entropy of the chain."""

@@ -1,4 +1,4 @@
-"""The vocabulary: characters to ids and back (the blog's `id_bridge`)."""
+"""The vocabulary: characters to ids and back."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def names() -> list[str]:
 
 
 def locate(name: str, files: Mapping[str, str]) -> str | Path:
-    """Return what stands for an entrant in these functions: its file, where that is a user's own.
+    """Return an entrant as these functions take it: its name, or the file if it is a user's own.
 
     Args:
         name: Its name.
@@ -202,12 +202,12 @@ def find_declaration(entrant: str | Path) -> Declaration:
 def require_shared(entrant: str | Path) -> None:
     """Raise BakeoffError unless there is such an entrant, and it runs in the shared environment.
 
-    Only these can be compared between stacks: an environment of one's own is of neither stack.
+    Only these can be compared between stacks: an isolated environment has a stack of its own.
     """
     if read_declaration(entrant).own_environment:
         raise BakeoffError(
-            f"entrant {source(entrant).stem!r} has an environment of its own, which is of no other "
-            f"day or release; allowed: {', '.join(list_shared())}; choose one of them"
+            f"entrant {source(entrant).stem!r} has an environment of its own, whose releases are "
+            f"fixed; allowed: {', '.join(list_shared())}; choose one of them"
         )
 
 

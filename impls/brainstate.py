@@ -88,7 +88,7 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-class InPlace:
+class InPlaceStep:
     """A training step around one model and one optimiser state, whose arrays are replaced."""
 
     def __init__(self, config: ModelConfig, optimiser: optax.GradientTransformation) -> None:
@@ -143,7 +143,7 @@ class InPlace:
 
 def jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
     """BrainState's own `jit` and `grad` over a model's states, as its documentation writes it."""
-    return InPlace(config, optimiser)
+    return InPlaceStep(config, optimiser)
 
 
 STYLES = {"pure": pure_style(build), "jit": jit}

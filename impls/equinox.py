@@ -116,7 +116,7 @@ def filter_jit(
         return (eqx.apply_updates(module, updates), opt_state), hidden_after, value
 
     def swap_arguments(function: Any) -> Any:
-        """Return a function of state, hidden state and chunk, by one of the last two and state."""
+        """Return a function of state, hidden and chunk from one of (hidden, chunk) and state."""
         return lambda state, *data: function(data, state)
 
     update: Any = eqx.filter_jit(train_step)

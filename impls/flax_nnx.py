@@ -94,7 +94,7 @@ type Bind = Callable[..., tuple[Call, Stages]]
 
 
 def make_train_step(loss: ModelLoss) -> Train:
-    """Return the function that each style of NNX's own compiles: it updates in place."""
+    """Return the step that each of NNX's own styles compiles; it updates in place."""
 
     def train_step(
         model: nnx.Module, optimizer: nnx.Optimizer, hidden: Hidden, chunk: Chunk
@@ -118,8 +118,8 @@ def bind_style(bind: Bind) -> ModelStyle:
         optimiser: optax.GradientTransformation,
         *,
         donate: bool = False,
-    ) -> InPlace:
-        return InPlace(model, loss, optimiser, partial(bind, donate=donate))
+    ) -> InPlaceStep:
+        return InPlaceStep(model, loss, optimiser, partial(bind, donate=donate))
 
     return style
 
@@ -201,7 +201,7 @@ flat = make_object_style(flat=True)
 """`jax.jit` over their arrays alone: objects are flattened once, and made while tracing."""
 
 
-class InPlace(Converting):
+class InPlaceStep(Converting):
     """A training step around one model and one optimiser, whose arrays are replaced in place."""
 
     def __init__(

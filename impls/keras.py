@@ -1,7 +1,7 @@
 """Character RNN in Keras on its JAX backend. Layers hold variables; `stateless_call` takes arrays.
 
-Keras reads its backend and the user's settings when it is imported, so the backend is chosen here,
-and the settings are not found. Layers want a batch, be it of one, and sequences come batch first.
+Keras reads its backend and the user's settings when it is imported, so this file sets the backend
+and hides the settings. Layers want a batch, even of one, and sequences have the batch first.
 """
 
 # /// script

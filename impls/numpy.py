@@ -1,8 +1,8 @@
-"""Character RNN in NumPy. Nothing is derived: backpropagation through time is written by hand.
+"""Character RNN in NumPy, without autodiff: backpropagation through time is written by hand.
 
-It shows a reader what the libraries do: one interpreted loop forward over the characters,
-one backward, and AdamW, all in float32. Nothing is taken out of the loops, so this is the floor of
-the scale. An outside reference, not a JAX library.
+It shows a reader what the libraries do: one interpreted loop forward over the characters, one
+backward, and AdamW, all in float32. No work is hoisted out of the loops. An outside reference, not
+a JAX library.
 """
 
 from __future__ import annotations

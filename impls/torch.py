@@ -2,7 +2,7 @@
 
 `nn.RNN` adds two biases in each layer. Here the second is zero and is not trained, and weights that
 come out have their sum; with both trained, each step would move the sum twice as far. Weights are
-stored out by in, so kernels are transposed, and the rows over the hidden state stand apart.
+stored out by in, so kernels are transposed, and the rows for the hidden state are kept apart.
 
 The number of threads is one setting for the whole process, and costs time where it changes: all
 styles use one.
@@ -123,7 +123,7 @@ def loss_fn(rnn: CharRNN, hidden: torch.Tensor, chunk: Chunk) -> tuple[torch.Ten
     return (losses * chunk.mask.flatten()).sum() / chunk.mask.sum(), hidden
 
 
-class InPlace:
+class InPlaceStep:
     """A training step around one module and one optimiser, which updates it in place."""
 
     def __init__(
@@ -161,7 +161,7 @@ class InPlace:
         return Checkpoint(weights, mu, nu, int(states["readout.bias"]["step"]))
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> Any:  # noqa: D102
-        torch.set_num_threads(self.settings["threads"])  # which costs nothing where it is so
+        torch.set_num_threads(self.settings["threads"])  # free if it is set already
         inputs, targets, mask = map(tensor, chunk)
         chunk = chunk._replace(inputs=inputs.long(), targets=targets.long(), mask=mask)
         loss, after = self.loss(self.rnn, torch.stack([tensor(row) for row in hidden]), chunk)
@@ -176,7 +176,7 @@ class InPlace:
 
 def eager(config: ModelConfig, optimiser: Configured) -> TrainStep:
     """One operation after another, on one thread, as most people write it."""
-    return InPlace(config, optimiser, threads=1)
+    return InPlaceStep(config, optimiser, threads=1)
 
 
 def compile_step(config: ModelConfig, optimiser: Configured) -> TrainStep:
@@ -184,7 +184,7 @@ def compile_step(config: ModelConfig, optimiser: Configured) -> TrainStep:
 
     It takes an RNN only when told to, and then unrolls it, which compiles far too long.
     """
-    return InPlace(config, optimiser, threads=1, loss=torch.compile(loss_fn))
+    return InPlaceStep(config, optimiser, threads=1, loss=torch.compile(loss_fn))
 
 
 STYLES = {"eager": eager}

@@ -19,7 +19,7 @@ from bench.report.findings import CHEAP_SECONDS, View, list_views
 from bench.report.markdown import table_lines
 from bench.report.page import page
 from bench.report.table import Column, Row, Table, percent, words
-from bench.runfile.reader import NoRunError, Run, read
+from bench.runfile.reader import NotARunError, Run, read
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def folders() -> Iterator[tuple[Path, list[Run]]]:
         for path in sorted(folder.glob("*.json")):
             try:
                 runs.append(read(path, samples=False))
-            except NoRunError:
+            except NotARunError:
                 continue
         if runs:
             yield folder, sorted(runs, key=lambda run: run.when, reverse=True)

@@ -60,7 +60,9 @@ def run_script(folder: Path, name: str, stand_in: str, **variables: str) -> Step
 def test_the_inputs_reach_the_shell_as_variables_alone() -> None:
     text = (ROOT / "action.yml").read_text("utf-8")
     scripts = re.findall(r"^ +run: (.*)$", text, re.MULTILINE)
-    assert scripts[:2] == [f"'\"$GITHUB_ACTION_PATH/.github/action/{n}.sh\"'" for n in ("ab", "comment")]
+    assert scripts[:2] == [
+        f"'\"$GITHUB_ACTION_PATH/.github/action/{n}.sh\"'" for n in ("ab", "comment")
+    ]
     assert "${{" not in "".join(scripts)
     given = set(re.findall(r"^        ([A-Z]+): \$\{\{ inputs\.", text, re.MULTILINE))
     assert given == {*INPUTS}

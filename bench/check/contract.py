@@ -108,7 +108,7 @@ def _describe_mismatch(given: Any, expected: Any, kind: Any = object) -> str:
 
 
 def check_model_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    """Send weights in and out, and compare new parameters with those that come from weights."""
+    """Check that weights come out unchanged, and the structure and randomness of new parameters."""
     model, given = subject.entrant.build(case.model), random_weights(case.model)
     params, other = (model.init(jax.random.key(seed)) for seed in (0, 1))
     taken: Any = model.from_weights(given)

@@ -35,7 +35,7 @@ LONGEST_SEEN = 600
 
 
 class Check(NamedTuple):
-    """One demand on every style of an entrant, and perhaps on its file as a whole."""
+    """A condition on entrants, and the functions that check a style and a file."""
 
     about: str
     """Condition that has to hold."""

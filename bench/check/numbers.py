@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     """Expectation of a call, and its wrong result; None where it is right."""
 
 PLAIN = Subject(impls.BASELINE, "pure")
-"""Plain JAX's step: its ten steps are the right ones."""
+"""Plain JAX: the reference of ten updates."""
 SINGLE = Case(SMALL.model, chunk=1, batch=1)
 """One character: nothing flows from one to the next."""
 HIDDEN_TOLERANCE = 1e-5
@@ -98,7 +98,7 @@ def _check_gradient(call: FirstCall, subject: Subject) -> Difference:
 
 
 def check_ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    """Compare training with plain JAX's: from new weights, and in the middle of a run."""
+    """Compare ten updates with plain JAX's: from new weights, and from the middle of a run."""
     expected = (
         f"ten updates are AdamW's: they have plain JAX's losses, within {TRAJECTORY_TOLERANCE:g} "
         f"nats, and lead to its checkpoint, with learning rate {case.optimiser.learning_rate:g}, "
@@ -108,7 +108,7 @@ def check_ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         step, plain = subject.step(case), PLAIN.step(case)
         losses, right = trajectory(step, case, start), trajectory(plain, case, start)
         seen = _compare_losses(losses, right)
-        if start.updates and not seen:  # from new weights, Adam follows the signs of roundings
+        if start.updates and not seen:  # Adam's first updates magnify rounding errors
             end = End(losses.size, float(losses[-1]), step.save())
             seen = describe_difference(end, End(right.size, float(right[-1]), plain.save()))
         if seen:

@@ -31,7 +31,7 @@ OVERRUN = 1.2
 """Ratio to a check's time limit after which its process is ended from outside: it should have
 ended the check itself, but code that is not Python's cannot be interrupted."""
 NEEDED = ("contract", "shapes", "weights")
-"""Checks that others rely on: a finding of a style ends its later checks; one of the file, all."""
+"""Checks that others need: a finding ends its style's later checks; one in the file ends all."""
 
 
 @dataclass(frozen=True)

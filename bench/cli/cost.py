@@ -19,8 +19,8 @@ EXAMPLES = """Examples:
 bakeoff cost mine.py
 bakeoff cost mine.py --style jit,jit_partial --budget 120 -o mine.html
 bakeoff cost --arrays 147 --step-ms 40"""
-SECONDS = 60.0
-"""Budget of a measurement: enough for eight styles of a step of a few milliseconds."""
+DEFAULT_BUDGET = 60.0
+"""Default budget in seconds: enough for eight styles of a step of a few milliseconds."""
 STEP_MS = 10.0
 """Milliseconds of a step unless they are given: a small model on a CPU."""
 
@@ -37,7 +37,7 @@ def cost(
     ] = None,
     style: parameters.StyleNames = None,
     backend: parameters.BackendName = None,
-    budget: parameters.Budget = SECONDS,
+    budget: parameters.Budget = DEFAULT_BUDGET,
     arrays: Annotated[
         int | None,
         typer.Option(
@@ -70,7 +70,7 @@ def cost(
     """
     chosen, styles = commands.choose_format(format_, output), parse_names(style)
     if file is None:
-        if backend is not None or budget != SECONDS or resume or more is not None:
+        if backend is not None or budget != DEFAULT_BUDGET or resume or more is not None:
             raise BakeoffError(
                 "--backend, --budget, --resume and --more are for measuring: name a file"
             )

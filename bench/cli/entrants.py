@@ -1,4 +1,4 @@
-"""`bakeoff entrants`: who takes part, and in which environment."""
+"""`bakeoff entrants`: the entrants, their versions and environments."""
 
 from __future__ import annotations
 

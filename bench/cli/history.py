@@ -1,4 +1,4 @@
-"""`bakeoff history`: the stacks of many days measured now, or run files that were kept, in time."""
+"""`bakeoff history`: changes over time, in stacks of days measured now or in run files."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def history(
         list[Path] | None,
         typer.Argument(
             metavar="[RUN.json|FOLDER]...",
-            help="Run files that were kept, and folders that hold some: they are shown in time, "
-            "and nothing is measured.",
+            help="Run files, or folders that hold some: their changes over time are shown, and "
+            "nothing is measured.",
             show_default=False,
         ),
     ] = None,
@@ -55,7 +55,7 @@ def history(
         float,
         parameters.make_option(
             "budget",
-            help="Wall time, once environments are built; two pairs of each day come first.",
+            help="Wall time after environments are built; each day gets two pairs first.",
         ),
     ] = 900.0,
     pairs: parameters.Pairs = None,
@@ -72,7 +72,7 @@ def history(
 
     Environments are built by uv, kept, and used again; your own is never touched. Each day's worker
     alternates with one of the last day's stack, so that a busy hour is no trend. Days and
-    libraries that cannot be had are named. Ctrl-C loses nothing: --resume goes on.
+    libraries that cannot be installed are listed. Ctrl-C loses nothing: --resume goes on.
 
     Exit status: 0 done, 1 some of the kept runs cannot be read, 2 nothing could be compared, or
     wrong use, 130 Ctrl-C.

@@ -25,7 +25,7 @@ WHOLE_STEP = "make_step"
 
 
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The file's: an identifier.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the file: an identifier.")],
     model: Annotated[
         str | None,
         typer.Option(

@@ -108,7 +108,7 @@ def train(
             f"epochs is {epochs}, but the resumed run has done {start.epoch} already; "
             "it counts those in: give a larger number"
         )
-    start.vocab.encode(prompt, "the prompt")  # raises what is wrong with it
+    start.vocab.encode(prompt, "the prompt")  # raises if a character is unknown
     further = {"epochs": epochs, "sample-every": sample_every, "prompt": prompt, "backend": backend}
     texts = [f"--{name}={value}" for name, value in further.items() if value not in (None, "")]
     run_epochs(start, text, epochs, sample_every, prompt, save or resume, texts)

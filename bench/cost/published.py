@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from bench.estimates import Estimate
 
 PUBLISHED_FILE = Path(__file__).parent / "host-cost.json"
-LARGE_DOUBT = 0.2
-"""Half width of an interval, relative to its value, below which the value is more than noise."""
+NOISY_HALF_WIDTH = 0.2
+"""Half width of an interval, as a fraction of its value, at which the value may be noise."""
 OTHER_MODELS = "between 44 % too low and 45 % too high"
 """Error of the law by arrays for perceptrons, transformers and convolutional networks, in words
 (results/cost/README.md at commit f7034d8)."""
@@ -34,7 +34,7 @@ COLUMNS = (
     Column("of your\nstep", number=True, help="if nothing overlaps"),
     Column("at\nleast", number=True, help="if host and device overlap wherever they can"),
     Column("write\ninstead", help="the cheapest style of the library, if one certainly costs less"),
-    Column("per array", number=True, help="of what is added", needed=False),
+    Column("per array", number=True, help="of the added time", needed=False),
 )
 
 
@@ -102,15 +102,15 @@ def document(
     versions = (f"{name} {v}" for name, v in costs.versions.items() if name != "jax-bakeoff")
     fewest, most = costs.arrays
     extrapolated = f" ({arrays} are extrapolated)" * (arrays > most)
-    certain = [s for s in styles if s.array_cost.half_width < LARGE_DOUBT * s.array_cost.value]
+    certain = [s for s in styles if s.array_cost.half_width < NOISY_HALF_WIDTH * s.array_cost.value]
     misfit = max((style.law.misfit for style in certain), default=0.0)
     off = f", where a depth is up to {percent(misfit)} off the line" * bool(certain)
     waiting = [f"`{style.arm}`" for style in styles if style.waits]
     but = f", except {join_words(waiting)}, which waits in each call" if waiting else ""
     caveat = (
-        "Added to plain JAX's step on a CPU, each call waited for. An accelerator, or a loop that "
-        "does not wait, can hide it behind the device's work: then only the column `at least` "
-        f"remains{but}."
+        "Time added to plain JAX's step on a CPU, waiting for each call. An accelerator, or a loop "
+        "that does not wait, can hide it behind the device's work: then only the column "
+        f"`at least` applies{but}."
     )
     return Document(
         title="What each style costs your model",
@@ -122,7 +122,7 @@ def document(
             f"Measured on one core of {costs.machine}, {costs.when[:10]}, with "
             f"{', '.join(versions)}.",
             f"Fitted to the character RNN with {fewest} to {most} arrays{extrapolated}{off}. Other "
-            f"models were predicted {OTHER_MODELS}. It grows with the time that Python takes.",
+            f"models were predicted {OTHER_MODELS}. A slower Python adds more time.",
             "Measure your own step: `bakeoff new mine --model equinox` begins its file, and "
             "`bakeoff cost mine.py` measures it.",
         ),

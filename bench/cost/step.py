@@ -35,14 +35,14 @@ FLAT_CODE = """\
 arrays, structure = jax.tree.flatten((params, opt_state))
 step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)
 arrays, loss = step(arrays, batch)"""
-"""Lines that write any step over a list of arrays, for a library whose file has none."""
-CARRIED = "What `loss` takes as `state` or `key` is carried in the same way."
-"""Sentence below the advised lines, which show neither."""
+"""Code of a step over a list of arrays, for a library whose `WRITE` lacks it."""
+CARRIED = "Carry the `state` or `key` that `loss` takes in the same way."
+"""Sentence below the advised lines, as they show no state or key."""
 COLUMNS = (
     Column("style"),
     Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
     Column("step", number=True, help="on all cores or the accelerator, beside plain JAX's"),
-    Column("step,\nin a row", number=True, help="of 50, of which only the last is waited for"),
+    Column("step,\nin a row", number=True, help="50 calls, of which only the last is waited for"),
     Column("program", needed=False),
 )
 COUNTS = ("python_starts", "flattening_starts", "gc_pauses", "gc_longest", "gc_share")
@@ -61,7 +61,7 @@ class OwnCost:
         self.baseline = results.cells[0].cell.baseline
         """Plain JAX's cell."""
         self.step = self.table.amount(self.baseline, STEP) or self.table.amount(self.baseline, HOST)
-        """Plain JAX's step, else that on one core."""
+        """Time of plain JAX's step, else of its call on one core."""
         cells = [row for row in results.cells if row.cell.arm not in REFERENCE]
         self.other_steps = [row for row in cells if row.proof and not row.proof.equal]
         """Results of whole steps that compute something else than the model."""
@@ -80,7 +80,7 @@ class OwnCost:
         self.unknown = [
             f"`{row.cell.arm}`" for row in rows if row.failure is None and not added[row.cell.style]
         ]
-        """Styles of which there was no time to measure what they add."""
+        """Styles whose added time was not measured within the budget."""
         self.carries = any(row.proof and row.proof.state for row in cells)
         """Whether the model has a state."""
 
@@ -217,8 +217,8 @@ def make_table(it: OwnCost) -> Table:
     whole, least = (it.table.amount(it.baseline, name) for name in (HOST, "dispatch"))
     if whole and least:
         notes.append(
-            f"Of the {words(whole)} of {it.plain}, {words(least)} are the call itself, of as many "
-            "empty arrays: about the least that any style takes."
+            f"{it.plain} takes {words(whole)}; a call of as many empty arrays, which computes "
+            f"nothing, takes {words(least)}: about the least for any style."
         )
     return Table(COLUMNS, (plain, *rows), notes=tuple(notes)).drop_empty_columns()
 
@@ -244,6 +244,6 @@ def count_calls(it: OwnCost) -> Table:
             rows.append(Row((name, *numbers)))
     note = (
         "Counted in one call. Pauses are those of 1,000 calls, or of one second, with all of the "
-        "process's objects in the collector's sight."
+        "process's objects under garbage collection."
     )
     return Table(COUNT_COLUMNS, tuple(rows), notes=(note,) * bool(rows)).drop_empty_columns()

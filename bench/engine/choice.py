@@ -41,9 +41,8 @@ first. Where all else is equal, time goes with the power 2/3 of a weight. Chosen
 made-up machine a default run of 300 s has first answers to all but trainings and lighter work
 (`FURTHER`, `FURTHER_STYLES`), and that on a real one stages take a fifth of it."""
 FURTHER = 1 / 12
-"""Weight of workloads larger than the tutorial's, where that is measured too: their steps take ten
-times as long, and would take the time of the answer that people read first. Their visits are also
-as short as possible."""
+"""Factor on the weight, and on the length of visits, of workloads larger than the tutorial's, if
+that is measured too: their steps take ten times as long, and people read the tutorial's first."""
 FURTHER_STYLES = 1 / 4
 """Weight of cold processes of a library's further styles, where its shared style has some: they
 import the same, and turns measure their stages. They took 50 s of a default run of 300 s."""
@@ -68,9 +67,9 @@ class Job(NamedTuple):
     work: Work
     questions: Sequence[Question]
     more: float
-    """Further workers, or cold samples, of each question."""
+    """Number of workers, or cold samples, that it adds to each question."""
     seconds: float
-    """Seconds that these take, with those of later jobs without which this one is worth nothing."""
+    """Its cost in seconds, with that of later jobs without which it is worth nothing."""
     least: float
     """Seconds that have to be left for it to begin."""
     begun: bool = False
@@ -114,7 +113,7 @@ class Choice:
     @property
     def seconds_left(self) -> float:
         """Seconds until nothing begins any more."""
-        return max(0.0, self.agenda.end - self.workers.now)
+        return max(0.0, self.agenda.end - self.workers.spent_seconds)
 
     def next_work(self) -> Work | None:
         """Return the next work; None where nothing fits or is left to do."""
@@ -134,9 +133,9 @@ class Choice:
 
     def weight(self, workload: str, kind: str) -> float:
         """Return the weight of numbers of a kind of work at a workload."""
-        return WEIGHTS[kind] * self.part(workload)
+        return WEIGHTS[kind] * self.find_factor(workload)
 
-    def part(self, workload: str) -> float:
+    def find_factor(self, workload: str) -> float:
         """Return `FURTHER` for a workload larger than a measured tutorial's, else 1."""
         larger = find_workload(workload).work > find_workload("seed").work
         return FURTHER if larger and "seed" in self.agenda.workloads else 1.0
@@ -220,7 +219,7 @@ class Choice:
             room = (self.seconds_left - opening) / in_a_row
             if room >= fewest or not made:  # several workers share the first proofs
                 break
-        part = self.part(workload)
+        part = self.find_factor(workload)
         for_opening = part * TURNS[turn.kind].seconds_for_opening * opening
         seconds = max(block, PAIR_FOR_OPENING * again if agenda.is_paired else for_opening)
         missing = math.ceil((enough - made) / count)
@@ -247,8 +246,8 @@ class Choice:
             begun=not agenda.is_paired and 0 < made < enough,
         )
 
-    def seconds_when_open(self, work: WarmVisits, opened: int) -> float:
-        """Return the seconds that open workers measure, now that the time of their proofs is known.
+    def allot_seconds(self, work: WarmVisits, opened: int) -> float:
+        """Return how many seconds a visit measures, once its workers are open and have proven.
 
         They also get the rest of the budget if no further visit fits into it.
         """
@@ -260,7 +259,7 @@ class Choice:
         if not agenda.is_paired and missing > 0:
             again = self.costs.opening(group, *turn)
             visits = 1 + math.ceil(missing / len(work.groups))
-            usual = self.part(turn.workload) * TURNS[turn.kind].seconds_for_opening * again
+            usual = self.find_factor(turn.workload) * TURNS[turn.kind].seconds_for_opening * again
             its_part = self.seconds_of_first_answer(turn, visits, 0.0, again, in_a_row)
             seconds = max(seconds, min(usual, its_part))
         rest = self.seconds_left - in_a_row * seconds

@@ -45,7 +45,7 @@ class Question(NamedTuple):
     doubt: float
     """Half width of its interval, in units of one that is narrow enough; at most `WIDEST`."""
     excess: float
-    """Half width, in units of one that settles it: above 1, its verdict is open; 0 if unknown."""
+    """Half width relative to one that settles the verdict: above 1, it is open; 0 if unknown."""
     workers: int
     """Workers, or cold samples, that it rests on."""
     least: int
@@ -122,7 +122,7 @@ class Doubts:
                 spreads = [
                     row.half_width * math.sqrt(row.blocks * per_block / rounds)
                     for row in self.rows(name, workload, backend).values()
-                    if row.form == "ratio" and row.workers > 1 and not row.is_certain
+                    if row.form == "ratio" and row.workers > 1 and not row.has_no_error
                 ]
                 worst = max(worst, statistics.median(spreads or [0.0]))
         return worst / max(COLD_TARGET if cold else 0.0, math.log1p(self.margin))

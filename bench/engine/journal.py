@@ -129,7 +129,7 @@ def describe_disk_error(error: OSError, path: str) -> str:
 
 
 def find_journals(kind: str, folder: Path = FOLDER) -> list[Path]:
-    """Return the journals of a kind of measurement that were begun, the newest first."""
+    """Return the journals of a kind of measurement that are not empty, the newest first."""
     begun = [path for path in folder.glob(f"*-{kind}{SUFFIX}") if path.stat().st_size]
     return sorted(begun, key=lambda path: path.stat().st_mtime, reverse=True)
 

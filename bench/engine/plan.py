@@ -58,7 +58,7 @@ class Plan:
         self.reported_samples = 0
 
     def adopt(self, journal: Journal) -> None:
-        """Go on from a journal: from this run before it was cut off, and from what it adds to.
+        """Continue from a journal: from this run's earlier part, and from the runs that it adds to.
 
         Raises:
             BakeoffError: it has samples of unrequested cells or metrics.
@@ -122,7 +122,7 @@ class Plan:
         """
         turn, counts, failures = work.turn, self.agenda.worker_counts, self.agenda.failed_visits
         groups, workload, compiles = work.groups, turn.workload, turn.kind == STAGES
-        until = self.workers.now + PROVE_SHARE * self.choice.seconds_left
+        until = self.workers.spent_seconds + PROVE_SHARE * self.choice.seconds_left
         if self.agenda.is_paired or compiles:
             pairs = [(g, cell) for g in groups for cell in find_live_cells(g, workload).values()]
             yield from self.prove(pairs, workload, work.cores, until)
@@ -133,7 +133,7 @@ class Plan:
         ]
         opened = yield from self.visits.open_visits(visits)
         counts.update((visit.group, turn) for visit in opened)
-        seconds = self.choice.seconds_when_open(work, len(opened))
+        seconds = self.choice.allot_seconds(work, len(opened))
         done = yield from self.visits.measure_visits(opened, turn, seconds, work.rounds)
         for visit in opened:
             counts[visit.group, turn] -= visit not in done
@@ -189,7 +189,9 @@ class Plan:
 
         last = math.inf if self.options.cold_samples else (1 + OVERRUN) * self.options.budget
         cost, measure = self.workers.costs.cold, self.workers.measure_cold
-        in_time = (pair for pair in processes() if self.workers.now + cost(pair[0]) <= last)
+        in_time = (
+            pair for pair in processes() if self.workers.spent_seconds + cost(pair[0]) <= last
+        )
         yield from self.workers.run_phase(lanes, (partial(measure, *pair) for pair in in_time))
 
     def do_once(self, work: OnceWork) -> Lanes:
@@ -208,7 +210,11 @@ class Plan:
                 worker = yield from workers.load_worker(side, cells, cores)
             for cell in cells:
                 able = do == "count" or str(cell.arm) in workers.held_arms[worker]
-                if able and side.cells[cell].failure is None and workers.now <= self.agenda.end:
+                if (
+                    able
+                    and side.cells[cell].failure is None
+                    and workers.spent_seconds <= self.agenda.end
+                ):
                     yield from workers.ask_arm(side, worker, do, cell)
                 self.agenda.finished_once.add((do, side, cell))
             yield from workers.close(side, worker)

@@ -77,7 +77,7 @@ class Measurement:
 
     @property
     def resume_command(self) -> str:
-        """Command that goes on with it."""
+        """Command that resumes the measurement."""
         resuming = [*self.results.arguments, f"--resume={self.journal.path}"]
         return command(self.results.kind, resuming)
 

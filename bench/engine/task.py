@@ -59,4 +59,4 @@ class Task:
     metrics: Sequence[str] = ()
     """Metrics requested by name, empty for all: with `all_together`, no others are compared."""
     all_together: bool = False
-    """Whether verdicts are corrected for all rows together, since they give one answer."""
+    """Whether intervals hold for all rows together, since the rows give one answer."""

@@ -80,8 +80,8 @@ class Visits:
         done: list[Visit] = []
 
         def measure(visit: Visit, _: Cores) -> Steps[None]:
-            end = self.workers.now + seconds
-            late = bool(done) and self.workers.now > self.agenda.end
+            end = self.workers.spent_seconds + seconds
+            late = bool(done) and self.workers.spent_seconds > self.agenda.end
             if not late and (yield from self.measure_blocks(visit, turn, end, rounds)):
                 done.append(visit)
                 for side in visit.group:
@@ -104,7 +104,7 @@ class Visits:
         rows = [s for s in rows if s.worker > spent.earlier_processes]
         if not self.agenda.base:  # blocks of two environments have no arms in common
             rows = [s for s in rows if s.environment == rows[0].environment]
-        times = max(1.0, self.options.budget * STEPS_SHARE / self.workers.now)
+        times = max(1.0, self.options.budget * STEPS_SHARE / self.workers.spent_seconds)
         about = forecast_difference(rows, times, base=self.agenda.base)
         if math.isfinite(about):
             spent.calls_vary, spent.forecast = estimate_variation(rows), about
@@ -121,9 +121,9 @@ class Visits:
             one = workers.costs.block(visit.group, turn, arms) / turn.rounds
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
             if self.options.blocks is None and number:
-                count = given or max(rounds, min(count, int((end - workers.now) / one)))
-                last = workers.now + one * count > self.options.budget
-                if last or workers.now + one * count / 2 > end:
+                count = given or max(rounds, min(count, int((end - workers.spent_seconds) / one)))
+                last = workers.spent_seconds + one * count > self.options.budget
+                if last or workers.spent_seconds + one * count / 2 > end:
                     break
             yield from self.measure_block(visit, turn, arms, count)
             number += 1

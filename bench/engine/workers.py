@@ -47,14 +47,14 @@ class Visit:
     arms: Collection[str]
     """Arms that take part."""
     prove_until: float = math.inf
-    """Seconds of the budget after which only the reference is proven any more."""
+    """Seconds of the budget after which only the reference is still proven."""
     only_proves: bool = False
     """Whether its worker proves for others, and measures nothing."""
     compiles: bool = False
     """Whether its turns make and compile the steps of arms that others have proven."""
     cores: Cores = ()
     workers: dict[SideState, int] = field(default_factory=dict)
-    """Numbers of its open workers."""
+    """Side → number of its open worker."""
     measured_seconds: float = 0.0
     """Seconds of its blocks since their steps were made."""
 
@@ -66,7 +66,7 @@ def find_live_cells(group: Group, workload: str) -> dict[str, Cell]:
 
 
 class Workers:
-    """What workers are asked for, with the samples, costs and time spent so far."""
+    """Requests to workers, with the samples, costs and time spent so far."""
 
     def __init__(self, agenda: Agenda) -> None:
         self.agenda, self.options = agenda, agenda.options
@@ -80,8 +80,8 @@ class Workers:
         """Worker → arms whose steps it holds, while it lives."""
 
     @property
-    def now(self) -> float:
-        """Seconds of the budget that are spent."""
+    def spent_seconds(self) -> float:
+        """Seconds of the budget spent so far."""
         return self.spent.wall_seconds
 
     # phases and lanes
@@ -203,7 +203,7 @@ class Workers:
             free = (c for c in waiting if side.is_proven(c) or c not in claimed)
             cell = next(free, waiting[0])
             waiting.remove(cell)
-            late = self.now > visit.prove_until and cell.arm not in REFERENCE
+            late = self.spent_seconds > visit.prove_until and cell.arm not in REFERENCE
             if side.cells[cell].failure is not None or (late and not side.is_proven(cell)):
                 continue
             if visit.only_proves and (side.is_proven(cell) or cell in claimed):
@@ -258,7 +258,7 @@ class Workers:
                     environment=side.environment,
                     worker=worker,
                     block=block or worker,
-                    at=self.now,
+                    at=self.spent_seconds,
                     cores=len(cores),
                 )
                 self.samples.append(row)

@@ -80,7 +80,7 @@ class Builder:
     """Further requirements of every SPEC's environment: what a user's own step imports."""
 
     def build(self, spec: Spec, pythons: Sequence[str] = PYTHONS) -> Environment:
-        """Return an environment that was asked for; build it if that has not been done before.
+        """Return the environment of a SPEC; build it if it has not been built before.
 
         Args:
             spec: The environment; its sources are taken as they are now.
@@ -184,9 +184,9 @@ class Builder:
     def choose_releases(
         self, spec: Spec, root: Path, python: str
     ) -> tuple[datetime.date | None, Sequence[str]]:
-        """Return the last day of the releases that are considered, and pins that are preferred.
+        """Return the day of the newest releases allowed, None for any, and the preferred pins.
 
-        Releases that a SPEC leaves open are those of its day, of its revision's lock, or of here.
+        Releases that a SPEC leaves open are those of its day, its revision's lock or this Python.
         """
         if spec.entrant is not None or spec.revision is not None:
             return None, read_pins(root / LOCK)
@@ -266,7 +266,7 @@ def read_pins(lock: Path) -> list[str]:
 
 
 def require_own(folder: Path) -> None:
-    """Make a cache folder whose code is run, if it is not there.
+    """Make sure that a cache folder, whose code is run, exists and is the user's own.
 
     Raises:
         BakeoffError: it cannot be made, is another user's, or anybody can write there.
@@ -288,7 +288,7 @@ def require_own(folder: Path) -> None:
 
 
 def is_complete(path: Path) -> bool:
-    """Tell whether an environment's folder has all that belongs into it."""
+    """Tell whether an environment was installed completely, and still has its interpreter."""
     return (path / MARK).exists() and (path / INTERPRETER).exists()
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SCHEMES = ("https", "ssh", "file")
 """Schemes of repositories that are fetched: git knows others, some of which run commands."""
 LABEL_DIGITS = 10
-"""Number of digits of a commit, or of changes, in a label: enough to tell them apart."""
+"""Number of digits of a commit's or a tree's hash in a label: enough to tell them apart."""
 COMMIT = re.compile("[0-9a-f]{40}")
 """Pattern of a whole commit, which names the same code wherever it is."""
 AUTHOR = {
@@ -81,7 +81,7 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
         path, _, revision = url.path.partition("@")
         if url.scheme not in SCHEMES:
             known = ", ".join(f"git+{scheme}://" for scheme in SCHEMES)
-            raise BakeoffError(f"{given}: {text!r} is no repository; it begins with {known}")
+            raise BakeoffError(f"{given}: {text!r} is no repository's URL; give {known}…")
         return PackageSource(url._replace(path=path).geturl(), revision)
     folder, revision = Path(text).expanduser(), ""
     if not folder.is_dir():

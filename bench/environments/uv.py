@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PYTHONS = ("3.12", "3.13", "3.14")
-"""Versions that this project runs on; the first is the one that most releases support."""
+"""Versions of Python that this project runs on; most releases support the first."""
 OFFLINE = (
     *("failed to fetch", "error sending request", "dns error", "network connectivity is disabled"),
     *("connection refused", "timed out", "connect error", "request failed after"),
@@ -44,7 +44,7 @@ HIDDEN_PREFIXES = (
 LONGEST_MESSAGE = 400
 """Maximum number of characters of uv's messages that are shown."""
 MOST_RELEASES = 200
-"""Maximum number of releases that are listed: more than a year of nightly ones need no list."""
+"""Maximum number of releases that are listed: each takes a call of uv."""
 
 
 class UnsolvableError(BakeoffError):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COMMAND = (sys.executable, "-m", "bench.fleet.measurement")
 """Command of a run, without its arguments."""
 LOG_LINES = 15
-"""Number of last lines of a run's output that are kept: a traceback's end, or pytest's summary."""
+"""Lines kept from the end of a run's output: a traceback's end, or pytest's summary."""
 RETRIES = 4
 """Number of times that Ray starts a run again after its node or process was killed."""
 LOCK = "jax-bakeoff-matrix.lock"
@@ -110,10 +110,10 @@ def measure_on_cluster(
         nodes = [resources for resources in alive if resources.get(run.backend.upper())]
         if not nodes:
             raise BakeoffError(
-                f"no node of the cluster can measure {run.title}: start one with its backend, or "
-                "take it out of the plan"
+                f"no node of the cluster can measure {run.title}: start one with its "
+                "backend, or take the run out of the plan"
             )
-        options: dict[str, Any] = {  # a whole node: all that the smallest one has
+        options: dict[str, Any] = {  # the smallest node's: a run takes a whole node
             "num_cpus": min(resources.get("CPU", 0) for resources in nodes),
             "num_gpus": min(resources.get("GPU", 0) for resources in nodes),
             "max_retries": RETRIES,

@@ -30,7 +30,7 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One `[[compare]]`, with the defaults filled in."""
 
     name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_-][A-Za-z0-9_-]*$", max_length=40)]
-    """Name, with which the names of run files begin."""
+    """Prefix of the names of its run files."""
     entrants: Names = msgspec.field(default_factory=lambda: tuple(impls.list_usual()))
     styles: Names = ("pure",)
     workloads: Names = ("seed",)
@@ -76,7 +76,7 @@ class PlanFile(msgspec.Struct, forbid_unknown_fields=True):
     """A plan file."""
 
     defaults: dict[str, Any] = {}
-    """Field → value in tables that do not have it."""
+    """Field → value in each `[[compare]]` that omits it."""
     compare: list[dict[str, Any]] = []
 
 

@@ -1,1 +1,1 @@
-"""Preparation of tasks from what was asked for: one way for every command."""
+"""Preparation of tasks from a request, in the same way for every command."""

@@ -127,7 +127,7 @@ def ask_days(
 
 
 def add_days(results: Results, others: Mapping[str, EnvironmentInfo]) -> None:
-    """Add days without a side to results, in the order of time, and warn of those not built."""
+    """Add days that were not measured to results, by date, and warn of those not built."""
     results.environments = dict(sorted({**results.environments, **others}.items()))
     results.warnings += [
         f"{day} could not be built: {info.gaps['']}"

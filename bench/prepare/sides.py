@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bench.runfile import FileKind
 
 DEEP = "depth12"
-"""Workload measured beside `toy` for host cost alone: its 18 more arrays show what each costs."""
+"""Workload for host cost alone: it has 18 arrays more than `toy`, which shows the cost of each."""
 DEEP_SECONDS = 300.0
 """Budget in seconds from which on `DEEP` is measured, unless host cost is asked for by name: with
 less, there would be no time left for steps."""
@@ -49,7 +49,7 @@ IN_TURNS = [
 
 
 class DoesNotRunError(BakeoffError):
-    """A side cannot run a user's own step. With exit status 1, the new side is worse for it."""
+    """A side cannot run a user's own step; the exit status is 1 if it is the new side, else 2."""
 
     def __init__(self, side: str, spec: str, step: str, problem: str) -> None:
         super().__init__(f"{side} ({spec}) does not run {step}.py: {problem}")
@@ -86,7 +86,7 @@ def build_environments(specs: Sequence[Spec], builder: Builder) -> list[Environm
     pythons: tuple[str, ...] = PYTHONS
     if any(spec.is_current for spec in specs):
         pythons = (PYTHON,)
-    elif any(spec.revision for spec in specs):  # one with this lock runs on the Python at hand
+    elif any(spec.revision for spec in specs):  # one with this lock needs this Python
         pythons = tuple(dict.fromkeys([PYTHON, *PYTHONS]))
     for python in pythons:
         with suppress(UnsolvableError):
@@ -95,7 +95,7 @@ def build_environments(specs: Sequence[Spec], builder: Builder) -> list[Environm
 
 
 def ask_side(environment: Environment, selection: Selection) -> Environment:
-    """Return an environment with its offer of a selection, for which a worker of it is asked.
+    """Return an environment with its offer of a selection, as a worker in it reports it.
 
     Raises:
         BakeoffError: no worker of it can even load the baseline.
@@ -123,8 +123,8 @@ def find_gap(side: Environment, cell: Cell) -> str:
     return next(filter(None, map(gaps.get, names)), "there is no such style")
 
 
-def find_depending(sides: Mapping[str, Environment]) -> tuple[str, ...]:
-    """Return the entrants that depend on a difference of two sides; none if all may.
+def find_affected_entrants(sides: Mapping[str, Environment]) -> tuple[str, ...]:
+    """Return the entrants affected by the difference of two sides; empty if all may be.
 
     Python, JAX, optax and NumPy are part of every entrant, as this project's own code is.
     """
@@ -264,8 +264,8 @@ def prepare_sides(
         name: ask_side(environment, selection)
         for name, environment in zip(specs, environments, strict=True)
     }
-    if not (selection.step or selection.entrants) and (depending := find_depending(sides)):
-        builder.notify(f"what depends on the difference: {', '.join(depending)}")
+    if not (selection.step or selection.entrants) and (depending := find_affected_entrants(sides)):
+        builder.notify(f"entrants that depend on the difference: {', '.join(depending)}")
         selection = replace(selection, entrants=depending)
     cells = choose_cells(selection, sides)
     require_common(cells, sides)

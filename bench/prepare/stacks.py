@@ -1,4 +1,4 @@
-"""Sides of a bisection: stacks, each built and asked when the search comes to it."""
+"""Sides of a bisection: stacks, each built when the search reaches it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Stacks:
-    """Stacks of a search for one style at one workload; each is built and asked once."""
+    """Stacks of a bisection of one style at one workload; each is built once."""
 
     def __init__(self, selection: Selection, builder: Builder) -> None:
         self.selection, self.builder = selection, builder

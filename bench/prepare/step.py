@@ -55,8 +55,8 @@ def prepare_step(
         raise BakeoffError(offer.problems[name])
     if not steps.has_model(file):
         raise BakeoffError(
-            f"{file.name} has a make_step alone, and nothing to compare it with: compare releases "
-            f"by `bakeoff ab --step {file.name}`, or add make_model and loss"
+            f"{file.name} has only make_step, so there is nothing to compare: compare releases by "
+            f"`bakeoff ab --step {file.name}`, or add make_model and loss"
         )
     usual = next((b for b in offer.backends if b != "cpu"), "cpu")
     entrants = tuple(offer.styles)  # named, so that unusual styles take part, too

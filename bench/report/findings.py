@@ -38,7 +38,7 @@ class View:
 
     backend: str
     backend_suffix: str
-    """Backend in words, as in ` on gpu`; empty if there is no other."""
+    """Text ` on gpu`, to follow a workload; empty if there is one backend."""
     margin: float
     """Fraction within which two times are equivalent."""
     cells: Mapping[Cell, CellResult]

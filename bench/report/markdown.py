@@ -70,7 +70,7 @@ def table_lines(table: Table) -> Iterator[str]:
 
 
 def escape_text(text: str) -> str:
-    """Return a text that may hold names from outside on one line; its code spans stay code."""
+    """Return a text as one line of Markdown, escaped but for its code spans."""
     parts = re.split(r"(`[^`]+`)", " ".join(wording.make_printable(text).split()))
     # In a table, a bar would end the cell even within code.
     return "".join(

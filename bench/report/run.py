@@ -91,8 +91,8 @@ def explain_cells(results: Results) -> Iterator[str]:
         yield "Host cost: time that a style adds to each call of a tiny model."
     if any(row.settled_by == PROGRAM and row.bound for row in compared):
         yield (
-            "Proven: the baseline's own program, which can differ by what the style costs the host "
-            "alone: at most by that much."
+            "Proven: the style runs the baseline's own program; only its host cost can make it "
+            "differ, by at most the amount shown."
         )
 
 
@@ -133,7 +133,7 @@ def explain_method(run: Run) -> Iterator[str]:
         "intervals of a column hold for all of its rows together (Dunnett)."
     )
     if commit := run.commit.id:
-        dirty = ", with changes that are not in it" if run.commit.dirty else ""
+        dirty = ", with uncommitted changes" if run.commit.dirty else ""
         yield f"Measured at commit {commit[:12]}{dirty}."
     if results.arguments:
         yield f"To repeat it: `pytest {shlex.join(results.arguments)}`"
@@ -193,7 +193,7 @@ def draw_figures(results: Results) -> Iterator[Figure]:
 
 
 def draw_steps(view: View) -> Iterator[Figure]:
-    """Yield the intervals of steps at the main workload, over undetectable differences."""
+    """Yield the chart of steps at the main workload, with undetectable differences in grey."""
     ratios = view.comparisons(view.main_workload, STEP)
     if ratios:
         different = [str(arm) for arm, r in ratios.items() if r.verdict in ("slower", "faster")]
@@ -205,7 +205,7 @@ def draw_steps(view: View) -> Iterator[Figure]:
 
 
 def draw_widths(view: View) -> Iterator[Figure]:
-    """Yield ratios of steps against the width of the model, of a sweep."""
+    """Yield the chart of a sweep: ratios of steps against the model's width."""
     series: dict[Arm, dict[int, Estimate]] = {}
     for workload in WORKLOAD_GROUPS["sweep"]:
         for arm, ratio in view.comparisons(workload, STEP).items():

@@ -87,7 +87,7 @@ class Place:
 
     @property
     def title(self) -> str:
-        """The place with the sizes of its model, and how much was sampled."""
+        """Title of its tables: name, sizes of the model, blocks and processes."""
         title, known = self.name, WORKLOADS.get(self.cells[0].cell.workload)
         if known is not None:
             batch = "" if known.batch == 1 else f", batch {known.batch}"
@@ -153,7 +153,7 @@ def list_places(table: EstimateTable, cells: Iterable[CellResult]) -> Iterator[P
 
 
 def make_column(name: str, *, number: bool) -> Column:
-    """Return the column of a metric, or of how programs differ."""
+    """Return the column of a metric, or of differences between programs."""
     if name == PROGRAM_COLUMN:
         return Column("program", help="how it differs from the baseline's", needed=False)
     metric = METRICS[name]

@@ -49,7 +49,7 @@ class Row:
 
     cells: tuple[Content, ...]
     worse: bool = False
-    """Whether it calls for action."""
+    """Whether it is a change for the worse."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def words(estimate: Estimate) -> str:
         return _signed_words(value, low, high, _choose_unit(value, estimate.unit, "µs"))
     if estimate.settled_by == PROGRAM and estimate.bound is not None:
         return f"±{percent(estimate.bound)}, proven"
-    if estimate.settled_by == PROGRAM and estimate.is_certain:
+    if estimate.settled_by == PROGRAM and estimate.has_no_error:
         return "the same"
     return ratio_words(estimate)
 
@@ -173,7 +173,7 @@ def change(estimate: Estimate) -> str:
     low, high = (None if end is None else end - 1 for end in (estimate.low, estimate.high))
     if estimate.value < 1 / LARGEST:
         return "below -99.99 %"
-    # A fall to 0.4 % is shown as one by 99.6 %, not by 100 %
+    # Enough digits that -99.6 % is not rounded to -100 %
     least = max(min(estimate.value, estimate.low or 1.0), 1 / LARGEST)
     fewest = math.ceil(-math.log10(least)) - 2
     return _signed_words(estimate.value - 1, low, high, ("%", 0.01), fewest)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.samples import Proof
 
 MOST_NAMED = 3
-"""Most arms, releases or operations that a sentence names; of more, it gives the number."""
+"""Most arms, releases or operations that a sentence names; it counts the others."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
 
 
@@ -47,7 +47,7 @@ def place(workload: str) -> str:
 
 
 def operations(counts: dict[str, int]) -> str:
-    """Return the operations by which a program differs: their kinds if few, else their sum."""
+    """Return the operations by which a program differs: their kinds if few, else their number."""
     if not counts:
         return "the same, reordered"
     if len(counts) > MOST_NAMED:
@@ -76,7 +76,7 @@ def join_words(words: Sequence[str]) -> str:
 
 
 def name_few(words: Sequence[str], most: int = MOST_NAMED) -> str:
-    """Return at most `most` words as a list in a sentence, and how many more there are."""
+    """Return words as a list in a sentence; beyond `most` + 1, only `most` and how many more."""
     if len(words) <= most + 1:
         return join_words(words)
     return join_words([*words[:most], f"{len(words) - most} more"])
@@ -96,7 +96,7 @@ def explain_missing(rows: Sequence[CellResult]) -> Iterator[str]:
     """Yield which metrics of which arms have no number, in one sentence for each reason."""
     absent = [(why, n, r) for n in METRICS for r in rows if (why := r.missing.get(n))]
     for reason in dict.fromkeys(why for why, _, _ in absent):
-        # A comma in a name would read as one between two
+        # Commas separate the names, so they may not contain one
         names = (label(name).replace(",", "") for why, name, _ in absent if why == reason)
         metrics = dict.fromkeys(names)
         arms = dict.fromkeys(str(row.cell.arm) for why, _, row in absent if why == reason)

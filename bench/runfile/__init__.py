@@ -92,8 +92,8 @@ class TimeSpent(msgspec.Struct, kw_only=True):
 
     wall_seconds: NotNegative = 0.0
     sampling_seconds: NotNegative = 0.0
-    """Seconds of blocks, of trainings, and of the timed part of cold processes; of workers at the
-    same time, each counts for its share."""
+    """Seconds of blocks, of trainings, and of the timed part of cold processes, divided by the
+    number of lanes that work at the same time."""
     processes: Count = 0
     blocks: Count = 0
     others: NotNegative = 0.0
@@ -105,11 +105,11 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     earlier_seconds: NotNegative = 0.0
     """Wall time of the runs that this one adds to (`--more`)."""
     earlier_processes: Count = 0
-    """Number of processes of these runs."""
+    """Number of processes of the runs that this one adds to."""
     calls_vary: NotNegative = 0.0
     """Standard deviation of single steps' log-times in the first visit."""
     forecast: NotNegative = 0.0
-    """Detectable difference of a step, foreseen from that; a fraction."""
+    """Detectable difference of a step, as a fraction, foreseen from `calls_vary`."""
 
 
 class SampleRow(NamedTuple):
@@ -135,7 +135,7 @@ class Series(msgspec.Struct, kw_only=True):
 
 
 class SearchStep(msgspec.Struct, frozen=True):
-    """Conclusion of one A/B, whose estimate has the same place among the results' estimates."""
+    """Conclusion of one A/B; its estimate has the same index in the results' estimates."""
 
     phase: SearchPhase
     conclusion: Conclusion
@@ -160,7 +160,7 @@ class SearchRecord(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True
     """Reason why the search stopped early; None if it came to its end."""
     seconds: NotNegative = 0.0
     missing_seconds: NotNegative = 0.0
-    """Seconds that would take a stopped search further, about; 0 if time would not help."""
+    """Estimated seconds that a stopped search needs to go on; 0 if time would not help."""
     steps: list[SearchStep] = []
 
 

@@ -1,4 +1,4 @@
-"""Reader of run files; in one line, it says what is wrong with one."""
+"""Reader of run files; its errors have one line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bench.samples import Sample
 
 
-class NoRunError(BakeoffError):
-    """A file is JSON that makes no claim to be a run."""
+class NotARunError(BakeoffError):
+    """A file is JSON, but not a run file."""
 
 
 class Processor(msgspec.Struct):
@@ -113,7 +113,7 @@ def read(path: Path, *, samples: bool = True) -> Run:
     """Return the run of a file, without its samples if they are not needed.
 
     Raises:
-        NoRunError: it is JSON, and no run.
+        NotARunError: it is JSON, but not a run file.
         BakeoffError: it cannot be read, is damaged, or is of another schema.
     """
     try:
@@ -122,7 +122,7 @@ def read(path: Path, *, samples: bool = True) -> Run:
         part = msgspec.json.decode(raw, type=_Part) if raw.lstrip()[:1] == b"{" else _Part()
         section = bytes(part.bakeoff)
         if section == b"null":
-            raise NoRunError(
+            raise NotARunError(
                 f"{path} is no run of jax-bakeoff; give what `pytest bench --benchmark-json` "
                 "wrote; for what pytest-benchmark wrote alone, there is `pytest-benchmark compare`"
             )
@@ -142,7 +142,9 @@ def read(path: Path, *, samples: bool = True) -> Run:
             "`pytest bench --benchmark-json=RUN.json` wrote"
         ) from error
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
-        raise BakeoffError(f"{path} is not JSON ({shorten_message(error)}); give a run file") from error
+        raise BakeoffError(
+            f"{path} is not JSON ({shorten_message(error)}); give a run file"
+        ) from error
     rows = unpack_samples(results.samples) if isinstance(results, ResultsWithSamples) else []
     when = rest.datetime[:19]
     if problem := next(list_contradictions(results, rows, when), ""):

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROJECT = "jax-bakeoff"
-"""Name of this project, whose commits are compared: its version is no release of a library."""
+"""Name of this project, left out here: its commits are compared, not its version."""
 
 
 def find_differing_releases(

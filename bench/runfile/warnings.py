@@ -71,7 +71,7 @@ def warn_of_imports(modules: int) -> Iterator[str]:
 
 
 def warn_of_environments(results: Results) -> Iterator[str]:
-    """Yield a warning for each environment that differs from the shared one beside the library."""
+    """Yield a warning for each environment whose `SHARED_PACKAGES` differ from the shared one's."""
     shared = results.versions
     for name, info in results.environments.items():
         differing = [
@@ -81,8 +81,9 @@ def warn_of_environments(results: Results) -> Iterator[str]:
         ]
         if differing:
             yield (
-                f"{name} runs in its own environment with {', '.join(differing)}: its steps are "
-                "compared with the baseline in there, what happens once with the baseline here."
+                f"{name} runs in its own environment with {', '.join(differing)}: its steps and "
+                "compile times are compared with its own baseline, its imports and first steps "
+                "with the baseline of the shared environment."
             )
 
 

@@ -86,5 +86,5 @@ def subtract_amount(amount: Estimate, reference: Estimate) -> Estimate:
 
 
 def make_zero_cost(baseline: Cell) -> Estimate:
-    """Return the time that the baseline adds to its own call: none, exactly."""
+    """Return the baseline's host cost relative to itself, which is exactly zero."""
     return Estimate(cell=baseline, metric=HOST, form="added", value=0.0, low=0.0, high=0.0)

@@ -1,8 +1,8 @@
 """Differences between estimates made at different times: of two runs, and along a history.
 
-An estimate's standard error covers its own workers and blocks. Between two runs more changes: other
-guests of the host, where memory lies, how hot the processor is. A `Spread` has that variation,
-which a difference adds to both errors.
+An estimate's standard error covers its own workers and blocks. Two runs also differ in the host's
+other guests, the addresses of memory and the processor's temperature. A `Spread` has that
+variation, which a difference adds to both errors.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ RUN_SPREADS = {
 hour 0.010, 0.021 and 0.018 for the first three (results/selftest/between.md): too few to rely on
 smaller values."""
 OTHER_SPREAD = Spread(0.005, 10)
-"""Spread of the other metrics, cold stages: those runs give 0, and 0.028 for `init`. A run's own
-standard error is larger there, since fresh processes sample them all over a run."""
+"""Spread of the other metrics: the same runs give 0, and 0.028 for `init`. For cold ones, a run's
+own standard error is larger, since fresh processes sample them all over a run."""
 LEAST_SCALE = 0.1
-"""Scale of a warm row whose arm adds nothing; that of one that adds all of its time is 1. Three
-default runs of one day differed by 0.07 to 0.35 % in styles that add next to nothing."""
+"""Factor on the spread of a warm row whose arm adds no time; it grows by the fraction of an arm's
+time that is added. Three default runs of one day differed by 0.07 to 0.35 % in styles that add next
+to nothing."""
 
 
 def find_spread(row: Estimate) -> Spread:
@@ -110,7 +111,7 @@ def compare_ratios(
         [row for row in rows if row.standard_error is not None] or rows for rows in (bases, news)
     )
     runs = [*before, *after]
-    between = 0.0 if all(row.is_certain for row in runs) else spread.sd**2
+    between = 0.0 if all(row.has_no_error for row in runs) else spread.sd**2
     weights = [*weigh_runs(before, between), *weigh_runs(after, between)]
     of_runs = sum(weight**2 for weight in weights)
     parts = [(w**2 * find_variance(row), row.df) for w, row in zip(weights, runs, strict=True)]
@@ -135,7 +136,7 @@ def weigh_runs(rows: Sequence[Estimate], between: float) -> list[float]:
 def make_ratio(
     row: Estimate, log: float, variance: float, df: float, *, comparisons: int, margin: float
 ) -> Estimate:
-    """Return a row as the ratio of this logarithm, with its interval, p and verdict.
+    """Return a row with the ratio whose logarithm is `log`, its interval, p and verdict.
 
     The variance of the logarithm is 0 if it is exact, and infinite if it is unknown.
     """
@@ -207,8 +208,8 @@ def split_series(points: Sequence[Estimate], sd: float, places: int) -> list[Seq
     """Return the stretches of one level in a series.
 
     They are found by PELT (Killick, Fearnhead and Eckley 2012, "Optimal detection of changepoints
-    with a linear computational cost"). An end costs as many squared standard errors as the test of
-    so many places needs to detect it; `sd` is the standard error of a point's logarithm.
+    with a linear computational cost"). An end's penalty is the squared critical value of a test of
+    `places` places (Bonferroni); `sd` is the standard error of a point's logarithm.
     """
     import ruptures  # takes a third of a second to import
 
@@ -227,5 +228,5 @@ def estimate_drift(points: Sequence[Estimate]) -> Spread:
 
 
 def is_change(row: Estimate) -> bool:
-    """Tell whether a difference is a change, with odds of `ALPHA` for any false one."""
+    """Tell whether a difference is a change; any false one has the probability `ALPHA`."""
     return row.p is not None and row.p <= ALPHA and row.verdict is not Verdict.INCONCLUSIVE

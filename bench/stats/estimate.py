@@ -1,4 +1,4 @@
-"""Estimates from samples: the only way from the one table to the other.
+"""Estimates from samples: every command makes them here.
 
 A *family* is a metric at a workload on a backend: its comparisons are made together, with intervals
 that hold for all of them at the same time (`bench.stats.ratios`).
@@ -183,7 +183,7 @@ def contrast_columns(
     members: Sequence[int],
     programs: Sequence[Sequence[int]],
 ) -> list[Contrast]:
-    """Return some columns' contrasts with the reference's, as the metric is compared."""
+    """Return members' contrasts with the reference: log-ratios, or seconds for an added metric."""
     if metric.kind is Kind.COLD:
         return contrast_cold_columns(columns, reference, members)
     values, worker = tabulate_samples(columns)
@@ -267,9 +267,9 @@ def convert_contrasts(
 def widen_intervals(rows: Sequence[Estimate], margin: float) -> list[Estimate]:
     """Return an A/B's rows with intervals that hold for all metrics and workloads together.
 
-    Each has a share of the odds in proportion to its weight (Bonferroni, weighted as in Holm 1979);
-    the metrics that people ask for first have most. Otherwise, one of twenty metrics that do not
-    differ would seem to, by chance.
+    Each metric has a share of `ALPHA` in proportion to its weight (Bonferroni, weighted as in Holm
+    1979); the metrics that people ask for first have most. Without this, one of twenty metrics that
+    do not differ would seem to differ by chance.
     """
     families = {(row.metric, row.place) for row in rows if row.form == "ratio"}
     weights = {metric: max(METRICS[metric].weight, LEAST_WEIGHT) for metric, _ in families}

@@ -86,7 +86,7 @@ class Dunnett:
 
 @lru_cache(maxsize=512)
 def _tabulate_curve(key: tuple[float, ...]) -> Curve:
-    """Return G: the odds that all members lie within each half width of the grid."""
+    """Return G: the probability that all members lie within each half width of the grid."""
     out = np.ones((GRID.size, NORMAL.size))
     for value, times in zip(*np.unique(key, return_counts=True), strict=True):
         alone = np.sqrt(1 - value)
@@ -97,7 +97,7 @@ def _tabulate_curve(key: tuple[float, ...]) -> Curve:
 
 
 def _find_probability(curve: Curve, df: float, t: float) -> float:
-    """Return the odds that all |t| statistics lie below `t`."""
+    """Return the probability that all |t| statistics lie below `t`."""
     if t <= 0:
         return 0.0
     if not np.isfinite(t):

@@ -121,7 +121,8 @@ def contrast_added_time(
     between them; they are scaled by the arm's own level, which makes the noise of all alike enough
     to pool. Differences in seconds vary far more where one worker is slower than the rest.
 
-    A lower end that is below no time at all is no bound. With one worker the interval is infinite.
+    A lower end at which a call would take less than no time is -inf. With one worker, the interval
+    is infinite.
 
     `seconds` are an arm's datum in a block, blocks x arms; NaN where it has none.
     """
@@ -222,7 +223,7 @@ def _merge_programs(
     """Return data with one column for each program, and the index of each arm's column.
 
     A program's column is its first arm's, with the mean of the arms that have a datum: in a round
-    of stages, one of them compiles. That of the references' program is a reference's, unchanged.
+    of stages, one of them compiles. The references' program keeps a reference's column.
     """
     merged, first = data.copy(), np.arange(data.shape[1])
     for columns in programs:

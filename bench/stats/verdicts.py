@@ -74,7 +74,7 @@ def finite_or_none(value: float) -> float | None:
 def settle_by_program(
     estimates: Sequence[Estimate], same_program: Collection[Cell], margin: float
 ) -> list[Estimate]:
-    """Return estimates in which proofs settle the steps that timing leaves open.
+    """Return estimates in which an identical program settles steps that timing leaves open.
 
     Two arms that compile to the same program can differ by their host cost alone. If that is too
     small to matter, they are equivalent by construction; direct timing has to agree.
@@ -119,7 +119,7 @@ def find_impossible(
         saved = step.value * (1 - ratio.high)
         if saved > GROWTH * call.value if call else cell.workload not in TINY:
             cells[cell] = (
-                f"it takes {100 * ratio.value:.0f} % of the time of the very program that it runs: "
+                f"it takes {100 * ratio.value:.0f} % of the baseline's time for the same program: "
                 "it cannot have run it in each call"
             )
     return cells

@@ -35,12 +35,12 @@ MARKER = "<!-- bakeoff comparison -->"
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
 MEASURED_NOTE = (
     "Both sides were measured now, their workers taking turns. In brackets: 95 % intervals over "
-    "pairs of processes, corrected for all rows together, with most of the odds for steps and host "
-    "costs."
+    "pairs of processes, corrected for all rows together; steps and host costs have the most "
+    "weight."
 )
 JOINED_NOTE = (
-    "Rows compare what each style costs relative to plain JAX in its own run, since seconds of two "
-    "hours differ whatever the code does. In brackets: 95 % intervals, which include how much the "
+    "Rows compare what each style costs relative to plain JAX in its own run, since absolute "
+    "times drift between runs. In brackets: 95 % intervals, which include how much the "
     "same code differs from run to run, corrected for all rows together."
 )
 

@@ -87,7 +87,7 @@ class Comparison:
 
     @property
     def costlier_counts(self) -> list[Estimate]:
-        """Counts of costs that rose; none if metrics were named, since those decide."""
+        """Counts of costs that rose; empty if `--metric` names the metrics that decide."""
         return [] if self.results.metrics else [row for row in self.counts if is_costlier(row)]
 
     @property
@@ -119,7 +119,7 @@ class Comparison:
 
     @property
     def is_measured(self) -> bool:
-        """Whether one command measured both sides; or else they are run files."""
+        """Whether one command measured both sides; if not, they are run files."""
         return self.results.spent.processes > 0
 
     def is_worse(self, row: Estimate) -> bool:
@@ -187,9 +187,9 @@ class Comparison:
 
     @cached_property
     def limits(self) -> dict[str, str]:
-        """Metric → the difference that would have shown in four cases of five, and its workload.
+        """Metric → its detectable difference (found in four cases of five), and its workload.
 
-        That is the workload that sentences name first; metrics without a known limit are left out.
+        The workload is the one that sentences name first. Metrics without a limit are left out.
         """
         limits = {}
         for metric in sorted({row.metric for row in self.times}, key=ORDER.index):

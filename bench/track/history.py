@@ -1,7 +1,7 @@
 """A history: estimates along time, their changes, and its document.
 
-Its environments are moments: days measured now, each beside the last one's stack, or kept runs,
-each compared with its own baseline. One rule finds changes in both. The document has a table of
+Each environment is a moment: a day, measured now beside the last day's stack, or a kept run,
+compared with its own baseline. The same rule finds changes in both. The document has a table of
 changes first, then a chart of each metric.
 """
 
@@ -69,7 +69,7 @@ class Timeline:
     def __init__(self, results: Results) -> None:
         self.results = results
         self.is_measured = bool(results.base)
-        """Whether its days were measured beside a reference; or else it is made of kept runs."""
+        """Whether its days were measured beside a reference; if not, its moments are kept runs."""
         base, against = results.base, results.base or str(BASELINE)
         rows = [r for r in results.estimates if r.environment != base and not r.cell.is_control]
         self.series = sort_series(r for r in rows if r.against == against and r.form == "ratio")
@@ -85,7 +85,7 @@ class Timeline:
 
     @cached_property
     def differences(self) -> list[Estimate]:
-        """Differences of stretches at one level, p corrected for all places where one may end."""
+        """Differences of neighbouring stretches of one level; p is corrected for all places."""
         of_runs = (lambda _: NO_SPREAD) if self.is_measured else find_spread
         margin = self.results.options.margin
         return find_shifts(self.series.values(), of_runs, pooled=self.is_measured, margin=margin)
@@ -94,8 +94,8 @@ class Timeline:
     def changes(self) -> list[list[Estimate]]:
         """Changes in groups: of one metric and place, at one time, in one direction.
 
-        The largest come first; of runs, the newest. Exact numbers need no test. Metrics that decide
-        nothing, as the length of a program or ten calls in a row beside one, are left out.
+        The largest come first; in a history of runs, the newest. Exact numbers need no test.
+        Metrics that decide nothing, such as the length of a program, are left out.
         """
         groups: dict[tuple[object, ...], list[Estimate]] = defaultdict(list)
         for row in (*self.differences, *find_exact_changes(self.counts.values())):

@@ -21,7 +21,7 @@ from bench.cells import BASELINE, Cell
 from bench.estimates import MARGIN, Estimate
 from bench.report.wording import make_printable, pluralise
 from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
-from bench.runfile.reader import NoRunError, Run, read
+from bench.runfile.reader import NotARunError, Run, read
 from bench.runfile.releases import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import NO_SPREAD, Spread, compare_ratios, find_spread, log_ratio
@@ -223,7 +223,7 @@ def read_history(places: Sequence[Path]) -> ResultsWithSamples:
             continue
         devices |= there
         moment = run.when
-        if moment in results.environments:  # several may be of the same second
+        if moment in results.environments:  # two runs may have the same second
             moment += f".{len(results.environments):03}"
         rows = (*make_relative(run.results).values(), *filter(is_exact, run.results.estimates))
         failed = (r for r in run.results.cells if r.failure is not None and not r.cell.is_control)
@@ -249,7 +249,7 @@ def list_json_files(place: Path) -> list[Path]:
 
 
 def read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
-    """Yield the runs among files, each once: of some, autosave has made copies.
+    """Yield the runs among files, each once: autosave may have copied a run.
 
     Warnings are added about files that cannot be read, and about those of other commands.
     """
@@ -258,7 +258,7 @@ def read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
         try:
             run = read(path, samples=False)
             datetime.fromisoformat(run.when)
-        except NoRunError:
+        except NotARunError:
             continue
         except (BakeoffError, ValueError) as error:  # of a damaged file, or one without a date
             why = str(error) if isinstance(error, BakeoffError) else f"{path}: {error}"

@@ -116,7 +116,7 @@ class Search:
         """Take a step, keep its results if it was measured, and return its conclusion."""
         before = len(self.steps.samples)
         conclusion = self.steps.take(phase, base, new)
-        if len(self.steps.samples) > before:  # else the earlier search's file has it
+        if len(self.steps.samples) > before:  # not if it came from the earlier search
             data = msgspec.json.encode({"bakeoff": self.make_results()}, enc_hook=float)
             self.file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self.file, data)
@@ -176,7 +176,7 @@ class Search:
             self.package, self.releases = name, differing[name]
             return
         raise StoppedError(
-            f"none of {', '.join(candidates)} does it alone: it takes more than one of them, or "
+            f"none of {', '.join(candidates)} does it alone: the change takes several of them, or "
             "what came with them"
         )
 

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from bench.samples import Sample
 
 LOOKS = (3, 4, 6, 8, 12, 18, 26)
-"""Numbers of pairs at which the data are looked at: each look costs its share of the odds
-(Bonferroni), and a factor of about 1.4 between them loses little."""
+"""Numbers of pairs at which the data are tested: each look gets an equal share of `ALPHA`
+(Bonferroni), and a factor of about 1.4 between looks loses little."""
 WIDEST_HALF = math.log(10)
 """Half width of an interval, as a logarithm, above which the interval is not shown."""
 
@@ -65,7 +65,7 @@ class Looks:
         self.boundary, self.looks_taken = boundary, 0
 
     def __call__(self, estimate: Estimate) -> bool:
-        """Take a look if one is due; tell whether the side is certain."""
+        """If a look is due, tell whether the interval excludes the boundary."""
         due = sum(look <= estimate.workers for look in LOOKS)
         if due <= self.looks_taken:
             return False
@@ -75,7 +75,7 @@ class Looks:
 
 
 def find_interval(estimate: Estimate) -> tuple[float, float]:
-    """Return the interval of a log-ratio that leaves out one look's share of the odds."""
+    """Return the interval of a log-ratio at the level of one look: its share of `ALPHA`."""
     if estimate.standard_error is None or not estimate.df:
         return -math.inf, math.inf
     share = ALPHA / (len(LOOKS) + 1)  # one more look is taken when the time is over
@@ -102,7 +102,7 @@ class Steps:
     spent_seconds: float = 0.0
     """Seconds of the budget that the steps so far took."""
     boundary: float = 0.0
-    """Log-ratio to the good end at which half of the difference lies; 0 before it is known."""
+    """Half of the log-ratio of the bad end to the good end; 0 before it is known."""
     taken: list[SearchStep] = field(default_factory=list)
     estimates: list[Estimate] = field(default_factory=list)
     """Estimate of each step, with the interval that decided it."""
@@ -111,7 +111,7 @@ class Steps:
     samples: list[Sample] = field(default_factory=list)
     """Samples of all steps, whose environments are SPECs."""
     missing_seconds: float = 0.0
-    """Seconds that would decide the last step, about; 0 if time would not help."""
+    """Estimated seconds that would decide the last step; 0 if time would not help."""
 
     def prepare(self, good: Spec, bad: Spec) -> None:
         """Choose the cell that both ends have.

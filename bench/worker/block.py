@@ -113,7 +113,7 @@ class Turn:
         return {metric: self.time_calls(series) for metric, series in self.series.items()}
 
     def time_calls(self, series: CallSeries) -> list[Call]:
-        """Return the times of a series: of each call that is waited for, or the mean of a row."""
+        """Return the time of each call that is waited for, or the mean of calls in a row."""
         step, hidden, chunk = self.step, self.hidden, self.chunk
         clock, wait, taken = CLOCK, WAIT, []
         row = range(series.calls if series.in_a_row else 1)

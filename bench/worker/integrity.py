@@ -32,7 +32,7 @@ HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "co
 ENDING_SECONDS = 1.0
 """Longest wait for killed processes to end, in seconds."""
 GLANCE_SECONDS = 0.05
-"""Seconds of one glance at whether a thread computes while the main one sleeps."""
+"""Seconds of sleep in which a glance measures the processor time of the other threads."""
 GLANCES = 10
 """Number of glances after which a thread that still computes is taken to go on for ever: OpenMP's
 threads spin for up to 0.2 s after their work."""
@@ -48,8 +48,8 @@ class Surroundings:
     """Snapshot of a process's settings, threads and children."""
 
     def __init__(self) -> None:
-        self.values = values()
-        self.threads, self.children = threads(), children()
+        self.values = read_guarded_values()
+        self.threads, self.children = list_threads(), list_children()
         self.spoiled = False
         """If true, something runs on that cannot be ended: later times are wrong."""
 
@@ -60,7 +60,7 @@ class Surroundings:
         the intended conditions. Settings and variables may be left out: a user's own file sets
         those for its step.
         """
-        changes, now = [], values()
+        changes, now = [], read_guarded_values()
         for name in self.values | now if of_settings else SCHEDULING:
             known = name in self.values or name.startswith(VARIABLES)  # else jax was imported since
             value, other = self.values.get(name), now.get(name)
@@ -75,25 +75,25 @@ class Surroundings:
 
     def find_leftovers(self) -> str:
         """End new processes; return in words what was left running, empty if nothing."""
-        new = children() - self.children
+        new = list_children() - self.children
         self.children |= new
         if new and (names := end_processes(new)):
             return f"left running: {', '.join(names)}"
-        known, self.threads = self.threads, threads()
+        known, self.threads = self.threads, list_threads()
         if self.threads <= known or not is_computing():
             return ""
         self.spoiled = True
         return "left a thread that computes"
 
 
-def threads() -> set[str]:
+def list_threads() -> set[str]:
     """Return the ids of this process's threads; elsewhere than on Linux, of Python's alone."""
     with suppress(OSError):
         return {path.name for path in THREADS.iterdir()}
     return {str(thread.ident) for thread in threading.enumerate()}
 
 
-def children() -> set[int]:
+def list_children() -> set[int]:
     """Return the ids of this thread's children; elsewhere than on Linux, of this process's."""
     with suppress(OSError):
         return {*map(int, CHILDREN.read_bytes().split())}
@@ -135,7 +135,7 @@ def is_computing() -> bool:
     return True
 
 
-def values() -> dict[str, Any]:
+def read_guarded_values() -> dict[str, Any]:
     """Return the guarded values by name, as this thread sees them.
 
     They are JAX's settings (none before jax is imported), the variables that JAX and XLA read, the

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def describe(marker: ArmMarker, command: Describe) -> dict[str, Any]:
-    """Return this environment's offer of some entrants, or of the usual ones; mark each at work."""
+    """Return this environment's offer of some entrants, or the usual; mark which one loads."""
     outside, step = command.outside, steps.find_step(command.outside)
     by_entrant: dict[str, dict[str, Any]] = {
         name: {} for name in ("styles", "problems", "unfit", "missing", "if_named", "not_donating")
@@ -106,7 +106,7 @@ def suggest_package(error: Exception) -> str:
     """Return in words how to install a missing module; empty for other errors."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
-    return f"; `--with {error.name}` installs it, if its package is called so"
+    return f"; `--with {error.name}` installs it if the package has that name"
 
 
 def find_broken_library(path: str, error: Exception) -> tuple[str, str] | None:

@@ -22,9 +22,9 @@ EMPTY_CALLS = 200
 QUIET_QUANTILE = 0.1
 """Quantile of their times that stands for a quiet machine."""
 COLLECTED_CALLS = 1000
-"""Most calls in which pauses for garbage are looked for."""
+"""Maximum number of calls in which garbage collections are timed."""
 COLLECTED_SECONDS = 1.0
-"""Most seconds of such calls, which each style takes: slower steps have fewer calls."""
+"""Maximum duration of these calls for each style, in seconds: slower steps have fewer calls."""
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def disable_collector() -> Iterator[None]:
 
 
 def measure_collections(call: Callable[[], Any]) -> dict[str, float]:
-    """Return the pauses for collecting garbage while a step is called, as a training loop has them.
+    """Return the garbage collector's pauses while a step is called in a loop, as in training.
 
     Frozen objects are unfrozen before, as in a process of the user's own. A pause includes JAX's
     own callbacks.

@@ -82,7 +82,7 @@ class Graph:
     functions: dict[str, Any] = field(default_factory=dict)
     """Name of a called function → its block."""
     nodes: dict[Any, int] = field(default_factory=dict)
-    """Label and operands → node; number → node where it counts as unlike all others."""
+    """(label, operands) → node; a node that counts as unlike all others has its number as key."""
     effects: list[Edge] = field(default_factory=list)
 
     @classmethod
@@ -204,7 +204,7 @@ class Graph:
         return _digest(*sorted(labels))
 
     def refine_labels(self, labels: list[str], users: list[list[Edge]]) -> list[str]:
-        """Refine labels by those of operands and users until no more nodes are told apart."""
+        """Refine labels by those of operands and users until no more nodes become distinct."""
         distinct = 0
         while len(set(labels)) > distinct:
             distinct = len(set(labels))

@@ -96,7 +96,7 @@ class Session:
         self.index = {Arm.parse(name): i for i, name in enumerate(names)}
         answer = Failures({})
         use_cache(command.cache)
-        # First, since the settings that a user's file makes hold for its step
+        # First, before settings are watched: a user's file may change them
         if step:
             file, before = Path(self.outside[step]), Surroundings()
             problem = catch_failure(partial(steps.import_step, file))

@@ -97,7 +97,7 @@ class StagesBlock(TimedBlock):
         gc.freeze()  # what is imported by now is not looked through by each later collection
         programs = {arm: self.programs.get(arm) or str(arm) for arm in members}
         compiled = dict.fromkeys(programs.values(), 0.0)
-        compiled[programs.get(BASELINE, "")] = math.inf  # in each turn, by its two copies
+        compiled[programs.get(BASELINE, "")] = math.inf  # both copies compile it in each turn
         return {arm: StagesTurn(arms, arm, programs[arm], compiled) for arm in members}
 
     def compare(self, arms: Arms, turns: Mapping[Arm, Turn], baseline: Arm | None) -> None:

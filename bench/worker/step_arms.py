@@ -52,7 +52,7 @@ class StepInputs:
         return jax.tree.map(jnp.copy, self.start)
 
     def hidden(self) -> tuple[()]:
-        """Return the state to pass to a call: empty, for steps keep theirs."""
+        """Return the state to pass to a call: empty, since these steps keep their own."""
         return ()
 
     zero = hidden

@@ -94,7 +94,7 @@ class StepFile:
         raise self.problem(
             "make_model",
             f"make_model returns {type(made).__name__!r}, which no library knows as its model: "
-            f"give one of {', '.join(names)}; of Linen, Haiku and plain JAX, the parameters and "
+            f"give one of {', '.join(names)}; for Linen, Haiku and plain JAX, the parameters and "
             "a function that applies them",
         )
 
@@ -104,13 +104,13 @@ class StepFile:
             raise self.problem(
                 "loss",
                 "make_model returns a model and its state, and loss does not take that: "
-                f"write {STATE_FORM}; or return what is trained alone",
+                f"write {STATE_FORM}; or return only the trained part",
             )
         if "state" in self.takes and not has_state:
             raise self.problem(
                 "make_model",
                 "loss takes `state`, and make_model returns none: return `(model, state)`, "
-                "or of Linen all variables and the function that applies them",
+                "or for Linen all variables and the function that applies them",
             )
 
     def make_start(self) -> tuple[Any, dict[str, Any]]:

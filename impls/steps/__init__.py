@@ -45,7 +45,7 @@ def list_bindings(file: Path) -> set[str]:
     try:
         tree = ast.parse(file.read_bytes(), str(file))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()  # loading it says what is wrong
+        return set()  # loading it reports the problem
     names: set[str] = set()
     for node in tree.body:
         match node:
@@ -59,17 +59,17 @@ def list_bindings(file: Path) -> set[str]:
 
 
 def import_step(file: Path) -> Any:
-    """Return the module of a user's own step, which can import what lies beside its file."""
+    """Return the module of a user's own step; it can import files beside its own."""
     if (folder := str(file.parent)) not in sys.path:
-        sys.path.append(folder)  # last: it hides nothing of ours
-    os.chdir(folder)  # what it reads may lie beside it
+        sys.path.append(folder)  # last: it shadows no module of ours
+    os.chdir(folder)  # it may read files beside its own
     return import_file(f"step_{file.stem}", file)
 
 
 def list_libraries() -> list[str]:
-    """Return the libraries whose models users' steps may have; the baseline's last.
+    """Return the libraries that a user's model may be of, the baseline last.
 
-    Its models can be any tree, so that another library is asked first.
+    Any tree can be the baseline's model, so the others are asked first.
     """
     names = {module.name for module in pkgutil.iter_modules(__path__)}
     return [*sorted(names - {BASELINE}), BASELINE]

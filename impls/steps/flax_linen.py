@@ -17,7 +17,7 @@ MODELS = "flax.linen"
 
 
 def split_variables(made: tuple[Any, Any]) -> tuple[AnyModel, Any]:
-    """Split variables, as `init` returns them: parameters, and other collections, if any."""
+    """Split what `init` returned: parameters, and other collections, if any."""
     variables, apply = made
     state = {name: value for name, value in variables.items() if name != "params"}
     if "params" not in variables or not state:

@@ -13,13 +13,13 @@ MODELS = "flax.nnx"
 
 def merge(params: nnx.State, others: nnx.State, graphdef: nnx.GraphDef) -> nnx.Module:
     """Put a model together again."""
-    # New Variables, for those of another trace level cannot be changed
+    # Make new Variables: those of another trace level cannot be changed
     return nnx.merge(graphdef, params, jax.tree.map(lambda array: array, others))
 
 
 def find_unsuited(model: nnx.Module) -> dict[str, str]:
-    """Return the styles that take a model as a tree, where it is none; and why."""
-    find = getattr(nnx, "find_duplicates", None)  # from 0.11.2 on; styles that need it are later
+    """Return the styles that cannot take a model with a shared Variable, and why."""
+    find = getattr(nnx, "find_duplicates", None)  # since 0.11.2; the styles that need it are newer
     shared = find(model) if find else []
     # A module without Variables may be in two places
     if not shared or len(jax.tree.leaves(model)) == len(jax.tree.leaves(nnx.state(model))):

@@ -48,7 +48,7 @@ def test_specs_that_are_accepted(text: str, expected: Spec) -> None:
         ("flax==0.12.8,flax @ git+file:///tmp/flax", "pins flax twice"),
         ("flax @ /nowhere", "there is no folder '/nowhere'; give a checkout of flax"),
         ("flax @ ..", "'..' is no package: it has neither pyproject.toml nor setup.py"),
-        ("flax @ git+ext::sh", "is no repository; it begins with git+https://"),
+        ("flax @ git+ext::sh", "is no repository's URL; give git+https://"),
         ("flaxx @ ../flax", "unknown package 'flaxx'"),
         ("flax==0.12.8,evil", "'evil' is not a pin"),
         ("@yesterday", "'yesterday' is not a day"),

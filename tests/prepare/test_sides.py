@@ -13,7 +13,7 @@ from bench.prepare.sides import (
     DEEP,
     DEEP_SECONDS,
     choose_cells,
-    find_depending,
+    find_affected_entrants,
     make_task,
     require_common,
 )
@@ -40,9 +40,9 @@ def test_what_depends_on_the_difference_is_measured(base: Any, new: Any, entrant
     both = {BASE: make_side("a"), NEW: make_side("b")}
     for one, versions in zip(both.values(), (base, new), strict=True):
         one.info.versions = versions
-    assert find_depending(both) == entrants
+    assert find_affected_entrants(both) == entrants
     both[NEW].info.commit = "1234567"
-    assert find_depending(both) == ()
+    assert find_affected_entrants(both) == ()
 
 
 def test_cells_are_those_that_both_sides_have() -> None:

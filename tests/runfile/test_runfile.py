@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from bench.runfile import SCHEMA, ResultsWithSamples
-from bench.runfile.reader import NoRunError, Run, read
+from bench.runfile.reader import NotARunError, Run, read
 from bench.runfile.writer import run_file, whole_file, write
 from common.errors import BakeoffError
 from tests.commands import refusal
@@ -83,7 +83,7 @@ def test_what_is_no_run_is_refused_in_one_line(
     with pytest.raises(BakeoffError) as caught:
         read(spoilt)
     message = str(caught.value)
-    assert isinstance(caught.value, NoRunError) is (NO_RUN in message)
+    assert isinstance(caught.value, NotARunError) is (NO_RUN in message)
     assert message.startswith(f"{spoilt} is ")
     assert words in message
     assert "\n" not in message

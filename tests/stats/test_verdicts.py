@@ -102,6 +102,6 @@ def test_a_program_takes_no_less_than_its_time(value: float, call: float, imposs
     if call:
         rows.append(amount(call, cell=toy, metric=HOST))
     wrong = find_impossible(rows, {HAIKU})
-    words = "it takes 80 % of the time of the very program that it runs: it cannot have run it"
+    words = "it takes 80 % of the baseline's time for the same program: it cannot have run it"
     assert all(words in why for why in wrong.values())
     assert {*wrong} == ({HAIKU} if impossible else set())
