@@ -52,11 +52,10 @@ def list_contradictions(
         if cell.proof is not None:
             yield from check_proof(cell.proof)
     for sample in samples:
-        about = f"a sample of {sample.metric} of {sample.cell}"
         yield from check_names(sample.cell, (sample.metric,), sample.environment, places)
-        is_time = sample.metric in METRICS and METRICS[sample.metric].kind is not Kind.EXACT
-        if not (0 < sample.value if is_time else 0 <= sample.value) or sample.value > LARGEST:
-            yield f"{about} is {sample.value:g}"
+        is_time = sample.metric in METRICS and METRICS[sample.metric].kind in (Kind.WARM, Kind.COLD)
+        if not (0 if is_time else -LARGEST) < sample.value <= LARGEST:
+            yield f"a sample of {shorten(sample.metric)} of {sample.cell} is {sample.value:g}"
     if results.kind == "bisect":
         yield from check_search(results)
     if results.kind == "cost" and not results.cells:
@@ -74,7 +73,7 @@ def check_names(
         if len(name) > LONGEST_NAME:
             yield f"a name has {len(name)} characters: {shorten(name)}"
     if environment not in places:
-        yield f"{shorten(str(cell))} is of an environment {shorten(environment)}, which is not there"
+        yield f"{shorten(str(cell))} is of the environment {shorten(environment)}, which it lacks"
 
 
 def check_estimate(row: Estimate, places: set[str]) -> Iterator[str]:

@@ -129,8 +129,8 @@ def read(path: Path, *, samples: bool = True) -> Run:
         schema = msgspec.json.decode(section, type=_Claim).schema
         if schema != SCHEMA:
             raise BakeoffError(
-                f"{path} is a run of schema {shorten(repr(schema))}; schema {SCHEMA} is read: measure it again, "
-                "or read it with the version that wrote it"
+                f"{path} is a run of schema {shorten(repr(schema))}; schema {SCHEMA} is read: "
+                "measure it again, or read it with the version that wrote it"
             )
         results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
         rest = msgspec.json.decode(raw, type=_Rest)
