@@ -1,4 +1,4 @@
-"""Messages on standard error: one line each, without control characters."""
+"""Messages on standard error, one line each, and texts from outside on standard output."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ def say(message: object) -> None:
     except OSError:
         with suppress(OSError):
             discard_output(sys.stderr.fileno())
+
+
+def print_text(text: str) -> None:
+    """Print a text that may hold any character; a terminal obeys none but line breaks and tabs."""
+    if sys.stdout.isatty():
+        safe = (c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+        text = "".join(safe)
+    print(text, flush=True)
 
 
 def one_line(message: object) -> str:

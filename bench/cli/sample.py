@@ -7,6 +7,7 @@ import typer
 
 import impls
 from bench.cli.train import use_backend
+from bench.streams import print_text
 
 EXAMPLES = """Examples:
 bakeoff sample book.safetensors --prompt Gregor
@@ -48,4 +49,4 @@ def sample(
     saved = disk.load(weights)
     model = impls.load(saved.entrant if entrant is None else entrant).build(saved.model)
     params = model.from_weights(saved.checkpoint.weights)
-    print(write(model, params, saved.model, saved.vocab, prompt, length, temperature, seed))
+    print_text(write(model, params, saved.model, saved.vocab, prompt, length, temperature, seed))

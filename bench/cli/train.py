@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 import impls
-from bench.streams import say
+from bench.streams import print_text, say
 from common.config import MAX_SEED, DataConfig, Device, ModelConfig, OptimiserConfig, check_size
 from common.errors import (
     BakeoffError,
@@ -234,7 +234,7 @@ def run_epochs(
     tokens = start.vocab.encode(corpus.text, f"the corpus {corpus.name!r}")
     losses, numbers = deque[float](maxlen=LAST_EPOCHS), range(start.epoch, until)
     try:
-        print(describe_run(start, corpus, len(tokens)), flush=True)
+        print_text(describe_run(start, corpus, len(tokens)))
         step.load(start.checkpoint)
         for epoch in epochs(
             make_chunk_loop(step), step, tokens, start.model, start.data, start.seed, numbers
@@ -246,7 +246,7 @@ def run_epochs(
             if sample_every and (number % sample_every == 0 or number == until - 1):
                 params = model.from_weights(epoch.checkpoint.weights)
                 about = start.model, start.vocab, prompt, SAMPLE_LENGTH
-                print(sample(model, params, *about, seed=start.seed), flush=True)
+                print_text(sample(model, params, *about, seed=start.seed))
             if path is not None and last.epoch % SAMPLE_EPOCHS == 0:
                 save_run(last, path)
         if losses:

@@ -53,7 +53,8 @@ def list_contradictions(
             yield from check_proof(cell.proof)
     for sample in samples:
         yield from check_names(sample.cell, (sample.metric,), sample.environment, places)
-        is_time = sample.metric in METRICS and METRICS[sample.metric].kind in (Kind.WARM, Kind.COLD)
+        about = METRICS.get(sample.metric)
+        is_time = about is not None and about.kind in (Kind.WARM, Kind.COLD) and about.compared
         if not (0 if is_time else -LARGEST) < sample.value <= LARGEST:
             yield f"a sample of {shorten(sample.metric)} of {sample.cell} is {sample.value:g}"
     if results.kind == "bisect":
