@@ -75,7 +75,10 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
         BakeoffError: it is none of these, or there is no such folder.
     """
     if text.startswith("git+"):
-        url = urlsplit(text.removeprefix("git+"))
+        try:
+            url = urlsplit(text.removeprefix("git+"))
+        except ValueError as error:  # half of an address in brackets
+            raise BakeoffError(f"{given}: {text!r} is no URL ({error}); give another") from error
         if url.fragment:
             raise BakeoffError(f"{given}: {text!r} names a part of a repository; give a whole one")
         path, _, revision = url.path.partition("@")
@@ -83,10 +86,10 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
             known = ", ".join(f"git+{scheme}://" for scheme in SCHEMES)
             raise BakeoffError(f"{given}: {text!r} is no repository's URL; give {known}…")
         return PackageSource(url._replace(path=path).geturl(), revision)
-    folder, revision = Path(text).expanduser(), ""
+    folder, revision = expand_home(text), ""
     if not folder.is_dir():
         name, _, revision = text.rpartition("@")
-        folder = Path(name).expanduser()
+        folder = expand_home(name)
         if not name or not revision or not folder.is_dir():
             raise BakeoffError(
                 f"{given}: there is no folder {text!r}; give a checkout of {package}, as in "
@@ -98,6 +101,13 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
             f"{given}: {text!r} is no package: it has neither pyproject.toml nor setup.py"
         )
     return PackageSource(str(folder.resolve()), revision)
+
+
+def expand_home(name: str) -> Path:
+    """Return the path of a name that may begin with `~`; of a user without a home, as it is."""
+    with suppress(RuntimeError):
+        return Path(name).expanduser()
+    return Path(name)
 
 
 def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -> PackageSource:

@@ -23,7 +23,8 @@ from packaging.utils import canonicalize_name
 
 import impls
 from bench.environments.sources import PackageSource, parse_source
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError, shorten, shorten_message, unknown
+from common.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,6 +35,10 @@ EXAMPLES = (
     "`current`, `@2025-12-01`, `@-7d`, `flax==0.12.8`, `jax==0.10.2,jaxlib==0.10.2`, "
     "`flax @ ../flax`, `requirements.txt`, `uv.lock`, `pyproject.toml` or a git revision"
 )
+LONGEST = 1_000
+"""Characters of a SPEC: more than pins of all packages that can be pinned have."""
+MOST_BYTES = 16 << 20
+"""Largest file of requirements: a lock with hashes of a thousand packages has a tenth."""
 FIRST_DAY = datetime.date(2018, 12, 1)
 """Day of the first release of jax."""
 PACKAGES = tuple(impls.list_pinnable())
@@ -86,6 +91,10 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
     given = text.strip()
     if not given:
         raise BakeoffError(f"{option} is empty; give {EXAMPLES}")
+    if len(given) > LONGEST:
+        raise BakeoffError(
+            f"{option} {shorten(given)} has {len(given)} characters; give {EXAMPLES}"
+        )
     if given.startswith("-"):
         raise BakeoffError(f"{option} {text!r} looks like an option; give {EXAMPLES}")
     if given == CURRENT:
@@ -137,9 +146,11 @@ def parse_file(path: Path, option: str) -> Spec:
         BakeoffError: it cannot be read, or says nothing of them.
     """
     try:
-        required = [*READERS[path.suffix](path.read_text("utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BakeoffError(f"{option}: {path} cannot be read as requirements: {error}") from error
+        required = [*READERS[path.suffix](read_regular(path, MOST_BYTES).decode())]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BakeoffError(
+            f"{option}: {path} cannot be read as requirements: {shorten_message(error)}"
+        ) from error
     pins: dict[str, str] = {}
     for requirement in required:
         name, wanted = canonicalize_name(requirement.name), str(requirement.specifier)
