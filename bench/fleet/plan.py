@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
@@ -15,15 +16,20 @@ import msgspec
 import impls
 from bench.cells import Selection, require_known
 from bench.environments import spec
-from common.errors import BakeoffError
-from common.files import MOST_JSON, read_regular
+from common.errors import BakeoffError, shorten_message
+from common.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 BACKENDS = ("cpu", "gpu", "tpu")
-type Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+MOST_BYTES = 1 << 20
+"""Largest plan that is read: thousands of tables."""
+MOST_RUNS = 10_000
+"""Most runs of a table: a month of one machine, at five minutes each."""
+type Name = Annotated[str, msgspec.Meta(max_length=1_000)]
+type Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=1_000)]
 
 
 class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,7 +42,7 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workloads: Names = ("seed",)
     backends: Names = ("cpu",)
     environments: Names = (spec.CURRENT,)
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[Name, ...] = ()
     """Metrics; empty for the defaults of a run."""
     budget: Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)] = 300.0
     """Budget of each run in seconds."""
@@ -51,6 +57,9 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for environment in self.environments:
             spec.parse(environment, "environment", revisions=False)
         cells = len(set(self.entrants)) * len(set(self.styles))
+        count = self.repeat * prod(map(len, (self.environments, self.backends, self.workloads)))
+        if count > MOST_RUNS:
+            raise BakeoffError(f"{count:,} runs are asked for, and {MOST_RUNS:,} are allowed")
         for environment, backend, workload, number in product(
             self.environments, self.backends, self.workloads, range(self.repeat)
         ):
@@ -103,11 +112,12 @@ def read_plan(path: Path) -> list[PlannedRun]:
         BakeoffError: the file cannot be read, or contains a mistake.
     """
     try:
-        file = msgspec.toml.decode(read_regular(path, MOST_JSON), type=PlanFile)
+        file = msgspec.toml.decode(read_regular(path, MOST_BYTES), type=PlanFile)
     except OSError as error:
         raise BakeoffError(f"cannot read the plan {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BakeoffError(f"the plan {path} is not a plan in TOML: {error}") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        why = shorten_message(error)
+        raise BakeoffError(f"the plan {path} is not a plan in TOML: {why}") from error
     runs: dict[str, PlannedRun] = {}
     for index, given in enumerate(file.compare, 1):
         values = {"name": f"compare{index}"} | file.defaults | given
@@ -115,7 +125,9 @@ def read_plan(path: Path) -> list[PlannedRun]:
             runs |= {run.key: run for run in msgspec.convert(values, CompareTable).list_runs()}
         except (BakeoffError, msgspec.ValidationError) as error:
             known = f"; known: {', '.join(CompareTable.__struct_fields__)}"
-            message = f"{error}{known * isinstance(error, msgspec.ValidationError)}"
+            message = (
+                f"{shorten_message(error)}{known * isinstance(error, msgspec.ValidationError)}"
+            )
             raise BakeoffError(f"the plan {path}, compare {index}: {message}") from error
     if not runs:
         raise BakeoffError(f"the plan {path} has no cell; write at least one [[compare]]")
