@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import shlex
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -39,7 +38,7 @@ from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bench.cells import Cell
     from bench.engine.actions import Action
@@ -78,8 +77,7 @@ class Measurement:
     @property
     def resume_command(self) -> str:
         """Command that resumes the measurement."""
-        resuming = [*self.results.arguments, f"--resume={self.journal.path}"]
-        return command(self.results.kind, resuming)
+        return self.results.make_command(f"--resume={self.journal.path}")
 
 
 def measure(
@@ -182,17 +180,11 @@ def resume_journal(kind: FileKind, setup: Mapping[str, str], path: str) -> Journ
         differing = describe_differences(known.setup, setup, SETUP_PARTS | RESUME_PARTS)
         if not differing:
             return journal
-        resuming = command(known.kind, [*known.arguments, "--resume"])
         problem = problem or (
             f"the journal {journal.path} is of another run ({differing}): go on with it by its own "
-            f"command, `{resuming}`, or start anew without --resume"
+            f"command, `{known.make_command('--resume')}`, or start anew without --resume"
         )
     raise BakeoffError(problem)
-
-
-def command(kind: str, arguments: Iterable[str]) -> str:
-    """Return the command line of a kind of measurement, as a shell reads it."""
-    return shlex.join(["pytest" if kind == "run" else "bakeoff", *arguments])
 
 
 def digest_setup(task: Task, more: Path | None = None) -> dict[str, str]:

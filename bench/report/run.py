@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from typing import TYPE_CHECKING
 
 from msgspec.structs import asdict
@@ -136,7 +135,7 @@ def explain_method(run: Run) -> Iterator[str]:
         dirty = ", with uncommitted changes" if run.commit.dirty else ""
         yield f"Measured at commit {commit[:12]}{dirty}."
     if results.arguments:
-        yield f"To repeat it: `pytest {shlex.join(results.arguments)}`"
+        yield f"To repeat it: `{results.make_command()}`"
     conditions: dict[str, object] = {
         name or "versions": info.versions for name, info in results.environments.items()
     }

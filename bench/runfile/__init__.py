@@ -8,6 +8,7 @@ bytes; a number that is not known is null or left out. `bench.runfile.reader` re
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -220,6 +221,10 @@ class Results(msgspec.Struct, kw_only=True):
         """Versions of the shared environment, or of the one that others are compared with."""
         info = self.environments.get(self.base) or next(iter(self.environments.values()), None)
         return info.versions if info else {}
+
+    def make_command(self, *more: str) -> str:
+        """Return the command line that measures it, with more words, as a shell reads it."""
+        return shlex.join(["pytest" if self.kind == "run" else "bakeoff", *self.arguments, *more])
 
 
 class ResultsWithSamples(Results, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from bench.metrics import label
@@ -54,7 +53,7 @@ def document(results: Results) -> Document:
         warnings=tuple(results.warnings),
         sections=sections if rows else (),
         fine_print=(
-            f"To repeat it: `bakeoff {shlex.join(results.arguments)}`",
+            f"To repeat it: `{results.make_command()}`",
             *suggest_more(record),
         ),
     )

@@ -7,7 +7,6 @@ changes first, then a chart of each metric.
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from functools import cache, cached_property
 from itertools import groupby
@@ -286,4 +285,4 @@ def _explain_method(it: Timeline) -> Iterator[str]:
     if it.is_measured:
         yield from suggest_more(it.results.estimates)
     if it.results.arguments:
-        yield f"To repeat it: `bakeoff {shlex.join(it.results.arguments)}`"
+        yield f"To repeat it: `{it.results.make_command()}`"
