@@ -7,6 +7,7 @@ Whatever is shown of it has no character that a terminal would obey.
 import copy
 import json
 import math
+import os
 import time
 import tomllib
 import unicodedata
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 
 from bench.cli import main
 from bench.engine.journal import Journal
+from bench.environments.spec import parse
 from bench.fleet.plan import read_plan
 from bench.runfile.reader import read
 from bench.streams import one_line
@@ -35,8 +37,9 @@ from tests.report.runs import Planted, made_run
 from tests.track.simulated import FILTER_JIT, file_of, of_days, two_sides
 
 pytestmark = pytest.mark.slow
-CASES = 500
-"""Of each kind: 2,000 together."""
+NIGHTLY = os.environ.get("BAKEOFF_CASES")
+CASES = int(NIGHTLY or 100)
+"""Examples of each test, 1,100 together; `BAKEOFF_CASES=20000` makes others every night."""
 HOSTILE: list[Any] = [
     *(None, True, -1, 0, 2**63, 10**30, 1e308, -1e308, 1e-320, math.nan, math.inf, "", " "),
     *("\x1b[31mred\x07", "\u202eabc", "a\nb", "x" * 10_000, "0" * 400, "cpu:99", "toyx9999999999"),
@@ -54,7 +57,7 @@ BYTES = st.lists(st.tuples(SPOTS, st.integers(0, 9), st.binary(max_size=9)), max
 many = settings(
     max_examples=CASES,
     deadline=None,
-    derandomize=True,
+    derandomize=NIGHTLY is None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -219,3 +222,64 @@ def test_journals(
     lines = b"".join(as_json(line) + b"\n" for line in changed(records, [] if flips else changes))
     path.write_bytes(spoiled(lines, flips))
     works_or_is_refused(lambda: run(Journal.open(path)) and "")
+
+
+WORDS = st.text(max_size=40) | st.sampled_from(
+    [
+        *("~nosuchuser/flax", "flax @ ~nosuchuser", "flax @ git+https://[", "flax @ git+x://y"),
+        *("@9999-99-99", "@-99999d", "@-1d,@-2d", "flax==", "flax==1,flax==2", "jax>=0,<=1,!=2"),
+        *(
+            "uv.lock",
+            "/dev/zero.txt",
+            "a.toml",
+            "-rm",
+            "--upload-pack=x",
+            "flax @ .@HEAD",
+            "x" * 9999,
+        ),
+        *(
+            "nan",
+            "inf",
+            "-1",
+            "0",
+            "1e400",
+            "9" * 5000,
+            "1_0",
+            "٣",
+            "",
+            " ",
+            "\x00",
+            "a\nb",
+            "\udc80",
+        ),
+    ]
+)
+"""What an option may be given."""
+
+
+@given(WORDS)
+@many
+def test_specs(text: str) -> None:
+    works_or_is_refused(lambda: parse(text, "--base"))
+
+
+OPTIONS = (
+    *(("report", "GOOD", "--format"), ("compare", "GOOD", "GOOD", "--margin")),
+    *(("cost", "--arrays"), ("cost", "--arrays", "3", "--step-ms")),
+    *(("cost", "--arrays", "3", "--style"), ("history", "GOOD", "--since"), ("report",)),
+    *(("check",), ("train", "--epochs"), ("sample",), ("new",), ("cost",), ("matrix",)),
+)
+"""Beginnings of commands whose last option is given anything."""
+
+
+@pytest.mark.usefixtures("own_folder")
+@given(st.sampled_from(OPTIONS), WORDS)
+@many
+def test_options(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], text: str) -> None:
+    Path("GOOD").write_bytes(msgspec.json.encode(FILES["run"]))
+    status = main([*words, text])
+    out, error = capsys.readouterr()
+    assert status in (0, 1, 2)
+    assert_printable(out + error)
+    if status == 2:
+        assert error.count("\n") == 1, error

@@ -71,7 +71,9 @@ app = typer.Typer(
 for command in COMMANDS:
     module = import_module(f"bench.cli.{command}")
     function = getattr(module, command)
-    paragraphs = (" ".join(part.split()) for part in function.__doc__.split("\n\n"))
+    paragraphs = (
+        " ".join(part.split()) for part in (function.__doc__ or "").split("\n\n")
+    )  # -OO has none
     text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
     app.command(command, cls=Command, help=text, epilog=module.EXAMPLES)(function)
 
