@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+NOT_IMPORTING = "does not import with"
+"""Words of the problem of an entrant whose library does not fit this release of jax."""
 BY_ENTRANT = ("styles", "problems", "missing", "if_named", "not_donating")
 """Fields of an offer that are needed of an entrant whose environment is its own."""
 
@@ -32,7 +34,7 @@ class Offer:
     uncached: int = 0
     """Modules that each process compiles from source, since Python can keep no bytecode of them."""
     unfit: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """User's own step → the package and release whose import failed when the step was loaded."""
+    """Entrant or user's own step → the package and release that it could not import."""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
     """Entrant → styles that its library's release cannot have, and why."""
     if_named: dict[str, list[str]] = field(default_factory=dict)

@@ -71,9 +71,8 @@ app = typer.Typer(
 for command in COMMANDS:
     module = import_module(f"bench.cli.{command}")
     function = getattr(module, command)
-    paragraphs = (
-        " ".join(part.split()) for part in (function.__doc__ or "").split("\n\n")
-    )  # -OO has none
+    written = function.__doc__ or ""  # `python -OO` keeps none
+    paragraphs = (" ".join(part.split()) for part in written.split("\n\n"))
     text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
     app.command(command, cls=Command, help=text, epilog=module.EXAMPLES)(function)
 

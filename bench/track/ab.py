@@ -8,6 +8,7 @@ import impls
 from bench.environments.spec import PACKAGES
 from bench.estimates import Estimate, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
+from bench.offer import NOT_IMPORTING
 from bench.prepare.sides import IN_TURNS
 from bench.report.table import Column, Document, Row, Section, Table, percent
 from bench.report.wording import MOST_NAMED, join_words, name_few, suggest_more
@@ -85,10 +86,13 @@ def document(results: Results) -> Document:
 def _make_headline(it: Comparison) -> str:
     """Return a comparison in a few sentences: the releases that changed, then the differences."""
     base, new = it.sides
+    problems = [why for side in (base, new) for why in side.gaps.values() if NOT_IMPORTING in why]
+    broken = [*dict.fromkeys(why.partition(":")[0] for why in problems)]
+    subject = ""
     if base.versions and new.versions:
-        subject = ", ".join(describe_releases(find_differing_releases(base.versions, new.versions)))
-    else:
-        subject = ""
+        pairs = find_differing_releases(base.versions, new.versions).items()
+        known = {name: pair for name, pair in pairs if all(pair) or not broken}
+        subject = ", ".join(describe_releases(known))
     rows = it.differing_times
     worse = [_describe_row(row, it) for row in rows if it.is_worse(row)]
     if it.failures:
@@ -111,7 +115,8 @@ def _make_headline(it: Comparison) -> str:
         parts.append(f"Changes above {join_words(limits)} would show.")
     if same := len(it.exact_pairs) - len(it.counts):
         parts.append(f"{same} exact counts are identical.")
-    return " ".join([f"{subject}:" if subject else "", *parts]).strip()
+    first = f"{join_words(broken)}." if broken else ""
+    return " ".join([first, f"{subject}:" if subject else "", *parts]).strip()
 
 
 def _describe_row(row: Estimate, it: Comparison) -> str:

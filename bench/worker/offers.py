@@ -13,6 +13,7 @@ import jax
 
 import impls
 from bench.cells import PURE
+from bench.offer import NOT_IMPORTING
 from bench.worker.arms import describe_exception
 from bench.worker.step_check import check_step
 from bench.worker.step_file import StepFile
@@ -38,8 +39,11 @@ def describe(marker: ArmMarker, command: Describe) -> dict[str, Any]:
         try:
             entrant, declaration = impls.load(located), impls.read_declaration(located)
         except Exception as error:
-            ours, raised = isinstance(error, BakeoffError), f"import failed: {describe_exception()}"
-            by_entrant["problems"][name] = str(error) if ours else raised
+            ours, why = isinstance(error, BakeoffError), f"import failed: {describe_exception()}"
+            if release := find_broken_library(str(impls.source(located)), error):
+                by_entrant["unfit"][name] = release
+                why = describe_broken_library(release, error)
+            by_entrant["problems"][name] = str(error) if ours else why
             continue
         libraries.append(entrant.distribution)
         styles = list(entrant.styles)
@@ -73,12 +77,12 @@ def describe_step(
         by_entrant["problems"][path.stem] = str(error)
         return []
     except Exception as error:
-        why = f"{type(error).__name__}: {shorten_message(error)}"
         if release := find_broken_library(str(path), error):
             by_entrant["unfit"][path.stem] = release
-            why = f"{' '.join(release)} does not import with jax {jax.__version__}: {why}"
+            why = describe_broken_library(release, error)
         else:
-            why = f"{locate_error(path, error)}: {why}{suggest_package(error)}"
+            why = f"{type(error).__name__}: {shorten_message(error)}{suggest_package(error)}"
+            why = f"{locate_error(path, error)}: {why}"
         by_entrant["problems"][path.stem] = why
         return []
     if_named = impls.find_declaration(library.name).if_named
@@ -127,6 +131,12 @@ def find_broken_library(path: str, error: Exception) -> tuple[str, str] | None:
         return package, metadata.version(package)
     except (KeyError, metadata.PackageNotFoundError):  # a file beside the user's own
         return None
+
+
+def describe_broken_library(release: tuple[str, str], error: Exception) -> str:
+    """Return in words that a package's release does not import, and how."""
+    how = f"{type(error).__name__}: {shorten_message(error)}"
+    return f"{' '.join(release)} {NOT_IMPORTING} jax {jax.__version__}: {how}"
 
 
 def count_uncached() -> int:
