@@ -19,6 +19,8 @@ from common.errors import BakeoffError
 from common.vocab import Vocab
 
 ROOT = Path(__file__).parents[1]
+NIGHTLY = os.environ.get("BAKEOFF_CASES", "")
+"""Number of examples of each property in a night's tests, which also kill in every phase."""
 QUICK = {
     *(("pure_jax", "pure"), ("pure_jax", "tuned"), ("equinox", "filter_jit"), ("stax", "pure")),
     *(("flax_linen", "train_state"), ("flax_nnx", "jit"), ("haiku", "transform")),

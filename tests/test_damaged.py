@@ -7,7 +7,6 @@ Whatever is shown of it has no character that a terminal would obey.
 import copy
 import json
 import math
-import os
 import time
 import tomllib
 import unicodedata
@@ -29,7 +28,7 @@ from bench.runfile.reader import read
 from bench.streams import one_line
 from common import weights
 from common.errors import BakeoffError
-from tests.commands import ROOT, saved
+from tests.commands import NIGHTLY, ROOT, saved
 from tests.cost.test_step import results as made_costs
 from tests.engine.test_driver import FakeDriver, Lab, begun, run
 from tests.fleet.test_plan import PLAN
@@ -37,7 +36,6 @@ from tests.report.runs import Planted, made_run
 from tests.track.simulated import FILTER_JIT, file_of, of_days, two_sides
 
 pytestmark = pytest.mark.slow
-NIGHTLY = os.environ.get("BAKEOFF_CASES")
 CASES = int(NIGHTLY or 100)
 """Examples of each test, 1,100 together; `BAKEOFF_CASES=20000` makes others every night."""
 HOSTILE: list[Any] = [
@@ -57,7 +55,7 @@ BYTES = st.lists(st.tuples(SPOTS, st.integers(0, 9), st.binary(max_size=9)), max
 many = settings(
     max_examples=CASES,
     deadline=None,
-    derandomize=NIGHTLY is None,
+    derandomize=not NIGHTLY,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

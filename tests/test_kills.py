@@ -13,16 +13,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psutil
 import pytest
 
 from bench.engine.journal import Journal
 from bench.runfile.reader import read
-from bench.track.bisect import SearchRecord
 from bench.track.history import Timeline
 from bench.worker.protocol import NOBODY
-from tests.commands import SCAN, bench, command
+from tests.commands import NIGHTLY, SCAN, bench, command
 from tests.test_bench import Lab, journalled
 
 pytestmark = pytest.mark.slow
@@ -196,7 +194,7 @@ def test_nothing_is_lost_and_nothing_stays(
     assert name == "bench" or run.lab.journals == []
     run.require_tidy()
     if name == "bisect":
-        record = msgspec.convert(made.results.search, SearchRecord)
+        record = made.results.search
         assert (record.package, record.releases) == ("jax", ("0.7.0", "0.7.1"))
     if name == "history":
         timeline = Timeline(made.results)
@@ -204,6 +202,45 @@ def test_nothing_is_lost_and_nothing_stays(
         assert row.value < 0.7
         assert timeline.moments == ["2025-08-01", "2025-10-01"]
         assert made.results.environments["2025-08-01"].versions["jax"] == "0.7.0"
+
+
+PHASES = [
+    *product(["ab", "cost", "bisect", "history"], ["proving", "measuring", "writing"]),
+    *product(BY_DAY, ["building"]),
+]
+
+
+@pytest.mark.skipif(not NIGHTLY, reason="twenty minutes: BAKEOFF_CASES=1 has it run")
+@pytest.mark.usefixtures("needs_network")
+@pytest.mark.parametrize(("name", "phase"), PHASES)
+def test_a_kill_in_every_phase(
+    name: str, phase: str, tmp_path: Path, heard: Callable[[list[str]], list[str]]
+) -> None:
+    run = Run(name, tmp_path, heard)
+    if phase == "building":  # anew
+        run.given["env"] = run.given["env"] | {"BAKEOFF_CACHE": str(tmp_path / "cache")}
+    if phase in ("measuring", "writing"):
+        run.kill("file" if phase == "writing" else "parent", KILL)
+    else:
+        process, program = run.start(), "uv" if phase == "building" else "bench.worker"
+        until(lambda: any(program in " ".join(p.cmdline()) for p in run.processes()))
+        process.kill()
+        assert process.wait(120) == -KILL
+        until(lambda: not [*run.processes()], 20)
+    known = run.samples()
+    run.line = [*COMMANDS[name], "--resume"]
+    status = run.start().wait(600)
+    if "there is nothing to resume" in run.text:
+        assert status == 2
+        assert phase in ("building", "proving")
+        run.line = COMMANDS[name]
+        status = run.start().wait(600)
+    assert status in (0, 1, 2)
+    assert "Traceback" not in run.text
+    assert run.output.exists(), run.text
+    samples = {(s.cell.entrant, s.metric, s.value) for s in read(run.output).samples}
+    assert {row for row in known if row[0] in {entrant for entrant, *_ in samples}} <= samples
+    run.require_tidy()
 
 
 def has_stopped(process: psutil.Process) -> bool:

@@ -110,7 +110,9 @@ def check_proof(proof: Proof) -> Iterator[str]:
 def check_search(results: Results) -> Iterator[str]:
     """Yield what of a bisection contradicts its steps."""
     record, rows = results.search, results.estimates
-    if record.metric not in METRICS:
+    if not record.metric:
+        yield "it has no search"
+    elif record.metric not in METRICS:
         yield f"it searches a metric {shorten(record.metric)}, which this version does not know"
     if len(record.steps) != len(rows):
         yield f"it has {len(record.steps)} steps and {len(rows)} estimates"

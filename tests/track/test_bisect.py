@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from bench.cells import Arm, Cell, Selection
 from bench.cli import commands
@@ -24,11 +25,18 @@ from bench.estimates import Estimate
 from bench.prepare.stacks import Stacks
 from bench.report.page import page
 from bench.report.table import change
-from bench.runfile import EnvironmentInfo, ResultsWithSamples, TimeSpent
+from bench.runfile import (
+    DIFFERS,
+    LIKE_BAD,
+    UNDECIDED,
+    EnvironmentInfo,
+    ResultsWithSamples,
+    TimeSpent,
+)
 from bench.runfile.reader import read
 from bench.runfile.writer import write
 from bench.samples import Sample
-from bench.track.bisect import DIFFERS, LIKE_BAD, UNDECIDED, document
+from bench.track.bisect import document
 from bench.track.earlier import Earlier
 from bench.track.search import Search
 from bench.track.steps import LOOKS, Looks, Steps
@@ -288,7 +296,7 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     world = World(FLAX)
     results = world.run(*DAYS)
     assert results.estimates[-1].value == pytest.approx(1.5, rel=0.1)
-    results.search["moved_along"] = {"chex": ("0.1", None)}
+    results.search = replace(results.search, moved_along={"chex": ("0.1", None)})
     kept = msgspec.json.decode(msgspec.json.encode(results), type=ResultsWithSamples)
     made = document(kept)
     assert made.headline == (
@@ -545,9 +553,9 @@ OTHER = "give one of the same, or leave --more and --resume out"
 @pytest.mark.parametrize(
     ("change", "more", "message"),
     [
-        ({"kind": "ab"}, (), "why.json is of kind 'ab'; give what `bakeoff bisect -o FILE.json`"),
-        ({"search": {}}, (), "why.json is damaged: Object missing required field"),
-        ({"estimates": []}, (), "why.json is damaged: zip() argument 2 is longer"),
+        ({"kind": "run"}, (), "why.json is of kind 'run'; give what `bakeoff bisect -o FILE.json`"),
+        ({"search": {}}, (), "why.json is damaged: it has no search"),
+        ({"estimates": []}, (), "why.json is damaged: it has 1 steps and 0 estimates"),
         ({"estimates": [1]}, (), "why.json is no run, or is damaged: Expected `object`"),
         ({"setup": {}}, (), f"why.json is of another search (an older version); {OTHER}"),
         (
