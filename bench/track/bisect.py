@@ -83,6 +83,6 @@ def describe_result(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]
     decided = sum(step.conclusion != UNDECIDED for step in record.steps)
     # An undecided step could have been decided wrongly, too, and once more where it was repeated
     right = percent(max(0.0, 1 - ALPHA * len(rows)))
-    odds = f"all are right with a probability of {right} or more"
+    words = f"all are right with a probability of {right} or more"
     steps = f"{pluralise(len(rows), 'step')} in {record.seconds:.0f} s"
-    yield f"{steps}, {decided} decided{f': {odds}' if decided else ''}."
+    yield f"{steps}, {decided} decided{f': {words}' if decided else ''}."
