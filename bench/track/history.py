@@ -279,8 +279,8 @@ def _explain_method(it: Timeline) -> Iterator[str]:
     )
     yield (
         f"{by} A change is a step between two stretches that are steady, corrected for all days, "
-        f"styles and metrics: the probability of any false one is {percent(ALPHA)}. Exact counts need no "
-        "test."
+        f"styles and metrics: the probability of any false one is {percent(ALPHA)}. Exact "
+        "counts need no test."
     )
     if it.is_measured:
         yield from suggest_more(it.results.estimates)
