@@ -120,11 +120,14 @@ def test_the_commits_between_two_states_are_in_their_order(folder: Path) -> None
         list_commits(first, state(f"git+file://{checkout}", folder))
 
 
-def test_shallow_checkouts_and_worktrees_are_sources_too(folder: Path) -> None:
+def test_shallow_checkouts_worktrees_and_submodules_are_sources_too(folder: Path) -> None:
     url, shallow, tree = f"file://{folder}/optax", folder / "shallow", folder / "tree"
     git(folder, "clone", "-q", "--depth", "1", url, str(shallow))
     git(folder / "optax", "worktree", "add", "-q", str(tree), "HEAD")
-    for place in (shallow, tree):
+    outer = folder / "outer"
+    repository(outer, "jmp", ["1"])
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "add", "-q", url, "sub")
+    for place in (shallow, tree, outer / "sub"):
         first = state(str(place), folder).label
         (place / "optax.py").write_text(f"VERSION = '{place.name}'\n")
         assert state(str(place), folder).label.startswith(f"{first}.changed.")
