@@ -7,6 +7,7 @@ import traceback
 from dataclasses import asdict
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -60,15 +61,25 @@ TRACEBACK_LINES = 12
 """Lines of a failure's traceback that are kept."""
 
 
-def catch_failure[Result](action: Callable[[], Result]) -> Result | Failed:
-    """Return what an arm's `action` returns, or its failure: the worker lives on."""
+def catch_failure[Result](action: Callable[[], Result], file: str | None = None) -> Result | Failed:
+    """Return what an arm's `action` returns, or its failure: the worker lives on.
+
+    The failure names the line of a user's own file that raised it.
+    """
     try:
         return action()
     except BakeoffError as error:
         return Failed(str(error))
-    except Exception:
+    except Exception as error:
         tail = "\n".join(traceback.format_exc().splitlines()[-TRACEBACK_LINES:])
-        return Failed(f"raised {describe_exception()}", tail)
+        where = f"{locate_error(Path(file), error)} " if file else ""
+        return Failed(f"{where}raised {describe_exception()}", tail)
+
+
+def locate_error(path: Path, error: BaseException) -> str:
+    """Return the name of a file, and its line that an error comes from, if one does."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return f"{path.name}:{lines[-1]}" if lines else path.name
 
 
 def describe_exception() -> str:

@@ -14,7 +14,7 @@ import jax
 import impls
 from bench.cells import PURE
 from bench.offer import NOT_IMPORTING
-from bench.worker.arms import describe_exception
+from bench.worker.arms import describe_exception, locate_error
 from bench.worker.step_check import check_step
 from bench.worker.step_file import StepFile
 from common.errors import BakeoffError, shorten_message
@@ -98,12 +98,6 @@ def describe_step(
         by_entrant["styles"].setdefault(arm.entrant, []).append(arm.style)
     by_entrant["styles"].setdefault(impls.BASELINE, [PURE])
     return notes
-
-
-def locate_error(path: Path, error: BaseException) -> str:
-    """Return the name of a file, and its line that an error comes from, if one does."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    return f"{path.name}:{lines[-1]}" if lines else path.name
 
 
 def suggest_package(error: Exception) -> str:

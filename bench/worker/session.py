@@ -154,7 +154,7 @@ class Session:
         arm = Arm.parse(command.arm)
         self.mark_arm(arm)
         before = Surroundings()
-        answer = catch_failure(partial(action, arms, arm))
+        answer = catch_failure(partial(action, arms, arm), self.outside.get(command.workload))
         if changes := before.changes():
             failures = [answer.failure] if isinstance(answer, Failed) else []
             failures.append(f"making or running its step {changes}")
