@@ -77,6 +77,11 @@ class Case:
         return random_chunk(self, seed)
 
 
+LEAST_NORM = 100 * float(np.finfo(np.float32).tiny) / GRADIENT_TOLERANCE
+"""Norm below which float32 cannot hold an array to the tolerance: at `depth154`, the gradient of
+the first layers is less than its smallest number."""
+
+
 @dataclass(frozen=True)
 class Deviation:
     """Deviations of a style from the reference, and from the baseline."""
@@ -151,9 +156,12 @@ def read_gradient(step: TrainStep) -> Weights:
 
 
 def relative_norm(given: Weights, expected: Weights) -> float:
-    """Return the largest norm of two arrays' difference, relative to the expected one's norm."""
+    """Return the largest norm of two arrays' difference, relative to the expected one's norm.
+
+    An expected norm below `LEAST_NORM` counts as that.
+    """
     norms = [
-        np.linalg.norm(np.asarray(a, np.float64) - b) / np.linalg.norm(b)
+        np.linalg.norm(np.asarray(a, np.float64) - b) / max(np.linalg.norm(b), LEAST_NORM)
         for ours, theirs in zip(flat(given), flat(expected), strict=True)
         for a, b in zip(ours, theirs, strict=True)
     ]

@@ -213,3 +213,13 @@ def test_what_is_no_number_is_not_equal(field: str) -> None:
         layers = list(flat(expected))
         layers[number] = layer._replace(bias=layer.bias * np.nan)
         assert not relative_norm(unflat(layers), expected) <= GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize(("size", "is_equal"), [(1e-40, True), (1e-30, False)])
+def test_what_float32_cannot_hold_is_not_compared(size: float, *, is_equal: bool) -> None:
+    """The gradient of the first of 154 layers is less than its smallest number."""
+    first, *others = flat(reference.double(random_weights(TOY.model)))
+    tiny, nothing = (
+        unflat([first._replace(kernel=factor * first.kernel), *others]) for factor in (size, 0.0)
+    )
+    assert (relative_norm(nothing, tiny) <= GRADIENT_TOLERANCE) == is_equal
