@@ -95,6 +95,8 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
         raise BakeoffError(
             f"{option} {shorten(given)} has {len(given)} characters; give {EXAMPLES}"
         )
+    if not given.isprintable():
+        raise BakeoffError(f"{option} {given!r} has characters that no SPEC has; give {EXAMPLES}")
     if given.startswith("-"):
         raise BakeoffError(f"{option} {text!r} looks like an option; give {EXAMPLES}")
     if given == CURRENT:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bench.runfile import TimeSpent
 
 COLOURS = {"slower": "red", "faster": "green", "good": "green", "bad": "bold red", "open": "yellow"}
+LEAST_WIDTH = 20
+"""Characters below which nothing can be read."""
 GAP = 2
 """Characters between columns."""
 LINES = 10
@@ -43,6 +45,7 @@ WORDS = {
 
 def show(document: Document, console: Console, *, details: bool = False) -> None:
     """Print a document, fitted to the console; with `details`, its folded parts and all columns."""
+    console.width = max(console.width, LEAST_WIDTH)  # `COLUMNS` may be anything
     terminal = _Terminal(console, details)
     terminal.print_lines(document.subtitle.splitlines(), indent=6)
     if document.headline:

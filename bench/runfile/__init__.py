@@ -34,9 +34,11 @@ LONGEST_TEXT = 100_000
 type Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 type FileKind = Literal["run", "ab", "bisect", "history", "cost"]
 type SearchPhase = Literal["whole", "day", "package", "release", "commit", "confirm"]
-DIFFERS, LIKE_GOOD, LIKE_BAD, UNDECIDED = "differs", "like good", "like bad", "undecided"
-"""Conclusions of a search's steps."""
 type Conclusion = Literal["differs", "like good", "like bad", "undecided"]
+DIFFERS: Conclusion = "differs"
+LIKE_GOOD: Conclusion = "like good"
+LIKE_BAD: Conclusion = "like bad"
+UNDECIDED: Conclusion = "undecided"
 
 
 class CellResult(msgspec.Struct, kw_only=True):

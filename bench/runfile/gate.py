@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 LARGEST = 1e18
 """Largest number in a run file, in any unit: bytes and operations of the largest models are below,
 and nothing that is computed of it overflows."""
+FARTHEST_END = 1e290
+"""Largest end of an interval: one of three workers may be as good as infinite. What is made of it
+does not overflow."""
 LARGEST_RATIO = 1e9
 """Largest ratio, and inverse of the smallest one: a year to 30 ms."""
 LONGEST_NAME = 1_000
 """Characters of an entrant's, a style's or a workload's name; a file's name has 255 at most."""
-SIDES: dict[FileKind, tuple[str, ...]] = {"ab": ("base", "new"), "history": (), "bisect": ()}
+ALONE: tuple[FileKind, ...] = ("run", "cost")
+"""Kinds whose environment has no name."""
+SIDES: dict[FileKind, tuple[str, ...]] = {"ab": ("base", "new")}
 """Kind of comparison → environments that it has."""
 
 
@@ -36,7 +41,7 @@ def list_contradictions(
     results: Results, samples: Iterable[Sample], when: str = ""
 ) -> Iterator[str]:
     """Yield in words what of a run file cannot be, or contradicts another part of it."""
-    places = set(results.environments)
+    places = set(results.environments) | ({""} if results.kind in ALONE else set())
     if when:
         try:
             datetime.fromisoformat(when)
@@ -83,7 +88,7 @@ def check_estimate(row: Estimate, places: set[str]) -> Iterator[str]:
     about = f"{shorten(row.metric)} of {shorten(str(row.cell))}"
     least, most = (1 / LARGEST_RATIO, LARGEST_RATIO) if row.form == "ratio" else (-LARGEST, LARGEST)
     ends = [end for end in (row.low, row.value, row.high) if end is not None]
-    if not least <= row.value <= most or not all(-LARGEST <= end <= LARGEST for end in ends):
+    if not least <= row.value <= most or not all(abs(end) <= FARTHEST_END for end in ends):
         yield f"{about} is {row.value:g}"
     if any(low > high for low, high in pairwise(ends)):
         yield f"{about} is {row.value:g}, outside of its interval"

@@ -119,7 +119,10 @@ def read(path: Path, *, samples: bool = True) -> Run:
     try:
         raw = read_regular(path, MOST_JSON)
         raw.decode("utf-8")
-        part = msgspec.json.decode(raw, type=_Part) if raw.lstrip()[:1] == b"{" else _Part()
+        try:
+            part = msgspec.json.decode(raw, type=_Part)
+        except msgspec.ValidationError:  # a list, say
+            part = _Part()
         section = bytes(part.bakeoff)
         if section == b"null":
             raise NotARunError(

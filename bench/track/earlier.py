@@ -11,7 +11,7 @@ import msgspec
 from bench.engine.journal import FOLDER
 from bench.engine.session import SETUP_PARTS, describe_differences
 from bench.estimates import Estimate, group_by_key
-from bench.runfile import Results, SearchStep
+from bench.runfile import Results, SearchPhase, SearchStep
 from bench.runfile.reader import read
 from common.errors import BakeoffError
 
@@ -39,7 +39,7 @@ class Earlier:
     """Whether it was cut off: its undecided steps stay so, and its time counts in this budget."""
     results: Results = field(default_factory=Results)
     samples: list[Sample] = field(default_factory=list)
-    attempts: Mapping[tuple[str, str, str], list[tuple[Estimate, SearchStep]]] = field(
+    attempts: Mapping[tuple[SearchPhase, str, str], list[tuple[Estimate, SearchStep]]] = field(
         default_factory=dict
     )
     """Phase, base and new of a step → the attempts at it."""

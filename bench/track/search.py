@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.prepare.stacks import Stacks
-    from bench.runfile import ResultsWithSamples
+    from bench.runfile import ResultsWithSamples, SearchPhase
     from bench.track.steps import Steps
 
 JAX = ("jax", "jaxlib")
@@ -112,7 +112,7 @@ class Search:
         )
         return steps.make_results(record)
 
-    def compare(self, phase: str, base: Spec, new: Spec) -> str:
+    def compare(self, phase: SearchPhase, base: Spec, new: Spec) -> str:
         """Take a step, keep its results if it was measured, and return its conclusion."""
         before = len(self.steps.samples)
         conclusion = self.steps.take(phase, base, new)
@@ -125,7 +125,7 @@ class Search:
         self.notify(f"{phase}: {new} beside {base}: {pairs}: {conclusion}")
         return conclusion
 
-    def is_like_bad(self, phase: str, spec: Spec) -> bool:
+    def is_like_bad(self, phase: SearchPhase, spec: Spec) -> bool:
         """Tell whether a stack is like the bad end, by an A/B with the good end."""
         conclusion = self.compare(phase, self.first, spec)
         if conclusion == UNDECIDED:
@@ -203,7 +203,7 @@ class Search:
         good, bad = self.stacks.releases(self.good), self.stacks.releases(self.bad)
         self.releases = good[name], bad[name]
 
-    def halve(self, phase: str, choices: Sequence[Sequence[Spec]]) -> None:
+    def halve(self, phase: SearchPhase, choices: Sequence[Sequence[Spec]]) -> None:
         """Move both stacks to neighbours in a list of stacks between them.
 
         Args:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from bench.engine.actions import Action
     from bench.environments.spec import Spec
     from bench.prepare.stacks import Stacks
+    from bench.runfile import Conclusion, SearchPhase
     from bench.samples import Sample
 
 LOOKS = (3, 4, 6, 8, 12, 18, 26)
@@ -129,7 +130,7 @@ class Steps:
         self.earlier.require_same(self.setup)
         self.spent_seconds = spent.wall_seconds - spent.earlier_seconds + time.monotonic() - start
 
-    def take(self, phase: str, base: Spec, new: Spec) -> str:
+    def take(self, phase: SearchPhase, base: Spec, new: Spec) -> str:
         """Take a step, and return its conclusion.
 
         A step that the earlier search decided is taken from there. One that it left undecided is
@@ -148,7 +149,7 @@ class Steps:
             self.decide(phase, base, new)
         return self.taken[-1].conclusion
 
-    def decide(self, phase: str, base: Spec, new: Spec) -> None:
+    def decide(self, phase: SearchPhase, base: Spec, new: Spec) -> None:
         """Conclude from a new A/B on which side of the boundary the new stack lies."""
         start, boundary = time.monotonic(), self.boundary
         try:
@@ -157,7 +158,7 @@ class Steps:
             seconds = time.monotonic() - start
             self.spent_seconds += seconds
         low, high = find_interval(row)
-        conclusion = UNDECIDED
+        conclusion: Conclusion = UNDECIDED
         if low > boundary or high < boundary:
             beyond = (log_ratio(row) > boundary) == (boundary > 0)
             conclusion = (LIKE_BAD if beyond else LIKE_GOOD) if boundary else DIFFERS

@@ -118,8 +118,8 @@ class StepArms(Arms):
         state = () if rest is None else (rest.others, rest.carried)
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             if any(np.isnan(array).any() for array in list_numbers(leaf)):
-                name = jax.tree_util.keystr(path[1:])
-                why = f"{name} of the state is not a number after {TRAJECTORY_STEPS} steps"
+                name = jax.tree_util.keystr(path[1:]).removeprefix("['state']")
+                why = f"the state{name} is not a number after {TRAJECTORY_STEPS} steps"
                 raise self.file.problem(function, why)
         return np.array(losses)
 

@@ -555,7 +555,7 @@ OTHER = "give one of the same, or leave --more and --resume out"
     [
         ({"kind": "run"}, (), "why.json is of kind 'run'; give what `bakeoff bisect -o FILE.json`"),
         ({"search": {}}, (), "why.json is damaged: it has no search"),
-        ({"estimates": []}, (), "why.json is damaged: it has 1 steps and 0 estimates"),
+        ({"estimates": []}, (), "steps and 0 estimates; give another file"),
         ({"estimates": [1]}, (), "why.json is no run, or is damaged: Expected `object`"),
         ({"setup": {}}, (), f"why.json is of another search (an older version); {OTHER}"),
         (

@@ -1,5 +1,6 @@
 """`bakeoff compare`: run files of simulated samples, compared by the command."""
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from bench.track.comparison import BASE, NEW, Comparison, Status, is_costlier
 from bench.track.run_files import compare
 from tests.commands import Bakeoff, refusal
 from tests.report.runs import section
-from tests.track.simulated import ARMS, BLOG, FILTER_JIT, HAIKU, VERSIONS, a_run, file_of
+from tests.track.simulated import ARMS, BLOG, FILTER_JIT, HAIKU, VERSIONS, a_run, file_of, two_sides
 
 BEFORE = a_run(1, name="before")
 LATER = a_run(2, name="later", speed=1.08, when="2026-01-01T13:00:00")
@@ -47,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "later": LATER,
         "slower": a_run(2, {HAIKU: 1.3}),
         "other": replaced(other, cells=cells, estimates=[]),
-        "ab": replaced(other, kind="ab"),
+        "ab": dataclasses.replace(other, results=two_sides(3)),
     }.items():
         write(folder / f"{name}.json", file_of(run))
     (folder / "broken.json").write_text("{")

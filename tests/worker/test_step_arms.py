@@ -157,7 +157,7 @@ def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.Mo
         MODEL.replace("return jnp.", "return jnp.nan * jnp."): "the loss is nan in step 1",
         PLAIN.replace("mean = 0.9", "mean = jnp.nan + 0.9").replace(
             "logits - mean", "logits"
-        ): "the state is not a number after 10 steps",
+        ): r"the state\['mean'\] is not a number after 10 steps",
     }.items(),
 )
 def test_what_is_no_number_is_told(text: str, problem: str) -> None:
