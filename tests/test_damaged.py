@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from bench.cli import main
 from bench.engine.journal import Journal
 from bench.environments.spec import parse
+from bench.estimates import group_by_key
 from bench.fleet.plan import read_plan
 from bench.runfile.reader import read
 from bench.streams import one_line
@@ -50,7 +51,13 @@ TREES = st.recursive(
 )
 SPOTS = st.integers(0, 1 << 20)
 """Stand for a place in a tree or in bytes, whatever its size."""
-CHANGES = st.lists(st.tuples(SPOTS, st.just(...) | TREES), min_size=1, max_size=3)
+MOST_ALIKE = 30
+"""Elements of a list that are changed: the others are like them."""
+GONE, ALIKE = "<gone>", "<alike>"
+"""Changes: a value is left out, or becomes another one of its type."""
+CHANGES = st.lists(
+    st.tuples(SPOTS, st.sampled_from([GONE, ALIKE, ALIKE]) | TREES), min_size=1, max_size=3
+)
 BYTES = st.lists(st.tuples(SPOTS, st.integers(0, 9), st.binary(max_size=9)), max_size=4)
 many = settings(
     max_examples=CASES,
@@ -60,24 +67,48 @@ many = settings(
 )
 
 
-def places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield the places of a tree: what they are in, and their key there."""
-    for key in tree if isinstance(tree, dict) else range(len(tree)) if tree else ():
-        yield tree, key
+def list_places(
+    tree: Any, field: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield the places of a tree: the field, what it is in, and its key there."""
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree))
+    for key in keys[:MOST_ALIKE] if isinstance(tree, list) else keys:
+        inner = (*field, key if isinstance(tree, dict) else "*")
+        yield inner, tree, key
         if isinstance(tree[key], dict | list):
-            yield from places(tree[key])
+            yield from list_places(tree[key], inner)
+
+
+def make_alike(value: Any, spot: int) -> Any:
+    """Return another value of the same type."""
+    if isinstance(value, list):
+        others: list[Any] = [[], value[:-1], value * 2, value[::-1]]
+    elif isinstance(value, dict):
+        first = next(iter(value), "")
+        rest = {key: inner for key, inner in value.items() if key != first}
+        others = [{}, rest, rest | {"other": value.get(first)}]
+    elif isinstance(value, str):
+        others = ["", "other", f"{value}x", "pure_jax", "pure", "toy", "cpu", "gpu", "base", "new"]
+        others += ["step", "host_cost", "host_cost_per_array", "ratio", "added", "amount", "count"]
+    else:
+        others = [0, -1, 1, 0.5, 1e-300, 1e300, 1 << 53, True, None]
+    return others[spot % len(others)]
 
 
 def changed(tree: Any, changes: list[tuple[int, Any]]) -> Any:
-    """Return a copy of a tree with other values at some places; `...` leaves one out."""
+    """Return a copy of a tree with other values at some places; each field is as likely."""
     tree = copy.deepcopy(tree)
     for spot, value in changes:
-        if known := list(places(tree)):
-            inside, key = known[spot % len(known)]
-            if value is ...:
-                del inside[key]
-            else:
-                inside[key] = copy.deepcopy(value)
+        fields = group_by_key((field, (inside, key)) for field, inside, key in list_places(tree))
+        if not fields:
+            continue
+        places = [*fields.values()][spot % len(fields)]
+        inside, key = places[spot % len(places)]
+        if value == GONE:
+            del inside[key]
+        else:
+            alike = value == ALIKE
+            inside[key] = make_alike(inside[key], spot) if alike else copy.deepcopy(value)
     return tree
 
 
