@@ -2,6 +2,7 @@
 
     pytest bench --workload depth --metric host_cost --budget 900 --benchmark-json=depth.json
     python results/cost/law.py depth.json > bench/cost/host-cost.json
+    python results/cost/law.py results/cost/arrays.json --most 180   # how far off for larger models
 
 The law is a line: a fixed part, and a part for each array. It is fitted to host costs at several
 depths. Workers are the unit, whether each has measured one depth or all of them: how much the line
@@ -14,7 +15,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,7 +29,7 @@ from bench.stats.law import Law
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from jaxtyping import Bool, Float, Int
 
@@ -45,12 +46,7 @@ def cost_table(run: Run) -> CostTable:
     Raises:
         SystemExit: there are host costs at fewer than two depths, or from too few workers.
     """
-    samples = [
-        sample
-        for sample in run.samples
-        if sample.metric == HOST and sample.cell.backend == "cpu"
-        if sample.cell.workload in WORKLOAD_GROUPS["depth"]
-    ]
+    samples = host_costs(run)
     laws = laws_of(samples)
     if not laws:
         raise SystemExit(f"{run.name} has no host costs at two depths from enough workers")
@@ -67,13 +63,37 @@ def cost_table(run: Run) -> CostTable:
     )
 
 
+def host_costs(run: Run) -> list[Sample]:
+    """Return a run's host costs at several depths on a CPU."""
+    return [
+        sample
+        for sample in run.samples
+        if sample.metric == HOST and sample.cell.backend == "cpu"
+        if sample.cell.workload in WORKLOAD_GROUPS["depth"]
+    ]
+
+
 def arrays_of(workload: str) -> int:
     """Return the number of weight and bias arrays of a workload's model."""
     return 2 * (WORKLOADS[workload].layers + 1)
 
 
-def laws_of(samples: Iterable[Sample]) -> dict[Arm, Law]:
-    """Return the law of each arm with enough workers; plain JAX's other styles do other work.
+class Costs(NamedTuple):
+    """Costs of an arm, one for each worker and size, in seconds."""
+
+    sizes: Int[np.ndarray, " points"]
+    costs: Float[np.ndarray, " points"]
+    levels: Float[np.ndarray, " points"]
+    """Seconds of the whole call at that size."""
+    workers: Int[np.ndarray, " points"]
+
+    def find_mean(self, size: int) -> float:
+        """Return the mean cost at a size."""
+        return float(self.costs[self.sizes == size].mean())
+
+
+def measure_costs(samples: Iterable[Sample]) -> dict[Arm, Costs]:
+    """Return the costs of each arm; plain JAX's other styles do other work.
 
     In each block an arm's cost is a part of what the two references take there, which a slow core
     slows down too. Such parts are averaged within a worker.
@@ -93,17 +113,36 @@ def laws_of(samples: Iterable[Sample]) -> dict[Arm, Law]:
             if arm.entrant != BASELINE.entrant and arm not in REFERENCE:
                 parts[arm][sample.worker, size].append(sample.value / reference - 1)
     usual = {size: median(times) for size, times in beside.items()}
-    laws = {}
+    made = {}
     for arm, points in parts.items():
         workers, sizes = np.array(list(points)).T
         level = np.array([usual[size] for size in sizes.tolist()])
         costs = level * [fmean(several) for several in points.values()]
         mean = {size: costs[sizes == size].mean() for size in usual}
         whole = level + [mean[size] for size in sizes.tolist()]
-        law = fit(sizes.astype(float), costs, whole, workers)
-        if law is not None:
-            laws[arm] = law
-    return laws
+        made[arm] = Costs(sizes, costs, whole, workers)
+    return made
+
+
+def laws_of(samples: Iterable[Sample]) -> dict[Arm, Law]:
+    """Return the law of each arm with enough workers."""
+    laws = {
+        arm: fit(it.sizes.astype(float), it.costs, it.levels, it.workers)
+        for arm, it in measure_costs(samples).items()
+    }
+    return {arm: law for arm, law in laws.items() if law is not None}
+
+
+def describe_larger(samples: Sequence[Sample], most: int) -> Iterator[str]:
+    """Yield a line for each arm: how far a law of up to `most` arrays is off beyond them."""
+    laws = laws_of(s for s in samples if arrays_of(s.cell.workload) <= most)
+    for arm, it in measure_costs(samples).items():
+        for size in sorted(size for size in set(it.sizes.tolist()) if size > most and arm in laws):
+            cost, told = it.find_mean(size), laws[arm].fixed + laws[arm].of_array * size
+            yield (
+                f"{arm}, {size} arrays: {1e6 * cost:.0f} µs, told {1e6 * told:.0f} µs "
+                f"({told / cost - 1:+.0%})"
+            )
 
 
 def fit(
@@ -143,5 +182,9 @@ def fit(
 
 
 if __name__ == "__main__":
-    made = msgspec.json.encode(cost_table(read(Path(sys.argv[1]))))
-    print(msgspec.json.format(made, indent=1).decode())
+    run = read(Path(sys.argv[1]))
+    if "--most" in sys.argv:
+        print("\n".join(describe_larger(host_costs(run), int(sys.argv[-1]))))
+    else:
+        made = msgspec.json.encode(cost_table(run))
+        print(msgspec.json.format(made, indent=1).decode())
