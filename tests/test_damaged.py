@@ -73,7 +73,7 @@ def list_places(
     """Yield the places of a tree: the field, what it is in, and its key there."""
     keys = list(tree) if isinstance(tree, dict) else range(len(tree))
     for key in keys[:MOST_ALIKE] if isinstance(tree, list) else keys:
-        inner = (*field, key if isinstance(tree, dict) else "*")
+        inner = (*field, str(key) if isinstance(tree, dict) else "*")
         yield inner, tree, key
         if isinstance(tree[key], dict | list):
             yield from list_places(tree[key], inner)

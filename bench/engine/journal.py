@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.runfile import ResultsWithSamples, unpack_samples
-from bench.runfile.gate import list_contradictions
+from bench.runfile.gate import check_rows
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
@@ -96,7 +96,7 @@ class Journal:
             warnings=[text for part in parts for text in part.warnings],
             spent=parts[-1].spent,
         )
-        if problem := next(list_contradictions(known, unpack_samples(known.samples)), ""):
+        if problem := next(check_rows(known, unpack_samples(known.samples)), ""):
             raise BakeoffError(
                 f"the journal {path} is damaged: {problem}; start anew without --resume"
             )

@@ -41,12 +41,21 @@ def list_contradictions(
     results: Results, samples: Iterable[Sample], when: str = ""
 ) -> Iterator[str]:
     """Yield in words what of a run file cannot be, or contradicts another part of it."""
-    places = set(results.environments) | ({""} if results.kind in ALONE else set())
     if when:
         try:
             datetime.fromisoformat(when)
         except ValueError:
             yield f"its date is {shorten(when)}"
+    if results.kind == "bisect":
+        yield from check_search(results)
+    if results.kind == "cost" and not results.cells:
+        yield "it has no cells"
+    yield from check_rows(results, samples)
+
+
+def check_rows(results: Results, samples: Iterable[Sample]) -> Iterator[str]:
+    """Yield what of the tables cannot be, or refers to something that is not there."""
+    places = set(results.environments) | ({""} if results.kind in ALONE else set())
     for name in (*SIDES.get(results.kind, ()), *filter(None, [results.base])):
         if name not in places:
             yield f"it has no environment {shorten(name)}"
@@ -62,10 +71,6 @@ def list_contradictions(
         is_time = about is not None and about.kind in (Kind.WARM, Kind.COLD) and about.compared
         if not (0 if is_time else -LARGEST) < sample.value <= LARGEST:
             yield f"a sample of {shorten(sample.metric)} of {sample.cell} is {sample.value:g}"
-    if results.kind == "bisect":
-        yield from check_search(results)
-    if results.kind == "cost" and not results.cells:
-        yield "it has no cells"
 
 
 def check_names(

@@ -2,7 +2,7 @@
 
     pytest bench --workload depth --metric host_cost --budget 900 --benchmark-json=depth.json
     python results/cost/law.py depth.json > bench/cost/host-cost.json
-    python results/cost/law.py results/cost/arrays.json --most 180   # how far off for larger models
+    python results/cost/law.py results/cost/runs/arrays.json --most 180  # for larger models
 
 The law is a line: a fixed part, and a part for each array. It is fitted to host costs at several
 depths. Workers are the unit, whether each has measured one depth or all of them: how much the line

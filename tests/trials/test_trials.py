@@ -146,8 +146,8 @@ def test_a_commit_is_that_of_the_code(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_planted_difference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a step in 60 s: hardly any load of a machine hides that."""
-    half = trials.Part("two arms, 50 %", "arms", 60, (50,))
+    """Half a step in 30 s: hardly any load of a machine hides that."""
+    half = trials.Part("two arms, 50 %", "arms", 30, (50,))
     monkeypatch.setitem(trials.PARTS, "arms-1", half)
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the machine's lock is
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # tests' programs are made quickly
