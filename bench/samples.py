@@ -33,7 +33,7 @@ class Sample(NamedTuple):
     environment: str = ""
     """Environment of the worker; empty: the shared one of a run."""
     worker: int = 0
-    """Number of the process; of two environments that take turns, of the pair of processes."""
+    """Number of the process; of two environments that alternate, of the pair of processes."""
     block: int = 0
     """Number of the block, shared by all its arms, and by both workers of a pair; of a cold
     process, number of the process or pair."""

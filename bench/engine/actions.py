@@ -50,7 +50,7 @@ class Action(msgspec.Struct, frozen=True):
     programs: dict[str, str] = {}
     """Arm → its program, for a `block`: of arms with one program, one compiles it in a round."""
     partner: int = 0
-    """Number of the worker on the other side of a `block`, which takes turns with this one; 0:
+    """Number of the worker on the other side of a `block`, which alternates with this one; 0:
     none."""
     partner_environment: str = ""
 

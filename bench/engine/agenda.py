@@ -32,13 +32,14 @@ TRIES = 3
 """Consecutive failed visits after which a kind of turns is given up: one death may be the system's
 fault, two a style's, which then fails."""
 LEAST_PAIRS = 2
-"""Pairs of workers, and cold samples, that each day of a history gets first: the variance between
-pairs is estimated from all days together."""
+"""Pairs of workers, and cold samples, that each pair of environments gets first where they share a
+variance."""
 REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
 """Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
 estimates and the report take it, and longer runs have more samples."""
-FEW_GROUPS = 3
-"""Minimum number of pairs of environments of a history: two are a comparison with one more side."""
+MANY_GROUPS = 3
+"""Pairs of environments from which on they share one variance between pairs of workers: each of two
+has its own."""
 COLD_KIND = "cold"
 ASKED_OF = {kind: [m for m in METRICS.values() if m.turn == kind] for kind in TURNS}
 ASKED_OF[COLD_KIND] = [METRICS[name] for name in COLD]
@@ -79,7 +80,7 @@ class Agenda:
     """The requested work of a run, and its progress.
 
     Args:
-        groups: Sides whose workers take turns; all of one side, or all of two.
+        groups: Sides whose workers alternate; all of one side, or all of two.
         options: How much is measured.
         lanes: A core for each worker that may run at the same time as others.
         base: Environment that others are compared with; empty where arms are compared.
@@ -91,7 +92,7 @@ class Agenda:
         self.groups, self.options, self.lanes, self.base = list(groups), options, lanes, base
         self.sides = list(dict.fromkeys(side for group in groups for side in group))
         self.is_paired = any(len(group) > 1 for group in groups)
-        self.is_history = self.is_paired and len(groups) >= FEW_GROUPS
+        self.shares_variance = self.is_paired and len(groups) >= MANY_GROUPS
         self.most_workers = options.processes or (1 if options.is_fixed else MOST_COUNT)
         budget = math.inf if options.is_fixed else options.budget
         self.end = (1 - REPORT_SHARE) * budget - REPORT_SECONDS
@@ -151,7 +152,7 @@ class Agenda:
 
     def find_least(self, kind: str) -> int:
         """Return the number of workers, or cold samples, below which a number is preliminary."""
-        if self.is_history:
+        if self.shares_variance:
             return LEAST_PAIRS
         return MIN_COLD if kind == COLD_KIND else MIN_WORKERS
 
@@ -183,7 +184,7 @@ class Agenda:
         return list(self.lanes) if auto or self.options.cores == "one" else [()] * len(self.lanes)
 
     def find_open_turns(self) -> list[tuple[TurnKind, list[Group]]]:
-        """Return the turns open to a visit, with a group each, or with all days of a history."""
+        """Return the turns open to a visit, with one group, or all that share a variance."""
         turns: dict[TurnKind, list[Group]] = defaultdict(list)
         for workload in self.workloads:
             for turn in (TurnKind(workload, kind) for kind in TURNS):
@@ -194,7 +195,7 @@ class Agenda:
                     )
                     if able and self.find_metrics(group, workload, turn.kind):
                         turns[turn].append(group)
-        if self.is_history:
+        if self.shares_variance:
             return list(turns.items())
         return [(turn, [group]) for turn, groups in turns.items() for group in groups]
 

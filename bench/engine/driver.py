@@ -181,7 +181,7 @@ class Driver:
         return answer
 
     def get_block_answers(self, action: Action, patience: float) -> list[Any]:
-        """Return the answers of a block's workers: one, or two that take turns."""
+        """Return the answers of a block's workers: one, or two that alternate."""
         turns: list[dict[str, Any]] = [{}]
         if action.partner:
             link(*(self.workers[number] for number in action.workers))
@@ -213,7 +213,7 @@ class Driver:
     ) -> Command:
         """Return the command that tells a worker of an action.
 
-        Of two workers that take turns, `place` is its number, and `patience` what it has with the
+        Of two workers that alternate, `place` is its number, and `patience` what it has with the
         other one, in seconds.
         """
         arms, outside = list(action.arms), dict(self.task.outside)

@@ -57,9 +57,9 @@ class WorkerFailedError(Exception):
     arm: int | None
     """Index of the arm that was at work, or None."""
     lost_token: bool = False
-    """Whether it ended because its partner, with which it took turns, did not go on."""
+    """Whether it ended because its partner, with which it alternated, did not go on."""
     number: int = 0
-    """Number of the worker; of two that took turns, both are ended."""
+    """Number of the worker; of two that alternated, both are ended."""
     blamed: str = ""
     """Name of the arm that was at work; empty where none was."""
 

@@ -231,11 +231,11 @@ def digest_code() -> str:
     return digest.hexdigest()
 
 
-# from a task to what takes turns, and back
+# from a task to the groups that alternate, and back
 
 
 def make_groups(task: Task) -> list[tuple[SideState, ...]]:
-    """Return the groups of sides that take turns, on each backend that all sides have."""
+    """Return the groups of sides that alternate, on each backend that all sides have."""
 
     @cache  # an environment that is in several groups has one state
     def state(name: str, backend: str, *, control: bool) -> SideState:

@@ -137,7 +137,7 @@ class SideState:
 
 
 type Group = tuple[SideState, ...]
-"""Sides whose workers take turns: one alone, or two."""
+"""Sides whose workers alternate: one alone, or two."""
 
 
 def find_programs(rows: Iterable[CellResult]) -> dict[Cell, str]:

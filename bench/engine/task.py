@@ -35,7 +35,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Task:
-    """Cells to measure in some environments, and the environments that take turns."""
+    """Cells to measure in some environments, and the environments that alternate."""
 
     kind: FileKind
     arguments: tuple[str, ...]
@@ -46,7 +46,7 @@ class Task:
     """Name → environment."""
     options: Options
     groups: Sequence[tuple[str, ...]] = ()
-    """Names of environments whose workers take turns; each runs alone if there are none."""
+    """Names of environments whose workers alternate; each runs alone if there are none."""
     base: str = ""
     """Environment that others are compared with; empty where arms are compared with the
     baseline."""

@@ -1,4 +1,4 @@
-"""Sides of an A/B, a bisection or a history: environments whose workers take turns."""
+"""Sides of an A/B, a bisection or a history: environments whose workers alternate."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def make_task(
     base: str,
     arguments: Sequence[str] = (),
 ) -> Task:
-    """Return the task of measuring cells of sides, each of which takes turns with the base.
+    """Return the task of measuring cells of sides, each of which alternates with the base.
 
     Raises:
         BakeoffError: no cell has a metric that is asked for.

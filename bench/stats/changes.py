@@ -45,7 +45,7 @@ class Spread(NamedTuple):
 
 
 NO_SPREAD = Spread(0.0, math.inf)
-"""Spread of estimates that were measured in turns."""
+"""Spread of estimates that were measured side by side."""
 RUN_SPREADS = {
     **dict.fromkeys((STEP, HOST, HOST_IN_A_ROW), Spread(0.02, 10)),
     "peak_rss": Spread(0.001, 10),

@@ -35,7 +35,7 @@ MARKER = "<!-- bakeoff comparison -->"
 """First line of a comment, by which a later run finds the one that it replaces."""
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
 MEASURED_NOTE = (
-    "Both sides were measured now, their workers taking turns. In brackets: 95 % intervals over "
+    "Both sides were measured now, their workers alternating. In brackets: 95 % intervals over "
     "pairs of processes, corrected for all rows together; steps and host costs have the most "
     "weight."
 )

@@ -272,7 +272,7 @@ def _describe_gaps(it: Timeline) -> Iterator[str]:
 
 def _explain_method(it: Timeline) -> Iterator[str]:
     by = (
-        "Each day took turns with the newest one."
+        "Each day alternated with the newest one."
         if it.is_measured
         else f"Values are relative to {BASELINE} in the same run; differences include how "
         "much the same code differs from run to run."

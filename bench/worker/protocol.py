@@ -153,7 +153,7 @@ class TimeBlock(Command):
     programs: dict[str, str] = field(default_factory=dict)
     """Arm → fingerprint of its program; in a round of stages, one arm compiles each program."""
     place: int | None = None
-    """Number, 0 or 1, of this worker's side, where one of another side takes turns with it."""
+    """Number, 0 or 1, of this worker's side, where one of another side alternates with it."""
     patience: float = 0.0
     """Seconds after which that other worker is taken to hang."""
 
@@ -224,7 +224,7 @@ class Opened:
 
 @dataclass
 class Timed:
-    """Answer to `TimeBlock`; two workers that take turns give one each."""
+    """Answer to `TimeBlock`; two workers that alternate give one each."""
 
     samples: list[Sample]
     failures: dict[str, str] = field(default_factory=dict)

@@ -178,7 +178,7 @@ class Session:
         return self.guard(command, lambda arms, arm: arms.open(arm, losses)) or Opened()
 
     def time_block(self, command: TimeBlock) -> Timed:
-        """Measure a block, alone or in turns with a worker of another side."""
+        """Measure a block, alone or alternating with a worker of another side."""
         ours, kind = self.find_arms(command.workload, command.backend), command.kind
         members, rounds = [*map(Arm.parse, command.arms)], command.rounds
         around = self.surroundings.setdefault(command.backend, Surroundings())
