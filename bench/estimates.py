@@ -99,9 +99,14 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.cell.workload, self.cell.backend
 
     @property
-    def has_no_error(self) -> bool:
+    def is_noiseless(self) -> bool:
         """Whether its standard error is 0."""
         return self.standard_error == 0
+
+    @property
+    def ends(self) -> list[float]:
+        """Lower end, value and upper end, as far as they are known."""
+        return [end for end in (self.low, self.value, self.high) if end is not None]
 
     @property
     def no_difference(self) -> float:

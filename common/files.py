@@ -30,7 +30,7 @@ KINDS = {
 }
 MIB = 1 << 20
 MOST_JSON = 1 << 30
-"""Largest run file, journal or plan that is read, in bytes; a day of samples has less."""
+"""Largest run file or journal that is read, in bytes; a day of samples has less."""
 
 
 class UnfitFileError(OSError):

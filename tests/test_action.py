@@ -49,7 +49,8 @@ def run_script(folder: Path, name: str, stand_in: str, **variables: str) -> Step
         "GITHUB_STEP_SUMMARY": str(paths["summary"]),
         "GITHUB_REPOSITORY": "some/library",
         "NUMBER": "7",
-        "TABLE": str(folder / "bakeoff-ab.md"),
+        "STATUS": "0",
+        "TABLE": str(folder / "ab.md"),
     } | variables
     script = [str(ROOT / ".github/action" / name)]
     done = subprocess.run(script, env=env, capture_output=True, text=True, cwd=folder)
@@ -68,19 +69,29 @@ def test_the_inputs_reach_the_shell_as_variables_alone() -> None:
     assert given == {*INPUTS}
 
 
-WRITES = f"printf '%s' '{TABLE}Worse: x.' > \"$RUNNER_TEMP/bakeoff-ab.md\""
+WRITES = f"printf '%s' '{TABLE}Worse: x.' > \"${{@: -1}}\""
+"""Shell that writes the table to the place that its last word names."""
 
 
 @pytest.mark.parametrize("status", [0, 1, 2])
 def test_a_verdict_is_handed_on_with_its_table(tmp_path: Path, status: int) -> None:
     done = run_script(tmp_path, "ab.sh", f"{WRITES}; exit {status}", PACKAGE="flax")
     assert done.status == 0  # a later step fails, when the comment is there
-    assert done.outputs == f"status={status}\ntable={tmp_path}/bakeoff-ab.md\n"
+    first, second = done.outputs.splitlines()
+    assert first == f"status={status}"
+    assert Path(second.removeprefix("table=")).read_text().startswith(TABLE)
     assert done.summary.startswith(TABLE)
     assert ("::warning::" in done.shown) == (status > 0)
     [call] = done.calls
     sides = "--base flax @ .@HEAD^1 --new flax @ . --budget 300"
-    assert call.endswith(f"bakeoff ab {sides} -o {tmp_path}/bakeoff-ab.md")
+    assert f"bakeoff ab {sides} --format md -o {tmp_path}/" in call
+
+
+def test_an_earlier_table_of_the_same_job_is_no_result(tmp_path: Path) -> None:
+    run_script(tmp_path, "ab.sh", WRITES, PACKAGE="flax")
+    done = run_script(tmp_path, "ab.sh", "exit 2", PACKAGE="flax")
+    assert done.status == 1
+    assert "::error::nothing was measured (exit status 2)" in done.shown
 
 
 @pytest.mark.parametrize("status", [1, 2, 127, 137])
@@ -108,24 +119,27 @@ def test_a_step_of_ones_own_and_further_options(tmp_path: Path) -> None:
     options = "--with\neinops\n\n--metric\nstep"
     about = {"STEP": "a b.py", "BASE": "@-7d", "OPTIONS": options}
     [call] = run_script(tmp_path, "ab.sh", WRITES, **about).calls
-    assert "ab --base @-7d --new current --budget 300 -o" in call
-    assert call.endswith("--step a b.py --with einops --metric step")
+    own = "--step a b.py --with einops --metric step --format md -o"
+    assert f"ab --base @-7d --new current --budget 300 {own}" in call
 
 
 @pytest.mark.parametrize(
-    ("headline", "earlier", "calls"),
+    ("status", "headline", "earlier", "calls"),
     [
-        ("Worse: haiku/pure step at seed +5 %.", "", ["api {}/7/comments -F body=@"]),
-        ("Faster: haiku/pure step at seed -5 %.", "", ["api {}/7/comments -F body=@"]),
-        ("No change found. Changes above 1 % would show.", "", []),
-        ("No change found.", "41\n42", ["api -X PATCH {}/comments/41 -F body=@"]),
+        (1, "Worse: haiku/pure step at seed +5 %.", "", ["api {}/7/comments -F body=@"]),
+        (1, "new (flax==1) does not run mine.py.", "", ["api {}/7/comments -F body=@"]),
+        (0, "Faster: haiku/pure step at seed -5 %.", "", ["api {}/7/comments -F body=@"]),
+        (0, "No change found. Changes above 1 % would show.", "", []),
+        (2, "Inconclusive: no row could be settled.", "", []),
+        (0, "No change found.", "41\n42", ["api -X PATCH {}/comments/41 -F body=@"]),
     ],
 )
 def test_a_comment_is_posted_once_and_only_where_something_was_called(
-    tmp_path: Path, headline: str, earlier: str, calls: list[str]
+    tmp_path: Path, status: int, headline: str, earlier: str, calls: list[str]
 ) -> None:
-    (tmp_path / "bakeoff-ab.md").write_text(f"{TABLE}{headline}\n")
-    done = run_script(tmp_path, "comment.sh", f'case "$*" in *--jq*) echo "{earlier}";; esac')
+    (tmp_path / "ab.md").write_text(f"{TABLE}{headline}\n")
+    stand_in = f'case "$*" in *--jq*) echo "{earlier}";; esac'
+    done = run_script(tmp_path, "comment.sh", stand_in, STATUS=str(status))
     assert done.status == 0, done.shown
     look, *rest = done.calls
     assert "--jq" in look

@@ -79,7 +79,7 @@ def ab(
     selection = commands.parse_selection(entrant, style, workload, backend, metric, step)
     if not any(spec.revision for spec in specs.values()):  # which may have other styles
         selection.check_styles()
-    with commands.reserve_machine(wait=wait, packages=with_) as builder:
+    with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
         try:
             task, seconds = prepare_sides(specs, selection, extent, builder, arguments)
         except DoesNotRunError as error:

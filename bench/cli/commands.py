@@ -86,16 +86,22 @@ def error_console() -> Console:
 
 
 @contextmanager
-def reserve_machine(*, wait: bool, packages: Sequence[str] | None) -> Iterator[Builder]:
+def reserve_machine(
+    *, wait: bool, packages: Sequence[str] | None, more: Path | None = None
+) -> Iterator[Builder]:
     """Hold the lock of this machine, and yield a builder of environments.
 
     Args:
         wait: Whether to wait for another run; without it, that is a BakeoffError.
         packages: Requirements that all environments have, too.
+        more: A run file to go on with: what is wrong with it is told before anything is built.
     """
     from bench.engine.machine import machine_lock
     from bench.environments.builder import Builder
+    from bench.runfile.reader import read
 
+    if more is not None:
+        read(more)
     with machine_lock(wait=wait):
         yield Builder(notify=error_console().print, extras=parse_requirements(packages))
 

@@ -82,7 +82,7 @@ def cost(
 
     extent = commands.check_options(Options(budget))
     name_step(file)  # what is wrong with it is told before another run is waited for
-    with commands.reserve_machine(wait=wait, packages=with_) as builder:
+    with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
         task, seconds = prepare_step(file, extent, styles, backend, builder, sys.argv[1:])
         made = commands.measure_task(task, seconds, resume=resume, more=more)
     commands.finish(made.results, chosen, output, kept=made.journal.path)

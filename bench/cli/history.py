@@ -105,7 +105,7 @@ def history(
         until = max(name for name in names if name[:1].isdigit())
     newest = parse_day(until, "--until") if until else today()
     dates = list_days(parse_day(since, "--since"), newest, every)
-    with commands.reserve_machine(wait=wait, packages=with_) as builder:
+    with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
         task, seconds, others = prepare_days(dates, selection, extent, builder, sys.argv[1:])
         made = commands.measure_task(task, seconds, resume=resume, more=more)
     add_days(made.results, others)

@@ -133,9 +133,9 @@ class Choice:
 
     def weight(self, workload: str, kind: str) -> float:
         """Return the weight of numbers of a kind of work at a workload."""
-        return WEIGHTS[kind] * self.find_factor(workload)
+        return WEIGHTS[kind] * self.find_workload_factor(workload)
 
-    def find_factor(self, workload: str) -> float:
+    def find_workload_factor(self, workload: str) -> float:
         """Return `FURTHER` for a workload larger than a measured tutorial's, else 1."""
         larger = find_workload(workload).work > find_workload("seed").work
         return FURTHER if larger and "seed" in self.agenda.workloads else 1.0
@@ -219,7 +219,7 @@ class Choice:
             room = (self.seconds_left - opening) / in_a_row
             if room >= fewest or not made:  # several workers share the first proofs
                 break
-        part = self.find_factor(workload)
+        part = self.find_workload_factor(workload)
         for_opening = part * TURNS[turn.kind].seconds_for_opening * opening
         seconds = max(block, PAIR_FOR_OPENING * again if agenda.is_paired else for_opening)
         missing = math.ceil((enough - made) / count)
@@ -259,7 +259,8 @@ class Choice:
         if not agenda.is_paired and missing > 0:
             again = self.costs.opening(group, *turn)
             visits = 1 + math.ceil(missing / len(work.groups))
-            usual = self.find_factor(turn.workload) * TURNS[turn.kind].seconds_for_opening * again
+            factor = self.find_workload_factor(turn.workload)
+            usual = factor * TURNS[turn.kind].seconds_for_opening * again
             its_part = self.seconds_of_first_answer(turn, visits, 0.0, again, in_a_row)
             seconds = max(seconds, min(usual, its_part))
         rest = self.seconds_left - in_a_row * seconds

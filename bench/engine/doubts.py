@@ -122,7 +122,7 @@ class Doubts:
                 spreads = [
                     row.half_width * math.sqrt(row.blocks * per_block / rounds)
                     for row in self.rows(name, workload, backend).values()
-                    if row.form == "ratio" and row.workers > 1 and not row.has_no_error
+                    if row.form == "ratio" and row.workers > 1 and not row.is_noiseless
                 ]
                 worst = max(worst, statistics.median(spreads or [0.0]))
         return worst / max(COLD_TARGET if cold else 0.0, math.log1p(self.margin))

@@ -16,7 +16,7 @@ import msgspec
 
 from bench.runfile import ResultsWithSamples, unpack_samples
 from bench.runfile.gate import check_rows
-from common.errors import BakeoffError
+from common.errors import BakeoffError, shorten_message
 from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
@@ -76,9 +76,10 @@ class Journal:
             try:
                 parts.append(msgspec.json.decode(line, type=Part))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                why = shorten_message(error)
                 raise BakeoffError(
                     f"line {len(parts) + 1} of the journal {path} is damaged, or of another "
-                    f"version ({error}): delete it and what follows to keep what is before, resume "
+                    f"version ({why}): delete it and what follows to keep what is before, resume "
                     "it with the program that began it, or start anew without --resume"
                 ) from error
         if not parts or not parts[0].setup:

@@ -128,7 +128,7 @@ class Watch:
         most = max(cores, key=cores.__getitem__, default="")
         notable = bool(most) and cores[most] >= NOTABLE
         return TimeSpent(
-            stolen=min(1.0, stolen / whole),
+            stolen=min(1.0, max(0.0, stolen) / whole),
             others=max(0.0, used - ours) / whole,
             busiest=f"{most} ({cores[most]:.1f} cores)" if notable else "",
         )

@@ -35,7 +35,7 @@ EXAMPLES = (
     "`current`, `@2025-12-01`, `@-7d`, `flax==0.12.8`, `jax==0.10.2,jaxlib==0.10.2`, "
     "`flax @ ../flax`, `requirements.txt`, `uv.lock`, `pyproject.toml` or a git revision"
 )
-LONGEST = 1_000
+LONGEST = 500
 """Characters of a SPEC: more than pins of all packages that can be pinned have."""
 MOST_BYTES = 16 << 20
 """Largest file of requirements: a lock with hashes of a thousand packages has a tenth."""

@@ -138,7 +138,7 @@ def words(estimate: Estimate) -> str:
         return _signed_words(value, low, high, _choose_unit(value, estimate.unit, "µs"))
     if estimate.settled_by == PROGRAM and estimate.bound is not None:
         return f"±{percent(estimate.bound)}, proven"
-    if estimate.settled_by == PROGRAM and estimate.has_no_error:
+    if estimate.settled_by == PROGRAM and estimate.is_noiseless:
         return "the same"
     return ratio_words(estimate)
 
@@ -250,6 +250,8 @@ def _count_digits(middle: float, low: float | None, high: float | None, most: in
     """Return how many digits after the point show the width of an interval, at most `most`."""
     halves = [abs(middle - end) for end in (low, high) if end is not None]
     half = sum(halves) / max(1, len(halves))
+    if half == math.inf:
+        return 0
     return min(most, max(0, math.ceil(-math.log10(half)))) if half > 0 else min(2, most)
 
 

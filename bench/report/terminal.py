@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"slower": "red", "faster": "green", "good": "green", "bad": "bold red", "open": "yellow"}
 LEAST_WIDTH = 20
-"""Characters below which nothing can be read."""
+"""Minimum width in characters: `COLUMNS` may be 0."""
 GAP = 2
 """Characters between columns."""
 LINES = 10

@@ -26,10 +26,10 @@ SCHEMA: Literal[4] = 4
 
 type Positive = Annotated[float, msgspec.Meta(gt=0)]
 type NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-type Count = Annotated[int, msgspec.Meta(ge=0)]
+type Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 type Name = Annotated[str, msgspec.Meta(max_length=1_000)]
 """A name, a release or a SPEC: the longest in published files has 63 characters."""
-LONGEST_TEXT = 100_000
+LONGEST_TEXT = 10_000
 """Characters of a message that are kept: a file with 20 MB in one took 27 s to show."""
 type Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 type FileKind = Literal["run", "ab", "bisect", "history", "cost"]
@@ -79,7 +79,7 @@ class Conditions(msgspec.Struct, kw_only=True):
 
     devices: dict[Name, Name] = {}
     """Backend → kind of device."""
-    device_details: dict[Name, dict[Name, Name | float | bool | None]] = {}
+    device_details: dict[Name, dict[Name, Name | int | float | bool | None]] = {}
     """Backend → number of devices, the memory of one, the driver."""
     variables: dict[Name, Text] = {}
     """Environment variables that change what is measured."""
@@ -142,7 +142,7 @@ class SearchStep(msgspec.Struct, frozen=True):
 
     phase: SearchPhase
     conclusion: Conclusion
-    seconds: float
+    seconds: NotNegative
 
 
 class SearchRecord(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -198,7 +198,7 @@ class Results(msgspec.Struct, kw_only=True):
     conditions: Conditions = msgspec.field(default_factory=Conditions)
     cells: list[CellResult] = []
     estimates: list[Estimate] = []
-    warnings: list[Text] = []
+    warnings: Annotated[list[Text], msgspec.Meta(max_length=1_000)] = []
     """Reasons to doubt the numbers, in sentences."""
     notes: dict[Name, Text] = {}
     """Entrant → a remark."""

@@ -1,7 +1,7 @@
 """Consistency of a run file: what its reader returns can be shown, compared and gone on with.
 
-Types and lengths are checked by `bench.runfile`. Here, numbers are possible, names are known, and
-whatever is referred to is there; nothing behind the reader checks that again.
+Types and lengths are checked by the types of `bench.runfile`. Here, numbers are possible, names are
+known, and whatever is referred to is there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from bench.metrics import METRICS, Kind
+from bench.metrics import METRICS, SAMPLED, Kind
 from common.errors import shorten
 
 if TYPE_CHECKING:
@@ -22,30 +22,29 @@ if TYPE_CHECKING:
     from bench.samples import Proof, Sample
 
 LARGEST = 1e18
-"""Largest number in a run file, in any unit: bytes and operations of the largest models are below,
-and nothing that is computed of it overflows."""
-FARTHEST_END = 1e290
-"""Largest end of an interval: one of three workers may be as good as infinite. What is made of it
-does not overflow."""
+"""Largest amount and sample in any unit, and inverse of the smallest time: bytes and operations of
+the largest models are below. Ends of intervals may be any number."""
 LARGEST_RATIO = 1e9
 """Largest ratio, and inverse of the smallest one: a year to 30 ms."""
 LONGEST_NAME = 1_000
 """Characters of an entrant's, a style's or a workload's name; a file's name has 255 at most."""
 ALONE: tuple[FileKind, ...] = ("run", "cost")
-"""Kinds whose environment has no name."""
+"""Kinds whose shared environment has the empty name."""
 SIDES: dict[FileKind, tuple[str, ...]] = {"ab": ("base", "new")}
-"""Kind of comparison → environments that it has."""
+"""Kind of comparison → environments that it must have."""
+TIMES = {name for name, m in SAMPLED.items() if m.kind in (Kind.WARM, Kind.COLD) and m.compared}
+"""Metrics whose numbers are above zero: logarithms are taken of them."""
 
 
 def list_contradictions(
     results: Results, samples: Iterable[Sample], when: str = ""
 ) -> Iterator[str]:
-    """Yield in words what of a run file cannot be, or contradicts another part of it."""
+    """Yield the problems of a run file: what cannot be, or contradicts another part of it."""
     if when:
         try:
             datetime.fromisoformat(when)
         except ValueError:
-            yield f"its date is {shorten(when)}"
+            yield f"its date is {shorten(when)}, which is none"
     if results.kind == "bisect":
         yield from check_search(results)
     if results.kind == "cost" and not results.cells:
@@ -54,7 +53,7 @@ def list_contradictions(
 
 
 def check_rows(results: Results, samples: Iterable[Sample]) -> Iterator[str]:
-    """Yield what of the tables cannot be, or refers to something that is not there."""
+    """Yield the problems of both tables, of cells and of environments."""
     places = set(results.environments) | ({""} if results.kind in ALONE else set())
     for name in (*SIDES.get(results.kind, ()), *filter(None, [results.base])):
         if name not in places:
@@ -67,16 +66,17 @@ def check_rows(results: Results, samples: Iterable[Sample]) -> Iterator[str]:
             yield from check_proof(cell.proof)
     for sample in samples:
         yield from check_names(sample.cell, (sample.metric,), sample.environment, places)
-        about = METRICS.get(sample.metric)
-        is_time = about is not None and about.kind in (Kind.WARM, Kind.COLD) and about.compared
-        if not (0 if is_time else -LARGEST) < sample.value <= LARGEST:
-            yield f"a sample of {shorten(sample.metric)} of {sample.cell} is {sample.value:g}"
+        numbers = [n for n in (sample.value, sample.median, sample.p95) if n is not None]
+        least = 1 / LARGEST if sample.metric in TIMES else 0.0
+        if not all(least <= number <= LARGEST for number in numbers):
+            about = f"a sample of {shorten(sample.metric)} of {shorten(str(sample.cell))}"
+            yield f"{about} is {', '.join(f'{n:g}' for n in numbers)}, which cannot be"
 
 
 def check_names(
     cell: Cell, metrics: Iterable[str], environment: str, places: set[str]
 ) -> Iterator[str]:
-    """Yield which names of a row are unknown, or too long."""
+    """Yield the names of a row that are unknown, or too long."""
     for metric in metrics:
         if metric not in METRICS:
             yield f"it has a metric {shorten(metric)}, which this version does not know"
@@ -88,37 +88,49 @@ def check_names(
 
 
 def check_estimate(row: Estimate, places: set[str]) -> Iterator[str]:
-    """Yield what of an estimate cannot be."""
+    """Yield the problems of an estimate's names and numbers."""
     yield from check_names(row.cell, (row.metric,), row.environment, places)
+    for name in (row.against, row.unit, row.settled_by):
+        if len(name) > LONGEST_NAME:
+            yield f"a name has {len(name)} characters: {shorten(name)}"
     about = f"{shorten(row.metric)} of {shorten(str(row.cell))}"
-    least, most = (1 / LARGEST_RATIO, LARGEST_RATIO) if row.form == "ratio" else (-LARGEST, LARGEST)
-    ends = [end for end in (row.low, row.value, row.high) if end is not None]
-    if not least <= row.value <= most or not all(abs(end) <= FARTHEST_END for end in ends):
-        yield f"{about} is {row.value:g}"
-    if any(low > high for low, high in pairwise(ends)):
+    least, most = -LARGEST, LARGEST
+    if row.form == "ratio":
+        least, most = 1 / LARGEST_RATIO, LARGEST_RATIO
+    elif row.form == "amount" and row.metric in TIMES:
+        least = 1 / LARGEST
+    elif row.level is not None:
+        most = LARGEST_RATIO * row.level
+    if not least <= row.value <= most:
+        yield f"{about} is {row.value:g}, which cannot be"
+    if any(low > high for low, high in pairwise(row.ends)):
         yield f"{about} is {row.value:g}, outside of its interval"
     if row.standard_error is not None and not 0 <= row.standard_error <= LARGEST:
-        yield f"{about} has a standard error of {row.standard_error:g}"
+        yield f"{about} has a standard error of {row.standard_error:g}, which cannot be"
     if not 0 <= row.df <= LARGEST or not 0 <= (row.p or 0) <= 1:
-        yield f"{about} has {row.df:g} degrees of freedom and p = {row.p}"
-    if row.level is not None and not 0 < row.level <= LARGEST:
-        yield f"{about} is added to {row.level:g} seconds"
+        yield f"{about} has {row.df:g} degrees of freedom and p = {row.p}, which cannot be"
+    if row.level is not None and not 1 / LARGEST <= row.level <= LARGEST:
+        yield f"{about} is added to {row.level:g} seconds, which cannot be"
+    if not 0 <= (row.bound or 0) <= LARGEST:
+        yield f"{about} has a bound of {row.bound:g}, which cannot be"
     if not (0 <= row.workers <= LARGEST and 0 <= row.blocks <= LARGEST):
-        yield f"{about} is of {row.workers} workers and {row.blocks} blocks"
+        yield f"{about} is of {row.workers} workers and {row.blocks} blocks, which cannot be"
 
 
 def check_proof(proof: Proof) -> Iterator[str]:
-    """Yield what of a proof cannot be."""
-    numbers = proof.loss, proof.gradient, proof.trajectory, *(proof.state or ())
-    counts = proof.operations_beside_baseline
-    if not all(0 <= number <= LARGEST for number in (*numbers, *map(abs, counts.values()))):
+    """Yield the problems of a proof's numbers and names."""
+    counts, settings = proof.operations_beside_baseline, proof.settings
+    numbers = proof.loss, proof.gradient, proof.trajectory, *map(abs, counts.values())
+    if not all(0 <= n <= LARGEST for n in numbers) or not all(n >= 0 for n in proof.state or ()):
         yield "a proof has a number that cannot be"
-    if any(len(name) > LONGEST_NAME for name in (*counts, *map(str, proof.settings.values()))):
-        yield "a proof has a name of more than {LONGEST_NAME} characters"
+    if not all(isinstance(value, str | int | float | None) for value in settings.values()):
+        yield "a proof has a setting that is neither text nor a number"
+    elif any(len(str(name)) > LONGEST_NAME for name in (*counts, *settings, *settings.values())):
+        yield f"a proof has a name of more than {LONGEST_NAME:,} characters"
 
 
 def check_search(results: Results) -> Iterator[str]:
-    """Yield what of a bisection contradicts its steps."""
+    """Yield the problems of a bisection's record, and what contradicts its steps."""
     record, rows = results.search, results.estimates
     if not record.metric:
         yield "it has no search"

@@ -10,12 +10,16 @@ import msgspec
 from bench.runfile import SCHEMA, Count, Name, Results, ResultsWithSamples, unpack_samples
 from bench.runfile.gate import list_contradictions
 from common.errors import BakeoffError, shorten, shorten_message
-from common.files import MOST_JSON, read_regular
+from common.files import MIB, MOST_JSON, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.samples import Sample
+
+
+MOST_BYTES = 32 * MIB
+"""Largest part of a run file beside its samples: a history of 30 months has less than 1 MiB."""
 
 
 class NotARunError(BakeoffError):
@@ -66,24 +70,20 @@ class Commit(msgspec.Struct):
     dirty: bool | None = False
 
 
-class _Part(msgspec.Struct):
-    """The part of a file that is ours."""
+class _File(msgspec.Struct):
+    """The parts of a file that are read; only of a run are they what they should be."""
 
     bakeoff: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _Rest(msgspec.Struct):
-    """What pytest-benchmark writes into a file."""
-
-    machine_info: Machine = msgspec.field(default_factory=Machine)
-    commit_info: Commit = msgspec.field(default_factory=Commit)
-    datetime: Name = ""
+    machine_info: msgspec.Raw = msgspec.Raw(b"{}")
+    commit_info: msgspec.Raw = msgspec.Raw(b"{}")
+    datetime: msgspec.Raw = msgspec.Raw(b'""')
 
 
 class _Claim(msgspec.Struct):
-    """The schema that a run claims."""
+    """The schema that a run claims, and the largest of its parts."""
 
     schema: Any = None
+    samples: msgspec.Raw = msgspec.Raw(b"")
 
 
 @dataclass(frozen=True)
@@ -120,23 +120,32 @@ def read(path: Path, *, samples: bool = True) -> Run:
         raw = read_regular(path, MOST_JSON)
         raw.decode("utf-8")
         try:
-            part = msgspec.json.decode(raw, type=_Part)
+            file = msgspec.json.decode(raw, type=_File)
         except msgspec.ValidationError:  # a list, say
-            part = _Part()
-        section = bytes(part.bakeoff)
+            file = _File()
+        section = bytes(file.bakeoff)
         if section == b"null":
             raise NotARunError(
                 f"{path} is no run of jax-bakeoff; give what `pytest bench --benchmark-json` "
                 "wrote; for what pytest-benchmark wrote alone, there is `pytest-benchmark compare`"
             )
-        schema = msgspec.json.decode(section, type=_Claim).schema
-        if schema != SCHEMA:
+        claim = msgspec.json.decode(section, type=_Claim)
+        if claim.schema != SCHEMA:
+            given = shorten(repr(claim.schema))
             raise BakeoffError(
-                f"{path} is a run of schema {shorten(repr(schema))}; schema {SCHEMA} is read: "
-                "measure it again, or read it with the version that wrote it"
+                f"{path} is a run of schema {given}; schema {SCHEMA} is read: measure it again, or "
+                "read it with the version that wrote it"
+            )
+        size = len(section) - len(bytes(claim.samples))
+        if size > MOST_BYTES:
+            raise BakeoffError(
+                f"{path} has {size / MIB:.0f} MiB beside its samples, and {MOST_BYTES // MIB} are "
+                "allowed; give another file"
             )
         results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
-        rest = msgspec.json.decode(raw, type=_Rest)
+        machine = msgspec.json.decode(file.machine_info, type=Machine)
+        commit = msgspec.json.decode(file.commit_info, type=Commit)
+        when = msgspec.json.decode(file.datetime, type=Name)[:19]
     except OSError as error:
         raise BakeoffError(f"{path} cannot be read ({error.strerror}); give a run file") from error
     except msgspec.ValidationError as error:
@@ -149,7 +158,6 @@ def read(path: Path, *, samples: bool = True) -> Run:
             f"{path} is not JSON ({shorten_message(error)}); give a run file"
         ) from error
     rows = unpack_samples(results.samples) if isinstance(results, ResultsWithSamples) else []
-    when = rest.datetime[:19]
     if problem := next(list_contradictions(results, rows, when), ""):
         raise BakeoffError(f"{path} is damaged: {problem}; give another file, or measure it again")
-    return Run(path.stem, results, rows, rest.machine_info, rest.commit_info, when)
+    return Run(path.stem, results, rows, machine, commit, when)

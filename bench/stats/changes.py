@@ -111,7 +111,7 @@ def compare_ratios(
         [row for row in rows if row.standard_error is not None] or rows for rows in (bases, news)
     )
     runs = [*before, *after]
-    between = 0.0 if all(row.has_no_error for row in runs) else spread.sd**2
+    between = 0.0 if all(row.is_noiseless for row in runs) else spread.sd**2
     weights = [*weigh_runs(before, between), *weigh_runs(after, between)]
     of_runs = sum(weight**2 for weight in weights)
     parts = [(w**2 * find_variance(row), row.df) for w, row in zip(weights, runs, strict=True)]

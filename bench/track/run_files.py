@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import ChainMap, Counter
-from datetime import datetime
 from itertools import combinations
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from msgspec.structs import replace
 
 from bench.cells import BASELINE, Cell
 from bench.estimates import MARGIN, Estimate
-from bench.report.wording import make_printable, pluralise
+from bench.report.wording import make_printable, name_few, pluralise
 from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
 from bench.runfile.reader import NotARunError, Run, read
 from bench.runfile.releases import find_differing_releases
@@ -55,7 +54,7 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
         for number, run in enumerate((*bases, new), 1)
     ]
     require_comparable(runs)
-    together = ", ".join(run.name for run in bases)
+    together = name_few([run.name for run in bases])
     results = ResultsWithSamples(
         kind="ab",
         base=BASE,
@@ -257,11 +256,12 @@ def read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
     for path in paths:
         try:
             run = read(path, samples=False)
-            datetime.fromisoformat(run.when)
+            if not run.when:
+                raise BakeoffError(f"{path} has no date")
         except NotARunError:
             continue
-        except (BakeoffError, ValueError) as error:  # of a damaged file, or one without a date
-            why = str(error) if isinstance(error, BakeoffError) else f"{path}: {error}"
+        except BakeoffError as error:
+            why = str(error)
             warnings.append(f"{SKIPPED_PREFIX}{' '.join(make_printable(why).split())}")
             continue
         content = hash((run.commit.id, *(row.value for row in run.results.estimates)))

@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from bench.cli import main
+from bench.streams import print_text
 from tests.commands import ROOT, command
 
 RUN = ROOT / "results/selftest/aa/hour/05.json"
@@ -44,3 +48,34 @@ def test_no_mistake_of_ours_looks_like_a_verdict() -> None:
     assert done.returncode == 2
     code = "import bench.cli; bench.cli.main = lambda: 1 / 0; bench.cli.run()"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 70
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_text_steers_no_terminal_and_stays_as_it_is_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    print_text("a\x1b[31m\u202eb\n\tc'")
+    shown = "a\\x1b[31m\\u202eb\n\tc'\n" if is_terminal else "a\x1b[31m\u202eb\n\tc'\n"
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("ab", "--base", "@2025-06-01"), ("history",), ("cost", "mine.py")],
+)
+def test_a_damaged_file_to_go_on_with_is_refused_before_anything_is_built(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.environments.builder.Builder", Mock(side_effect=AssertionError))
+    (tmp_path / "mine.py").write_text("def make_step(): ...\n")
+    text = RUN.read_text().replace('"metric":"step"', '"metric":"leap"')
+    (tmp_path / "bad.json").write_text(text)
+    assert main([*words, "--more", "bad.json"]) == 2
+    error = capsys.readouterr().err
+    assert "bad.json is damaged: it has a metric leap, which this version does not know" in error
+    assert error.count("\n") == 1

@@ -57,7 +57,7 @@ def test_what_is_not_known_is_inconclusive_and_what_is_exact_needs_no_test() -> 
     assert one_known.value == pytest.approx(1)
     assert one_known.high is not None
     same = compare_ratios([ratio(1.0, 0.0, 0.0)], [ratio(1.0, 0.0, 0.0)], Spread(0.01, 10))
-    assert (same.low, same.high, same.p, same.has_no_error) == (1, 1, 1, True)
+    assert (same.low, same.high, same.p, same.is_noiseless) == (1, 1, 1, True)
     assert compare_ratios([ratio(1.0, 0.0, 0.0)], [ratio(1.2)], Spread(0.001, 10)).differs
 
 

@@ -62,7 +62,7 @@ def test_arms_with_the_same_program_share_what_compiling_it_took() -> None:
     samples = warm("compile", APART, noise=1e-6)
     rows = estimate(samples, programs=PROGRAMS)
     same, one, other = (compared(rows)[cell] for cell in (EQUINOX, FILTERED, HAIKU))
-    assert (same.value, same.low, same.high, same.has_no_error) == (1, 1, 1, True)
+    assert (same.value, same.low, same.high, same.is_noiseless) == (1, 1, 1, True)
     assert (same.settled_by, same.verdict) == (PROGRAM, Verdict.EQUIVALENT)
     assert msgspec.structs.replace(one, cell=HAIKU) == other
     assert one.value == pytest.approx(math.sqrt(1.04 * 1.06), rel=1e-4)
@@ -77,7 +77,7 @@ def test_arms_with_the_same_program_share_what_compiling_it_took() -> None:
     few = [s for s in samples if s.cell not in (EQUINOX, HAIKU)]
     rows = estimate([*few, *traced], programs=PROGRAMS)
     same, one, other = (compared(rows, "compile")[cell] for cell in (EQUINOX, FILTERED, HAIKU))
-    assert same.has_no_error
+    assert same.is_noiseless
     assert msgspec.structs.replace(one, cell=HAIKU) == other
     assert one.value == pytest.approx(1.04, rel=1e-4)
     for metric in ("trace", STEP):

@@ -52,6 +52,17 @@ def test_headlines(results: ResultsWithSamples, margin: float, status: Status, w
     assert places[0] == 0, text
 
 
+def test_a_release_that_does_not_import_comes_first() -> None:
+    """Not "flax none → 0.12.12: Inconclusive"."""
+    why = "flax 0.12.8 does not import with jax 0.12.0.1: ImportError: no such name; this fits: …"
+    base, new = (SAME.environments[side] for side in (BASE, NEW))
+    versions = {name: version for name, version in base.versions.items() if name != "flax"}
+    broken = replace(base, versions=versions, gaps={"flax_nnx": why})
+    results = replace(SAME, environments={BASE: broken, NEW: new})
+    text = document(results).headline
+    assert text.startswith("flax 0.12.8 does not import with jax 0.12.0.1. No change found.")
+
+
 def of_rows(rows: list[Estimate]) -> ResultsWithSamples:
     return replace(SAME, estimates=widen_intervals(rows, MARGIN))
 

@@ -11,10 +11,20 @@ import pytest
 from bench.engine.process import Worker
 from bench.metrics import COLD, METRICS
 from bench.worker import integrity
+from bench.worker.arms import catch_failure
 from bench.worker.counts import count_code_lines
 from bench.worker.integrity import Surroundings
 from bench.worker.proof import MISSING_DONATION, UNEXPECTED_DONATION
-from bench.worker.protocol import OWN_SEEDS, Load, MeasureCold, Open, Prove, TimeBlock, Train
+from bench.worker.protocol import (
+    OWN_SEEDS,
+    Failed,
+    Load,
+    MeasureCold,
+    Open,
+    Prove,
+    TimeBlock,
+    Train,
+)
 from tests.commands import ROOT, TWIN
 
 TOY = "toy", "cpu"
@@ -286,3 +296,33 @@ def test_a_child_is_found_and_ended_where_the_system_lists_none_too(
     assert before.changes() == f"left running: sleep ({child.pid})"
     child.wait()
     assert before.changes() == ""
+
+
+LEAVING = {
+    "import threading\n\ndef spin():\n    while True:\n        pass\n\n"
+    "threading.Thread(target=spin, daemon=True).start()\n": "left a thread that computes",
+    "import subprocess\nsubprocess.Popen(['sleep', '60'])\n": "left running: sleep (",
+    "import os\nos.nice(1)\n": "changed the priority from",
+}
+"""Code that a user's own step may not run when it is imported, by what is said of it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", LEAVING)
+def test_a_step_s_file_may_leave_nothing_behind(code: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"import jax\n{code}\ndef make_step():\n    return print\n")
+    with Child() as worker:
+        command = Load(["mine/step"], 0, str(tmp_path / "cache"), outside={"mine": str(path)})
+        [why] = worker.ask(command)["failures"].values()
+    assert why.startswith(f"mine.py: importing it {LEAVING[code]}")
+
+
+def test_a_failure_names_the_line_of_a_user_s_file(tmp_path: Path) -> None:
+    path = tmp_path / "nu.py"
+    path.write_text("def loss():\n    raise OSError('no such planet')\n")
+    scope: dict[str, Any] = {}
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+    answer = catch_failure(scope["loss"], str(path))
+    assert isinstance(answer, Failed)
+    assert answer.failure == "nu.py:2 raised OSError: no such planet"
