@@ -22,10 +22,13 @@ from hypothesis import strategies as st
 
 from bench.cli import main
 from bench.engine.journal import Journal
+from bench.engine.session import make_estimates
 from bench.environments.spec import parse
 from bench.estimates import group_by_key
 from bench.fleet.plan import read_plan
+from bench.options import Options
 from bench.runfile.reader import read
+from bench.stats.forecast import estimate_variation
 from bench.streams import one_line
 from common import weights
 from common.errors import BakeoffError
@@ -197,6 +200,24 @@ def test_files_of_all_commands(
     if status == 2 and not out:
         assert error.startswith("bakeoff: ")
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["run", "ab", "history"])
+@given(CHANGES)
+@many
+def test_samples_to_go_on_with(kind: str, tmp_path: Path, changes: list[tuple[int, Any]]) -> None:
+    """What `--more` and `--resume` add to makes estimates, or is refused."""
+    tree = json.loads(msgspec.json.encode(FILES[kind]))
+    tree["bakeoff"]["samples"] = changed(tree["bakeoff"]["samples"], changes)
+    path = tmp_path / "run.json"
+    path.write_bytes(as_json(tree))
+
+    def make() -> None:
+        run = read(path)
+        make_estimates(run.samples, run.results.cells, Options(), run.results.base)
+        estimate_variation(run.samples)
+
+    works_or_is_refused(make)
 
 
 @given(CHANGES, BYTES)

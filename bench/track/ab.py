@@ -116,7 +116,7 @@ def _make_headline(it: Comparison) -> str:
     if same := len(it.exact_pairs) - len(it.counts):
         parts.append(f"{same} exact counts are identical.")
     first = f"{join_words(broken)}." if broken else ""
-    return " ".join([first, f"{subject}:" if subject else "", *parts]).strip()
+    return " ".join(filter(None, [first, f"{subject}:" if subject else "", *parts]))
 
 
 def _describe_row(row: Estimate, it: Comparison) -> str:

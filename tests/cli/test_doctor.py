@@ -45,6 +45,7 @@ def test_what_is_warned_of(
     assert any(state in probe.state for probe in probes)
 
 
+@pytest.mark.slow
 def test_the_report(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> None:
     done = bakeoff("doctor", "--seconds", "0.1", "--strict")
     assert done.status == int("warning: " in done.out)

@@ -1,15 +1,19 @@
 """The gate: a run file that contradicts itself is refused in one line, wherever it is read."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from bench.cli import main
+from bench.runfile import ResultsWithSamples, writer
 from bench.runfile.reader import read
+from bench.track.run_files import compare
 from tests.commands import ROOT, refusal
 from tests.cost.test_step import results as made_costs
 from tests.report.runs import Planted, made_run
@@ -74,6 +78,11 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("run", "bakeoff.estimates.0.df", -1, "has -1 degrees of freedom"),
     ("run", "bakeoff.estimates.0.standard_error", -1, "has a standard error of -1"),
     ("run", "bakeoff.estimates.0.workers", 10**30, "is of 1000000000000000000000000000000 workers"),
+    ("run", "bakeoff.cells.0.proof.settings", {"x" * 1001: 1}, "a name of more than 1,000 char"),
+    ("run", "bakeoff.cells.0.proof.settings", {"x": [1]}, "neither text nor a number"),
+    ("run", "bakeoff.estimates.0.against", "x" * 1001, "a name has 1001 characters"),
+    ("run", "bakeoff.samples.0.rows.0.0", 1 << 63, "Expected `int` <= 9007199254740992"),
+    ("run", "bakeoff.samples.0.rows.0.5", -1.0, "which cannot be"),
     ("run", "bakeoff.cells.0.proof.loss", -1.0, "a proof has a number that cannot be"),
     ("run", "bakeoff.spent.wall_seconds", -1, "Expected `float` >= 0.0"),
     ("run", "datetime", "yesterday", "its date is yesterday"),
@@ -82,8 +91,8 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("run", "machine_info.cpu", "fast", "Expected `object | null`, got `str`"),
     ("run", "bakeoff.schema", [4] * 999, "is a run of schema [4, 4, 4"),
     ("run", "bakeoff.conditions.device_details", {"cpu": {"a": [[]]}}, "got `array`"),
-    ("run", "bakeoff.warnings", ["x" * 100_001], "Expected `str` of length <= 100000"),
-    ("run", "bakeoff.cells.0.stderr", "x" * 100_001, "Expected `str` of length <= 100000"),
+    ("run", "bakeoff.warnings", ["x" * 10_001], "Expected `str` of length <= 10000"),
+    ("run", "bakeoff.cells.0.stderr", "x" * 10_001, "Expected `str` of length <= 10000"),
 ]
 
 
@@ -121,3 +130,17 @@ def test_a_folder_shows_its_good_files_and_names_the_others(
     assert "skipped: " in shown
     assert "it has a metric speed, which this version does not know" in shown
     assert "2026-01-01" in shown
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    """Also at the limits: a state of the largest number, an end without limit, thirty base runs."""
+    run = made_run({"haiku/pure": Planted(1.2, proof={"state": [sys.float_info.max]})})
+    assert isinstance(run.results, ResultsWithSamples)
+    row = next(row for row in run.results.estimates if row.form == "ratio")
+    run.results.estimates.append(structs.replace(row, high=8e307))
+    many = compare([replace(RUN, name=f"{'x' * 80}{n}", when=f"{n}") for n in range(30)], run)
+    for number, results in enumerate((run.results, many)):
+        path = tmp_path / f"{number}.json"
+        writer.write(path, writer.run_file(results))
+        assert read(path, samples=False).results.estimates == results.estimates
+        assert main(["report", str(path), "--format", "text"]) == 0

@@ -153,7 +153,7 @@ def test_a_corrupt_file_among_many_is_named_and_skipped(
     assert done.status == 1
     text = " ".join(done.out.split())
     assert "warning: skipped: bytes.json is not JSON" in text
-    assert "warning: skipped: undated.json: " in text
+    assert "warning: skipped: undated.json has no date" in text
 
 
 def test_one_run_is_no_history(tmp_path: Path, bakeoff: Bakeoff) -> None:

@@ -40,7 +40,7 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
         MODEL.replace("make_batch", "batch_of"): "mine.py has no function make_batch; write one",
         MODEL.replace("def loss", "def cost"): "mine.py has no function loss; write one",
         MODEL.replace("jnp.mean(", "("): "loss returns an array of shape (2, 4); it has to be one",
-        MODEL.replace("jnp.mean(", 'str("low"'): "loss returns a str; it has to be one floating",
+        MODEL.replace("jnp.mean(", "str("): "loss returns a str; it has to be one floating",
         MODEL.replace("** 2)", "** 2).astype(int)"): "loss returns a number of type int32; it has",
         MODEL.replace("np.ones((2, 4), np.float32)", "np.random.rand(2, 4)"): "other data in its",
         MODEL.replace(

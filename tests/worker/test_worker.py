@@ -211,6 +211,7 @@ def test_a_cold_process_measures_what_happens_once(
 # Entrants that make mistakes.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("proofs")
 def test_mistakes_have_no_times_and_the_others_have(worker: Child) -> None:
     worker.opened([HAIKU, "steps/by_identity"])
