@@ -92,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, status = explain_wrong_use(error), 2
     except KeyboardInterrupt:
         status = INTERRUPTED
+    except MemoryError:
+        message, status = "there is too little memory for this, or `ulimit -v` is too low", 2
     except BrokenPipeError:
         status = BROKEN_PIPE
     except SystemExit as error:  # Rich's

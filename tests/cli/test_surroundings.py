@@ -50,6 +50,14 @@ def test_no_mistake_of_ours_looks_like_a_verdict() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 70
 
 
+def test_too_little_memory_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.cli.app", Mock(side_effect=MemoryError))
+    assert main(["report", "run.json"]) == 2
+    assert capsys.readouterr().err.startswith("bakeoff: there is too little memory for this")
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_text_steers_no_terminal_and_stays_as_it_is_in_a_pipe(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool
