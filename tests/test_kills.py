@@ -210,7 +210,7 @@ PHASES = [
 ]
 
 
-@pytest.mark.skipif(not NIGHTLY, reason="twenty minutes: BAKEOFF_CASES=1 has it run")
+@pytest.mark.skipif(not NIGHTLY, reason="seven minutes: BAKEOFF_CASES=1 has it run")
 @pytest.mark.usefixtures("needs_network")
 @pytest.mark.parametrize(("name", "phase"), PHASES)
 def test_a_kill_in_every_phase(
@@ -227,12 +227,12 @@ def test_a_kill_in_every_phase(
         process.kill()
         assert process.wait(120) == -KILL
         until(lambda: not [*run.processes()], 20)
-    known = run.samples()
+    known = set() if name == "bisect" else run.samples()  # which loses the step in progress
     run.line = [*COMMANDS[name], "--resume"]
     status = run.start().wait(600)
     if "there is nothing to resume" in run.text:
         assert status == 2
-        assert phase in ("building", "proving")
+        assert phase in ("building", "proving") or name == "bisect"
         run.line = COMMANDS[name]
         status = run.start().wait(600)
     assert status in (0, 1, 2)

@@ -1,0 +1,196 @@
+"""Other tools, each as its documentation says; `run.py` calls this file in the tool's environment.
+
+    python tools.py pyperf '{"waits": [0, 40], "seconds": 30}'
+
+It prints, for each rule that the tool has, whether it calls a difference, and what it estimates.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    type Outcome = dict[str, Any]
+    """Rule, `called`, `ratio` of new to base, and its interval where the tool gives one."""
+
+HERE = Path(__file__).parent
+START_SECONDS = 4.0
+"""Seconds until a new process has compiled the step, which its side's half of the time pays."""
+ALPHA = 0.05
+"""Significance of the tests that a tool's documentation recommends or has as its default."""
+
+
+def pytest_benchmark(waits: Sequence[float], seconds: float) -> list[Outcome]:
+    """Two runs, compared by their medians: `--benchmark-compare-fail=median:1%` and `:5%`."""
+    options = f"--benchmark-max-time={max(1.0, seconds / 2 - START_SECONDS)}", "-q"
+    with tempfile.TemporaryDirectory() as folder:
+        for number, wait in enumerate(waits):
+            output = f"--benchmark-json={folder}/{number}.json"
+            plain = "-c", os.devnull, "-p", "no:cacheprovider"
+            run_python(["-m", "pytest", "step_benchmark.py", *plain, *options, output], wait)
+        sides = [json.loads(Path(folder, f"{n}.json").read_text()) for n in (0, 1)]
+    base, new = (side["benchmarks"][0]["stats"]["median"] for side in sides)
+    return [
+        {"rule": f"median:{limit}%", "called": new / base > 1 + limit / 100, "ratio": new / base}
+        for limit in (1, 5)
+    ]
+
+
+def pyperf(waits: Sequence[float], seconds: float) -> list[Outcome]:
+    """Two runs of several processes each, compared by `compare_to`, a t-test."""
+    processes = max(2, int(seconds / 2 / (START_SECONDS + 1)))
+    values = max(3, int((seconds / 2 / processes - START_SECONDS) / 0.1))
+    with tempfile.TemporaryDirectory() as folder:
+        for number, wait in enumerate(waits):
+            size = f"--processes={processes}", f"--values={values}", "--warmups=1"
+            output = f"--output={folder}/{number}.json"
+            inherited = "--inherit-environ=BESIDE_WAIT"
+            run_python(["step_pyperf.py", *size, "--min-time=0.1", inherited, output], wait)
+        files = [f"{folder}/{n}.json" for n in (0, 1)]
+        shown = run_python(["-m", "pyperf", "compare_to", *files])
+        base, new = (read_pyperf(Path(file)) for file in files)
+    called = bool(re.search(r"x (slower|faster)", shown)) and "not significant" not in shown
+    return [{"rule": "compare_to", "called": called, "ratio": new / base}]
+
+
+def read_pyperf(path: Path) -> float:
+    """Return the mean of a run's values, without the warm-ups."""
+    runs = json.loads(path.read_text())["benchmarks"][0]["runs"]
+    return fmean(value for run in runs for value in run.get("values", ()))
+
+
+def google_benchmark(waits: Sequence[float], seconds: float) -> list[Outcome]:
+    """Repetitions of both in one process, in random order, compared by the U test of its tools."""
+    repetitions = 12
+    least = max(0.05, (seconds - 2 * START_SECONDS) / (2 * repetitions) / 1.3)
+    with tempfile.TemporaryDirectory() as folder:
+        output = f"{folder}/out.json"
+        flags = [
+            f"--benchmark_repetitions={repetitions}",
+            "--benchmark_enable_random_interleaving=true",
+            f"--benchmark_min_time={least:.3f}s",
+            f"--benchmark_out={output}",
+        ]
+        given = [str(wait) for wait in waits]
+        run_python(["tools.py", "google_benchmark_process", json.dumps([given, flags])])
+        rows = json.loads(Path(output).read_text())["benchmarks"]
+    times = [
+        [r["real_time"] for r in rows if r["run_type"] == "iteration" and r["run_name"] == side]
+        for side in ("base", "new")
+    ]
+    return [compare_by_u_test("U test", *times)]
+
+
+def google_benchmark_process(given: Sequence[str], flags: Sequence[str]) -> None:
+    """Run Google's benchmark of two sides in this process."""
+    import google_benchmark as gb  # type: ignore[import-not-found]
+
+    from results.beside.task import make_step
+
+    for name, wait in zip(("base", "new"), given, strict=True):
+        step = make_step(float(wait))
+
+        def loop(state: Any, step: Callable[[], None] = step) -> None:
+            while state:
+                step()
+
+        loop.__name__ = name
+        gb.register(loop)
+    sys.argv = ["step", *flags]
+    gb.main()
+
+
+def samples_apart(waits: Sequence[float], seconds: float) -> list[Outcome]:
+    """A process for each side, one after the other, and the U test that benchstat makes."""
+    times = [
+        json.loads(run_python(["tools.py", "time_calls", json.dumps([wait, seconds / 2])]))
+        for wait in waits
+    ]
+    return [compare_by_u_test("U test", *times)]
+
+
+def time_calls(wait: float, seconds: float) -> None:
+    """Print the times of calls that fill the time."""
+    from results.beside.task import make_step
+
+    end, times = time.perf_counter() + seconds - START_SECONDS, list[float]()
+    step = make_step(wait)
+    while not times or time.perf_counter() < end:
+        before = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - before)
+    print(json.dumps(times))
+
+
+def samples_in_pairs(waits: Sequence[float], seconds: float) -> list[Outcome]:
+    """Calls of both in one process, in pairs of random order, and tango's rule: |z| of 2.6."""
+    given = json.dumps([list(waits), seconds])
+    pairs = json.loads(run_python(["tools.py", "time_pairs", given]))
+    away = [new - base for base, new in pairs]
+    base = fmean(base for base, _ in pairs)
+    error = stdev(away) / len(away) ** 0.5
+    return [
+        {
+            "rule": "|z| of 2.6, and 0.5 %",
+            "called": abs(fmean(away)) > max(2.6 * error, 0.005 * base),
+            "ratio": 1 + fmean(away) / base,
+            "low": 1 + (fmean(away) - 1.96 * error) / base,
+            "high": 1 + (fmean(away) + 1.96 * error) / base,
+        }
+    ]
+
+
+def time_pairs(waits: Sequence[float], seconds: float) -> None:
+    """Print the times of pairs of calls that fill the time."""
+    from results.beside.task import make_step
+
+    end, pairs = time.perf_counter() + seconds - START_SECONDS, list[list[float]]()
+    rng = random.Random(0)  # noqa: S311 -- an order
+    steps = [make_step(wait) for wait in waits]
+    while not pairs or time.perf_counter() < end:
+        pair = [0.0, 0.0]
+        for side in rng.sample((0, 1), 2):
+            before = time.perf_counter()
+            steps[side]()
+            pair[side] = time.perf_counter() - before
+        pairs.append(pair)
+    print(json.dumps(pairs))
+
+
+def compare_by_u_test(rule: str, base: Sequence[float], new: Sequence[float]) -> Outcome:
+    """Return what the Mann-Whitney test says of two samples."""
+    from scipy.stats import mannwhitneyu
+
+    p = float(mannwhitneyu(base, new).pvalue)
+    return {"rule": rule, "called": p < ALPHA, "ratio": median(new) / median(base)}
+
+
+def run_python(words: Sequence[str], wait: float | None = None) -> str:
+    """Run this environment's Python in this folder, and return what it prints."""
+    env = os.environ | ({} if wait is None else {"BESIDE_WAIT": str(wait)})
+    done = subprocess.run(  # noqa: S603 -- this folder's files
+        [sys.executable, *words], cwd=HERE, env=env, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(f"{words}: {done.stdout[-400:]} {done.stderr[-400:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    name, arguments = sys.argv[1], json.loads(sys.argv[2])
+    if isinstance(arguments, list):  # one of its own processes
+        globals()[name](*arguments)
+    else:
+        print(json.dumps(globals()[name](**arguments)))
