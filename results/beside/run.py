@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     type Record = dict[str, Any]
-    """One trial of a tool: plant, empty loop, seconds, and the outcome of each of its rules."""
+    """One trial of a tool: its plant, microseconds of waiting, the empty loop, and the outcome of
+    each of its rules. What was planted is a fraction of the tool's own base side."""
 
 HERE = Path(__file__).parent
 ROWS = HERE / "rows.jsonl"
@@ -142,7 +143,7 @@ def make_trial(tool: str, plant: str, step: float) -> Record:
     record: Record = {
         "tool": tool,
         "plant": plant,
-        "truth": 1 + wait / 1e6 / step,
+        "wait": wait,
         "loop": time_empty_loop(),
         "when": time.strftime("%Y-%m-%dT%H:%M"),
     }
@@ -172,6 +173,7 @@ def run_ours(trial: str, wait: float) -> list[Record]:
         numbers = json.loads(Path(folder, "out.json").read_text())["numbers"]
     low, high = numbers.get("low") or 0.0, numbers.get("high") or float("inf")
     row = {"rule": "interval", "called": low > 1 or high < 1, "ratio": numbers["ratio"]}
+    row["base"] = numbers["base"] / 1e6
     return [row | {"low": low, "high": high if high < float("inf") else None}]
 
 
@@ -224,8 +226,11 @@ def make_table(rows: Sequence[Record]) -> Table:
             pairs = [(row, o) for row in ours for o in row["outcomes"] if o["rule"] == rule]
             name = f"{NAMES.get(tool, tool)}: {rule}"
             counts = [count_calls([o for row, o in pairs if row["plant"] == p]) for p in PLANTS]
-            error = fmean(abs(o["ratio"] / row["truth"] - 1) for row, o in pairs)
-            known = [(row["truth"], o) for row, o in pairs if "low" in o]
+            truths = [1 + 1e-6 * row["wait"] / o["base"] for row, o in pairs]
+            error = fmean(
+                abs(o["ratio"] / truth - 1) for (_, o), truth in zip(pairs, truths, strict=True)
+            )
+            known = [(t, o) for (_, o), t in zip(pairs, truths, strict=True) if "low" in o]
             held = sum(o["low"] <= t <= (o["high"] or float("inf")) for t, o in known)
             holds = f"{held} of {len(known)}" if known else ""
             seconds = f"{median(row['seconds'] for row, _ in pairs):.0f}"

@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     type Outcome = dict[str, Any]
-    """Rule, `called`, `ratio` of new to base, and its interval where the tool gives one."""
+    """Rule, `called`, seconds of the `base` side, `ratio` of new to base, and its interval where
+    the tool gives one."""
 
 HERE = Path(__file__).parent
 START_SECONDS = 4.0
 """Seconds until a new process has compiled the step, which its side's half of the time pays."""
+REPETITIONS = 12
+"""Repetitions of Google's benchmark: its U test asks for nine at least."""
+TRIED_CALLS = 20
+"""Calls from whose time the number of a repetition's calls follows."""
 ALPHA = 0.05
 """Significance of the tests that a tool's documentation recommends or has as its default."""
 
@@ -43,7 +48,12 @@ def pytest_benchmark(waits: Sequence[float], seconds: float) -> list[Outcome]:
         sides = [json.loads(Path(folder, f"{n}.json").read_text()) for n in (0, 1)]
     base, new = (side["benchmarks"][0]["stats"]["median"] for side in sides)
     return [
-        {"rule": f"median:{limit}%", "called": new / base > 1 + limit / 100, "ratio": new / base}
+        {
+            "rule": f"median:{limit}%",
+            "called": new / base > 1 + limit / 100,
+            "base": base,
+            "ratio": new / base,
+        }
         for limit in (1, 5)
     ]
 
@@ -62,7 +72,7 @@ def pyperf(waits: Sequence[float], seconds: float) -> list[Outcome]:
         shown = run_python(["-m", "pyperf", "compare_to", *files])
         base, new = (read_pyperf(Path(file)) for file in files)
     called = bool(re.search(r"x (slower|faster)", shown)) and "not significant" not in shown
-    return [{"rule": "compare_to", "called": called, "ratio": new / base}]
+    return [{"rule": "compare_to", "called": called, "base": base, "ratio": new / base}]
 
 
 def read_pyperf(path: Path) -> float:
@@ -73,42 +83,44 @@ def read_pyperf(path: Path) -> float:
 
 def google_benchmark(waits: Sequence[float], seconds: float) -> list[Outcome]:
     """Repetitions of both in one process, in random order, compared by the U test of its tools."""
-    repetitions = 12
-    least = max(0.05, (seconds - 2 * START_SECONDS) / (2 * repetitions) / 1.3)
     with tempfile.TemporaryDirectory() as folder:
         output = f"{folder}/out.json"
-        flags = [
-            f"--benchmark_repetitions={repetitions}",
-            "--benchmark_enable_random_interleaving=true",
-            f"--benchmark_min_time={least:.3f}s",
-            f"--benchmark_out={output}",
-        ]
-        given = [str(wait) for wait in waits]
-        run_python(["tools.py", "google_benchmark_process", json.dumps([given, flags])])
+        run_python(["tools.py", "run_google_benchmark", json.dumps([list(waits), seconds, output])])
         rows = json.loads(Path(output).read_text())["benchmarks"]
     times = [
-        [r["real_time"] for r in rows if r["run_type"] == "iteration" and r["run_name"] == side]
+        [1e-9 * r["real_time"] for r in rows if r["run_type"] == "iteration" and r["name"] == side]
         for side in ("base", "new")
     ]
     return [compare_by_u_test("U test", *times)]
 
 
-def google_benchmark_process(given: Sequence[str], flags: Sequence[str]) -> None:
-    """Run Google's benchmark of two sides in this process."""
+def run_google_benchmark(waits: Sequence[float], seconds: float, output: str) -> None:
+    """Run Google's benchmark of two sides in this process: as many calls as fill the time."""
     import google_benchmark as gb  # type: ignore[import-not-found]
 
     from results.beside.task import make_step
 
-    for name, wait in zip(("base", "new"), given, strict=True):
-        step = make_step(float(wait))
+    took = 0.0
+    for name, wait in zip(("base", "new"), waits, strict=True):
+        step = make_step(wait)
+        before = time.perf_counter()
+        for _ in range(TRIED_CALLS):
+            step()
+        took += time.perf_counter() - before
 
         def loop(state: Any, step: Callable[[], None] = step) -> None:
             while state:
                 step()
 
-        loop.__name__ = name
-        gb.register(loop)
-    sys.argv = ["step", *flags]
+        gb.register(loop, name=name)
+    calls = int(TRIED_CALLS * (seconds - 2 * START_SECONDS) / took / REPETITIONS)
+    sys.argv = [
+        "step",
+        f"--benchmark_repetitions={REPETITIONS}",
+        "--benchmark_enable_random_interleaving=true",
+        f"--benchmark_min_time={calls}x",
+        f"--benchmark_out={output}",
+    ]
     gb.main()
 
 
@@ -145,6 +157,7 @@ def samples_in_pairs(waits: Sequence[float], seconds: float) -> list[Outcome]:
         {
             "rule": "|z| of 2.6, and 0.5 %",
             "called": abs(fmean(away)) > max(2.6 * error, 0.005 * base),
+            "base": base,
             "ratio": 1 + fmean(away) / base,
             "low": 1 + (fmean(away) - 1.96 * error) / base,
             "high": 1 + (fmean(away) + 1.96 * error) / base,
@@ -173,8 +186,8 @@ def compare_by_u_test(rule: str, base: Sequence[float], new: Sequence[float]) ->
     """Return what the Mann-Whitney test says of two samples."""
     from scipy.stats import mannwhitneyu
 
-    p = float(mannwhitneyu(base, new).pvalue)
-    return {"rule": rule, "called": p < ALPHA, "ratio": median(new) / median(base)}
+    p, level = float(mannwhitneyu(base, new).pvalue), median(base)
+    return {"rule": rule, "called": p < ALPHA, "base": level, "ratio": median(new) / level}
 
 
 def run_python(words: Sequence[str], wait: float | None = None) -> str:
