@@ -244,4 +244,7 @@ def count_calls(outcomes: Sequence[Record]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except KeyboardInterrupt:
+        raise SystemExit("stopped: the same command goes on") from None
