@@ -117,35 +117,7 @@ def read(path: Path, *, samples: bool = True) -> Run:
         BakeoffError: it cannot be read, is damaged, or is of another schema.
     """
     try:
-        raw = read_regular(path, MOST_JSON)
-        raw.decode("utf-8")
-        try:
-            file = msgspec.json.decode(raw, type=_File)
-        except msgspec.ValidationError:  # a list, say
-            file = _File()
-        section = bytes(file.bakeoff)
-        if section == b"null":
-            raise NotARunError(
-                f"{path} is no run of jax-bakeoff; give what `pytest bench --benchmark-json` "
-                "wrote; for what pytest-benchmark wrote alone, there is `pytest-benchmark compare`"
-            )
-        claim = msgspec.json.decode(section, type=_Claim)
-        if claim.schema != SCHEMA:
-            given = shorten(repr(claim.schema))
-            raise BakeoffError(
-                f"{path} is a run of schema {given}; schema {SCHEMA} is read: measure it again, or "
-                "read it with the version that wrote it"
-            )
-        size = len(section) - len(bytes(claim.samples))
-        if size > MOST_BYTES:
-            raise BakeoffError(
-                f"{path} has {size / MIB:.0f} MiB beside its samples, and {MOST_BYTES // MIB} are "
-                "allowed; give another file"
-            )
-        results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
-        machine = msgspec.json.decode(file.machine_info, type=Machine)
-        commit = msgspec.json.decode(file.commit_info, type=Commit)
-        when = msgspec.json.decode(file.datetime, type=Name)[:19]
+        run = _decode(path, samples=samples)
     except OSError as error:
         raise BakeoffError(f"{path} cannot be read ({error.strerror}); give a run file") from error
     except msgspec.ValidationError as error:
@@ -157,7 +129,44 @@ def read(path: Path, *, samples: bool = True) -> Run:
         raise BakeoffError(
             f"{path} is not JSON ({shorten_message(error)}); give a run file"
         ) from error
-    rows = unpack_samples(results.samples) if isinstance(results, ResultsWithSamples) else []
-    if problem := next(list_contradictions(results, rows, when), ""):
+    if problem := next(list_contradictions(run.results, run.samples, run.when), ""):
         raise BakeoffError(f"{path} is damaged: {problem}; give another file, or measure it again")
-    return Run(path.stem, results, rows, machine, commit, when)
+    return run
+
+
+def _decode(path: Path, *, samples: bool) -> Run:
+    """Return the run of a file of the right types; raise an error of msgspec where they are not."""
+    raw = read_regular(path, MOST_JSON)
+    raw.decode("utf-8")
+    try:
+        file = msgspec.json.decode(raw, type=_File)
+    except msgspec.ValidationError:  # a list, say
+        file = _File()
+    section = bytes(file.bakeoff)
+    if section == b"null":
+        raise NotARunError(
+            f"{path} is no run of jax-bakeoff; give what `pytest bench --benchmark-json` wrote; "
+            "for what pytest-benchmark wrote alone, there is `pytest-benchmark compare`"
+        )
+    claim = msgspec.json.decode(section, type=_Claim)
+    if claim.schema != SCHEMA:
+        given = shorten(repr(claim.schema))
+        raise BakeoffError(
+            f"{path} is a run of schema {given}; schema {SCHEMA} is read: measure it again, or "
+            "read it with the version that wrote it"
+        )
+    size = len(section) - len(bytes(claim.samples))
+    if size > MOST_BYTES:
+        raise BakeoffError(
+            f"{path} has {size / MIB:.0f} MiB beside its samples, and {MOST_BYTES // MIB} are "
+            "allowed; give another file"
+        )
+    results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
+    return Run(
+        name=path.stem,
+        results=results,
+        samples=unpack_samples(results.samples) if isinstance(results, ResultsWithSamples) else [],
+        machine=msgspec.json.decode(file.machine_info, type=Machine),
+        commit=msgspec.json.decode(file.commit_info, type=Commit),
+        when=msgspec.json.decode(file.datetime, type=Name)[:19],
+    )
