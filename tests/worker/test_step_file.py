@@ -57,6 +57,11 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
         PLAIN.replace(', {"mean": mean}', ""): "takes `state` and does not return it",
         PLAIN.replace(', {"mean": jnp.zeros((1, 4))}', ""): "and make_model returns none",
         PLAIN.replace("logits - mean", "keep - jax.random.normal(key, (8, 4))"): "key twice",
+        MODEL.replace(
+            "return jnp.mean((batch",
+            "key = jax.random.key(0)\n    batch = batch + jax.random.normal(key, (2, 4))\n"
+            "    return jnp.mean((jax.random.uniform(key, (2, 4)) + batch",
+        ): "key twice",
         PLAIN.replace("keep, logits - mean", "keep, 0.0"): "no array of the model gets a gradient",
     }.items(),
 )
