@@ -69,8 +69,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--environment",
         metavar="SPEC",
         default=CURRENT,
-        help="measure in an environment of other releases, which uv builds: a day, @2025-12-01, or "
-        "releases, flax==0.12.8 (default: the one at hand)",
+        help="measure in an environment that uv builds: with a day's releases, @2025-12-01, or "
+        "given ones, flax==0.12.8 (default: the current environment)",
     )
 
 

@@ -80,7 +80,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     workers: int = 0
     """Processes, or pairs of them, that it rests on."""
     blocks: int = 0
-    """Blocks that it rests on; a cold metric has one sample in each."""
+    """Number of blocks measured; a cold metric has one sample in each."""
     settled_by: str = ""
     """`PROGRAM` or `COUNT`; empty where timing settled it."""
     level: float | None = None

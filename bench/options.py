@@ -1,4 +1,4 @@
-"""Options of measuring: one dataclass, from which pytest and the command line make theirs."""
+"""Measurement options: one dataclass that pytest and the command line build options from."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ MOST_JSON = 1 << 30
 
 
 class UnfitFileError(OSError):
-    """A file that is not read, whatever its permissions; `strerror` says what it is."""
+    """A file of a kind or size that is not read; `strerror` says which."""
 
     def __init__(self, what: str) -> None:
         super().__init__(errno.EINVAL, what)

@@ -77,7 +77,7 @@ ENDS = {"goes_on": 5, "comma": 3, "semicolon": 1, "stop": 4, "exclamation": 1, "
 
 
 def _ends(phrase: str) -> str:
-    """Return the followers by which a phrase ends: its last word with each mark of `ENDS`."""
+    """Return the classes of a phrase's last word, one per key of `ENDS`, with weights."""
     return " ".join(f"{phrase}_{end}:{weight}" for end, weight in ENDS.items())
 
 
@@ -92,7 +92,7 @@ class WordClass:
     vocabulary: str
     """Words and weights."""
     written: str
-    """The token, around `word` or, with a capital, `Word`; only its last character is white."""
+    """The token's pattern, with `word` or `Word` for the word; one white space ends it."""
     followers: str
     """Classes that may come next, and weights."""
 

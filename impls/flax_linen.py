@@ -152,7 +152,7 @@ def make_rnn(config: ModelConfig) -> AnyModel:
 
 
 def blog(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-    """The structure of the blog post of 2021: a jitted gradient, the optimiser outside of jit."""
+    """Step of the Flax tutorial of 2021: a jitted gradient, and the optimiser outside of jit."""
     model = build(config)
 
     @jax.jit

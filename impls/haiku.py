@@ -54,7 +54,7 @@ def char_rnn(config: ModelConfig) -> hk.DeepRNN:
 
 
 def build(config: ModelConfig) -> Model:
-    """Return the model as pure functions over Haiku's dict of module names."""
+    """Return the model as pure functions over a dict: Haiku module name → arrays."""
 
     def forward(state: State, token: Int[Array, ""]) -> tuple[State, Float[Array, " vocab"]]:
         logits, new_state = char_rnn(config)(token, state)

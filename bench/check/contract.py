@@ -161,7 +161,7 @@ def check_retracing(subject: Subject, case: Case) -> Iterator[CheckFinding]:
             "new function, or passes an argument that jit takes for another one each time",
         )
         return
-    step.load(case.fresh())  # `count_step` has cleared what a first one compiles
+    step.load(case.fresh())  # not counted: `count_step` cleared the caches
     hidden, programs = case.hidden(), watch_compilations()
     step.load(case.fresh())
     for seed in range(FIRST_CALLS):

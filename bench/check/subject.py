@@ -67,7 +67,7 @@ class Subject:
         return CheckFinding(expected, seen, self.location(*names), severity)
 
     def location(self, *names: str) -> str:
-        """Return where the first of `names` is defined; else the style, and else the file."""
+        """Return where a name is defined, the first that is; else the style, and else the file."""
         text = self.path.read_text("utf-8", "replace")
         for name in (*names, *((self.style, "STYLES") if self.style else ())):
             assigned = rf"|^ *{name} *(?::[^=\n]*)?=(?!=)" if name.isupper() else ""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 BROKEN_PIPE = 141
 """Exit status where the reader of the output has left."""
-INTERNAL = 70
-"""Exit status of an error of our own: 1 is the result of a comparison."""
+INTERNAL_ERROR = 70
+"""Exit status of an internal error; 1 is already the result of a comparison."""
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 PLACE_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
@@ -145,7 +145,7 @@ def run() -> None:
             status = main()
     except Exception:
         traceback.print_exc()
-        status = INTERNAL
+        status = INTERNAL_ERROR
         streams.say("this is a mistake of bakeoff's own; please report it")
     try:
         sys.stdout.flush()

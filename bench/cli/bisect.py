@@ -59,11 +59,11 @@ def bisect(
 ) -> int:
     """Find the day, the package and the release that made a metric what it is now.
 
-    Each step measures a stack in between beside the good one, until it is clear which of the two
-    ends it is like: clear steps are short, and one that cannot be decided ends the search. First
-    days, then packages, each put into the good stack alone, then that package's releases, or the
+    Each step measures an intermediate stack beside the good one, until it is clear which end it is
+    like: clear steps are short, and a step that cannot be decided ends the search. The search
+    tries days, then packages, each alone in the good stack, then releases of the package found, or
     commits between two revisions of its repository. Ctrl-C loses one step at most: --resume goes
-    on. --more goes on with a search that has ended, with a new budget.
+    on. --more continues a search that has ended, with a new budget.
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
@@ -146,7 +146,7 @@ def parse_question(
 
 
 def parse_ends(good: str, bad: str) -> tuple[Spec, Spec]:
-    """Return the two stacks to search between; raise BakeoffError unless they are of releases."""
+    """Return the two ends; raise BakeoffError unless both are made of releases and they differ."""
     from bench.environments.spec import parse
 
     ends = parse(good, "--good"), parse(bad, "--bad")

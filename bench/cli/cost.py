@@ -21,8 +21,8 @@ bakeoff cost mine.py --style jit,jit_partial --budget 120 -o mine.html
 bakeoff cost --arrays 147 --step-ms 40"""
 DEFAULT_BUDGET = 60.0
 """Default budget in seconds: enough for eight styles of a step of a few milliseconds."""
-STEP_MS = 10.0
-"""Milliseconds of a step unless they are given: a small model on a CPU."""
+DEFAULT_STEP_MS = 10.0
+"""Default step time in milliseconds: that of a small model on a CPU."""
 
 
 def cost(
@@ -50,7 +50,7 @@ def cost(
         typer.Option(
             metavar="MS",
             help="With --arrays: milliseconds of your step, as plain JAX would take.",
-            show_default=f"{STEP_MS:g}",
+            show_default=f"{DEFAULT_STEP_MS:g}",
         ),
     ] = None,
     format_: parameters.Format = None,
@@ -107,7 +107,7 @@ def show_published(
             "--arrays, the number of your model's parameter arrays"
         )
     assumed = " (assumed: no --step-ms is given)" if step_ms is None else ""
-    step_ms = STEP_MS if step_ms is None else step_ms
+    step_ms = DEFAULT_STEP_MS if step_ms is None else step_ms
     check_size("--arrays", arrays)
     check_rate("--step-ms", step_ms)
     if format_ == "json":

@@ -30,8 +30,8 @@ def new(
         str | None,
         typer.Option(
             metavar="LIBRARY",
-            help="Begin a training step of your own, with a model of equinox, flax_nnx, "
-            "flax_linen, haiku or pure_jax; or make_step, for a whole step as it is.",
+            help="Begin a training step of your own. The model's library: equinox, flax_nnx, "
+            "flax_linen, haiku or pure_jax; make_step: no model, but a whole step.",
             show_default="begin an entrant",
         ),
     ] = None,

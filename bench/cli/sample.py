@@ -19,7 +19,7 @@ def sample(
         Path, typer.Argument(metavar="WEIGHTS", help="A file that `bakeoff train --save` wrote.")
     ],
     prompt: Annotated[
-        str, typer.Option(help="Text to go on from; empty: a character drawn by seed.")
+        str, typer.Option(help="Text to continue; if empty, the seed draws a character.")
     ] = "",
     length: Annotated[int, typer.Option(help="Characters to write after the prompt.")] = 500,
     temperature: Annotated[

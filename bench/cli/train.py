@@ -285,7 +285,7 @@ def explain_end(
 
 
 def save_run(saved: Saved, path: Path | None) -> Path:
-    """Save to `path`, or to a new file of this folder if it is None; return the file."""
+    """Save to `path`, or to a new file in the current folder if it is None; return the file."""
     from common import weights as disk
 
     if path is None:

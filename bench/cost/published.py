@@ -57,13 +57,13 @@ class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def array_cost(self) -> Estimate:
-        """Seconds that it adds for each array."""
+        """Seconds that the style adds for each array."""
         return self.predict(1, fixed=0.0)
 
     def predict(self, arrays: int, *, fixed: float = 1.0) -> Estimate:
-        """Return the seconds that it adds to a call with so many parameter arrays.
+        """Return the seconds that the style adds to a call with this many parameter arrays.
 
-        The fixed part counts `fixed` times.
+        The law's fixed part is taken `fixed` times.
         """
         return predict_added_time(self.law, self.arm.make_cell("depth", "cpu"), arrays, fixed)
 
@@ -130,7 +130,7 @@ def document(
 
 
 def make_table(costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost]) -> Table:
-    """Return a row for each style, the cheapest first, with what to write in its place."""
+    """Return a row for each style, the cheapest first, with the cheaper style to replace it."""
     rows, notes = [], dict[str, None]()
     for style in sorted(styles, key=lambda style: style.predict(arrays).value):
         cost = style.predict(arrays)

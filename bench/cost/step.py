@@ -36,7 +36,7 @@ arrays, structure = jax.tree.flatten((params, opt_state))
 step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)
 arrays, loss = step(arrays, batch)"""
 """Code of a step over a list of arrays, for a library whose `WRITE` lacks it."""
-CARRIED = "Carry the `state` or `key` that `loss` takes in the same way."
+CARRY_ADVICE = "Carry the `state` or `key` that `loss` takes in the same way."
 """Sentence below the advised lines, as they show no state or key."""
 COLUMNS = (
     Column("style"),
@@ -69,7 +69,7 @@ class OwnCost:
         """All other results but the references'."""
         file, entrants = self.baseline.workload, (row.cell.entrant for row in self.cells)
         self.entrant = next((name for name in entrants if name != file), file)
-        """The library of the model; the file's own name where that is plain JAX, or none."""
+        """The model's library; the file's name if that is plain JAX or there is no model."""
         rows = sorted(self.cells, key=lambda row: row.cell.entrant == self.entrant)
         alone = self.entrant != file
         self.plain = f"{self.entrant}/{FLAT}" if alone else "jax.jit"
@@ -86,7 +86,7 @@ class OwnCost:
 
 
 def document(results: Results) -> Document:
-    """Return the costs of a step's styles, from a measurement of `ASKED`."""
+    """Return the costs of a step's styles, from the results of `bakeoff cost`."""
     it = OwnCost(results)
     file = f"{it.baseline.workload}.py"
     advice, change = advise(it)
@@ -131,7 +131,7 @@ def advise(it: OwnCost) -> tuple[str, str]:
         return "", ""
     at = f"At {amount(it.step.value, 's')} a step"
     plain, library = FLAT, it.entrant
-    if library == it.baseline.workload:  # plain JAX's model, or none
+    if library == it.baseline.workload:  # a plain JAX model, or no model
         plain, library = PURE, it.baseline.entrant
     about = impls.find_declaration(library)
     # What people change: their own step, or what most tutorials write
@@ -166,7 +166,7 @@ def advise(it: OwnCost) -> tuple[str, str]:
     return (
         f"{at}, write {names[better]}{what}: {name} adds {unsigned_words(usual)} to plain JAX's "
         f"call{where}, and {names[better]} {less}.{rest}",
-        "\n".join(lines + [CARRIED] * it.carries),
+        "\n".join(lines + [CARRY_ADVICE] * it.carries),
     )
 
 

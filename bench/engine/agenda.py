@@ -177,7 +177,7 @@ class Agenda:
         }
 
     def cores(self, group: Group, kind: str = COLD_KIND) -> Sequence[Cores]:
-        """Return the cores of each lane: one each, or all for each."""
+        """Return each lane's cores: its own, or `()` for all."""
         if group[0].backend != "cpu":
             return [()]
         auto = self.options.cores == "auto" and (kind not in TURNS or TURNS[kind].on_one_core)

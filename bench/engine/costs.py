@@ -49,7 +49,7 @@ anything. Of ten rounds of steps, three warm calls are a tenth. Host costs vary 
 than between blocks, so short visits tell most. So it is with stages: a worker opens in a second,
 and a round in each of many workers tells most."""
 FEW_ROUNDS = 3
-"""Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
+"""Rounds in a block if long: steps larger than `seed`'s, or host cost of a user's step."""
 CALLS = {
     kind: 1 + sum(series.calls for series in by_metric.values())
     for kind, by_metric in protocol.KINDS.items()
@@ -85,7 +85,7 @@ class Costs:
 
     def __init__(self) -> None:
         self.turn_seconds: dict[tuple[SideState, TurnKind, str], float] = {}
-        """Seconds of an arm in a whole block."""
+        """Seconds per block of each arm."""
         self.open_seconds: dict[tuple[SideState, Cell], float] = {}
         self.making_seconds: dict[tuple[Group, str], float] = {}
         """Seconds of the last making of a workload's steps, on all sides."""

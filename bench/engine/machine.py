@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from bench.samples import Cores
 
-MOST_DIGITS = 20
-"""Maximum number of characters of a process's id that are read."""
+LONGEST_PID = 20
+"""Longest process id that is read, in characters."""
 LOCK = "jax-bakeoff.lock"
 """Name of the lock's file, in the folder for temporary files."""
 CACHE_PREFIX = "bakeoff-compiled-"
@@ -60,7 +60,7 @@ def machine_lock(*, wait: bool = False) -> filelock.AcquireReturnProxy:
         except filelock.Timeout as error:
             process = ""
             with suppress(OSError, ValueError):
-                process = f" (process {int(read_regular(owner, MOST_DIGITS))})"
+                process = f" (process {int(read_regular(owner, LONGEST_PID))})"
             if not wait:
                 raise BakeoffError(
                     f"another run{process} is measuring on this machine, and two would measure "

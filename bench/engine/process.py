@@ -130,7 +130,7 @@ class Worker:
             raise self.make_failure(f"it spoke before it was asked: {str(records[0])[:80]}")
 
     def ask(self, command: Command, silence: float | None = None) -> dict[str, Any]:
-        """Let the worker do one thing, and return its record.
+        """Send the worker a command, and return its record.
 
         Raises:
             WorkerFailedError: it died, was silent for too long, or broke the protocol.

@@ -51,7 +51,7 @@ class Task:
     """Environment that others are compared with; empty where arms are compared with the
     baseline."""
     outside: Mapping[str, str] = field(default_factory=dict)
-    """Name → file of an entrant that is not the project's."""
+    """Entrant or training step of a user's own → its file."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Requested style that cannot take part → why."""
     notes: Mapping[str, str] = field(default_factory=dict)

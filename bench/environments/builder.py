@@ -56,9 +56,9 @@ LOCK = "requirements.lock"
 LOCKS = ROOT / "impls" / "locks"
 """Folder with a lock for each entrant with its own environment."""
 INTERPRETER, SITE_PACKAGES = "bin/python", "lib/python*/site-packages"
-"""Python and the packages, in an environment's folder."""
+"""Paths in an environment of its Python and packages."""
 JAX_PACKAGES = re.compile("jax(lib|-cuda|-rocm|-tpu|=)")
-"""Beginnings of the pins of JAX and of its plugins."""
+"""Pattern that begins a pin of JAX or its plugins."""
 MARK = "built.json"
 """File that is written last: an environment without it is incomplete."""
 CACHE_ADVICE = "name one by BAKEOFF_CACHE that is yours alone"
@@ -194,7 +194,7 @@ class Builder:
             return None, list_pins()
         if not spec.pins:
             return spec.date, ()
-        # A pinned release may be newer than that day
+        # No limit: a pin may be newer than that day
         return None, self.resolve(make_day_spec(spec.date), root, python).pins
 
     def install(self, spec: Spec, pins: Sequence[str], python: str) -> Path:

@@ -77,7 +77,7 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
     if text.startswith("git+"):
         try:
             url = urlsplit(text.removeprefix("git+"))
-        except ValueError as error:  # half of an address in brackets
+        except ValueError as error:  # an IPv6 address without a `]`
             raise BakeoffError(f"{given}: {text!r} is no URL ({error}); give another") from error
         if url.fragment:
             raise BakeoffError(f"{given}: {text!r} names a part of a repository; give a whole one")
@@ -127,7 +127,7 @@ def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -
 def _freeze_repository(
     source: PackageSource, copy: Path, notify: Callable[[str], None]
 ) -> PackageSource:
-    """Return a remote repository's commit; fetch its branches and tags unless that is known."""
+    """Return a remote repository's commit, fetched first unless it is a hash the copy has."""
     revision, commit = source.revision or "HEAD", ""
     if COMMIT.fullmatch(revision):
         with suppress(BakeoffError):
@@ -165,7 +165,7 @@ def _freeze_checkout(source: PackageSource, copy: Path) -> PackageSource:
         if tree != git("rev-parse", f"{commit}^{{tree}}"):
             commit = git("commit-tree", "-p", commit, "-m", "changes", tree)
             label += f".changed.{tree[:LABEL_DIGITS]}"
-    git("update-ref", f"refs/kept/{commit}", commit)  # uv cannot fetch a commit without a name
+    git("update-ref", f"refs/kept/{commit}", commit)  # uv cannot fetch a commit without a ref
     return PackageSource(copy.as_uri(), commit, part, label)
 
 

@@ -123,7 +123,7 @@ def parse_pins(given: str, option: str) -> Spec:
             if date is not None:
                 raise BakeoffError(f"{option} {given!r} has two days; give one")
             date = parse_day(part[1:], option)
-            given = given.replace(part, f"@{date}")  # `@-7d` is another day tomorrow
+            given = given.replace(part, f"@{date}")  # the day that `@-7d` means now
             continue
         where = f"{option} {given!r}"
         try:

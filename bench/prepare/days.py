@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.options import Options
 
 REFERENCE = "reference"
-"""Environment that days are compared with: the stack of the last one."""
+"""Environment that days are compared with: the stack of the last day."""
 EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
 """Pattern of the time between two days: a number of days, weeks, months or years."""
 MOST_DAYS = 400
@@ -93,12 +93,12 @@ def prepare_days(
 def ask_days(
     days: Sequence[datetime.date], selection: Selection, builder: Builder
 ) -> tuple[dict[str, Environment], float, dict[str, EnvironmentInfo]]:
-    """Build and ask the stacks of days; the last day is the reference, too.
+    """Build each day's stack and ask for its offer; the last day's is the reference, too.
 
     Returns:
-        The reference, and the first day of each stack, with the reference's Python if it can; the
-        seconds of the budget that asking them took; and the days without a side: those that cannot
-        be built, and those whose stack has one.
+        The reference, and the first day of each stack, with the reference's Python if possible;
+        the seconds of the budget spent on asking; and the days without a side: those that cannot
+        be built or asked, and those with an earlier day's stack.
     """
     environment = builder.build(make_day_spec(days[-1]))
     pythons = list(dict.fromkeys([environment.python, *PYTHONS]))

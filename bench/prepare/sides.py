@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bench.runfile import FileKind
 
 DEEP = "depth12"
-"""Workload for host cost alone: it has 18 arrays more than `toy`, which shows the cost of each."""
+"""Workload for host cost alone: 18 arrays more than `toy` show the cost of each array."""
 DEEP_SECONDS = 300.0
 """Budget in seconds from which on `DEEP` is measured, unless host cost is asked for by name: with
 less, there would be no time left for steps."""
@@ -95,7 +95,7 @@ def build_environments(specs: Sequence[Spec], builder: Builder) -> list[Environm
 
 
 def ask_side(environment: Environment, selection: Selection) -> Environment:
-    """Return an environment with its offer of a selection, as a worker in it reports it.
+    """Return an environment with its offer: what its worker can measure of a selection.
 
     Raises:
         BakeoffError: no worker of it can even load the baseline.

@@ -39,7 +39,7 @@ def draw_intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> 
     Args:
         title: What the data show.
         rows: Label → ratio; all of one metric.
-        band: Fraction on both sides of 1 in which differences would not be found; drawn in grey.
+        band: Fraction on both sides of 1 within which differences are too small to detect; grey.
     """
     name = _name_axis(next(iter(rows.values())))
     data = [{"row": row, **_point(estimate)} for row, estimate in rows.items()]
@@ -57,7 +57,7 @@ def draw_intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> 
         _layer(data, {"type": "point", "filled": True, "size": 50}, shared | {"x": x}),
     ]
     about = [f"{row} {words(e)}{f', {e.verdict}' if e.verdict else ''}" for row, e in rows.items()]
-    grey = " Grey: differences that would not be found." if math.isfinite(band) else ""
+    grey = " Grey: differences too small to detect." if math.isfinite(band) else ""
     text = f"{name}, with 95 % intervals.{grey} {'; '.join(about)}."
     return Figure(title, text, {"layer": layers, "height": ROW * len(rows)})
 

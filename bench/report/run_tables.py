@@ -1,4 +1,4 @@
-"""Tables of a run: one that is read first, and further ones, of each workload and backend."""
+"""Tables of a run: for each workload and backend, the main table and further ones."""
 
 from __future__ import annotations
 

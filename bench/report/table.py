@@ -155,7 +155,7 @@ def ratio_words(ratio: Estimate) -> str:
     high = None if high is None or high > LARGEST else high
     most = 3 if value < 2 else 2 if value < 10 else 1 if value < 100 else 0
     digits = _count_digits(value, low, high, most)
-    # Compared with 1 itself, an end such as 0.9996 would ask for digits that are not there.
+    # An end reads as 1 only if it also does with 3 digits, the maximum: 0.9996 reads as 1.000.
     while digits < most and any(
         round(end, digits) == 1 != round(end, 3) for end in (low or 0.0, high or 0.0)
     ):

@@ -108,8 +108,8 @@ def suggest_more(rows: Iterable[Estimate]) -> Iterator[str]:
     """Yield how to go on after a measurement, if any of its comparisons is inconclusive."""
     if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):
         yield (
-            "To narrow what is inconclusive: a longer `--budget`, or `--more` with this run's JSON "
-            "file where one was written."
+            "To narrow inconclusive intervals: a longer `--budget`, or `--more` with this run's "
+            "JSON file, if one was written."
         )
 
 

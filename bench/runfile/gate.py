@@ -130,7 +130,7 @@ def check_proof(proof: Proof) -> Iterator[str]:
 
 
 def check_search(results: Results) -> Iterator[str]:
-    """Yield the problems of a bisection's record, and what contradicts its steps."""
+    """Yield the problems of a bisection's record, steps and estimates."""
     record, rows = results.search, results.estimates
     if not record.metric:
         yield "it has no search"

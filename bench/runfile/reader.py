@@ -71,7 +71,7 @@ class Commit(msgspec.Struct):
 
 
 class _File(msgspec.Struct):
-    """The parts of a file that are read; only of a run are they what they should be."""
+    """Raw parts of a file that is read: if it is no run, they may be anything."""
 
     bakeoff: msgspec.Raw = msgspec.Raw(b"null")
     machine_info: msgspec.Raw = msgspec.Raw(b"{}")

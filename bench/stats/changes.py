@@ -102,7 +102,7 @@ def compare_ratios(
         bases: Ratios of one cell and metric; the last one gives the base its name.
         news: Later ratios of that cell and metric; the first one gives the new side its name.
         spread: Variation from run to run, beyond each run's standard error.
-        comparisons: Number made together: the interval and p are corrected for it (Bonferroni).
+        comparisons: Number of comparisons: p and interval are corrected for it (Bonferroni).
         pooled: Whether the rows' variances are one estimate: their degrees of freedom do not add.
         margin: Fraction within which two times are equivalent.
         least: Least standard deviation of the difference of two runs.
@@ -128,7 +128,7 @@ def compare_ratios(
 
 
 def weigh_runs(rows: Sequence[Estimate], between: float) -> list[float]:
-    """Return the weights of ratios, which sum to one; `between` is the variance between runs."""
+    """Return inverse-variance weights with sum one; `between` is the variance between runs."""
     weights = [1 / max(find_variance(row) + between, LEAST_VARIANCE) or 1.0 for row in rows]
     return [weight / sum(weights) for weight in weights]
 

@@ -111,9 +111,9 @@ def pool_samples(
 def tabulate_samples(
     columns: Collection[Sequence[Sample]],
 ) -> tuple[Float[np.ndarray, "blocks columns"], Int[np.ndarray, " blocks"]]:
-    """Return the data of some columns, a row for each block, and each block's worker.
+    """Return a table of samples, blocks x columns, and each block's worker.
 
-    They are NaN where a column took no part in a block.
+    A value is NaN where its column took no part in the block.
     """
     workers = {s.block: s.worker for samples in columns for s in samples}
     rows = {block: row for row, block in enumerate(workers)}
@@ -141,8 +141,8 @@ def merge_environments(
     return merged
 
 
-def group_programs(keys: Iterable[Key], programs: Mapping[Cell, str]) -> list[list[int]]:
-    """Return the columns of each program that is known."""
+def group_by_program(keys: Iterable[Key], programs: Mapping[Cell, str]) -> list[list[int]]:
+    """Return columns grouped by program, where known."""
     groups = group_by_key((programs.get(cell, ""), i) for i, (_, cell) in enumerate(keys))
     return [columns for program, columns in groups.items() if program]
 
@@ -169,7 +169,7 @@ def compare_with_baseline(
         (control, [arms.index(BASELINE)], {}),
     ):
         if members:
-            shared = group_programs(keys, known)
+            shared = group_by_program(keys, known)
             contrasts = contrast_columns(metric, lists, against, members, shared)
             cells = [keys[i] for i in members]
             estimates += convert_contrasts(cells, metric, str(BASELINE), contrasts, margin)
@@ -231,7 +231,7 @@ def compare_environments(
     logs = np.log(values)
     sides = [[place[key] for key in new], [place[base, cell] for _, cell in new]]
     difference = logs[:, sides[0]] - logs[:, sides[1]]
-    contrasts = ratios.contrast_pairs(difference, pair, programs=group_programs(new, programs))
+    contrasts = ratios.contrast_pairs(difference, pair, programs=group_by_program(new, programs))
     return convert_contrasts(new, metric, base, contrasts, margin)
 
 

@@ -27,13 +27,13 @@ class Law(msgspec.Struct, frozen=True, kw_only=True):
     t: float
     """Student's quantile of a 95 % interval from so many workers."""
     misfit: float
-    """Largest distance of a size's mean from the line, as a fraction of the line there."""
+    """Largest relative deviation of one model depth's mean from the fitted line."""
 
 
 def predict_added_time(law: Law, cell: Cell, arrays: int, fixed: float = 1.0) -> Estimate:
-    """Return the seconds that a cell's style adds to a call with so many parameter arrays.
+    """Return the seconds that a cell's style adds to a call with this many parameter arrays.
 
-    The fixed part counts `fixed` times.
+    The law's fixed part is taken `fixed` times.
     """
     first, both, second = law.covariance
     error = math.sqrt(max(0.0, fixed**2 * first + 2 * fixed * arrays * both + arrays**2 * second))

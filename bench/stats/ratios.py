@@ -193,13 +193,13 @@ def _contrast_fit(fit: components.Fit, reference: Columns, members: Columns) -> 
 
 
 def _add_intervals(fit: components.Fit, share: Arms, members: Columns) -> list[Contrast]:
-    """Return contrasts with intervals for the family of the members.
+    """Return each member's contrast, with an interval for their family.
 
     Args:
         fit: Difference of each arm and its variance.
-        share: Fraction of the variance that all arms have in common.
-        members: Arms of the family. An arm that is there several times, for others of its program,
-            counts once; one without variance is in no family.
+        share: Fraction of each arm's variance that is common to all.
+        members: Arms to return. One that also stands for others of its program counts once in the
+            family; one without variance does not count.
     """
     family = [arm for arm in dict.fromkeys(members) if fit.blocks[arm] and fit.variance[arm]]
     tests = Dunnett(share[family], float(fit.df[family].max(initial=0.0)))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bench.runfile import Results
 
 MARKER = "<!-- bakeoff comparison -->"
-"""First line of a comment, by which a later run finds the one that it replaces."""
+"""First line of a pull request's comment, by which a later run can replace it."""
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
 MEASURED_NOTE = (
     "Both sides were measured now, their workers alternating. In brackets: 95 % intervals over "

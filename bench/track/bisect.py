@@ -64,8 +64,8 @@ def suggest_more(record: SearchRecord) -> Iterator[str]:
     if record.missing_seconds:
         yield (
             f"To go on: the same command with a `--budget` of about {record.missing_seconds:.0f} s "
-            "or more, and with `--more` and this search's JSON file where one was written, which "
-            "spares the steps that are decided."
+            "or more; `--more` with this search's JSON file, if one was written, keeps the steps "
+            "that are decided."
         )
 
 

@@ -137,7 +137,7 @@ class Comparison:
 
     @cached_property
     def differing_times(self) -> list[Estimate]:
-        """Times that certainly differ: worse, within the margin, then faster; largest first."""
+        """Times that certainly differ, the largest ratio (the worst) first."""
         return sorted((row for row in self.rows if row.differs), key=lambda row: -row.value)
 
     @property

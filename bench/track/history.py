@@ -169,7 +169,7 @@ def document(results: Results) -> Document:
 def _make_headline(it: Timeline) -> str:
     if not it.comparisons:
         more = ", and a --budget for all of them" if it.is_measured else ""
-        return f"Nothing could be compared: that takes a metric at two moments{more}."
+        return f"Nothing could be compared: this needs a metric at two moments{more}."
     count = pluralise(len(it.changes), "change") if it.changes else "No change"
     first = f" {sentence(_describe_changes(it.changes[0], it))}" if it.changes else ""
     late = {row.environment for row in it.results.cells if row.missing}
@@ -233,7 +233,7 @@ def _find_distribution(entrant: str) -> str:
 
 
 def _find_failures(it: Timeline) -> Iterator[tuple[str, Cell]]:
-    """Yield how cells failed at the newest moment that they took part in, each with its cell."""
+    """Yield each failure later than its cell's last measured moment, with the cell."""
     last: dict[Cell, str] = {}
     for (cell, _), rows in (*it.series.items(), *it.counts.items()):
         last[cell] = max(last.get(cell, ""), rows[-1].environment)

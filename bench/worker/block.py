@@ -289,9 +289,7 @@ class TimedBlock:
             return
         for arm, end in ends.items():
             if wrong := arms.describe_difference(end, ends[baseline] if baseline else None):
-                self.failures[arm] = (
-                    f"what it computed while it was timed is not what was proven: {wrong}"
-                )
+                self.failures[arm] = f"its timed training gave a wrong result: {wrong}"
 
 
 def schedule(

@@ -74,7 +74,7 @@ class Command:
     """Something for a worker to do; its class names it."""
 
     def encode(self) -> bytes:
-        """Return the line that passes the pipe."""
+        """Return the command as a line of JSON."""
         return json.dumps({"do": type(self).__name__} | asdict(self)).encode() + b"\n"
 
 

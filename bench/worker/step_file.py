@@ -116,7 +116,7 @@ class StepFile:
     def make_start(self) -> tuple[Any, dict[str, Any]]:
         """Return a new model, and the carried values for its first step."""
         model, state = self.split_state(self.library, self.module.make_model())
-        state = jax.tree.map(jnp.asarray, state)  # a number of Python's has no type of its own
+        state = jax.tree.map(jnp.asarray, state)  # a Python number has no dtype
         carried = dict.fromkeys(self.takes, state)
         if "key" in carried:
             carried["key"] = jax.random.key(0)
@@ -218,7 +218,7 @@ class CarryingStep:
 
 
 class WholeStep:
-    """A step that a file makes itself: a function of a batch that returns the loss."""
+    """A step that a user's file returns: a function from a batch to its loss."""
 
     is_in_flight = False
     """Whether updates are still made when a call has returned."""

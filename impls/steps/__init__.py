@@ -41,7 +41,7 @@ def has_model(file: Path) -> bool:
 
 
 def list_bindings(file: Path) -> set[str]:
-    """Return the names that a file defines, assigns or imports; none if it is no Python."""
+    """Return the names that a file defines, assigns or imports; none if it cannot be parsed."""
     try:
         tree = ast.parse(file.read_bytes(), str(file))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -82,7 +82,7 @@ def load_library(name: str) -> Library:
 
 
 def is_pair(model: Any) -> bool:
-    """Tell whether a user's model is parameters and an `apply` function."""
+    """Tell whether a user's model is a pair: parameters and an `apply` function."""
     return isinstance(model, tuple) and len(model) == 2 and callable(model[1])
 
 

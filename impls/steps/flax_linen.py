@@ -26,7 +26,7 @@ def split_variables(made: tuple[Any, Any]) -> tuple[AnyModel, Any]:
 
 
 def is_linen(model: Any) -> bool:
-    """Tell whether a model is parameters and a method of a Linen module."""
+    """Tell whether a model is a pair: parameters and a method of a Linen module."""
     return is_pair(model) and isinstance(getattr(model[1], "__self__", None), nn.Module)
 
 

@@ -103,7 +103,7 @@ def test_what_a_run_found(
     several, shown = list_findings(run.results), terminal(document(run), 200)
     assert [text[: len(start)] for text, start in zip(several, texts, strict=True)] == texts
     assert several[0][1:20] in shown
-    assert ("To narrow what is inconclusive: a longer" in shown) is ("noise" in options)
+    assert ("To narrow inconclusive intervals: a longer" in shown) is ("noise" in options)
     assert ("Preliminary, from fewer than 3 workers: step." in shown) is ("workers" in options)
 
 
@@ -137,7 +137,7 @@ def test_a_run_has_a_chart_for_each_question() -> None:
     steps, widths, startup = section(shown, "Charts").figures
     assert steps.title == "At seed, flax_nnx/jit differs from pure_jax/pure"
     assert steps.text.startswith("step, ratio to pure_jax/pure, with 95 % intervals. Grey: ")
-    assert "Grey: differences that would not be found." in steps.text
+    assert "Grey: differences too small to detect." in steps.text
     assert widths.title == "At the widest, 1 of 2 steps are within ±2 %"
     assert startup.title.endswith("at seed: 900 ms with pure_jax/pure, 1.80 s with flax_nnx/jit")
 

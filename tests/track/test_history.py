@@ -160,4 +160,4 @@ def test_one_run_is_no_history(tmp_path: Path, bakeoff: Bakeoff) -> None:
     write(tmp_path / "run.json", file_of(a_run(1)))
     done = bakeoff("history", "run.json")
     assert (done.status, "--budget" in done.out) == (2, False), "nothing was measured"
-    assert "Nothing could be compared: that takes a metric at two moments." in done.out
+    assert "Nothing could be compared: this needs a metric at two moments." in done.out
