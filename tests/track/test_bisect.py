@@ -478,7 +478,7 @@ def test_the_fine_print_says_how_to_go_on_where_time_would_help(
         about = f"about {world.steps.missing_seconds:.0f} s"
         assert about in world.search.stopped
         assert f"a `--budget` of {about}" in fine_print[1]
-        assert "with `--more` and this search's JSON file where one was written" in fine_print[1]
+        assert "`--more` with this search's JSON file, if one was written" in fine_print[1]
 
 
 def test_a_spent_budget_is_given_once_more() -> None:
