@@ -38,8 +38,8 @@ REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
 """Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
 estimates and the report take it, and longer runs have more samples."""
 MANY_GROUPS = 3
-"""Pairs of environments from which on they share one variance between pairs of workers: each of two
-has its own."""
+"""Least number of pairs of environments that share one variance between pairs of workers; with
+fewer, each has its own."""
 COLD_KIND = "cold"
 ASKED_OF = {kind: [m for m in METRICS.values() if m.turn == kind] for kind in TURNS}
 ASKED_OF[COLD_KIND] = [METRICS[name] for name in COLD]

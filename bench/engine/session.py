@@ -21,6 +21,7 @@ from bench.engine.state import SideState, find_programs
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.runfile import (
+    LONGEST_TEXT,
     CellResult,
     Conditions,
     FileKind,
@@ -275,7 +276,8 @@ def collect_results(
         return collect_results(task, plan, known, watch)
     usage, offer = watch.usage(), next(iter(task.sides.values())).offer
     conditions = {"devices": offer.devices, "device_details": offer.details, **offer.conditions}
-    conditions["variables"] = offer.conditions.get("environment", {})
+    variables = offer.conditions.get("environment", {})
+    conditions["variables"] = {name: value[:LONGEST_TEXT] for name, value in variables.items()}
     results = ResultsWithSamples(
         kind=task.kind,
         base=task.base,

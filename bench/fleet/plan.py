@@ -59,7 +59,7 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         cells = len(set(self.entrants)) * len(set(self.styles))
         count = self.repeat * prod(map(len, (self.environments, self.backends, self.workloads)))
         if count > MOST_RUNS:
-            raise BakeoffError(f"{count:,} runs are asked for, and {MOST_RUNS:,} are allowed")
+            raise BakeoffError(f"it has {count:,} runs, of {MOST_RUNS:,} allowed; split the table")
         for environment, backend, workload, number in product(
             self.environments, self.backends, self.workloads, range(self.repeat)
         ):

@@ -79,7 +79,7 @@ class Conditions(msgspec.Struct, kw_only=True):
 
     devices: dict[Name, Name] = {}
     """Backend → kind of device."""
-    device_details: dict[Name, dict[Name, Name | int | float | bool | None]] = {}
+    device_details: dict[Name, dict[Name, Text | int | float | bool | None]] = {}
     """Backend → number of devices, the memory of one, the driver."""
     variables: dict[Name, Text] = {}
     """Environment variables that change what is measured."""
