@@ -221,7 +221,9 @@ class RunPlugin:
         if self.measurement is None:
             return
         if path is not None and path.exists():
-            self.find_reporter().write_line(f"run file: {path}")
+            self.find_reporter().write_line(
+                f"run file: {path}; bakeoff report {path} makes a page of it"
+            )
         if self.measurement.interrupted:
             session.exitstatus = pytest.ExitCode.INTERRUPTED
         elif not self.numbers:

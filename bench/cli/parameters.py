@@ -116,7 +116,7 @@ Format = Annotated[
         show_default="by the output's ending, else text",
     ),
 ]
-Details = Annotated[bool, typer.Option("--verbose", "-v", help="All sentences and tables.")]
+Details = Annotated[bool, typer.Option("--details", "-v", help="All sentences and tables.")]
 
 
 def parse_requirements(values: Iterable[str] | None) -> tuple[str, ...]:

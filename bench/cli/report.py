@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from bench.cells import Cell
+from bench.cli import parameters
 from bench.cli.commands import choose_format, publish, write_text
 from bench.estimates import Estimate
 from bench.report.wording import make_printable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:
 bakeoff report run.json -o run.html
 bakeoff report cpu.json gpu.json -o both.html
-bakeoff report run.json --format text
+bakeoff report run.json --format text --details
 bakeoff report ab.json --format md
 bakeoff report run.json --format csv > run.csv"""
 
@@ -61,11 +62,12 @@ def report(
         Literal["html", "text", "md", "csv"] | None,
         typer.Option(
             "--format",
-            help="html is one page that works offline; text and md have all that it says; csv has "
-            "a row for each estimate.",
+            help="html is one page that works offline; text is the answer, and with --details "
+            "all tables; md has all; csv has a row for each estimate.",
             show_default="by the output's ending, else html",
         ),
     ] = None,
+    details: parameters.Details = False,
 ) -> None:
     """Make a page of what any command has measured, or a table, from files alone."""
     if output is None and format_ in (None, "html"):
@@ -75,7 +77,7 @@ def report(
     if chosen == "csv":
         write_text(make_csv(runs), output)
     else:
-        publish([*map(make_document, runs)], chosen, output, details=True)
+        publish([*map(make_document, runs)], chosen, output, details=details)
 
 
 def make_document(run: Run) -> Document:

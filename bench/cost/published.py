@@ -5,7 +5,6 @@ The law is a line: a fixed part, and a part for each array. `results/cost/law.py
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +12,13 @@ import msgspec
 
 import impls
 from bench.cells import Arm
+from bench.report.remedies import find_cheaper
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent
 from bench.report.wording import join_words
 from bench.stats.law import Law, predict_added_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from bench.estimates import Estimate
 
@@ -143,25 +143,3 @@ def make_table(costs: CostTable, arrays: int, seconds: float, styles: Sequence[S
         instead = f"`{style.entrant}/{other}`" if other else ""
         rows.append(Row((str(style.arm), cost, *parts, instead, style.array_cost)))
     return Table(COLUMNS, tuple(rows), notes=tuple(notes)).drop_empty_columns()
-
-
-def find_cheaper(entrant: str, style: str, costs: Mapping[str, Estimate]) -> str:
-    """Return the cheapest style of a library, of those that certainly cost less; or "".
-
-    Styles that a run measures only if they are named are unusual: they count if there is no other.
-    Styles for comparison alone never do. The correlation of two styles of the same workers is left
-    out, which is stricter than needed.
-
-    Args:
-        entrant: The library's entrant.
-        style: The style that another one may replace.
-        costs: Seconds that styles of the library add, by their names.
-    """
-    about, before = impls.find_declaration(entrant), costs[style]
-
-    def saves(after: Estimate) -> bool:
-        doubt = math.hypot(before.half_width, after.half_width)
-        return after.value + doubt < before.value
-
-    better = [s for s, cost in costs.items() if s not in about.references and saves(cost)]
-    return min(better, key=lambda s: (s in about.if_named, costs[s].value), default="")

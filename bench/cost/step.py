@@ -6,12 +6,12 @@ import math
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import FLAT, PURE, REFERENCE, WHOLE
-from bench.cost.published import find_cheaper
+from bench.cells import FLAT, PURE, REFERENCE
 from bench.estimates import MARGIN, Estimate
 from bench.metrics import HOST, METRICS, STEP
 from bench.prepare.step import ASKED
 from bench.report import wording
+from bench.report.remedies import find_cheaper, write_change
 from bench.report.table import (
     Column,
     Content,
@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 
     from bench.runfile import CellResult, Results
 
-FLAT_CODE = """\
-arrays, structure = jax.tree.flatten((params, opt_state))
-step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)
-arrays, loss = step(arrays, batch)"""
-"""Code of a step over a list of arrays, for a library whose `WRITE` lacks it."""
 CARRY_ADVICE = "Carry the `state` or `key` that `loss` takes in the same way."
 """Sentence below the advised lines, as they show no state or key."""
 COLUMNS = (
@@ -154,12 +149,7 @@ def advise(it: OwnCost) -> tuple[str, str]:
         most = "" if usual.high else ", by one process, which has no interval"
         end = f".{rest}" if rest else "; no style certainly adds less."
         return f"{at}, {name} adds {unsigned_words(usual)}{most}{end}", ""
-    code = {FLAT: FLAT_CODE, WHOLE: "your make_step()"} | about.write
-    lines = [
-        f"`{sign} {line}`"  # as code: in Markdown, a sign would begin a list
-        for sign, other in (("-", style), ("+", better))
-        for line in code.get(other, f"your {other}").splitlines()
-    ]
+    lines = write_change(library, style, better)
     less = unsigned_words(it.costs[better]) if better in it.costs else "nothing"
     what = " (a list of arrays)" * (better == FLAT)
     where = " on one core" if it.baseline.backend == "cpu" else ""

@@ -29,22 +29,35 @@ PARTS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7", "#D55E00", "#009E73")
 DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
 LEAST_REACH = 1.1
 """Least factor by which a chart of lines reaches beyond its values."""
+LINEAR_SECONDS = 1e-5
+"""Added seconds up to which the axis is linear: what a call is known to at best."""
+ADDED_TICKS = [0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+"""Ticks of an axis of added time, in seconds; those beyond the data are not drawn."""
+ADDED_LABEL = (
+    "datum.value == 0 ? '0' : datum.value < 1e-3 ? format(1e6 * datum.value, 'd') + ' µs' : "
+    "format(1e3 * datum.value, 'd') + ' ms'"
+)
 LINES = 24
 """Most lines of a chart: more cannot be told apart."""
 
 
 def draw_intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> Figure:
-    """Return ratios with their intervals, one in each row.
+    """Return comparisons with their intervals, one in each row.
 
     Args:
         title: What the data show.
-        rows: Label → ratio; all of one metric.
+        rows: Label → ratio, or added time; all of one metric.
         band: Fraction on both sides of 1 within which differences are too small to detect; grey.
     """
-    name = _name_axis(next(iter(rows.values())))
+    first = next(iter(rows.values()))
+    name = _name_axis(first)
     data = [{"row": row, **_point(estimate)} for row, estimate in rows.items()]
-    scale = {"type": "log", "nice": False, "padding": 8}
-    x = _channel("value", title=name, scale=scale, axis={"tickCount": 6})
+    scale: dict[str, Any] = {"type": "log", "nice": False, "padding": 8}
+    axis: dict[str, Any] = {"tickCount": 6}
+    if first.form == "added":  # it may be negative: linear around 0, logarithmic beyond
+        scale |= {"type": "symlog", "constant": LINEAR_SECONDS}
+        axis |= {"values": ADDED_TICKS, "labelExpr": ADDED_LABEL}
+    x = _channel("value", title=name, scale=scale, axis=axis)
     colours = {"domain": list(VERDICTS), "range": list(VERDICTS.values())}
     shared = {
         "y": _channel("row", "nominal", sort=None, title=None),
@@ -52,7 +65,7 @@ def draw_intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> 
     }
     layers = [
         *_band(band, "x"),
-        _rules([1], x),
+        _rules([first.no_difference], x),
         _layer(data, {"type": "rule", "strokeWidth": 3}, shared | _ends("x", x)),
         _layer(data, {"type": "point", "filled": True, "size": 50}, shared | {"x": x}),
     ]
@@ -144,6 +157,8 @@ def render_svg(figure: Figure, width: int) -> str:
     text, narrow = "currentColor", width < WIDE
     columns = max(1, width // (170 if narrow else 155))
     config = {
+        "aria": False,  # the picture has a text of its own
+        "padding": 12,  # a browser's letters may be wider than those that are measured here
         "background": "transparent",
         "font": "sans-serif",
         "view": {"stroke": "#8884"},
@@ -165,8 +180,10 @@ def render_svg(figure: Figure, width: int) -> str:
     return vl_convert.vegalite_to_svg(figure.chart | fit)
 
 
-def _name_axis(ratio: Estimate) -> str:
-    return f"{label(ratio.metric)}, ratio to {ratio.against}"
+def _name_axis(row: Estimate) -> str:
+    if row.form == "added":
+        return f"added to a call of {row.against}"
+    return f"{label(row.metric)}, ratio to {row.against}"
 
 
 def _point(estimate: Estimate, floor: float = 0.0, ceiling: float = math.inf) -> dict[str, Any]:

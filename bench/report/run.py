@@ -3,69 +3,78 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import asdict
 
-from bench.estimates import PROGRAM, Verdict, find_detectable_difference, group_by_key
-from bench.metrics import STEP, WORKLOAD_GROUPS, label
+import impls
+from bench.cells import BASELINE, Arm
+from bench.estimates import MIN_WORKERS, PROGRAM, Verdict, find_detectable_difference, group_by_key
+from bench.metrics import HOST, STEP, WORKLOAD_GROUPS, label
 from bench.report import charts, wording
-from bench.report.findings import REFERENCE, list_findings, list_views
-from bench.report.run_tables import list_places
-from bench.report.table import Document, Section, percent, words
+from bench.report.remedies import find_cheaper, write_change
+from bench.report.run_tables import group_by_place, is_timed, make_tables
+from bench.report.summary import find_causes, find_surprises, list_views, make_headline, make_table
+from bench.report.table import Document, Section, amount, percent, words
 from bench.stats.amounts import estimate_startup, split_startup
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from bench.cells import Arm
-    from bench.estimates import Estimate
-    from bench.report.findings import View
-    from bench.report.run_tables import Place
+    from bench.estimates import Estimate, EstimateTable
+    from bench.report.summary import View
     from bench.report.table import Figure
     from bench.runfile import CellResult, Results
     from bench.runfile.reader import Run
 
-FIRST_FINDINGS = 6
-"""Number of findings that a terminal shows without `-v`; each takes a line or two."""
+WORTH_SECONDS = 1e-4
+"""Seconds of a call from which on another way to write the step is worth an edit: 1 % of a step of
+10 ms."""
+MOST_SURPRISES = 3
+"""Most surprises on the first screen; the others stand with the causes."""
 LAST_LINES = 5
 """Number of last lines of a failed worker's standard error that are shown."""
 
 
 def document(run: Run) -> Document:
     """Return the document of a run, from its file alone."""
-    results = run.results
-    places, good_places = (
-        list(list_places(results.table, cells)) for cells in (results.cells, results.good_cells)
-    )
-    sentences = list(map(wording.sentence, list_findings(results)))
-    more = (*sentences[FIRST_FINDINGS:], *results.notes.values())
-    left_out = (f"{n.replace('/', ' ')}: {why}." for n, why in results.left_out.items())
-    proofs, method = explain_proofs(results), explain_method(run)
+    results, views = run.results, list_views(run.results)
+    places = group_by_place(results.good_cells)
+
+    def ask[T](question: Callable[[View], Iterable[T]]) -> tuple[T, ...]:
+        return tuple(answer for view in views for answer in question(view))
+
+    surprises, fold = ask(find_surprises), partial(Section, folded=True)
+    reading = (*explain_marks(results), *explain_state(results))
+    causes = (*surprises[MOST_SURPRISES:], *ask(find_causes), *results.notes.values())
+    gaps = tuple(explain_gaps(results.table, places))
+    left_out = tuple(f"{name}: {why}." for name, why in results.left_out.items())
     return Document(
         title=f"jax-bakeoff: {run.name}",
         subtitle=describe_origin(run) if run.when else "",
+        headline=make_headline(results),
         warnings=tuple(results.warnings),
         sections=(
-            Section(
-                "Results",
-                tuple(explain_cells(results)),
-                tuple(place.main_table for place in places if place.is_timed),
-            ),
-            Section("What it found", tuple(sentences[:FIRST_FINDINGS])),
+            Section("What it costs", reading, tuple(map(make_table, views))),
+            Section("Surprises", tuple(map(wording.sentence, surprises[:MOST_SURPRISES]))),
             Section("Failed", tuple(describe_failures(results.cells)), status="bad"),
-            Section("Charts", figures=tuple(draw_figures(results))),
-            Section("More that it found", more, folded=True),
+            Section("Write this instead", ask(list_remedies), for_page=True),
+            Section("What a call costs", figures=ask(draw_calls)),
+            fold("Steps", figures=(*ask(draw_steps), *ask(draw_widths))),
+            fold("Start-up", figures=ask(draw_startup)),
+            fold("Causes", tuple(map(wording.sentence, causes))),
             *(
-                Section(f"More about {place.name}", tables=place.other_tables, folded=True)
-                for place in good_places
+                fold(f"All numbers, {place}", tables=tuple(make_tables(results.table, rows)))
+                for place, rows in places.items()
             ),
-            Section("What could not take part", tuple(left_out), folded=True),
-            Section("Proven equal before they were timed", tuple(proofs), folded=True),
-            Section("How it was measured, and how to repeat it", tuple(method), folded=True),
+            fold("Not measured", gaps),
+            fold("Left out", left_out),
+            fold("Proven equal before they were timed", tuple(explain_proofs(results))),
+            fold("How it was measured, and how to repeat it", tuple(explain_method(run))),
         ),
-        fine_print=tuple(summarise_effort(results, good_places)),
+        fine_print=tuple(summarise_effort(results)),
     )
 
 
@@ -73,26 +82,71 @@ def document(run: Run) -> Document:
 
 
 def describe_origin(run: Run) -> str:
-    """Return when and on which machine a run was made."""
+    """Return when, on which machine and with which releases a run was made."""
     devices = dict.fromkeys(run.results.conditions.devices.values())
-    return ", ".join(filter(None, [run.when.replace("T", " "), run.processor, *devices]))
+    libraries = ("jax", *impls.libraries())
+    versions = (f"{n} {v}" for n, v in run.results.versions.items() if n in libraries)
+    processor = run.processor.partition(" (")[0]
+    about = filter(None, [run.when[:16].replace("T", " "), processor, *devices])
+    return "; ".join(filter(None, [", ".join(about), ", ".join(versions)]))
 
 
-def explain_cells(results: Results) -> Iterator[str]:
-    """Yield how to read a cell of a table."""
+def explain_marks(results: Results) -> Iterator[str]:
+    """Yield how to read a cell of the table."""
     compared = [row for row in results.estimates if row.verdict and not row.cell.is_control]
-    if any(row.form == "ratio" for row in compared):
-        yield (
-            f"Ratios to {REFERENCE} with 95 % intervals; =: within "
-            f"±{percent(results.options.margin)}, ?: inconclusive, all others differ."
-        )
-    if any(row.form == "added" for row in compared):
-        yield "Host cost: time that a style adds to each call of a tiny model."
+    if compared:
+        margin = percent(results.options.margin)
+        yield f"Beside {BASELINE}, with 95 % intervals; =: within ±{margin}, ?: undecided."
     if any(row.settled_by == PROGRAM and row.bound for row in compared):
-        yield (
-            "Proven: the style runs the baseline's own program; only its host cost can make it "
-            "differ, by at most the amount shown."
-        )
+        yield "Proven: the baseline's own program, slower by what is added to a call, if at all."
+
+
+def explain_state(results: Results) -> Iterator[str]:
+    """Yield what is preliminary or missing, and how to go on."""
+    table = results.table
+    compared = (row for row in results.estimates if row.verdict and not row.cell.is_control)
+    if thin := dict.fromkeys(label(row.metric) for row in compared if is_thin(row)):
+        yield f"Preliminary, from fewer than {MIN_WORKERS} workers: {', '.join(thin)}."
+    places = group_by_place(results.good_cells)
+    untimed = [place for place, rows in places.items() if not is_timed(table, rows)]
+    rest = sum(
+        len(row.missing) for name, rows in places.items() if name not in untimed for row in rows
+    )
+    gaps = [*untimed, *([wording.pluralise(rest, "number")] if rest else [])]
+    if gaps:
+        yield f"Not measured: {wording.join_words(gaps)}."
+    yield from wording.suggest_more(results.estimates)
+
+
+def explain_gaps(table: EstimateTable, places: Mapping[str, Sequence[CellResult]]) -> Iterator[str]:
+    """Yield which numbers are missing at each place where others are there, and why."""
+    for place, rows in places.items():
+        if is_timed(table, rows):
+            yield from (f"At {place}. {text}" for text in wording.explain_missing(rows))
+
+
+def is_thin(row: Estimate) -> bool:
+    """Tell whether one of the numbers that people ask for first is preliminary."""
+    return row.metric in (STEP, HOST) and row.is_preliminary
+
+
+def list_remedies(view: View) -> Iterator[str]:
+    """Yield for each slow style what it could be replaced by, what that saves, and the lines."""
+    costs = group_by_key((arm.entrant, (arm.style, row)) for arm, row in view.host_costs.items())
+    dearest = sorted(view.host_costs.items(), key=lambda item: -item[1].value)
+    for arm, cost in dearest:
+        other = find_cheaper(arm.entrant, arm.style, dict(costs[arm.entrant]))
+        written = impls.find_declaration(arm.entrant).write
+        if other in written and arm.style in written:
+            after = dict(costs[arm.entrant])[other]
+            if cost.value - after.value >= WORTH_SECONDS:
+                yield "\n".join(
+                    [
+                        f"{Arm(arm.entrant, other)} in place of {arm} saves "
+                        f"{amount(cost.value - after.value, 's')} a call{view.backend_suffix}:",
+                        *write_change(arm.entrant, arm.style, other),
+                    ]
+                )
 
 
 def describe_failures(cells: Iterable[CellResult]) -> Iterator[str]:
@@ -156,13 +210,11 @@ def flatten_value(value: object) -> str:
     return "" if value in (None, "") else str(value)
 
 
-def summarise_effort(results: Results, places: Iterable[Place]) -> Iterator[str]:
+def summarise_effort(results: Results) -> Iterator[str]:
     """Yield the detectable differences, and the time and processes that the run took."""
     spent = results.spent
     if not spent.wall_seconds:
         return
-    if untimed := [place.name for place in places if not place.is_timed]:
-        yield f"Not measured within the budget: {wording.join_words(untimed)}."
     seen = [
         f"{percent(least)} (step, {view.place_words(workload)})"
         for view in list_views(results)
@@ -170,7 +222,6 @@ def summarise_effort(results: Results, places: Iterable[Place]) -> Iterator[str]
         for least in [find_detectable_difference(view.comparisons(workload, STEP).values())]
         if math.isfinite(least)
     ]
-    yield from wording.suggest_more(results.estimates)
     forecast = f"; {percent(spent.forecast)} was forecast" if spent.forecast else ""
     yield (
         f"detectable difference: {', '.join(seen) or 'not known'}{forecast}; "
@@ -183,21 +234,21 @@ def summarise_effort(results: Results, places: Iterable[Place]) -> Iterator[str]
 # charts
 
 
-def draw_figures(results: Results) -> Iterator[Figure]:
-    """Yield the charts of a run, each question's for every backend."""
-    for view in list_views(results):
-        yield from draw_steps(view)
-        yield from draw_widths(view)
-        yield from draw_startup(view)
+def draw_calls(view: View) -> Iterator[Figure]:
+    """Yield the chart of what each style adds to a call."""
+    if costs := view.host_costs:
+        ends = [choose(costs, key=lambda arm: costs[arm].value) for choose in (min, max)]
+        title = "; ".join(f"{arm} adds {words(costs[arm])}" for arm in dict.fromkeys(ends))
+        rows = {str(arm): costs[arm] for arm in sorted(costs, key=lambda arm: costs[arm].value)}
+        yield charts.draw_intervals(f"{title}{view.backend_suffix}", rows, band=math.inf)
 
 
 def draw_steps(view: View) -> Iterator[Figure]:
     """Yield the chart of steps at the main workload, with undetectable differences in grey."""
-    ratios = view.comparisons(view.main_workload, STEP)
-    if ratios:
+    if ratios := view.steps:
         different = [str(arm) for arm, r in ratios.items() if r.verdict in ("slower", "faster")]
         arms = wording.name_few(different, 2) if different else "no style"
-        differ = f"differ{'s' * (len(different) < 2)} from {REFERENCE}"
+        differ = f"differ{'s' * (len(different) < 2)} from {BASELINE}"
         title = f"At {view.place_words(view.main_workload)}, {arms} {differ}"
         rows = {str(arm): ratio for arm, ratio in ratios.items()}
         yield charts.draw_intervals(title, rows, band=find_detectable_difference(rows.values()))

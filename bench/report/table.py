@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.estimates import PROGRAM, Estimate, Verdict
+from bench.cells import BASELINE
+from bench.estimates import MARGIN, PROGRAM, Estimate, Verdict
 
 type Content = str | Estimate
 """Content of a table's cell. Text may come from outside: renderers escape it. Between backticks it
@@ -22,6 +23,11 @@ MISSING = "–"
 """Content of a cell whose number was asked for, but not measured."""
 MARKS: dict[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 """Verdict → sign before the estimate; slower and faster ones have a colour instead."""
+SIZES = {"ratio": (1.02, 1.1, 1.3, 2.0), "added": (1e-5, 1e-4, 1e-3, 1e-2), "amount": ()}
+"""Ratios and added seconds from which a difference is of a larger size: the same share of a step of
+a millisecond, roughly."""
+COLOURED_SIZE = 2
+"""Size from which a difference from plain JAX has a colour: 10 % or 100 µs."""
 UNITS = {
     "s": {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9},
     "B": {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0},
@@ -100,7 +106,9 @@ class Section:
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     folded: bool = False
-    """Whether only `-v` and a click show it."""
+    """Whether only `--details` and a click show it."""
+    for_page: bool = False
+    """Whether it stands open on a page, but a terminal shows it only with `--details`."""
     status: str = ""
     """Colour of its sentences: `bad`, or nothing."""
 
@@ -155,12 +163,21 @@ def ratio_words(ratio: Estimate) -> str:
     high = None if high is None or high > LARGEST else high
     most = 3 if value < 2 else 2 if value < 10 else 1 if value < 100 else 0
     digits = _count_digits(value, low, high, most)
-    # An end reads as 1 only if it also does with 3 digits, the maximum: 0.9996 reads as 1.000.
-    while digits < most and any(
-        round(end, digits) == 1 != round(end, 3) for end in (low or 0.0, high or 0.0)
-    ):
+    # What is printed lies on the same side of each limit as the number: 1.0204 is not within 2 %
+    ends = [end for end in (low, high) if end is not None]
+    while digits < most and any(_crosses(end, digits) for end in ends):
         digits += 1
     return f"{value:.{digits}f}{_interval_words(low, high, digits, '–')}"
+
+
+def _crosses(end: float, digits: int) -> bool:
+    """Tell whether rounding moves an end of a ratio to another side of 1 or of the usual margin."""
+    shown, finest = round(end, digits), round(end, 3)
+    return (
+        shown == 1 != finest
+        or (shown > 1 + MARGIN) != (finest > 1 + MARGIN)
+        or (shown < 1 - MARGIN) != (finest < 1 - MARGIN)
+    )
 
 
 def change(estimate: Estimate) -> str:
@@ -185,10 +202,23 @@ def mark(content: Content) -> str:
 
 
 def colour(content: Content) -> str:
-    """Return the colour of a cell by its name: `slower`, `faster`, or nothing."""
+    """Return the colour of a cell by its name: `slower`, `faster`, or nothing.
+
+    Beside plain JAX, what is small has none: it costs a reader nothing.
+    """
     if isinstance(content, str) or content.verdict not in (Verdict.SLOWER, Verdict.FASTER):
         return ""
-    return content.verdict
+    small = content.against == str(BASELINE) and measure_size(content) < COLOURED_SIZE
+    return "" if small else content.verdict
+
+
+def measure_size(comparison: Estimate) -> int:
+    """Return how large a difference is: 0 for what costs next to nothing, to 4."""
+    steps = SIZES[comparison.form]
+    value = comparison.value
+    if comparison.form == "ratio":
+        return sum(max(value, 1 / value) >= step for step in steps)
+    return sum(abs(value) >= step for step in steps)
 
 
 def format_content(content: Content) -> str:
@@ -240,7 +270,10 @@ def _signed_words(
 
 def _interval_words(low: float | None, high: float | None, digits: int, between: str) -> str:
     """Return an interval in brackets; nothing where neither end is known."""
-    first, last = (None if end is None else f"{end:.{digits}f}" for end in (low, high))
+    # Adding 0 makes -0.0 a 0.0
+    first, last = (
+        None if end is None else f"{round(end, digits) + 0.0:.{digits}f}" for end in (low, high)
+    )
     if last is None:
         return "" if first is None else f" (>{first})"
     return f" (<{last})" if first is None else f" ({first}{between}{last})"

@@ -51,7 +51,7 @@ def show(document: Document, console: Console, *, details: bool = False) -> None
     if document.headline:
         terminal.print_lines([document.headline, ""], COLOURS.get(document.status, ""))
     for section in document.sections:
-        if details or not section.folded:
+        if details or not (section.folded or section.for_page):
             terminal.print_section(section)
     terminal.print_lines([f"warning: {text}" for text in document.warnings])
     terminal.print_lines(document.fine_print)
@@ -80,7 +80,7 @@ class _Terminal:
     def print_section(self, section: Section) -> None:
         """Print a section: its tables, then its sentences, which interpret them."""
         tables = [table for table in section.tables if table.rows]
-        if section.folded and (tables or section.lines):
+        if (section.folded or section.for_page) and (tables or section.lines):
             self.print_lines([section.title], "bold")
         for table in tables:
             self.print_table(table.drop_empty_columns())

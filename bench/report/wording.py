@@ -107,10 +107,7 @@ def explain_missing(rows: Sequence[CellResult]) -> Iterator[str]:
 def suggest_more(rows: Iterable[Estimate]) -> Iterator[str]:
     """Yield how to go on after a measurement, if any of its comparisons is inconclusive."""
     if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):
-        yield (
-            "To narrow inconclusive intervals: a longer `--budget`, or `--more` with this run's "
-            "JSON file, if one was written."
-        )
+        yield "What is undecided needs a longer `--budget`, or `--more` with the run's JSON file."
 
 
 def make_printable(text: str) -> str:

@@ -39,6 +39,9 @@ LIBRARY = Library(
     carrying=("train_state",),
 )
 WRITE = {
+    "blog": "loss, grads = jax.jit(jax.value_and_grad(loss_of))(params, batch)\n"
+    "updates, opt_state = optimiser.update(grads, opt_state, params)\n"
+    "params = optax.apply_updates(params, updates)",
     "train_state": "state = TrainState.create(apply_fn=model.apply, params=params, tx=optimiser)\n"
     "step = jax.jit(train_step)\n"
     "state, loss = step(state, batch)",

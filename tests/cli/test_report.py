@@ -51,8 +51,12 @@ def test_every_form_of_a_report(bakeoff: Bakeoff, tmp_path: Path, path: Path) ->
     html = (tmp_path / "both.html").read_text("utf-8")
     assert re.findall(r"<h1>(.*?)</h1>", html) == ["jax-bakeoff: run", "jax-bakeoff: other"]
     assert bakeoff("report", given, "-o", "run.txt").status == 0
-    for text in ((tmp_path / "run.txt").read_text(), bakeoff("report", given, "--format=text").out):
-        assert "More about seed on cpu" in text
+    whole = bakeoff("report", given, "--format=text", "--details").out
+    for text in ((tmp_path / "run.txt").read_text(), whole):
+        assert "All numbers, seed on cpu" in text
+    short = bakeoff("report", given, "--format=text").out
+    assert "under one jax.jit" in short
+    assert "All numbers" not in short
     assert "| haiku/pure | **1.2" in bakeoff("report", given, "--format", "md").out
 
 

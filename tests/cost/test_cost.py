@@ -13,12 +13,12 @@ from bench.cost.published import (
     CostTable,
     StyleCost,
     document,
-    find_cheaper,
     make_table,
     read_published,
 )
 from bench.metrics import HOST, WORKLOAD_GROUPS
 from bench.report.markdown import table_lines
+from bench.report.remedies import find_cheaper
 from bench.report.table import Content
 from bench.runfile import Results
 from bench.runfile.reader import Run

@@ -68,7 +68,12 @@ def test_every_renderer_shows_everything_and_nothing_of_it_acts() -> None:
     assert "| **1.2 (1.1–1.3)** |" in texts["markdown"]
     assert not any(active in texts["markdown"] for active in ("<b>", "@you", "[red]"))
     assert "<b>" not in texts["page"]
-    active = ("a <code>b&lt;</code> c", "{{ 7*7 }}", "&lt;/script&gt;", 'class="number slower"')
+    active = (
+        "a <code>b&lt;</code> c",
+        "{{ 7*7 }}",
+        "&lt;/script&gt;",
+        'class="number slower size-2"',
+    )
     assert all(part in texts["page"] for part in active)
 
 

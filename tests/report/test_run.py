@@ -1,10 +1,10 @@
 """A run as a document: its tables, its charts, and what it found."""
 
+import re
 from typing import Any
 
 import pytest
 
-from bench.report.findings import list_findings
 from bench.report.run import document
 from bench.report.table import format_content
 from tests.report.runs import Planted, made_run, section
@@ -13,108 +13,152 @@ from tests.report.test_renderers import terminal
 NNX, HAIKU = "flax_nnx/jit", "haiku/pure"
 
 
-def test_a_table_has_the_baselines_times_and_the_others_ratios() -> None:
+def test_one_table_has_all_sizes_and_details_have_every_number() -> None:
     arms = {
+        NNX: Planted(1.2, 9e-4, differs={"add": 1}, calls=9, counts={"temp_bytes": 725_572}),
         HAIKU: Planted(1.0, calls=1, cold=2.0, differs={"sub": -1}),
-        NNX: Planted(1.2, differs={"add": 1}, calls=9, counts={"temp_bytes": 725_572}),
-        "flax_linen/blog": Planted(1.5, proof={"whole_step": False}, calls=9000),
+        "flax_linen/blog": Planted(1.5, 2e-3, proof={"whole_step": False}, calls=9000),
         "planted/pure": Planted(failure="not equal"),
     }
-    shown = document(made_run(arms))
-    [table] = section(shown, "Results").tables
-    assert table.title == "seed on cpu: width 128, 256 characters; 15 blocks, 5 processes"
-    titles = [column.title for column in table.columns]
-    rows = [dict(zip(titles, map(format_content, row.cells), strict=True)) for row in table.rows]
-    columns = ("style", "Python\ncalls", "program")
-    assert [tuple(row[name] for name in columns) for row in rows] == [
-        ("pure_jax/pure", "4", ""),
-        ("haiku/pure", "-3", "-1 sub"),
-        ("flax_nnx/jit", "+5", "+1 add"),
-        ("flax_linen/blog", "+8 996", "several"),
-        ("planted/pure failed", "", ""),
-    ]
-    assert [row["step"][:3] for row in rows] == ["4.0", "1.0", "1.2", "1.5", ""]
-    assert [row["startup"][:3] for row in rows] == ["899", "2.0", "1.0", "1.0", ""]
-    memory = section(shown, "More about seed on cpu").tables[-2]
-    assert [format_content(row.cells[1]) for row in memory.rows] == ["726 kB", "=", "+4 B", "part"]
-    assert "FAILED planted/pure (seed on cpu): not equal\n    first\n" in terminal(shown)
-
-
-def test_what_was_not_asked_for_shows_nothing_and_the_rest_has_one_reason() -> None:
-    missing = dict.fromkeys(("step", "import", "compile"), "not measured within the budget")
-    run = made_run({NNX: Planted(1.2, host=9e-4, missing=missing)}, ("toy", "seed"))
-    kept = [row for row in run.results.estimates if str(row.cell.arm) != "flax_nnx/jit"]
-    kept += [row for row in run.results.estimates if row.metric == "host_cost"]
-    run.results.estimates = kept
-    toy, seed = section(document(run), "Results").tables
-    assert [column.title for column in toy.columns][:2] == ["style", "host\ncost"]
-    assert [format_content(row.cells[1]) for row in seed.rows] == ["4.09 ms", "–"]
-    assert seed.notes == (
-        "Not measured within the budget: step, import and compile of flax_nnx/jit.",
+    shown = document(made_run(arms, ("toy", "seed", "wide")))
+    [table] = section(shown, "What it costs").tables
+    titles = ["step at seed", "added to a call", "step at wide", "compile", "startup"]
+    assert [column.title for column in table.columns] == ["style", *titles, "peak\nmemory"]
+    rows = [[format_content(cell)[:3] for cell in row.cells] for row in table.rows]
+    assert [row[0] for row in rows] == ["pur", "hai", "fla", "fla", "pla"], "the cheapest first"
+    assert [row[1] for row in rows] == ["4.0", "1.0", "1.2", "1.5", ""]
+    assert [row[2] for row in rows] == ["51.", "+0.", "+90", "+2.", ""]
+    assert [row[5] for row in rows] == ["899", "1.9", "0.9", "0.9", ""]
+    calls, *_, memory, _medians = section(shown, "All numbers, seed on cpu").tables
+    assert calls.title == "seed on cpu: width 128, 256 characters; 15 blocks, 5 processes, calls"
+    programs = [format_content(row.cells[-1]) for row in calls.rows]
+    assert sorted(programs) == ["", "+1 add", "-1 sub", "several"]
+    temporary = [format_content(row.cells[2]) for row in memory.rows]
+    assert sorted(temporary) == ["+4 B", "726 kB", "=", "part"]
+    assert "FAILED planted/pure (toy on cpu, seed on cpu, wide on cpu): not equal\n    first\n" in (
+        terminal(shown, 100)
     )
 
 
+def test_what_was_not_measured_is_said_once() -> None:
+    missing = dict.fromkeys(("step", "import", "compile"), "not measured within the budget")
+    run = made_run({NNX: Planted(1.2, host=9e-4, missing=missing)}, ("toy", "seed"))
+    kept = [row for row in run.results.estimates if str(row.cell.arm) != NNX]
+    kept += [row for row in run.results.estimates if row.metric == "host_cost"]
+    run.results.estimates = kept
+    shown = document(run)
+    [table] = section(shown, "What it costs").tables
+    assert [format_content(row.cells[1]) for row in table.rows] == ["4.09 ms", "–"]
+    assert "Not measured: 6 numbers." in section(shown, "What it costs").lines
+    why = "Not measured within the budget: step, import and compile of flax_nnx/jit."
+    assert section(shown, "Not measured").lines == tuple(
+        f"At {place} on cpu. {why}" for place in ("toy", "seed")
+    )
+
+
+LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
+
+
 @pytest.mark.parametrize(
-    ("arms", "options", "texts"),
+    ("arms", "options", "headline"),
     [
         (
-            {
-                "flax_linen/pure": Planted(1.001),
-                HAIKU: Planted(1.015),
-                "equinox/filter_jit": Planted(1.2),
-                NNX: Planted(1.5, differs={"add": 1}),
-                "stax/pure": Planted(0.87, differs={"add": 1}),
-            },
+            LEVEL | {"equinox/filter_jit": Planted(1.2), NNX: Planted(1.5, differs={"add": 1})},
             {},
-            [
-                "equally fast at seed: pure_jax/pure, flax_linen/pure and haiku/pure. "
-                "Choose by API; mind how you",
-                "within ±2 % of pure_jax/pure at seed: flax_linen/pure and haiku/pure",
-                "slower at seed: flax_nnx/jit 1.5",
-                "faster at seed: stax/pure 0.8",
-                "certain, but within ±2 % at seed: haiku/pure +1.6 % (1.",
-            ],
-        ),
-        ({HAIKU: Planted(1.03)}, {"noise": 0.1}, ["inconclusive at seed: haiku/pure"]),
-        # From two workers no advice.
-        ({HAIKU: Planted()}, {"workers": 2}, ["within ±2 % of pure_jax/pure at seed: haiku/pure"]),
-        (  # The wider one first: the order in the file says nothing about sizes.
-            {NNX: Planted({"seed": 1.2, "wide": 1.1}, None)},
-            {"workloads": ("wide", "seed")},
-            ["slower at seed: flax_nnx/jit 1.2", "slower at wide: flax_nnx/jit 1.10"],
+            "At seed, under one `jax.jit`: flax_linen and haiku cost at most 1.8 %. How you write "
+            "the step costs up to 50 % (flax_nnx/jit).",
         ),
         (
-            {HAIKU: Planted(), NNX: Planted(host=9e-4), "equinox/pure": Planted(host=3e-5)},
-            {"workloads": ("toy",)},
-            [
-                "steps are not compared: none was timed beside pure_jax/pure",
-                "at most 10 µs added to each call of a tiny model: haiku/pure",
-                "added to each call of a tiny model: flax_nnx/jit +9",
-            ],
+            LEVEL | {"stax/pure": Planted(0.87, differs={"add": 1})},
+            {},
+            "At seed, under one `jax.jit`: flax_linen and haiku cost at most 1.8 %; stax takes "
+            "13 % less: 0.87",
         ),
-        ({NNX: Planted(failure="no")}, {"base": False}, ["nothing was measured: all of the 1"]),
-        ({}, {"cells": [], "estimates": []}, ["nothing was measured"]),
+        (
+            {HAIKU: Planted(1.03), "haiku/transform": Planted(1.02)},
+            {"noise": 0.1},
+            "At seed, under one `jax.jit`: haiku undecided, at most 1",
+        ),
+        (
+            {HAIKU: Planted(1.0), "haiku/transform": Planted(1.0)},
+            {},
+            "At seed, under one `jax.jit`: haiku costs at most 0.",
+        ),
+        # One style that is no library's shared step
+        ({"haiku/transform": Planted()}, {}, "At seed: haiku/transform costs at most 0."),
+        (
+            {NNX: Planted(12.0)},
+            {},
+            "How you write the step costs up to 12 times the time at seed (flax_nnx/jit).",
+        ),
+        # The wider one first: the order in the file says nothing about sizes.
+        (
+            {NNX: Planted({"seed": 1.2, "wide": 1.1}, None)},
+            {"workloads": ("wide", "seed")},
+            "How you write the step costs up to 20 % at seed (flax_nnx/jit).",
+        ),
+        (
+            {HAIKU: Planted(), NNX: Planted(host=9e-4)},
+            {"workloads": ("toy",)},
+            "Flax_nnx/jit adds +901 µs",
+        ),
+        (
+            {HAIKU: Planted()},
+            {"workloads": ("toy",)},
+            "No style is shown to add to a call: haiku/pure.",
+        ),
+        (
+            {HAIKU: Planted(host=None)},
+            {"workloads": ("toy",)},
+            "No time was compared: none was measured beside pure_jax/pure. 2 cells proven equal.",
+        ),
+        ({NNX: Planted(failure="no")}, {"base": False}, "Nothing was measured: every cell failed."),
+        ({}, {"cells": [], "estimates": []}, "Nothing was measured."),
     ],
 )  # fmt: skip
-def test_what_a_run_found(
-    arms: dict[str, Planted], options: dict[str, Any], texts: list[str]
+def test_the_headline_is_true_of_what_was_measured(
+    arms: dict[str, Planted], options: dict[str, Any], headline: str
 ) -> None:
-    run = made_run(arms, **{"cold": 0} | options)
-    several, shown = list_findings(run.results), terminal(document(run), 200)
-    assert [text[: len(start)] for text, start in zip(several, texts, strict=True)] == texts
-    assert several[0][1:20] in shown
-    assert ("To narrow inconclusive intervals: a longer" in shown) is ("noise" in options)
-    assert ("Preliminary, from fewer than 3 workers: step." in shown) is ("workers" in options)
+    shown = document(made_run(arms, **{"cold": 0} | options))
+    assert shown.headline[: len(headline)] == headline
+    undecided = "What is undecided needs a longer --budget" in terminal(shown)
+    assert undecided is ("noise" in options)
+
+
+def test_few_workers_are_preliminary() -> None:
+    shown = document(made_run({HAIKU: Planted()}, workers=2, cold=0))
+    assert "Preliminary, from fewer than 3 workers: step." in terminal(shown)
+
+
+def test_surprises_have_their_cause() -> None:
+    arms = {"equinox/pure": Planted({"seed": 1.0, "wide": 0.86}, 2e-5, differs={"transpose": 4})}
+    shown = document(made_run(arms, ("toy", "seed", "wide"), cold=0))
+    [line] = section(shown, "Surprises").lines
+    assert re.fullmatch(
+        r"Equinox/pure at wide takes 14 % less: 0.86\d? \(0.8\d+–0.8\d+\); another program "
+        r"\(\+4 transpose\)\.",
+        line,
+    )
+
+
+def test_a_slow_style_has_the_lines_to_write_instead() -> None:
+    arms = {NNX: Planted(1.2, 9e-4), "flax_nnx/jit_partial": Planted(1.0, 3e-5)}
+    [text] = section(document(made_run(arms, ("toy", "seed"))), "Write this instead").lines
+    assert text.splitlines()[:2] == [
+        "flax_nnx/jit_partial in place of flax_nnx/jit saves 870 µs a call:",
+        "`- step = nnx.jit(train_step)`",
+    ]
+    assert "`+ step = nnx.jit_partial(train_step, model, optimizer, graph=False)`" in text
 
 
 @pytest.mark.parametrize(
     ("reason", "arm"),
     [
-        ("what the host does in each call (host cost)", Planted(1.2, 8e-4, calls=7000)),
+        ("what the host does in each call", Planted(1.2, 8e-4, calls=7000)),
         # On several cores, half of it overlaps with the step.
-        ("what the host does in each call (host cost)", Planted(1.1, 8e-4, calls=7000)),
+        ("what the host does in each call", Planted(1.1, 8e-4, calls=7000)),
         # As the host is twice as slow between two calls of a large program.
-        ("what the host does in each call (host cost)", Planted(1.2, 4e-4)),
+        ("what the host does in each call", Planted(1.2, 4e-4)),
         ("another program (+4 transpose)", Planted(1.2, 1e-5, differs={"transpose": 4})),
         (
             "the same program, but more Python calls than pure_jax/pure",
@@ -127,14 +171,19 @@ def test_what_a_run_found(
 )  # fmt: skip
 def test_why_a_step_is_slower(reason: str, arm: Planted) -> None:
     run = made_run({"haiku/transform": Planted(), NNX: arm}, ("toy", "seed"), cold=0)
-    causes = [text for text in list_findings(run.results) if text.startswith("why")]
-    assert causes == ([f"why flax_nnx/jit is slower at seed: {reason}"] if reason else [])
+    causes = section(document(run), "Causes").lines
+    reason = f"Why flax_nnx/jit is slower at seed: {reason}." if reason else ""
+    assert [text for text in causes if text.startswith("Why")] == [reason] * bool(reason)
 
 
 def test_a_run_has_a_chart_for_each_question() -> None:
-    arms = {HAIKU: Planted({"width64": 1.3, "width256": 1.01}), NNX: Planted(1.3, cold=2.0)}
-    shown = document(made_run(arms, ("width64", "width256", "seed")))
-    steps, widths, startup = section(shown, "Charts").figures
+    arms = {HAIKU: Planted({"width64": 1.3, "width256": 1.01}), NNX: Planted(1.3, 9e-4, cold=2.0)}
+    shown = document(made_run(arms, ("toy", "width64", "width256", "seed")))
+    [calls] = section(shown, "What a call costs").figures
+    assert calls.title.startswith("haiku/pure adds +0.0 µs")
+    assert "; flax_nnx/jit adds +90" in calls.title
+    steps, widths = section(shown, "Steps").figures
+    [startup] = section(shown, "Start-up").figures
     assert steps.title == "At seed, flax_nnx/jit differs from pure_jax/pure"
     assert steps.text.startswith("step, ratio to pure_jax/pure, with 95 % intervals. Grey: ")
     assert "Grey: differences too small to detect." in steps.text
@@ -146,8 +195,10 @@ def test_two_backends_are_named() -> None:
     cpu, gpu = (made_run({NNX: Planted(1.2)}, backend=name) for name in ("cpu", "gpu"))
     cpu.results.cells += gpu.results.cells
     cpu.results.estimates += gpu.results.estimates
-    places = {text.partition(":")[0] for text in list_findings(cpu.results)}
-    assert places >= {"slower at seed on cpu", "slower at seed on gpu"}
-    titles = [figure.title for figure in section(document(cpu), "Charts").figures]
+    shown = document(cpu)
+    assert "at seed on cpu (flax_nnx/jit). How you write" in shown.headline
+    tables = section(shown, "What it costs").tables
+    assert [table.title for table in tables] == ["On cpu", "On gpu"]
+    titles = [figure.title for figure in section(shown, "Steps").figures]
     assert ["seed on cpu" in t for t in titles] == ["seed on gpu" not in t for t in titles]
-    assert len(titles) == 4
+    assert len(titles) == 2

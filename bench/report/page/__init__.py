@@ -1,13 +1,14 @@
 """Documents as one HTML file that works offline: tables, sentences and drawn charts.
 
 Charts are pictures in the file, one for screens and one for phones, in the reader's light or dark
-colours. The only script sorts tables.
+colours. The only script sorts and filters tables.
 """
 
 from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from bench.report.table import Content, Document, Figure, Table
 
+LONGEST_ID = 80
+"""Most characters of a part's name, before the number."""
 STYLE = (
     "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style></svg>"
 )
@@ -37,14 +40,39 @@ def page(*documents: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (mark_code, table.format_content, table.mark, table.colour, sort_key, picture)
+    filters = (mark_code, table.format_content, table.mark, table.colour, shade, sort_key, picture)
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("page.html.jinja").render(
         documents=documents,
+        anchor=Anchors().make_id,
         version=versions().get("jax-bakeoff", ""),
         narrow=NARROW,
         wide=WIDE,
     )
+
+
+class Anchors:
+    """Names of a page's parts, by which links lead to them; each is given once."""
+
+    def __init__(self) -> None:
+        self.uses: Counter[str] = Counter()
+        """Name → how many parts have asked for it."""
+
+    def make_id(self, *words: str) -> str:
+        """Return a name made of words from anywhere, with a number if it is taken."""
+        plain = (
+            re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")[:LONGEST_ID] or "part"
+        )
+        self.uses[plain] += 1
+        return plain if self.uses[plain] == 1 else f"{plain}--{self.uses[plain]}"
+
+
+def shade(content: Content) -> str:
+    """Return the class of a cell's background, by how much it costs; empty if it has none."""
+    if isinstance(content, str) or not content.verdict or not content.differs:
+        return ""
+    size = table.measure_size(content)
+    return f"size-{size}" if size and content.value > content.no_difference else ""
 
 
 def mark_code(text: str) -> Markup:

@@ -18,4 +18,26 @@ for (const table of document.querySelectorAll("table")) {
     head.replaceChildren(button);
   });
 }
+/* Shows the rows of some styles; the selection lives in the address: #show=flax_nnx,haiku */
+const box = Object.assign(document.createElement("input"), { type: "search", placeholder: "flax_nnx, haiku" });
+const select = () => {
+  const words = box.value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
+  for (const row of document.querySelectorAll("tbody tr"))
+    row.hidden = words.length > 0 && !words.some((word) => row.cells[0].textContent.toLowerCase().includes(word));
+};
+const follow = () => {
+  if (location.hash.startsWith("#show=")) {
+    try { box.value = decodeURIComponent(location.hash.slice(6)); } catch { box.value = ""; }
+    select();
+  }
+};
+if (document.querySelector("table")) {
+  const label = document.createElement("label");
+  label.className = "filter";
+  label.append("Only rows with ", box);
+  document.querySelector(".scroll").before(label);
+  box.addEventListener("input", () => { select(); history.replaceState(null, "", `#show=${encodeURIComponent(box.value)}`); });
+  addEventListener("hashchange", follow);
+  follow();
+}
 addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });

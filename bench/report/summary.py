@@ -1,0 +1,331 @@
+"""The answer of a run, for terminal, page, Markdown and README: a headline, and one table.
+
+Both come from the estimates alone. The headline is true of whatever was measured: a single style,
+nothing settled, or nothing at all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import impls
+from bench.cells import BASELINE, PURE, Arm, Cell
+from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict, group_by_key
+from bench.metrics import HOST, SAMPLED, STARTUP, STEP, TINY
+from bench.report import wording
+from bench.report.run_tables import compare
+from bench.report.table import Column, Row, Table, percent, ratio_words, words
+from bench.report.wording import name_few
+from bench.stats.verdicts import GROWTH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from bench.report.table import Content
+    from bench.runfile import CellResult, Results
+
+ONCE = ("compile", STARTUP, "peak_rss")
+"""Metrics of what happens once, beside the steps."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Results on one backend, by arm and workload."""
+
+    backend: str
+    backend_suffix: str
+    """Text ` on gpu`, to follow a workload; empty if there is one backend."""
+    margin: float
+    """Fraction within which two times are equivalent."""
+    cells: Mapping[Cell, CellResult]
+    """Cell → its result, without the control."""
+    table: EstimateTable
+    """All estimates of the run."""
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """Arms, the baseline first."""
+        arms = dict.fromkeys(cell.arm for cell in self.cells)
+        return sorted(arms, key=lambda arm: arm != BASELINE)
+
+    @cached_property
+    def workloads(self) -> list[str]:
+        """Workloads, the smallest model's first."""
+        return wording.sort_workloads(cell.workload for cell in self.cells)
+
+    @cached_property
+    def compared_workloads(self) -> list[str]:
+        """Workloads at which steps have a ratio; tiny ones only if there are no others."""
+        places = [w for w in self.workloads if self.comparisons(w, STEP)]
+        return [w for w in places if w not in TINY] or places
+
+    @cached_property
+    def main_workload(self) -> str:
+        """The workload that sentences name first, among those with ratios of steps."""
+        return wording.main_workload(self.compared_workloads)
+
+    @cached_property
+    def steps(self) -> dict[Arm, Estimate]:
+        """Ratios of steps at the main workload."""
+        return self.comparisons(self.main_workload, STEP)
+
+    @cached_property
+    def host_costs(self) -> dict[Arm, Estimate]:
+        """Arm → time added to a call, at the smallest workload where that is known."""
+        rows = (self.comparisons(workload, HOST) for workload in reversed(self.workloads))
+        return {arm: host for row in rows for arm, host in row.items()}
+
+    def place_words(self, workload: str) -> str:
+        """Return a workload in words, with the backend if there are several."""
+        return f"{wording.place(workload)}{self.backend_suffix}"
+
+    def amount(self, arm: Arm, workload: str, metric: str) -> Estimate | None:
+        """Return an arm's time, size or count; None if it has none, or has failed."""
+        return self.table.amount(arm.make_cell(workload, self.backend), metric)
+
+    def comparisons(self, workload: str, metric: str) -> dict[Arm, Estimate]:
+        """Return arm → its ratio to the baseline, or the time that it adds."""
+        rows = (
+            (arm, self.table.comparison(arm.make_cell(workload, self.backend), metric))
+            for arm in self.arms
+        )
+        return {arm: row for arm, row in rows if row}
+
+
+def list_views(results: Results) -> list[View]:
+    """Return a view of each backend."""
+    rows = [result for result in results.cells if not result.cell.is_control]
+    cells = group_by_key((row.cell.backend, (row.cell, row)) for row in rows)
+    suffixed, table = len(cells) > 1, results.table
+    return [
+        View(backend, f" on {backend}" * suffixed, results.options.margin, dict(pairs), table)
+        for backend, pairs in cells.items()
+    ]
+
+
+# the headline
+
+
+def make_headline(results: Results) -> str:
+    """Return the answer in a few sentences."""
+    views = list_views(results)
+    parts = [text for view in views for text in (_state_steps(view) or _state_calls(view))]
+    if parts:
+        return " ".join(map(wording.sentence, parts))
+    proven = [row for row in results.good_cells if row.proof and not row.cell.is_control]
+    if proven:
+        proofs = wording.pluralise(len(proven), "cell")
+        return f"No time was compared: none was measured beside {BASELINE}. {proofs} proven equal."
+    failed = bool(results.cells) and all(row.failure for row in results.cells)
+    return "Nothing was measured" + (": every cell failed." if failed else ".")
+
+
+def _state_steps(view: View) -> list[str]:
+    """Return what libraries cost a step, and what ways of writing it do; nothing without ratios.
+
+    A library's cost is that of its `pure` style: the step is written in the same way in all.
+    """
+    rows = {arm: row for arm, row in view.steps.items() if arm != BASELINE}
+    libraries = {arm: row for arm, row in rows.items() if _is_library(arm)}
+    place = view.place_words(view.main_workload)
+    parts = []
+    if libraries:
+        costs = _phrase_costs({arm.entrant: row for arm, row in libraries.items()})
+        parts.append(f"at {place}, under one `jax.jit`: {costs}")
+    ways = {arm: row for arm, row in rows.items() if arm.style != PURE}
+    dear = [arm for arm, row in ways.items() if row.verdict is Verdict.SLOWER]
+    if dear:
+        dearest = max(dear, key=lambda arm: ways[arm].value)
+        most = _percent_more(ways[dearest].value)
+        beside = "" if libraries else f" at {place}"
+        parts.append(f"how you write the step costs up to {most}{beside} ({dearest})")
+    elif ways and not libraries:
+        parts.append(f"at {place}: {_phrase_costs({str(arm): row for arm, row in ways.items()})}")
+    elif ways:
+        parts.append("no other way to write the step is shown to cost more")
+    return parts
+
+
+def _is_library(arm: Arm) -> bool:
+    """Tell whether an arm is a library's shared step, in JAX."""
+    return arm.style == PURE and impls.find_declaration(arm.entrant).jax
+
+
+def _phrase_costs(rows: Mapping[str, Estimate]) -> str:
+    """Return what rows cost beside the baseline: the settled ones first, a clause a verdict."""
+    clauses = []
+    verdicts = group_by_key((row.verdict, (name, row)) for name, row in rows.items())
+    for verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE, Verdict.SLOWER, Verdict.FASTER):
+        pairs = verdicts.get(verdict, [])
+        names = name_few([name for name, _ in pairs])
+        if verdict in (Verdict.SLOWER, Verdict.FASTER):
+            clauses += [f"{name} {change_words(row)}" for name, row in pairs]
+        elif pairs:
+            ends = [_find_most(row) for _, row in pairs]
+            most = f"at most {_percent_more(max(ends))}" if max(ends) < math.inf else ""
+            if verdict is Verdict.EQUIVALENT:
+                cost = f"cost{'s' * (len(pairs) == 1)}"
+                clauses.append(f"{names} {cost} {most}")
+            else:
+                clauses.append(f"{names} undecided{f', {most}' if most else ''}")
+    return "; ".join(clauses)
+
+
+def _find_most(ratio: Estimate) -> float:
+    """Return the upper end of a ratio; infinite if it is not known."""
+    if ratio.settled_by == PROGRAM and ratio.bound is not None:
+        return 1 + ratio.bound
+    return math.inf if ratio.high is None else ratio.high
+
+
+def _percent_more(ratio: float) -> str:
+    return percent(max(0.0, ratio - 1)) if ratio < 10 else f"{ratio:.0f} times the time"
+
+
+def change_words(ratio: Estimate) -> str:
+    """Return a ratio of times as in `takes 30 % longer (1.30, 1.28–1.33)`."""
+    part = abs(ratio.value - 1)
+    change = f"takes {percent(part)} {'longer' if ratio.value > 1 else 'less'}"
+    if ratio.value >= 2:
+        change = f"takes {ratio.value:.1f} times as long"
+    return f"{change}: {ratio_words(ratio)}"
+
+
+def _state_calls(view: View) -> list[str]:
+    """Return what styles add to a call, where no steps are compared; nothing if that is unknown."""
+    costs = {arm: row for arm, row in view.host_costs.items() if arm != BASELINE}
+    if not costs:
+        return []
+    dear = {arm: row for arm, row in costs.items() if row.verdict is Verdict.SLOWER}
+    if not dear:
+        return [
+            f"no style is shown to add to a call{view.backend_suffix}: {name_few(_names(costs))}"
+        ]
+    dearest = max(dear, key=lambda arm: dear[arm].value)
+    return [f"{dearest} adds {words(dear[dearest])} to each call{view.backend_suffix}, the most"]
+
+
+def _names(arms: Iterable[Arm]) -> list[str]:
+    return list(map(str, arms))
+
+
+# the table
+
+
+def make_table(view: View) -> Table:
+    """Return a row for each arm, the cheapest first, with the numbers that people ask for."""
+    main = view.main_workload or wording.main_workload(view.workloads)
+    others = [workload for workload in view.compared_workloads if workload != main]
+    once = [(name, main) for name in ONCE]
+    hosts = {arm: _find_host_place(view, arm) for arm in view.arms}
+    places = [(STEP, main), (HOST, ""), *((STEP, workload) for workload in others), *once]
+    columns = [Column("style"), *(_make_column(view, *place) for place in places)]
+    rows = []
+    for arm in sorted(view.arms, key=lambda arm: _rank(view, arm)):
+        failed = any(view.cells[c].failure for c in view.cells if c.arm == arm)
+        contents = (
+            _find_content(view, arm, metric, workload or hosts[arm]) for metric, workload in places
+        )
+        rows.append(Row((f"{arm}{' failed' * failed}", *contents)))
+    title = f"On {view.backend}" if view.backend_suffix else ""
+    return Table(tuple(columns), tuple(rows), title).drop_empty_columns()
+
+
+def _make_column(view: View, metric: str, workload: str) -> Column:
+    if metric == HOST:
+        return Column("added to a call", help="at a tiny size, each call waited for")
+    about, first = SAMPLED[metric], metric == STEP and workload == view.main_workload
+    head = about.label if metric != STEP else f"step at {wording.place(workload)}"
+    return Column(head, help=about.help, needed=first or not view.main_workload)
+
+
+def _rank(view: View, arm: Arm) -> tuple[bool, float, float]:
+    """Return the place of an arm in the table: by what it adds to a call, or else to a step."""
+    host, step = view.host_costs.get(arm), view.steps.get(arm)
+    return arm != BASELINE, host.value if host else math.inf, step.value if step else math.inf
+
+
+def _find_host_place(view: View, arm: Arm) -> str:
+    """Return the smallest workload at which an arm's host cost is known or was asked for."""
+    for workload in view.workloads:
+        result = view.cells.get(arm.make_cell(workload, view.backend))
+        if result and (view.amount(arm, workload, HOST) or HOST in result.missing):
+            return workload
+    return ""
+
+
+def _find_content(view: View, arm: Arm, metric: str, workload: str) -> Content:
+    result = view.cells.get(arm.make_cell(workload, view.backend))
+    return compare(view.table, result, metric) if result else ""
+
+
+# surprises, and causes
+
+
+def find_surprises(view: View) -> Iterator[str]:
+    """Yield libraries' steps that are faster than plain JAX's, and shared ones that are slower."""
+    for workload in view.compared_workloads:
+        for arm, row in view.comparisons(workload, STEP).items():
+            faster = row.verdict is Verdict.FASTER and arm.entrant != BASELINE.entrant
+            dearer = row.verdict is Verdict.SLOWER and _is_library(arm)
+            if faster or dearer:
+                cause = find_cause(view, arm, row, workload)
+                place = view.place_words(workload)
+                yield f"{arm} at {place} {change_words(row)}{f'; {cause}' if cause else ''}"
+
+
+def find_causes(view: View) -> Iterator[str]:
+    """Yield why arms are slower or faster at the main workload, those with one reason together."""
+    place = view.place_words(view.main_workload)
+    for verdict in (Verdict.SLOWER, Verdict.FASTER):
+        reasons = group_by_key(
+            (find_cause(view, arm, row, view.main_workload), str(arm))
+            for arm, row in view.steps.items()
+            if row.verdict is verdict
+        )
+        for reason, names in reasons.items():
+            if reason:
+                verb = f"{'is' if len(names) == 1 else 'are'} {verdict}"
+                yield f"why {name_few(names)} {verb} at {place}: {reason}"
+
+
+def find_cause(view: View, arm: Arm, ratio: Estimate, workload: str) -> str:
+    """Return why an arm's step differs from the baseline's; empty where the run does not say.
+
+    If the host cost was not measured, it is the likeliest reason, and another program is not given
+    as one.
+    """
+    result = view.cells.get(arm.make_cell(workload, view.backend))
+    proof = result.proof if result else None
+    host = view.host_costs.get(arm)
+    compiled = view.amount(arm, workload, "compilations_warm")
+    calls, base_calls = (view.amount(a, workload, "python_calls") for a in (arm, BASELINE))
+    if compiled and compiled.value:
+        return "it traces and compiles again when warm"
+    if proof is None:
+        return ""
+    if not proof.jax:
+        return "not written in JAX"
+    if not proof.whole_step:
+        return "a step is several programs, not one"
+    if host and is_host_cause(host, ratio, view.amount(BASELINE, workload, STEP)):
+        return "what the host does in each call"
+    if proof.same_program and calls and base_calls and calls.value > base_calls.value:
+        return f"the same program, but more Python calls than {BASELINE}"
+    if proof.same_program or not host:
+        return ""
+    return f"another program ({wording.operations(proof.operations_beside_baseline)})"
+
+
+def is_host_cause(host: Estimate, ratio: Estimate, base: Estimate | None) -> bool:
+    """Tell whether an arm's host cost explains how much slower its step is.
+
+    Between two calls of a larger program the host may take up to `GROWTH` times as long; on several
+    cores, a part of its work overlaps with the step.
+    """
+    if base is None or host.low is None or host.high is None or ratio.low is None:
+        return False
+    return host.low > 0 and 0 < base.value * (ratio.low - 1) <= GROWTH * host.high
