@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from bench.cells import Cell
-from bench.cli import parameters
+from bench.cli import parameters  # noqa: TC001 -- Typer reads the types
 from bench.cli.commands import choose_format, publish, write_text
 from bench.estimates import Estimate
 from bench.report.wording import make_printable

@@ -27,8 +27,8 @@ LEAST_WIDTH = 20
 """Minimum width in characters: `COLUMNS` may be 0."""
 GAP = 2
 """Characters between columns."""
-LINES = 10
-"""Approximate number of lines of progress that a whole measurement prints in a pipe."""
+LINE_SECONDS = 30
+"""Seconds between lines of progress in a pipe or a log."""
 WORDS = {
     "start": "starting a worker",
     "load": "importing the libraries",
@@ -156,8 +156,8 @@ class Progress(progress.Progress):
         )
         self.budget = budget
         """Budget in seconds."""
-        self.printed_lines = 0
-        """Number of lines that a pipe has got."""
+        self.next_line = 0.0
+        """Seconds of the measurement at which a pipe gets its next line."""
         self.has_forecast = False
         """Whether the forecast of detectable differences was printed."""
         self.bar = self.add_task("", total=budget)
@@ -178,6 +178,6 @@ class Progress(progress.Progress):
         seconds = spent.wall_seconds
         if self.console.is_terminal:
             self.update(self.bar, completed=seconds, description=text, refresh=True)
-        elif seconds >= self.printed_lines * self.budget / LINES:
-            self.printed_lines = int(LINES * seconds / self.budget) + 1
+        elif seconds >= self.next_line:
+            self.next_line = seconds + LINE_SECONDS
             self.console.print(f"{seconds:.0f} of {self.budget:g} s: {text}", markup=False)
