@@ -50,7 +50,7 @@ bench: setup
 	$(BIN)/python -m pytest bench --benchmark-json=$(RUN)
 
 results: setup
-	$(BIN)/python results/pages.py
+	$(BIN)/python results/publish.py
 
 lock: | $(UV)
 	$(UV) pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.12 \

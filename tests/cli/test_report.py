@@ -6,19 +6,18 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from bench.cli.report import make_document
 from bench.estimates import Estimate
-from bench.report.page import page
 from bench.runfile.writer import run_file, write
 from tests.commands import Bakeoff, script
 from tests.report.runs import Planted, made_run
 
-PAGES = script("results/pages.py")
-PICTURES = re.compile(r"data:image/svg[^\"]*")
-"""Drawn with a machine's fonts."""
+SITE = script("results/publish.py")
+MOST_BYTES = 10_000_000
+"""Bytes of the site: what is published stays small."""
 COLUMNS = [
     *("run", "when", "entrant", "style", "workload", "backend", "metric", "form", "value", "unit"),
     *("environment", "against", "low", "high", "standard_error", "df", "p", "verdict", "workers"),
@@ -85,13 +84,27 @@ def test_every_field_of_an_estimate_is_a_column_and_columns_stay(
     assert last == "missing"
 
 
-def test_published_pages_and_tables_are_of_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`make results` was called after the last change; pictures are not drawn."""
-    monkeypatch.setattr("bench.report.page.render_svg", lambda *_: "</svg>")
-    for folder, runs in PAGES.folders():
-        html = page(*map(make_document, runs))
-        assert PICTURES.sub("", (folder / "page.html").read_text("utf-8")) == PICTURES.sub("", html)
-        assert len(html.encode()) < 1_000_000
-    readme = PAGES.README.read_text("utf-8")
-    assert PAGES.insert_answer(readme) == readme
-    assert PAGES.MARKED.search(readme)
+def test_published_tables_are_of_their_files() -> None:
+    """`make results` was called after the last change."""
+    readme, index = (path.read_text("utf-8") for path in (SITE.README, SITE.INDEX))
+    assert SITE.insert_answer(readme) == readme
+    assert SITE.ANSWER.search(readme)
+    assert SITE.insert_runs(index) == index
+    assert SITE.RUNS.search(index)
+
+
+def test_every_link_of_the_site_leads_to_a_part_of_a_page(tmp_path: Path) -> None:
+    """Each published run file and each Markdown file is a page, and no link is dead."""
+    SITE.Builder(tmp_path, SITE.find_runs()).build()
+    html = {path: path.read_text("utf-8") for path in tmp_path.rglob("*.html")}
+    parts = {path: set(re.findall(r' id="([^"]+)"', text)) for path, text in html.items()}
+    assert len(html) > 25
+    for path, text in html.items():
+        for link in re.findall(r'(?:href|src)="([^"]+)"', text):
+            address = urlsplit(link)
+            if not address.scheme:
+                target = (path.parent / address.path).resolve() if address.path else path
+                assert target.is_file(), f"{path.relative_to(tmp_path)} leads to {link}"
+                assert address.fragment in {"", *parts.get(target, ())}, link
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert size < MOST_BYTES

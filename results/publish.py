@@ -1,0 +1,224 @@
+"""`make results`: tables in Markdown, made anew from the published files, and the site of them.
+
+README.md has the answer of a run, between `<!-- answer FILE: STYLES -->` and `<!-- end -->`, and
+results/README.md all runs, between `<!-- runs -->` and `<!-- end -->`. The site, in `site/`, has a
+page of each run file and of each Markdown file that README.md leads to; links stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from posixpath import normpath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import jinja2
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from bench.cli.report import make_document
+from bench.report.markdown import table_lines
+from bench.report.page import Anchors, page
+from bench.report.run import describe_origin, explain_marks
+from bench.report.summary import list_views, make_table
+from bench.report.table import Table
+from bench.runfile.reader import NotARunError, Run, read
+from bench.worker.settings import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from markdown_it.token import Token
+
+FOLDER, README, INDEX = ROOT / "results", ROOT / "README.md", ROOT / "results/README.md"
+SITE = ROOT / "site"
+ANSWER = re.compile(r"(<!-- answer (\S+\.json): ([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+RUNS = re.compile(r"(<!-- runs -->\n).*?(<!-- end -->)", re.DOTALL)
+TOPIC = re.compile(r"^\* \[([^\]]+)\]\(([^)]+)\)", re.MULTILINE)
+"""Lines of results/README.md that name the site's topics, in their order."""
+COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
+
+
+# tables in Markdown
+
+
+def insert_answer(text: str) -> str:
+    """Return a Markdown text with the answer of the run that it names made anew."""
+
+    def make_answer(match: re.Match[str]) -> str:
+        lines = "\n".join(answer(read(ROOT / match[2], samples=False), match[3].split()))
+        return f"{match[1]}\n{lines}\n\n{match[4]}"
+
+    return ANSWER.sub(make_answer, text)
+
+
+def answer(run: Run, styles: Sequence[str]) -> Iterator[str]:
+    """Yield the rows of some styles in a run's table of steps and calls, and where it was made."""
+    table = make_table(list_views(run.results)[0])
+    titles = ("style", "step", "added")
+    kept = [i for i, c in enumerate(table.columns) if c.title.startswith(titles)]
+    rows = (
+        replace(row, cells=tuple(row.cells[i] for i in kept))
+        for row in table.rows
+        if row.cells[0] in styles
+    )
+    yield from table_lines(Table(tuple(table.columns[i] for i in kept), tuple(rows)))
+    yield f"\n{describe_origin(run)}. {' '.join(explain_marks(run.results))}"
+
+
+def insert_runs(text: str) -> str:
+    """Return a Markdown text with the table of all published runs made anew."""
+    lines = "\n".join(list_runs())
+    return RUNS.sub(lambda match: f"{match[1]}\n{lines}\n\n{match[2]}", text)
+
+
+def list_runs() -> Iterator[str]:
+    """Yield a table of the published run files: when, where and by which command each was made."""
+    yield "| run | day | machine | command |\n|---|---|---|---|"
+    for path, run in sorted(find_runs().items(), key=lambda item: item[1].when, reverse=True):
+        where = path.relative_to(FOLDER).as_posix()
+        machine, command = run.processor.partition(" (")[0], run.results.make_command()
+        yield f"| [{where}]({where}) | {run.when[:10]} | {machine} | `{command}` |"
+
+
+def find_runs() -> dict[Path, Run]:
+    """Return the published run files that pages are made of: not the tests of the measurements."""
+    runs = {}
+    for path in sorted(FOLDER.glob("*/*.json")):
+        try:
+            runs[path] = read(path, samples=False)
+        except NotARunError:
+            continue
+    return runs
+
+
+# the site
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A site that is built: its folder, and the pages that are still to be made."""
+
+    folder: Path
+    runs: dict[Path, Run]
+
+    def build(self) -> int:
+        """Write all pages, beginning with README.md; return how many there are."""
+        waiting, done = [README], dict[Path, None]()
+        while waiting:
+            path = waiting.pop()
+            if path in done:
+                continue
+            done[path] = None
+            target = self.folder / self.find_address(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path in self.runs:
+                target.write_text(page(make_document(self.runs[path])), encoding="utf-8")
+            elif path.suffix == ".md":
+                target.write_text(self.render(path, waiting), encoding="utf-8")
+            else:
+                shutil.copyfile(path, target)
+        return len(done)
+
+    def find_address(self, path: Path) -> Path:
+        """Return where a file of the project stands in the site."""
+        place = path.relative_to(ROOT)
+        if place.name == "README.md":
+            return place.with_name("index.html")
+        return place.with_suffix(".html") if path in self.runs or path.suffix == ".md" else place
+
+    def render(self, path: Path, waiting: list[Path]) -> str:
+        """Return a Markdown file as a page; files that it leads to are made, too."""
+        parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+        tokens = parser.parse(COMMENT.sub("", path.read_text("utf-8")))
+        anchors, title = Anchors(), path.stem
+        for token, inner in zip(tokens, [*tokens[1:], None], strict=True):
+            if token.type == "heading_open" and inner is not None:
+                token.attrSet("id", anchors.make_id(inner.content))
+                title = inner.content if token.tag == "h1" else title
+            for child in token.children or ():
+                self.follow(child, path, waiting)
+        before, after = self.find_neighbours(path)
+        return TEMPLATE.render(
+            title=title,
+            body=Markup(parser.renderer.render(tokens, parser.options, {})),  # noqa: S704 -- ours
+            style=(ROOT / "bench/report/page/page.css").read_text("utf-8"),
+            home=self.link(path, README),
+            results=self.link(path, INDEX),
+            before=before,
+            after=after,
+        )
+
+    def follow(self, token: Token, path: Path, waiting: list[Path]) -> None:
+        """Have a link lead to the page of its file, which is to be made."""
+        name = "href" if token.type == "link_open" else "src"
+        address = urlsplit(str(token.attrs.get(name, "")))
+        if address.scheme or not address.path:
+            return
+        target = ROOT / normpath(path.relative_to(ROOT).parent / address.path)
+        if target.is_dir():
+            target /= "README.md"
+        if not target.is_file():
+            where = path.relative_to(ROOT)
+            raise SystemExit(f"{where} leads to {address.path}, which is not there")
+        waiting.append(target)
+        fragment = f"#{address.fragment}" * bool(address.fragment)
+        token.attrSet(name, self.link(path, target) + fragment)
+
+    def link(self, path: Path, target: Path) -> str:
+        """Return the address of a file's page, as seen from another's."""
+        up = "../" * (len(self.find_address(path).parts) - 1)
+        return f"{up}{self.find_address(target).as_posix()}"
+
+    def find_neighbours(self, path: Path) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the topics before and after a page, if it is one; empty where there is none."""
+        topics = TOPIC.findall(INDEX.read_text("utf-8"))
+        places = [ROOT / normpath(Path("results") / file) for _, file in topics]
+        if path not in places:
+            return {}, {}
+        i = places.index(path)
+        before, after = (
+            {"title": topics[j][0], "address": self.link(path, places[j])}
+            if 0 <= j < len(places)
+            else {}
+            for j in (i - 1, i + 1)
+        )
+        return before, after
+
+
+TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string("""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{{ title }}</title>
+<style>{{ style | safe }}</style>
+</head>
+<body class="text">
+<nav class="soft"><a href="{{ home }}">jax-bakeoff</a> · <a href="{{ results }}">results</a></nav>
+<main>{{ body }}</main>
+<nav class="soft">
+{% if before %}<a rel="prev" href="{{ before.address }}">← {{ before.title }}</a>{% endif %}
+{% if after %}<a rel="next" href="{{ after.address }}">{{ after.title }} →</a>{% endif %}
+</nav>
+</body>
+</html>
+""")
+
+
+def main() -> None:
+    """Make the tables and the site anew."""
+    README.write_text(insert_answer(README.read_text("utf-8")), encoding="utf-8")
+    INDEX.write_text(insert_runs(insert_answer(INDEX.read_text("utf-8"))), encoding="utf-8")
+    shutil.rmtree(SITE, ignore_errors=True)
+    count = Builder(SITE, find_runs()).build()
+    print(f"{SITE / 'index.html'}: {count} pages and files")
+
+
+if __name__ == "__main__":
+    main()
