@@ -2,7 +2,7 @@
 # make test    lint, types and all tests but the slow ones
 # make test-all  all tests, without lint and types: .ci/run has both
 # make bench   measure everything, into a new run file
-# make results pages and tables anew from the committed runs
+# make results the published tables anew from the committed runs, and the site, in site/
 # make lock    remake requirements.lock and impls/locks with today's newest releases
 
 PYTHON ?= python3

@@ -7,9 +7,16 @@ page of each run file and of each Markdown file that README.md leads to; links s
 
 from __future__ import annotations
 
+import ast
+import html
+import inspect
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from posixpath import normpath
 from typing import TYPE_CHECKING
@@ -19,13 +26,16 @@ import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from bench import runfile
 from bench.cli.report import make_document
+from bench.estimates import Estimate
 from bench.report.markdown import table_lines
 from bench.report.page import Anchors, page
 from bench.report.run import describe_origin, explain_marks
 from bench.report.summary import list_views, make_table
 from bench.report.table import Table
 from bench.runfile.reader import NotARunError, Run, read
+from bench.samples import Proof
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
@@ -33,6 +43,14 @@ if TYPE_CHECKING:
 
     from markdown_it.token import Token
 
+MADE = "<!-- made by `make results` -->\n"
+"""First line of a reference that is made from the code."""
+STRUCTS = (
+    *(runfile.ResultsWithSamples, runfile.Results, runfile.RunOptions, runfile.EnvironmentInfo),
+    *(runfile.Conditions, runfile.TimeSpent, runfile.CellResult, Proof, Estimate),
+    *(runfile.Series, runfile.SampleRow, runfile.SearchRecord, runfile.SearchStep),
+)
+"""Structures of a run file, from the outside in."""
 FOLDER, README, INDEX = ROOT / "results", ROOT / "README.md", ROOT / "results/README.md"
 SITE = ROOT / "site"
 ANSWER = re.compile(r"(<!-- answer (\S+\.json): ([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -93,6 +111,65 @@ def find_runs() -> dict[Path, Run]:
         except NotARunError:
             continue
     return runs
+
+
+# the reference, made from the code
+
+
+def describe_commands() -> str:
+    """Return the reference of all commands, as pytest and Typer make it of their help."""
+    options = run_python("pytest", "bench", "--help")
+    [benchmarks] = re.findall(r"^jax-bakeoff: .*\n((?:  .*\n)+)", options, re.MULTILINE)
+    text = html.unescape(run_python("typer", "bench.cli", "utils", "docs", "--name", "bakeoff"))
+    text = re.sub(r"</?span[^>]*>", "`", text).partition("\n")[2]
+    text = re.sub(r"^Examples:\n((?:\S.*\n)+)", r"```\n\1```\n", text, flags=re.MULTILINE)
+    bench = f"## `pytest bench`\n\nFrom a clone of the repository.\n\n```\n{benchmarks}```"
+    return f"{MADE}# Commands\n{text.rstrip()}\n\n{bench}\n"
+
+
+def run_python(*words: str) -> str:
+    """Return what a module of this environment prints, called from the project's folder."""
+    env = os.environ | {"COLUMNS": "100"}
+    done = subprocess.run(  # noqa: S603 -- our own words
+        [sys.executable, "-m", *words],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=env,
+    )
+    return done.stdout
+
+
+def describe_run_file() -> str:
+    """Return the reference of the run file: its structures, their fields, and what these mean."""
+    lines = [
+        f"{MADE}# The run file",
+        "",
+        "A run file is pytest-benchmark's JSON, and its key `bakeoff` has the rest: a structure "
+        f"`{STRUCTS[0].__name__}`. Files of other commands than `pytest bench` are the same, "
+        "without benchmarks.",
+    ]
+    for struct in STRUCTS:
+        lines += ["", f"## {struct.__name__}", "", inspect.getdoc(struct) or "", ""]
+        lines += ["| field | type | meaning |", "|---|---|---|"]
+        meanings = read_meanings(struct)
+        for name, kind in struct.__annotations__.items():
+            alternatives = str(kind).replace("|", "or")
+            lines.append(f"| `{name}` | `{alternatives}` | {meanings.get(name, '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def read_meanings(struct: type) -> dict[str, str]:
+    """Return field → the text that stands below it in the code."""
+    [definition] = ast.parse(inspect.getsource(struct)).body
+    assert isinstance(definition, ast.ClassDef)
+    meanings = {}
+    for field, text in pairwise(definition.body):
+        match field, text:
+            case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(words))):
+                meanings[name] = " ".join(words.split())
+    return meanings
 
 
 # the site
@@ -215,6 +292,8 @@ def main() -> None:
     """Make the tables and the site anew."""
     README.write_text(insert_answer(README.read_text("utf-8")), encoding="utf-8")
     INDEX.write_text(insert_runs(insert_answer(INDEX.read_text("utf-8"))), encoding="utf-8")
+    (ROOT / "docs/commands.md").write_text(describe_commands(), encoding="utf-8")
+    (ROOT / "docs/run-file.md").write_text(describe_run_file(), encoding="utf-8")
     shutil.rmtree(SITE, ignore_errors=True)
     count = Builder(SITE, find_runs()).build()
     print(f"{SITE / 'index.html'}: {count} pages and files")

@@ -29,11 +29,13 @@ INTERNAL_ERROR = 70
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 PLACE_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
-COMMANDS = (
-    *("report", "cost", "ab", "bisect", "history", "compare", "matrix"),
-    *("new", "check", "entrants", "doctor", "train", "sample"),
-)
-"""Modules of this package, in the order of the help; a command's function has the same name."""
+COMMANDS = {
+    "Measure": ("cost", "ab", "bisect", "history", "matrix", "doctor"),
+    "Read": ("report", "compare"),
+    "Extend": ("new", "check", "entrants"),
+    "Train": ("train", "sample"),
+}
+"""Heading of the help → modules of this package; a command's function has the same name."""
 
 
 class Help:
@@ -68,13 +70,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for command in COMMANDS:
+for panel, command in ((panel, name) for panel, names in COMMANDS.items() for name in names):
     module = import_module(f"bench.cli.{command}")
     function = getattr(module, command)
     written = function.__doc__ or ""  # `python -OO` keeps none
     paragraphs = (" ".join(part.split()) for part in written.split("\n\n"))
     text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
-    app.command(command, cls=Command, help=text, epilog=module.EXAMPLES)(function)
+    about = {"help": text, "epilog": module.EXAMPLES, "rich_help_panel": panel}
+    app.command(command, cls=Command, **about)(function)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from bench.estimates import Estimate
 from bench.runfile.writer import run_file, write
-from tests.commands import Bakeoff, script
+from tests.commands import ROOT, Bakeoff, script
 from tests.report.runs import Planted, made_run
 
 SITE = script("results/publish.py")
@@ -91,6 +91,11 @@ def test_published_tables_are_of_their_files() -> None:
     assert SITE.ANSWER.search(readme)
     assert SITE.insert_runs(index) == index
     assert SITE.RUNS.search(index)
+    for name, made in (
+        ("commands", SITE.describe_commands()),
+        ("run-file", SITE.describe_run_file()),
+    ):
+        assert (ROOT / f"docs/{name}.md").read_text("utf-8") == made
 
 
 def test_every_link_of_the_site_leads_to_a_part_of_a_page(tmp_path: Path) -> None:

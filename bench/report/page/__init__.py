@@ -60,9 +60,8 @@ class Anchors:
 
     def make_id(self, *words: str) -> str:
         """Return a name made of words from anywhere, with a number if it is taken."""
-        plain = (
-            re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")[:LONGEST_ID] or "part"
-        )
+        text = " ".join(words).lower().replace("'", "")  # as GitHub names the headings of Markdown
+        plain = re.sub(r"[^a-z0-9]+", "-", text).strip("-")[:LONGEST_ID] or "part"
         self.uses[plain] += 1
         return plain if self.uses[plain] == 1 else f"{plain}--{self.uses[plain]}"
 
