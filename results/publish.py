@@ -129,16 +129,10 @@ def describe_commands() -> str:
 
 def run_python(*words: str) -> str:
     """Return what a module of this environment prints, called from the project's folder."""
-    env = os.environ | {"COLUMNS": "100"}
-    done = subprocess.run(  # noqa: S603 -- our own words
-        [sys.executable, "-m", *words],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=env,
-    )
-    return done.stdout
+    command, env = [sys.executable, "-m", *words], os.environ | {"COLUMNS": "100"}
+    return subprocess.run(  # noqa: S603 -- our own words
+        command, check=True, capture_output=True, text=True, cwd=ROOT, env=env
+    ).stdout
 
 
 def describe_run_file() -> str:

@@ -29,13 +29,14 @@ INTERNAL_ERROR = 70
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 PLACE_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
-COMMANDS = {
+GROUPS = {
     "Measure": ("cost", "ab", "bisect", "history", "matrix", "doctor"),
     "Read": ("report", "compare"),
     "Extend": ("new", "check", "entrants"),
     "Train": ("train", "sample"),
 }
 """Heading of the help → modules of this package; a command's function has the same name."""
+COMMANDS = {name: panel for panel, names in GROUPS.items() for name in names}
 
 
 class Help:
@@ -70,7 +71,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for panel, command in ((panel, name) for panel, names in COMMANDS.items() for name in names):
+for command, panel in COMMANDS.items():
     module = import_module(f"bench.cli.{command}")
     function = getattr(module, command)
     written = function.__doc__ or ""  # `python -OO` keeps none
