@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import subprocess
@@ -21,14 +22,15 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scipy.stats import binomtest
 from uv import find_uv_bin
 
 from bench.report.markdown import table_lines
-from bench.report.table import Column, Row, Table, percent
+from bench.report.table import Column, Row, Table, amount, percent
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     type Record = dict[str, Any]
     """One trial of a tool: its plant, microseconds of waiting, the empty loop, and the outcome of
@@ -42,6 +44,8 @@ BUDGET = 30
 """Seconds of a trial, for two sides together."""
 PATIENCE = 5
 """Budgets after which a tool is taken to hang."""
+POWER_ERRORS = 1.96 + 1.28
+"""Standard errors that a difference has to be, to be found at 5 % in nine runs of ten."""
 EMPTY_LOOP = 10_000
 """Turns of the loop whose time says how fast the machine is now."""
 
@@ -52,6 +56,8 @@ class Plant(NamedTuple):
     fraction: float
     microseconds: float
     trials: int
+    slower: float = 0.0
+    """Fraction of a step by which both sides are slower in the second half of the time."""
 
 
 PLANTS = {
@@ -59,10 +65,14 @@ PLANTS = {
     "+1 %": Plant(0.01, 0.0, 10),
     "+5 %": Plant(0.05, 0.0, 5),
     "+20 µs": Plant(0.0, 20.0, 5),
+    "slower later": Plant(0.0, 0.0, 5, slower=0.05),
 }
+"""What is planted. Who measures one side after the other takes `slower later` for a difference."""
 OTHERS = {
     "pytest_benchmark": (),
     "pyperf": ("pyperf==2.11.0",),
+    "asv": ("asv==0.6.6", "virtualenv"),
+    "pytest_codspeed": ("pytest-codspeed==5.0.4",),
     "google_benchmark": ("google-benchmark==1.9.5",),
     "samples_apart": (),
     "samples_in_pairs": (),
@@ -72,6 +82,7 @@ OURS = ("arms", "sides")
 """Trials of ../selftest/trial.py: two arms of a run, and the two sides of `bakeoff ab`."""
 NAMES = {
     "pytest_benchmark": "pytest-benchmark",
+    "pytest_codspeed": "pytest-codspeed, walltime",
     "google_benchmark": "google-benchmark, interleaved",
     "samples_apart": "one process a side (hyperfine, benchstat)",
     "samples_in_pairs": "calls in pairs (tango's rule)",
@@ -125,6 +136,7 @@ def plan(tool: str | None, plant: str | None, times: int | None) -> Iterator[tup
         for name in (*OTHERS, *OURS)
         for what, about in PLANTS.items()
         if tool in (None, name) and plant in (None, what)
+        if name != "arms" or not about.slower  # its baseline has no plant
         for _ in range(about.trials - made.count((name, what)) if times is None else times)
     ]
     random.shuffle(left)
@@ -147,13 +159,14 @@ def make_trial(tool: str, plant: str, step: float) -> Record:
         "loop": time_empty_loop(),
         "when": time.strftime("%Y-%m-%dT%H:%M"),
     }
-    start = time.monotonic()
+    start, turn = time.monotonic(), time.time() + BUDGET / 2
+    slower = {"BESIDE_SLOWER": f"{1e6 * step * about.slower} {turn}"} if about.slower else {}
     try:
         if tool in OURS:
-            outcomes = run_ours(tool, wait)
+            outcomes = run_ours(tool, wait, slower)
         else:
             given = {"waits": [0.0, wait], "seconds": BUDGET}
-            outcomes = json.loads(run_tool(tool, tool, given, PATIENCE * BUDGET))
+            outcomes = json.loads(run_tool(tool, tool, given, PATIENCE * BUDGET, slower))
         record["outcomes"] = outcomes
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         words = str(getattr(error, "stderr", "") or error).strip()
@@ -161,13 +174,14 @@ def make_trial(tool: str, plant: str, step: float) -> Record:
     return record | {"seconds": round(time.monotonic() - start, 1)}
 
 
-def run_ours(trial: str, wait: float) -> list[Record]:
+def run_ours(trial: str, wait: float, slower: dict[str, str]) -> list[Record]:
     """Return what this project says: in a folder of its own, by ../selftest/trial.py."""
     waits = [wait] if trial == "arms" else [0.0, wait]
     with tempfile.TemporaryDirectory() as folder:
-        given = json.dumps({"run": trial, "budget": BUDGET, "waits": waits})
+        plant = {"plant": "slower_later()"} if slower else {}
+        given = json.dumps({"run": trial, "budget": BUDGET, "waits": waits} | plant)
         command = [sys.executable, "-P", str(ROOT / "results/selftest/trial.py"), given, "out.json"]
-        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        env = os.environ | slower | {"PYTHONPATH": str(ROOT)}
         options: dict[str, Any] = {"cwd": folder, "env": env, "timeout": PATIENCE * BUDGET}
         subprocess.run(command, check=True, capture_output=True, text=True, **options)  # noqa: S603
         numbers = json.loads(Path(folder, "out.json").read_text())["numbers"]
@@ -177,10 +191,16 @@ def run_ours(trial: str, wait: float) -> list[Record]:
     return [row | {"low": low, "high": high if high < float("inf") else None}]
 
 
-def run_tool(tool: str, function: str, given: object, timeout: float) -> str:
+def run_tool(
+    tool: str,
+    function: str,
+    given: object,
+    timeout: float,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """Run a function of tools.py in a tool's environment, and return what it prints."""
     command = [str(build_environment(tool)), "tools.py", function, json.dumps(given)]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | dict(variables or {}) | {"PYTHONPATH": str(ROOT)}
     options: dict[str, Any] = {"cwd": HERE, "timeout": timeout, "check": True, "env": env}
     return subprocess.run(command, capture_output=True, text=True, **options).stdout  # noqa: S603
 
@@ -213,34 +233,53 @@ def time_empty_loop() -> float:
 def make_table(rows: Sequence[Record]) -> Table:
     """Return a row for each rule of each tool: its false calls, finds and errors."""
     columns = [Column("tool and rule"), Column("false calls", number=True)]
-    columns += [Column(f"{name} found", number=True) for name in PLANTS if name != "nothing"]
+    columns += [Column(name, number=True) for name in PLANTS if name != "nothing"]
     columns += [
-        Column("error", number=True, help="mean distance of the estimate from what was planted"),
+        Column("error", number=True, help="root of the mean square, of the ratio"),
         Column("holds", number=True, help="intervals that hold what was planted"),
-        Column("seconds", number=True),
+        Column("seconds", number=True, help="median"),
+        Column("to find 1 %", number=True, help="seconds"),
     ]
     lines = []
     for tool in (*OTHERS, *OURS):
-        ours = [row for row in rows if row["tool"] == tool and "outcomes" in row]
-        for rule in dict.fromkeys(o["rule"] for row in ours for o in row["outcomes"]):
-            pairs = [(row, o) for row in ours for o in row["outcomes"] if o["rule"] == rule]
-            name = f"{NAMES.get(tool, tool)}: {rule}"
+        mine = [row for row in rows if row["tool"] == tool and "outcomes" in row]
+        for rule in dict.fromkeys(o["rule"] for row in mine for o in row["outcomes"]):
+            pairs = [(row, o) for row in mine for o in row["outcomes"] if o["rule"] == rule]
             counts = [count_calls([o for row, o in pairs if row["plant"] == p]) for p in PLANTS]
-            truths = [1 + 1e-6 * row["wait"] / o["base"] for row, o in pairs]
-            error = fmean(
-                abs(o["ratio"] / truth - 1) for (_, o), truth in zip(pairs, truths, strict=True)
+            lines.append(
+                Row((f"{NAMES.get(tool, tool)}: {rule}", *counts, *describe_errors(pairs)))
             )
-            known = [(t, o) for (_, o), t in zip(pairs, truths, strict=True) if "low" in o]
-            held = sum(o["low"] <= t <= (o["high"] or float("inf")) for t, o in known)
-            holds = f"{held} of {len(known)}" if known else ""
-            seconds = f"{median(row['seconds'] for row, _ in pairs):.0f}"
-            lines.append(Row((name, *counts, percent(error), holds, seconds)))
     return Table(tuple(columns), tuple(lines))
 
 
+def describe_errors(pairs: Sequence[tuple[Record, Record]]) -> Iterator[str]:
+    """Yield the error of a tool's estimates, the coverage of its intervals, and its seconds.
+
+    The last is how long it takes to find 1 % in nine runs of ten, by a test of its estimates with
+    5 % false calls: the error shrinks with the root of the time.
+    """
+    truths = [1 + 1e-6 * row["wait"] / o["base"] for row, o in pairs]
+    errors = [o["ratio"] / truth - 1 for (_, o), truth in zip(pairs, truths, strict=True)]
+    error = math.sqrt(fmean(e * e for e in errors))
+    yield percent(error)
+    known = [(t, o) for (_, o), t in zip(pairs, truths, strict=True) if "low" in o]
+    held = sum(o["low"] <= t <= (o["high"] or float("inf")) for t, o in known)
+    yield f"{held} of {len(known)}" if known else ""
+    seconds = median(row["seconds"] for row, _ in pairs)
+    yield f"{seconds:.0f}"
+    yield amount(seconds * (POWER_ERRORS * error / 0.01) ** 2, "")
+
+
 def count_calls(outcomes: Sequence[Record]) -> str:
-    """Return how many trials called a difference, of how many."""
-    return f"{sum(o['called'] for o in outcomes)} of {len(outcomes)}" if outcomes else ""
+    """Return how many trials called a difference, of how many, and the 95 % interval of the share.
+
+    The interval is that of Clopper and Pearson (1934).
+    """
+    if not outcomes:
+        return ""
+    calls, count = sum(o["called"] for o in outcomes), len(outcomes)
+    ends = binomtest(calls, count).proportion_ci(method="exact")
+    return f"{calls} of {count} ({100 * ends.low:.0f} to {100 * ends.high:.0f} %)"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -15,18 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def make_step(microseconds: float) -> Callable[[], None]:
+def make_step(microseconds: float, workload: str = "seed") -> Callable[[], None]:
     """Return a compiled step that keeps its core busy for so long before each call.
 
     Each call is one update, and is waited for. A side without a plant looks at the clock as well.
+    Where `BESIDE_SLOWER` is set, to microseconds and a time, both sides wait so much more from then
+    on: what is measured first has an advantage.
     """
-    case, _ = load_workload("seed")
+    more, turn = map(float, os.environ.get("BESIDE_SLOWER", "0 inf").split())
+    case, _ = load_workload(workload)
     step = make(BASELINE.load(), case)
     step.load(case.fresh())
     hidden, chunk = case.hidden(), case.data()
 
     def call() -> None:
-        end = time.perf_counter() + microseconds / 1e6
+        wait = microseconds + (more if time.time() > turn else 0.0)
+        end = time.perf_counter() + wait / 1e6
         while time.perf_counter() < end:
             pass
         jax.block_until_ready(step(hidden, chunk))

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,17 @@ START_SECONDS = 4.0
 """Seconds until a new process has compiled the step, which its side's half of the time pays."""
 REPETITIONS = 12
 """Repetitions of Google's benchmark: its U test asks for nine at least."""
+ASV_PROCESSES = 2
+"""Processes of each side, as asv has them unless it is told otherwise."""
+ASV_SETTINGS = {
+    "version": 1,
+    "project": "step",
+    "repo": ".",
+    "branches": ["main"],
+    "environment_type": "existing",
+    "benchmark_dir": "benchmarks",
+    "results_dir": "results",
+}
 TRIED_CALLS = 20
 """Calls from whose time the number of a repetition's calls follows."""
 ALPHA = 0.05
@@ -79,6 +91,70 @@ def read_pyperf(path: Path) -> float:
     """Return the mean of a run's values, without the warm-ups."""
     runs = json.loads(path.read_text())["benchmarks"][0]["runs"]
     return fmean(value for run in runs for value in run.get("values", ()))
+
+
+def asv(waits: Sequence[float], seconds: float) -> list[Outcome]:
+    """Two commits of a repository, in this environment, compared with factors of 1.1 and 1.01."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run = partial(subprocess.run, cwd=folder, check=True, capture_output=True, text=True)
+        write_asv_suite(folder, (seconds / 2 - ASV_PROCESSES * START_SECONDS) / ASV_PROCESSES)
+        git = ["git", "-c", "user.name=beside", "-c", "user.email=beside@localhost"]
+        run([*git, "init", "--quiet", "--initial-branch=main"])
+        run([sys.executable, "-m", "asv", "machine", "--yes"])
+        commits: list[str] = []
+        for wait in waits:
+            run([*git, "commit", "--quiet", "--allow-empty", "--message", f"side {len(commits)}"])
+            commits.append(run([*git, "rev-parse", "HEAD"]).stdout.strip())
+            words = ["run", f"--python={sys.executable}", "--set-commit-hash", commits[-1]]
+            env = os.environ | {"BESIDE_WAIT": str(wait)}
+            run([sys.executable, "-m", "asv", *words], env=env)
+        base, new = (read_asv(folder, commit) for commit in commits)
+        outcomes = []
+        for factor in (1.1, 1.01):
+            words = ["compare", "--factor", str(factor), "--only-changed", *commits]
+            shown = run([sys.executable, "-m", "asv", *words]).stdout
+            row = {"called": "time_step" in shown, "base": base, "ratio": new / base}
+            outcomes.append({"rule": f"compare, factor {factor}"} | row)
+        return outcomes
+
+
+def write_asv_suite(folder: Path, seconds: float) -> None:
+    """Write asv's settings, and the task, with the seconds of a process."""
+    (folder / "asv.conf.json").write_text(json.dumps(ASV_SETTINGS))
+    (folder / "benchmarks").mkdir()
+    (folder / "benchmarks/__init__.py").write_text("")
+    text = (HERE / "step_asv.py").read_text().replace("SECONDS", f"{max(1.0, seconds):g}")
+    path = (
+        f"import sys\n\nsys.path.insert(0, {str(HERE.parents[1])!r})\n"  # asv takes PYTHONPATH away
+    )
+    (folder / "benchmarks/step.py").write_text(path + text)
+
+
+def read_asv(folder: Path, commit: str) -> float:
+    """Return the median of a commit's results."""
+    [path] = folder.glob(f"results/*/{commit[:8]}-*.json")
+    result = json.loads(path.read_text())
+    [row] = result["results"].values()
+    return float(dict(zip(result["result_columns"], row, strict=False))["result"][0])
+
+
+def pytest_codspeed(waits: Sequence[float], seconds: float) -> list[Outcome]:
+    """Two runs in walltime mode, and the threshold that CodSpeed's service has unless it is set."""
+    options = "--codspeed", "--codspeed-mode=walltime", "--codspeed-warmup-time=1"
+    most = f"--codspeed-max-time={max(1.0, seconds / 2 - START_SECONDS - 1)}"
+    medians = []
+    for wait in waits:
+        with tempfile.TemporaryDirectory() as folder:
+            plain = "-c", os.devnull, "-p", "no:cacheprovider", "-q"
+            words = ["-m", "pytest", "step_benchmark.py", *plain, *options, most]
+            run_python(words, wait, CODSPEED_PROFILE_FOLDER=folder)
+            [path] = Path(folder).glob("**/*.json")
+            [row] = json.loads(path.read_text())["benchmarks"]
+            medians.append(1e-9 * row["stats"]["median_ns"])
+    base, ratio = medians[0], medians[1] / medians[0]
+    limits = {f"{n} %": abs(ratio - 1) > n / 100 for n in (10, 1)}
+    return [{"rule": n, "called": c, "base": base, "ratio": ratio} for n, c in limits.items()]
 
 
 def google_benchmark(waits: Sequence[float], seconds: float) -> list[Outcome]:
@@ -190,9 +266,9 @@ def compare_by_u_test(rule: str, base: Sequence[float], new: Sequence[float]) ->
     return {"rule": rule, "called": p < ALPHA, "base": level, "ratio": median(new) / level}
 
 
-def run_python(words: Sequence[str], wait: float | None = None) -> str:
+def run_python(words: Sequence[str], wait: float | None = None, **variables: str) -> str:
     """Run this environment's Python in this folder, and return what it prints."""
-    env = os.environ | ({} if wait is None else {"BESIDE_WAIT": str(wait)})
+    env = os.environ | variables | ({} if wait is None else {"BESIDE_WAIT": str(wait)})
     done = subprocess.run(  # noqa: S603 -- this folder's files
         [sys.executable, *words], cwd=HERE, env=env, capture_output=True, text=True
     )

@@ -89,6 +89,29 @@ def wait_of_side(*, per_array: bool = False) -> Style:
     return wait(0.0, microseconds, looks=True) if per_array else wait(microseconds, looks=True)
 
 
+def slower_later() -> Style:
+    """Return the baseline's style, which waits before each call from some time on.
+
+    `BESIDE_SLOWER` says how many microseconds, and from when: both sides have it, so what is
+    measured first has an advantage.
+    """
+    more, turn = map(float, os.environ["BESIDE_SLOWER"].split())
+
+    def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+        model = build(config)
+        plain = jax.jit(pure_update(model, optimiser))
+
+        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
+            end = time.perf_counter() + (more / 1e6 if time.time() > turn else 0.0)
+            while time.perf_counter() < end:
+                pass
+            return plain(state, hidden, chunk)
+
+        return functional(update, model, optimiser, stages_of(plain))
+
+    return style
+
+
 def first_of_round(side: int | None = None) -> Style:
     """Return the baseline's style, which waits before a call unless it is its round's first to run.
 

@@ -22,7 +22,8 @@ def test_the_plan_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RUN, "ROWS", tmp_path / "rows.jsonl")
-    assert len(list(RUN.plan("pyperf", None, None))) == 35
+    assert len(list(RUN.plan("pyperf", None, None))) == 40
+    assert ("arms", "slower later") not in RUN.plan(None, None, None), "its baseline has no plant"
     row = record("pyperf", "+1 %", "compare_to", called=True, ratio=1.01)
     RUN.ROWS.write_text(f"{json.dumps(row)}\n")
     assert Counter(RUN.plan(None, None, None))["pyperf", "+1 %"] == 9
@@ -38,4 +39,7 @@ def test_the_table_counts_false_calls_and_finds() -> None:
     ]
     [row] = RUN.make_table(rows).rows
     texts = [format_content(cell) for cell in row.cells]
-    assert texts == ["pyperf: compare_to", "1 of 2", "1 of 1", "", "", "0.7 %", "", "30"]
+    assert texts == [
+        *("pyperf: compare_to", "1 of 2 (1 to 99 %)", "1 of 1 (3 to 100 %)", "", "", ""),
+        *("1.2 %", "", "30", "420"),
+    ]
