@@ -7,12 +7,11 @@ changes first, then a chart of each metric.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from functools import cache, cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
-
-from msgspec.structs import replace
 
 import impls
 from bench.cells import BASELINE, Cell
@@ -59,7 +58,10 @@ COLUMNS = (
     Column("between"),
     Column("releases", needed=False),
     Column("styles", needed=False),
+    Column("to find the release", needed=False),
 )
+FACTOR = 2.0
+"""Ratio from which a change is a factor, no longer a percentage."""
 
 
 class Timeline:
@@ -170,7 +172,9 @@ def _make_headline(it: Timeline) -> str:
     if not it.comparisons:
         more = ", and a --budget for all of them" if it.is_measured else ""
         return f"Nothing could be compared: this needs a metric at two moments{more}."
-    count = pluralise(len(it.changes), "change") if it.changes else "No change"
+    rows = [row for rows in it.changes for row in rows]
+    kinds = [text for worse in (True, False) if (text := _summarise(rows, worse=worse))]
+    count = " and ".join(kinds) if kinds else "No change"
     first = f" {sentence(_describe_changes(it.changes[0], it))}" if it.changes else ""
     late = {row.environment for row in it.results.cells if row.missing}
     late -= {it.results.base, *it.moments}
@@ -178,29 +182,66 @@ def _make_headline(it: Timeline) -> str:
     return f"{count} found in {pluralise(it.comparisons, 'comparison')}.{first}{rest}"
 
 
+def _summarise(rows: Iterable[Estimate], *, worse: bool) -> str:
+    """Return how many cells became worse or better, by how much, and their geometric mean."""
+    alike = [row for row in rows if is_costlier(row) is worse]
+    times = [row.value for row in alike if row.form == "ratio"]
+    about = ""
+    if times:
+        middle = math.exp(sum(map(math.log, times)) / len(times))
+        about = f" ({describe_range(times)}, mean {describe_range([middle])})"
+    what = f"{pluralise(len(alike), 'change')} for the {'worse' if worse else 'better'}"
+    return f"{what}{about}" if alike else ""
+
+
 def _make_row(changes: Sequence[Estimate], it: Timeline) -> Row:
     """Return a group of changes as a row: what, by how much, when, why and of which styles."""
     first = changes[0]
-    between = " and ".join(map(describe_moment, (first.against, first.environment)))
+    between = " to ".join(map(describe_moment, (first.against, first.environment)))
     styles = name_few([str(row.cell.arm) for row in changes])
     places = [*dict.fromkeys(it.describe_place(row.cell) for row in changes)]
     what = f"{label(first.metric)} at {name_few(places)}"
-    cells = what, describe_growth(changes), between, find_causes(changes, it), styles
+    search = f"`{write_search(first)}`" if it.is_measured and METRICS[first.metric].varies else ""
+    cells = what, describe_growth(changes), between, find_causes(changes, it), styles, search
     return Row(cells, is_costlier(first))
 
 
+def write_search(change: Estimate) -> str:
+    """Return the command that finds which release made a change."""
+    cell, good, bad = change.cell, change.against, change.environment
+    if not is_costlier(change):
+        good, bad = bad, good
+    where = f"--workload {cell.workload} --entrant {cell.entrant} --style {cell.style}"
+    return f"bakeoff bisect --metric {change.metric} {where} --good @{good} --bad @{bad}"
+
+
 def _describe_changes(changes: Sequence[Estimate], it: Timeline) -> str:
-    what, by, between, why, styles = _make_row(changes, it).cells
-    return f"{what} {by} between {between}{f' ({why})' if why else ''}: {styles}"
+    what, by, between, why, styles, _search = _make_row(changes, it).cells
+    return f"{what} {by}, {between}{f' ({why})' if why else ''}: {styles}"
 
 
 def describe_growth(changes: Sequence[Estimate]) -> str:
-    """Return by how much a cost changed: `+30 % (20 to 41)`; of several cells, `+50 % to +97 %`."""
+    """Return by how much a cost changed: `+30 % (20 to 41)`; of several cells, `50 to 97 % more`.
+
+    So a range over styles cannot be taken for an interval.
+    """
     if len(changes) == 1:
         return change(changes[0])
-    smallest, *_, largest = sorted(changes, key=lambda row: abs(row.value))
-    ends = (change(replace(row, low=None, high=None)) for row in (smallest, largest))
-    return " to ".join(dict.fromkeys(ends))
+    if changes[0].form == "ratio":
+        return describe_range([row.value for row in changes])
+    ends = sorted(changes, key=lambda row: abs(row.value))
+    return " to ".join(dict.fromkeys(map(change, (ends[0], ends[-1]))))
+
+
+def describe_range(ratios: Sequence[float]) -> str:
+    """Return ratios on one side of 1 in words: `63 to 79 % less`, `12 % more`, `2.1 to 9 times`."""
+    if max(ratios) >= FACTOR:
+        ends, rest = (f"{end:.3g}" for end in (min(ratios), max(ratios))), " times"
+    else:
+        parts = sorted(abs(ratio - 1) for ratio in ratios)
+        ends = (percent(part).removesuffix(" %") for part in (parts[0], parts[-1]))
+        rest = f" % {'more' if ratios[0] > 1 else 'less'}"
+    return " to ".join(dict.fromkeys(ends)) + rest
 
 
 def find_causes(changes: Sequence[Estimate], it: Timeline) -> str:

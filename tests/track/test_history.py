@@ -40,17 +40,26 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     results = replace(FASTER, estimates=calls)
     made, rows = document(results), changes(results)
     everybody = "pure_jax/pure, equinox/filter_jit, flax_linen/blog and haiku/pure"
-    about = "2025-08-01 and 2025-10-01", "jax 0.12.0 → 0.13.0", everybody
-    assert rows["step at seed"] == ("-75 %", *about)
-    assert rows["Python calls at seed"] == ("+7", *about)
+    about = "2025-08-01 to 2025-10-01", "jax 0.12.0 → 0.13.0", everybody
+    search = "--good @2025-10-01 --bad @2025-08-01"
+    assert rows["step at seed"] == (
+        "75 % less",
+        *about,
+        f"`bakeoff bisect --metric step --workload seed --entrant pure_jax --style pure {search}`",
+    )
+    assert rows["Python calls at seed"] == ("+7", *about, "")
     assert list(rows)[-1] == "Python calls at seed"
     assert set(rows) >= {"step at seed", "host cost at toy", "compile at seed"}
     assert len(rows) == 4
-    assert re.match(r"4 changes found in 108 comparisons\. [SCH].* -75.* between", made.headline)
+    assert re.match(
+        r"4 changes for the worse and 12 changes for the better \(7.* less, mean 75 % less\) found "
+        r"in 108 comparisons\. [SCH].* 7\d.* less, 2025-08-01 to",
+        made.headline,
+    )
     assert made.title == "2025-06-01 to 2025-12-01: what became slower, and when"
     charts = [figure for section in made.sections for figure in section.figures]
     assert len(charts) == 4
-    assert charts[0].title.startswith("Step at seed -7")
+    assert charts[0].title.startswith("Step at seed 7")
     assert charts[-1].title == "Peak memory at seed: no change found"
     assert len(page(made)) < 400_000
 
@@ -111,7 +120,7 @@ def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) ->
     )
     assert document(results).fine_print[0].startswith("Values are relative to pure_jax/pure in ")
     calls = changes(results)["Python calls at seed"]
-    assert calls[:2] == ("+63", "2026-04-15 08:00 and 2026-05-15 08:00")
+    assert calls[:2] == ("+63", "2026-04-15 08:00 to 2026-05-15 08:00")
     assert results.warnings == []
 
 
