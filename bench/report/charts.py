@@ -117,7 +117,7 @@ def draw_lines(
         *_band(band, "y"),
         _rules(marks, x),
         _layer(data, {"type": "line", "opacity": 0.7}, shared | {"y": y, "strokeDash": dashes}),
-        _layer(data, {"type": "rule"}, shared | _ends("y", y)),
+        _layer(data, {"type": "rule", "opacity": 0.4}, shared | _ends("y", y)),
         _layer(data, {"type": "point", "filled": True}, shared | {"y": y}),
     ]
     last = "; ".join(f"{arm} {words(list(row.values())[-1])}" for arm, row in shown.items())

@@ -211,8 +211,9 @@ def write_search(change: Estimate) -> str:
     cell, good, bad = change.cell, change.against, change.environment
     if not is_costlier(change):
         good, bad = bad, good
+    metric = HOST if change.metric == HOST_PER_ARRAY else change.metric  # which needs two sizes
     where = f"--workload {cell.workload} --entrant {cell.entrant} --style {cell.style}"
-    return f"bakeoff bisect --metric {change.metric} {where} --good @{good} --bad @{bad}"
+    return f"bakeoff bisect --metric {metric} {where} --good @{good} --bad @{bad}"
 
 
 def _describe_changes(changes: Sequence[Estimate], it: Timeline) -> str:
