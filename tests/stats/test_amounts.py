@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from bench.cells import BASELINE, Arm
-from bench.estimates import Estimate, EstimateTable
+from bench.cells import BASELINE
+from bench.estimates import EstimateTable
 from bench.metrics import METRICS, START_STAGES, STARTUP, STEP, Kind
 from bench.samples import Sample
 from bench.stats.amounts import (
@@ -17,8 +17,7 @@ from bench.stats.amounts import (
     split_startup,
     subtract_amount,
 )
-
-HAIKU = Arm("haiku", "pure").make_cell("seed", "cpu")
+from tests.estimates import HAIKU, amount
 
 
 def samples_of(metric: str, *values: float, median: float | None = None) -> list[Sample]:
@@ -27,10 +26,6 @@ def samples_of(metric: str, *values: float, median: float | None = None) -> list
         Sample(HAIKU, metric, value, 20, median, worker=i // 2, block=i)
         for i, value in enumerate(values)
     ]
-
-
-def amount(metric: str, value: float, unit: str = "s") -> Estimate:
-    return Estimate(cell=HAIKU, metric=metric, form="amount", unit=unit, value=value)
 
 
 def test_an_amount_is_the_median_with_an_interval_over_workers() -> None:
@@ -51,14 +46,14 @@ def test_an_amount_is_of_whole_calls_and_one_worker_has_no_interval() -> None:
 
 
 def test_a_startup_is_measured_or_else_the_sum_of_all_stages() -> None:
-    stages = [amount(name, 0.5) for name in START_STAGES]
+    stages = [amount(0.5, metric=name) for name in START_STAGES]
     table = EstimateTable(stages)
     total = estimate_startup(table, HAIKU)
     assert total is not None
     assert (total.metric, total.value) == (STARTUP, 0.5 * len(START_STAGES))
     assert split_startup(table, total) == {row.metric: row for row in stages}
     assert estimate_startup(EstimateTable(stages[1:]), HAIKU) is None
-    measured = amount(STARTUP, 9.0)
+    measured = amount(9.0, metric=STARTUP)
     table = EstimateTable([*stages, measured])
     assert estimate_startup(table, HAIKU) is measured
     parts = split_startup(table, measured)
@@ -68,7 +63,7 @@ def test_a_startup_is_measured_or_else_the_sum_of_all_stages() -> None:
 
 
 def test_differences_of_exact_amounts() -> None:
-    calls = subtract_amount(amount("python_calls", 9.0, ""), amount("python_calls", 4.0, ""))
+    calls = subtract_amount(*(amount(calls, "", metric="python_calls") for calls in (9.0, 4.0)))
     assert (calls.form, calls.value) == ("added", 5)
     zero = make_zero_cost(BASELINE.make_cell("mine", "cpu"))
     assert (zero.form, zero.value, zero.half_width) == ("added", 0, 0)

@@ -86,10 +86,7 @@ def test_any_false_change_in_a_history_is_rare_and_a_real_one_is_found(days: int
 @pytest.mark.parametrize("nights", [6, 60])
 def test_a_shift_that_stays_shows_among_nights_and_a_quiet_series_has_none(nights: int) -> None:
     rng, sd, times, false, near = np.random.default_rng(nights), 0.006, 200, 0, 0
-    at, shift = (
-        nights // 2,
-        1.08 if nights < LONG_SERIES else 1.02,
-    )  # neighbours differ by 1 % anyway
+    at, shift = nights // 2, 1.08 if nights < LONG_SERIES else 1.02  # neighbours differ by 1 %
     for _ in range(times):
         quiet, shifted = (
             [drawn(rng, more if n >= at else 1.0, sd, f"{n:02d}") for n in range(nights)]
