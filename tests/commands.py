@@ -1,4 +1,4 @@
-"""How tests run the command line, in this process or as a user does, and which styles are quick."""
+"""Commands as tests run them, in this process or as a user does, and the styles that are quick."""
 
 import importlib.util
 import os
@@ -46,7 +46,7 @@ def every_style(rows: Iterable[tuple[str, str]]) -> pytest.MarkDecorator:
 
 
 class Done(NamedTuple):
-    """What a command left behind."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -66,6 +66,16 @@ def refusal(call: Callable[..., object], *arguments: Any, **more: Any) -> str:
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "bench.cli", *arguments]
+
+
+def hear_signals(command: Iterable[str]) -> list[str]:
+    """Return a command that hears Ctrl-C and a hang-up even where a shell has them ignored."""
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL);"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-c", code, *command]
 
 
 def bench(*options: str) -> list[str]:

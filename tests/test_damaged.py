@@ -192,7 +192,7 @@ def test_files_of_all_commands(
 @given(CHANGES)
 @many
 def test_samples_to_go_on_with(kind: str, tmp_path: Path, changes: list[tuple[int, Any]]) -> None:
-    """What `--more` and `--resume` add to makes estimates, or is refused."""
+    """Samples that `--more` and `--resume` add to make estimates, or are refused."""
     tree = json.loads(msgspec.json.encode(FILES[kind]))
     tree["bakeoff"]["samples"] = changed(tree["bakeoff"]["samples"], changes)
     path = tmp_path / "run.json"
@@ -269,7 +269,7 @@ WORDS = st.text(max_size=40) | st.sampled_from(
         *("", " ", "\x00", "a\nb", "\udc80"),
     ]
 )
-"""What an option may be given."""
+"""Values of an option."""
 
 
 @given(WORDS)

@@ -1,4 +1,4 @@
-"""Who imports whom, and what nobody imports: the arrows of the house."""
+"""Imports of the house: its arrows, and the packages that stay outside."""
 
 import ast
 import json
@@ -81,7 +81,7 @@ def test_the_picture_of_the_rooms_has_all_arrows_and_paths_that_exist() -> None:
 
 @pytest.mark.parametrize("entrant", impls.names())
 def test_an_entrant_imports_its_own_library_alone(entrant: str) -> None:
-    """What that brings along is the library's affair."""
+    """Packages that the library brings along are its own affair."""
     about = impls.read_declaration(entrant)
     needed = {about.distribution, *(Requirement(text).name for text in about.requirements)}
     origins = metadata.packages_distributions()

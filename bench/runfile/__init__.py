@@ -169,7 +169,7 @@ class SearchRecord(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True
 
 
 class RunOptions(msgspec.Struct, kw_only=True):
-    """How much was measured, and by which rules."""
+    """Extent of a measurement, and its rules."""
 
     budget_seconds: Positive | None = None
     margin: Positive = MARGIN

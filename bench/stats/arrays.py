@@ -7,7 +7,8 @@ is the difference between two depths, divided by the difference in their arrays.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
     from bench.stats.estimate import Key
 
 
-class Depth(NamedTuple):
-    """An arm's call in two environments, at one depth of the model."""
-
-    arrays: float
-    """Number of the model's parameter arrays."""
-    seconds: float
-    """Seconds of the call in the base environment."""
-    ratio: Estimate
-    """Ratio of the call in the other environment to that."""
-
-
 def estimate_array_costs(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Estimate]:
     """Yield host costs per array, in seconds and as ratios to `base`, at the deepest workload.
 
@@ -42,7 +32,7 @@ def estimate_array_costs(rows: Sequence[Estimate], base: str, margin: float) -> 
     """
     amounts = {(row.environment, row.cell, row.metric): row for row in rows if row.form == "amount"}
     depths = group_by_key(
-        ((row.environment, row.cell.backend, row.cell.arm), Depth(arrays.value, call.value, row))
+        ((row.environment, row.cell.backend, row.cell.arm), (arrays.value, call.value, row))
         for row in rows
         if row.metric == HOST and row.against == base and row.df > 0
         if (arrays := amounts.get((row.environment, row.cell, "parameter_arrays")))
@@ -51,26 +41,26 @@ def estimate_array_costs(rows: Sequence[Estimate], base: str, margin: float) -> 
     seconds: dict[Key, Estimate] = {}
     ratios: list[Estimate] = []
     for several in depths.values():
-        few, many = (choose(several, key=lambda depth: depth.arrays) for choose in (min, max))
-        more, cell = many.arrays - few.arrays, many.ratio.cell
-        before = many.seconds - few.seconds
-        after = many.seconds * many.ratio.value - few.seconds * few.ratio.value
-        if not more or before <= 0 or after <= 0:
+        ends = [choose(several, key=itemgetter(0)) for choose in (min, max)]
+        (few, short, shallow), (many, long, deep) = ends
+        before, after = long - short, long * deep.value - short * shallow.value
+        if few == many or before <= 0 or after <= 0:
             continue
         parts = [  # variances of the logarithm of what more arrays cost
             ((call * row.value * (row.standard_error or 0.0) / after) ** 2, row.df)
-            for _, call, row in (few, many)
+            for _, call, row in ends
         ]
         row = replace(
-            many.ratio,
+            deep,
             metric=HOST_PER_ARRAY,
-            workers=min(few.ratio.workers, many.ratio.workers),
-            blocks=min(few.ratio.blocks, many.ratio.blocks),
+            workers=min(shallow.workers, deep.workers),
+            blocks=min(shallow.blocks, deep.blocks),
         )
         log, variance = math.log(after / before), sum_variances(parts, pooled=False)
         ratios.append(make_ratio(row, log, *variance, comparisons=len(depths), margin=margin))
-        for name, cost in ((base, before), (row.environment, after)):
+        for name, cost in ((base, before), (deep.environment, after)):
             unknown = {"low": None, "high": None, "standard_error": None, "df": 0.0}
-            about = {"metric": HOST_PER_ARRAY, "value": cost / more}
-            seconds[name, cell] = replace(amounts[name, cell, HOST], **about, **unknown)
+            about = {"metric": HOST_PER_ARRAY, "value": cost / (many - few)}
+            amount = amounts[name, deep.cell, HOST]
+            seconds[name, deep.cell] = replace(amount, **about, **unknown)
     yield from (*seconds.values(), *ratios)

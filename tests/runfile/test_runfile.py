@@ -88,7 +88,7 @@ def test_published_files_are_read() -> None:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    """Also at the limits: a state of the largest number, an end without limit, thirty base runs."""
+    """Limits are a state of the largest number, an end without limit, thirty base runs."""
     run = made_run({"haiku/pure": Planted(1.2, proof={"state": [sys.float_info.max]})})
     assert isinstance(run.results, ResultsWithSamples)
     row = next(row for row in run.results.estimates if row.form == "ratio")

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bench.cells import BASELINE
-from bench.estimates import EstimateTable
+from bench.estimates import Estimate, EstimateTable
 from bench.metrics import METRICS, START_STAGES, STARTUP, STEP, Kind
 from bench.samples import Sample
 from bench.stats.amounts import (
@@ -53,7 +53,7 @@ def test_a_startup_is_measured_or_else_the_sum_of_all_stages() -> None:
     assert (total.metric, total.value) == (STARTUP, 0.5 * len(START_STAGES))
     assert split_startup(table, total) == {row.metric: row for row in stages}
     assert estimate_startup(EstimateTable(stages[1:]), HAIKU) is None
-    measured = amount(9.0, metric=STARTUP)
+    measured: Estimate = amount(9.0, metric=STARTUP)
     table = EstimateTable([*stages, measured])
     assert estimate_startup(table, HAIKU) is measured
     parts = split_startup(table, measured)
