@@ -68,16 +68,6 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "bench.cli", *arguments]
 
 
-def hear_signals(command: Iterable[str]) -> list[str]:
-    """Return a command that hears Ctrl-C and a hang-up even where a shell has them ignored."""
-    code = (
-        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
-        "signal.signal(signal.SIGHUP, signal.SIG_DFL);"
-        "os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    return [sys.executable, "-c", code, *command]
-
-
 def bench(*options: str) -> list[str]:
     """Return the command that measures; its options are `pytest bench`'s."""
     return [sys.executable, "-m", "pytest", str(ROOT / "bench"), "-p", "no:cacheprovider", *options]

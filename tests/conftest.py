@@ -1,7 +1,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -81,6 +81,17 @@ def needs_network() -> None:
         compile_pins(["jmp==0.0.4"], PYTHON)
     except BakeoffError:
         pytest.skip("uv reaches no package index")
+
+
+@pytest.fixture(scope="session")
+def heard() -> Callable[[list[str]], list[str]]:
+    """Return what makes a command hear Ctrl-C even where a shell has it ignored."""
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL);"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return lambda command: [sys.executable, "-c", code, *command]
 
 
 @pytest.fixture(scope="session")

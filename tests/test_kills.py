@@ -20,7 +20,7 @@ from bench.engine.journal import Journal
 from bench.runfile.reader import read
 from bench.track.history import Timeline
 from bench.worker.protocol import NOBODY
-from tests.commands import NIGHTLY, SCAN, bench, command, hear_signals
+from tests.commands import NIGHTLY, SCAN, bench, command
 from tests.test_bench import Lab, journalled
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ COMMANDS = {
 }
 """Short ones. A budget is how long a worker may be silent: 30 s at least."""
 TIMED = re.compile(rb'"metric":"(step|host_cost)"')
-"""Text of a journal that has samples of blocks."""
+"""What a journal has when blocks were measured."""
 BY_DAY = "bisect", "history"
 """Commands that build environments."""
 INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
@@ -61,8 +61,8 @@ KILLS = {
     "bisect": [("parent", INT), ("parent", KILL)],
     "history": [("group", INT), ("group", KILL)],
 }
-"""Kills of each command, one after the other: of the command alone, of its group as a terminal
-does, or of the command at the moment when it writes its file."""
+"""What is killed, one after the other: the command alone, its group as a terminal does, or the
+command at the moment when it writes its file."""
 WRITING = """
 import os, signal
 from common import files
@@ -76,7 +76,7 @@ class Killed:
 
 files.os = Killed()
 """
-"""Code that ends a process of Python when all of a file is written, and before it has its name."""
+"""What ends a process of Python when all of a file is written, and before it gets its name."""
 RESUMED = re.compile(r"^ *(pytest .*--resume=\S+)$", re.M)
 """The command by which `pytest bench` says that it goes on."""
 
@@ -92,9 +92,9 @@ def until(what: Callable[[], Any], seconds: float = 300) -> Any:
 class Run:
     """A command in a folder of its own, and what it leaves there."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, heard: Callable[[list[str]], list[str]]) -> None:
         (folder / "scan.py").write_text(SCAN)
-        self.lab, self.folder = Lab(folder), folder
+        self.lab, self.folder, self.heard = Lab(folder), folder, heard
         self.line, self.output = COMMANDS[name], folder / "out.json"
         self.given: dict[str, Any] = {**self.lab.how, "stderr": subprocess.STDOUT}
         # Between two days, steps differ where they are optimised.
@@ -107,8 +107,8 @@ class Run:
 
     def start(self) -> subprocess.Popen[str]:
         with (self.folder / "log").open("wb") as log:
-            command = hear_signals(self.line)
-            return subprocess.Popen(command, **self.given, stdout=log, start_new_session=True)
+            line = self.heard(self.line)
+            return subprocess.Popen(line, **self.given, stdout=log, start_new_session=True)
 
     def measure(self) -> subprocess.Popen[str]:
         """Start it, and wait until it is in the midst of measuring."""
@@ -162,11 +162,14 @@ class Run:
 
 @pytest.mark.parametrize("name", KILLS)
 def test_nothing_is_lost_and_nothing_stays(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest
+    name: str,
+    tmp_path: Path,
+    heard: Callable[[list[str]], list[str]],
+    request: pytest.FixtureRequest,
 ) -> None:
     if name in BY_DAY:
         request.getfixturevalue("needs_network")
-    run, known = Run(name, tmp_path), set[tuple[str, str, float]]()
+    run, known = Run(name, tmp_path, heard), set[tuple[str, str, float]]()
     for whom, which in KILLS[name]:
         run.kill(whom, which)
         assert known <= run.samples(), (whom, which)
@@ -210,8 +213,10 @@ PHASES = [
 @pytest.mark.skipif(not NIGHTLY, reason="seven minutes: BAKEOFF_CASES=1 has it run")
 @pytest.mark.usefixtures("needs_network")
 @pytest.mark.parametrize(("name", "phase"), PHASES)
-def test_a_kill_in_every_phase(name: str, phase: str, tmp_path: Path) -> None:
-    run = Run(name, tmp_path)
+def test_a_kill_in_every_phase(
+    name: str, phase: str, tmp_path: Path, heard: Callable[[list[str]], list[str]]
+) -> None:
+    run = Run(name, tmp_path, heard)
     if phase == "building":  # anew
         run.given["env"] = run.given["env"] | {"BAKEOFF_CACHE": str(tmp_path / "cache")}
     if phase in ("measuring", "writing"):
@@ -272,9 +277,13 @@ def stop_worker(parent: int, *, waits: bool) -> psutil.Process | None:
     [("bench", False, KILL), *product(["pair"], (False, True), (KILL, signal.SIGSTOP))],
 )
 def test_a_worker_that_dies_or_hangs_is_started_again(
-    name: str, waits: bool, which: signal.Signals, tmp_path: Path
+    name: str,
+    waits: bool,
+    which: signal.Signals,
+    tmp_path: Path,
+    heard: Callable[[list[str]], list[str]],
 ) -> None:
-    run = Run(name, tmp_path)
+    run = Run(name, tmp_path, heard)
     process = run.measure()
     until(lambda: stop_worker(process.pid, waits=waits)).send_signal(which)
     assert process.wait(300) in (0, 1, 2), run.text

@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bench.check.judge import CHECKS
 from bench.check.runner import CheckOptions, CheckResult, document, verdict
 from bench.check.subject import DONATES, FILE, NOTE, CheckFinding
 from bench.cli.commands import publish
-from tests.commands import Bakeoff, command, hear_signals, how
+from tests.commands import Bakeoff, command, how
 
 WRONG = CheckFinding("the loss is 1", "it is 2; [bold]not[/bold] markup", "mine.py:3")
 THREAD = CheckFinding("no thread runs on", "a pool", severity=NOTE)
@@ -57,9 +58,9 @@ def test_a_file_with_a_mistake(bakeoff: Bakeoff) -> None:
     assert outcomes == [("contract", "finding"), ("shapes", "not run"), ("weights", "not run")]
 
 
-def test_ctrl_c_ends_all_of_it(tmp_path: Path) -> None:
+def test_ctrl_c_ends_all_of_it(heard: Callable[[list[str]], list[str]], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import time\ntime.sleep(600)\n")
-    check = hear_signals(command("check", "mine.py"))
+    check = heard(command("check", "mine.py"))
     with subprocess.Popen(check, **how(tmp_path), stderr=subprocess.PIPE) as process:
         parent, judges = psutil.Process(process.pid), list[psutil.Process]()
         while not judges:
