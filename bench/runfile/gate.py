@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from bench.metrics import METRICS, SAMPLED, Kind
+from bench.metrics import METRICS, SAMPLED
 from common.errors import shorten
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ LARGEST_RATIO = 1e9
 """Largest ratio, and inverse of the smallest one: a year to 30 ms."""
 LONGEST_NAME = 1_000
 """Characters of an entrant's, a style's or a workload's name; a file's name has 255 at most."""
-TIMES = {name for name, m in SAMPLED.items() if m.kind in (Kind.WARM, Kind.COLD) and m.compared}
+TIMES = {name for name, metric in SAMPLED.items() if metric.varies and metric.compared}
 """Metrics whose numbers are above zero: logarithms are taken of them."""
 
 
