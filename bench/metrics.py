@@ -69,9 +69,8 @@ class Metric:
 
     def is_measured_at(self, workload: str) -> bool:
         """Tell whether a workload's cells have this metric."""
-        if self.name == HOST and is_user_step(workload):
-            return True
-        return not self.added or workload in TINY
+        of_user = self.name == HOST and is_user_step(workload)
+        return of_user or not self.added or workload in TINY
 
 
 WORKLOAD_GROUPS = {
