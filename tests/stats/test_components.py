@@ -12,17 +12,6 @@ from bench.stats.components import (
     winsorise_blocks,
 )
 
-EFFECTS = np.array([-0.3, 0.1, 0.2])
-
-
-def test_effects_are_free_of_rows_and_of_missing_cells() -> None:
-    table = EFFECTS + np.array([[0.0], [5.0], [-7.0]])
-    weight = np.array([[1.0, 1.0, 0.0], [0.0, 2.0, 1.0], [3.0, 0.0, 1.0]])
-    table[weight == 0] = np.nan
-    effect, residuals = fit_two_way(table, weight)
-    assert effect == pytest.approx(EFFECTS)
-    assert residuals == pytest.approx(np.zeros((3, 3)), abs=1e-12)
-
 
 def test_weights_count_and_idle_arms_have_no_effect() -> None:
     table = np.array([[0.0, 1.0, 9.0], [0.0, 2.0, 9.0]])
