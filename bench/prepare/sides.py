@@ -17,7 +17,7 @@ from bench.engine.task import Task
 from bench.environments.offers import ask_environment
 from bench.environments.uv import PYTHONS, UnsolvableError, suggest_stack
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
-from bench.runfile.releases import find_differing_releases
+from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from common.errors import BakeoffError
 from common.versions import PYTHON

@@ -19,9 +19,14 @@ from msgspec.structs import replace
 from bench.cells import BASELINE, Cell
 from bench.estimates import MARGIN, Estimate
 from bench.report.wording import make_printable, name_few, pluralise
-from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
+from bench.runfile import (
+    EnvironmentInfo,
+    Results,
+    ResultsWithSamples,
+    RunOptions,
+    find_differing_releases,
+)
 from bench.runfile.reader import NotARunError, Run, read
-from bench.runfile.releases import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import NO_SPREAD, Spread, compare_ratios, find_spread, log_ratio
 from bench.track.comparison import BASE, CHANGED_SUFFIX, NEW, describe_releases, find_key, is_exact

@@ -20,8 +20,7 @@ from bench.environments.spec import PACKAGES, Spec, make_day_spec
 from bench.environments.uv import UnsolvableError, list_releases
 from bench.estimates import MARGIN
 from bench.report.table import change, percent
-from bench.runfile import LIKE_BAD, UNDECIDED, SearchRecord
-from bench.runfile.releases import find_differing_releases
+from bench.runfile import LIKE_BAD, UNDECIDED, SearchRecord, find_differing_releases
 from bench.stats.changes import log_ratio
 from bench.track.steps import StoppedError
 from common.errors import BakeoffError
