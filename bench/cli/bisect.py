@@ -70,7 +70,7 @@ def bisect(
     from bench.engine.journal import DiskError
     from bench.prepare.stacks import Stacks
     from bench.report.terminal import Progress
-    from bench.track.earlier import Earlier, steps_path
+    from bench.track.bisect import Earlier, steps_path
     from bench.track.search import Search
     from bench.track.steps import Steps
 

@@ -36,8 +36,7 @@ from bench.runfile import (
 from bench.runfile.reader import read
 from bench.runfile.writer import write
 from bench.samples import Sample
-from bench.track.bisect import document
-from bench.track.earlier import Earlier
+from bench.track.bisect import Earlier, document
 from bench.track.search import Search
 from bench.track.steps import LOOKS, Looks, Steps
 from common.errors import BakeoffError
