@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.cells import Arm, Cell, Selection
+from bench.cells import Cell, Selection
 from bench.cli import commands
 from bench.engine.process import Place
 from bench.engine.session import SETUP_PARTS
@@ -22,6 +22,7 @@ from bench.environments.builder import Builder
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
+from bench.offer import Offer
 from bench.prepare.stacks import Stacks
 from bench.report.page import page
 from bench.report.table import change
@@ -86,27 +87,43 @@ class FakeStacks(Stacks):
             if commit in self.impossible:
                 raise UnsolvableError("no compiler")
             pins[package] = self.versions[commit]
-        return Environment(Place(("python",)), EnvironmentInfo(spec=str(spec), pins=pins))
+        offer = Offer({"pure_jax": ["pure"]}, {}, ["cpu"])
+        return Environment(Place(), EnvironmentInfo(spec=str(spec), pins=pins), offer=offer)
 
     def side(self, spec: Spec) -> Environment:
         return self.environment(spec)
 
-    def choose_cell(self, good: Spec, bad: Spec) -> Cell:
-        arm = Arm(self.selection.entrants[0], self.selection.styles[0])
-        return arm.make_cell(self.selection.workloads[0], "cpu")
 
-    def make_task(self, *_: object) -> Any:
-        return Mock(kind="bisect")
+class World(Steps):
+    """A search among stacks that take more or less time; nothing is measured.
 
+    Args:
+        seconds: Of something, by the releases of a stack.
+        sd: Of a pair's log-ratio.
+        impossible: Stacks and commits that cannot be built.
+        cut: Step at which Ctrl-C comes.
+        file: It keeps its steps in.
+        more: File of a search that it goes on with.
+        resume: Whether that was cut off.
+    """
 
-class FakeSteps(Steps):
-    """How long something takes with each stack; nothing is measured."""
+    stacks: FakeStacks
+    search: Search
 
     def __init__(
-        self, stacks: FakeStacks, seconds: Callable[[dict[str, str]], float], sd: float, cut: int
+        self,
+        seconds: Callable[[dict[str, str]], float],
+        sd: float = 0.02,
+        impossible: Sequence[str] = (),
+        cut: int = 99,
+        file: Path = Path("steps.json"),
+        more: Path | None = None,
+        *,
+        resume: bool = False,
     ) -> None:
-        super().__init__(stacks, "compile", 1200.0, Mock())
-        self.seconds, self.sd, self.cut = seconds, sd, cut
+        earlier = Earlier.read(more, resume=resume) if more else Earlier()
+        super().__init__(FakeStacks(impossible), "compile", 1200.0, Mock(), earlier)
+        self.seconds, self.sd, self.cut, self.file = seconds, sd, cut, file
         self.rng = np.random.default_rng(0)
         self.measured_sides: list[str] = []
 
@@ -114,7 +131,7 @@ class FakeSteps(Steps):
         if len(self.measured_sides) == self.cut:
             raise KeyboardInterrupt
         self.measured_sides.append(str(new))
-        self.stacks.sides[new] = Mock(info=self.stacks.environment(new).info)
+        self.stacks.sides[new] = self.stacks.side(new)
         worker = 1000 * len(self.measured_sides)
         self.samples.append(Sample(CELL, "compile", 1.0, environment=str(new), worker=worker))
         base_seconds, new_seconds = (self.seconds(self.stacks.releases(s)) for s in (base, new))
@@ -128,45 +145,23 @@ class FakeSteps(Steps):
                 break
         return estimate
 
-
-class World:
-    """A search among stacks that take more or less time.
-
-    Args:
-        seconds: Of something, by the releases of a stack.
-        sd: Of a pair's log-ratio.
-        impossible: Stacks and commits that cannot be built.
-        cut: Step at which Ctrl-C comes.
-    """
-
-    search: Search
-
-    def __init__(
-        self,
-        seconds: Callable[[dict[str, str]], float],
-        sd: float = 0.02,
-        impossible: Sequence[str] = (),
-        cut: int = 99,
-    ) -> None:
-        self.stacks = FakeStacks(impossible)
-        self.steps = FakeSteps(self.stacks, seconds, sd, cut)
-        self.file = Path("steps.json")
-
-    def go_on(self, path: Path, *, resume: bool = False) -> None:
-        """Let the search go on with that of a file."""
-        self.steps.earlier = Earlier.read(path, resume=resume)
-
     def run(self, good: str, bad: str) -> ResultsWithSamples:
         ends = parse(good), parse(bad)
-        self.search = Search(*ends, self.stacks, self.steps, lambda _: None, self.file)
+        self.search = Search(*ends, self.stacks, self, lambda _: None, self.file)
         results = self.search.run()
         results.arguments = ["bisect", "--good", "a b"]
         return results
 
+    def save(self, *ends: str) -> Path:
+        """Return a file of the search when it has ended."""
+        path = Path(f"{len([*Path().iterdir()])}.json")
+        write(path, {"bakeoff": self.run(*ends)})
+        return path
+
     @property
     def table(self) -> list[tuple[str, str, str]]:
         """Phase, stack and conclusion of each step."""
-        rows = zip(self.steps.taken, self.steps.estimates, strict=True)
+        rows = zip(self.taken, self.estimates, strict=True)
         return [(step.phase, row.environment, step.conclusion) for step, row in rows]
 
 
@@ -223,10 +218,9 @@ def test_package_and_release_are_found(
     seconds: Any, good: str, bad: str, result: str, impossible: tuple[str, ...]
 ) -> None:
     world = World(seconds, impossible=impossible)
-    world.run(good, bad)
-    search = world.search
-    assert (search.stopped, search.moved_along) == (None, {})
-    assert " ".join(map(str, (search.package, *search.releases))) == result
+    found = world.run(good, bad).search
+    assert (found.stopped, found.moved_along) == (None, {})
+    assert " ".join(map(str, (found.package, *found.releases))) == result
 
 
 def halfway(pins: dict[str, str]) -> float:
@@ -254,23 +248,28 @@ DAYS = "@2025-05-01", "@2025-12-01"
     ],
 )
 def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why: str) -> None:
-    results = world.run(good, bad)
+    """Where more time would help, it says how much, and how to go on."""
+    made = document(world.run(good, bad))
     stopped = world.search.stopped
     assert stopped is not None
     assert why in stopped
-    assert ("it needs about" in stopped) is ("cannot" in stopped)
-    assert document(results).headline == f"Stopped: {stopped}."
+    assert made.headline == f"Stopped: {stopped}."
     assert "e+" not in stopped
+    about = f"about {world.missing_seconds:.0f} s"
+    assert (f"it needs {about}" in stopped) is ("cannot" in stopped) is (len(made.fine_print) == 2)
+    if "cannot" in stopped:
+        assert f"a `--budget` of {about}" in made.fine_print[1]
+        assert "`--more` with this search's JSON file, if one was written" in made.fine_print[1]
 
 
 def test_what_fails_on_the_way_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(JAX_6)
-    first = world.steps.measure(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
+    first = world.measure(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
     measured = Mock(side_effect=[first, BakeoffError("another run is measuring")])
-    monkeypatch.setattr(FakeSteps, "measure", measured)
+    monkeypatch.setattr(World, "measure", measured)
     world.run("jax==0.5.0", "jax==0.7.1")
     assert world.search.stopped == "another run is measuring"
-    assert [step.phase for step in world.steps.taken] == ["whole"]
+    assert [step.phase for step in world.taken] == ["whole"]
     measured.side_effect = BakeoffError("another run")
     with pytest.raises(BakeoffError, match="another run"):  # nothing is known yet
         World(JAX_6).run("jax==0.5.0", "jax==0.7.1")
@@ -284,11 +283,10 @@ def test_the_commits_of_a_library_are_searched(tmp_path: Path) -> None:
     for good, bad, factor in ((old, new, 2.0), (new, old, 0.5)):
         world = World(jumps("optax", "4", factor), impossible=commits[2:3])
         world.stacks.versions, world.stacks.builder = versions, Builder(tmp_path / "environments")
-        world.run(good, bad)
-        assert world.search.stopped is None
+        found = world.run(good, bad).search
+        assert found.stopped is None
         releases = [f"2+{commits[1][:10]}", f"4+{commits[3][:10]}"]
-        assert sorted(map(str, world.search.releases)) == releases
-        assert world.search.releases[good == new] == releases[0]
+        assert list(found.releases) == (releases if good == old else releases[::-1])
 
 
 def test_the_document_says_what_was_found_and_shows_every_step() -> None:
@@ -301,11 +299,12 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     assert made.headline == (
         "Compile of pure_jax/pure at toy changed with flax: from 0.10.0 to 0.11.0."
     )
+    assert len(made.fine_print) == 1, "more time would not help"
     result, steps = made.sections
     assert result.lines[0].startswith("@2025-07-19,flax==0.11.0 relative to @2025-07-19: +")
     assert result.lines[1] == "These had to change with it: chex 0.1 → none."
     [table] = steps.tables
-    assert [row.cells[0] for row in table.rows] == [step.phase for step in world.steps.taken]
+    assert [row.cells[0] for row in table.rows] == [step.phase for step in world.taken]
     assert table.rows[-1].cells[0] == "confirm"
     assert [row.cells[3] for row in table.rows] == kept.estimates
     assert "bakeoff bisect --good &#39;a b&#39;" in page(made)
@@ -327,41 +326,30 @@ def test_a_step_is_decided_wrongly_as_seldom_as_is_said(at_once: int) -> None:
     assert wrong / 2000 < 0.017  # 1 %, and three standard errors
 
 
-def ended(folder: Path, world: World, *ends: str) -> Path:
-    """Return the file of a search that has ended."""
-    path = folder / f"{len(list(folder.iterdir()))}.json"
-    write(path, {"bakeoff": world.run(*ends)})
-    return path
-
-
-def test_more_repeats_the_undecided_step_alone(tmp_path: Path) -> None:
+def test_more_repeats_the_undecided_step_alone() -> None:
     ends = "jax==0.5.0", "jax==0.7.0"
-    path = ended(tmp_path, world := World(halfway, sd=0.05), *ends)
+    path = (world := World(halfway, sd=0.05)).save(*ends)
     assert [conclusion for *_, conclusion in world.table] == [DIFFERS, UNDECIDED]
-    before = read(path).results.estimates
-    [middle] = {row.environment for row in before} - {ends[1]}
-    more = World(lambda pins: 1.2 if pins["jax"] >= "0.6.0" else 1.0)
-    more.go_on(path)
-    path = ended(tmp_path, more, *ends)
-    assert more.steps.measured_sides == [middle, middle]  # that step, and what confirms it
+    middle = world.measured_sides[-1]
+    more = World(lambda pins: 1.2 if pins["jax"] >= "0.6.0" else 1.0, more=path)
+    run = read(path := more.save(*ends))
+    assert more.measured_sides == [middle, middle]  # that step, and what confirms it
     assert [step[::2] for step in more.table] == [
         ("whole", DIFFERS),
         ("release", UNDECIDED),
         ("release", LIKE_BAD),
         ("confirm", DIFFERS),
     ]
-    assert more.steps.estimates[:2] == before
+    assert more.estimates[:2] == world.estimates
     assert more.search.releases == ("0.5.0", "0.6.0")
-    results = read(path).results
-    assert len(read(path).samples) == 4
-    assert {*results.environments} == {ends[1], middle}
-    [result, _] = document(results).sections
-    assert result.lines[1].endswith("all are right with a probability of 96 % or more.")
-    assert " 4 steps in " in f" {result.lines[1]}"
-    again = World(halfway)
-    again.go_on(path)
+    assert len(run.samples) == 4
+    assert {*run.results.environments} == {ends[1], middle}
+    sentence = document(run.results).sections[0].lines[1]
+    assert sentence.startswith("4 steps in ")
+    assert sentence.endswith("all are right with a probability of 96 % or more.")
+    again = World(halfway, more=path)
     again.run(*ends)
-    assert (again.steps.measured_sides, again.steps.estimates) == ([], more.steps.estimates)
+    assert (again.measured_sides, again.estimates) == ([], more.estimates)
 
 
 @pytest.mark.parametrize(
@@ -372,79 +360,71 @@ def test_more_repeats_the_undecided_step_alone(tmp_path: Path) -> None:
     ],
 )
 def test_more_time_decides_whether_the_ends_differ(
-    tmp_path: Path, seconds: Any, ends: tuple[str, str], phases: list[str]
+    seconds: Any, ends: tuple[str, str], phases: list[str]
 ) -> None:
     """The difference that the steps halve, and the result shows, is the one that was decided."""
-    path = ended(tmp_path, unclear := World(seconds, sd=2.0), *ends)
+    path = (unclear := World(seconds, sd=2.0)).save(*ends)
     assert unclear.table == [("whole", ends[1], UNDECIDED)]
-    more = World(seconds)
-    more.go_on(path)
+    more = World(seconds, more=path)
     results = more.run(*ends)
     assert more.search.stopped is None
     assert list(dict.fromkeys(phase for phase, *_ in more.table)) == list(dict.fromkeys(phases))
     assert [phase for phase, *_ in more.table][:2] == phases[:2]
     half = 0.0 if "confirm" in phases else math.log(results.estimates[1].value) / 2
-    assert more.steps.boundary == half
+    assert more.boundary == half
     lines = document(results).sections[0].lines
     assert change(results.estimates[1]) in lines[0]
     assert change(results.estimates[0]) not in lines[0]
 
 
 @pytest.mark.parametrize("cut", range(1, 5))
-def test_a_search_that_was_killed_goes_on_with_the_step_in_progress(
-    tmp_path: Path, cut: int
-) -> None:
-    whole, killed, resumed = World(FLAX), World(FLAX, cut=cut), World(FLAX)
+def test_a_search_that_was_killed_goes_on_with_the_step_in_progress(cut: int) -> None:
+    file = Path(".bakeoff") / "kept.json"
+    whole, killed = World(FLAX), World(FLAX, cut=cut, file=file)
     whole.run(*DAYS)
-    killed.file = resumed.file = tmp_path / ".bakeoff" / "kept.json"
     with pytest.raises(KeyboardInterrupt):
         killed.run(*DAYS)
-    again, kept = World(FLAX, cut=0), killed.file.stat().st_ino
-    again.file = killed.file
-    again.go_on(killed.file, resume=True)
+    kept = file.stat().st_ino
     with pytest.raises(KeyboardInterrupt):
-        again.run(*DAYS)
-    assert killed.file.stat().st_ino == kept, "a file with fewer steps has not taken its place"
-    resumed.go_on(killed.file, resume=True)
+        World(FLAX, cut=0, file=file, more=file, resume=True).run(*DAYS)
+    assert file.stat().st_ino == kept, "a file with fewer steps has not taken its place"
+    resumed = World(FLAX, file=file, more=file, resume=True)
     resumed.run(*DAYS)
     assert resumed.table == whole.table
-    assert resumed.steps.measured_sides == whole.steps.measured_sides[cut:]
-    assert resumed.steps.estimates[:cut] == killed.steps.estimates
-    assert read(resumed.file).results.estimates == resumed.steps.estimates
-    assert list(resumed.file.parent.iterdir()) == [resumed.file]
+    assert resumed.measured_sides == whole.measured_sides[cut:]
+    assert resumed.estimates[:cut] == killed.estimates
+    assert read(file).results.estimates == resumed.estimates
+    assert list(file.parent.iterdir()) == [file]
 
 
-def test_an_undecided_step_that_is_resumed_is_not_tried_again(tmp_path: Path) -> None:
-    world, resumed = World(halfway, sd=0.05), World(halfway)
-    path = ended(tmp_path, world, "jax==0.5.0", "jax==0.7.0")
-    resumed.go_on(path, resume=True)
-    resumed.run("jax==0.5.0", "jax==0.7.0")
-    assert resumed.steps.measured_sides == []
-    assert resumed.search.stopped == world.search.stopped
+def test_an_undecided_step_that_is_resumed_is_not_tried_again() -> None:
+    ends = "jax==0.5.0", "jax==0.7.0"
+    path = (world := World(halfway, sd=0.05)).save(*ends)
+    resumed = World(halfway, more=path, resume=True)
+    resumed.run(*ends)
+    assert (resumed.measured_sides, resumed.search.stopped) == ([], world.search.stopped)
 
 
-def test_a_stack_that_is_another_one_now_is_measured_anew(tmp_path: Path) -> None:
-    path = ended(tmp_path, world := World(FLAX), *DAYS)
-    more = World(FLAX)
-    more.go_on(path)
-    middle = world.steps.measured_sides[1]
-    more.steps.earlier.results.environments[middle].pins["chex"] = "9"
+def test_a_stack_that_is_another_one_now_is_measured_anew() -> None:
+    path = (world := World(FLAX)).save(*DAYS)
+    more, middle = World(FLAX, more=path), world.measured_sides[1]
+    more.earlier.results.environments[middle].pins["chex"] = "9"
     more.run(*DAYS)
-    assert more.steps.measured_sides == [middle]
+    assert more.measured_sides == [middle]
 
 
-def test_only_a_resumed_search_has_spent_part_of_its_budget(tmp_path: Path) -> None:
-    path = tmp_path / "why.json"
+@pytest.mark.parametrize(("resume", "spent", "earlier"), [(True, 300, 200), (False, 0, 500)])
+def test_only_a_resumed_search_has_spent_part_of_its_budget(
+    *, resume: bool, spent: int, earlier: int
+) -> None:
     results = World(FLAX).run(*DAYS)
     results.spent = TimeSpent(wall_seconds=500.0, earlier_seconds=200.0, processes=7)
-    write(path, {"bakeoff": results})
-    for resume, spent, earlier in ((True, 300, 200), (False, 0, 500)):
-        world = World(FLAX)
-        world.go_on(path, resume=resume)
-        after = world.run(*DAYS).spent
-        assert world.steps.spent_seconds == pytest.approx(spent, abs=30)
-        assert (after.earlier_seconds, after.processes) == (earlier, 7)
-        assert after.wall_seconds == pytest.approx(500, abs=30)
+    write(path := Path("why.json"), {"bakeoff": results})
+    world = World(FLAX, more=path, resume=resume)
+    after = world.run(*DAYS).spent
+    assert world.spent_seconds == pytest.approx(spent, abs=30)
+    assert (after.earlier_seconds, after.processes) == (earlier, 7)
+    assert after.wall_seconds == pytest.approx(500, abs=30)
 
 
 def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
@@ -457,27 +437,6 @@ def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
     steps.cell, steps.samples = CELL, [row._replace(worker=6003)]
     steps.measure(spec, spec, lambda _: True)
     assert steps.samples[1] == row._replace(environment=str(spec), worker=7002, block=7_000_005)
-
-
-@pytest.mark.parametrize(
-    ("world", "ends", "seconds"),
-    [
-        (World(lambda _: 1.0, sd=0.5), ENDS, True),
-        (World(lambda _: 1.0, sd=0.01), ENDS, False),
-        (World(FLAX), DAYS, False),
-    ],
-)
-def test_the_fine_print_says_how_to_go_on_where_time_would_help(
-    world: World, ends: tuple[str, str], *, seconds: bool
-) -> None:
-    fine_print = document(world.run(*ends)).fine_print
-    assert (len(fine_print) == 2) is seconds
-    if seconds:
-        assert world.search.stopped is not None
-        about = f"about {world.steps.missing_seconds:.0f} s"
-        assert about in world.search.stopped
-        assert f"a `--budget` of {about}" in fine_print[1]
-        assert "`--more` with this search's JSON file, if one was written" in fine_print[1]
 
 
 def test_a_spent_budget_is_given_once_more() -> None:
@@ -495,10 +454,10 @@ def worlds(monkeypatch: pytest.MonkeyPatch) -> list[World]:
         worlds[0].stacks.selection = selection
         return worlds[0].stacks
 
-    def make_steps(_stacks: Stacks, metric: str, *given: Any) -> FakeSteps:
-        steps = worlds.pop(0).steps
-        steps.metric, steps.earlier = metric, given[-1]
-        return steps
+    def make_steps(_stacks: Stacks, metric: str, *given: Any) -> World:
+        world = worlds.pop(0)
+        world.metric, world.earlier = metric, given[-1]
+        return world
 
     monkeypatch.setattr("bench.prepare.stacks.Stacks", make_stacks)
     monkeypatch.setattr("bench.track.steps.Steps", make_steps)
@@ -515,9 +474,8 @@ def test_the_command_goes_on_with_resume_and_with_more(
     done = bakeoff(*GIVEN)
     assert done.status == 130
     assert commands.SAFE_TEXT not in done.err  # nothing was measured
-    assert (
-        "there is nothing to resume: .bakeoff/ has no step of it" in bakeoff(*GIVEN, "--resume").err
-    )
+    done = bakeoff(*GIVEN, "--resume")
+    assert "there is nothing to resume: .bakeoff/ has no step of it" in done.err
     done = bakeoff(*GIVEN, "--budget", "5")
     assert done.status == 130
     assert "go on between what is known by now" in done.err
@@ -532,10 +490,10 @@ def test_the_command_goes_on_with_resume_and_with_more(
     assert not kept.exists()
     results = read(tmp_path / "why.json").results
     assert results.arguments == [*GIVEN]
-    assert len(results.estimates) == 3 + len(last.steps.measured_sides)
+    assert len(results.estimates) == 3 + len(last.measured_sides)
     worlds[:] = [repeated := World(FLAX)]
     done = bakeoff(*GIVEN, "--more", "why.json", "-o", "more.json")
-    assert (done.status, repeated.steps.measured_sides) == (0, [])
+    assert (done.status, repeated.measured_sides) == (0, [])
     assert read(tmp_path / "more.json").results.estimates == results.estimates
 
 
@@ -550,42 +508,28 @@ OTHER = "give one of the same, or leave --more and --resume out"
 
 
 @pytest.mark.parametrize(
-    ("change", "more", "message"),
+    ("change", "given", "message"),
     [
-        ({"kind": "run"}, (), "why.json is of kind 'run'; give what `bakeoff bisect -o FILE.json`"),
-        ({"search": {}}, (), "why.json is damaged: it has no search"),
-        ({"estimates": []}, (), "steps and 0 estimates; give another file"),
-        ({"estimates": [1]}, (), "why.json is no run, or is damaged: Expected `object`"),
-        ({"setup": {}}, (), f"why.json is of another search (an older version); {OTHER}"),
+        ({"kind": "run"}, "", "why.json is of kind 'run'; give what `bakeoff bisect -o FILE.json`"),
+        ({"search": {}}, "", "why.json is damaged: it has no search"),
+        ({"setup": {}}, "", f"why.json is of another search (an older version); {OTHER}"),
         (
-            {"setup": dict.fromkeys(SETUP_PARTS, "as it was")},
-            (),
+            *({"setup": dict.fromkeys(SETUP_PARTS, "as it was")}, ""),
             "is of another search (its good is None, its bad is None, its cell is None",
         ),
-        ({}, ("--good", "@2025-04-01"), f"(its good is @2025-05-01); {OTHER}"),
-        ({}, ("--bad", "flax==0.12.0"), f"(its bad is @2025-12-01); {OTHER}"),
-        ({}, ("--metric", "trace"), f"(its metric is compile); {OTHER}"),
-        ({}, ("--workload", "seed"), f"(its cell is {CELL}); {OTHER}"),
-        (None, (), "why.json is not JSON ("),
+        ({}, "--good @2025-04-01", f"(its good is @2025-05-01); {OTHER}"),
+        ({}, "--bad flax==0.12.0", f"(its bad is @2025-12-01); {OTHER}"),
+        ({}, "--metric trace", f"(its metric is compile); {OTHER}"),
+        ({}, "--workload seed", f"(its cell is {CELL}); {OTHER}"),
     ],
 )
 def test_a_file_of_anything_else_is_refused(
-    bakeoff: Bakeoff,
-    worlds: list[World],
-    tmp_path: Path,
-    change: dict[str, Any] | None,
-    more: tuple[str, ...],
-    message: str,
+    bakeoff: Bakeoff, worlds: list[World], change: dict[str, Any], given: str, message: str
 ) -> None:
     worlds.append(world := World(FLAX))
-    written = World(FLAX).run(*DAYS)
-    if change is None:
-        (tmp_path / "why.json").write_text("{")
-    else:
-        results = msgspec.to_builtins(written) | change
-        write(tmp_path / "why.json", {"bakeoff": results})
-    done = bakeoff(*GIVEN, *more, "--more", "why.json")
-    assert (done.status, done.out, world.steps.measured_sides) == (2, "", [])
+    write(Path("why.json"), {"bakeoff": msgspec.to_builtins(World(FLAX).run(*DAYS)) | change})
+    done = bakeoff(*GIVEN, *given.split(), "--more", "why.json")
+    assert (done.status, done.out, world.measured_sides) == (2, "", [])
     assert message in done.err
     assert done.err.count("\n") == 1
-    assert not (tmp_path / ".bakeoff").exists()
+    assert not Path(".bakeoff").exists()
