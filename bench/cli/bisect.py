@@ -90,7 +90,7 @@ def bisect(
     ):
         stacks = Stacks(selection, builder)
         steps = Steps(stacks, selection.metrics[0], budget, shown, earlier)
-        search = Search(*ends, stacks, steps, console.print, kept)
+        search = Search(*ends, steps, console.print, kept)
         try:
             results = search.run()
         except KeyboardInterrupt:

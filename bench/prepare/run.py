@@ -17,7 +17,7 @@ from bench.engine.task import Environment, Task
 from bench.environments.offers import ask_environment
 from bench.environments.spec import CURRENT, Spec
 from bench.metrics import HOST, SAMPLED, STEP
-from bench.prepare.sides import require_any
+from bench.prepare.sides import require_cells
 from common.errors import BakeoffError
 from impls import steps
 
@@ -61,7 +61,7 @@ def prepare_run(
         builder.notify(f"--donate leaves out {arm}: it {why}")
     cells = selection.cells(offer)
     metrics = {c: [name for name in SAMPLED if selection.is_measured(name, c)] for c in cells}
-    require_any(metrics.values(), selection)
+    require_cells(metrics.values(), selection)
     task = Task(
         kind="run",
         arguments=arguments,

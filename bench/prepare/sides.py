@@ -66,7 +66,7 @@ def require_metrics(names: Iterable[str]) -> None:
             )
 
 
-def require_any(metrics: Iterable[object], selection: Selection) -> None:
+def require_cells(metrics: Iterable[object], selection: Selection) -> None:
     """Raise BakeoffError if all cells of a selection are without metrics."""
     if not any(metrics):
         raise BakeoffError(
@@ -174,11 +174,11 @@ def choose_cells(selection: Selection, sides: Mapping[str, Environment]) -> dict
     backend = next((name for name in shared if name != "cpu"), shared[0])
     chosen = {name: [c for c in of_side if c.backend == backend] for name, of_side in cells.items()}
     if not set.intersection(*map(set, chosen.values())):
-        raise BakeoffError(explain_difference(sides))
+        raise BakeoffError(explain_mismatch(sides))
     return chosen
 
 
-def explain_difference(sides: Mapping[str, Environment]) -> str:
+def explain_mismatch(sides: Mapping[str, Environment]) -> str:
     """Return the reason why sides have no cell in common."""
     for name, side in sides.items():
         for entrant, problem in side.offer.problems.items():
@@ -218,7 +218,7 @@ def make_task(
         side: {cell: metrics for cell in of_side if (metrics := list_metrics(cell))}
         for side, of_side in cells.items()
     }
-    require_any(needed.values(), selection)
+    require_cells(needed.values(), selection)
     base, *others = sides
     return Task(
         kind=kind,

@@ -147,7 +147,7 @@ class World(Steps):
 
     def run(self, good: str, bad: str) -> ResultsWithSamples:
         ends = parse(good), parse(bad)
-        self.search = Search(*ends, self.stacks, self, lambda _: None, self.file)
+        self.search = Search(*ends, self, lambda _: None, self.file)
         results = self.search.run()
         results.arguments = ["bisect", "--good", "a b"]
         return results
