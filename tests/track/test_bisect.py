@@ -42,7 +42,7 @@ from bench.track.search import Search
 from bench.track.steps import LOOKS, Looks, Steps
 from common.errors import BakeoffError
 from tests import estimates
-from tests.commands import Bakeoff, refusal
+from tests.commands import Bakeoff, Done, refusal
 from tests.environments.repository import repository
 
 CELL = Cell("pure_jax", "pure", "toy", "cpu")
@@ -102,9 +102,6 @@ class World(Steps):
         sd: Of a pair's log-ratio.
         impossible: Stacks and commits that cannot be built.
         cut: Step at which Ctrl-C comes.
-        file: It keeps its steps in.
-        more: File of a search that it goes on with.
-        resume: Whether that was cut off.
     """
 
     stacks: FakeStacks
@@ -116,14 +113,9 @@ class World(Steps):
         sd: float = 0.02,
         impossible: Sequence[str] = (),
         cut: int = 99,
-        file: Path = Path("steps.json"),
-        more: Path | None = None,
-        *,
-        resume: bool = False,
     ) -> None:
-        earlier = Earlier.read(more, resume=resume) if more else Earlier()
-        super().__init__(FakeStacks(impossible), "compile", 1200.0, Mock(), earlier)
-        self.seconds, self.sd, self.cut, self.file = seconds, sd, cut, file
+        super().__init__(FakeStacks(impossible), "compile", 1200.0, Mock())
+        self.seconds, self.sd, self.cut = seconds, sd, cut
         self.rng = np.random.default_rng(0)
         self.measured_sides: list[str] = []
 
@@ -147,16 +139,10 @@ class World(Steps):
 
     def run(self, good: str, bad: str) -> ResultsWithSamples:
         ends = parse(good), parse(bad)
-        self.search = Search(*ends, self, lambda _: None, self.file)
+        self.search = Search(*ends, self, lambda _: None, Path("steps.json"))
         results = self.search.run()
         results.arguments = ["bisect", "--good", "a b"]
         return results
-
-    def save(self, *ends: str) -> Path:
-        """Return a file of the search when it has ended."""
-        path = Path(f"{len([*Path().iterdir()])}.json")
-        write(path, {"bakeoff": self.run(*ends)})
-        return path
 
     @property
     def table(self) -> list[tuple[str, str, str]]:
@@ -326,13 +312,42 @@ def test_a_step_is_decided_wrongly_as_seldom_as_is_said(at_once: int) -> None:
     assert wrong / 2000 < 0.017  # 1 %, and three standard errors
 
 
-def test_more_repeats_the_undecided_step_alone() -> None:
-    ends = "jax==0.5.0", "jax==0.7.0"
-    path = (world := World(halfway, sd=0.05)).save(*ends)
+type Run = Callable[..., Done]
+
+
+@pytest.fixture
+def search(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a call that runs `bakeoff bisect` in a world, between two ends."""
+
+    def run(world: World, good: str, bad: str, *more: str) -> Done:
+        def make_stacks(selection: Selection, _builder: Builder) -> FakeStacks:
+            world.stacks.selection = selection
+            return world.stacks
+
+        def make_steps(_stacks: Stacks, metric: str, *given: Any) -> World:
+            world.metric, world.earlier = metric, given[-1]
+            return world
+
+        arguments = ["bisect", "--metric", "compile", "--good", good, "--bad", bad, *more]
+        monkeypatch.setattr("bench.prepare.stacks.Stacks", make_stacks)
+        monkeypatch.setattr("bench.track.steps.Steps", make_steps)
+        monkeypatch.setattr("sys.argv", ["bakeoff", *arguments])
+        return bakeoff(*arguments)
+
+    return run
+
+
+HALF = "jax==0.5.0", "jax==0.7.0"
+"""Ends of which the stack in between is half as slow as the bad one."""
+
+
+def test_more_repeats_the_undecided_step_alone(search: Run) -> None:
+    world, again = World(halfway, sd=0.05), World(halfway)
+    more = World(lambda pins: 1.2 if pins["jax"] >= "0.6.0" else 1.0)
+    assert search(world, *HALF, "-o", "why.json").status == 1
     assert [conclusion for *_, conclusion in world.table] == [DIFFERS, UNDECIDED]
     middle = world.measured_sides[-1]
-    more = World(lambda pins: 1.2 if pins["jax"] >= "0.6.0" else 1.0, more=path)
-    run = read(path := more.save(*ends))
+    assert search(more, *HALF, "--more", "why.json", "-o", "more.json").status == 0
     assert more.measured_sides == [middle, middle]  # that step, and what confirms it
     assert [step[::2] for step in more.table] == [
         ("whole", DIFFERS),
@@ -341,14 +356,14 @@ def test_more_repeats_the_undecided_step_alone() -> None:
         ("confirm", DIFFERS),
     ]
     assert more.estimates[:2] == world.estimates
-    assert more.search.releases == ("0.5.0", "0.6.0")
+    run = read(Path("more.json"))
+    assert run.results.search.releases == ("0.5.0", "0.6.0")
     assert len(run.samples) == 4
-    assert {*run.results.environments} == {ends[1], middle}
+    assert {*run.results.environments} == {HALF[1], middle}
     sentence = document(run.results).sections[0].lines[1]
     assert sentence.startswith("4 steps in ")
     assert sentence.endswith("all are right with a probability of 96 % or more.")
-    again = World(halfway, more=path)
-    again.run(*ends)
+    search(again, *HALF, "--more", "more.json")
     assert (again.measured_sides, again.estimates) == ([], more.estimates)
 
 
@@ -360,56 +375,78 @@ def test_more_repeats_the_undecided_step_alone() -> None:
     ],
 )
 def test_more_time_decides_whether_the_ends_differ(
-    seconds: Any, ends: tuple[str, str], phases: list[str]
+    search: Run, seconds: Any, ends: tuple[str, str], phases: list[str]
 ) -> None:
     """The difference that the steps halve, and the result shows, is the one that was decided."""
-    path = (unclear := World(seconds, sd=2.0)).save(*ends)
+    unclear, more = World(seconds, sd=2.0), World(seconds)
+    assert search(unclear, *ends, "-o", "why.json").status == 1
     assert unclear.table == [("whole", ends[1], UNDECIDED)]
-    more = World(seconds, more=path)
-    results = more.run(*ends)
-    assert more.search.stopped is None
+    assert search(more, *ends, "--more", "why.json", "-o", "more.json").status == 0
     assert list(dict.fromkeys(phase for phase, *_ in more.table)) == list(dict.fromkeys(phases))
     assert [phase for phase, *_ in more.table][:2] == phases[:2]
-    half = 0.0 if "confirm" in phases else math.log(results.estimates[1].value) / 2
+    half = 0.0 if "confirm" in phases else math.log(more.estimates[1].value) / 2
     assert more.boundary == half
-    lines = document(results).sections[0].lines
-    assert change(results.estimates[1]) in lines[0]
-    assert change(results.estimates[0]) not in lines[0]
+    lines = document(read(Path("more.json")).results).sections[0].lines
+    assert change(more.estimates[1]) in lines[0]
+    assert change(more.estimates[0]) not in lines[0]
 
 
 @pytest.mark.parametrize("cut", range(1, 5))
-def test_a_search_that_was_killed_goes_on_with_the_step_in_progress(cut: int) -> None:
-    file = Path(".bakeoff") / "kept.json"
-    whole, killed = World(FLAX), World(FLAX, cut=cut, file=file)
+def test_a_search_that_was_cut_off_goes_on_with_the_step_in_progress(search: Run, cut: int) -> None:
+    whole, killed, resumed = World(FLAX), World(FLAX, cut=cut), World(FLAX)
     whole.run(*DAYS)
-    with pytest.raises(KeyboardInterrupt):
-        killed.run(*DAYS)
+    done = search(killed, *DAYS, "--budget", "5")
+    assert done.status == 130
+    assert "go on between what is known by now" in done.err
+    known = re.search(r"the same command with --good (\S+) --bad (\S+)", " ".join(done.err.split()))
+    assert known
+    assert (known.groups() == DAYS) is (cut == 1), "the whole difference moves no end"
+    assert commands.SAFE_TEXT in done.err
+    [file] = Path(".bakeoff").iterdir()
     kept = file.stat().st_ino
-    with pytest.raises(KeyboardInterrupt):
-        World(FLAX, cut=0, file=file, more=file, resume=True).run(*DAYS)
+    assert search(World(FLAX, cut=0), *DAYS, "--resume").status == 130
     assert file.stat().st_ino == kept, "a file with fewer steps has not taken its place"
-    resumed = World(FLAX, file=file, more=file, resume=True)
-    resumed.run(*DAYS)
+    done = search(resumed, *DAYS, "--resume", "-o", "why.json")
+    assert done.status == 0, done.err
+    assert [*file.parent.iterdir()] == []
     assert resumed.table == whole.table
     assert resumed.measured_sides == whole.measured_sides[cut:]
     assert resumed.estimates[:cut] == killed.estimates
-    assert read(file).results.estimates == resumed.estimates
-    assert list(file.parent.iterdir()) == [file]
+    results = read(Path("why.json")).results
+    assert results.estimates == resumed.estimates
+    assert results.arguments[-4:] == ["--bad", DAYS[1], "-o", "why.json"]
 
 
-def test_an_undecided_step_that_is_resumed_is_not_tried_again() -> None:
-    ends = "jax==0.5.0", "jax==0.7.0"
-    path = (world := World(halfway, sd=0.05)).save(*ends)
-    resumed = World(halfway, more=path, resume=True)
-    resumed.run(*ends)
-    assert (resumed.measured_sides, resumed.search.stopped) == ([], world.search.stopped)
+def test_without_a_step_there_is_nothing_to_resume(search: Run) -> None:
+    done = search(World(FLAX, cut=0), *DAYS)
+    assert done.status == 130
+    assert commands.SAFE_TEXT not in done.err  # nothing was measured
+    done = search(World(FLAX), *DAYS, "--resume")
+    assert "there is nothing to resume: .bakeoff/ has no step of it" in done.err
 
 
-def test_a_stack_that_is_another_one_now_is_measured_anew() -> None:
-    path = (world := World(FLAX)).save(*DAYS)
-    more, middle = World(FLAX, more=path), world.measured_sides[1]
-    more.earlier.results.environments[middle].pins["chex"] = "9"
-    more.run(*DAYS)
+def test_a_new_search_says_that_one_was_cut_off(search: Run) -> None:
+    search(World(FLAX, cut=1), *DAYS)
+    assert "the same search was cut off: --resume goes on" in search(World(FLAX), *DAYS).err
+    assert "cut off" not in search(World(FLAX), *DAYS).err
+
+
+def test_an_undecided_step_that_is_resumed_is_not_tried_again(search: Run) -> None:
+    world, resumed = World(halfway, sd=0.05), World(halfway)
+    assert "--more goes on with that file" in search(world, *HALF).err
+    assert search(resumed, *HALF, "--resume", "-o", "why.json").status == 1
+    assert resumed.measured_sides == []
+    stopped = read(Path("why.json")).results.search.stopped
+    assert str(stopped).endswith(f"cannot be decided: {world.explain_doubt()}")
+
+
+def test_a_stack_that_is_another_one_now_is_measured_anew(search: Run) -> None:
+    world, more = World(FLAX), World(FLAX)
+    search(world, *DAYS, "-o", "why.json")
+    results, middle = read(Path("why.json")).results, world.measured_sides[1]
+    results.environments[middle].pins["chex"] = "9"
+    write(Path("other.json"), {"bakeoff": results})
+    search(more, *DAYS, "--more", "other.json")
     assert more.measured_sides == [middle]
 
 
@@ -420,7 +457,8 @@ def test_only_a_resumed_search_has_spent_part_of_its_budget(
     results = World(FLAX).run(*DAYS)
     results.spent = TimeSpent(wall_seconds=500.0, earlier_seconds=200.0, processes=7)
     write(path := Path("why.json"), {"bakeoff": results})
-    world = World(FLAX, more=path, resume=resume)
+    world = World(FLAX)
+    world.earlier = Earlier.read(path, resume=resume)
     after = world.run(*DAYS).spent
     assert world.spent_seconds == pytest.approx(spent, abs=30)
     assert (after.earlier_seconds, after.processes) == (earlier, 7)
@@ -445,65 +483,6 @@ def test_a_spent_budget_is_given_once_more() -> None:
     assert steps.missing_seconds == 60
 
 
-@pytest.fixture
-def worlds(monkeypatch: pytest.MonkeyPatch) -> list[World]:
-    """Return the worlds that `bakeoff bisect` is to search, the next one first."""
-    worlds: list[World] = []
-
-    def make_stacks(selection: Selection, _builder: Builder) -> FakeStacks:
-        worlds[0].stacks.selection = selection
-        return worlds[0].stacks
-
-    def make_steps(_stacks: Stacks, metric: str, *given: Any) -> World:
-        world = worlds.pop(0)
-        world.metric, world.earlier = metric, given[-1]
-        return world
-
-    monkeypatch.setattr("bench.prepare.stacks.Stacks", make_stacks)
-    monkeypatch.setattr("bench.track.steps.Steps", make_steps)
-    return worlds
-
-
-GIVEN = "bisect", "--metric", "compile", "--good", DAYS[0], "--bad", DAYS[1]
-
-
-def test_the_command_goes_on_with_resume_and_with_more(
-    bakeoff: Bakeoff, worlds: list[World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worlds += [World(FLAX, cut=0), World(FLAX, cut=3), last := World(FLAX)]
-    done = bakeoff(*GIVEN)
-    assert done.status == 130
-    assert commands.SAFE_TEXT not in done.err  # nothing was measured
-    done = bakeoff(*GIVEN, "--resume")
-    assert "there is nothing to resume: .bakeoff/ has no step of it" in done.err
-    done = bakeoff(*GIVEN, "--budget", "5")
-    assert done.status == 130
-    assert "go on between what is known by now" in done.err
-    known = re.search(r"the same command with --good (\S+) --bad (\S+)", " ".join(done.err.split()))
-    assert known
-    assert known.groups() != DAYS
-    assert commands.SAFE_TEXT in done.err
-    [kept] = (tmp_path / ".bakeoff").glob("*-bisect.json")
-    monkeypatch.setattr("sys.argv", ["bakeoff", *GIVEN, "--resume"])
-    done = bakeoff(*GIVEN, "--resume", "-o", "why.json")
-    assert done.status == 0, done.err
-    assert not kept.exists()
-    results = read(tmp_path / "why.json").results
-    assert results.arguments == [*GIVEN]
-    assert len(results.estimates) == 3 + len(last.measured_sides)
-    worlds[:] = [repeated := World(FLAX)]
-    done = bakeoff(*GIVEN, "--more", "why.json", "-o", "more.json")
-    assert (done.status, repeated.measured_sides) == (0, [])
-    assert read(tmp_path / "more.json").results.estimates == results.estimates
-
-
-def test_a_new_search_says_that_one_was_cut_off(bakeoff: Bakeoff, worlds: list[World]) -> None:
-    worlds += [World(FLAX, cut=1), World(FLAX), World(FLAX)]
-    bakeoff(*GIVEN)
-    assert "the same search was cut off: --resume goes on" in bakeoff(*GIVEN).err
-    assert "cut off" not in bakeoff(*GIVEN).err
-
-
 OTHER = "give one of the same, or leave --more and --resume out"
 
 
@@ -524,11 +503,10 @@ OTHER = "give one of the same, or leave --more and --resume out"
     ],
 )
 def test_a_file_of_anything_else_is_refused(
-    bakeoff: Bakeoff, worlds: list[World], change: dict[str, Any], given: str, message: str
+    search: Run, change: dict[str, Any], given: str, message: str
 ) -> None:
-    worlds.append(world := World(FLAX))
     write(Path("why.json"), {"bakeoff": msgspec.to_builtins(World(FLAX).run(*DAYS)) | change})
-    done = bakeoff(*GIVEN, *given.split(), "--more", "why.json")
+    done = search(world := World(FLAX), *DAYS, *given.split(), "--more", "why.json")
     assert (done.status, done.out, world.measured_sides) == (2, "", [])
     assert message in done.err
     assert done.err.count("\n") == 1
