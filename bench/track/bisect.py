@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bench.engine.journal import FOLDER
-from bench.engine.session import SETUP_PARTS, describe_differences
 from bench.metrics import label
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import pluralise, sentence
@@ -70,6 +69,8 @@ class Earlier:
 
     def require_same(self, setup: Mapping[str, str]) -> None:
         """Raise BakeoffError if it is a search with another setup."""
+        from bench.engine.session import SETUP_PARTS, describe_differences  # takes half a second
+
         if self.path is None:
             return
         before = self.results.setup
