@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 NO_KEYWORD = "cannot donate: its factory has no keyword `donate`"
 """Reason why `--donate` leaves a style out."""
 ASKED = (HOST, STEP, "step_pipelined")
-"""Metrics of a step: host cost, on one core; and the time of a step, on all cores or on the
-accelerator, waited for, and in a row of 50."""
+"""Metrics of a user's own step: host cost, on one core; and the time of a step, on all cores or on
+the accelerator, waited for, and in a row of 50."""
 
 
 def prepare_run(
