@@ -61,19 +61,35 @@ def ratio(log: float, error: float, pairs: int) -> Any:
     return estimates.ratio(math.exp(log), workers=pairs, **about)
 
 
-class FakeStacks(Stacks):
-    """What stacks there are; nothing is built."""
+class World(Steps):
+    """A search among stacks that take more or less time; nothing is built or measured.
 
-    def __init__(self, impossible: Sequence[str] = ()) -> None:
-        super().__init__(Selection(("pure_jax",), ("pure",), ("toy",)), Mock())
-        self.impossible = impossible
+    Args:
+        seconds: Of something, by the releases of a stack.
+        sd: Of a pair's log-ratio.
+        impossible: Stacks and commits that cannot be built.
+        cut: Step at which Ctrl-C comes.
+    """
+
+    search: Search
+
+    def __init__(
+        self,
+        seconds: Callable[[dict[str, str]], float],
+        sd: float = 0.02,
+        impossible: Sequence[str] = (),
+        cut: int = 99,
+    ) -> None:
+        self.builder = Mock(build=self.build)
+        stacks = Stacks(Selection(("pure_jax",), ("pure",), ("toy",)), self.builder)
+        super().__init__(stacks, "compile", 1200.0, Mock())
+        self.seconds, self.sd, self.impossible, self.cut = seconds, sd, impossible, cut
+        self.rng = np.random.default_rng(0)
+        self.measured_sides: list[str] = []
         self.versions: dict[str, str] = {}
         """Of commits of a library under development."""
 
-    def build_ends(self, good: Spec, bad: Spec) -> None:
-        self.pythons = ("3.12",)
-
-    def environment(self, spec: Spec) -> Environment:
+    def build(self, spec: Spec, _: Sequence[str]) -> Environment:
         if spec.text in self.impossible:
             raise UnsolvableError("they do not go together")
         date = spec.date or datetime.date(2025, 12, 31)
@@ -90,40 +106,11 @@ class FakeStacks(Stacks):
         offer = Offer({"pure_jax": ["pure"]}, {}, ["cpu"])
         return Environment(Place(), EnvironmentInfo(spec=str(spec), pins=pins), offer=offer)
 
-    def side(self, spec: Spec) -> Environment:
-        return self.environment(spec)
-
-
-class World(Steps):
-    """A search among stacks that take more or less time; nothing is measured.
-
-    Args:
-        seconds: Of something, by the releases of a stack.
-        sd: Of a pair's log-ratio.
-        impossible: Stacks and commits that cannot be built.
-        cut: Step at which Ctrl-C comes.
-    """
-
-    stacks: FakeStacks
-    search: Search
-
-    def __init__(
-        self,
-        seconds: Callable[[dict[str, str]], float],
-        sd: float = 0.02,
-        impossible: Sequence[str] = (),
-        cut: int = 99,
-    ) -> None:
-        super().__init__(FakeStacks(impossible), "compile", 1200.0, Mock())
-        self.seconds, self.sd, self.cut = seconds, sd, cut
-        self.rng = np.random.default_rng(0)
-        self.measured_sides: list[str] = []
-
     def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
         if len(self.measured_sides) == self.cut:
             raise KeyboardInterrupt
         self.measured_sides.append(str(new))
-        self.stacks.sides[new] = self.stacks.side(new)
+        self.stacks.side(new)
         worker = 1000 * len(self.measured_sides)
         self.samples.append(Sample(CELL, "compile", 1.0, environment=str(new), worker=worker))
         base_seconds, new_seconds = (self.seconds(self.stacks.releases(s)) for s in (base, new))
@@ -160,6 +147,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return [release for release in RELEASES[package] if low < release < high]
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.prepare.stacks.ask_side", lambda environment, _: environment)
     monkeypatch.setattr("bench.track.search.list_releases", list_releases)
     monkeypatch.setattr(
         "bench.track.steps.digest_setup", lambda _: dict.fromkeys(SETUP_PARTS, "as it was")
@@ -248,6 +236,11 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
         assert "`--more` with this search's JSON file, if one was written" in made.fine_print[1]
 
 
+def test_two_names_of_one_stack_are_refused() -> None:
+    problem = refusal(World(JAX_6).run, "@2025-02-01", "@2025-02-02")
+    assert problem.startswith("@2025-02-01 and @2025-02-02 are the same stack, release by release")
+
+
 def test_what_fails_on_the_way_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(JAX_6)
     first = world.measure(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
@@ -268,7 +261,7 @@ def test_the_commits_of_a_library_are_searched(tmp_path: Path) -> None:
     old, new = (f"jax==0.7.0,optax @ {tmp_path}/optax@{commit}" for commit in commits[::4])
     for good, bad, factor in ((old, new, 2.0), (new, old, 0.5)):
         world = World(jumps("optax", "4", factor), impossible=commits[2:3])
-        world.stacks.versions, world.stacks.builder = versions, Builder(tmp_path / "environments")
+        world.versions, world.builder.freeze = versions, Builder(tmp_path / "environments").freeze
         found = world.run(good, bad).search
         assert found.stopped is None
         releases = [f"2+{commits[1][:10]}", f"4+{commits[3][:10]}"]
@@ -320,16 +313,12 @@ def search(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return a call that runs `bakeoff bisect` in a world, between two ends."""
 
     def run(world: World, good: str, bad: str, *more: str) -> Done:
-        def make_stacks(selection: Selection, _builder: Builder) -> FakeStacks:
-            world.stacks.selection = selection
-            return world.stacks
-
-        def make_steps(_stacks: Stacks, metric: str, *given: Any) -> World:
-            world.metric, world.earlier = metric, given[-1]
+        def make_steps(stacks: Stacks, metric: str, *given: Any) -> World:
+            stacks.builder = world.builder
+            world.stacks, world.metric, world.earlier = stacks, metric, given[-1]
             return world
 
         arguments = ["bisect", "--metric", "compile", "--good", good, "--bad", bad, *more]
-        monkeypatch.setattr("bench.prepare.stacks.Stacks", make_stacks)
         monkeypatch.setattr("bench.track.steps.Steps", make_steps)
         monkeypatch.setattr("sys.argv", ["bakeoff", *arguments])
         return bakeoff(*arguments)
@@ -359,7 +348,7 @@ def test_more_repeats_the_undecided_step_alone(search: Run) -> None:
     run = read(Path("more.json"))
     assert run.results.search.releases == ("0.5.0", "0.6.0")
     assert len(run.samples) == 4
-    assert {*run.results.environments} == {HALF[1], middle}
+    assert {*run.results.environments} == {*HALF, middle}
     sentence = document(run.results).sections[0].lines[1]
     assert sentence.startswith("4 steps in ")
     assert sentence.endswith("all are right with a probability of 96 % or more.")
@@ -471,14 +460,14 @@ def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
     spec = parse("jax==0.5.0")
     row = Sample(CELL, "compile", 1.0, environment="base", worker=2, block=5)
     monkeypatch.setattr("bench.track.steps.measure", Mock(return_value=Mock(samples=[row])))
-    steps = Steps(FakeStacks(), "compile", 9.0, Mock())
+    steps = Steps(World(FLAX).stacks, "compile", 9.0, Mock())
     steps.cell, steps.samples = CELL, [row._replace(worker=6003)]
     steps.measure(spec, spec, lambda _: True)
     assert steps.samples[1] == row._replace(environment=str(spec), worker=7002, block=7_000_005)
 
 
 def test_a_spent_budget_is_given_once_more() -> None:
-    steps = Steps(FakeStacks(), "compile", 60.0, Mock(), spent_seconds=61.0)
+    steps = Steps(World(FLAX).stacks, "compile", 60.0, Mock(), spent_seconds=61.0)
     assert refusal(steps.measure, *map(parse, ENDS), Looks(0.0)) == "the budget is spent"
     assert steps.missing_seconds == 60
 
