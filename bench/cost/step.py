@@ -10,7 +10,7 @@ from bench.cells import FLAT, PURE, REFERENCE, WHOLE
 from bench.cost.published import find_cheaper
 from bench.estimates import MARGIN, Estimate
 from bench.metrics import HOST, METRICS, STEP
-from bench.prepare.step import ASKED
+from bench.prepare.run import ASKED
 from bench.report import wording
 from bench.report.table import (
     Column,

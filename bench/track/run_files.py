@@ -266,12 +266,11 @@ def read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
         except NotARunError:
             continue
         except BakeoffError as error:
-            why = str(error)
-            warnings.append(f"{SKIPPED_PREFIX}{' '.join(make_printable(why).split())}")
+            warnings.append(f"{SKIPPED_PREFIX}{' '.join(make_printable(str(error)).split())}")
             continue
-        content = hash((run.commit.id, *(row.value for row in run.results.estimates)))
-        if run.results.kind != "run":
-            kind = run.results.kind
+        kind, values = run.results.kind, (row.value for row in run.results.estimates)
+        content = hash((run.commit.id, *values))
+        if kind != "run":
             warnings.append(f"{path.name} left out: it is the result of `bakeoff {kind}`, no run")
         elif content not in known:
             known.add(content)
