@@ -173,7 +173,6 @@ class Selection:
         Raises:
             BakeoffError: a name is unknown, or no entrant has a style that is asked for.
         """
-        self.check_names()
         entrants = [*offer.styles, *offer.problems]
         by_entrant = offer.styles | (read_styles(offer.problems, self.files) if self.styles else {})
         backends = [Device.parse(name) for name in self.backends]

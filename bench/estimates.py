@@ -137,7 +137,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class EstimateTable:
     """Estimates by cell and metric: amounts and comparisons."""
 
-    def __init__(self, rows: Iterable[Estimate] = ()) -> None:
+    def __init__(self, rows: Iterable[Estimate]) -> None:
         self._amounts: dict[tuple[Cell, str], Estimate] = {}
         self._compared: dict[tuple[Cell, str], Estimate] = {}
         for row in rows:

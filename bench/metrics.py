@@ -31,13 +31,13 @@ class Metric:
     """One thing measured. All are costs: less is better, unless `neutral`."""
 
     name: str
-    label: str
-    """Head of its column; a line break where a narrow column has one."""
     help: str
     """Description in a few words."""
     kind: Kind = Kind.EXACT
     unit: str = ""
     """`s`, `B`, `nats`, or nothing for a number."""
+    head: str = ""
+    """Head of its column, if that is not its name's words."""
     turn: str = ""
     """Kind of turns that sample it; one kind of turns can sample several metrics."""
     added: bool = False
@@ -58,15 +58,19 @@ class Metric:
     metric of its kind of turns."""
 
     @property
+    def label(self) -> str:
+        """Head of its column; a line break where a narrow column has one."""
+        return self.head or self.name.replace("_", "\n")
+
+    @property
     def varies(self) -> bool:
         """Whether it varies from sample to sample, so that it is compared by statistics."""
         return self.kind in (Kind.WARM, Kind.COLD)
 
     def is_measured_at(self, workload: str) -> bool:
         """Tell whether a workload's cells have this metric."""
-        if self.name == HOST and is_user_step(workload):
-            return True
-        return not self.added or workload in TINY
+        of_user = self.name == HOST and is_user_step(workload)
+        return of_user or not self.added or workload in TINY
 
 
 WORKLOAD_GROUPS = {
@@ -91,10 +95,9 @@ elsewhere, all are. The time of a step at `toy` is scheduling noise on all cores
 detectable in a default run), while its host cost is known to a microsecond."""
 
 TABLE = (
-    Metric(STEP, "step", "one training step, waited for", Kind.WARM, "s", turn="step", weight=3),
+    Metric(STEP, "one training step, waited for", Kind.WARM, "s", turn="step", weight=3),
     Metric(
         "cores_used",
-        "cores\nused",
         "processor seconds per second of a step, where it may use all cores",
         Kind.WARM,
         turn="step",
@@ -104,17 +107,16 @@ TABLE = (
     ),
     Metric(
         "step_pipelined",
-        "step,\nin a row",
         "one step of 50 in a row, of which only the last is waited for; measured if named",
         Kind.WARM,
         "s",
+        head="step,\nin a row",
         turn="pipelined",
         named=True,
         weight=1,
     ),
     Metric(
         HOST,
-        "host\ncost",
         "time that a style adds to a call at a tiny size, each call waited for",
         Kind.WARM,
         "s",
@@ -124,122 +126,104 @@ TABLE = (
     ),
     Metric(
         HOST_PER_ARRAY,
-        "host cost\nper array",
         "what each further array of parameters costs the host in a call",
         Kind.WARM,
         "s",
+        head="host cost\nper array",
         weight=3,
     ),
     Metric(
         HOST_IN_A_ROW,
-        "host cost,\nin a row",
         "the same, when only the last of ten calls is waited for",
         Kind.WARM,
         "s",
+        head="host cost,\nin a row",
         turn=HOST,
         added=True,
         weight=0,
     ),
+    Metric("import", "importing the library in a fresh process", Kind.COLD, "s", of_library=True),
+    Metric("init", "the library's own initialiser", Kind.COLD, "s", of_library=True),
+    Metric("trace", "Python to jaxpr", Kind.WARM, "s", turn=STAGES),
+    Metric("lower", "jaxpr to StableHLO", Kind.WARM, "s", turn=STAGES),
     Metric(
-        "import",
-        "import",
-        "importing the library in a fresh process",
-        Kind.COLD,
-        "s",
-        of_library=True,
+        "compile", "StableHLO to a program, by XLA", Kind.WARM, "s", turn=STAGES, of_program=True
     ),
-    Metric("init", "init", "the library's own initialiser", Kind.COLD, "s", of_library=True),
-    Metric("trace", "trace", "Python to jaxpr", Kind.WARM, "s", turn=STAGES),
-    Metric("lower", "lower", "jaxpr to StableHLO", Kind.WARM, "s", turn=STAGES),
-    Metric(
-        "compile",
-        "compile",
-        "StableHLO to a program, by XLA",
-        Kind.WARM,
-        "s",
-        turn=STAGES,
-        of_program=True,
-    ),
-    Metric("first_step", "first\nstep", "the first call after compiling", Kind.COLD, "s"),
+    Metric("first_step", "the first call after compiling", Kind.COLD, "s"),
     Metric(
         STARTUP,
-        "startup",
         "from a fresh process to the end of its first step: the sum of all stages",
         Kind.COLD,
         "s",
     ),
     Metric(
-        "peak_rss", "peak\nmemory", "largest resident memory of a fresh process", Kind.COLD, "B"
+        "peak_rss",
+        "largest resident memory of a fresh process",
+        Kind.COLD,
+        "B",
+        head="peak\nmemory",
     ),
     Metric(
         "final_loss",
-        "loss,\nsame weights",
         "after a short training, from the same weights",
         Kind.ONCE,
         "nats",
+        head="loss,\nsame weights",
     ),
     Metric(
         "final_loss_own",
-        "loss,\nown weights",
         "the same from the library's own initialiser",
+        head="loss,\nown weights",
         unit="nats",
         neutral=True,
     ),
-    Metric("python_calls", "Python\ncalls", "calls of one warm step"),
+    Metric("python_calls", "calls of one warm step", head="Python\ncalls"),
     # Calls cost what they cost, whoever is called: more starts explain them, and are not worse
-    Metric("python_starts", "Python\nstarts", "functions that a warm step starts", neutral=True),
+    Metric(
+        "python_starts", "functions that a warm step starts", head="Python\nstarts", neutral=True
+    ),
     Metric(
         "flattening_starts",
-        "of them,\nflattening",
         "functions that a warm step starts to take trees apart and put them together",
+        head="of them,\nflattening",
         neutral=True,
     ),
     # Of a user's own step alone: timed once, beside the counts
-    Metric("gc_pauses", "pauses in\n1,000 calls", "for collecting garbage", compared=False),
-    Metric("gc_longest", "longest\npause", "the longest of them", unit="s", compared=False),
-    Metric("gc_share", "of the\ntime", "that all pauses take, as a fraction", compared=False),
+    Metric("gc_pauses", "for collecting garbage", head="pauses in\n1,000 calls", compared=False),
+    Metric("gc_longest", "the longest of them", head="longest\npause", unit="s", compared=False),
+    Metric("gc_share", "that all pauses take, as a fraction", head="of the\ntime", compared=False),
     Metric(
-        "dispatch",
         "dispatch",
         "a call of as many empty arrays, which computes nothing",
         unit="s",
         compared=False,
     ),
-    Metric("compilations_first", "compiled\nat first", "programs in the first call"),
-    Metric("compilations_warm", "compiled\nwarm", "programs in later calls"),
+    Metric("compilations_first", "programs in the first call", head="compiled\nat first"),
+    Metric("compilations_warm", "programs in later calls", head="compiled\nwarm"),
     # Properties of a program's text: a longer one may be faster, and each release of XLA differs
     # Equations: no longer counted, but kept runs have them
-    Metric(
-        "jaxpr_equations", "jaxpr\nequations", "of the step, nested ones included", neutral=True
-    ),
-    Metric("hlo_instructions", "HLO\ninstr.", "of the optimised program", neutral=True),
-    Metric("flops", "flops", "of the compiled program, by XLA's count", neutral=True),
-    Metric(
-        "bytes_accessed",
-        "bytes\naccessed",
-        "by the compiled program, by XLA's count",
-        unit="B",
-        neutral=True,
-    ),
-    Metric("temp_bytes", "temp\nbytes", "that the program needs beside its arguments", unit="B"),
-    Metric("argument_bytes", "argument\nbytes", "of the program", unit="B"),
+    Metric("jaxpr_equations", "of the step, nested ones included", neutral=True),
+    Metric("hlo_instructions", "of the optimised program", head="HLO\ninstr.", neutral=True),
+    Metric("flops", "of the compiled program, by XLA's count", neutral=True),
+    Metric("bytes_accessed", "by the compiled program, by XLA's count", unit="B", neutral=True),
+    Metric("temp_bytes", "that the program needs beside its arguments", unit="B"),
+    Metric("argument_bytes", "of the program", unit="B"),
     Metric(
         "alias_bytes",
-        "aliased\nbytes",
         "of outputs that take the place of donated arguments",
+        head="aliased\nbytes",
         unit="B",
         neutral=True,
     ),
     Metric(
         "live_bytes",
-        "live\nbytes",
         "of arrays that a step keeps between calls: parameters, Adam's moments, any second copy",
         unit="B",
     ),
-    Metric("parameters", "parameters", "numbers that are trained", neutral=True),
-    Metric("parameter_arrays", "parameter\narrays", "that are trained", neutral=True),
-    Metric("state_arrays", "state\narrays", "that a step changes without training", neutral=True),
-    Metric("code_lines", "lines", "of code in the entrant's file", neutral=True),
+    Metric("parameters", "numbers that are trained", neutral=True),
+    Metric("parameter_arrays", "that are trained", neutral=True),
+    Metric("state_arrays", "that a step changes without training", neutral=True),
+    Metric("code_lines", "of code in the entrant's file", head="lines", neutral=True),
 )
 """All metrics, in the order of tables."""
 METRICS = {metric.name: metric for metric in TABLE}

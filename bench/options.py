@@ -24,7 +24,7 @@ BY_BUDGET = "to fit the budget"
 
 @dataclass(frozen=True)
 class Options:
-    """How much is measured; `ABOUT` describes each field."""
+    """Extent of a measurement; `ABOUT` describes each field."""
 
     budget: float = 300.0
     margin: float = MARGIN

@@ -1,4 +1,4 @@
-"""How tests run the command line, in this process or as a user does, and which styles are quick."""
+"""Commands as tests run them, in this process or as a user does, and the styles that are quick."""
 
 import importlib.util
 import os
@@ -46,7 +46,7 @@ def every_style(rows: Iterable[tuple[str, str]]) -> pytest.MarkDecorator:
 
 
 class Done(NamedTuple):
-    """What a command left behind."""
+    """Exit status and output of a command."""
 
     status: int
     out: str

@@ -21,7 +21,7 @@ TABLE = "<!-- bakeoff comparison -->\n# new beside base\n\n"
 
 
 class Step(NamedTuple):
-    """What a step of the job left behind."""
+    """Exit status and output of a step of the job."""
 
     status: int
     shown: str

@@ -238,8 +238,6 @@ OFFER = Offer(
     styles={"pure_jax": ["pure"], "equinox": ["pure", "filter_jit"]},
     problems={"gone": "entrant 'gone' needs the package 'gone'"},
     backends=["cpu"],
-    versions={},
-    devices={},
 )
 RARE = replace(OFFER, if_named={"equinox": ["filter_jit"]})
 BROKEN = replace(OFFER, problems={"flax_nnx": "import failed: no such name"})

@@ -11,7 +11,6 @@ import time
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,10 @@ from bench.stats.forecast import estimate_variation
 from bench.streams import one_line
 from common import weights
 from common.errors import BakeoffError
-from tests.commands import NIGHTLY, ROOT, saved
-from tests.cost.test_step import results as made_costs
+from tests.commands import NIGHTLY, saved
 from tests.engine.test_driver import FakeDriver, Lab, begun, run
 from tests.fleet.test_plan import PLAN
-from tests.report.runs import Planted, made_run
-from tests.track.simulated import FILTER_JIT, file_of, of_days, two_sides
+from tests.runfile.test_runfile import FILES
 
 pytestmark = pytest.mark.slow
 CASES = int(NIGHTLY or 100)
@@ -152,17 +149,6 @@ def as_json(tree: Any) -> bytes:
     return json.dumps(tree).encode()
 
 
-RUN = made_run({"haiku/pure": Planted(1.2), "equinox/filter_jit": Planted()}, ("toy", "seed"))
-DAYS = {"2026-01-01": {}, "2026-02-01": {FILTER_JIT: 1.1}, "2026-03-01": {FILTER_JIT: 1.1}}
-SEARCH = read(ROOT / "results/tracking/equinox-0.13.3.json")
-FILES = {
-    "run": file_of(RUN),
-    "ab": file_of(replace(RUN, results=two_sides(1, {FILTER_JIT: 1.1}))),
-    "history": file_of(replace(RUN, results=of_days(1, DAYS))),
-    "bisect": file_of(SEARCH),
-    "cost": file_of(replace(RUN, results=made_costs({"jit": (6e-4, 2e-5)}, 2e-4))),
-}
-"""Command → a file of its own."""
 COMMANDS = (
     *(("report", "FILE", "--format", form) for form in ("text", "md", "csv", "html")),
     *(("compare", "GOOD", "FILE"), ("compare", "FILE", "GOOD")),
@@ -206,7 +192,7 @@ def test_files_of_all_commands(
 @given(CHANGES)
 @many
 def test_samples_to_go_on_with(kind: str, tmp_path: Path, changes: list[tuple[int, Any]]) -> None:
-    """What `--more` and `--resume` add to makes estimates, or is refused."""
+    """Samples that `--more` and `--resume` add to make estimates, or are refused."""
     tree = json.loads(msgspec.json.encode(FILES[kind]))
     tree["bakeoff"]["samples"] = changed(tree["bakeoff"]["samples"], changes)
     path = tmp_path / "run.json"
@@ -278,33 +264,12 @@ WORDS = st.text(max_size=40) | st.sampled_from(
     [
         *("~nosuchuser/flax", "flax @ ~nosuchuser", "flax @ git+https://[", "flax @ git+x://y"),
         *("@9999-99-99", "@-99999d", "@-1d,@-2d", "flax==", "flax==1,flax==2", "jax>=0,<=1,!=2"),
-        *(
-            "uv.lock",
-            "/dev/zero.txt",
-            "a.toml",
-            "-rm",
-            "--upload-pack=x",
-            "flax @ .@HEAD",
-            "x" * 9999,
-        ),
-        *(
-            "nan",
-            "inf",
-            "-1",
-            "0",
-            "1e400",
-            "9" * 5000,
-            "1_0",
-            "٣",
-            "",
-            " ",
-            "\x00",
-            "a\nb",
-            "\udc80",
-        ),
+        *("uv.lock", "/dev/zero.txt", "a.toml", "-rm", "--upload-pack=x", "flax @ .@HEAD"),
+        *("nan", "inf", "-1", "0", "1e400", "9" * 5000, "1_0", "٣", "x" * 9999),
+        *("", " ", "\x00", "a\nb", "\udc80"),
     ]
 )
-"""What an option may be given."""
+"""Values of an option."""
 
 
 @given(WORDS)

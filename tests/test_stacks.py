@@ -82,7 +82,7 @@ def by_metric(answer: dict[str, Any]) -> dict[str, float]:
 
 
 def test_every_entrant_is_there_and_measured_cold(there: There) -> None:
-    """By the last of its styles, the library's own; on a day, those with stages of theirs."""
+    """Its last style is measured, the library's own; on a day, entrants with stages of theirs."""
     assert there.offer.problems == {}
     assert there.offer.uncached == 0, "it has bytecode of all modules"
     if there.name == DAY:

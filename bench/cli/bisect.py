@@ -70,7 +70,7 @@ def bisect(
     from bench.engine.journal import DiskError
     from bench.prepare.stacks import Stacks
     from bench.report.terminal import Progress
-    from bench.track.earlier import Earlier, steps_path
+    from bench.track.bisect import Earlier, steps_path
     from bench.track.search import Search
     from bench.track.steps import Steps
 
@@ -90,7 +90,7 @@ def bisect(
     ):
         stacks = Stacks(selection, builder)
         steps = Steps(stacks, selection.metrics[0], budget, shown, earlier)
-        search = Search(*ends, stacks, steps, console.print, kept)
+        search = Search(*ends, steps, console.print, kept)
         try:
             results = search.run()
         except KeyboardInterrupt:

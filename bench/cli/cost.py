@@ -78,7 +78,7 @@ def cost(
         return 0
     if arrays is not None or step_ms is not None:
         raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
-    from bench.prepare.step import prepare_step
+    from bench.prepare.run import prepare_step
 
     extent = commands.check_options(Options(budget))
     name_step(file)  # what is wrong with it is told before another run is waited for

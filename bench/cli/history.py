@@ -93,7 +93,7 @@ def history(
 
     from bench.engine.journal import open_journals
     from bench.environments.spec import parse_day, today
-    from bench.prepare.days import add_days, list_days, prepare_days
+    from bench.prepare.stacks import add_days, list_days, prepare_days
 
     styles = style or ["pure"]
     extent = commands.check_options(Options(budget, processes=pairs, blocks=blocks, cores="one"))

@@ -15,7 +15,7 @@ from bench.cells import Arm
 from bench.report.remedies import find_cheaper
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent
 from bench.report.wording import join_words
-from bench.stats.law import Law, predict_added_time
+from bench.stats.amounts import Law, predict_added_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ import impls
 from bench.cells import FLAT, PURE, REFERENCE
 from bench.estimates import MARGIN, Estimate
 from bench.metrics import HOST, METRICS, STEP
-from bench.prepare.step import ASKED
+from bench.prepare.run import ASKED
 from bench.report import wording
 from bench.report.remedies import find_cheaper, write_change
 from bench.report.table import (

@@ -32,7 +32,7 @@ from bench.runfile import (
 )
 from bench.runfile.reader import read
 from bench.runfile.warnings import collect_warnings
-from bench.stats.arrays import estimate_array_costs
+from bench.stats.changes import estimate_array_costs
 from bench.stats.estimate import estimate, widen_intervals
 from bench.stats.verdicts import find_impossible, settle_by_program
 from bench.worker.settings import ROOT

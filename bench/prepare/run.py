@@ -1,27 +1,39 @@
-"""Arms of the shared environment and of entrants' own environments, for `pytest bench`."""
+"""Tasks whose arms are compared with each other: those of `pytest bench` and `bakeoff cost`.
+
+A run has arms of the shared environment and of entrants' own environments, a measurement of the
+costs of a user's own step the styles of its library.
+"""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import Arm
+from bench.cells import Arm, Selection, name_step
 from bench.engine.process import HEAVY_SILENCE, WorkerFailedError, choose_silence
 from bench.engine.task import Environment, Task
 from bench.environments.offers import ask_environment
-from bench.metrics import SAMPLED
-from bench.prepare.sides import NothingToMeasureError
+from bench.environments.spec import CURRENT, Spec
+from bench.metrics import HOST, SAMPLED, STEP
+from bench.prepare.sides import require_cells
 from common.errors import BakeoffError
+from impls import steps
 
 if TYPE_CHECKING:
-    from bench.cells import Cell, Selection
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bench.cells import Cell
     from bench.environments.builder import Builder
-    from bench.environments.spec import Spec
     from bench.options import Options
 
 NO_KEYWORD = "cannot donate: its factory has no keyword `donate`"
 """Reason why `--donate` leaves a style out."""
+ASKED = (HOST, STEP, "step_pipelined")
+"""Metrics of a user's own step: host cost, on one core; and the time of a step, on all cores or on
+the accelerator, waited for, and in a row of 50."""
 
 
 def prepare_run(
@@ -49,8 +61,7 @@ def prepare_run(
         builder.notify(f"--donate leaves out {arm}: it {why}")
     cells = selection.cells(offer)
     metrics = {c: [name for name in SAMPLED if selection.is_measured(name, c)] for c in cells}
-    if not any(metrics.values()):
-        raise NothingToMeasureError(selection)
+    require_cells(metrics.values(), selection)
     task = Task(
         kind="run",
         arguments=arguments,
@@ -89,3 +100,48 @@ def ask_environments(
         else:
             sides[name], offer = side, offer.add_entrant(name, side.offer)
     return {name: replace(side, offer=offer) for name, side in sides.items()}
+
+
+def prepare_step(
+    file: Path,
+    options: Options,
+    styles: tuple[str, ...],
+    backend: str | None,
+    builder: Builder,
+    arguments: Sequence[str],
+) -> tuple[Task, float]:
+    """Return the task of a step, and the seconds of its budget that asking a worker took.
+
+    All styles of its library are measured if none are given; on an accelerator, or else the CPU,
+    if no backend is.
+
+    Raises:
+        BakeoffError: the file is no step, cannot be measured at all, or has no such style.
+    """
+    name = name_step(file)
+    files, environment = {name: str(file.resolve())}, builder.build(Spec(CURRENT))
+    start = time.monotonic()
+    try:
+        environment = ask_environment(environment, (), files)
+    except WorkerFailedError as error:
+        raise BakeoffError(f"{file.name} cannot be measured: {error}") from error
+    offer = environment.offer
+    if name in offer.problems:
+        raise BakeoffError(offer.problems[name])
+    if not steps.has_model(file):
+        raise BakeoffError(
+            f"{file.name} has only make_step, so there is nothing to compare: compare releases by "
+            f"`bakeoff ab --step {file.name}`, or add make_model and loss"
+        )
+    usual = next((b for b in offer.backends if b != "cpu"), "cpu")
+    entrants = tuple(offer.styles)  # named, so that unusual styles take part, too
+    selection = Selection(entrants, styles, (name,), (backend or usual,), ASKED, files)
+    task = Task(
+        kind="cost",
+        arguments=tuple(arguments),
+        needed={"": {cell: frozenset(ASKED) for cell in selection.cells(offer)}},
+        sides={"": environment},
+        options=options,
+        outside=files,
+    )
+    return task, time.monotonic() - start

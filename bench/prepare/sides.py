@@ -17,7 +17,7 @@ from bench.engine.task import Task
 from bench.environments.offers import ask_environment
 from bench.environments.uv import PYTHONS, UnsolvableError, suggest_stack
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
-from bench.runfile.releases import find_differing_releases
+from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from common.errors import BakeoffError
 from common.versions import PYTHON
@@ -56,16 +56,6 @@ class DoesNotRunError(BakeoffError):
         self.exit_status = 1 if side == "new" else 2
 
 
-class NothingToMeasureError(BakeoffError):
-    """No cell of a selection has a metric that was asked for."""
-
-    def __init__(self, selection: Selection) -> None:
-        super().__init__(
-            "nothing to measure: no selected style and workload has the metric "
-            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
-        )
-
-
 def require_metrics(names: Iterable[str]) -> None:
     """Raise BakeoffError unless each metric is measured side by side."""
     for name in names:
@@ -74,6 +64,15 @@ def require_metrics(names: Iterable[str]) -> None:
                 f"metric {name!r} is not measured side by side; give one of {', '.join(IN_TURNS)}. "
                 "Exact counts are always compared; `pytest bench` measures the others"
             )
+
+
+def require_cells(metrics: Iterable[object], selection: Selection) -> None:
+    """Raise BakeoffError if all cells of a selection are without metrics."""
+    if not any(metrics):
+        raise BakeoffError(
+            "nothing to measure: no selected style and workload has the metric "
+            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
+        )
 
 
 def build_environments(specs: Sequence[Spec], builder: Builder) -> list[Environment]:
@@ -143,12 +142,12 @@ def find_affected_entrants(sides: Mapping[str, Environment]) -> tuple[str, ...]:
 
 
 def choose_cells(selection: Selection, sides: Mapping[str, Environment]) -> dict[str, list[Cell]]:
-    """Return side → its selected cells, on one backend.
+    """Return side → its selected cells, on one backend; some of them are those of all sides.
 
     If no backend is asked for, it is an accelerator that all sides have, or else the CPU.
 
     Raises:
-        BakeoffError: no side knows a name.
+        BakeoffError: no side knows a name, or the sides have no cell in common.
         DoesNotRunError: a side cannot run a user's own step.
     """
     selection = replace(selection, workloads=selection.workloads or WORKLOADS)
@@ -173,30 +172,24 @@ def choose_cells(selection: Selection, sides: Mapping[str, Environment]) -> dict
     backends = [{cell.backend for cell in of_side} for of_side in cells.values()]
     shared = sorted(set.intersection(*backends) or set.union(*backends))
     backend = next((name for name in shared if name != "cpu"), shared[0])
-    return {name: [c for c in of_side if c.backend == backend] for name, of_side in cells.items()}
+    chosen = {name: [c for c in of_side if c.backend == backend] for name, of_side in cells.items()}
+    if not set.intersection(*map(set, chosen.values())):
+        raise BakeoffError(explain_mismatch(sides))
+    return chosen
 
 
-def require_common(
-    cells: Mapping[str, Sequence[Cell]], sides: Mapping[str, Environment]
-) -> list[Cell]:
-    """Return the cells that all sides have.
-
-    Raises:
-        BakeoffError: there are none.
-    """
-    first, *others = cells.values()
-    if common := [cell for cell in first if all(cell in of_side for of_side in others)]:
-        return common
+def explain_mismatch(sides: Mapping[str, Environment]) -> str:
+    """Return the reason why sides have no cell in common."""
     for name, side in sides.items():
         for entrant, problem in side.offer.problems.items():
             stack = ", ".join(f"{n} {v}" for n, v in side.info.versions.items())
-            raise BakeoffError(
+            return (
                 f"{name} ({side.info.spec}) does not run {entrant} with {stack}: {problem}; give "
                 "releases that go together: the stack of another day, as in `@2026-06-01`, or a "
                 "pin of jax as well"
             )
-    raise BakeoffError(
-        f"{' and '.join(cells)} have nothing in common that is asked for; choose other sides, "
+    return (
+        f"{' and '.join(sides)} have nothing in common that is asked for; choose other sides, "
         "entrants or styles"
     )
 
@@ -207,10 +200,9 @@ def make_task(
     sides: Mapping[str, Environment],
     cells: Mapping[str, Sequence[Cell]],
     options: Options,
-    base: str,
     arguments: Sequence[str] = (),
 ) -> Task:
-    """Return the task of measuring cells of sides, each of which alternates with the base.
+    """Return the task of measuring cells of sides, each of which alternates with the first.
 
     Raises:
         BakeoffError: no cell has a metric that is asked for.
@@ -226,15 +218,15 @@ def make_task(
         side: {cell: metrics for cell in of_side if (metrics := list_metrics(cell))}
         for side, of_side in cells.items()
     }
-    if not any(needed.values()):
-        raise NothingToMeasureError(selection)
+    require_cells(needed.values(), selection)
+    base, *others = sides
     return Task(
         kind=kind,
         arguments=tuple(arguments),
         needed=needed,
         sides=sides,
         options=options,
-        groups=[(base, name) for name in sides if name != base],
+        groups=[(base, name) for name in others],
         base=base,
         outside=selection.files,
         metrics=selection.metrics,
@@ -268,7 +260,5 @@ def prepare_sides(
         builder.notify(f"entrants that depend on the difference: {', '.join(depending)}")
         selection = replace(selection, entrants=depending)
     cells = choose_cells(selection, sides)
-    require_common(cells, sides)
-    base = next(iter(specs))
-    task = make_task("ab", selection, sides, cells, options, base, arguments)
+    task = make_task("ab", selection, sides, cells, options, arguments)
     return task, time.monotonic() - start

@@ -1,32 +1,148 @@
-"""Sides of a bisection: stacks, each built when the search reaches it."""
+"""Stacks as sides: those of many days, for `bakeoff history`, and those between two ends.
+
+A bisection builds and asks a stack when its search reaches it.
+"""
 
 from __future__ import annotations
 
+import calendar
+import datetime
+import re
+import time
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bench.cells import Arm
-from bench.prepare.sides import (
-    ask_side,
-    build_environments,
-    choose_cells,
-    find_gap,
-    make_task,
-    require_common,
-)
+from bench.environments.spec import make_day_spec
+from bench.environments.uv import PYTHONS
+from bench.prepare.sides import ask_side, build_environments, choose_cells, find_gap, make_task
+from bench.runfile import EnvironmentInfo
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bench.cells import Cell, Selection
     from bench.engine.task import Environment, Task
     from bench.environments.builder import Builder
     from bench.environments.spec import Spec
     from bench.options import Options
+    from bench.runfile import Results
+
+REFERENCE = "reference"
+"""Environment that days are compared with: the stack of the last day."""
+EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
+"""Pattern of the time between two days: a number of days, weeks, months or years."""
+MOST_DAYS = 400
+"""Maximum number of days of a history: more than a year of daily ones is a typing error."""
+
+
+def list_days(since: datetime.date, until: datetime.date, every: str) -> list[datetime.date]:
+    """Return the days from `since` to `until`, with a step of `every`; `until` is the last.
+
+    Raises:
+        BakeoffError: `every` is no step, or it gives no days or too many.
+    """
+    match = EVERY.fullmatch(every)
+    if match is None or not int(match[1]):
+        raise BakeoffError(
+            f"--every {every!r} is no step; give days, weeks, months or years, as in 10d, 2w, 1mo"
+        )
+    if since > until:
+        raise BakeoffError(f"--since {since} is after --until {until}; turn them around")
+    count, unit = int(match[1]), match[2]
+    days = [since]
+    while days[-1] < until:
+        days.append(min(add_to_day(since, len(days) * count, unit), until))
+    if len(days) > MOST_DAYS:
+        raise BakeoffError(
+            f"--every {every} gives more than {MOST_DAYS} days from {since} to {until}; give a "
+            "longer step"
+        )
+    return days
+
+
+def add_to_day(day: datetime.date, count: int, unit: str) -> datetime.date:
+    """Return a day `count` units later; the last of the month if that has no such day."""
+    if unit in ("d", "w"):
+        return day + datetime.timedelta(count * (7 if unit == "w" else 1))
+    months = day.year * 12 + day.month - 1 + count * (12 if unit == "y" else 1)
+    year, month = months // 12, months % 12 + 1
+    return datetime.date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
+
+
+def prepare_days(
+    days: Sequence[datetime.date],
+    selection: Selection,
+    options: Options,
+    builder: Builder,
+    arguments: Sequence[str],
+) -> tuple[Task, float, dict[str, EnvironmentInfo]]:
+    """Return the task of a history, and what `ask_days` returns beside the sides.
+
+    Days have the reference's cells, as far as their libraries have them.
+
+    Raises:
+        BakeoffError: the last day cannot be built or asked, or has no cell that is asked for.
+    """
+    sides, seconds, others = ask_days(days, selection, builder)
+    chosen = choose_cells(selection, {REFERENCE: sides[REFERENCE]})[REFERENCE]
+    cells = {
+        name: [cell for cell in chosen if name == REFERENCE or not find_gap(side, cell)]
+        for name, side in sides.items()
+    }
+    return make_task("history", selection, sides, cells, options, arguments), seconds, others
+
+
+def ask_days(
+    days: Sequence[datetime.date], selection: Selection, builder: Builder
+) -> tuple[dict[str, Environment], float, dict[str, EnvironmentInfo]]:
+    """Build each day's stack and ask for its offer; the last day's is the reference, too.
+
+    Returns:
+        The reference, and the first day of each stack, with the reference's Python if possible;
+        the seconds of the budget spent on asking; and the days without a side: those that cannot
+        be built or asked, and those with an earlier day's stack.
+    """
+    environment = builder.build(make_day_spec(days[-1]))
+    pythons = list(dict.fromkeys([environment.python, *PYTHONS]))
+    start = time.monotonic()
+    sides = {REFERENCE: ask_side(environment, selection)}
+    seconds = time.monotonic() - start
+    stacks: dict[object, EnvironmentInfo] = {}
+    others: dict[str, EnvironmentInfo] = {}
+    for day in days:
+        name = str(day)
+        builder.notify(f"the environment of {name}")
+        try:
+            environment = builder.build(make_day_spec(day), pythons)
+            stack = environment.python, *environment.info.pins.items()
+            if stack in stacks:
+                others[name] = replace(stacks[stack], spec=f"@{name}", gaps={})
+                continue
+            start = time.monotonic()
+            sides[name] = ask_side(environment, selection)
+            seconds += time.monotonic() - start
+            stacks[stack] = sides[name].info
+        except BakeoffError as error:
+            others[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
+            builder.notify(f"{name}: {error}")
+    return sides, seconds, others
+
+
+def add_days(results: Results, others: Mapping[str, EnvironmentInfo]) -> None:
+    """Add days that were not measured to results, by date, and warn of those not built."""
+    results.environments = dict(sorted({**results.environments, **others}.items()))
+    results.warnings += [
+        f"{day} could not be built: {info.gaps['']}"
+        for day, info in sorted(others.items())
+        if info.gaps
+    ]
 
 
 class Stacks:
-    """Stacks of a bisection of one style at one workload; each is built once."""
+    """Stacks of a bisection of one style at one workload; each is built and asked once."""
 
     def __init__(self, selection: Selection, builder: Builder) -> None:
         self.selection, self.builder = selection, builder
@@ -40,12 +156,12 @@ class Stacks:
         Raises:
             BakeoffError: one cannot be built, or both are the same stack.
         """
-        ends = build_environments((good, bad), self.builder)
-        if ends[0].info.pins == ends[1].info.pins and ends[0].python == ends[1].python:
+        first, last = build_environments((good, bad), self.builder)
+        if (first.info.pins, first.python) == (last.info.pins, last.python):
             raise BakeoffError(
                 f"{good} and {bad} are the same stack, release by release; give two that differ"
             )
-        self.pythons = tuple(sorted({end.python for end in ends}))
+        self.pythons = tuple(sorted({first.python, last.python}))
 
     def environment(self, spec: Spec) -> Environment:
         """Return a stack's environment; raise UnsolvableError if its releases do not fit."""
@@ -62,26 +178,17 @@ class Stacks:
         return self.sides[spec]
 
     def choose_cell(self, good: Spec, bad: Spec) -> Cell:
-        """Return the cell that both ends have, on one backend.
-
-        Raises:
-            BakeoffError: there is none.
-        """
+        """Return the cell that both ends have; raise BakeoffError if there is none."""
         chosen, sides = self.selection, {str(spec): self.side(spec) for spec in (good, bad)}
         if not chosen.step:
             arm = Arm(chosen.entrants[0], chosen.styles[0])
             require_style(sides, arm.make_cell(chosen.workloads[0], ""))
-        common = require_common(choose_cells(chosen, sides), sides)
+        of_good, of_bad = choose_cells(chosen, sides).values()
         # Of a user's step, plain JAX's `pure` may be there beside that of its library
-        return min(common, key=lambda cell: cell.is_baseline)
+        return min((c for c in of_good if c in of_bad), key=lambda cell: cell.is_baseline)
 
     def make_task(self, specs: Mapping[str, Spec], cell: Cell, options: Options) -> Task:
-        """Return the task of an A/B of one cell.
-
-        Args:
-            specs: Name → stack; the first one is the base.
-            cell: What is measured.
-            options: How much is measured.
+        """Return the task of an A/B of one cell; the first of `specs`, by their names, is the base.
 
         Raises:
             BakeoffError: a stack cannot be built or asked, or has not got the style.
@@ -89,7 +196,7 @@ class Stacks:
         sides = {name: self.side(spec) for name, spec in specs.items()}
         require_style(sides, cell)
         cells = {name: [cell] for name in sides}
-        return make_task("bisect", self.selection, sides, cells, options, next(iter(sides)))
+        return make_task("bisect", self.selection, sides, cells, options)
 
 
 def require_style(sides: Mapping[str, Environment], cell: Cell) -> None:

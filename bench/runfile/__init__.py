@@ -9,20 +9,21 @@ bytes; a number that is not known is null or left out. `bench.runfile.reader` re
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
 
 from bench.cells import Cell
-from bench.estimates import MARGIN, Estimate, EstimateTable
+from bench.estimates import MARGIN, Estimate, EstimateTable, group_by_key
 from bench.samples import Proof, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 SCHEMA: Literal[4] = 4
 """Version of these types; files of others are not read."""
+PROJECT = "jax-bakeoff"
+"""Name of this project among releases: its commits are compared, not its version."""
 
 type Positive = Annotated[float, msgspec.Meta(gt=0)]
 type NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -168,7 +169,7 @@ class SearchRecord(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True
 
 
 class RunOptions(msgspec.Struct, kw_only=True):
-    """How much was measured, and by which rules."""
+    """Extent of a measurement, and its rules."""
 
     budget_seconds: Positive | None = None
     margin: Positive = MARGIN
@@ -237,18 +238,13 @@ class ResultsWithSamples(Results, kw_only=True):
 
 def pack_samples(samples: Iterable[Sample]) -> list[Series]:
     """Return samples as series."""
-    series: dict[tuple[str, Cell, str, int], list[SampleRow]] = defaultdict(list)
-    for s in samples:
-        row = SampleRow(
-            worker=s.worker,
-            block=s.block,
-            at=round(s.at, 2),
-            value=s.value,
-            calls=s.calls,
-            median=s.median,
-            p95=s.p95,
+    series = group_by_key(
+        (
+            (s.environment, s.cell, s.metric, s.cores),
+            SampleRow(s.worker, s.block, round(s.at, 2), s.value, s.calls, s.median, s.p95),
         )
-        series[s.environment, s.cell, s.metric, s.cores].append(row)
+        for s in samples
+    )
     return [
         Series(environment=environment, cell=cell, metric=metric, cores=cores, rows=rows)
         for (environment, cell, metric, cores), rows in series.items()
@@ -264,3 +260,15 @@ def unpack_samples(series: Iterable[Series]) -> list[Sample]:
         for s in series
         for row in s.rows
     ]
+
+
+def find_differing_releases(
+    base: Mapping[str, str], new: Mapping[str, str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """Return the releases that differ; None where a side has none. jaxlib goes with jax."""
+    names = [name for name in {**base, **new} if name != PROJECT]
+    pairs = {name: (base.get(name), new.get(name)) for name in names}
+    differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if differing.get("jaxlib") == differing.get("jax"):
+        differing.pop("jaxlib", None)
+    return differing

@@ -10,15 +10,14 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from bench.metrics import METRICS, SAMPLED, Kind
+from bench.metrics import METRICS, SAMPLED
 from common.errors import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bench.cells import Cell
     from bench.estimates import Estimate
-    from bench.runfile import FileKind, Results
+    from bench.runfile import CellResult, Results
     from bench.samples import Proof, Sample
 
 LARGEST = 1e18
@@ -28,17 +27,11 @@ LARGEST_RATIO = 1e9
 """Largest ratio, and inverse of the smallest one: a year to 30 ms."""
 LONGEST_NAME = 1_000
 """Characters of an entrant's, a style's or a workload's name; a file's name has 255 at most."""
-ALONE: tuple[FileKind, ...] = ("run", "cost")
-"""Kinds whose shared environment has the empty name."""
-SIDES: dict[FileKind, tuple[str, ...]] = {"ab": ("base", "new")}
-"""Kind of comparison → environments that it must have."""
-TIMES = {name for name, m in SAMPLED.items() if m.kind in (Kind.WARM, Kind.COLD) and m.compared}
+TIMES = {name for name, metric in SAMPLED.items() if metric.varies and metric.compared}
 """Metrics whose numbers are above zero: logarithms are taken of them."""
 
 
-def list_contradictions(
-    results: Results, samples: Iterable[Sample], when: str = ""
-) -> Iterator[str]:
+def list_contradictions(results: Results, samples: Iterable[Sample], when: str) -> Iterator[str]:
     """Yield the problems of a run file: what cannot be, or contradicts another part of it."""
     if when:
         try:
@@ -54,18 +47,22 @@ def list_contradictions(
 
 def check_rows(results: Results, samples: Iterable[Sample]) -> Iterator[str]:
     """Yield the problems of both tables, of cells and of environments."""
-    places = set(results.environments) | ({""} if results.kind in ALONE else set())
-    for name in (*SIDES.get(results.kind, ()), *filter(None, [results.base])):
+    places = set(results.environments)
+    if results.kind in ("run", "cost"):
+        places.add("")  # the shared environment
+    sides = ("base", "new") if results.kind == "ab" else ()
+    for name in (*sides, *filter(None, [results.base])):
         if name not in places:
             yield f"it has no environment {shorten(name)}"
     for row in results.estimates:
-        yield from check_estimate(row, places)
+        yield from check_names(row, [row.metric], places, row.against, row.unit, row.settled_by)
+        yield from check_numbers(row)
     for cell in results.cells:
-        yield from check_names(cell.cell, cell.missing, cell.environment, places)
+        yield from check_names(cell, cell.missing, places)
         if cell.proof is not None:
             yield from check_proof(cell.proof)
     for sample in samples:
-        yield from check_names(sample.cell, (sample.metric,), sample.environment, places)
+        yield from check_names(sample, [sample.metric], places)
         numbers = [n for n in (sample.value, sample.median, sample.p95) if n is not None]
         least = 1 / LARGEST if sample.metric in TIMES else 0.0
         if not all(least <= number <= LARGEST for number in numbers):
@@ -74,25 +71,22 @@ def check_rows(results: Results, samples: Iterable[Sample]) -> Iterator[str]:
 
 
 def check_names(
-    cell: Cell, metrics: Iterable[str], environment: str, places: set[str]
+    row: CellResult | Estimate | Sample, metrics: Iterable[str], places: set[str], *names: str
 ) -> Iterator[str]:
-    """Yield the names of a row that are unknown, or too long."""
+    """Yield the problems of a row's names: those that are unknown, or too long."""
     for metric in metrics:
         if metric not in METRICS:
             yield f"it has a metric {shorten(metric)}, which this version does not know"
-    for name in cell:
+    for name in (*row.cell, *names):
         if len(name) > LONGEST_NAME:
             yield f"a name has {len(name)} characters: {shorten(name)}"
-    if environment not in places:
-        yield f"{shorten(str(cell))} is of the environment {shorten(environment)}, which it lacks"
+    if row.environment not in places:
+        about = f"{shorten(str(row.cell))} is of the environment {shorten(row.environment)}"
+        yield f"{about}, which it lacks"
 
 
-def check_estimate(row: Estimate, places: set[str]) -> Iterator[str]:
-    """Yield the problems of an estimate's names and numbers."""
-    yield from check_names(row.cell, (row.metric,), row.environment, places)
-    for name in (row.against, row.unit, row.settled_by):
-        if len(name) > LONGEST_NAME:
-            yield f"a name has {len(name)} characters: {shorten(name)}"
+def check_numbers(row: Estimate) -> Iterator[str]:
+    """Yield the problems of an estimate's numbers."""
     about = f"{shorten(row.metric)} of {shorten(str(row.cell))}"
     least, most = -LARGEST, LARGEST
     if row.form == "ratio":

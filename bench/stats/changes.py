@@ -1,4 +1,4 @@
-"""Differences between estimates made at different times: of two runs, and along a history.
+"""Differences between estimates: of two runs, along a history, and of a model's two depths.
 
 An estimate's standard error covers its own workers and blocks. Two runs also differ in the host's
 other guests, the addresses of memory and the processor's temperature. A `Spread` has that
@@ -10,20 +10,23 @@ from __future__ import annotations
 import math
 from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
 from scipy import special
 
-from bench.estimates import ALPHA, MARGIN, PROGRAM, Estimate, Verdict
-from bench.metrics import HOST, HOST_IN_A_ROW, STEP, Kind
+from bench.estimates import ALPHA, MARGIN, PROGRAM, Estimate, Verdict, group_by_key
+from bench.metrics import HOST, HOST_IN_A_ROW, HOST_PER_ARRAY, STEP, Kind
 from bench.stats.components import MAD_TO_SD
 from bench.stats.variances import sum_variances
 from bench.stats.verdicts import exp, finite_or_none, make_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from bench.stats.estimate import Key
 
 LEAST_VARIANCE = 1e-18
 """Least variance of a logarithm, so that no division is by zero."""
@@ -230,3 +233,48 @@ def estimate_drift(points: Sequence[Estimate]) -> Spread:
 def is_change(row: Estimate) -> bool:
     """Tell whether a difference is a change; any false one has the probability `ALPHA`."""
     return row.p is not None and row.p <= ALPHA and row.verdict is not Verdict.INCONCLUSIVE
+
+
+def estimate_array_costs(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Estimate]:
+    """Yield host costs per array, in seconds and as ratios to `base`, at the deepest workload.
+
+    A call costs the host a fixed part, and a part for each array of parameters. The second part
+    alone is the difference between two depths, divided by the difference in their arrays.
+
+    Intervals are corrected for all rows together (Bonferroni). The errors of two depths count as
+    independent: noise that a process has at both would make the error of the difference smaller.
+    """
+    amounts = {(row.environment, row.cell, row.metric): row for row in rows if row.form == "amount"}
+    depths = group_by_key(
+        ((row.environment, row.cell.backend, row.cell.arm), (arrays.value, call.value, row))
+        for row in rows
+        if row.metric == HOST and row.against == base and row.df > 0
+        if (arrays := amounts.get((row.environment, row.cell, "parameter_arrays")))
+        if (call := amounts.get((base, row.cell, HOST)))
+    )
+    seconds: dict[Key, Estimate] = {}
+    ratios: list[Estimate] = []
+    for several in depths.values():
+        ends = [choose(several, key=itemgetter(0)) for choose in (min, max)]
+        (few, short, shallow), (many, long, deep) = ends
+        before, after = long - short, long * deep.value - short * shallow.value
+        if few == many or before <= 0 or after <= 0:
+            continue
+        parts = [  # variances of the logarithm of what more arrays cost
+            ((call * row.value * (row.standard_error or 0.0) / after) ** 2, row.df)
+            for _, call, row in ends
+        ]
+        row = replace(
+            deep,
+            metric=HOST_PER_ARRAY,
+            workers=min(shallow.workers, deep.workers),
+            blocks=min(shallow.blocks, deep.blocks),
+        )
+        log, variance = math.log(after / before), sum_variances(parts, pooled=False)
+        ratios.append(make_ratio(row, log, *variance, comparisons=len(depths), margin=margin))
+        for name, cost in ((base, before), (deep.environment, after)):
+            unknown = {"low": None, "high": None, "standard_error": None, "df": 0.0}
+            about = {"metric": HOST_PER_ARRAY, "value": cost / (many - few)}
+            amount = amounts[name, deep.cell, HOST]
+            seconds[name, deep.cell] = replace(amount, **about, **unknown)
+    yield from (*seconds.values(), *ratios)

@@ -27,11 +27,17 @@ LEAST_RATIO = 0.9
 the place of buffers can make a few per cent."""
 
 
-def judge_interval(low: float, high: float, margin: float, level: float | None = None) -> Verdict:
-    """Return the verdict from the interval of a difference; above zero is slower.
+def make_bounds(
+    low: float, high: float, margin: float, level: float | None = None
+) -> dict[str, Any]:
+    """Return the fields of an estimate that follow from the interval of its difference.
+
+    They are `low`, `high` and `verdict`; an end is None where there is no bound, or where it is too
+    large for a float.
 
     Args:
-        low: Lower end, of a log-ratio or of added seconds; -inf where there is no bound.
+        low: Lower end, of a log-ratio or of added seconds; -inf where there is no bound. Above zero
+            is slower.
         high: Upper end.
         margin: Fraction within which two times are equivalent.
         level: Seconds of the reference's call, if the difference is in seconds.
@@ -39,25 +45,16 @@ def judge_interval(low: float, high: float, margin: float, level: float | None =
     most = math.log1p(margin) if level is None else level * margin
     least = -most if level is None else -most / (1 + margin)
     if least <= low and high <= most:
-        return Verdict.EQUIVALENT
-    if low <= 0 <= high:
-        return Verdict.INCONCLUSIVE
-    return Verdict.SLOWER if low > 0 else Verdict.FASTER
-
-
-def make_bounds(
-    low: float, high: float, margin: float, level: float | None = None
-) -> dict[str, Any]:
-    """Return the fields of an estimate that follow from the interval of its difference.
-
-    They are `low`, `high` and `verdict`; an end is None where there is no bound, or where it is too
-    large for a float. The arguments are those of `judge_interval`.
-    """
+        verdict = Verdict.EQUIVALENT
+    elif low <= 0 <= high:
+        verdict = Verdict.INCONCLUSIVE
+    else:
+        verdict = Verdict.SLOWER if low > 0 else Verdict.FASTER
     convert = exp if level is None else float
     return {
         "low": finite_or_none(convert(low)) if low > -math.inf else None,
         "high": finite_or_none(convert(high)),
-        "verdict": judge_interval(low, high, margin, level),
+        "verdict": verdict,
     }
 
 

@@ -12,7 +12,7 @@ from bench.offer import NOT_IMPORTING
 from bench.prepare.sides import IN_TURNS
 from bench.report.table import Column, Document, Row, Section, Table, percent
 from bench.report.wording import MOST_NAMED, join_words, name_few, suggest_more
-from bench.runfile.releases import find_differing_releases
+from bench.runfile import find_differing_releases
 from bench.track.comparison import (
     BASE,
     CHANGED_SUFFIX,

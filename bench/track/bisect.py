@@ -1,23 +1,100 @@
-"""Result of a bisection: its record in a run file, and its document."""
+"""The run file of a bisection: read, for another one to go on with, and shown as a document."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from bench.engine.journal import FOLDER
 from bench.metrics import label
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import pluralise, sentence
-from bench.runfile import UNDECIDED
+from bench.runfile import UNDECIDED, Results
+from bench.runfile.reader import read
 from bench.track.comparison import describe_releases
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from bench.estimates import Estimate
-    from bench.runfile import Results, SearchRecord
+    from bench.runfile import SearchPhase, SearchStep
+    from bench.samples import Sample
 
 ALPHA = 0.01
 """Probability that a step is decided wrongly: a search takes about ten steps."""
+QUESTION = "good", "bad", "cell", "metric"
+"""Parts of a search's setup that are words; the others are digests."""
+
+
+def steps_path(*arguments: object) -> Path:
+    """Return the file in which a search with these arguments keeps its steps."""
+    return FOLDER / f"{hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]}-bisect.json"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier search; by default, an empty one."""
+
+    path: Path | None = None
+    is_resumed: bool = False
+    """Whether it was cut off: its undecided steps stay so, and its time counts in this budget."""
+    results: Results = field(default_factory=Results)
+    samples: list[Sample] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path, *, resume: bool) -> Earlier:
+        """Read the run file of a search.
+
+        Raises:
+            BakeoffError: there is none to resume, the file cannot be read, or is no bisection's.
+        """
+        if resume and not path.exists():
+            raise BakeoffError(
+                f"there is nothing to resume: {FOLDER}/ has no step of it; run without --resume"
+            )
+        run = read(path)
+        results, spent = run.results, run.results.spent
+        if results.kind != "bisect":
+            raise BakeoffError(
+                f"{path} is of kind {results.kind!r}; give what `bakeoff bisect -o FILE.json` wrote"
+            )
+        if not resume:
+            results.spent = replace(spent, earlier_seconds=spent.wall_seconds)
+        return cls(path, resume, results, run.samples)
+
+    def require_same(self, setup: Mapping[str, str]) -> None:
+        """Raise BakeoffError if it is a search with another setup."""
+        from bench.engine.session import SETUP_PARTS, describe_differences  # takes half a second
+
+        if self.path is None:
+            return
+        before = self.results.setup
+        words = {name: f"its {name} is {before.get(name)}" for name in QUESTION}
+        differing = describe_differences(before, setup, words) or describe_differences(
+            before, setup, SETUP_PARTS
+        )
+        if differing:
+            raise BakeoffError(
+                f"{self.path} is of another search ({differing if before else 'an older version'}"
+                "); give one of the same, or leave --more and --resume out"
+            )
+
+    def list_attempts(
+        self, phase: SearchPhase, base: str, new: str
+    ) -> list[tuple[Estimate, SearchStep]]:
+        """Return the attempts at a step between two SPECs, each with its estimate."""
+        question, pairs = (phase, base, new), zip_steps(self.results)
+        return [(r, s) for r, s in pairs if (s.phase, r.against, r.environment) == question]
+
+
+def zip_steps(results: Results) -> Iterator[tuple[Estimate, SearchStep]]:
+    """Return the steps of a search, each after its estimate."""
+    return zip(results.estimates, results.search.steps, strict=True)
 
 
 def document(results: Results) -> Document:
@@ -39,10 +116,10 @@ def document(results: Results) -> Document:
     )
     steps = [
         (s.phase, r.against, r.environment, r, s.conclusion, str(r.workers), f"{s.seconds:.0f}")
-        for s, r in zip(record.steps, rows, strict=True)
+        for r, s in zip_steps(results)
     ]
     sections = (
-        Section("Result", tuple(describe_result(record, rows))),
+        Section("Result", tuple(describe_result(results))),
         Section("Every step", tables=(Table(columns, tuple(map(Row, steps))),), folded=True),
     )
     return Document(
@@ -52,27 +129,26 @@ def document(results: Results) -> Document:
         status="good" if record.stopped is None else "open",
         warnings=tuple(results.warnings),
         sections=sections if rows else (),
-        fine_print=(
-            f"To repeat it: `{results.make_command()}`",
-            *suggest_more(record),
-        ),
+        fine_print=tuple(explain_repetition(results)),
     )
 
 
-def suggest_more(record: SearchRecord) -> Iterator[str]:
-    """Yield how to go on, if more time would take the search further."""
-    if record.missing_seconds:
+def explain_repetition(results: Results) -> Iterator[str]:
+    """Yield how to repeat a search, and how to go on if more time would take it further."""
+    yield f"To repeat it: `{results.make_command()}`"
+    if seconds := results.search.missing_seconds:
         yield (
-            f"To go on: the same command with a `--budget` of about {record.missing_seconds:.0f} s "
-            "or more; `--more` with this search's JSON file, if one was written, keeps the steps "
-            "that are decided."
+            f"To go on: the same command with a `--budget` of about {seconds:.0f} s or more; "
+            "`--more` with this search's JSON file, if one was written, keeps the steps that are "
+            "decided."
         )
 
 
-def describe_result(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
+def describe_result(results: Results) -> Iterator[str]:
     """Yield sentences on the result: the change, and how sure its steps are."""
+    record, rows = results.search, results.estimates
     if record.stopped is None:
-        ends = [row for row, step in zip(rows, record.steps, strict=True) if step.phase == "whole"]
+        ends = [row for row, step in zip_steps(results) if step.phase == "whole"]
         whole = f", of {change(ends[-1])} in all" if record.steps[-1].phase == "confirm" else ""
         yield f"{record.bad} relative to {record.good}: {change(rows[-1])}{whole}."
         if record.moved_along:

@@ -28,7 +28,7 @@ from bench.report.wording import (
     sort_workloads,
     suggest_more,
 )
-from bench.runfile.releases import find_differing_releases
+from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import NO_SPREAD, find_shifts, find_spread
 from bench.track.comparison import (

@@ -19,9 +19,14 @@ from msgspec.structs import replace
 from bench.cells import BASELINE, Cell
 from bench.estimates import MARGIN, Estimate
 from bench.report.wording import make_printable, name_few, pluralise
-from bench.runfile import EnvironmentInfo, Results, ResultsWithSamples, RunOptions
+from bench.runfile import (
+    EnvironmentInfo,
+    Results,
+    ResultsWithSamples,
+    RunOptions,
+    find_differing_releases,
+)
 from bench.runfile.reader import NotARunError, Run, read
-from bench.runfile.releases import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import NO_SPREAD, Spread, compare_ratios, find_spread, log_ratio
 from bench.track.comparison import BASE, CHANGED_SUFFIX, NEW, describe_releases, find_key, is_exact
@@ -261,12 +266,11 @@ def read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
         except NotARunError:
             continue
         except BakeoffError as error:
-            why = str(error)
-            warnings.append(f"{SKIPPED_PREFIX}{' '.join(make_printable(why).split())}")
+            warnings.append(f"{SKIPPED_PREFIX}{' '.join(make_printable(str(error)).split())}")
             continue
-        content = hash((run.commit.id, *(row.value for row in run.results.estimates)))
-        if run.results.kind != "run":
-            kind = run.results.kind
+        kind, values = run.results.kind, (row.value for row in run.results.estimates)
+        content = hash((run.commit.id, *values))
+        if kind != "run":
             warnings.append(f"{path.name} left out: it is the result of `bakeoff {kind}`, no run")
         elif content not in known:
             known.add(content)

@@ -20,8 +20,7 @@ from bench.environments.spec import PACKAGES, Spec, make_day_spec
 from bench.environments.uv import UnsolvableError, list_releases
 from bench.estimates import MARGIN
 from bench.report.table import change, percent
-from bench.runfile import LIKE_BAD, UNDECIDED, SearchRecord
-from bench.runfile.releases import find_differing_releases
+from bench.runfile import LIKE_BAD, UNDECIDED, SearchRecord, find_differing_releases
 from bench.stats.changes import log_ratio
 from bench.track.steps import StoppedError
 from common.errors import BakeoffError
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bench.prepare.stacks import Stacks
     from bench.runfile import ResultsWithSamples, SearchPhase
     from bench.track.steps import Steps
 
@@ -50,7 +48,6 @@ class Search:
     """Last stack that is like the good end."""
     bad: Spec
     """First stack that is like the bad end."""
-    stacks: Stacks
     steps: Steps
     notify: Callable[[str], None]
     """Called with a line about each step."""
@@ -63,6 +60,7 @@ class Search:
     stopped: str | None = None
 
     def __post_init__(self) -> None:
+        self.stacks = self.steps.stacks
         self.first = self.good
         """The good end, which all steps but the last compare with."""
 
@@ -155,11 +153,8 @@ class Search:
         """Find the package that alone makes the good stack like the bad one."""
         good, bad = self.stacks.releases(self.good), self.stacks.releases(self.bad)
         differing = find_differing_releases(good, bad)
-        candidates = [
-            name
-            for name in PACKAGES
-            if name in differing and name in bad and (name != JAX[1] or JAX[0] not in differing)
-        ]
+        led = JAX[1:] if JAX[0] in differing else ()
+        candidates = [n for n in PACKAGES if n in differing and n in bad and n not in led]
         if not candidates:
             raise StoppedError(f"no package that can be pinned differs: {', '.join(differing)}")
         for name in candidates:

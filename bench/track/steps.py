@@ -30,13 +30,12 @@ from bench.runfile import (
 )
 from bench.runfile.warnings import warn_of_processes
 from bench.stats.changes import log_ratio
-from bench.track.bisect import ALPHA
+from bench.track.bisect import ALPHA, QUESTION, Earlier
 from bench.track.comparison import BASE, NEW
-from bench.track.earlier import QUESTION, Earlier
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bench.cells import Cell
     from bench.engine.actions import Action
@@ -108,20 +107,20 @@ class Steps:
     estimates: list[Estimate] = field(default_factory=list)
     """Estimate of each step, with the interval that decided it."""
     outcomes: list[Results] = field(default_factory=list)
-    """Results of the steps that were measured now."""
+    """Results of the earlier search, and of the steps that were measured now."""
     samples: list[Sample] = field(default_factory=list)
     """Samples of all steps, whose environments are SPECs."""
     missing_seconds: float = 0.0
     """Estimated seconds that would decide the last step; 0 if time would not help."""
 
     def prepare(self, good: Spec, bad: Spec) -> None:
-        """Choose the cell that both ends have.
+        """Choose the cell that both ends have, and take over the samples of the earlier search.
 
         Raises:
             BakeoffError: there is none, or the earlier search is another one.
         """
         start, spent = time.monotonic(), self.earlier.results.spent
-        self.samples = [*self.earlier.samples]
+        self.outcomes, self.samples = [self.earlier.results], [*self.earlier.samples]
         self.cell = self.stacks.choose_cell(good, bad)
         ends = {str(spec): spec for spec in (good, bad)}
         task = self.stacks.make_task(ends, self.cell, Options(self.budget, cores="one"))
@@ -139,7 +138,7 @@ class Steps:
         Raises:
             StoppedError: it cannot be measured.
         """
-        attempts = self.earlier.attempts.get((phase, str(base), str(new)), [])
+        attempts = self.earlier.list_attempts(phase, str(base), str(new))
         known = self.earlier.results.environments.get(str(new))
         if known is None or known.pins != self.stacks.releases(new):
             attempts = []
@@ -206,17 +205,18 @@ class Steps:
         row = made.results.table.comparison(self.cell, self.metric)
         if row is None:
             raise StoppedError(f"{new} cannot be measured beside {base}: {self.explain_failure()}")
-        # Workers and blocks of a step have numbers of their own, beside those of the earlier search
-        number = max((sample.worker // 1000 for sample in self.samples), default=-1) + 1
-        self.samples += [
-            sample._replace(
-                environment=str(specs[sample.environment]),
-                worker=sample.worker + 1000 * number,
-                block=sample.block + 1_000_000 * number,
-            )
-            for sample in made.samples
-        ]
+        self.add_samples(
+            sample._replace(environment=str(specs[sample.environment])) for sample in made.samples
+        )
         return row
+
+    def add_samples(self, samples: Iterable[Sample]) -> None:
+        """Keep the samples of a step, whose workers and blocks get numbers of their own."""
+        number = max((sample.worker // 1000 for sample in self.samples), default=-1) + 1
+        worker, block = 1000 * number, 1_000_000 * number
+        self.samples += [
+            s._replace(worker=s.worker + worker, block=s.block + block) for s in samples
+        ]
 
     def explain_failure(self) -> str:
         """Return the reason why the last measurement has no estimate."""
@@ -236,30 +236,26 @@ class Steps:
 
     def make_results(self, record: SearchRecord) -> ResultsWithSamples:
         """Return the results of all steps, with those of the earlier search."""
-        earlier = self.earlier.results
-        outcomes = [earlier, *self.outcomes]
-        sides = {str(spec): side.info for spec, side in self.stacks.sides.items()}
-        spent = [step.spent for step in outcomes]
+        spent = [step.spent for step in self.outcomes]
         worst = max(spent, key=lambda step: step.others)
         usage = {text for step in spent for text in warn_of_processes(step)}
+        warnings = [text for step in self.outcomes for text in step.warnings if text not in usage]
+        sides = {str(spec): side.info for spec, side in self.stacks.sides.items()}
         return ResultsWithSamples(
             kind="bisect",
-            environments=earlier.environments | sides,
+            environments=self.earlier.results.environments | sides,
             setup=self.setup,
             options=RunOptions(budget_seconds=self.budget, cores="one"),
-            conditions=outcomes[-1].conditions,
+            conditions=self.outcomes[-1].conditions,
             spent=replace(
                 worst,
                 wall_seconds=record.seconds,
-                earlier_seconds=earlier.spent.earlier_seconds,
+                earlier_seconds=spent[0].earlier_seconds,
                 sampling_seconds=sum(step.sampling_seconds for step in spent),
                 processes=sum(step.processes for step in spent),
                 blocks=sum(step.blocks for step in spent),
             ),
-            warnings=[
-                *warn_of_processes(worst),
-                *dict.fromkeys(w for s in outcomes for w in s.warnings if w not in usage),
-            ],
+            warnings=list(dict.fromkeys([*warn_of_processes(worst), *warnings])),
             estimates=self.estimates,
             search=record,
             samples=pack_samples(self.samples),

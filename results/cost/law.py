@@ -25,7 +25,7 @@ from bench.cells import BASELINE, REFERENCE, Arm
 from bench.cost.published import CostTable, StyleCost
 from bench.metrics import HOST, WORKLOAD_GROUPS
 from bench.runfile.reader import read
-from bench.stats.law import Law
+from bench.stats.amounts import Law
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:

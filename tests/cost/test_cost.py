@@ -23,7 +23,7 @@ from bench.report.table import Content
 from bench.runfile import Results
 from bench.runfile.reader import Run
 from bench.samples import Sample
-from bench.stats.law import Law
+from bench.stats.amounts import Law
 from tests.commands import ROOT, Bakeoff, script
 
 LAW = script("results/cost/law.py")

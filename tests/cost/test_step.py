@@ -16,8 +16,8 @@ from bench.engine.task import Environment
 from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
 from bench.offer import Offer
+from bench.prepare.run import ASKED
 from bench.prepare.sides import choose_cells
-from bench.prepare.step import ASKED
 from bench.runfile import CellResult, EnvironmentInfo, Results
 from bench.runfile.reader import read
 from bench.samples import Proof

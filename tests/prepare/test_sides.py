@@ -15,7 +15,6 @@ from bench.prepare.sides import (
     choose_cells,
     find_affected_entrants,
     make_task,
-    require_common,
 )
 from bench.runfile import EnvironmentInfo
 from bench.track.comparison import BASE, NEW
@@ -49,15 +48,16 @@ def test_cells_are_those_that_both_sides_have() -> None:
     both = {BASE: make_side("a"), NEW: make_side("b", haiku=False)}
     cells = choose_cells(Selection(), both)
     assert {cell.workload for cell in cells[BASE]} == {"toy", DEEP, "seed"}
-    assert {cell.entrant for cell in require_common(cells, both)} == {"pure_jax"}
+    entrants = {side: {cell.entrant for cell in of_side} for side, of_side in cells.items()}
+    assert entrants == {BASE: {"pure_jax", "haiku"}, NEW: {"pure_jax"}}
     with pytest.raises(BakeoffError, match="base and new have nothing in common"):
-        require_common(choose_cells(Selection(("haiku",)), both), both)
+        choose_cells(Selection(("haiku",)), both)
     extent = Options(DEEP_SECONDS)
-    metrics = make_task("ab", Selection(), both, cells, extent, BASE).needed[BASE]
+    metrics = make_task("ab", Selection(), both, cells, extent).needed[BASE]
     assert metrics[Cell("haiku", "pure", "toy", "cpu")] == {"host_cost"}
     assert metrics[Cell("haiku", "pure", DEEP, "cpu")] == {"host_cost"}
     at_seed = metrics[Cell("haiku", "pure", "seed", "cpu")]
     assert {"step", "compile", "import", "peak_rss"} <= at_seed
     wide = Selection(workloads=("seed",), metrics=("host_cost",))
     with pytest.raises(BakeoffError, match="nothing to measure"):
-        make_task("ab", wide, both, choose_cells(wide, both), extent, BASE)
+        make_task("ab", wide, both, choose_cells(wide, both), extent)

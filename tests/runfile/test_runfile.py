@@ -1,112 +1,224 @@
-"""Run files: written and read back, what their schema says, and how broken ones are refused."""
+"""Run files: written and read back, their schema, and damaged ones refused in one line."""
 
 import errno
 import json
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec import structs
 
-from bench.runfile import SCHEMA, ResultsWithSamples
-from bench.runfile.reader import NotARunError, Run, read
-from bench.runfile.writer import run_file, whole_file, write
+from bench.cli import main
+from bench.runfile import SCHEMA, ResultsWithSamples, writer
+from bench.runfile.reader import NotARunError, read
+from bench.track.run_files import compare
 from common.errors import BakeoffError
-from tests.commands import refusal
+from tests.commands import ROOT, refusal
+from tests.cost.test_step import results as made_costs
 from tests.report.runs import Planted, made_run
+from tests.track.simulated import FILTER_JIT, file_of, of_days, two_sides
 
 SCHEMA_OF_RESULTS = Draft202012Validator(msgspec.json.schema(ResultsWithSamples))
+RUN = made_run({"haiku/pure": Planted(1.2), "equinox/filter_jit": Planted()}, ("toy", "seed"))
+DAYS = {"2026-01-01": {}, "2026-02-01": {FILTER_JIT: 1.1}, "2026-03-01": {FILTER_JIT: 1.1}}
+FILES = {
+    "run": file_of(RUN),
+    "ab": file_of(replace(RUN, results=two_sides(1, {FILTER_JIT: 1.1}))),
+    "history": file_of(replace(RUN, results=of_days(1, DAYS))),
+    "bisect": file_of(read(ROOT / "results/tracking/equinox-0.13.3.json")),
+    "cost": file_of(replace(RUN, results=made_costs({"jit": (6e-4, 2e-5)}, 2e-4))),
+}
+"""Command → a file of its own, as it should be."""
 
 
-@pytest.fixture(scope="module")
-def made() -> Run:
-    arms = {f"haiku/style{i}": Planted(1.2) for i in range(6)}
-    return made_run(arms, ("toy", "seed", "wide"))
+def write(folder: Path, kind: str, path: str, value: Any) -> Path:
+    """Write a command's file with one value changed, or left out if the new one is `...`."""
+    tree = inside = json.loads(msgspec.json.encode(FILES[kind]))
+    *way, last = (int(part) if part.isdigit() else part for part in path.split("."))
+    for part in way:
+        inside = inside[part]
+    if value is ...:
+        del inside[last]
+    else:
+        inside[last] = value
+    file = folder / "run.json"
+    file.write_text(json.dumps(tree))
+    return file
 
 
-@pytest.fixture(scope="module")
-def path(made: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("files") / "mine.json"
-    assert isinstance(made.results, ResultsWithSamples)
-    write(path, run_file(made.results))
-    return path
-
-
-def test_a_file_is_read_as_it_was_written(made: Run, path: Path) -> None:
+def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    assert isinstance(RUN.results, ResultsWithSamples)
+    writer.write(path, writer.run_file(RUN.results))
     SCHEMA_OF_RESULTS.validate(json.loads(path.read_text())["bakeoff"])
     run = read(path)
-    before = msgspec.to_builtins(made.results)
+    before = msgspec.to_builtins(RUN.results)
     assert msgspec.to_builtins(run.results) == before
     assert (run.name, len(run.when)) == ("mine", len("2026-01-01T00:00:00"))
     assert run.machine.cpu
-    assert sorted(run.samples) == sorted(made.samples)
+    assert sorted(run.samples) == sorted(RUN.samples)
     without = read(path, samples=False)
     del before["samples"]
     assert (without.samples, msgspec.to_builtins(without.results)) == ([], before)
 
 
-NOT_JSON, DAMAGED, NO_RUN = (
-    "is not JSON (",
-    "is no run, or is damaged: ",
-    "is no run of jax-bakeoff",
-)
-DEEP = "[" * 100_000
-MARGIN, VERSION = '"margin":0.02', f'"schema":{SCHEMA},'
-REFUSED = [
-    ("", "", NOT_JSON),
-    ("", f'{{"benchmarks":{DEEP}', NOT_JSON),
-    ('"warnings":[', f'"warnings":[{DEEP}', NOT_JSON),
-    (MARGIN, '"margin":NaN', NOT_JSON),
-    (MARGIN, '"margin":1e999', f"{DAMAGED}Number out of range"),
-    (MARGIN, '"margin":0', f"{DAMAGED}Expected `float` > 0.0"),
-    ("", "[1, 2]", NO_RUN),
-    ("", '{"benchmarks": []}', "there is `pytest-benchmark compare`"),
-    ("", '{"bakeoff": [1]}', DAMAGED),
-    (VERSION, '"schema":3,', "is a run of schema 3; schema 4 is read: measure it"),
-    ('"verdict":"', '"verdict":"no', f"{DAMAGED}Invalid enum value 'no"),
-    ('"value":', '"wert":', "Object missing required field `value` - at `$.estimates[0]`"),
-    ('"value":', '"value":"1", "x":', f"{DAMAGED}Expected `float`, got `str`"),
-    ('"rows":[[', '"rows":[[1],[', f"{DAMAGED}Expected `array` of length 4 to 7 - at"),
-]
-"""What stands in a file in place of a text, or of all of it, and what is said of that."""
-
-
-@pytest.mark.parametrize(("old", "new", "words"), REFUSED, ids=range(len(REFUSED)))
-def test_what_is_no_run_is_refused_in_one_line(
-    old: str, new: str, words: str, path: Path, tmp_path: Path
-) -> None:
-    text, spoilt = path.read_text(), tmp_path / "spoilt.json"
-    assert old in text
-    spoilt.write_text(text.replace(old, new, 1) if old else new)
-    with pytest.raises(BakeoffError) as caught:
-        read(spoilt)
-    message = str(caught.value)
-    assert isinstance(caught.value, NotARunError) is (NO_RUN in message)
-    assert message.startswith(f"{spoilt} is ")
-    assert words in message
-    assert "\n" not in message
-    if words.startswith((DAMAGED, "Object")) and "1e999" not in new:
-        assert not SCHEMA_OF_RESULTS.is_valid(json.loads(spoilt.read_text())["bakeoff"])
-
-
 def test_what_a_run_leaves_out_has_a_default(tmp_path: Path) -> None:
     path = tmp_path / "small.json"
-    path.write_bytes(b'{"caf\xe9": 1}')
-    with pytest.raises(BakeoffError, match=r"small.json is not JSON \("):
-        read(path)
     path.write_text(json.dumps({"bakeoff": {"schema": SCHEMA, "later": 1}}))
     run = read(path)
     assert (run.results.kind, run.results.options.margin) == ("run", 0.02)
     assert (run.results.estimates, run.samples, run.processor, run.when) == ([], [], "", "")
 
 
+@pytest.mark.parametrize("kind", FILES)
+def test_files_as_they_should_be_are_read(kind: str, tmp_path: Path) -> None:
+    assert read(write(tmp_path, kind, "version", "6")).results.kind == kind
+
+
+def test_published_files_are_read() -> None:
+    files = [path for path in (ROOT / "results").rglob("*.json") if path.stat().st_size < 300_000]
+    kinds = {read(path).results.kind for path in files if b'"bakeoff"' in path.read_bytes()}
+    assert kinds == {"run", "bisect", "history"}
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    """Limits are a state of the largest number, an end without limit, thirty base runs."""
+    run = made_run({"haiku/pure": Planted(1.2, proof={"state": [sys.float_info.max]})})
+    assert isinstance(run.results, ResultsWithSamples)
+    row = next(row for row in run.results.estimates if row.form == "ratio")
+    run.results.estimates.append(structs.replace(row, high=8e307))
+    many = compare([replace(RUN, name=f"{'x' * 80}{n}", when=f"{n}") for n in range(30)], run)
+    for number, results in enumerate((run.results, many)):
+        path = tmp_path / f"{number}.json"
+        writer.write(path, writer.run_file(results))
+        assert read(path, samples=False).results.estimates == results.estimates
+        assert main(["report", str(path), "--format", "text"]) == 0
+
+
+WRONG: list[tuple[str, str, Any, str]] = [
+    # a file that lacks what its kind has
+    ("ab", "bakeoff.environments.base", ..., "it has no environment base"),
+    ("ab", "bakeoff.base", "other", "it has no environment other"),
+    ("history", "bakeoff.environments.reference", ..., "it has no environment reference"),
+    ("history", "bakeoff.environments.2026-01-01", ..., "of the environment 2026-01-01, which"),
+    ("bisect", "bakeoff.search", {}, "it has no search"),
+    ("bisect", "bakeoff.search.steps.0", ..., "it has 3 steps and 4 estimates"),
+    ("bisect", "bakeoff.search.steps.0.phase", "day", "without a comparison of its ends"),
+    ("bisect", "bakeoff.search.steps.0.phase", "night", "Invalid enum value 'night'"),
+    ("bisect", "bakeoff.search.metric", "speed", "it searches a metric speed, which this version"),
+    ("bisect", "bakeoff.estimates.0.form", "amount", "a step of it has no ratio"),
+    ("cost", "bakeoff.cells", [], "it has no cells"),
+    # names
+    ("run", "bakeoff.estimates.0.metric", "speed", "it has a metric speed, which this version"),
+    ("run", "bakeoff.samples.0.metric", "speed", "it has a metric speed, which this version"),
+    ("run", "bakeoff.cells.0.missing", {"speed": "x"}, "it has a metric speed"),
+    ("run", "bakeoff.cells.0.cell.0", "x" * 1001, "a name has 1001 characters: xxx"),
+    ("run", "bakeoff.estimates.0.environment", "mars", "of the environment mars, which it lacks"),
+    # numbers
+    ("bisect", "bakeoff.estimates.0.value", 0, "is 0"),
+    ("run", "bakeoff.estimates.0.value", 1e300, "is 1e+300"),
+    ("run", "bakeoff.samples.0.rows.0.3", 0, "is 0"),
+    ("run", "bakeoff.samples.0.rows.0.3", -1e-3, "is -0.001"),
+    ("run", "bakeoff.estimates.0.p", 2, "and p = 2"),
+    ("run", "bakeoff.estimates.0.df", -1, "has -1 degrees of freedom"),
+    ("run", "bakeoff.estimates.0.standard_error", -1, "has a standard error of -1"),
+    ("run", "bakeoff.estimates.0.workers", 10**30, "is of 1000000000000000000000000000000 workers"),
+    ("run", "bakeoff.cells.0.proof.settings", {"x" * 1001: 1}, "a name of more than 1,000 char"),
+    ("run", "bakeoff.cells.0.proof.settings", {"x": [1]}, "neither text nor a number"),
+    ("run", "bakeoff.estimates.0.against", "x" * 1001, "a name has 1001 characters"),
+    ("run", "bakeoff.samples.0.rows.0.0", 1 << 63, "Expected `int` <= 9007199254740992"),
+    ("run", "bakeoff.samples.0.rows.0.5", -1.0, "which cannot be"),
+    ("run", "bakeoff.cells.0.proof.loss", -1.0, "a proof has a number that cannot be"),
+    ("run", "bakeoff.spent.wall_seconds", -1, "Expected `float` >= 0.0"),
+    ("run", "datetime", "yesterday", "its date is yesterday"),
+    # types, depths and lengths
+    ("run", "bakeoff.options.margin", 0, "Expected `float` > 0.0"),
+    ("run", "bakeoff.schema", 3, "is a run of schema 3; schema 4 is read: measure it"),
+    ("run", "bakeoff.estimates.0.form", "sum", "Invalid enum value 'sum'"),
+    ("run", "bakeoff.estimates.0.value", ..., "missing required field `value` - at `$.estimates["),
+    ("run", "bakeoff.estimates.0.value", "1", "Expected `float`, got `str`"),
+    ("run", "bakeoff.samples.0.rows.0", [1], "Expected `array` of length 4 to 7 - at"),
+    ("run", "machine_info", [1], "Expected `object`, got `array`"),
+    ("run", "machine_info.cpu", "fast", "Expected `object | null`, got `str`"),
+    ("run", "bakeoff.schema", [4] * 999, "is a run of schema [4, 4, 4"),
+    ("run", "bakeoff.conditions.device_details", {"cpu": {"a": [[]]}}, "got `array`"),
+    ("run", "bakeoff.warnings", ["x" * 10_001], "Expected `str` of length <= 10000"),
+    ("run", "bakeoff.cells.0.stderr", "x" * 10_001, "Expected `str` of length <= 10000"),
+]
+"""Command, place in its file, what stands there in place of a value, and what is said of that."""
+
+
+@pytest.mark.parametrize(("kind", "path", "value", "words"), WRONG, ids=lambda x: str(x)[:40])
+def test_what_contradicts_itself_is_refused(
+    kind: str, path: str, value: Any, words: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path, kind, path, value)
+    message = refusal(read, file)
+    assert words in message
+    assert message.startswith(f"{file} is ")
+    assert len(message) < 500 + len(str(tmp_path))
+    if "is no run, or is damaged: " in message and path.startswith("bakeoff."):
+        assert not SCHEMA_OF_RESULTS.is_valid(json.loads(file.read_text())["bakeoff"])
+
+
+DEEP = b"[" * 100_000
+NO_RUN = "is no run of jax-bakeoff"
+MARGIN = b'{"bakeoff": {"schema": 4, "options": {"margin": %s}}}'
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is not JSON ("),
+        (b'{"caf\xe9": 1}', "is not JSON ("),
+        (b'{"benchmarks":' + DEEP, "is not JSON ("),
+        (b'{"bakeoff": {"schema": 4, "warnings":' + DEEP, "is not JSON ("),
+        (MARGIN % b"NaN", "is not JSON ("),
+        (MARGIN % b"1e999", "is no run, or is damaged: Number out of range"),
+        (b"[1, 2]", NO_RUN),
+        (b'{"benchmarks": []}', NO_RUN),
+        (b'{"bakeoff": [1]}', "is no run, or is damaged: "),
+    ],
+)
+def test_what_is_no_run_is_refused(data: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "spoilt.json"
+    path.write_bytes(data)
+    with pytest.raises(BakeoffError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path} {words}")
+    assert "\n" not in message
+    assert isinstance(caught.value, NotARunError) is (words == NO_RUN)
+    assert ("; for what pytest-benchmark wrote alone, there is" in message) is (words == NO_RUN)
+
+
+def test_a_folder_shows_its_good_files_and_names_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "run", "bakeoff.estimates.0.metric", "speed").rename(tmp_path / "bad.json")
+    for day in ("01", "02"):
+        path = write(tmp_path, "run", "datetime", f"2026-01-{day}T12:00:00+00:00")
+        tree = json.loads(path.read_text()) | {"commit_info": {"id": day}}  # else they are copies
+        (tmp_path / f"{day}.json").write_text(json.dumps(tree))
+    path.unlink()
+    assert main(["history", str(tmp_path)]) == 1  # for what was skipped
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "skipped: " in shown
+    assert "it has a metric speed, which this version does not know" in shown
+    assert "2026-01-01" in shown
+
+
 def test_files_appear_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = tmp_path / "small.json"
-    write(small, {"a": [1, 2]})
+    writer.write(small, {"a": [1, 2]})
     monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space")))
-    assert refusal(write, small, {}) == f"{small} cannot be written: No space"
+    assert refusal(writer.write, small, {}) == f"{small} cannot be written: No space"
     assert small.read_text() == '{"a":[1,2]}\n'
     assert [*tmp_path.iterdir()] == [small]
 
@@ -117,7 +229,7 @@ def test_what_appears_while_a_file_is_written_is_kept(
     path = tmp_path / "run.json"
 
     def written_too_late() -> None:
-        with whole_file(path) as partial:
+        with writer.whole_file(path) as partial:
             partial.write_text("new")
             path.write_text("mine")
 

@@ -9,11 +9,9 @@ from bench.runfile import EnvironmentInfo, TimeSpent, warnings
 from bench.runfile.reader import Run
 from tests.report.runs import Planted, made_run
 
-OFFER = Offer({}, {}, [], {}, {})
-
 
 def given(run: Run, notes: tuple[str, ...] = ()) -> list[str]:
-    return warnings.collect_warnings(run.results, OFFER, notes)
+    return warnings.collect_warnings(run.results, Offer(), notes)
 
 
 def test_a_quiet_run_warns_of_nothing() -> None:

@@ -4,19 +4,20 @@ import math
 
 import pytest
 
-from bench.cells import BASELINE, Arm
+from bench.cells import BASELINE
 from bench.estimates import Estimate, EstimateTable
 from bench.metrics import METRICS, START_STAGES, STARTUP, STEP, Kind
 from bench.samples import Sample
 from bench.stats.amounts import (
+    Law,
     estimate_amount,
     estimate_startup,
     make_zero_cost,
+    predict_added_time,
     split_startup,
     subtract_amount,
 )
-
-HAIKU = Arm("haiku", "pure").make_cell("seed", "cpu")
+from tests.estimates import HAIKU, amount
 
 
 def samples_of(metric: str, *values: float, median: float | None = None) -> list[Sample]:
@@ -25,10 +26,6 @@ def samples_of(metric: str, *values: float, median: float | None = None) -> list
         Sample(HAIKU, metric, value, 20, median, worker=i // 2, block=i)
         for i, value in enumerate(values)
     ]
-
-
-def amount(metric: str, value: float, unit: str = "s") -> Estimate:
-    return Estimate(cell=HAIKU, metric=metric, form="amount", unit=unit, value=value)
 
 
 def test_an_amount_is_the_median_with_an_interval_over_workers() -> None:
@@ -49,14 +46,14 @@ def test_an_amount_is_of_whole_calls_and_one_worker_has_no_interval() -> None:
 
 
 def test_a_startup_is_measured_or_else_the_sum_of_all_stages() -> None:
-    stages = [amount(name, 0.5) for name in START_STAGES]
+    stages = [amount(0.5, metric=name) for name in START_STAGES]
     table = EstimateTable(stages)
     total = estimate_startup(table, HAIKU)
     assert total is not None
     assert (total.metric, total.value) == (STARTUP, 0.5 * len(START_STAGES))
     assert split_startup(table, total) == {row.metric: row for row in stages}
     assert estimate_startup(EstimateTable(stages[1:]), HAIKU) is None
-    measured = amount(STARTUP, 9.0)
+    measured: Estimate = amount(9.0, metric=STARTUP)
     table = EstimateTable([*stages, measured])
     assert estimate_startup(table, HAIKU) is measured
     parts = split_startup(table, measured)
@@ -66,7 +63,20 @@ def test_a_startup_is_measured_or_else_the_sum_of_all_stages() -> None:
 
 
 def test_differences_of_exact_amounts() -> None:
-    calls = subtract_amount(amount("python_calls", 9.0, ""), amount("python_calls", 4.0, ""))
+    calls = subtract_amount(*(amount(calls, "", metric="python_calls") for calls in (9.0, 4.0)))
     assert (calls.form, calls.value) == ("added", 5)
     zero = make_zero_cost(BASELINE.make_cell("mine", "cpu"))
     assert (zero.form, zero.value, zero.half_width) == ("added", 0, 0)
+
+
+LAW = Law(fixed=1e-5, of_array=2e-6, covariance=(4e-12, -1e-13, 1e-14), workers=9, t=2.0, misfit=0)
+
+
+def test_a_prediction_adds_the_arrays_to_the_fixed_part_each_with_its_error() -> None:
+    row = predict_added_time(LAW, HAIKU, 10)
+    error = math.sqrt(4e-12 - 2 * 10 * 1e-13 + 100 * 1e-14)
+    assert (row.form, row.unit, row.against, row.df) == ("added", "s", "pure_jax/pure", 7)
+    assert (row.value, row.standard_error) == pytest.approx((3e-5, error))
+    assert (row.low, row.high) == pytest.approx((3e-5 - 2 * error, 3e-5 + 2 * error))
+    row = predict_added_time(LAW, HAIKU, 1, fixed=0.0)
+    assert (row.value, row.standard_error) == pytest.approx((2e-6, 1e-7))

@@ -1,8 +1,9 @@
-"""Differences of rows that were made apart: coverage, power, and false changes, by simulation."""
+"""Differences of rows: coverage, power, and false changes, by simulation."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from bench.stats.changes import (
     LONG_SERIES,
     Spread,
     compare_ratios,
+    estimate_array_costs,
     find_shifts,
     find_spread,
     is_change,
@@ -86,10 +88,7 @@ def test_any_false_change_in_a_history_is_rare_and_a_real_one_is_found(days: int
 @pytest.mark.parametrize("nights", [6, 60])
 def test_a_shift_that_stays_shows_among_nights_and_a_quiet_series_has_none(nights: int) -> None:
     rng, sd, times, false, near = np.random.default_rng(nights), 0.006, 200, 0, 0
-    at, shift = (
-        nights // 2,
-        1.08 if nights < LONG_SERIES else 1.02,
-    )  # neighbours differ by 1 % anyway
+    at, shift = nights // 2, 1.08 if nights < LONG_SERIES else 1.02  # neighbours differ by 1 %
     for _ in range(times):
         quiet, shifted = (
             [drawn(rng, more if n >= at else 1.0, sd, f"{n:02d}") for n in range(nights)]
@@ -130,3 +129,53 @@ def test_a_machine_with_moods_is_no_change() -> None:
     assert not any(map(is_change, find_shifts([moody])))
     [change] = filter(is_change, find_shifts([calm]))
     assert (change.against, change.environment) == ("39", "40")
+
+
+ARRAYS = {"toy": 8, "depth12": 26}
+CALL, ARRAY = 60e-6, 2e-6
+"""Seconds that a call costs by itself, and for each array."""
+
+
+def measure_depths(
+    rng: np.random.Generator, call: float, array: float, error: float = 0.01
+) -> list[Estimate]:
+    """Return what a comparison measures where the new side costs so many seconds more."""
+    out = []
+    for workload, arrays in ARRAYS.items():
+        cell, before = estimates.HAIKU._replace(workload=workload), CALL + ARRAY * arrays
+        log = math.log1p((call + array * arrays) / before) + rng.normal(0, error)
+        for side in ("base", "new"):
+            about: dict[str, Any] = {"cell": cell, "environment": side}
+            out.append(estimates.amount(before, metric="host_cost", **about))
+            out.append(estimates.amount(arrays, "", metric="parameter_arrays", **about))
+        about |= {"metric": "host_cost", "against": "base", "workers": 4, "blocks": 9}
+        known = error * math.sqrt(rng.chisquare(8) / 8)
+        out.append(estimates.ratio(math.exp(log), standard_error=known, df=8.0, **about))
+    return out
+
+
+@pytest.mark.parametrize(("call", "array"), [(0.0, 0.0), (10e-6, 0.0), (0.0, 0.2e-6)])
+def test_the_interval_of_a_ratio_of_array_costs_covers(call: float, array: float) -> None:
+    rng, times, inside = np.random.default_rng(0), 400, 0
+    for _ in range(times):
+        *amounts, row = estimate_array_costs(measure_depths(rng, call, array), "base", 0.02)
+        assert [amount.environment for amount in amounts] == ["base", "new"]
+        assert (row.metric, row.cell.workload) == ("host_cost_per_array", "depth12")
+        assert row.low is not None
+        assert row.high is not None
+        inside += row.low <= 1 + array / ARRAY <= row.high
+    assert inside / times > 0.93  # 95 %, and two standard errors
+    exact = measure_depths(rng, call, array, error=1e-6)
+    base, new, row = estimate_array_costs(exact, "base", 0.02)
+    assert base.value == pytest.approx(ARRAY)
+    assert new.value == pytest.approx(ARRAY + array, rel=1e-3)
+    assert row.value == pytest.approx(1 + array / ARRAY, rel=1e-3)
+    assert (row.workers, row.blocks) == (4, 9)
+
+
+def test_one_depth_or_a_cost_that_falls_with_arrays_has_no_cost_per_array() -> None:
+    rng = np.random.default_rng(1)
+    one = [row for row in measure_depths(rng, 0.0, 0.0) if row.cell.workload == "toy"]
+    assert not [*estimate_array_costs(one, "base", 0.02)]
+    falling = measure_depths(rng, 0.0, -1.5 * ARRAY)
+    assert not [*estimate_array_costs(falling, "base", 0.02)]

@@ -1,4 +1,4 @@
-"""What a budget can tell: how much calls vary, and what follows from that."""
+"""Forecasts of what a budget can tell, from how much calls vary."""
 
 import math
 from collections.abc import Sequence

@@ -30,12 +30,17 @@ def member(contrasts: Sequence[Contrast], number: int) -> Any:
     return row
 
 
+def contrast(data: Any, worker: Any, arm: int = 2, reference: Sequence[int] = REFERENCES) -> Any:
+    """Return the contrast of an arm in a family of its own."""
+    return member(contrast_with_references(data, worker, reference, [arm]), 0)
+
+
 def differences(contrasts: Sequence[Contrast]) -> list[float]:
     return [contrast.difference for contrast in contrasts]
 
 
 def test_one_far_round_among_workers_of_one_block_widens_its_arm_a_little() -> None:
-    """As in stages, where another guest of the host had the core for one arm's turn."""
+    """Stages have such rounds, where another guest of the host had the core for an arm's turn."""
     random = np.random.default_rng(0)
     data = random.normal(0, 0.03, (10, 8))
     usual = member(contrast_with_references(data, np.arange(10), REFERENCES, [2, 3]), 0)
@@ -51,24 +56,19 @@ def noisy_run(seed: int, missing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_one_arm_and_one_reference_by_hand() -> None:
     data = np.array([[0.0, 0.01], [0.0, 0.03], [0.0, 0.05]])
-    row, error = (
-        member(contrast_with_references(data, np.arange(3), [0], [1]), 0),
-        0.02 / math.sqrt(3),
-    )
+    row, error = contrast(data, np.arange(3), 1, [0]), 0.02 / math.sqrt(3)
     assert (row.difference, row.df, row.standard_error) == pytest.approx((0.03, 2, error))
     assert row.half_width == pytest.approx(4.3027 * error, rel=0.001)
     assert (row.blocks, row.workers, row.p < 0.05) == (3, 3, False)
 
 
 def test_two_references_by_hand_and_one_tells_no_error_of_a_lone_worker() -> None:
-    row = member(
-        contrast_with_references(np.array([[-0.01, 0.01, 0.05]]), np.zeros(1), REFERENCES, [2]), 0
-    )
+    row = contrast(np.array([[-0.01, 0.01, 0.05]]), np.zeros(1))
     assert row.df == 1  # the references differ by 0.02: variance 0.0002 of either
     assert row.standard_error == pytest.approx(math.sqrt(1.5 * 0.0002))
     assert row.high == pytest.approx(0.05 + 12.706 * row.standard_error, rel=1e-3)
     data = np.array([[0.0, 0.5], [0.01, 0.5], [0.0, 0.6]])
-    lone = member(contrast_with_references(data, np.zeros(3), [0], [1]), 0)
+    lone = contrast(data, np.zeros(3), 1, [0])
     assert (lone.low, lone.high, lone.p) == (-math.inf, math.inf, 1)
 
 
@@ -105,7 +105,7 @@ def test_order_labels_and_units_do_not_matter() -> None:
 
 def test_missing_blocks_arms_and_references() -> None:
     data, worker = noisy_run(1)
-    before = member(contrast_with_references(data, worker, REFERENCES, [4]), 0)
+    before = contrast(data, worker, 4)
     data[4:, 2] = data[:, 3] = data[0, 0] = np.nan
     contrasts = contrast_with_references(data, worker, REFERENCES, [2, 3, 4])
     few, none, other = (member(contrasts, i) for i in range(3))
@@ -130,7 +130,7 @@ def test_a_noisy_arm_widens_its_own_interval_and_members_alone_pay_for_the_famil
     noisy, usual = member(whole, 0), member(whole, 1)
     assert noisy.standard_error > 2 * usual.standard_error
     assert noisy.df < 15 < usual.df
-    alone = member(contrast_with_references(data, worker, REFERENCES, [2]), 0)
+    alone = contrast(data, worker)
     assert noisy.half_width > alone.half_width
 
 
@@ -172,10 +172,10 @@ def test_added_seconds_by_hand() -> None:
 def test_a_call_takes_more_than_no_time() -> None:
     """An interval that reaches below it has no lower end: nothing can be that much faster."""
     seconds = np.array([[80, 80, 20], [80, 80, 160], [80, 80, 300]]) * 1e-6
-    [contrast] = contrast_added_time(seconds, np.arange(3), REFERENCES, [2])
-    assert contrast.difference == pytest.approx(80e-6)
-    assert contrast.low == -math.inf
-    assert contrast.high > 160e-6
+    [known] = contrast_added_time(seconds, np.arange(3), REFERENCES, [2])
+    assert known.difference == pytest.approx(80e-6)
+    assert known.low == -math.inf
+    assert known.high > 160e-6
     [unknown] = contrast_added_time(seconds * np.nan, np.arange(3), REFERENCES, [2])
     assert math.isnan(unknown.difference)
 
@@ -196,12 +196,7 @@ def test_a_block_far_from_its_workers_others_counts_less(sides: bool) -> None:
         data = np.random.default_rng(1).normal(scale=0.01, size=(28, 3))
         data[10, 2] += by
         worker = np.repeat(np.arange(4), 7)
-        contrasts = (
-            contrast_pairs(data, worker, [2])
-            if sides
-            else contrast_with_references(data, worker, [0, 1], [2])
-        )
-        return member(contrasts, 0)
+        return member(contrast_pairs(data, worker, [2]), 0) if sides else contrast(data, worker)
 
     usual = slowed(0.0)
     for by in (0.4, 4.0):
@@ -210,10 +205,8 @@ def test_a_block_far_from_its_workers_others_counts_less(sides: bool) -> None:
 
 
 def test_cold_samples_by_hand() -> None:
-    contrasts = contrast_cold_samples(
-        [np.array([0.0, 0.2]), np.array([1, 1.2]), np.array([2.0])], [1, 2]
-    )
-    first, second = member(contrasts, 0), member(contrasts, 1)
+    samples = [np.array([0.0, 0.2]), np.array([1, 1.2]), np.array([2.0])]
+    first, second = contrast_cold_samples(samples, [1, 2])
     assert (first.difference, first.blocks) == pytest.approx((1.0, 2))
     assert first.standard_error == pytest.approx(math.sqrt((0.02 + 0.02) / 2))
     assert (second.difference, second.blocks) == pytest.approx((1.9, 1))

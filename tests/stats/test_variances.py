@@ -5,12 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.stats.variances import (
-    MeanSquares,
-    average_variances,
-    pool_unless_noisy,
-    sum_variances,
-)
+from bench.stats.variances import MeanSquares, average_variances, pool_unless_noisy, sum_variances
 
 NONE = np.zeros(4)
 

@@ -6,13 +6,7 @@ import pytest
 
 from bench.estimates import PROGRAM, Verdict
 from bench.metrics import HOST
-from bench.stats.verdicts import (
-    GROWTH,
-    find_impossible,
-    judge_interval,
-    make_bounds,
-    settle_by_program,
-)
+from bench.stats.verdicts import GROWTH, find_impossible, make_bounds, settle_by_program
 from tests.estimates import HAIKU, PLAIN, added, amount, ratio_within
 
 MARGIN = 0.02
@@ -32,9 +26,9 @@ def test_an_interval_has_one_verdict_in_logarithms_and_in_seconds(
     middle: float, half: float, result: Verdict
 ) -> None:
     low, high = middle - half, middle + half
-    assert judge_interval(low, high, MARGIN) is result
+    assert make_bounds(low, high, MARGIN)["verdict"] is result
     low, high = (50e-6 * math.expm1(end) if end < math.inf else end for end in (low, high))
-    assert judge_interval(low, high, MARGIN, level=50e-6) is result
+    assert make_bounds(low, high, MARGIN, level=50e-6)["verdict"] is result
 
 
 @pytest.mark.parametrize(
@@ -50,16 +44,13 @@ def test_an_interval_has_one_verdict_in_logarithms_and_in_seconds(
 def test_the_margin_of_added_seconds_is_a_fraction_of_the_call(
     low: float, high: float, result: Verdict
 ) -> None:
-    assert judge_interval(low, high, MARGIN, level=50e-6) is result
+    assert make_bounds(low, high, MARGIN, level=50e-6)["verdict"] is result
 
 
 def test_the_fields_of_an_interval() -> None:
     slower = make_bounds(math.log(1.1), math.log(1.2), MARGIN)
-    assert slower == {
-        "low": pytest.approx(1.1),
-        "high": pytest.approx(1.2),
-        "verdict": Verdict.SLOWER,
-    }
+    ends = {"low": pytest.approx(1.1), "high": pytest.approx(1.2)}
+    assert slower == ends | {"verdict": Verdict.SLOWER}
     added = make_bounds(1e-6, 3e-6, MARGIN, level=50e-6)
     assert (added["low"], added["high"], added["verdict"]) == (1e-6, 3e-6, Verdict.SLOWER)
     for level in (None, 50e-6):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -50,8 +51,7 @@ def samples(
     environment: str = "",
     speed: float = 1.0,
     arms: Iterable[Arm] = ARMS,
-    first_worker: int = 1,
-    workers: int = 6,
+    workers: Sequence[int] = range(1, 7),
     mood: np.random.Generator | None = None,
     changed: Mapping[tuple[Arm, str], float] | None = None,
     median: float = 1.0,
@@ -64,52 +64,49 @@ def samples(
         environment: Its name.
         speed: Of the machine: larger is slower.
         arms: That are measured.
-        first_worker: Number of the first worker; blocks follow from it.
-        workers: How many there are.
+        workers: Their numbers; blocks follow from them.
         mood: What disturbs a block of all arms alike, of two environments too.
         changed: Exact numbers that are others than usual.
         median: Median of a block's calls, relative to the low quantile that is compared.
     """
+
+    def sample(arm: Arm, workload: str, metric: str, value: float, **about: Any) -> Sample:
+        cell = arm.make_cell(workload, "cpu")
+        return Sample(cell, metric, value, environment=environment, **about)
+
     factors, mood = factors or {}, mood or rng
-    for worker in range(first_worker, first_worker + workers):
+    for worker in workers:
         luck = {arm: rng.normal(0, 0.003) for arm in (*ARMS, CONTROL)}
         for block in range(4 * worker, 4 * worker + 4):
             busy = mood.normal(0, 0.05)
             for arm in arms:
                 noise = math.exp(busy + luck[arm] + rng.normal(0, 0.006))
-                for metric, workload, seconds in (
-                    ("step", "seed", STEP[arm]),
-                    ("host_cost", "toy", 1e-4 + ADDED[arm]),
-                ):
-                    level = speed * seconds * factors.get(arm, 1.0) * noise
-                    cell = arm.make_cell(workload, "cpu")
-                    calls = 8, median * level
-                    where: Any = {"environment": environment, "worker": worker, "block": block}
-                    yield Sample(cell, metric, level, *calls, **where)
-    for cold in range(1000 * first_worker, 1000 * first_worker + 8):
+                factor = speed * factors.get(arm, 1.0) * noise
+                about: Any = {"calls": 8, "worker": worker, "block": block}
+                step, host = STEP[arm] * factor, (1e-4 + ADDED[arm]) * factor
+                yield sample(arm, "seed", "step", step, median=median * step, **about)
+                yield sample(arm, "toy", "host_cost", host, median=median * host, **about)
+    for cold in range(1000 * workers[0], 1000 * workers[0] + 8):
         for arm in arms:
             level = 0.4 * speed * factors.get(arm, 1.0) * math.exp(rng.normal(0, 0.02))
             memory = 3e8 * speed * math.exp(rng.normal(0, 0.002))
-            for metric, value in (("compile", level), ("peak_rss", memory)):
-                cell = arm.make_cell("seed", "cpu")
-                yield Sample(cell, metric, value, environment=environment, worker=cold, block=cold)
+            yield sample(arm, "seed", "compile", level, worker=cold, block=cold)
+            yield sample(arm, "seed", "peak_rss", memory, worker=cold, block=cold)
     for arm in arms:
-        for metric, usual in COUNTS.items():
-            number = CALLS[arm] if metric == "python_calls" else usual
-            number = (changed or {}).get((arm, metric), number)
-            if arm != CONTROL:
-                yield Sample(arm.make_cell("seed", "cpu"), metric, number, environment=environment)
+        counts = COUNTS | {"python_calls": CALLS[arm]}
+        counts |= {metric: value for (by, metric), value in (changed or {}).items() if by == arm}
+        if arm != CONTROL:
+            yield from (sample(arm, "seed", *count) for count in counts.items())
 
 
 def results(
     of: Sequence[Sample],
     kind: FileKind,
-    environments: Mapping[str, EnvironmentInfo],
+    environments: dict[str, EnvironmentInfo],
     base: str = "",
-    failures: Mapping[Arm, str] | None = None,
+    failures: Mapping[Arm, str] = MappingProxyType({}),
 ) -> ResultsWithSamples:
     """Return samples as results; arms that fail have none."""
-    failures = failures or {}
     known = dict.fromkeys((sample.environment, sample.cell) for sample in of)
     alive = [sample for sample in of if sample.cell.arm not in failures]
     estimates = estimate(alive, base)
@@ -117,7 +114,7 @@ def results(
         kind=kind,
         base=base,
         arguments=[kind, "--some", "a b"],
-        environments=dict(environments),
+        environments=environments,
         conditions=Conditions(devices={"cpu": "cpu"}, variables={"X": "1"}, affinity=[0, 1]),
         cells=[
             CellResult(cell=cell, environment=name, failure=failures.get(cell.arm))
@@ -138,7 +135,7 @@ def a_run(
     commit: str = "c0ffee" * 6,
     versions: Mapping[str, str] | None = None,
     arms: Sequence[Arm] = ARMS,
-    failures: Mapping[Arm, str] | None = None,
+    failures: Mapping[Arm, str] = MappingProxyType({}),
     **about: Any,
 ) -> Run:
     """Return a run; `about` are arguments of `samples`."""
@@ -177,8 +174,8 @@ def of_days(
     for number, (day, factors) in enumerate(days.items()):
         for side, (name, by) in enumerate(((day, factors), ("reference", {}))):
             rng, mood = (np.random.default_rng([seed, number, x]) for x in (side, 9))
-            about: dict[str, Any] = {"first_worker": 1 + 4 * number, "workers": 4, "mood": mood}
-            of += samples(rng, by, environment=name, **about)
+            workers = range(1 + 4 * number, 5 + 4 * number)
+            of += samples(rng, by, environment=name, workers=workers, mood=mood)
         other = versions[number] if versions else {}
         environments[day] = EnvironmentInfo(spec=f"@{day}", versions=VERSIONS | dict(other))
     environments["reference"] = EnvironmentInfo(spec="reference")

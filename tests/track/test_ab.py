@@ -1,7 +1,6 @@
 """`bakeoff ab`: what is said of two sides, by simulation."""
 
 import math
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 from scipy import special
 
+from bench.cells import Cell
 from bench.estimates import MARGIN, Estimate, Verdict
 from bench.metrics import COLD
 from bench.prepare.sides import DEEP
@@ -17,6 +17,7 @@ from bench.runfile import ResultsWithSamples
 from bench.stats.estimate import widen_intervals
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
+from tests.estimates import ratio
 from tests.report.runs import section
 from tests.track.simulated import BLOG, FILTER_JIT, HAIKU, two_sides
 
@@ -67,20 +68,25 @@ def of_rows(rows: list[Estimate]) -> ResultsWithSamples:
     return replace(SAME, estimates=widen_intervals(rows, MARGIN))
 
 
+CELLS = [(HAIKU.make_cell(w, "cpu"), m) for m in COLD[:5] for w in ("toy", "seed", "wide", DEEP)]
+
+
+def make_row(cell: Cell, metric: str, log: float, error: float, df: float) -> Estimate:
+    """Return a ratio by its logarithm, whose interval and p are not corrected for any others."""
+    half = float(special.stdtrit(df, 0.975)) * error
+    value, low, high = (math.exp(log + x) for x in (0.0, -half, half))
+    p = 2 * float(special.stdtr(df, -abs(log) / error))
+    about: dict[str, Any] = {"cell": cell, "metric": metric, "against": BASE, "p": p}
+    made: Estimate = ratio(value, low, high, standard_error=error, df=df, **about)
+    return made
+
+
 def test_twenty_comparisons_of_the_same_raise_no_alarm() -> None:
     """Each leaves out 1 by chance in one of twenty cases, all together in one of twenty A/Bs."""
     rng, df, error = np.random.default_rng(3), 4, 0.03
-    half = float(special.stdtrit(df, 0.975)) * error
     alarms, alone, times = 0, 0, 500
     for _ in range(times):
-        rows = []
-        for metric, workload in product(COLD[:5], ("toy", "seed", "wide", DEEP)):
-            t = float(rng.standard_t(df))
-            low, value, high = (math.exp(t * error + x) for x in (-half, 0, half))
-            about: dict[str, Any] = {"value": value, "low": low, "high": high}
-            about |= {"standard_error": error, "df": df, "p": 2 * float(special.stdtr(df, -abs(t)))}
-            cell = HAIKU.make_cell(workload, "cpu")
-            rows.append(Estimate(cell=cell, metric=metric, form="ratio", against=BASE, **about))
+        rows = [make_row(*cell, float(rng.standard_t(df)) * error, error, df) for cell in CELLS]
         alone += any(row.differs and row.value > 1.02 for row in rows)
         alarms += Comparison(of_rows(rows)).status is Status.WORSE
     assert alone / times > 0.3
@@ -88,28 +94,14 @@ def test_twenty_comparisons_of_the_same_raise_no_alarm() -> None:
 
 
 def test_a_row_that_differs_only_by_itself_is_open_wherever_it_is_told() -> None:
-    about: dict[str, Any] = {"standard_error": 0.02, "df": 30.0, "form": "ratio", "against": BASE}
-    half = float(special.stdtrit(30, 0.975)) * 0.02
-    many = [(BLOG.make_cell(w, "cpu"), m) for m in COLD[:5] for w in ("toy", "seed", "wide", DEEP)]
-    rows = [
-        Estimate(
-            cell=cell,
-            metric=metric,
-            value=math.exp(middle),
-            low=math.exp(middle - half),
-            high=math.exp(middle + half),
-            p=2 * float(special.stdtr(30, -middle / 0.02)),
-            verdict=Verdict.SLOWER if middle else Verdict.INCONCLUSIVE,
-            **about,
-        )
-        for (cell, metric), middle in zip(many, (0.05, *[0.0] * 19), strict=True)
-    ]
+    logs = 0.05, *[0.0] * 19
+    rows = [make_row(*cell, log, 0.02, 30) for cell, log in zip(CELLS, logs, strict=True)]
     assert Comparison(replace(SAME, estimates=rows)).status is Status.WORSE
     row = widen_intervals(rows, MARGIN)[0]
     assert (row.differs, row.verdict, row.settled_by) == (False, Verdict.INCONCLUSIVE, "")
     assert row.p == pytest.approx(20 * (rows[0].p or 0))
     factor = float(special.stdtrit(30, 0.025 / 20) / special.stdtrit(30, 0.025))
-    assert row.half_width == pytest.approx(factor * half)
+    assert row.half_width == pytest.approx(factor * rows[0].half_width)
     step = widen_intervals([replace(rows[0], metric="step"), *rows], MARGIN)[0]
     assert step.p == pytest.approx(3 * (rows[0].p or 0)), "3 of 9 parts of the odds are a step's"
     assert widen_intervals(rows[:1], MARGIN)[0].low == pytest.approx(rows[0].low)

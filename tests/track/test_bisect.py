@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.cells import Arm, Cell, Selection
+from bench.cells import Cell, Selection
 from bench.cli import commands
 from bench.engine.process import Place
 from bench.engine.session import SETUP_PARTS
@@ -22,6 +22,7 @@ from bench.environments.builder import Builder
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
+from bench.offer import Offer
 from bench.prepare.stacks import Stacks
 from bench.report.page import page
 from bench.report.table import change
@@ -36,13 +37,12 @@ from bench.runfile import (
 from bench.runfile.reader import read
 from bench.runfile.writer import write
 from bench.samples import Sample
-from bench.track.bisect import document
-from bench.track.earlier import Earlier
+from bench.track.bisect import Earlier, document
 from bench.track.search import Search
 from bench.track.steps import LOOKS, Looks, Steps
 from common.errors import BakeoffError
 from tests import estimates
-from tests.commands import Bakeoff, refusal
+from tests.commands import Bakeoff, Done, refusal
 from tests.environments.repository import repository
 
 CELL = Cell("pure_jax", "pure", "toy", "cpu")
@@ -61,77 +61,8 @@ def ratio(log: float, error: float, pairs: int) -> Any:
     return estimates.ratio(math.exp(log), workers=pairs, **about)
 
 
-class FakeStacks(Stacks):
-    """What stacks there are; nothing is built."""
-
-    def __init__(self, impossible: Sequence[str] = ()) -> None:
-        super().__init__(Selection(("pure_jax",), ("pure",), ("toy",)), Mock())
-        self.impossible = impossible
-        self.versions: dict[str, str] = {}
-        """Of commits of a library under development."""
-
-    def build_ends(self, good: Spec, bad: Spec) -> None:
-        self.pythons = ("3.12",)
-
-    def environment(self, spec: Spec) -> Environment:
-        if spec.text in self.impossible:
-            raise UnsolvableError("they do not go together")
-        date = spec.date or datetime.date(2025, 12, 31)
-        pins = {
-            name: max((r for r, day in releases.items() if day <= str(date)), default="0")
-            for name, releases in RELEASES.items()
-        }
-        pins |= {name: str(wanted).lstrip("=") for name, wanted in spec.pins}
-        for package, source in spec.sources.items():
-            commit = self.builder.freeze(source).revision
-            if commit in self.impossible:
-                raise UnsolvableError("no compiler")
-            pins[package] = self.versions[commit]
-        return Environment(Place(("python",)), EnvironmentInfo(spec=str(spec), pins=pins))
-
-    def side(self, spec: Spec) -> Environment:
-        return self.environment(spec)
-
-    def choose_cell(self, good: Spec, bad: Spec) -> Cell:
-        arm = Arm(self.selection.entrants[0], self.selection.styles[0])
-        return arm.make_cell(self.selection.workloads[0], "cpu")
-
-    def make_task(self, *_: object) -> Any:
-        return Mock(kind="bisect")
-
-
-class FakeSteps(Steps):
-    """How long something takes with each stack; nothing is measured."""
-
-    def __init__(
-        self, stacks: FakeStacks, seconds: Callable[[dict[str, str]], float], sd: float, cut: int
-    ) -> None:
-        super().__init__(stacks, "compile", 1200.0, Mock())
-        self.seconds, self.sd, self.cut = seconds, sd, cut
-        self.rng = np.random.default_rng(0)
-        self.measured_sides: list[str] = []
-
-    def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
-        if len(self.measured_sides) == self.cut:
-            raise KeyboardInterrupt
-        self.measured_sides.append(str(new))
-        self.stacks.sides[new] = Mock(info=self.stacks.environment(new).info)
-        worker = 1000 * len(self.measured_sides)
-        self.samples.append(Sample(CELL, "compile", 1.0, environment=str(new), worker=worker))
-        base_seconds, new_seconds = (self.seconds(self.stacks.releases(s)) for s in (base, new))
-        truth, data = math.log(new_seconds / base_seconds), list[float]()
-        while len(data) < LOOKS[-1]:
-            data.append(truth + self.rng.normal(0, self.sd))
-            n = len(data)
-            error = float(np.std(data, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
-            estimate = ratio(float(np.mean(data)), error, n)
-            if is_decided(estimate):
-                break
-        return estimate
-
-
-class World:
-    """A search among stacks that take more or less time.
+class World(Steps):
+    """A search among stacks that take more or less time; nothing is built or measured.
 
     Args:
         seconds: Of something, by the releases of a stack.
@@ -149,17 +80,53 @@ class World:
         impossible: Sequence[str] = (),
         cut: int = 99,
     ) -> None:
-        self.stacks = FakeStacks(impossible)
-        self.steps = FakeSteps(self.stacks, seconds, sd, cut)
-        self.file = Path("steps.json")
+        self.builder = Mock(build=self.build)
+        stacks = Stacks(Selection(("pure_jax",), ("pure",), ("toy",)), self.builder)
+        super().__init__(stacks, "compile", 1200.0, Mock())
+        self.seconds, self.sd, self.impossible, self.cut = seconds, sd, impossible, cut
+        self.rng = np.random.default_rng(0)
+        self.measured_sides: list[str] = []
+        self.versions: dict[str, str] = {}
+        """Of commits of a library under development."""
 
-    def go_on(self, path: Path, *, resume: bool = False) -> None:
-        """Let the search go on with that of a file."""
-        self.steps.earlier = Earlier.read(path, resume=resume)
+    def build(self, spec: Spec, _: Sequence[str]) -> Environment:
+        if spec.text in self.impossible:
+            raise UnsolvableError("they do not go together")
+        date = spec.date or datetime.date(2025, 12, 31)
+        pins = {
+            name: max((r for r, day in releases.items() if day <= str(date)), default="0")
+            for name, releases in RELEASES.items()
+        }
+        pins |= {name: str(wanted).lstrip("=") for name, wanted in spec.pins}
+        for package, source in spec.sources.items():
+            commit = self.builder.freeze(source).revision
+            if commit in self.impossible:
+                raise UnsolvableError("no compiler")
+            pins[package] = self.versions[commit]
+        offer = Offer({"pure_jax": ["pure"]}, {}, ["cpu"])
+        return Environment(Place(), EnvironmentInfo(spec=str(spec), pins=pins), offer=offer)
+
+    def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
+        if len(self.measured_sides) == self.cut:
+            raise KeyboardInterrupt
+        self.measured_sides.append(str(new))
+        self.stacks.side(new)
+        worker = 1000 * len(self.measured_sides)
+        self.samples.append(Sample(CELL, "compile", 1.0, environment=str(new), worker=worker))
+        base_seconds, new_seconds = (self.seconds(self.stacks.releases(s)) for s in (base, new))
+        truth, data = math.log(new_seconds / base_seconds), list[float]()
+        while len(data) < LOOKS[-1]:
+            data.append(truth + self.rng.normal(0, self.sd))
+            n = len(data)
+            error = float(np.std(data, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+            estimate = ratio(float(np.mean(data)), error, n)
+            if is_decided(estimate):
+                break
+        return estimate
 
     def run(self, good: str, bad: str) -> ResultsWithSamples:
         ends = parse(good), parse(bad)
-        self.search = Search(*ends, self.stacks, self.steps, lambda _: None, self.file)
+        self.search = Search(*ends, self, lambda _: None, Path("steps.json"))
         results = self.search.run()
         results.arguments = ["bisect", "--good", "a b"]
         return results
@@ -167,7 +134,7 @@ class World:
     @property
     def table(self) -> list[tuple[str, str, str]]:
         """Phase, stack and conclusion of each step."""
-        rows = zip(self.steps.taken, self.steps.estimates, strict=True)
+        rows = zip(self.taken, self.estimates, strict=True)
         return [(step.phase, row.environment, step.conclusion) for step, row in rows]
 
 
@@ -180,6 +147,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return [release for release in RELEASES[package] if low < release < high]
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.prepare.stacks.ask_side", lambda environment, _: environment)
     monkeypatch.setattr("bench.track.search.list_releases", list_releases)
     monkeypatch.setattr(
         "bench.track.steps.digest_setup", lambda _: dict.fromkeys(SETUP_PARTS, "as it was")
@@ -224,10 +192,9 @@ def test_package_and_release_are_found(
     seconds: Any, good: str, bad: str, result: str, impossible: tuple[str, ...]
 ) -> None:
     world = World(seconds, impossible=impossible)
-    world.run(good, bad)
-    search = world.search
-    assert (search.stopped, search.moved_along) == (None, {})
-    assert " ".join(map(str, (search.package, *search.releases))) == result
+    found = world.run(good, bad).search
+    assert (found.stopped, found.moved_along) == (None, {})
+    assert " ".join(map(str, (found.package, *found.releases))) == result
 
 
 def halfway(pins: dict[str, str]) -> float:
@@ -255,23 +222,33 @@ DAYS = "@2025-05-01", "@2025-12-01"
     ],
 )
 def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why: str) -> None:
-    results = world.run(good, bad)
+    """Where more time would help, it says how much, and how to go on."""
+    made = document(world.run(good, bad))
     stopped = world.search.stopped
     assert stopped is not None
     assert why in stopped
-    assert ("it needs about" in stopped) is ("cannot" in stopped)
-    assert document(results).headline == f"Stopped: {stopped}."
+    assert made.headline == f"Stopped: {stopped}."
     assert "e+" not in stopped
+    about = f"about {world.missing_seconds:.0f} s"
+    assert (f"it needs {about}" in stopped) is ("cannot" in stopped) is (len(made.fine_print) == 2)
+    if "cannot" in stopped:
+        assert f"a `--budget` of {about}" in made.fine_print[1]
+        assert "`--more` with this search's JSON file, if one was written" in made.fine_print[1]
+
+
+def test_two_names_of_one_stack_are_refused() -> None:
+    problem = refusal(World(JAX_6).run, "@2025-02-01", "@2025-02-02")
+    assert problem.startswith("@2025-02-01 and @2025-02-02 are the same stack, release by release")
 
 
 def test_what_fails_on_the_way_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(JAX_6)
-    first = world.steps.measure(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
+    first = world.measure(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
     measured = Mock(side_effect=[first, BakeoffError("another run is measuring")])
-    monkeypatch.setattr(FakeSteps, "measure", measured)
+    monkeypatch.setattr(World, "measure", measured)
     world.run("jax==0.5.0", "jax==0.7.1")
     assert world.search.stopped == "another run is measuring"
-    assert [step.phase for step in world.steps.taken] == ["whole"]
+    assert [step.phase for step in world.taken] == ["whole"]
     measured.side_effect = BakeoffError("another run")
     with pytest.raises(BakeoffError, match="another run"):  # nothing is known yet
         World(JAX_6).run("jax==0.5.0", "jax==0.7.1")
@@ -284,12 +261,11 @@ def test_the_commits_of_a_library_are_searched(tmp_path: Path) -> None:
     old, new = (f"jax==0.7.0,optax @ {tmp_path}/optax@{commit}" for commit in commits[::4])
     for good, bad, factor in ((old, new, 2.0), (new, old, 0.5)):
         world = World(jumps("optax", "4", factor), impossible=commits[2:3])
-        world.stacks.versions, world.stacks.builder = versions, Builder(tmp_path / "environments")
-        world.run(good, bad)
-        assert world.search.stopped is None
+        world.versions, world.builder.freeze = versions, Builder(tmp_path / "environments").freeze
+        found = world.run(good, bad).search
+        assert found.stopped is None
         releases = [f"2+{commits[1][:10]}", f"4+{commits[3][:10]}"]
-        assert sorted(map(str, world.search.releases)) == releases
-        assert world.search.releases[good == new] == releases[0]
+        assert list(found.releases) == (releases if good == old else releases[::-1])
 
 
 def test_the_document_says_what_was_found_and_shows_every_step() -> None:
@@ -302,11 +278,12 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     assert made.headline == (
         "Compile of pure_jax/pure at toy changed with flax: from 0.10.0 to 0.11.0."
     )
+    assert len(made.fine_print) == 1, "more time would not help"
     result, steps = made.sections
     assert result.lines[0].startswith("@2025-07-19,flax==0.11.0 relative to @2025-07-19: +")
     assert result.lines[1] == "These had to change with it: chex 0.1 → none."
     [table] = steps.tables
-    assert [row.cells[0] for row in table.rows] == [step.phase for step in world.steps.taken]
+    assert [row.cells[0] for row in table.rows] == [step.phase for step in world.taken]
     assert table.rows[-1].cells[0] == "confirm"
     assert [row.cells[3] for row in table.rows] == kept.estimates
     assert "bakeoff bisect --good &#39;a b&#39;" in page(made)
@@ -328,41 +305,55 @@ def test_a_step_is_decided_wrongly_as_seldom_as_is_said(at_once: int) -> None:
     assert wrong / 2000 < 0.017  # 1 %, and three standard errors
 
 
-def ended(folder: Path, world: World, *ends: str) -> Path:
-    """Return the file of a search that has ended."""
-    path = folder / f"{len(list(folder.iterdir()))}.json"
-    write(path, {"bakeoff": world.run(*ends)})
-    return path
+type Run = Callable[..., Done]
 
 
-def test_more_repeats_the_undecided_step_alone(tmp_path: Path) -> None:
-    ends = "jax==0.5.0", "jax==0.7.0"
-    path = ended(tmp_path, world := World(halfway, sd=0.05), *ends)
-    assert [conclusion for *_, conclusion in world.table] == [DIFFERS, UNDECIDED]
-    before = read(path).results.estimates
-    [middle] = {row.environment for row in before} - {ends[1]}
+@pytest.fixture
+def search(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a call that runs `bakeoff bisect` in a world, between two ends."""
+
+    def run(world: World, good: str, bad: str, *more: str) -> Done:
+        def make_steps(stacks: Stacks, metric: str, *given: Any) -> World:
+            stacks.builder = world.builder
+            world.stacks, world.metric, world.earlier = stacks, metric, given[-1]
+            return world
+
+        arguments = ["bisect", "--metric", "compile", "--good", good, "--bad", bad, *more]
+        monkeypatch.setattr("bench.track.steps.Steps", make_steps)
+        monkeypatch.setattr("sys.argv", ["bakeoff", *arguments])
+        return bakeoff(*arguments)
+
+    return run
+
+
+HALF = "jax==0.5.0", "jax==0.7.0"
+"""Ends of which the stack in between is half as slow as the bad one."""
+
+
+def test_more_repeats_the_undecided_step_alone(search: Run) -> None:
+    world, again = World(halfway, sd=0.05), World(halfway)
     more = World(lambda pins: 1.2 if pins["jax"] >= "0.6.0" else 1.0)
-    more.go_on(path)
-    path = ended(tmp_path, more, *ends)
-    assert more.steps.measured_sides == [middle, middle]  # that step, and what confirms it
+    assert search(world, *HALF, "-o", "why.json").status == 1
+    assert [conclusion for *_, conclusion in world.table] == [DIFFERS, UNDECIDED]
+    middle = world.measured_sides[-1]
+    assert search(more, *HALF, "--more", "why.json", "-o", "more.json").status == 0
+    assert more.measured_sides == [middle, middle]  # that step, and what confirms it
     assert [step[::2] for step in more.table] == [
         ("whole", DIFFERS),
         ("release", UNDECIDED),
         ("release", LIKE_BAD),
         ("confirm", DIFFERS),
     ]
-    assert more.steps.estimates[:2] == before
-    assert more.search.releases == ("0.5.0", "0.6.0")
-    results = read(path).results
-    assert len(read(path).samples) == 4
-    assert {*results.environments} == {ends[1], middle}
-    [result, _] = document(results).sections
-    assert result.lines[1].endswith("all are right with a probability of 96 % or more.")
-    assert " 4 steps in " in f" {result.lines[1]}"
-    again = World(halfway)
-    again.go_on(path)
-    again.run(*ends)
-    assert (again.steps.measured_sides, again.steps.estimates) == ([], more.steps.estimates)
+    assert more.estimates[:2] == world.estimates
+    run = read(Path("more.json"))
+    assert run.results.search.releases == ("0.5.0", "0.6.0")
+    assert len(run.samples) == 4
+    assert {*run.results.environments} == {*HALF, middle}
+    sentence = document(run.results).sections[0].lines[1]
+    assert sentence.startswith("4 steps in ")
+    assert sentence.endswith("all are right with a probability of 96 % or more.")
+    search(again, *HALF, "--more", "more.json")
+    assert (again.measured_sides, again.estimates) == ([], more.estimates)
 
 
 @pytest.mark.parametrize(
@@ -373,79 +364,94 @@ def test_more_repeats_the_undecided_step_alone(tmp_path: Path) -> None:
     ],
 )
 def test_more_time_decides_whether_the_ends_differ(
-    tmp_path: Path, seconds: Any, ends: tuple[str, str], phases: list[str]
+    search: Run, seconds: Any, ends: tuple[str, str], phases: list[str]
 ) -> None:
     """The difference that the steps halve, and the result shows, is the one that was decided."""
-    path = ended(tmp_path, unclear := World(seconds, sd=2.0), *ends)
+    unclear, more = World(seconds, sd=2.0), World(seconds)
+    assert search(unclear, *ends, "-o", "why.json").status == 1
     assert unclear.table == [("whole", ends[1], UNDECIDED)]
-    more = World(seconds)
-    more.go_on(path)
-    results = more.run(*ends)
-    assert more.search.stopped is None
+    assert search(more, *ends, "--more", "why.json", "-o", "more.json").status == 0
     assert list(dict.fromkeys(phase for phase, *_ in more.table)) == list(dict.fromkeys(phases))
     assert [phase for phase, *_ in more.table][:2] == phases[:2]
-    half = 0.0 if "confirm" in phases else math.log(results.estimates[1].value) / 2
-    assert more.steps.boundary == half
-    lines = document(results).sections[0].lines
-    assert change(results.estimates[1]) in lines[0]
-    assert change(results.estimates[0]) not in lines[0]
+    half = 0.0 if "confirm" in phases else math.log(more.estimates[1].value) / 2
+    assert more.boundary == half
+    lines = document(read(Path("more.json")).results).sections[0].lines
+    assert change(more.estimates[1]) in lines[0]
+    assert change(more.estimates[0]) not in lines[0]
 
 
 @pytest.mark.parametrize("cut", range(1, 5))
-def test_a_search_that_was_killed_goes_on_with_the_step_in_progress(
-    tmp_path: Path, cut: int
-) -> None:
+def test_a_search_that_was_cut_off_goes_on_with_the_step_in_progress(search: Run, cut: int) -> None:
     whole, killed, resumed = World(FLAX), World(FLAX, cut=cut), World(FLAX)
     whole.run(*DAYS)
-    killed.file = resumed.file = tmp_path / ".bakeoff" / "kept.json"
-    with pytest.raises(KeyboardInterrupt):
-        killed.run(*DAYS)
-    again, kept = World(FLAX, cut=0), killed.file.stat().st_ino
-    again.file = killed.file
-    again.go_on(killed.file, resume=True)
-    with pytest.raises(KeyboardInterrupt):
-        again.run(*DAYS)
-    assert killed.file.stat().st_ino == kept, "a file with fewer steps has not taken its place"
-    resumed.go_on(killed.file, resume=True)
-    resumed.run(*DAYS)
+    done = search(killed, *DAYS, "--budget", "5")
+    assert done.status == 130
+    assert "go on between what is known by now" in done.err
+    known = re.search(r"the same command with --good (\S+) --bad (\S+)", " ".join(done.err.split()))
+    assert known
+    assert (known.groups() == DAYS) is (cut == 1), "the whole difference moves no end"
+    assert commands.SAFE_TEXT in done.err
+    [file] = Path(".bakeoff").iterdir()
+    kept = file.stat().st_ino
+    assert search(World(FLAX, cut=0), *DAYS, "--resume").status == 130
+    assert file.stat().st_ino == kept, "a file with fewer steps has not taken its place"
+    done = search(resumed, *DAYS, "--resume", "-o", "why.json")
+    assert done.status == 0, done.err
+    assert [*file.parent.iterdir()] == []
     assert resumed.table == whole.table
-    assert resumed.steps.measured_sides == whole.steps.measured_sides[cut:]
-    assert resumed.steps.estimates[:cut] == killed.steps.estimates
-    assert read(resumed.file).results.estimates == resumed.steps.estimates
-    assert list(resumed.file.parent.iterdir()) == [resumed.file]
+    assert resumed.measured_sides == whole.measured_sides[cut:]
+    assert resumed.estimates[:cut] == killed.estimates
+    results = read(Path("why.json")).results
+    assert results.estimates == resumed.estimates
+    assert results.arguments[-4:] == ["--bad", DAYS[1], "-o", "why.json"]
 
 
-def test_an_undecided_step_that_is_resumed_is_not_tried_again(tmp_path: Path) -> None:
+def test_without_a_step_there_is_nothing_to_resume(search: Run) -> None:
+    done = search(World(FLAX, cut=0), *DAYS)
+    assert done.status == 130
+    assert commands.SAFE_TEXT not in done.err  # nothing was measured
+    done = search(World(FLAX), *DAYS, "--resume")
+    assert "there is nothing to resume: .bakeoff/ has no step of it" in done.err
+
+
+def test_a_new_search_says_that_one_was_cut_off(search: Run) -> None:
+    search(World(FLAX, cut=1), *DAYS)
+    assert "the same search was cut off: --resume goes on" in search(World(FLAX), *DAYS).err
+    assert "cut off" not in search(World(FLAX), *DAYS).err
+
+
+def test_an_undecided_step_that_is_resumed_is_not_tried_again(search: Run) -> None:
     world, resumed = World(halfway, sd=0.05), World(halfway)
-    path = ended(tmp_path, world, "jax==0.5.0", "jax==0.7.0")
-    resumed.go_on(path, resume=True)
-    resumed.run("jax==0.5.0", "jax==0.7.0")
-    assert resumed.steps.measured_sides == []
-    assert resumed.search.stopped == world.search.stopped
+    assert "--more goes on with that file" in search(world, *HALF).err
+    assert search(resumed, *HALF, "--resume", "-o", "why.json").status == 1
+    assert resumed.measured_sides == []
+    stopped = read(Path("why.json")).results.search.stopped
+    assert str(stopped).endswith(f"cannot be decided: {world.explain_doubt()}")
 
 
-def test_a_stack_that_is_another_one_now_is_measured_anew(tmp_path: Path) -> None:
-    path = ended(tmp_path, world := World(FLAX), *DAYS)
-    more = World(FLAX)
-    more.go_on(path)
-    middle = world.steps.measured_sides[1]
-    more.steps.earlier.results.environments[middle].pins["chex"] = "9"
-    more.run(*DAYS)
-    assert more.steps.measured_sides == [middle]
+def test_a_stack_that_is_another_one_now_is_measured_anew(search: Run) -> None:
+    world, more = World(FLAX), World(FLAX)
+    search(world, *DAYS, "-o", "why.json")
+    results, middle = read(Path("why.json")).results, world.measured_sides[1]
+    results.environments[middle].pins["chex"] = "9"
+    write(Path("other.json"), {"bakeoff": results})
+    search(more, *DAYS, "--more", "other.json")
+    assert more.measured_sides == [middle]
 
 
-def test_only_a_resumed_search_has_spent_part_of_its_budget(tmp_path: Path) -> None:
-    path = tmp_path / "why.json"
+@pytest.mark.parametrize(("resume", "spent", "earlier"), [(True, 300, 200), (False, 0, 500)])
+def test_only_a_resumed_search_has_spent_part_of_its_budget(
+    *, resume: bool, spent: int, earlier: int
+) -> None:
     results = World(FLAX).run(*DAYS)
     results.spent = TimeSpent(wall_seconds=500.0, earlier_seconds=200.0, processes=7)
-    write(path, {"bakeoff": results})
-    for resume, spent, earlier in ((True, 300, 200), (False, 0, 500)):
-        world = World(FLAX)
-        world.go_on(path, resume=resume)
-        after = world.run(*DAYS).spent
-        assert world.steps.spent_seconds == pytest.approx(spent, abs=30)
-        assert (after.earlier_seconds, after.processes) == (earlier, 7)
-        assert after.wall_seconds == pytest.approx(500, abs=30)
+    write(path := Path("why.json"), {"bakeoff": results})
+    world = World(FLAX)
+    world.earlier = Earlier.read(path, resume=resume)
+    after = world.run(*DAYS).spent
+    assert world.spent_seconds == pytest.approx(spent, abs=30)
+    assert (after.earlier_seconds, after.processes) == (earlier, 7)
+    assert after.wall_seconds == pytest.approx(500, abs=30)
 
 
 def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
@@ -454,139 +460,43 @@ def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
     spec = parse("jax==0.5.0")
     row = Sample(CELL, "compile", 1.0, environment="base", worker=2, block=5)
     monkeypatch.setattr("bench.track.steps.measure", Mock(return_value=Mock(samples=[row])))
-    steps = Steps(FakeStacks(), "compile", 9.0, Mock())
+    steps = Steps(World(FLAX).stacks, "compile", 9.0, Mock())
     steps.cell, steps.samples = CELL, [row._replace(worker=6003)]
     steps.measure(spec, spec, lambda _: True)
     assert steps.samples[1] == row._replace(environment=str(spec), worker=7002, block=7_000_005)
 
 
-@pytest.mark.parametrize(
-    ("world", "ends", "seconds"),
-    [
-        (World(lambda _: 1.0, sd=0.5), ENDS, True),
-        (World(lambda _: 1.0, sd=0.01), ENDS, False),
-        (World(FLAX), DAYS, False),
-    ],
-)
-def test_the_fine_print_says_how_to_go_on_where_time_would_help(
-    world: World, ends: tuple[str, str], *, seconds: bool
-) -> None:
-    fine_print = document(world.run(*ends)).fine_print
-    assert (len(fine_print) == 2) is seconds
-    if seconds:
-        assert world.search.stopped is not None
-        about = f"about {world.steps.missing_seconds:.0f} s"
-        assert about in world.search.stopped
-        assert f"a `--budget` of {about}" in fine_print[1]
-        assert "`--more` with this search's JSON file, if one was written" in fine_print[1]
-
-
 def test_a_spent_budget_is_given_once_more() -> None:
-    steps = Steps(FakeStacks(), "compile", 60.0, Mock(), spent_seconds=61.0)
+    steps = Steps(World(FLAX).stacks, "compile", 60.0, Mock(), spent_seconds=61.0)
     assert refusal(steps.measure, *map(parse, ENDS), Looks(0.0)) == "the budget is spent"
     assert steps.missing_seconds == 60
-
-
-@pytest.fixture
-def worlds(monkeypatch: pytest.MonkeyPatch) -> list[World]:
-    """Return the worlds that `bakeoff bisect` is to search, the next one first."""
-    worlds: list[World] = []
-
-    def make_stacks(selection: Selection, _builder: Builder) -> FakeStacks:
-        worlds[0].stacks.selection = selection
-        return worlds[0].stacks
-
-    def make_steps(_stacks: Stacks, metric: str, *given: Any) -> FakeSteps:
-        steps = worlds.pop(0).steps
-        steps.metric, steps.earlier = metric, given[-1]
-        return steps
-
-    monkeypatch.setattr("bench.prepare.stacks.Stacks", make_stacks)
-    monkeypatch.setattr("bench.track.steps.Steps", make_steps)
-    return worlds
-
-
-GIVEN = "bisect", "--metric", "compile", "--good", DAYS[0], "--bad", DAYS[1]
-
-
-def test_the_command_goes_on_with_resume_and_with_more(
-    bakeoff: Bakeoff, worlds: list[World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worlds += [World(FLAX, cut=0), World(FLAX, cut=3), last := World(FLAX)]
-    done = bakeoff(*GIVEN)
-    assert done.status == 130
-    assert commands.SAFE_TEXT not in done.err  # nothing was measured
-    assert (
-        "there is nothing to resume: .bakeoff/ has no step of it" in bakeoff(*GIVEN, "--resume").err
-    )
-    done = bakeoff(*GIVEN, "--budget", "5")
-    assert done.status == 130
-    assert "go on between what is known by now" in done.err
-    known = re.search(r"the same command with --good (\S+) --bad (\S+)", " ".join(done.err.split()))
-    assert known
-    assert known.groups() != DAYS
-    assert commands.SAFE_TEXT in done.err
-    [kept] = (tmp_path / ".bakeoff").glob("*-bisect.json")
-    monkeypatch.setattr("sys.argv", ["bakeoff", *GIVEN, "--resume"])
-    done = bakeoff(*GIVEN, "--resume", "-o", "why.json")
-    assert done.status == 0, done.err
-    assert not kept.exists()
-    results = read(tmp_path / "why.json").results
-    assert results.arguments == [*GIVEN]
-    assert len(results.estimates) == 3 + len(last.steps.measured_sides)
-    worlds[:] = [repeated := World(FLAX)]
-    done = bakeoff(*GIVEN, "--more", "why.json", "-o", "more.json")
-    assert (done.status, repeated.steps.measured_sides) == (0, [])
-    assert read(tmp_path / "more.json").results.estimates == results.estimates
-
-
-def test_a_new_search_says_that_one_was_cut_off(bakeoff: Bakeoff, worlds: list[World]) -> None:
-    worlds += [World(FLAX, cut=1), World(FLAX), World(FLAX)]
-    bakeoff(*GIVEN)
-    assert "the same search was cut off: --resume goes on" in bakeoff(*GIVEN).err
-    assert "cut off" not in bakeoff(*GIVEN).err
 
 
 OTHER = "give one of the same, or leave --more and --resume out"
 
 
 @pytest.mark.parametrize(
-    ("change", "more", "message"),
+    ("change", "given", "message"),
     [
-        ({"kind": "run"}, (), "why.json is of kind 'run'; give what `bakeoff bisect -o FILE.json`"),
-        ({"search": {}}, (), "why.json is damaged: it has no search"),
-        ({"estimates": []}, (), "steps and 0 estimates; give another file"),
-        ({"estimates": [1]}, (), "why.json is no run, or is damaged: Expected `object`"),
-        ({"setup": {}}, (), f"why.json is of another search (an older version); {OTHER}"),
+        ({"kind": "run"}, "", "why.json is of kind 'run'; give what `bakeoff bisect -o FILE.json`"),
+        ({"search": {}}, "", "why.json is damaged: it has no search"),
+        ({"setup": {}}, "", f"why.json is of another search (an older version); {OTHER}"),
         (
-            {"setup": dict.fromkeys(SETUP_PARTS, "as it was")},
-            (),
+            *({"setup": dict.fromkeys(SETUP_PARTS, "as it was")}, ""),
             "is of another search (its good is None, its bad is None, its cell is None",
         ),
-        ({}, ("--good", "@2025-04-01"), f"(its good is @2025-05-01); {OTHER}"),
-        ({}, ("--bad", "flax==0.12.0"), f"(its bad is @2025-12-01); {OTHER}"),
-        ({}, ("--metric", "trace"), f"(its metric is compile); {OTHER}"),
-        ({}, ("--workload", "seed"), f"(its cell is {CELL}); {OTHER}"),
-        (None, (), "why.json is not JSON ("),
+        ({}, "--good @2025-04-01", f"(its good is @2025-05-01); {OTHER}"),
+        ({}, "--bad flax==0.12.0", f"(its bad is @2025-12-01); {OTHER}"),
+        ({}, "--metric trace", f"(its metric is compile); {OTHER}"),
+        ({}, "--workload seed", f"(its cell is {CELL}); {OTHER}"),
     ],
 )
 def test_a_file_of_anything_else_is_refused(
-    bakeoff: Bakeoff,
-    worlds: list[World],
-    tmp_path: Path,
-    change: dict[str, Any] | None,
-    more: tuple[str, ...],
-    message: str,
+    search: Run, change: dict[str, Any], given: str, message: str
 ) -> None:
-    worlds.append(world := World(FLAX))
-    written = World(FLAX).run(*DAYS)
-    if change is None:
-        (tmp_path / "why.json").write_text("{")
-    else:
-        results = msgspec.to_builtins(written) | change
-        write(tmp_path / "why.json", {"bakeoff": results})
-    done = bakeoff(*GIVEN, *more, "--more", "why.json")
-    assert (done.status, done.out, world.steps.measured_sides) == (2, "", [])
+    write(Path("why.json"), {"bakeoff": msgspec.to_builtins(World(FLAX).run(*DAYS)) | change})
+    done = search(world := World(FLAX), *DAYS, *given.split(), "--more", "why.json")
+    assert (done.status, done.out, world.measured_sides) == (2, "", [])
     assert message in done.err
     assert done.err.count("\n") == 1
-    assert not (tmp_path / ".bakeoff").exists()
+    assert not Path(".bakeoff").exists()

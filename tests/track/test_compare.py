@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def row_of(it: Comparison, arm: Arm, metric: str = "step") -> Estimate:
 
 
 def replaced(run: Run, **results: Any) -> Run:
-    return type(run)(**{**vars(run), "results": replace(run.results, **results)})
+    return dataclasses.replace(run, results=replace(run.results, **results))
 
 
 @pytest.fixture(scope="module")
@@ -171,29 +172,29 @@ def test_nothing_settled_is_no_pass() -> None:
     assert Comparison(replace(it.results, metrics=["step"])).status is Status.CANNOT_SAY
 
 
-OTHER: dict[str, dict[str, Any]] = {
-    "processor CPU X (family 6), then CPU Z": {"processor": "CPU Z"},
-    "cpu device cpu, then cpu, overclocked": {
-        "conditions": {"devices": {"cpu": "cpu, overclocked"}}
-    },
-    "donation of buffers False, then True": {"options": {"donate": True}},
-    "cores 2, then 1": {"conditions": {"affinity": [1]}},
-    "X 1 → 2": {"conditions": {"variables": {"X": "2"}}},
-    "jax 0.12.0 → 0.13.0": {"versions": {"jax": "0.13.0", "jaxlib": "0.13.0"}},
-    "flax 0.12.8 → 0.13.0": {"versions": {"flax": "0.13.0"}},
-}
-"""By what is said: of a machine or a way to measure that is refused, the rest is told."""
-
-
-@pytest.mark.parametrize("words", OTHER)
-def test_what_differs_beside_the_code_is_told_or_refused(words: str) -> None:
-    about = OTHER[words]
-    other = a_run(2, versions=about.get("versions"))
-    if "processor" in about:
-        other.machine.cpu = Processor(about["processor"])
-    for part in ("conditions", "options"):
-        for field, value in about.get(part, {}).items():
-            setattr(getattr(other.results, part), field, value)
+@pytest.mark.parametrize(
+    ("words", "part", "value"),
+    [
+        # a machine or a way to measure that is another one is refused
+        ("processor CPU X (family 6), then CPU Z", "machine.cpu", Processor("CPU Z")),
+        (
+            *("cpu device cpu, then cpu, overclocked", "results.conditions.devices"),
+            {"cpu": "cpu, overclocked"},
+        ),
+        ("donation of buffers False, then True", "results.options.donate", True),
+        ("cores 2, then 1", "results.conditions.affinity", [1]),
+        # the rest is told
+        ("X 1 → 2", "results.conditions.variables", {"X": "2"}),
+        ("jax 0.12.0 → 0.13.0", "versions", {"jax": "0.13.0", "jaxlib": "0.13.0"}),
+        ("flax 0.12.8 → 0.13.0", "versions", {"flax": "0.13.0"}),
+    ],
+)
+def test_what_differs_beside_the_code_is_told_or_refused(words: str, part: str, value: Any) -> None:
+    versions = value if part == "versions" else None
+    other = a_run(2, versions=versions)
+    if versions is None:
+        owner, _, field = part.rpartition(".")
+        setattr(attrgetter(owner)(other), field, value)
     if "then" in words:
         assert words in refusal(both, BEFORE, other)
         return
@@ -201,7 +202,7 @@ def test_what_differs_beside_the_code_is_told_or_refused(words: str) -> None:
     warnings, headline = " ".join(it.results.warnings), document(it.results).headline
     assert it.status is Status.NOT_WORSE
     assert (f"What differs ({words}) affects pure_jax too" in warnings) is ("flax" not in words)
-    assert headline.startswith(f"{words}: No change found." if "versions" in about else "No change")
+    assert headline.startswith(f"{words}: No change found." if versions else "No change")
 
 
 @pytest.mark.parametrize("form", ["txt", "md", "json"])

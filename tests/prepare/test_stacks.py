@@ -13,8 +13,8 @@ from bench.environments.spec import Spec
 from bench.environments.uv import UnsolvableError
 from bench.offer import Offer
 from bench.options import Options
-from bench.prepare import days as room
-from bench.prepare.days import add_days, list_days, prepare_days
+from bench.prepare import stacks as room
+from bench.prepare.stacks import add_days, list_days, prepare_days
 from bench.runfile import EnvironmentInfo, Results
 from bench.track.history import document
 from tests.report.runs import section
