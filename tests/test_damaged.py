@@ -12,6 +12,7 @@ import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import msgspec
@@ -153,10 +154,14 @@ COMMANDS = (
     *(("report", "FILE", "--format", form) for form in ("text", "md", "csv", "html")),
     *(("compare", "GOOD", "FILE"), ("compare", "FILE", "GOOD")),
     ("history", "GOOD", "FILE"),
+    ("report", "FILE", "--format", "text", "--details"),
+    ("matrix", "FILE"),
 )
 """Ways to read a file."""
 MOST_SECONDS = 2.0
 """Processor seconds that reading a file of 1 MB or less may take, with a page of it."""
+MOST_KILOBYTES = 300_000
+"""Memory by which the largest use of the process may grow meanwhile."""
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -176,9 +181,10 @@ def test_files_of_all_commands(
     Path("GOOD").write_bytes(msgspec.json.encode(FILES["run"]))
     tree = changed(json.loads(msgspec.json.encode(FILES[kind])), changes)
     Path("FILE").write_bytes(spoiled(as_json(tree), flips[:1] if len(flips) > 3 else []))
-    start = time.process_time()
+    start, size = time.process_time(), getrusage(RUSAGE_SELF).ru_maxrss
     status = main([*words])
     assert time.process_time() - start < MOST_SECONDS
+    assert getrusage(RUSAGE_SELF).ru_maxrss - size < MOST_KILOBYTES
     out, error = capsys.readouterr()
     assert status in (0, 1, 2)
     assert_printable(out if words[-1] != "html" else "")
