@@ -219,16 +219,16 @@ def make_table(view: View) -> Table:
     """Return a row for each arm, the cheapest first, with the numbers that people ask for."""
     main = view.main_workload or wording.main_workload(view.workloads)
     others = [workload for workload in view.compared_workloads if workload != main]
-    once = [(name, main) for name in ONCE]
-    hosts = {arm: _find_host_place(view, arm) for arm in view.arms}
-    places = [(STEP, main), (HOST, ""), *((STEP, workload) for workload in others), *once]
+    places = [
+        *((STEP, main), (HOST, "")),
+        *((STEP, workload) for workload in others),
+        *((metric, main) for metric in ONCE),
+    ]
     columns = [Column("style"), *(_make_column(view, *place) for place in places)]
     rows = []
     for arm in sorted(view.arms, key=lambda arm: _rank(view, arm)):
-        failed = any(view.cells[c].failure for c in view.cells if c.arm == arm)
-        contents = (
-            _find_content(view, arm, metric, workload or hosts[arm]) for metric, workload in places
-        )
+        failed = any(view.cells[cell].failure for cell in view.cells if cell.arm == arm)
+        contents = (_find_content(view, arm, *place) for place in places)
         rows.append(Row((f"{arm}{' failed' * failed}", *contents)))
     title = f"On {view.backend}" if view.backend_suffix else ""
     return Table(tuple(columns), tuple(rows), title).drop_empty_columns()
@@ -248,18 +248,13 @@ def _rank(view: View, arm: Arm) -> tuple[bool, float, float]:
     return arm != BASELINE, host.value if host else math.inf, step.value if step else math.inf
 
 
-def _find_host_place(view: View, arm: Arm) -> str:
-    """Return the smallest workload at which an arm's host cost is known or was asked for."""
-    for workload in view.workloads:
-        result = view.cells.get(arm.make_cell(workload, view.backend))
-        if result and (view.amount(arm, workload, HOST) or HOST in result.missing):
-            return workload
-    return ""
-
-
 def _find_content(view: View, arm: Arm, metric: str, workload: str) -> Content:
-    result = view.cells.get(arm.make_cell(workload, view.backend))
-    return compare(view.table, result, metric) if result else ""
+    """Return what an arm has of a metric at a workload, or else at the smallest one that has it."""
+    for place in [workload] if workload else view.workloads:
+        result = view.cells.get(arm.make_cell(place, view.backend))
+        if result and (content := compare(view.table, result, metric)):
+            return content
+    return ""
 
 
 # surprises, and causes
