@@ -2,6 +2,7 @@
 
     python results/beside/run.py --minutes 60                   # goes on where it was stopped
     python results/beside/run.py --tool pyperf --plant "+1 %" --times 3
+    python results/beside/run.py --seconds 120 --tool sides --plant "+0.5 %" --times 10
     python results/beside/run.py --table > results/beside/table.md
 
 Nothing else may run meanwhile. What fails costs its own row: the row says why.
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,6 +64,7 @@ class Plant(NamedTuple):
 
 PLANTS = {
     "nothing": Plant(0.0, 0.0, 15),
+    "+0.5 %": Plant(0.005, 0.0, 0),
     "+1 %": Plant(0.01, 0.0, 10),
     "+5 %": Plant(0.05, 0.0, 5),
     "+20 µs": Plant(0.0, 20.0, 5),
@@ -97,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tool", choices=[*OTHERS, *OURS])
     parser.add_argument("--plant", choices=list(PLANTS))
     parser.add_argument("--times", type=int, help="trials of each, in place of the plan's")
+    parser.add_argument(
+        "--seconds", type=int, default=BUDGET, help="of a trial, two sides together"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args(arguments)
@@ -105,10 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     end, step = time.monotonic() + 60 * options.minutes, measure_step()
     print(f"a step takes {1e6 * step:.0f} µs")
-    for tool, plant in plan(options.tool, options.plant, options.times):
+    for tool, plant in plan(options.tool, options.plant, options.times, options.seconds):
         if time.monotonic() > end:
             break
-        record = make_trial(tool, plant, step)
+        record = make_trial(tool, plant, step, options.seconds)
         with ROWS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         shown = record.get("failed") or "; ".join(map(describe, record["outcomes"]))
@@ -128,9 +134,11 @@ def read_rows() -> list[Record]:
     return [json.loads(line) for line in lines]
 
 
-def plan(tool: str | None, plant: str | None, times: int | None) -> Iterator[tuple[str, str]]:
+def plan(
+    tool: str | None, plant: str | None, times: int | None, budget: int = BUDGET
+) -> Iterator[tuple[str, str]]:
     """Yield tools and plants in random order: what the plan has and rows.jsonl has not."""
-    made = [(row["tool"], row["plant"]) for row in read_rows()]
+    made = [(row["tool"], row["plant"]) for row in read_rows() if row["budget"] == budget]
     left = [
         (name, what)
         for name in (*OTHERS, *OURS)
@@ -148,25 +156,26 @@ def measure_step() -> float:
     return median(json.loads(run_tool("samples_apart", "time_calls", [0.0, 9.0], 60)))
 
 
-def make_trial(tool: str, plant: str, step: float) -> Record:
+def make_trial(tool: str, plant: str, step: float, budget: int) -> Record:
     """Return one trial's record."""
     about = PLANTS[plant]
     wait = 1e6 * step * about.fraction + about.microseconds
     record: Record = {
         "tool": tool,
         "plant": plant,
+        "budget": budget,
         "wait": wait,
         "loop": time_empty_loop(),
         "when": time.strftime("%Y-%m-%dT%H:%M"),
     }
-    start, turn = time.monotonic(), time.time() + BUDGET / 2
+    start, turn = time.monotonic(), time.time() + budget / 2
     slower = {"BESIDE_SLOWER": f"{1e6 * step * about.slower} {turn}"} if about.slower else {}
     try:
         if tool in OURS:
-            outcomes = run_ours(tool, wait, slower)
+            outcomes = run_ours(tool, wait, budget, slower)
         else:
-            given = {"waits": [0.0, wait], "seconds": BUDGET}
-            outcomes = json.loads(run_tool(tool, tool, given, PATIENCE * BUDGET, slower))
+            given = {"waits": [0.0, wait], "seconds": budget}
+            outcomes = json.loads(run_tool(tool, tool, given, PATIENCE * budget, slower))
         record["outcomes"] = outcomes
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         words = str(getattr(error, "stderr", "") or error).strip()
@@ -174,15 +183,15 @@ def make_trial(tool: str, plant: str, step: float) -> Record:
     return record | {"seconds": round(time.monotonic() - start, 1)}
 
 
-def run_ours(trial: str, wait: float, slower: dict[str, str]) -> list[Record]:
+def run_ours(trial: str, wait: float, budget: int, slower: dict[str, str]) -> list[Record]:
     """Return what this project says: in a folder of its own, by ../selftest/trial.py."""
     waits = [wait] if trial == "arms" else [0.0, wait]
     with tempfile.TemporaryDirectory() as folder:
         plant = {"plant": "slower_later()"} if slower else {}
-        given = json.dumps({"run": trial, "budget": BUDGET, "waits": waits} | plant)
+        given = json.dumps({"run": trial, "budget": budget, "waits": waits} | plant)
         command = [sys.executable, "-P", str(ROOT / "results/selftest/trial.py"), given, "out.json"]
         env = os.environ | slower | {"PYTHONPATH": str(ROOT)}
-        options: dict[str, Any] = {"cwd": folder, "env": env, "timeout": PATIENCE * BUDGET}
+        options: dict[str, Any] = {"cwd": folder, "env": env, "timeout": PATIENCE * budget}
         subprocess.run(command, check=True, capture_output=True, text=True, **options)  # noqa: S603
         numbers = json.loads(Path(folder, "out.json").read_text())["numbers"]
     low, high = numbers.get("low") or 0.0, numbers.get("high") or float("inf")
@@ -241,15 +250,14 @@ def make_table(rows: Sequence[Record]) -> Table:
         Column("to find 1 %", number=True, help="seconds"),
     ]
     lines = []
-    for tool in (*OTHERS, *OURS):
-        mine = [row for row in rows if row["tool"] == tool and "outcomes" in row]
+    for tool, budget in product((*OTHERS, *OURS), sorted({row["budget"] for row in rows})):
+        mine = [r for r in rows if (r["tool"], r["budget"]) == (tool, budget) and "outcomes" in r]
         for rule in dict.fromkeys(o["rule"] for row in mine for o in row["outcomes"]):
             pairs = [(row, o) for row in mine for o in row["outcomes"] if o["rule"] == rule]
             counts = [count_calls([o for row, o in pairs if row["plant"] == p]) for p in PLANTS]
-            lines.append(
-                Row((f"{NAMES.get(tool, tool)}: {rule}", *counts, *describe_errors(pairs)))
-            )
-    return Table(tuple(columns), tuple(lines))
+            name = f"{NAMES.get(tool, tool)}: {rule}{f', {budget} s' * (budget != BUDGET)}"
+            lines.append(Row((name, *counts, *describe_errors(pairs))))
+    return Table(tuple(columns), tuple(lines)).drop_empty_columns()
 
 
 def describe_errors(pairs: Sequence[tuple[Record, Record]]) -> Iterator[str]:

@@ -15,7 +15,8 @@ RUN = script("results/beside/run.py")
 def record(tool: str, plant: str, rule: str, *, called: bool, ratio: float) -> dict[str, object]:
     outcome = {"rule": rule, "called": called, "base": 4e-3, "ratio": ratio}
     wait = 40.0 if plant == "+1 %" else 0.0
-    return {"tool": tool, "plant": plant, "wait": wait, "seconds": 30.0, "outcomes": [outcome]}
+    about = {"tool": tool, "plant": plant, "budget": 30, "wait": wait, "seconds": 30.0}
+    return about | {"outcomes": [outcome]}
 
 
 def test_the_plan_goes_on_where_it_was_stopped(
@@ -35,11 +36,11 @@ def test_the_table_counts_false_calls_and_finds() -> None:
         record("pyperf", "nothing", "compare_to", called=True, ratio=1.02),
         record("pyperf", "nothing", "compare_to", called=False, ratio=1.0),
         record("pyperf", "+1 %", "compare_to", called=True, ratio=1.01),
-        {"tool": "pyperf", "plant": "nothing", "failed": "it hangs", "seconds": 150.0},
+        {"tool": "pyperf", "plant": "nothing", "budget": 30, "failed": "it hangs"},
     ]
     [row] = RUN.make_table(rows).rows
     texts = [format_content(cell) for cell in row.cells]
     assert texts == [
-        *("pyperf: compare_to", "1 of 2 (1 to 99 %)", "1 of 1 (3 to 100 %)", "", "", ""),
-        *("1.2 %", "", "30", "420"),
+        *("pyperf: compare_to", "1 of 2 (1 to 99 %)", "1 of 1 (3 to 100 %)"),
+        *("1.2 %", "30", "420"),
     ]
