@@ -37,6 +37,7 @@ from bench.report.table import Table
 from bench.runfile.reader import NotARunError, Run, read
 from bench.samples import Proof
 from bench.worker.settings import ROOT
+from results.beside import run as trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,9 +53,11 @@ STRUCTS = (
 )
 """Structures of a run file, from the outside in."""
 FOLDER, README, INDEX = ROOT / "results", ROOT / "README.md", ROOT / "results/README.md"
+BESIDE = FOLDER / "beside/README.md"
 SITE = ROOT / "site"
 ANSWER = re.compile(r"(<!-- answer (\S+\.json): ([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 RUNS = re.compile(r"(<!-- runs -->\n).*?(<!-- end -->)", re.DOTALL)
+TRIALS = re.compile(r"(<!-- beside -->\n).*?(<!-- end -->)", re.DOTALL)
 TOPIC = re.compile(r"^\* \[([^\]]+)\]\(([^)]+)\)", re.MULTILINE)
 """Lines of results/README.md that name the site's topics, in their order."""
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
@@ -111,6 +114,12 @@ def find_runs() -> dict[Path, Run]:
         except NotARunError:
             continue
     return runs
+
+
+def insert_trials(text: str) -> str:
+    """Return a Markdown text with the table of trials of other tools made anew."""
+    lines = "\n".join(table_lines(trials.make_table(trials.read_rows())))
+    return TRIALS.sub(lambda match: f"{match[1]}\n{lines}\n\n{match[2]}", text)
 
 
 # the reference, made from the code
@@ -286,6 +295,7 @@ def main() -> None:
     """Make the tables and the site anew."""
     README.write_text(insert_answer(README.read_text("utf-8")), encoding="utf-8")
     INDEX.write_text(insert_runs(insert_answer(INDEX.read_text("utf-8"))), encoding="utf-8")
+    BESIDE.write_text(insert_trials(BESIDE.read_text("utf-8")), encoding="utf-8")
     (ROOT / "docs/commands.md").write_text(describe_commands(), encoding="utf-8")
     (ROOT / "docs/run-file.md").write_text(describe_run_file(), encoding="utf-8")
     shutil.rmtree(SITE, ignore_errors=True)

@@ -91,6 +91,8 @@ def test_published_tables_are_of_their_files() -> None:
     assert SITE.ANSWER.search(readme)
     assert SITE.insert_runs(index) == index
     assert SITE.RUNS.search(index)
+    beside = SITE.BESIDE.read_text("utf-8")
+    assert SITE.insert_trials(beside) == beside
     for name, made in (
         ("commands", SITE.describe_commands()),
         ("run-file", SITE.describe_run_file()),
