@@ -25,7 +25,7 @@ from bench.engine.journal import Journal
 from bench.engine.session import make_estimates
 from bench.environments.spec import parse
 from bench.estimates import group_by_key
-from bench.fleet.plan import read_plan
+from bench.fleet import read_plan
 from bench.options import Options
 from bench.runfile.reader import read
 from bench.stats.forecast import estimate_variation

@@ -12,14 +12,16 @@ from bench.estimates import MARGIN
 from bench.options import Options
 from bench.report.table import Document
 
-EXAMPLES = """Examples:
+EXAMPLES = {
+    "ab": """\
 bakeoff ab --base flax==0.12.9 --new flax==0.12.12
 bakeoff ab --base flax==0.12.9 --step mine.py --style jit_partial
 bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300
 bakeoff ab --base "flax @ ../flax@main" --new "flax @ ../flax"
 bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md
 bakeoff ab --base current --new current -o ab.json
-bakeoff ab --base current --new current --more ab.json --budget 120"""
+bakeoff ab --base current --new current --more ab.json --budget 120""",
+}
 
 
 def ab(

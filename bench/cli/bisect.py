@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from bench.cells import Selection
     from bench.environments.spec import Spec
 
-EXAMPLES = """Examples:
+EXAMPLES = {
+    "bisect": """\
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01
 bakeoff bisect --metric trace --entrant flax_nnx --style jit --good @2026-02-01 --bad @2026-06-01
 bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.html
 bakeoff bisect --metric step --step mine.py --good "flax @ ../flax@v1" --bad "flax @ ../flax"
 bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 -o why.json
-bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 --more why.json --budget 600"""
+bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 --more why.json --budget 600""",
+}
 
 
 def bisect(

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from bench.runfile import TimeSpent
     from bench.samples import Sample
 
-EXAMPLES = """Examples:
+EXAMPLES = {
+    "doctor": """\
 bakeoff doctor
 bakeoff doctor --seconds 30
-bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
+bakeoff doctor --strict && pytest bench --benchmark-json=run.json""",
+}
 
 
 ROUNDS = 16

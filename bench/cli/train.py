@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from common.corpus import Corpus
     from common.weights import Saved
 
-EXAMPLES = """Examples:
+EXAMPLES = {
+    "train": """\
 bakeoff train --entrant equinox --epochs 50
 bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors
-bakeoff train --resume book.safetensors --epochs 400 --entrant haiku"""
+bakeoff train --resume book.safetensors --epochs 400 --entrant haiku""",
+}
 
 SAMPLE_EPOCHS = 25
 """Epochs between two samples, and between two saves: the tutorial's number."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from bench.fleet import CompareTable
 from bench.fleet.measurement import measure_here, measure_on_cluster
-from bench.fleet.plan import CompareTable
 from bench.runfile.reader import read
 from common.errors import BakeoffError
 from tests.commands import Bakeoff

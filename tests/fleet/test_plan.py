@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.fleet.plan import read_plan
+from bench.fleet import read_plan
 from tests.commands import Bakeoff
 
 PLAN = """
