@@ -82,7 +82,7 @@ def new(
     else:
         require_known("model", [model or WHOLE_STEP], [*begin, WHOLE_STEP])
         skeleton = WHOLE_STEP if model else "skeleton"
-        text = resources.files("bench.check").joinpath(f"{skeleton}.py.txt").read_text("utf-8")
+        text = resources.files("bench").joinpath(f"check/{skeleton}.py.txt").read_text("utf-8")
         next_command = "ab --base @-30d --step" if model else "check"
     atomic_write(path, text.replace("NAME", name))
     print(f"wrote {path}; next: bakeoff {next_command} {shlex.quote(str(path))}")

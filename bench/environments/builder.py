@@ -17,6 +17,7 @@ import stat
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,14 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
 from bench.engine.task import Environment
-from bench.environments.sources import PackageSource, extract_commit, find_revision, freeze
+from bench.environments.sources import PackageSource, extract_commit, find_commit, freeze
 from bench.environments.spec import Spec, make_day_spec, make_entrant_spec, today
 from bench.environments.uv import (
     PYTHONS,
     WHEELS,
     Resolution,
     UnsolvableError,
+    compile_pins,
     list_installed,
     list_pins,
     resolve,
@@ -90,7 +92,7 @@ class Builder:
         if spec.is_current and not self.extras:
             return Environment(Place(), info)
         if spec.revision is not None:
-            info.commit = find_revision(spec.revision)
+            info.commit = find_commit(spec.revision)
         require_own(self.folder.parent)
         if spec.revision is not None:
             root = extract_commit(info.commit, self.folder.parent / "revisions")
@@ -166,7 +168,10 @@ class Builder:
         if path.exists():
             return msgspec.json.decode(path.read_bytes(), type=Resolution)
         self.notify(f"resolving {spec}")
-        resolution = resolve(required, optional, python, date, preferences, options=options)
+        solve = partial(
+            compile_pins, python=python, date=date, preferences=preferences, options=options
+        )
+        resolution = resolve(required, optional, solve)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, msgspec.json.encode(resolution))
         return resolution

@@ -9,7 +9,7 @@ import impls
 from bench.cells import Arm
 from bench.engine.process import HEAVY_SILENCE, WorkerFailedError, choose_silence
 from bench.engine.task import Environment, Task
-from bench.environments.offers import ask_environment
+from bench.environments import ask_environment
 from bench.metrics import SAMPLED
 from bench.prepare.sides import NothingToMeasureError
 from common.errors import BakeoffError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.cells import Selection, name_step
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Task
-from bench.environments.offers import ask_environment
+from bench.environments import ask_environment
 from bench.environments.spec import CURRENT, Spec
 from bench.metrics import HOST, STEP
 from common.errors import BakeoffError

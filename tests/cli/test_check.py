@@ -5,15 +5,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from bench.check import DONATES, FILE, NOTE, CheckFinding
 from bench.check.judge import CHECKS
 from bench.check.runner import CheckOptions, CheckResult, document, verdict
-from bench.check.subject import DONATES, FILE, NOTE, CheckFinding
 from bench.cli.commands import publish
 from tests.commands import Bakeoff, command, how
 
@@ -37,11 +36,10 @@ def test_the_verdict(
     words: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    finding = replace(finding, check="equality", style="pure")
     skipped = CheckResult("retrace", "pure", not_run="needs weights to pass")
     results = (CheckResult("contract", FILE), CheckResult("equality", "pure", (finding,)), skipped)
     options = CheckOptions(("pure",), tuple(CHECKS) if complete else ("equality",))
-    assert words in verdict("my own.py", options, [finding])
+    assert words in verdict("my own.py", options, results)
     publish([document("my own.py", options, results)])
     text = capsys.readouterr().out
     assert all(part in text for part in (finding.seen, "not run: needs weights to pass"))

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -17,10 +18,11 @@ import pytest
 from filelock import FileLock
 
 import impls
+from bench import environments
 from bench.engine.process import Place, WorkerFailedError
 from bench.engine.task import Environment
+from bench.environments import ask_environment
 from bench.environments import builder as builders
-from bench.environments import offers, uv
 from bench.environments.builder import (
     INTERPRETER,
     LOCK,
@@ -32,11 +34,10 @@ from bench.environments.builder import (
     read_pins,
     require_own,
 )
-from bench.environments.offers import ask_environment
 from bench.environments.spec import Spec, make_entrant_spec, parse
 from bench.environments.uv import (
-    WHEELS,
     UnsolvableError,
+    compile_pins,
     list_pins,
     list_releases,
     resolve,
@@ -80,7 +81,7 @@ def test_the_contents_of_a_spec(builder: Builder, monkeypatch: pytest.MonkeyPatc
     assert (current.place.command[0], current.info.pins) == (sys.executable, {})
     assert not builder.folder.exists()
     compile_pins = Mock(return_value=("jax==0.8.1",))
-    monkeypatch.setattr(uv, "compile_pins", compile_pins)
+    monkeypatch.setattr(builders, "compile_pins", compile_pins)
 
     def ask(text: str) -> tuple[list[str], Any, Any]:
         """Return the requirements, the day and the preferences of the last question to uv."""
@@ -133,12 +134,10 @@ def test_releases_that_cannot_be_had(builder: Builder) -> None:
 
 @needs_network
 def test_preferred_releases_are_kept_and_optional_ones_left_out_where_they_do_not_fit() -> None:
-    def solve(required: list[str], optional: list[str], preferences: list[str]) -> uv.Resolution:
-        return resolve(required, optional, PYTHON, None, preferences, options=WHEELS)
-
-    some = solve(["jmp", "numpy==2.2.6"], [], ["jmp==0.0.3", "numpy==2.3.0"])
-    assert {"jmp==0.0.3", "numpy==2.2.6"} <= {*some.pins}
-    resolution = solve(["numpy==2.2.6"], ["numpy<2", "jmp"], [])
+    some = compile_pins(["jmp", "numpy==2.2.6"], PYTHON, None, ["jmp==0.0.3", "numpy==2.3.0"])
+    assert {"jmp==0.0.3", "numpy==2.2.6"} <= {*some}
+    solve = partial(compile_pins, python=PYTHON)
+    resolution = resolve(["numpy==2.2.6"], ["numpy<2", "jmp"], solve)
     assert list(resolution.gaps) == ["numpy<2"]
     assert "numpy==2.2.6" in resolution.pins
     assert any(pin.startswith("jmp==") for pin in resolution.pins)
@@ -267,7 +266,7 @@ def test_an_entrant_that_kills_its_worker_costs_itself_only(
         missing = {"stax": {"jit": "needs more"}}
         return {**asdict(OFFER), "styles": styles, "missing": missing, "a later field": 1}
 
-    monkeypatch.setattr(offers, "ask_once", ask_once)
+    monkeypatch.setattr(environments, "ask_once", ask_once)
     info = EnvironmentInfo(versions={"jax": "0.12+c0ffee"})
     side = ask_environment(Environment(Place(), info), ("mine", "stax"), {})
     assert side.offer.styles.keys() == {"pure_jax", "stax"}
