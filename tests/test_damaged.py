@@ -35,7 +35,7 @@ from common.errors import BakeoffError
 from tests.commands import NIGHTLY, ROOT, saved
 from tests.cost.test_step import results as made_costs
 from tests.engine.test_driver import FakeDriver, Lab, begun, run
-from tests.fleet.test_plan import PLAN
+from tests.fleet.test_matrix import PLAN
 from tests.report.runs import Planted, made_run
 from tests.track.simulated import FILTER_JIT, file_of, of_days, two_sides
 
