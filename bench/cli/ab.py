@@ -44,7 +44,6 @@ def ab(
     margin: parameters.Margin = MARGIN,
     pairs: parameters.Pairs = None,
     blocks: parameters.Blocks = None,
-    cold_samples: parameters.ColdSamples = None,
     cores: parameters.Cores = "one",
     output: parameters.Output = None,
     format_: parameters.Format = None,
@@ -71,9 +70,7 @@ def ab(
     from bench.track.comparison import BASE, NEW, Comparison
 
     chosen = commands.choose_format(format_, output)
-    extent = commands.check_options(
-        Options(budget, margin, pairs, blocks, None, cold_samples, cores)
-    )
+    extent = commands.check_options(Options(budget, margin, pairs, blocks, cores=cores))
     specs = {BASE: parse(base, "--base"), NEW: parse(new, "--new")}
     # `@-7d` is another day tomorrow
     written_out = {base: str(specs[BASE]), new: str(specs[NEW])}

@@ -69,7 +69,6 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
-    from bench.engine.journal import DiskError
     from bench.prepare.stacks import Stacks
     from bench.report.terminal import Progress
     from bench.track.earlier import Earlier, steps_path
@@ -88,6 +87,7 @@ def bisect(
         console.print("the same search was cut off: --resume goes on; without it, this one is new")
     with (
         commands.reserve_machine(wait=wait, packages=with_) as builder,
+        commands.promise_resumption(kept.exists),
         Progress(console, budget) as shown,
     ):
         stacks = Stacks(selection, builder)
@@ -98,12 +98,7 @@ def bisect(
         except KeyboardInterrupt:
             known = shlex.join(["--good", str(search.good), "--bad", str(search.bad)])
             console.print(f"go on between what is known by now: the same command with {known}")
-            if kept.exists():
-                console.print(commands.SAFE_TEXT)
             raise
-        except DiskError as error:
-            hint = f"; {commands.SAFE_TEXT}" if kept.exists() else ""
-            raise DiskError(f"{error}{hint}") from error
     results.arguments = [word for word in sys.argv[1:] if word != "--resume"]
     is_needed = search.stopped is not None and chosen != "json" and kept.exists()
     if is_needed:  # or what it has measured would be lost

@@ -18,7 +18,7 @@ from common.config import check_size
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -106,6 +106,22 @@ def reserve_machine(
         yield Builder(notify=error_console().print, extras=parse_requirements(packages))
 
 
+@contextmanager
+def promise_resumption(is_kept: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Say that --resume goes on, if this is cut off or the disk is full, and something is kept."""
+    from bench.engine.journal import DiskError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_kept():
+            error_console().print(SAFE_TEXT)
+        raise
+    except DiskError as error:
+        hint = f"; {SAFE_TEXT}" if is_kept() else ""
+        raise DiskError(f"{error}{hint}") from error
+
+
 def measure_task(task: Task, before: float, *, resume: bool, more: Path | None) -> Measurement:
     """Measure a task, and show the progress; if it is cut off, say how to go on.
 
@@ -115,22 +131,15 @@ def measure_task(task: Task, before: float, *, resume: bool, more: Path | None) 
         KeyboardInterrupt: it was cut off.
         DiskError: the disk is full.
     """
-    from bench.engine.journal import DiskError
     from bench.engine.session import measure
     from bench.report.terminal import Progress
 
     console = error_console()
     for note in dict.fromkeys(note for side in task.sides.values() for note in side.offer.notes):
         console.print(note)
-    try:
-        with Progress(console, task.options.budget) as shown:
-            resumed = "" if resume else None
-            return measure(task, before=before, resume=resumed, on_progress=shown, more=more)
-    except KeyboardInterrupt:
-        console.print(SAFE_TEXT)
-        raise
-    except DiskError as error:
-        raise DiskError(f"{error}; {SAFE_TEXT}") from error
+    with promise_resumption(), Progress(console, task.options.budget) as shown:
+        resumed = "" if resume else None
+        return measure(task, before=before, resume=resumed, on_progress=shown, more=more)
 
 
 def finish(
@@ -145,7 +154,7 @@ def finish(
 
     `kept`, the file that holds them so far, is removed at the end.
     """
-    try:
+    with promise_resumption(lambda: kept is not None):
         from bench.cli.report import make_document
         from bench.runfile.reader import Run
         from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
@@ -160,10 +169,6 @@ def finish(
             print(output)
         else:
             print(msgspec.json.encode(run_file(results), enc_hook=float).decode())
-    except KeyboardInterrupt:
-        if kept is not None:
-            error_console().print(SAFE_TEXT)
-        raise
     if kept is not None:
         kept.unlink(missing_ok=True)
 

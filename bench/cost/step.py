@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import impls
 from bench.cells import FLAT, PURE, REFERENCE, WHOLE
 from bench.cost import find_cheaper
-from bench.estimates import MARGIN, Estimate
+from bench.estimates import MARGIN, Estimate, group_by_key
 from bench.metrics import HOST, METRICS, STEP
 from bench.prepare.step import ASKED
 from bench.report import wording
@@ -94,10 +94,8 @@ def document(results: Results) -> Document:
     beside = f" and {amount(state.value, '')} of state" if state and state.value else ""
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
     device = results.conditions.devices.get(it.baseline.backend, "")
-    failed: dict[str, list[str]] = {}
-    for row in results.cells:
-        if row.failure and not row.cell.is_control:
-            failed.setdefault(row.failure, []).append(str(row.cell.arm))
+    broken = (row for row in results.cells if row.failure and not row.cell.is_control)
+    failed = group_by_key((row.failure, str(row.cell.arm)) for row in broken)
     failures = tuple(f"{join_words(arms)} failed: {why}" for why, arms in failed.items())
     return Document(
         title=f"What each style costs {file}",

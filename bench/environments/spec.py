@@ -213,14 +213,14 @@ def make_entrant_spec(entrant: str | Path) -> Spec:
 
 
 def parse_day(text: str, option: str) -> datetime.date:
-    """Return a day, as in `2025-12-01`, `-7d` or `7 days ago`, that an option was given.
+    """Return a day, as in `2025-12-01` or `-7d`, that an option was given.
 
     Raises:
         BakeoffError: it is malformed, in the future, or before the first release of jax.
     """
     try:
-        if ago := re.fullmatch(r"-(\d{1,5})d|(\d{1,5}) days? ago", text):
-            date = today() - datetime.timedelta(int(ago[1] or ago[2]))
+        if ago := re.fullmatch(r"-(\d{1,5})d", text):
+            date = today() - datetime.timedelta(int(ago[1]))
         else:
             date = datetime.date.fromisoformat(text)
     except (ValueError, OverflowError):

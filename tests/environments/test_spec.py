@@ -64,7 +64,7 @@ def test_specs_that_are_refused(text: str, words: str) -> None:
 
 def test_days_ago_are_days_from_today() -> None:
     week = today() - datetime.timedelta(7)
-    assert parse("@-7d") == parse("@7 days ago") == make_day_spec(week)
+    assert parse("@-7d") == make_day_spec(week)
     assert parse("@-7d,flax==0.12.0") == Spec(f"@{week},flax==0.12.0", week, (FLAX,))
     assert "is not between" in refusal(parse, "@-9000d", "--base")
 
