@@ -69,7 +69,7 @@ def ab(
     from bench.track.ab import MARKER
     from bench.track.comparison import BASE, NEW, Comparison
 
-    chosen = commands.choose_format(format_, output)
+    shown = commands.Output.choose(format_, output, details=details)
     extent = commands.check_options(Options(budget, margin, pairs, blocks, cores=cores))
     specs = {BASE: parse(base, "--base"), NEW: parse(new, "--new")}
     # `@-7d` is another day tomorrow
@@ -82,11 +82,11 @@ def ab(
         try:
             task, seconds = prepare_sides(specs, selection, extent, builder, arguments)
         except DoesNotRunError as error:
-            if output is not None and chosen != "json":
+            if shown.file is not None and shown.form != "json":
                 title = f"{new} beside {base}"
                 answer = Document(title, headline=str(error), status="bad", marker=MARKER)
-                commands.publish([answer], chosen, output)
+                commands.publish([answer], shown)
             raise
         made = commands.measure_task(task, seconds, resume=resume, more=more)
-    commands.finish(made.results, chosen, output, details=details, kept=made.journal.path)
+    commands.finish(made.results, shown, made.journal.path)
     return int(Comparison(made.results).status)

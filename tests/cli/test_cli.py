@@ -82,7 +82,7 @@ def test_ctrl_c_between_measuring_and_showing_says_how_to_go_on(
     monkeypatch.setitem(sys.modules, "bench.runfile.writer", module)
     kept = Mock()
     with pytest.raises(KeyboardInterrupt):
-        commands.finish(Mock(), "text", None, kept=kept)
+        commands.finish(Mock(), commands.Output(), kept)
     assert commands.SAFE_TEXT in capsys.readouterr().err
     kept.unlink.assert_not_called()
 
