@@ -112,7 +112,7 @@ def show_published(
     if output.form == "json":
         raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
     costs = read_published()
-    known = sorted({*costs.styles_by_name, *(cost.style for cost in costs.styles)})
-    require_known("style", styles, known)
-    rows = [c for c in costs.styles if not styles or {c.style, str(c.arm)} & {*styles}]
+    names = {cost: {cost.style, str(cost.arm)} for cost in costs.styles}
+    require_known("style", styles, sorted(set.union(*names.values())))
+    rows = [cost for cost, known in names.items() if not styles or known & {*styles}]
     commands.publish([document(costs, arrays, step_ms / 1e3, rows, assumed)], output)
