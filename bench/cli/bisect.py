@@ -78,7 +78,7 @@ def bisect(
     commands.check_options(Options(budget))
     selection = parse_question(metric, entrant, style, workload, backend, step)
     ends = parse_ends(good, bad)
-    shown = commands.Output.choose(format_, output, details=details)
+    target = commands.Output.choose(format_, output, details=details)
     console = commands.error_console()
     kept = steps_path(good, bad, selection, with_, more and more.resolve())
     file = kept if resume else more
@@ -88,10 +88,10 @@ def bisect(
     with (
         commands.reserve_machine(wait=wait, packages=with_) as builder,
         commands.promise_resumption(kept.exists),
-        Progress(console, budget) as progress,
+        Progress(console, budget) as shown,
     ):
         stacks = Stacks(selection, builder)
-        steps = Steps(stacks, selection.metrics[0], budget, progress, earlier)
+        steps = Steps(stacks, selection.metrics[0], budget, shown, earlier)
         search = Search(*ends, stacks, steps, console.print, kept)
         try:
             results = search.run()
@@ -100,10 +100,10 @@ def bisect(
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
     results.arguments = [word for word in sys.argv[1:] if word != "--resume"]
-    is_needed = search.stopped is not None and shown.form != "json" and kept.exists()
+    is_needed = search.stopped is not None and target.form != "json" and kept.exists()
     if is_needed:  # or what it has measured would be lost
         console.print(f"what was measured is in {kept}: --more goes on with that file")
-    commands.finish(results, shown, None if is_needed else kept)
+    commands.finish(results, target, None if is_needed else kept)
     return 0 if search.stopped is None else 1
 
 
