@@ -10,7 +10,7 @@ import typer
 
 from bench.cells import name_step, parse_names, require_known
 from bench.cli import commands, parameters
-from bench.cost import document, read_published
+from bench.cost.published import document, read_published
 from bench.options import Options
 from common.config import check_rate, check_size
 from common.errors import BakeoffError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import FLAT, PURE, REFERENCE, WHOLE
-from bench.cost import find_cheaper
+from bench.cost.published import find_cheaper
 from bench.estimates import MARGIN, Estimate, group_by_key
 from bench.metrics import HOST, METRICS, STEP
 from bench.prepare.step import ASKED

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import special
 
 from bench.cells import BASELINE, REFERENCE, Arm
-from bench.cost import CostTable, StyleCost
+from bench.cost.published import CostTable, StyleCost
 from bench.metrics import HOST, WORKLOAD_GROUPS
 from bench.runfile.reader import read
 from bench.stats.law import Law

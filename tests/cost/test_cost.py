@@ -9,7 +9,7 @@ import pytest
 
 from bench.cells import REFERENCE, Arm
 from bench.cli import main
-from bench.cost import (
+from bench.cost.published import (
     CostTable,
     StyleCost,
     document,
