@@ -22,7 +22,7 @@ from bench.report.wording import pluralise
 from bench.streams import say
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,12 +68,9 @@ class CheckResult:
 
 def find_entrant(given: str) -> str | Path:
     """Return the entrant that a name or a path stands for; raise BakeoffError if there is none."""
-    if given.endswith(".py"):
-        [name], files = parse_entrants([given])
-        return impls.locate(name, files)
-    if given not in impls.names():
-        raise unknown("entrant", given, [*impls.names(), "a Python file's path"])
-    return given
+    [name], files = parse_entrants([given])
+    require_known("entrant", [name], [*files, *impls.names(), "a Python file's path"])
+    return impls.locate(name, files)
 
 
 def judge(

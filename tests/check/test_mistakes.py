@@ -15,7 +15,7 @@ from tests.commands import ROOT, TWIN
 
 MISTAKES = ROOT / "tests" / "mistakes"
 subject_of = cache(Subject)
-"""By entrant and style: each is compiled once."""
+"""Entrant and style → subject: each is compiled once."""
 
 
 def line_of(where: str) -> str:

@@ -1,4 +1,4 @@
-"""What every command must do on bad input: one printable line, exit status 2, nothing written."""
+"""Bad input of every command: one printable line, exit status 2, and nothing is written."""
 
 import json
 import shlex

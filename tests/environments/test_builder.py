@@ -58,7 +58,7 @@ def builder(tmp_path: Path) -> Builder:
 
 
 def test_the_contents_of_a_spec(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As uv is asked for them."""
+    """Questions to uv, and their answers that are kept."""
     current = builder.build(parse("current"))
     assert (current.place.command[0], current.info.pins) == (sys.executable, {})
     assert not builder.folder.exists()
@@ -140,7 +140,7 @@ def test_releases_that_are_resolved_once(
 
 @needs_network
 def test_releases_of_a_package_for_the_python_of_an_environment(builder: Builder) -> None:
-    """As `bisect` looks them up: once, it gave the path of a Python where uv takes a version."""
+    """`bisect` looks them up: once, it gave the path of a Python where uv takes a version."""
     python = builder.build(parse("current")).python
     assert uv.list_releases("jax", "0.7.0", "0.8.0", python) == ["0.7.1", "0.7.2"]
 

@@ -79,7 +79,7 @@ optax==0.2.5 ; python_version < "3"
 -e .
 ./wheels/mine.whl
 """
-"""With what is not ours, not for this Python, and no requirement at all."""
+"""Lines among which are other packages, one for another Python, and one that is no requirement."""
 FILES = {
     "requirements.txt": (LINES, {"jax": "==0.10.2", "flax": "<0.13,>=0.12"}),
     "pyproject.toml": (
