@@ -30,8 +30,7 @@ FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 PLACE_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
 MODULES = (
-    *("report", "cost", "ab", "bisect", "history", "matrix", "entrants", "doctor", "train"),
-    "sample",
+    *("report", "cost", "versions", "history", "matrix", "entrants", "doctor", "train", "sample"),
 )
 """Modules of this package with commands, in the order of the help. The keys of `EXAMPLES` in one
 are its commands; a command's function has the same name."""
