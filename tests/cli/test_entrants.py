@@ -25,19 +25,14 @@ THREAD = CheckFinding("no thread runs on", "a pool", severity=NOTE)
 TAKES = CheckFinding(DONATES, "it does so always", severity=NOTE)
 
 
-def bad_file_of(name: str, path: Path) -> Callable[[str], Path]:
-    """Return a `source` that has another file for one entrant."""
-    source = impls.source
-    return lambda entrant: path if entrant == name else source(entrant)
-
-
 def test_a_file_that_cannot_be_loaded_costs_its_own_row(
     bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "haiku", None)
     monkeypatch.delitem(sys.modules, "impls.haiku", raising=False)
     (tmp_path / "stax.py").write_text("def (")
-    monkeypatch.setattr(impls, "source", bad_file_of("stax", tmp_path / "stax.py"))
+    files, source = {"stax": tmp_path / "stax.py"}, impls.source
+    monkeypatch.setattr(impls, "source", lambda name: files.get(name) or source(name))
     monkeypatch.setenv("COLUMNS", "200")
     done = bakeoff("entrants")
     assert done.status == 0
