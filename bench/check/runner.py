@@ -73,10 +73,8 @@ def find_entrant(given: str) -> str | Path:
     return impls.locate(name, files)
 
 
-def judge(
-    given: str, options: CheckOptions, on_progress: Callable[[str, str], None]
-) -> list[CheckResult]:
-    """Run all checks of one entrant; return their results, the file's first.
+class Runner:
+    """Runs the checks of one entrant, those of a style in a process of their own.
 
     Args:
         given: The entrant's name, or the path of its file.
@@ -87,17 +85,6 @@ def judge(
         BakeoffError: there is no such entrant, it lacks a requested style, there is no such
             backend, or its environment cannot be built.
     """
-    adopt()  # what a process leaves behind when it ends
-    runner = Runner(given, options, on_progress)
-    results = [*runner.run_checks(FILE)]
-    if all(result.outcome in ("ok", "note") for result in results):
-        for style in runner.styles:
-            results += runner.run_checks(style)
-    return results
-
-
-class Runner:
-    """Runs the checks of one entrant, those of a style in a process of their own."""
 
     def __init__(
         self, given: str, options: CheckOptions, on_progress: Callable[[str, str], None]
@@ -115,6 +102,15 @@ class Runner:
         variables = {**place.variables, "JAX_ENABLE_COMPILATION_CACHE": "true"}
         command = (place.command[0], "-m", "bench.check.judge")
         self.place = replace(place, command=command, variables=variables)
+
+    def run(self) -> list[CheckResult]:
+        """Return the results of all checks, the file's first."""
+        adopt()  # what a process leaves behind when it ends
+        results = [*self.run_checks(FILE)]
+        if all(result.outcome in ("ok", "note") for result in results):
+            for style in self.styles:
+                results += self.run_checks(style)
+        return results
 
     def run_checks(self, style: str | None) -> Iterator[CheckResult]:
         """Run the checks of one style, or of the file, in a process; yield their results."""

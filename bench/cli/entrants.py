@@ -117,7 +117,7 @@ def check(
     from rich.console import Console
 
     from bench.check.judge import CHECKS
-    from bench.check.runner import CheckOptions, document, find_entrant, judge
+    from bench.check.runner import CheckOptions, Runner, document, find_entrant
 
     check_rate("--time-limit", time_limit)
     checks = parse_names(only) or tuple(CHECKS)
@@ -131,7 +131,7 @@ def check(
         def on_progress(style: str, check: str) -> None:
             line.update(f"{path} {style}: {check}, {CHECKS[check].about}")
 
-        results = judge(path, options, on_progress)
+        results = Runner(path, options, on_progress).run()
     publish([document(path, options, results)])
     return int(any(result.outcome == "finding" for result in results))
 

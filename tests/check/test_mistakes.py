@@ -140,7 +140,7 @@ QUICK = ("leaves_orphans",)
 def test_what_a_style_does_to_its_process(styles: tuple[str, ...]) -> None:
     """It costs the other styles nothing, and nothing lives on."""
     options = runner.CheckOptions((*styles, "pure"), checks=("shapes",), seconds=30)
-    results = runner.judge(str(MISTAKES / "processes.py"), options, lambda *_: None)
+    results = runner.Runner(str(MISTAKES / "processes.py"), options, lambda *_: None).run()
     found = [(result.style, finding) for result in results for finding in result.findings]
     for style, seen, line in OWN:
         if style in styles:
