@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bench import streams
+from bench.estimates import group_by_key
 from bench.signals import INTERRUPTED, interrupt_on_signals
 from common.errors import BakeoffError, shorten
 
@@ -32,8 +33,8 @@ PLACE_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errn
 MODULES = (
     *("report", "cost", "versions", "history", "matrix", "entrants", "doctor", "train", "sample"),
 )
-"""Modules of this package with commands, in the order of the help. The keys of `EXAMPLES` in one
-are its commands; a command's function has the same name."""
+"""Modules of this package with commands, in the order of the help. The lines of `EXAMPLES` in one
+are of its commands, in their order; a command's function has the same name."""
 
 
 class Help:
@@ -69,12 +70,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in [import_module(f"bench.cli.{name}") for name in MODULES]:
-    for command, examples in module.EXAMPLES.items():
+    lines = ((line.split()[1], line) for line in module.EXAMPLES.splitlines())
+    for command, examples in group_by_key(lines).items():
         function = getattr(module, command)
         written = function.__doc__ or ""  # `python -OO` keeps none
         paragraphs = (" ".join(part.split()) for part in written.split("\n\n"))
         text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
-        app.command(command, cls=Command, help=text, epilog=f"Examples:\n{examples}")(function)
+        epilog = "\n".join(["Examples:", *examples])
+        app.command(command, cls=Command, help=text, epilog=epilog)(function)
 COMMANDS = [str(command.name) for command in app.registered_commands]
 
 

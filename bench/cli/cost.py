@@ -15,12 +15,10 @@ from bench.options import Options
 from common.config import check_rate, check_size
 from common.errors import BakeoffError
 
-EXAMPLES = {
-    "cost": """\
+EXAMPLES = """\
 bakeoff cost mine.py
 bakeoff cost mine.py --style jit,jit_partial --budget 120 -o mine.html
-bakeoff cost --arrays 147 --step-ms 40""",
-}
+bakeoff cost --arrays 147 --step-ms 40"""
 DEFAULT_BUDGET = 60.0
 """Default budget in seconds: enough for eight styles of a step of a few milliseconds."""
 DEFAULT_STEP_MS = 10.0

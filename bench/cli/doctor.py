@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     from bench.runfile import TimeSpent
     from bench.samples import Sample
 
-EXAMPLES = {
-    "doctor": """\
+EXAMPLES = """\
 bakeoff doctor
 bakeoff doctor --seconds 30
-bakeoff doctor --strict && pytest bench --benchmark-json=run.json""",
-}
+bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
 
 
 ROUNDS = 16

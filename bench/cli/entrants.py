@@ -26,18 +26,14 @@ if TYPE_CHECKING:
     from bench.environments.builder import Builder
 
 COLUMNS = ("entrant", "library", "version", "environment", "code lines", "styles")
-EXAMPLES = {
-    "new": """\
+EXAMPLES = """\
 bakeoff new mine --model equinox
-bakeoff new mylib --into impls""",
-    "check": """\
+bakeoff new mylib --into impls
 bakeoff check mine.py
 bakeoff check haiku
-bakeoff check mine.py --style pure --only equality,retrace""",
-    "entrants": """\
+bakeoff check mine.py --style pure --only equality,retrace
 bakeoff entrants
-bakeoff entrants --build keras --build penzai""",
-}
+bakeoff entrants --build keras --build penzai"""
 WHOLE_STEP = "make_step"
 """Value of `--model` in place of a library, for a file with a whole step."""
 

@@ -15,17 +15,14 @@ from common.errors import BakeoffError
 
 SHOWING_PARAMETERS = ("runs", "output", "format_", "details")
 """Parameters that may be given with run files: all others are for measuring."""
-EXAMPLES = {
-    "history": """\
+EXAMPLES = """\
 bakeoff history --since 2024-06-01 --every 2mo -o past.html
 bakeoff history --since 2025-11-01 --every 1w --workload toy --entrant flax_nnx --style all
 bakeoff history --since 2024-06-01 --every 2mo -o past.html --resume
-bakeoff history .benchmarks results -o nights.html""",
-    "compare": """\
+bakeoff history .benchmarks results -o nights.html
 bakeoff compare before.json after.json
 bakeoff compare monday.json tuesday.json wednesday.json new.json
-bakeoff compare before.json after.json --margin 0.05 --format md -o comment.md""",
-}
+bakeoff compare before.json after.json --margin 0.05 --format md -o comment.md"""
 
 
 def history(

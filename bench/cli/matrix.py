@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 
     from bench.fleet import PlannedRun
 
-EXAMPLES = {
-    "matrix": """\
+EXAMPLES = """\
 bakeoff matrix plan.toml
 bakeoff matrix plan.toml --out nightly
-bakeoff matrix plan.toml --out nightly --ray auto""",
-}
+bakeoff matrix plan.toml --out nightly --ray auto"""
 
 
 def matrix(

@@ -23,14 +23,12 @@ if TYPE_CHECKING:
     from bench.report.table import Document
     from bench.runfile.reader import Run
 
-EXAMPLES = {
-    "report": """\
+EXAMPLES = """\
 bakeoff report run.json -o run.html
 bakeoff report cpu.json gpu.json -o both.html
 bakeoff report run.json --format text
 bakeoff report ab.json --format md
-bakeoff report run.json --format csv > run.csv""",
-}
+bakeoff report run.json --format csv > run.csv"""
 
 FORMATS = ("html", "text", "md", "csv")
 FIELDS = tuple(name for name in Estimate.__struct_fields__ if name != "cell")

@@ -31,12 +31,10 @@ if TYPE_CHECKING:
     from common.corpus import Corpus
     from common.weights import Saved
 
-EXAMPLES = {
-    "train": """\
+EXAMPLES = """\
 bakeoff train --entrant equinox --epochs 50
 bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors
-bakeoff train --resume book.safetensors --epochs 400 --entrant haiku""",
-}
+bakeoff train --resume book.safetensors --epochs 400 --entrant haiku"""
 
 SAMPLE_EPOCHS = 25
 """Epochs between two samples, and between two saves: the tutorial's number."""

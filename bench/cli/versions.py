@@ -23,23 +23,20 @@ if TYPE_CHECKING:
     from bench.cells import Selection
     from bench.environments.spec import Spec
 
-EXAMPLES = {
-    "ab": """\
+EXAMPLES = """\
 bakeoff ab --base flax==0.12.9 --new flax==0.12.12
 bakeoff ab --base flax==0.12.9 --step mine.py --style jit_partial
 bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300
 bakeoff ab --base "flax @ ../flax@main" --new "flax @ ../flax"
 bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md
 bakeoff ab --base current --new current -o ab.json
-bakeoff ab --base current --new current --more ab.json --budget 120""",
-    "bisect": """\
+bakeoff ab --base current --new current --more ab.json --budget 120
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01
 bakeoff bisect --metric trace --entrant flax_nnx --style jit --good @2026-02-01 --bad @2026-06-01
 bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.html
 bakeoff bisect --metric step --step mine.py --good "flax @ ../flax@v1" --bad "flax @ ../flax"
 bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 -o why.json
-bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 --more why.json --budget 600""",
-}
+bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 --more why.json --budget 600"""
 
 
 def ab(
