@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bench import streams
+from bench.estimates import group_by_key
 from bench.signals import INTERRUPTED, interrupt_on_signals
 from common.errors import BakeoffError, shorten
 
@@ -29,11 +30,11 @@ INTERNAL_ERROR = 70
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 PLACE_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
-COMMANDS = (
-    *("report", "cost", "ab", "bisect", "history", "compare", "matrix"),
-    *("new", "check", "entrants", "doctor", "train", "sample"),
+MODULES = (
+    *("report", "cost", "versions", "history", "matrix", "entrants", "doctor", "train", "sample"),
 )
-"""Modules of this package, in the order of the help; a command's function has the same name."""
+"""Modules of this package with commands, in the order of the help. The lines of `EXAMPLES` in one
+are of its commands, in their order; a command's function has the same name."""
 
 
 class Help:
@@ -68,13 +69,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for command in COMMANDS:
-    module = import_module(f"bench.cli.{command}")
-    function = getattr(module, command)
-    written = function.__doc__ or ""  # `python -OO` keeps none
-    paragraphs = (" ".join(part.split()) for part in written.split("\n\n"))
-    text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
-    app.command(command, cls=Command, help=text, epilog=module.EXAMPLES)(function)
+for module in [import_module(f"bench.cli.{name}") for name in MODULES]:
+    lines = ((line.split()[1], line) for line in module.EXAMPLES.splitlines())
+    for command, examples in group_by_key(lines).items():
+        function = getattr(module, command)
+        written = function.__doc__ or ""  # `python -OO` keeps none
+        paragraphs = (" ".join(part.split()) for part in written.split("\n\n"))
+        text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
+        epilog = "\n".join(["Examples:", *examples])
+        app.command(command, cls=Command, help=text, epilog=epilog)(function)
+COMMANDS = [str(command.name) for command in app.registered_commands]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
