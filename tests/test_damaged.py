@@ -25,7 +25,7 @@ from bench.engine.journal import Journal
 from bench.engine.session import make_estimates
 from bench.environments.spec import parse
 from bench.estimates import group_by_key
-from bench.fleet.plan import read_plan
+from bench.fleet import read_plan
 from bench.options import Options
 from bench.runfile.reader import read
 from bench.stats.forecast import estimate_variation
@@ -34,7 +34,7 @@ from common import weights
 from common.errors import BakeoffError
 from tests.commands import NIGHTLY, saved
 from tests.engine.test_driver import FakeDriver, Lab, begun, run
-from tests.fleet.test_plan import PLAN
+from tests.fleet.test_matrix import PLAN
 from tests.runfile.test_runfile import FILES
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,8 @@ import impls
 from bench.cells import BASELINE, CONTROL
 from bench.engine.actions import Action, parse_answer
 from bench.engine.process import Place, Worker, ask_once
+from bench.environments import ask_environment
 from bench.environments.builder import Builder
-from bench.environments.offers import ask_environment
 from bench.environments.spec import parse
 from bench.metrics import COLD, STAGES
 from bench.offer import Offer

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import impls
-from bench.check.subject import DONATES, NOTE, list_arrays
+from bench.check import DONATES, NOTE, list_arrays
 from bench.worker.arms import find_program
 from bench.worker.counts import FIRST_CALLS, WARM_CALLS, count_step, watch_compilations
 from bench.worker.program import facts
@@ -20,7 +20,7 @@ from common.equality import first_calls, make, random_weights
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.check.subject import CheckFinding, Subject
+    from bench.check import CheckFinding, Subject
     from common.equality import Case
 
 

@@ -13,8 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.check import contract, numbers
-from bench.check.subject import RAGGED, SMALL, CheckFinding, Subject
+from bench.check import RAGGED, SMALL, CheckFinding, Subject, contract, numbers
 from bench.worker.__main__ import serve
 from bench.worker.arms import catch_failure, use_device
 from bench.worker.integrity import Surroundings
@@ -75,20 +74,16 @@ CHECKS: dict[str, Check] = {
 changed settings, threads that compute on and processes that run on after it are findings, too."""
 
 
-@cache
-def subject_of(path: str, name: str, style: str | None) -> Subject:
-    """Return the subject that this process checks; it is not imported yet."""
-    return Subject(Path(path) if path else name, style)
+make_subject = cache(Subject)
+"""Entrant and style → the subject that this process checks; it is not imported yet."""
 
 
 @dataclass(frozen=True)
 class Examine(Command):
     """Run a check; say what it finds, and which styles the file has."""
 
-    path: str
-    """The entrant's file; empty if that is in `impls/`."""
-    name: str
-    """The entrant's name."""
+    entrant: str
+    """The entrant's name, or the path of a user's own file."""
     style: str | None
     """The style to check; None for the file as a whole."""
     backend: str
@@ -104,7 +99,8 @@ def examine(command: Examine) -> dict[str, Any]:
     unusable = catch_failure(partial(use_device, command.backend))
     if isinstance(unusable, Failed):
         return asdict(unusable)
-    subject = subject_of(command.path, command.name, command.style)
+    own = command.entrant.endswith(".py")
+    subject = make_subject(Path(command.entrant) if own else command.entrant, command.style)
     surroundings = Surroundings()
     _interrupt(command.seconds)
     findings = run_check(subject, command.check)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import impls
-from bench.check.subject import SMALL, Subject, list_arrays
+from bench.check import SMALL, Subject, list_arrays
 from bench.worker.arms import End, describe_difference, stable_start
 from common import reference
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
@@ -20,7 +20,7 @@ from common.equality import Case, first_calls, random_weights, trajectory
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench.check.subject import CheckFinding
+    from bench.check import CheckFinding
     from common.contract import AnyArray, Weights
     from common.equality import FirstCall
 

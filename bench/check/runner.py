@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import parse_entrants, require_known
+from bench.check import DONATES, ERROR, FILE, CheckFinding, Subject
 from bench.check.judge import CHECKS, Examine
-from bench.check.subject import DONATES, ERROR, FILE, CheckFinding, Subject
 from bench.engine.process import Place, Worker, WorkerFailedError, find_descendants
 from bench.environments.builder import Builder
 from bench.report.table import Column, Document, Row, Section, Table
@@ -22,7 +22,7 @@ from bench.report.wording import pluralise
 from bench.streams import say
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,18 +68,13 @@ class CheckResult:
 
 def find_entrant(given: str) -> str | Path:
     """Return the entrant that a name or a path stands for; raise BakeoffError if there is none."""
-    if given.endswith(".py"):
-        [name], files = parse_entrants([given])
-        return impls.locate(name, files)
-    if given not in impls.names():
-        raise unknown("entrant", given, [*impls.names(), "a Python file's path"])
-    return given
+    [name], files = parse_entrants([given])
+    require_known("entrant", [name], [*files, *impls.names(), "a Python file's path"])
+    return impls.locate(name, files)
 
 
-def judge(
-    given: str, options: CheckOptions, on_progress: Callable[[str, str], None]
-) -> list[CheckResult]:
-    """Run all checks of one entrant; return their results, the file's first.
+class Runner:
+    """Runs the checks of one entrant, those of a style in a process of their own.
 
     Args:
         given: The entrant's name, or the path of its file.
@@ -90,17 +85,6 @@ def judge(
         BakeoffError: there is no such entrant, it lacks a requested style, there is no such
             backend, or its environment cannot be built.
     """
-    adopt()  # what a process leaves behind when it ends
-    runner = Runner(given, options, on_progress)
-    results = [*runner.run_checks(FILE)]
-    if all(result.outcome in ("ok", "note") for result in results):
-        for style in runner.styles:
-            results += runner.run_checks(style)
-    return results
-
-
-class Runner:
-    """Runs the checks of one entrant, those of a style in a process of their own."""
 
     def __init__(
         self, given: str, options: CheckOptions, on_progress: Callable[[str, str], None]
@@ -118,6 +102,15 @@ class Runner:
         variables = {**place.variables, "JAX_ENABLE_COMPILATION_CACHE": "true"}
         command = (place.command[0], "-m", "bench.check.judge")
         self.place = replace(place, command=command, variables=variables)
+
+    def run(self) -> list[CheckResult]:
+        """Return the results of all checks, the file's first."""
+        adopt()  # what a process leaves behind when it ends
+        results = [*self.run_checks(FILE)]
+        if all(result.outcome in ("ok", "note") for result in results):
+            for style in self.styles:
+                results += self.run_checks(style)
+        return results
 
     def run_checks(self, style: str | None) -> Iterator[CheckResult]:
         """Run the checks of one style, or of the file, in a process; yield their results."""
@@ -142,8 +135,7 @@ class Runner:
         """Yield what one check finds, with places as the user knows them."""
         findings = list[CheckFinding]()
         backend, seconds = self.options.backend, self.options.seconds
-        path = str(self.path) if isinstance(self.entrant, Path) else ""
-        command = Examine(path, self.path.stem, subject.style, backend, name, seconds)
+        command = Examine(str(self.entrant), subject.style, backend, name, seconds)
         try:
             answer = worker.ask(command, OVERRUN * seconds)
             if "failure" in answer:
@@ -166,13 +158,11 @@ class Runner:
             seen = f"left behind: {', '.join(names)}; ended now"
             findings.append(subject.finding("no process runs on after the calls", seen))
         for finding in findings:
-            where = finding.where.replace(str(subject.path), self.shown)
-            yield replace(finding, check=name, style=subject.style, where=where)
+            yield replace(finding, where=finding.where.replace(str(subject.path), self.shown))
 
 
 def document(path: str, options: CheckOptions, results: Sequence[CheckResult]) -> Document:
     """Return the verdict on an entrant, a table of checks by style, and the findings."""
-    findings = [finding for result in results for finding in result.findings]
     outcomes = {(result.check, result.style): result.outcome for result in results}
     checks, styles = (dict.fromkeys(names) for names in zip(*outcomes, strict=True))
     rows = [
@@ -183,32 +173,39 @@ def document(path: str, options: CheckOptions, results: Sequence[CheckResult]) -
     table = Table((*columns, Column("what has to hold", needed=False)), tuple(rows))
     reasons = dict.fromkeys(r.not_run for r in results if r.not_run)
     sections = [Section("Checks", tuple(f"not run: {why}" for why in reasons), (table,))]
-    for number, finding in enumerate(sorted(findings, key=lambda f: f.severity), 1):
+    findings = sorted(list_findings(results), key=lambda found: found[1].severity)
+    for number, (result, finding) in enumerate(findings, 1):
         note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
-        title = f"{number}. {finding.check}, {finding.style or 'the file'}{note}"
+        title = f"{number}. {result.check}, {result.style or 'the file'}{note}"
         about = {"expected": finding.expected, "seen": finding.seen, "look at": finding.where}
         lines = (f"   {name:8}  {text}" for name, text in about.items())
         sections.append(Section(title, (title, *lines)))
     return Document(
         f"Check of {path}",
-        headline=f"{path}: {verdict(path, options, findings)}",
+        headline=f"{path}: {verdict(path, options, results)}",
         status="bad" if "finding" in outcomes.values() else "good",
         sections=tuple(sections),
     )
 
 
-def verdict(path: str, options: CheckOptions, findings: Sequence[CheckFinding]) -> str:
+def list_findings(results: Sequence[CheckResult]) -> list[tuple[CheckResult, CheckFinding]]:
+    """Return all findings, each with the result that has it."""
+    return [(result, finding) for result in results for finding in result.findings]
+
+
+def verdict(path: str, options: CheckOptions, results: Sequence[CheckResult]) -> str:
     """Return in a sentence whether the entrant is equal, and what to do next."""
-    if errors := [finding for finding in findings if finding.severity == ERROR]:
-        first, many = errors[0], pluralise(len(errors), "finding")
-        of = f" of {first.style}" if first.style else ""
-        return f"not equal: {many}; begin with {first.check}{of} at {first.where}"
+    findings = list_findings(results)
+    if errors := [(result, finding) for result, finding in findings if finding.severity == ERROR]:
+        (result, first), many = errors[0], pluralise(len(errors), "finding")
+        of = f" of {result.style}" if result.style else ""
+        return f"not equal: {many}; begin with {result.check}{of} at {first.where}"
     if {*options.checks} != {*CHECKS}:
         return "no findings in these checks; run all checks before you measure it"
     command = f"pytest bench --entrant {shlex.quote(path)}"
     if options.styles:
         command += f" --style {','.join(options.styles)}"
     command += " --workload toy,seed"
-    if any(finding.expected == DONATES for finding in findings):
+    if any(finding.expected == DONATES for _, finding in findings):
         command += " --donate"
     return f"equal; to measure it: {command}"

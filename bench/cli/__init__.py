@@ -29,14 +29,22 @@ INTERNAL_ERROR = 70
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 PLACE_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
-GROUPS = {
-    "Measure": ("cost", "ab", "bisect", "history", "matrix", "doctor"),
-    "Read": ("report", "compare"),
-    "Extend": ("new", "check", "entrants"),
-    "Train": ("train", "sample"),
+COMMANDS = {
+    "cost": ("cost", "Measure"),
+    "ab": ("versions", "Measure"),
+    "bisect": ("versions", "Measure"),
+    "history": ("history", "Measure"),
+    "matrix": ("matrix", "Measure"),
+    "doctor": ("doctor", "Measure"),
+    "report": ("report", "Read"),
+    "compare": ("history", "Read"),
+    "new": ("entrants", "Extend"),
+    "check": ("entrants", "Extend"),
+    "entrants": ("entrants", "Extend"),
+    "train": ("train", "Train"),
+    "sample": ("sample", "Train"),
 }
-"""Heading of the help → modules of this package; a command's function has the same name."""
-COMMANDS = {name: panel for panel, names in GROUPS.items() for name in names}
+"""Command → the module of this package that has its function, and its heading in the help."""
 
 
 class Help:
@@ -71,14 +79,15 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for command, panel in COMMANDS.items():
-    module = import_module(f"bench.cli.{command}")
+for command, (where, panel) in COMMANDS.items():
+    module = import_module(f"bench.cli.{where}")
     function = getattr(module, command)
     written = function.__doc__ or ""  # `python -OO` keeps none
     paragraphs = (" ".join(part.split()) for part in written.split("\n\n"))
     text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
-    about = {"help": text, "epilog": module.EXAMPLES, "rich_help_panel": panel}
-    app.command(command, cls=Command, **about)(function)
+    lines = (line for line in module.EXAMPLES.splitlines() if line.split()[1] == command)
+    epilog = "\n".join(["Examples:", *lines])
+    app.command(command, Command, help=text, epilog=epilog, rich_help_panel=panel)(function)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

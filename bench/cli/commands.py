@@ -6,7 +6,7 @@ import io
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
@@ -18,7 +18,7 @@ from common.config import check_size
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -35,6 +35,51 @@ WIDTH = 100
 FORMATS = ("text", "md", "json", "html")
 ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "htm")}
 """Format → endings of its files; other formats have their name."""
+
+
+class Output(NamedTuple):
+    """Form and place of a command's results."""
+
+    form: str = "text"
+    file: Path | None = None
+    """New file; None for standard output."""
+    details: bool = False
+    """Whether a terminal shows folded parts, too; a file has them always."""
+
+    @classmethod
+    def choose(
+        cls, given: str | None, file: Path | None, *, details: bool, forms: Iterable[str] = FORMATS
+    ) -> Self:
+        """Return the form that is given, or that a file's name asks for; text without a file.
+
+        Raises:
+            BakeoffError: the ending is unknown, or there can be no such new file.
+        """
+        if file is None:
+            return cls(given or "text", details=details)
+        known = {f".{end}": name for name in forms for end in ENDINGS.get(name, (name,))}
+        ending = file.suffix.lower()
+        if given is None and ending not in known:
+            raise BakeoffError(
+                f"output {file} ends in {file.suffix or 'nothing'}; {', '.join(known)} are known: "
+                "name it so, or give --format"
+            )
+        require_new(file, "output")
+        return cls(given or known[ending], file, details)
+
+    def write(self, text: str) -> None:
+        """Write a text to the file, whole or not at all, and name it; or to standard output."""
+        if self.file is None:
+            sys.stdout.write(text)
+            return
+        from bench.runfile.writer import whole_file
+
+        with whole_file(self.file, "output ") as partial:
+            partial.write_text(text, encoding="utf-8")
+        print(self.file)
+
+
+TERMINAL = Output()
 
 
 def parse_selection(
@@ -106,6 +151,22 @@ def reserve_machine(
         yield Builder(notify=error_console().print, extras=parse_requirements(packages))
 
 
+@contextmanager
+def promise_resumption(is_kept: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Say that --resume goes on, if this is cut off or the disk is full, and something is kept."""
+    from bench.engine.journal import DiskError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_kept():
+            error_console().print(SAFE_TEXT)
+        raise
+    except DiskError as error:
+        hint = f"; {SAFE_TEXT}" if is_kept() else ""
+        raise DiskError(f"{error}{hint}") from error
+
+
 def measure_task(task: Task, before: float, *, resume: bool, more: Path | None) -> Measurement:
     """Measure a task, and show the progress; if it is cut off, say how to go on.
 
@@ -115,118 +176,59 @@ def measure_task(task: Task, before: float, *, resume: bool, more: Path | None) 
         KeyboardInterrupt: it was cut off.
         DiskError: the disk is full.
     """
-    from bench.engine.journal import DiskError
     from bench.engine.session import measure
     from bench.report.terminal import Progress
 
     console = error_console()
     for note in dict.fromkeys(note for side in task.sides.values() for note in side.offer.notes):
         console.print(note)
-    try:
-        with Progress(console, task.options.budget) as shown:
-            resumed = "" if resume else None
-            return measure(task, before=before, resume=resumed, on_progress=shown, more=more)
-    except KeyboardInterrupt:
-        console.print(SAFE_TEXT)
-        raise
-    except DiskError as error:
-        raise DiskError(f"{error}; {SAFE_TEXT}") from error
+    with promise_resumption(), Progress(console, task.options.budget) as shown:
+        resumed = "" if resume else None
+        return measure(task, before=before, resume=resumed, on_progress=shown, more=more)
 
 
-def finish(
-    results: ResultsWithSamples,
-    format_: str,
-    output: Path | None,
-    *,
-    details: bool = False,
-    kept: Path | None = None,
-) -> None:
+def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None) -> None:
     """Show results on the terminal, or write them, with their headline on standard error.
 
     `kept`, the file that holds them so far, is removed at the end.
     """
-    try:
+    with promise_resumption(lambda: kept is not None):
         from bench.cli.report import make_document
         from bench.runfile.reader import Run
         from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
 
         shown = make_document(Run("", results))
-        if output is not None:
+        if output.file is not None:
             print(shown.headline, file=sys.stderr)
-        if format_ != "json":
-            publish([shown], format_, output, details=details)
-        elif output is not None:
-            write(output, run_file(results))
-            print(output)
+        if output.form != "json":
+            publish([shown], output)
+        elif output.file is not None:
+            write(output.file, run_file(results))
+            print(output.file)
         else:
             print(msgspec.json.encode(run_file(results), enc_hook=float).decode())
-    except KeyboardInterrupt:
-        if kept is not None:
-            error_console().print(SAFE_TEXT)
-        raise
     if kept is not None:
         kept.unlink(missing_ok=True)
 
 
-def publish(
-    documents: Sequence[Document],
-    format_: str = "text",
-    output: Path | None = None,
-    *,
-    details: bool = False,
-) -> None:
-    """Show documents on a terminal, or write them to a new file or standard output.
-
-    The format is `html`, `md` or `text`: on a terminal with folded parts if `details` are asked
-    for, in a file always.
-    """
-    if format_ == "html":
+def publish(documents: Sequence[Document], output: Output = TERMINAL) -> None:
+    """Show documents as `html`, `md` or `text` on a terminal, in a new file or standard output."""
+    if output.form == "html":
         from bench.report.page import page
 
-        write_text(page(*documents), output)
-    elif format_ == "md":
+        output.write(page(*documents))
+    elif output.form == "md":
         from bench.report.markdown import markdown
 
-        write_text("\n".join(map(markdown, documents)), output)
+        output.write("\n".join(map(markdown, documents)))
     else:
         from rich.console import Console
 
         from bench.report import terminal
 
-        file, width = (None, None) if output is None else (io.StringIO(), WIDTH)
+        file, width = (None, None) if output.file is None else (io.StringIO(), WIDTH)
         console = Console(highlight=False, file=file, width=width)
         for document in documents:
-            terminal.show(document, console, details=details or file is not None)
+            terminal.show(document, console, details=output.details or file is not None)
         if file is not None:
-            write_text(file.getvalue(), output)
-
-
-def choose_format(given: str | None, output: Path | None, formats: Iterable[str] = FORMATS) -> str:
-    """Return the format that is given, or that a new file's name asks for; text without a file.
-
-    Raises:
-        BakeoffError: the ending is unknown, or the output cannot be a new file.
-    """
-    if output is None:
-        return given or "text"
-    known = {f".{end}": name for name in formats for end in ENDINGS.get(name, (name,))}
-    ending = output.suffix.lower()
-    if given is None and ending not in known:
-        raise BakeoffError(
-            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(known)} are known: "
-            "name it so, or give --format"
-        )
-    require_new(output, "output")
-    return given or known[ending]
-
-
-def write_text(text: str, output: Path | None) -> None:
-    """Write a text to a new file, whole or not at all, and name it; or to standard output."""
-    if output is None:
-        sys.stdout.write(text)
-        return
-    from bench.runfile.writer import whole_file
-
-    with whole_file(output, "output ") as partial:
-        partial.write_text(text, encoding="utf-8")
-    print(output)
+            output.write(file.getvalue())

@@ -15,7 +15,7 @@ from bench.options import Options
 from common.config import check_rate, check_size
 from common.errors import BakeoffError
 
-EXAMPLES = """Examples:
+EXAMPLES = """\
 bakeoff cost mine.py
 bakeoff cost mine.py --style jit,jit_partial --budget 120 -o mine.html
 bakeoff cost --arrays 147 --step-ms 40"""
@@ -68,13 +68,14 @@ def cost(
 
     Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
     """
-    chosen, styles = commands.choose_format(format_, output), parse_names(style)
+    shown = commands.Output.choose(format_, output, details=False)
+    styles = parse_names(style)
     if file is None:
         if backend is not None or budget != DEFAULT_BUDGET or resume or more is not None:
             raise BakeoffError(
                 "--backend, --budget, --resume and --more are for measuring: name a file"
             )
-        show_published(styles, arrays, step_ms, chosen, output)
+        show_published(styles, arrays, step_ms, shown)
         return 0
     if arrays is not None or step_ms is not None:
         raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
@@ -85,16 +86,12 @@ def cost(
     with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
         task, seconds = prepare_step(file, extent, styles, backend, builder, sys.argv[1:])
         made = commands.measure_task(task, seconds, resume=resume, more=more)
-    commands.finish(made.results, chosen, output, kept=made.journal.path)
+    commands.finish(made.results, shown, made.journal.path)
     return int(any(row.failure is not None for row in made.results.cells))
 
 
 def show_published(
-    styles: tuple[str, ...],
-    arrays: int | None,
-    step_ms: float | None,
-    format_: str,
-    output: Path | None,
+    styles: tuple[str, ...], arrays: int | None, step_ms: float | None, output: commands.Output
 ) -> None:
     """Show the published costs for a model of so many parameter arrays.
 
@@ -110,10 +107,10 @@ def show_published(
     step_ms = DEFAULT_STEP_MS if step_ms is None else step_ms
     check_size("--arrays", arrays)
     check_rate("--step-ms", step_ms)
-    if format_ == "json":
+    if output.form == "json":
         raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
     costs = read_published()
-    known = sorted({*costs.styles_by_name, *(cost.style for cost in costs.styles)})
-    require_known("style", styles, known)
-    rows = [c for c in costs.styles if not styles or {c.style, str(c.arm)} & {*styles}]
-    commands.publish([document(costs, arrays, step_ms / 1e3, rows, assumed)], format_, output)
+    names = {cost: {cost.style, str(cost.arm)} for cost in costs.styles}
+    require_known("style", styles, sorted(set.union(*names.values())))
+    rows = [cost for cost, known in names.items() if not styles or known & {*styles}]
+    commands.publish([document(costs, arrays, step_ms / 1e3, rows, assumed)], output)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.runfile import TimeSpent
     from bench.samples import Sample
 
-EXAMPLES = """Examples:
+EXAMPLES = """\
 bakeoff doctor
 bakeoff doctor --seconds 30
 bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""

@@ -1,8 +1,13 @@
-"""`bakeoff entrants`: the entrants, their versions and environments."""
+"""Commands about entrants: `bakeoff new` begins one, `check` judges it, `entrants` lists all."""
 
 from __future__ import annotations
 
-from importlib import metadata
+import keyword
+import shlex
+import sys
+from importlib import metadata, resources
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,17 +15,121 @@ import typer
 import impls
 from bench.cells import parse_names, require_known
 from bench.cli.commands import publish
+from bench.cli.parameters import StyleNames  # noqa: TC001 -- Typer reads the annotations
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.streams import say
-from common.errors import BakeoffError
+from common.config import WORKLOADS, check_rate
+from common.errors import BakeoffError, require_new
+from common.files import atomic_write
 
 if TYPE_CHECKING:
     from bench.environments.builder import Builder
 
 COLUMNS = ("entrant", "library", "version", "environment", "code lines", "styles")
-EXAMPLES = """Examples:
+EXAMPLES = """\
+bakeoff new mine --model equinox
+bakeoff new mylib --into impls
+bakeoff check mine.py
+bakeoff check haiku
+bakeoff check mine.py --style pure --only equality,retrace
 bakeoff entrants
 bakeoff entrants --build keras --build penzai"""
+WHOLE_STEP = "make_step"
+"""Value of `--model` in place of a library, for a file with a whole step."""
+
+
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the file: an identifier.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIBRARY",
+            help="Begin a training step of your own. The model's library: equinox, flax_nnx, "
+            "flax_linen, haiku or pure_jax; make_step: no model, but a whole step.",
+            show_default="begin an entrant",
+        ),
+    ] = None,
+    into: Annotated[Path, typer.Option(help="Folder for the file.")] = Path(),
+) -> None:
+    """Write NAME.py: a training step of your own, or a commented skeleton of an entrant.
+
+    `bakeoff cost NAME.py` measures a step; `bakeoff check NAME.py` says what to write next of an
+    entrant.
+    """
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise BakeoffError(
+            f"{name!r} is not a Python identifier; give a name of letters, digits and _"
+        )
+    taken = {
+        "a workload": WORKLOADS,
+        "an entrant": impls.names(),
+        "a reserved name": impls.RESERVED,
+    }
+    for kind, known in taken.items():
+        if name in known:
+            raise BakeoffError(f"there is {kind} {name!r} already; give another name")
+    path = into / f"{name}.py"
+    require_new(path, "file")
+    if name in ("conftest", "__main__") or find_spec(name):
+        raise BakeoffError(f"a file {name}.py would hide the module {name}; give another name")
+    begin = {n: text for n in impls.list_shared() if (text := impls.find_declaration(n).begin)}
+    if model in begin:
+        next_command, text = "cost", begin[model]
+    else:
+        require_known("model", [model or WHOLE_STEP], [*begin, WHOLE_STEP])
+        skeleton = WHOLE_STEP if model else "skeleton"
+        text = resources.files("bench").joinpath(f"check/{skeleton}.py.txt").read_text("utf-8")
+        next_command = "ab --base @-30d --step" if model else "check"
+    atomic_write(path, text.replace("NAME", name))
+    print(f"wrote {path}; next: bakeoff {next_command} {shlex.quote(str(path))}")
+
+
+def check(
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A Python file, or an entrant of this project.")
+    ],
+    style: StyleNames = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Checks to run, as a,b; contract is always run.",
+            show_default="all",
+        ),
+    ] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds that each check may take.")] = 60.0,
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="What it runs on: cpu, gpu, tpu, …")
+    ] = "cpu",
+) -> int:
+    """Check an entrant: contract, numbers, and whether warm calls compile anything.
+
+    This executes the file, with your rights: read it first if it is not yours.
+
+    Exit status: 0 no findings, 1 findings, 2 wrong use.
+
+    It finds mistakes. A file that is written to deceive it can do so.
+    """
+    from rich.console import Console
+
+    from bench.check.judge import CHECKS
+    from bench.check.runner import CheckOptions, Runner, document, find_entrant
+
+    check_rate("--time-limit", time_limit)
+    checks = parse_names(only) or tuple(CHECKS)
+    require_known("check", checks, CHECKS)
+    whole = f"{impls.source(find_entrant(path)).stem}/"
+    styles = tuple(name.removeprefix(whole) for name in parse_names(style))
+    options = CheckOptions(styles, checks, time_limit, backend)
+    print(f"bakeoff: {path} will be executed now, with your rights", file=sys.stderr)
+    with Console(stderr=True, highlight=False).status(f"{path}: starting", spinner="line") as line:
+
+        def on_progress(style: str, check: str) -> None:
+            line.update(f"{path} {style}: {check}, {CHECKS[check].about}")
+
+        results = Runner(path, options, on_progress).run()
+    publish([document(path, options, results)])
+    return int(any(result.outcome == "finding" for result in results))
 
 
 def entrants(

@@ -1,4 +1,4 @@
-"""`bakeoff history`: changes over time, in stacks of days measured now or in run files."""
+"""Changes over time: `bakeoff history` of many days, `compare` of runs of different hours."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from typing import Annotated
 import typer
 
 from bench.cli import commands, parameters
+from bench.estimates import MARGIN
 from bench.options import Options
 from common.errors import BakeoffError
 
 SHOWING_PARAMETERS = ("runs", "output", "format_", "details")
 """Parameters that may be given with run files: all others are for measuring."""
-EXAMPLES = """Examples:
+EXAMPLES = """\
 bakeoff history --since 2024-06-01 --every 2mo -o past.html
 bakeoff history --since 2025-11-01 --every 1w --workload toy --entrant flax_nnx --style all
 bakeoff history --since 2024-06-01 --every 2mo -o past.html --resume
-bakeoff history .benchmarks results -o nights.html"""
+bakeoff history .benchmarks results -o nights.html
+bakeoff compare before.json after.json
+bakeoff compare monday.json tuesday.json wednesday.json new.json
+bakeoff compare before.json after.json --margin 0.05 --format md -o comment.md"""
 
 
 def history(
@@ -79,14 +83,14 @@ def history(
     """
     from bench.track.history import Timeline
 
-    chosen = commands.choose_format(format_, output)
+    shown = commands.Output.choose(format_, output, details=details)
     if runs:
         from bench.track.run_files import SKIPPED_PREFIX, read_history
 
         require_showing_parameters(context)
         results = read_history(runs)
         results.arguments = sys.argv[1:]
-        commands.finish(results, chosen, output, details=details)
+        commands.finish(results, shown)
         if any(text.startswith(SKIPPED_PREFIX) for text in results.warnings):
             return 1
         return 0 if Timeline(results).comparisons else 2
@@ -109,7 +113,7 @@ def history(
         task, seconds, others = prepare_days(dates, selection, extent, builder, sys.argv[1:])
         made = commands.measure_task(task, seconds, resume=resume, more=more)
     add_days(made.results, others)
-    commands.finish(made.results, chosen, output, details=details, kept=made.journal.path)
+    commands.finish(made.results, shown, made.journal.path)
     return 0 if Timeline(made.results).comparisons else 2
 
 
@@ -122,3 +126,40 @@ def require_showing_parameters(context: typer.Context) -> None:
                 f"{param.opts[0]} is for measuring, and run files are given; leave one of the two "
                 "out"
             )
+
+
+def compare(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BASE.json... NEW.json",
+            help="What `pytest bench --benchmark-json` wrote. The last one is new; several base "
+            "runs of the same code show how much runs differ anyway.",
+        ),
+    ],
+    margin: parameters.Margin = MARGIN,
+    output: parameters.Output = None,
+    format_: parameters.Format = None,
+    details: parameters.Details = False,
+) -> int:
+    """Compare runs of different hours: each cell's ratio to plain JAX in its own run.
+
+    Releases and settings may differ, which is told; the machine and how it was measured may not.
+
+    Exit status: 0 nothing is certainly worse; 1 something is: slower by more than the margin, more
+    Python calls, compilations, bytes of memory or loss, or a cell fails that did not; 2 cannot say:
+    the runs are not comparable, or no time could be settled. An inconclusive row does not fail, and
+    one settled row is enough to pass.
+    """
+    from bench.runfile.reader import read
+    from bench.track.comparison import Comparison
+    from bench.track.run_files import compare as compare_runs
+
+    shown = commands.Output.choose(format_, output, details=details)
+    commands.check_options(Options(margin=margin))
+    if len(files) < 2:
+        raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
+    *bases, new = [read(path, samples=False) for path in files]
+    results = compare_runs(bases, new, margin)
+    commands.finish(results, shown)
+    return int(Comparison(results).status)

@@ -16,9 +16,9 @@ from common.files import atomic_write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.fleet.plan import PlannedRun
+    from bench.fleet import PlannedRun
 
-EXAMPLES = """Examples:
+EXAMPLES = """\
 bakeoff matrix plan.toml
 bakeoff matrix plan.toml --out nightly
 bakeoff matrix plan.toml --out nightly --ray auto"""
@@ -40,7 +40,7 @@ def matrix(
     One run at a time on each machine. After Ctrl-C, the same command goes on. Exit status 1: some
     failed.
     """
-    from bench.fleet.plan import read_plan
+    from bench.fleet import read_plan
 
     if ray is not None and out is None:
         raise BakeoffError("--ray without --out; name the folder for the results")

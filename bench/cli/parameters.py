@@ -69,7 +69,6 @@ Pairs = Annotated[
     make_option("processes", "--pairs", help="Pairs of workers.", show_default=BY_BUDGET),
 ]
 Blocks = Annotated[int | None, make_option("blocks", show_default=BY_BUDGET)]
-ColdSamples = Annotated[int | None, make_option("cold_samples", show_default=BY_BUDGET)]
 Cores = Annotated[
     Literal["one", "all"],
     make_option(

@@ -13,7 +13,7 @@ import typer
 
 from bench.cells import Cell
 from bench.cli import parameters  # noqa: TC001 -- Typer reads the types
-from bench.cli.commands import choose_format, publish, write_text
+from bench.cli.commands import Output, publish
 from bench.estimates import Estimate
 from bench.report.wording import make_printable
 from bench.runfile.reader import read
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.report.table import Document
     from bench.runfile.reader import Run
 
-EXAMPLES = """Examples:
+EXAMPLES = """\
 bakeoff report run.json -o run.html
 bakeoff report cpu.json gpu.json -o both.html
 bakeoff report run.json --format text --details
@@ -72,12 +72,12 @@ def report(
     """Make a page of what any command has measured, or a table, from files alone."""
     if output is None and format_ in (None, "html"):
         output = Path(f"{files[0].stem}.html")
-    chosen = choose_format(format_, output, FORMATS)
+    shown = Output.choose(format_, output, details=details, forms=FORMATS)
     runs = [read(path, samples=False) for path in files]
-    if chosen == "csv":
-        write_text(make_csv(runs), output)
+    if shown.form == "csv":
+        shown.write(make_csv(runs))
     else:
-        publish([*map(make_document, runs)], chosen, output, details=details)
+        publish([*map(make_document, runs)], shown)
 
 
 def make_document(run: Run) -> Document:

@@ -9,7 +9,7 @@ import impls
 from bench.cli.train import use_backend
 from bench.streams import print_text
 
-EXAMPLES = """Examples:
+EXAMPLES = """\
 bakeoff sample book.safetensors --prompt Gregor
 bakeoff sample book.safetensors --entrant equinox --temperature 0.8 --seed 3"""
 

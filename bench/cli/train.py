@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from common.corpus import Corpus
     from common.weights import Saved
 
-EXAMPLES = """Examples:
+EXAMPLES = """\
 bakeoff train --entrant equinox --epochs 50
 bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors
 bakeoff train --resume book.safetensors --epochs 400 --entrant haiku"""
@@ -125,22 +125,22 @@ def use_backend(name: str | None) -> None:
     Raises:
         BakeoffError: there is no such backend or device here.
     """
-    device = None if name is None else Device.parse(name)
     import jax
 
+    from bench.worker.arms import use_device
+
     jax.config.update("jax_default_matmul_precision", "float32")  # as in workers
-    if device is not None:
-        jax.config.update("jax_platforms", device.backend)
     try:
-        devices = jax.devices()
+        if name is None:
+            jax.devices()
+        else:
+            jax.config.update("jax_platforms", Device.parse(name).backend)
+            use_device(name)
     except (RuntimeError, AssertionError) as error:  # AssertionError: JAX does not know the name
         reason = f" (jax says: {shorten_message(error)})" if str(error) else ""
         raise BakeoffError(
             f"backend {name!r} cannot be used here{reason}; `bakeoff doctor` lists those that can"
         ) from error
-    if device is not None:
-        device.require(len(devices))
-        jax.config.update("jax_default_device", devices[device.number])
 
 
 def prepare_run(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, Corpus]:
@@ -211,14 +211,9 @@ def run_epochs(
 ) -> None:
     """Train, showing epochs as the tutorial does, and saving as it goes.
 
-    Args:
-        start: Start of the run.
-        corpus: Its text.
-        until: Epochs in all, those of a resumed run included.
-        sample_every: Epochs between two samples of what the model writes, greedily; 0 for none.
-        prompt: Start of samples.
-        path: File for the weights; without one, they are kept only if the run is cut off.
-        further: Options of the command that goes on, beside the file.
+    The run has `until` epochs in all. Every `sample_every` epochs, unless that is 0, it shows what
+    the model writes after `prompt`, greedily. Without a `path`, weights are kept only if the run is
+    cut off. `further` are options of the command that goes on, beside the file.
 
     Raises:
         InterruptedRunError: Ctrl-C or SIGTERM.

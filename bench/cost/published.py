@@ -81,11 +81,6 @@ class CostTable(msgspec.Struct, frozen=True, kw_only=True):
     """Fewest and most arrays that were measured."""
     styles: tuple[StyleCost, ...]
 
-    @property
-    def styles_by_name(self) -> dict[str, StyleCost]:
-        """Costs by `entrant/style`."""
-        return {str(style.arm): style for style in self.styles}
-
 
 def read_published() -> CostTable:
     """Return the published table."""

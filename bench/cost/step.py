@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import FLAT, PURE, REFERENCE
-from bench.estimates import MARGIN, Estimate
+from bench.estimates import MARGIN, Estimate, group_by_key
 from bench.metrics import HOST, METRICS, STEP
 from bench.prepare.run import ASKED
 from bench.report import wording
@@ -66,9 +66,13 @@ class OwnCost:
         self.entrant = next((name for name in entrants if name != file), file)
         """The model's library; the file's name if that is plain JAX or there is no model."""
         rows = sorted(self.cells, key=lambda row: row.cell.entrant == self.entrant)
-        alone = self.entrant != file
-        self.plain = f"{self.entrant}/{FLAT}" if alone else "jax.jit"
-        """Name of the baseline: `jax.jit` over a list of the arrays, or over a plain JAX model."""
+        self.plain, self.baseline_words = "jax.jit", "`jax.jit` over the model as it is"
+        """Name of the baseline, and what it is."""
+        if self.entrant != file:
+            self.plain = f"{self.entrant}/{FLAT}"
+            self.baseline_words = (
+                f"`{self.plain}`: `jax.jit` over a list of the same model's arrays"
+            )
         added = {row.cell.style: self.table.comparison(row.cell, HOST) for row in rows}
         self.costs = {style: row for style, row in added.items() if row is not None}
         """Style → seconds that it adds to a call, the file's own step first."""
@@ -89,10 +93,8 @@ def document(results: Results) -> Document:
     beside = f" and {amount(state.value, '')} of state" if state and state.value else ""
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
     device = results.conditions.devices.get(it.baseline.backend, "")
-    failed: dict[str, list[str]] = {}
-    for row in results.cells:
-        if row.failure and not row.cell.is_control:
-            failed.setdefault(row.failure, []).append(str(row.cell.arm))
+    broken = (row for row in results.cells if row.failure and not row.cell.is_control)
+    failed = group_by_key((row.failure, str(row.cell.arm)) for row in broken)
     failures = tuple(f"{join_words(arms)} failed: {why}" for why, arms in failed.items())
     return Document(
         title=f"What each style costs {file}",
@@ -112,8 +114,8 @@ def document(results: Results) -> Document:
             Section("Not measured", tuple(wording.explain_missing(it.cells))),
         ),
         fine_print=(
-            f"{describe_baseline(it)} Each style with a number has the same losses and parameters "
-            "in ten steps. In brackets: 95 % intervals.",
+            f"Compared with {it.baseline_words}. Each style with a number has the same losses and "
+            "parameters in ten steps. In brackets: 95 % intervals.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
             *wording.suggest_more(results.estimates),
         ),
@@ -158,13 +160,6 @@ def advise(it: OwnCost) -> tuple[str, str]:
         f"call{where}, and {names[better]} {less}.{rest}",
         "\n".join(lines + [CARRY_ADVICE] * it.carries),
     )
-
-
-def describe_baseline(it: OwnCost) -> str:
-    """Return in a sentence what the styles are compared with."""
-    if it.entrant == it.baseline.workload:
-        return "Compared with `jax.jit` over the model as it is."
-    return f"Compared with `{it.plain}`: `jax.jit` over a list of the same model's arrays."
 
 
 def describe_other_steps(it: OwnCost) -> Iterator[str]:

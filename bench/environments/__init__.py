@@ -1,1 +1,68 @@
-"""Environments that uv builds: those of SPECs, and of entrants that declare their own."""
+"""Offers of environments, as their workers report them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+import impls
+from bench.engine.process import SILENCE_SECONDS, WorkerFailedError, ask_once
+from bench.offer import Offer
+from bench.worker.protocol import Describe
+from bench.worker.settings import conditions, restore_user_settings
+from impls import steps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.engine.task import Environment
+
+
+def ask_environment(
+    environment: Environment,
+    entrants: tuple[str, ...],
+    outside: Mapping[str, str],
+    silence: float = SILENCE_SECONDS,
+) -> Environment:
+    """Return an environment with its offer, for which a worker of it is asked.
+
+    An entrant whose import ends its worker is a problem of the offer. The workers of a user's own
+    step run under the user's settings.
+
+    Args:
+        environment: The environment, as it was built.
+        entrants: Names, beside the baseline; the usual ones if none.
+        outside: Name → file of an entrant that is not in `impls/`, or of a user's own step.
+        silence: Seconds without an answer after which a worker counts as hung.
+
+    Raises:
+        WorkerFailedError: not even the baseline can be loaded.
+        msgspec.ValidationError: its answer is another revision's.
+    """
+    facts, place, info = conditions(), environment.place, environment.info
+    names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.list_usual())]))
+    asked = names if entrants else []  # another revision may have others
+    if steps.find_step(outside):  # such a step is alone
+        facts["environment"] = restore_user_settings(facts["environment"])
+        place, asked = place.apply_step_settings(), names[:1]
+    problems: dict[str, str] = {}
+    while True:
+        command = Describe(asked, dict(outside))
+        try:
+            offer = msgspec.convert(ask_once(command, place, silence), Offer)
+            break
+        except WorkerFailedError as error:
+            if not error.arm:
+                raise
+            if asked:
+                problems[names.pop(error.arm)] = f"import failed: {error}"
+            asked = names
+    offer = replace(offer, problems=offer.problems | problems, conditions=facts)
+    gaps = info.gaps | offer.problems
+    for entrant, styles in offer.missing.items():
+        gaps |= {f"{entrant}/{style}": why for style, why in styles.items()}
+    versions = offer.versions | info.versions
+    info = msgspec.structs.replace(info, versions=versions, gaps=gaps)
+    return replace(environment, place=place, info=info, offer=offer)

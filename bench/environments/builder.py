@@ -17,6 +17,7 @@ import stat
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,18 +28,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
 from bench.engine.task import Environment
-from bench.environments.sources import PackageSource, extract_commit, find_revision, freeze
+from bench.environments import uv
+from bench.environments.sources import PackageSource, extract_commit, find_commit, freeze
 from bench.environments.spec import Spec, make_day_spec, make_entrant_spec, today
-from bench.environments.uv import (
-    PYTHONS,
-    WHEELS,
-    Resolution,
-    UnsolvableError,
-    list_installed,
-    list_pins,
-    resolve,
-    run_uv,
-)
 from bench.runfile import EnvironmentInfo
 from bench.worker.protocol import Describe
 from bench.worker.settings import ROOT
@@ -79,7 +71,7 @@ class Builder:
     extras: tuple[str, ...] = ()
     """Further requirements of every SPEC's environment: what a user's own step imports."""
 
-    def build(self, spec: Spec, pythons: Sequence[str] = PYTHONS) -> Environment:
+    def build(self, spec: Spec, pythons: Sequence[str] = uv.PYTHONS) -> Environment:
         """Return the environment of a SPEC; build it if it has not been built before.
 
         Args:
@@ -90,7 +82,7 @@ class Builder:
         if spec.is_current and not self.extras:
             return Environment(Place(), info)
         if spec.revision is not None:
-            info.commit = find_revision(spec.revision)
+            info.commit = find_commit(spec.revision)
         require_own(self.folder.parent)
         if spec.revision is not None:
             root = extract_commit(info.commit, self.folder.parent / "revisions")
@@ -106,7 +98,7 @@ class Builder:
         spec = replace(spec, pins=tuple(pins.items()))
         pythons = (PYTHON,) if spec.is_current else pythons
         folder, python, info.gaps = self.install_first(spec, root, pythons)
-        info.pins = list_installed([str(path) for path in folder.glob(SITE_PACKAGES)])
+        info.pins = uv.list_installed([str(path) for path in folder.glob(SITE_PACKAGES)])
         for name, source in spec.sources.items():
             version = info.pins[name].partition("+")[0]
             info.pins[name] = info.versions[name] = f"{version}+{source.label}"
@@ -140,14 +132,14 @@ class Builder:
             try:
                 resolution = self.resolve(spec, root, python)
                 return self.install(spec, resolution.pins, python), python, resolution.gaps
-            except UnsolvableError as error:
+            except uv.UnsolvableError as error:
                 problems.append(str(error))
-        raise UnsolvableError(
+        raise uv.UnsolvableError(
             f"{spec} cannot be built with Python {', '.join(pythons)}: {problems[0]}. Give other "
             "releases, or leave it out"
         )
 
-    def resolve(self, spec: Spec, root: Path, python: str) -> Resolution:
+    def resolve(self, spec: Spec, root: Path, python: str) -> uv.Resolution:
         """Return the releases of an environment; from the cache, if they were resolved before.
 
         Args:
@@ -156,7 +148,7 @@ class Builder:
             python: Minor version of Python.
         """
         if spec.entrant is not None and (lock := read_entrant_lock(spec.entrant)):
-            return Resolution(lock)
+            return uv.Resolution(lock)
         required, optional = self.list_requirements(spec)
         date, preferences = self.choose_releases(spec, root, python)
         is_over = date is None or date < today()  # else, tomorrow may bring other releases
@@ -164,9 +156,12 @@ class Builder:
         question = (required, optional, python, str(date), is_over, preferences, options)
         path = self.folder / "resolutions" / f"{digest(*question)}.json"
         if path.exists():
-            return msgspec.json.decode(path.read_bytes(), type=Resolution)
+            return msgspec.json.decode(path.read_bytes(), type=uv.Resolution)
         self.notify(f"resolving {spec}")
-        resolution = resolve(required, optional, python, date, preferences, options=options)
+        solve = partial(
+            uv.compile_pins, python=python, date=date, preferences=preferences, options=options
+        )
+        resolution = uv.resolve(required, optional, solve)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, msgspec.json.encode(resolution))
         return resolution
@@ -178,7 +173,7 @@ class Builder:
         pinned = dict(spec.pins)
         required = [*COMMON, *self.extras, *(f"{name}{wanted}" for name, wanted in pinned.items())]
         if spec.is_current:  # JAX's plugins for accelerators are kept
-            required += [pin for pin in list_pins() if JAX_PACKAGES.match(pin)]
+            required += [pin for pin in uv.list_pins() if JAX_PACKAGES.match(pin)]
         return required, [name for name in impls.libraries() if name not in pinned]
 
     def choose_releases(
@@ -191,7 +186,7 @@ class Builder:
         if spec.entrant is not None or spec.revision is not None:
             return None, read_pins(root / LOCK)
         if spec.date is None:
-            return None, list_pins()
+            return None, uv.list_pins()
         if not spec.pins:
             return spec.date, ()
         # No limit: a pin may be newer than that day
@@ -208,18 +203,18 @@ class Builder:
             if is_complete(path):  # another process was faster
                 return path
             shutil.rmtree(path, ignore_errors=True)
-            run_uv("venv", "--quiet", "--no-project", "--python", python, str(path))
+            uv.run_uv("venv", "--quiet", "--no-project", "--python", python, str(path))
             file, interpreter = path / "requirements.txt", str(path / INTERPRETER)
             file.write_text("\n".join(pins), encoding="utf-8")
             # Bytecode, since compiling it in a worker would be timed with the import
-            run_uv(
+            uv.run_uv(
                 *("pip", "install", "--quiet", "--no-deps", "--compile-bytecode"),
                 *(*list_options(spec), "--python", interpreter, "--requirements", str(file)),
             )
             try:
                 ask_once(Describe([impls.BASELINE]), Place.from_python(interpreter))
             except WorkerFailedError as error:
-                raise UnsolvableError(f"its releases do not run together: {error}") from error
+                raise uv.UnsolvableError(f"its releases do not run together: {error}") from error
             atomic_write(path / MARK, json.dumps({"title": str(spec), "python": python}))
         return path
 
@@ -236,9 +231,9 @@ def choose_pythons(entrant: str | Path) -> list[str]:
     """
     required, pythons = impls.read_declaration(entrant).requires_python, list[str]()
     with suppress(InvalidSpecifier):
-        pythons += dict.fromkeys(SpecifierSet(required).filter([PYTHON, *PYTHONS]))
+        pythons += dict.fromkeys(SpecifierSet(required).filter([PYTHON, *uv.PYTHONS]))
     if not pythons:
-        name, known = impls.source(entrant).stem, ", ".join(PYTHONS)
+        name, known = impls.source(entrant).stem, ", ".join(uv.PYTHONS)
         raise BakeoffError(
             f"entrant {name!r} requires Python {required!r}; this project runs on {known}: allow "
             "one of these, as in '>=3.12'"
@@ -249,7 +244,7 @@ def choose_pythons(entrant: str | Path) -> list[str]:
 def list_options(spec: Spec) -> list[str]:
     """Return the options of uv with which an environment is resolved and installed."""
     built = [f"--no-binary={name}" for name in spec.sources]
-    return [] if spec.entrant is not None else [*WHEELS, *built]
+    return [] if spec.entrant is not None else [*uv.WHEELS, *built]
 
 
 def read_entrant_lock(entrant: str | Path) -> tuple[str, ...]:

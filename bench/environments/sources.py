@@ -86,10 +86,10 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
             known = ", ".join(f"git+{scheme}://" for scheme in SCHEMES)
             raise BakeoffError(f"{given}: {text!r} is no repository's URL; give {known}…")
         return PackageSource(url._replace(path=path).geturl(), revision)
-    folder, revision = expand_home(text), ""
+    folder, revision = Path(os.path.expanduser(text)), ""  # noqa: PTH111 -- `~nobody` stays
     if not folder.is_dir():
         name, _, revision = text.rpartition("@")
-        folder = expand_home(name)
+        folder = Path(os.path.expanduser(name))  # noqa: PTH111
         if not name or not revision or not folder.is_dir():
             raise BakeoffError(
                 f"{given}: there is no folder {text!r}; give a checkout of {package}, as in "
@@ -101,13 +101,6 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
             f"{given}: {text!r} is no package: it has neither pyproject.toml nor setup.py"
         )
     return PackageSource(str(folder.resolve()), revision)
-
-
-def expand_home(name: str) -> Path:
-    """Return the path of a name that may begin with `~`; of a user without a home, as it is."""
-    with suppress(RuntimeError):
-        return Path(name).expanduser()
-    return Path(name)
 
 
 def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -> PackageSource:
@@ -128,29 +121,27 @@ def _freeze_repository(
     source: PackageSource, copy: Path, notify: Callable[[str], None]
 ) -> PackageSource:
     """Return a remote repository's commit, fetched first unless it is a hash the copy has."""
-    revision, commit = source.revision or "HEAD", ""
+    location, revision, commit = source.location, source.revision or "HEAD", ""
     if COMMIT.fullmatch(revision):
         with suppress(BakeoffError):
-            commit = find_commit(revision, copy, "it has to be fetched")
+            commit = find_commit(revision, copy, location)
     if not commit:
-        notify(f"fetching {source.location}")
-        command = ("clone", "--quiet", "--mirror", "--", source.location, str(copy))
+        notify(f"fetching {location}")
+        command = ("clone", "--quiet", "--mirror", "--", location, str(copy))
         if copy.exists():
             command = ("-C", str(copy), "fetch", "--quiet", "--prune", "origin")
-        run_git(*command, failed=f"{source.location} cannot be fetched")
-        missing = f"{source.location}: there is no revision {revision!r} there"
-        commit = find_commit(revision, copy, missing)
+        run_git(*command, failed=f"{location} cannot be fetched")
+        commit = find_commit(revision, copy, location)
     return PackageSource(copy.as_uri(), commit, label=commit[:LABEL_DIGITS])
 
 
 def _freeze_checkout(source: PackageSource, copy: Path) -> PackageSource:
     """Return the commit of a checkout's revision, or of the checkout with its changes."""
-    checkout, revision = source.location, source.revision or "HEAD"
+    checkout = source.location
     no_git = f"{checkout} is no repository of git"
     ask = partial(run_git, "-C", checkout, "rev-parse", failed=no_git)
     top, part = ask("--show-toplevel"), ask("--show-prefix").rstrip("/")
-    missing = f"{checkout}: there is no revision {revision!r} there"
-    commit = find_commit(revision, Path(top), missing)
+    commit = find_commit(source.revision or "HEAD", Path(top), checkout)
     label = commit[:LABEL_DIGITS]
     if not copy.exists():
         run_git("clone", "--quiet", "--bare", "--shared", "--", top, str(copy))
@@ -186,15 +177,6 @@ def list_commits(first: PackageSource, last: PackageSource) -> list[str]:
     return []
 
 
-def find_revision(revision: str) -> str:
-    """Return the commit of a revision of this project; raise BakeoffError if there is none."""
-    missing = (
-        f"there is no revision {revision!r} of this project; give another one, or an environment, "
-        "as in `flax==0.12.8`"
-    )
-    return find_commit(revision, ROOT, missing)
-
-
 def extract_commit(commit: str, folder: Path) -> Path:
     """Return a folder in `folder` with this project's code at a commit.
 
@@ -213,8 +195,16 @@ def extract_commit(commit: str, folder: Path) -> Path:
     return path
 
 
-def find_commit(revision: str, repository: Path, missing: str) -> str:
-    """Return the commit of a revision; raise BakeoffError with the text `missing` without one."""
+def find_commit(revision: str, repository: Path = ROOT, location: str = "") -> str:
+    """Return the commit of a revision of this project, or of another repository.
+
+    The user knows that by its `location`. Without such a revision, that is a BakeoffError.
+    """
+    missing = f"there is no revision {revision!r}"
+    if location:
+        missing = f"{location}: {missing} there"
+    else:
+        missing += " of this project; give another one, or an environment, as in `flax==0.12.8`"
     command = ("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
     return run_git("-C", str(repository), *command, failed=missing)
 

@@ -39,6 +39,8 @@ LONGEST = 500
 """Characters of a SPEC: more than pins of all packages that can be pinned have."""
 MOST_BYTES = 16 << 20
 """Largest file of requirements: a lock with hashes of a thousand packages has a tenth."""
+SUFFIXES = (".txt", ".toml", ".lock")
+"""Endings of files of requirements."""
 FIRST_DAY = datetime.date(2018, 12, 1)
 """Day of the first release of jax."""
 PACKAGES = tuple(impls.list_pinnable())
@@ -101,7 +103,7 @@ def parse(text: str, option: str = "SPEC", *, revisions: bool = True) -> Spec:
         raise BakeoffError(f"{option} {text!r} looks like an option; give {EXAMPLES}")
     if given == CURRENT:
         return Spec(CURRENT)
-    if Path(given).suffix in READERS and not re.search("[=<>@]", given):
+    if Path(given).suffix in SUFFIXES and not re.search("[=<>@]", given):
         return parse_file(Path(given), option)
     package, source, _ = given.partition("@")
     is_package = package.endswith(" ") or canonicalize_name(package) in PACKAGES
@@ -148,7 +150,7 @@ def parse_file(path: Path, option: str) -> Spec:
         BakeoffError: it cannot be read, or says nothing of them.
     """
     try:
-        required = [*READERS[path.suffix](read_regular(path, MOST_BYTES).decode())]
+        required = [*read_requirements(path)]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BakeoffError(
             f"{option}: {path} cannot be read as requirements: {shorten_message(error)}"
@@ -173,33 +175,25 @@ def parse_file(path: Path, option: str) -> Spec:
     return Spec(str(path), None, tuple(pins.items()))
 
 
-def read_lines(text: str) -> Iterator[Requirement]:
-    """Yield the requirements of a `requirements.txt` that hold here, without its options."""
-    for line in text.replace("\\\n", " ").splitlines():
+def read_requirements(path: Path) -> Iterator[Requirement]:
+    """Yield the requirements of a lock, a project or a `requirements.txt` that hold here."""
+    text = read_regular(path, MOST_BYTES).decode()
+    if path.suffix == ".lock":
+        packages = tomllib.loads(text)["package"]
+        lines = [f"{about['name']}=={about['version']}" for about in packages if "version" in about]
+    elif path.suffix == ".toml":
+        lines = tomllib.loads(text)["project"]["dependencies"]
+    else:
+        lines = text.replace("\\\n", " ").splitlines()
+    for line in lines:
         written = re.split(r"\s#|\s--(?!re|co)", f" {line}")[0].strip()
         if re.match(r"-r|-c|--requirement|--constraint", written):
             raise ValueError(f"{written!r} refers to another file; give that one, or a lock")
-        if written and written[0] not in "#-":
+        if written and written[0] not in "#-":  # a comment, or an option
             with suppress(InvalidRequirement):  # a path, or a URL alone
                 requirement = Requirement(written)
                 if requirement.marker is None or requirement.marker.evaluate():
                     yield requirement
-
-
-def read_project(text: str) -> Iterator[Requirement]:
-    """Yield the dependencies of a `pyproject.toml`."""
-    yield from read_lines("\n".join(tomllib.loads(text)["project"]["dependencies"]))
-
-
-def read_lock(text: str) -> Iterator[Requirement]:
-    """Yield the releases of a `uv.lock`."""
-    for package in tomllib.loads(text)["package"]:
-        if "version" in package:
-            yield Requirement(f"{package['name']}=={package['version']}")
-
-
-READERS = {".txt": read_lines, ".toml": read_project, ".lock": read_lock}
-"""Suffix of a file of requirements → its reader."""
 
 
 def make_day_spec(date: datetime.date) -> Spec:
@@ -213,14 +207,14 @@ def make_entrant_spec(entrant: str | Path) -> Spec:
 
 
 def parse_day(text: str, option: str) -> datetime.date:
-    """Return a day, as in `2025-12-01`, `-7d` or `7 days ago`, that an option was given.
+    """Return a day, as in `2025-12-01` or `-7d`, that an option was given.
 
     Raises:
         BakeoffError: it is malformed, in the future, or before the first release of jax.
     """
     try:
-        if ago := re.fullmatch(r"-(\d{1,5})d|(\d{1,5}) days? ago", text):
-            date = today() - datetime.timedelta(int(ago[1] or ago[2]))
+        if ago := re.fullmatch(r"-(\d{1,5})d", text):
+            date = today() - datetime.timedelta(int(ago[1]))
         else:
             date = datetime.date.fromisoformat(text)
     except (ValueError, OverflowError):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from functools import cache, partial
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PYTHONS = ("3.12", "3.13", "3.14")
 """Versions of Python that this project runs on; most releases support the first."""
@@ -72,21 +72,12 @@ def list_pins() -> list[str]:
 
 
 def resolve(
-    required: Sequence[str],
-    optional: Sequence[str],
-    python: str,
-    date: datetime.date | None,
-    preferences: Sequence[str],
-    *,
-    options: Sequence[str],
+    required: Sequence[str], optional: Sequence[str], solve: Callable[[list[str]], tuple[str, ...]]
 ) -> Resolution:
     """Return releases of all required packages, and of as many optional ones as go together.
 
-    The other arguments are those of `compile_pins`.
+    `solve` is `compile_pins`, with all arguments but the requirements.
     """
-    solve = partial(
-        compile_pins, python=python, date=date, preferences=preferences, options=options
-    )
     try:
         return Resolution(solve([*required, *optional]))
     except UnsolvableError:

@@ -21,7 +21,7 @@ from common.errors import BakeoffError, shorten_message
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-    from bench.fleet.plan import PlannedRun
+    from bench.fleet import PlannedRun
 
 COMMAND = (sys.executable, "-m", "bench.fleet.measurement")
 """Command of a run, without its arguments."""

@@ -14,7 +14,7 @@ import impls
 from bench.cells import Arm, Selection, name_step
 from bench.engine.process import HEAVY_SILENCE, WorkerFailedError, choose_silence
 from bench.engine.task import Environment, Task
-from bench.environments.offers import ask_environment
+from bench.environments import ask_environment
 from bench.environments.spec import CURRENT, Spec
 from bench.metrics import HOST, SAMPLED, STEP
 from bench.prepare.sides import require_cells

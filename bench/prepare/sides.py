@@ -14,7 +14,7 @@ import impls
 from bench.cells import WHOLE
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Task
-from bench.environments.offers import ask_environment
+from bench.environments import ask_environment
 from bench.environments.uv import PYTHONS, UnsolvableError, suggest_stack
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile import find_differing_releases

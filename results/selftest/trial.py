@@ -25,7 +25,7 @@ from bench.cells import Arm, Cell
 from bench.engine.process import Place
 from bench.engine.session import measure
 from bench.engine.task import Environment, Task
-from bench.environments.offers import ask_environment
+from bench.environments import ask_environment
 from bench.estimates import Verdict, find_detectable_difference
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP
 from bench.options import Options

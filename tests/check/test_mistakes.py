@@ -8,15 +8,14 @@ import jax.numpy as jnp
 import psutil
 import pytest
 
-from bench.check import numbers, runner
+from bench.check import DONATES, ERROR, FILE, NOTE, SMALL, CheckFinding, Subject, numbers, runner
 from bench.check.judge import CHECKS, Examine, examine, run_check
-from bench.check.subject import DONATES, ERROR, FILE, NOTE, SMALL, CheckFinding, Subject
 from common.equality import FirstCall, first_calls
 from tests.commands import ROOT, TWIN
 
 MISTAKES = ROOT / "tests" / "mistakes"
 subject_of = cache(Subject)
-"""By entrant and style: each is compiled once."""
+"""Entrant and style → subject: each is compiled once."""
 
 
 def line_of(where: str) -> str:
@@ -116,7 +115,7 @@ def test_a_mistake_of_a_file_is_named(name: str, tmp_path: Path) -> None:
     limit = 1 if name == "never_imported" else 60
     check = "weights" if name == "one_way" else "contract"
     file = str(tmp_path / f"{name}.py")
-    answer = examine(Examine(file, name, FILE, "cpu", check, limit))
+    answer = examine(Examine(file, FILE, "cpu", check, limit))
     [finding] = [CheckFinding(**finding) for finding in answer["findings"]]
     assert re.search(seen, finding.seen)
     assert line in (line_of(finding.where) if line else "")
@@ -141,13 +140,13 @@ QUICK = ("leaves_orphans",)
 def test_what_a_style_does_to_its_process(styles: tuple[str, ...]) -> None:
     """It costs the other styles nothing, and nothing lives on."""
     options = runner.CheckOptions((*styles, "pure"), checks=("shapes",), seconds=30)
-    results = runner.judge(str(MISTAKES / "processes.py"), options, lambda *_: None)
-    findings = [finding for result in results for finding in result.findings]
+    results = runner.Runner(str(MISTAKES / "processes.py"), options, lambda *_: None).run()
+    found = [(result.style, finding) for result in results for finding in result.findings]
     for style, seen, line in OWN:
         if style in styles:
-            finding = next(f for f in findings if f.style == style and re.search(seen, f.seen))
+            finding = next(f for of, f in found if of == style and re.search(seen, f.seen))
             assert line in line_of(finding.where)
-    pids = re.findall(r"\((\d+)\)", " ".join(finding.seen for finding in findings))
+    pids = re.findall(r"\((\d+)\)", " ".join(finding.seen for _, finding in found))
     assert len(pids) >= 2
     alive = [psutil.Process(int(pid)) for pid in pids if psutil.pid_exists(int(pid))]
     assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)

@@ -1,14 +1,24 @@
-"""Help, exit statuses and interruptions of all commands; what is refused has its own tests."""
+"""Help, exit statuses and interruptions of all commands, and terminals of all kinds.
 
+What is refused has its own tests.
+"""
+
+import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from bench.cli import COMMANDS, commands, run
+from bench.cli import COMMANDS, commands, main, run
+from bench.streams import print_text
 from common.errors import InterruptedRunError
-from tests.commands import Bakeoff
+from tests.commands import ROOT, Bakeoff, command
+
+RUN = ROOT / "results/selftest/aa/hour/05.json"
+SEARCH = ROOT / "results/tracking/flax-0.12.1.json"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -33,6 +43,7 @@ def test_help(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch, command: str) -
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (InterruptedRunError("interrupted; go on with: x"), 130, "interrupted; go on with: x"),
+        (MemoryError(), 2, "there is too little memory for this, or `ulimit -v` is too low"),
         (OSError(30, "Read-only", "x"), 2, "cannot use x: Read-only; name another place"),
         (OSError(28, "No space", "x"), 2, "cannot write x: No space; make room there"),
         (KeyError("ours"), 70, "this is a mistake of bakeoff's own; please report it"),
@@ -71,6 +82,58 @@ def test_ctrl_c_between_measuring_and_showing_says_how_to_go_on(
     monkeypatch.setitem(sys.modules, "bench.runfile.writer", module)
     kept = Mock()
     with pytest.raises(KeyboardInterrupt):
-        commands.finish(Mock(), "text", None, kept=kept)
+        commands.finish(Mock(), commands.Output(), kept)
     assert commands.SAFE_TEXT in capsys.readouterr().err
     kept.unlink.assert_not_called()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"COLUMNS": "0"},
+        {"COLUMNS": "1"},
+        {"COLUMNS": "-5"},
+        {"COLUMNS": "wide"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1:strict", "LC_ALL": "C"},
+        {"PYTHONOPTIMIZE": "2"},
+        {"TERM": "dumb"},
+    ],
+    ids=str,
+)
+def test_a_report_is_shown(variables: dict[str, str]) -> None:
+    shown, env = command("report", str(SEARCH), "--format", "text"), os.environ | variables
+    done = subprocess.run(shown, capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0.12.1" in done.stdout
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_text_steers_no_terminal_and_stays_as_it_is_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    print_text("a\x1b[31m\u202eb\n\tc'")
+    shown = "a\\x1b[31m\\u202eb\n\tc'\n" if is_terminal else "a\x1b[31m\u202eb\n\tc'\n"
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("ab", "--base", "@2025-06-01"), ("history",), ("cost", "mine.py")],
+)
+def test_a_damaged_file_to_go_on_with_is_refused_before_anything_is_built(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.environments.builder.Builder", Mock(side_effect=AssertionError))
+    (tmp_path / "mine.py").write_text("def make_step(): ...\n")
+    text = RUN.read_text().replace('"metric":"step"', '"metric":"leap"')
+    (tmp_path / "bad.json").write_text(text)
+    assert main([*words, "--more", "bad.json"]) == 2
+    error = capsys.readouterr().err
+    assert "bad.json is damaged: it has a metric leap, which this version does not know" in error
+    assert error.count("\n") == 1

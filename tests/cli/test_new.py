@@ -19,12 +19,12 @@ SHORT = "--metric step --processes 1 --blocks 2 --rounds 2"
 """Instead of the budgets of the pages: a few seconds, on any machine."""
 
 
-def squeezed(text: str) -> str:
+def squeeze(text: str) -> str:
     """Return a text without what depends on the terminal's width."""
     return "".join(text.split())
 
 
-def replaced(source: str, name: str, new: str) -> str:
+def replace_definition(source: str, name: str, new: str) -> str:
     """Return a file in which the definition or the import of a name is another one."""
     lines = source.splitlines(keepends=True)
     for node in ast.walk(ast.parse(source)):
@@ -72,13 +72,13 @@ def test_a_page(
     for replaces, where, kind, text in blocks:
         if kind == "python":
             path = Path("mine.py" if replaces else where)
-            path.write_text(replaced(path.read_text(), where, text) if replaces else text)
+            path.write_text(replace_definition(path.read_text(), where, text) if replaces else text)
             continue
         for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
             command, _, expected = part.partition("\n")
-            printed = squeezed(run(command, capsys, tmp_path))
+            printed = squeeze(run(command, capsys, tmp_path))
             for piece in expected.split("…"):
-                assert squeezed(piece) in printed, f"{command} does not say: {piece}"
+                assert squeeze(piece) in printed, f"{command} does not say: {piece}"
 
 
 def test_new_writes_a_skeleton_where_it_is_told(bakeoff: Bakeoff) -> None:

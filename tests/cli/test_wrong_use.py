@@ -1,4 +1,4 @@
-"""What every command must do on bad input: one printable line, exit status 2, nothing written."""
+"""Bad input of every command: one printable line, exit status 2, and nothing is written."""
 
 import json
 import shlex
@@ -17,6 +17,7 @@ from bench.runfile.writer import run_file, write
 from common import weights
 from tests.commands import ROOT, Bakeoff, command, how, saved
 from tests.report.runs import Planted, made_run
+from tests.worker.step_files import MODEL
 
 HOSTILE = "\x1b[31mred\x07\n[bold]:smile:\u202e\r"
 
@@ -62,6 +63,12 @@ REFUSED = {
     "report run.json -o page.pdf": "ends in .pdf; .html, .htm, .txt, .text, .md, .markdown, .csv",
     "report run.json --format parquet": "'parquet'",
     "cost": "nothing to look at",
+    "cost gone.py": "there is no Python file gone.py",
+    "cost .": "there is no Python file .",
+    "cost text.py": "text.py has neither make_model nor make_step",
+    "cost broken.py": "syntax error in line 1",
+    "cost mine.py --arrays 3": "leave one of them out",
+    "cost mine.py --style wrong": "unknown style 'wrong'",
     "cost --arrays 8 --step-ms nan": "--step-ms is nan",
     "cost --arrays 8 --format json": "the table is JSON already",
     "cost --arrays 8 --style flax_nnx/jet": "unknown style 'flax_nnx/jet'; known: ",
@@ -77,6 +84,8 @@ REFUSED = {
     f"{AB} --metric flops": "metric 'flops' is not measured side by side; give one of ",
     f"{AB} --entrant jraph": "unknown entrant 'jraph'; known: ",
     f"{AB} -o x.doc": "output x.doc ends in .doc",
+    f"{AB} --step mine.py --entrant haiku": "--step is",
+    f"{AB} --entrant mine.py": "is a training step, and no entrant",
     f"{BISECT} --good main --bad HEAD": "--good main is not made of releases; give",
     f"{BISECT} --good @2025-01-01 --bad soon!": "--bad soon! is not made of releases",
     f"{BISECT} --good jax==0.8.1 --bad jax==0.8.1": "--good and --bad are both jax==0.8.1",
@@ -97,9 +106,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with files that are named in the table; each refusal leaves it as it was."""
     place = tmp_path_factory.mktemp("place")
     (place / "none").mkdir()
+    (place / "__pycache__").touch()  # no folder, so that Python keeps no bytecode of mine.py
     (place / "plan.toml").write_text("[[compare]]")
     (place / "other.txt").write_text("abcd. and more")
-    (place / "empty.json").write_text("{}")
+    for name, text in {"mine": MODEL, "text": "x = 1", "broken": "def ("}.items():
+        (place / f"{name}.py").write_text(text)
     weights.save(place / "good", saved())
     results: Any = made_run({"haiku/pure": Planted()}).results
     write(place / "run.json", run_file(results))

@@ -1,15 +1,15 @@
-"""`bakeoff cost` of a user's own step: measured, compared, and what to write instead."""
+"""`bakeoff cost` of a user's own step, and the published check of what it says."""
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import convert
 from msgspec.structs import replace
 from uv import find_uv_bin
 
-from bench.cells import BASELINE, Arm, Selection
-from bench.cli import main
+from bench.cells import BASELINE, WHOLE, Arm, Selection
 from bench.cost.step import OwnCost, advise, document
 from bench.engine.process import Place
 from bench.engine.task import Environment
@@ -22,11 +22,20 @@ from bench.runfile import CellResult, EnvironmentInfo, Results
 from bench.runfile.reader import read
 from bench.samples import Proof
 from bench.track.comparison import Comparison
+from bench.worker.step_arms import StepArms
+from bench.worker.step_check import check_step
 from common.versions import PYTHON
-from tests.commands import ROOT, SCAN, command, done_for_real, how
+from results.cost import truth
+from results.cost.models import MODELS
+from tests.commands import ROOT, SCAN, command, done_for_real, how, script
 from tests.estimates import added, amount
 from tests.report.runs import section
-from tests.worker.step_files import MODEL, WHOLE, begun, offered, written
+from tests.worker import step_files
+from tests.worker.step_files import MODEL, begun, offered, written
+
+check = script("results/cost/check.py")
+SMALL = [model._replace(layers=2, width=8, batch=4) for model in MODELS]
+FILES = {model.file(): model for model in SMALL}
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -34,34 +43,12 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 @pytest.mark.parametrize("styles", [(), ("pure",), ("whole/step",)])
 def test_a_whole_step_alone_is_one_cell_under_its_own_name(styles: tuple[str, ...]) -> None:
     """Also in a history and a bisection, which measure the style `pure` unless told."""
-    name = written(WHOLE, "whole")
+    name = written(step_files.WHOLE, "whole")
     offer = convert(offered(name), Offer)
     side = Environment(Place(), EnvironmentInfo(), offer=offer)
     selection = Selection((), styles, (name,), (), (HOST,), {name: str(Path("whole.py").resolve())})
     cells = choose_cells(selection, {"base": side, "new": side})
     assert {tuple(map(str, of_side)) for of_side in cells.values()} == {("whole-step-whole-cpu",)}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["cost", "gone.py"], "there is no Python file gone.py"),
-        (["cost", "."], "there is no Python file ."),
-        (["cost", "text.py"], "text.py has neither make_model nor make_step"),
-        (["cost", "broken.py"], "syntax error in line 1"),
-        (["cost", "mine.py", "--arrays", "3"], "leave one of them out"),
-        (["cost", "mine.py", "--style", "wrong"], "unknown style 'wrong'"),
-        (["ab", "--base", "current", "--step", "mine.py", "--entrant", "haiku"], "--step is"),
-        (["ab", "--base", "current", "--entrant", "mine.py"], "is a training step, and no entrant"),
-    ],
-)
-def test_wrong_use(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mine.py").write_text(MODEL, "utf-8")
-    Path("text.py").write_text("x = 1\n", "utf-8")
-    Path("broken.py").write_text("def (\n", "utf-8")
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert problem in " ".join(error.split())
 
 
 def results(costs: dict[str, tuple[float, float]], step: float) -> Results:
@@ -197,3 +184,56 @@ def test_what_is_measured_fails_or_is_set_by_the_file_is_told(
     done = subprocess.run(given, **how(tmp_path), capture_output=True, check=False)
     assert problem in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+# The check of `bakeoff cost`: its step files, its second method, and what its tables say
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(
+            model, id=model.name, marks=() if model.library == "haiku" else pytest.mark.slow
+        )
+        for model in FILES.values()
+    ],
+)
+def test_both_methods_have_the_same_losses(model: Any) -> None:
+    path = Path(f"{model.name}.py")
+    path.write_text(model.file(), "utf-8")
+    arms = StepArms(path.resolve(), "cpu", donate=False)
+    assert check_step(arms.file) == []
+    assert arms.file.entrant == model.library
+    offered = {arm.style for arm in arms.file.arms}
+    styles = {style for each in SMALL if each.name == model.name for style in each.styles}
+    assert styles <= offered
+    expected = arms.compute_losses(arms.make(arms.file.arms[0]))[:3]
+    for make in (truth.arrays_alone, *(truth.STYLES[style] for style in styles)):
+        step = make(truth.Training(truth.module(path), model.library))
+        losses = [float(step(arms.case.data())) for _ in expected]
+        assert losses == pytest.approx(expected, rel=1e-4), make
+    assert (WHOLE in offered) == (not model.norm and model.library != "flax_nnx")
+
+
+@pytest.mark.parametrize(
+    ("told", "true", "near", "held"),
+    [
+        ([31, 29, 33], 32, True, True),
+        ([31, 29, 33], 35, True, False),  # 5 µs
+        ([500, 490, 510], 460, True, False),  # 10 %
+        ([500, 300, 700], 450, False, True),
+        ([-50, -52, -48], 0, False, False),
+        ([31, 29, None], 32, True, True),
+        ([31, None, None], 32, True, False),  # of one worker
+        (None, 32, False, False),
+    ],
+)
+def test_what_is_right(told: Any, true: float, near: bool, held: bool) -> None:
+    record = {"told": told, "truth": [true - 1, true, true + 1]}
+    assert check.judged(record)[2:] == (near, held)
+
+
+def test_the_published_tables_are_of_the_published_records() -> None:
+    folder = ROOT / "results" / "cost"
+    text = (folder / check.TABLES).read_text("utf-8")
+    assert check.markdown(check.read(folder / check.RECORDS)) == text

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -17,31 +18,13 @@ import pytest
 from filelock import FileLock
 
 import impls
+from bench import environments
 from bench.engine.process import Place, WorkerFailedError
 from bench.engine.task import Environment
+from bench.environments import ask_environment, uv
 from bench.environments import builder as builders
-from bench.environments import offers, uv
-from bench.environments.builder import (
-    INTERPRETER,
-    LOCK,
-    LOCKS,
-    MARK,
-    Builder,
-    choose_pythons,
-    read_entrant_lock,
-    read_pins,
-    require_own,
-)
-from bench.environments.offers import ask_environment
+from bench.environments.builder import INTERPRETER, LOCK, LOCKS, MARK, Builder
 from bench.environments.spec import Spec, make_entrant_spec, parse
-from bench.environments.uv import (
-    WHEELS,
-    UnsolvableError,
-    list_pins,
-    list_releases,
-    resolve,
-    suggest_stack,
-)
 from bench.offer import Offer
 from bench.runfile import EnvironmentInfo
 from bench.worker.protocol import Describe
@@ -75,7 +58,7 @@ def builder(tmp_path: Path) -> Builder:
 
 
 def test_the_contents_of_a_spec(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As uv is asked for them."""
+    """Questions to uv, and their answers that are kept."""
     current = builder.build(parse("current"))
     assert (current.place.command[0], current.info.pins) == (sys.executable, {})
     assert not builder.folder.exists()
@@ -93,7 +76,7 @@ def test_the_contents_of_a_spec(builder: Builder, monkeypatch: pytest.MonkeyPatc
     assert ask("@2025-12-01") == ([*COMMON, "equinox", "flax", "dm-haiku"], day, ())
     pinned = [*COMMON, "flax==0.12.0", "equinox", "dm-haiku"]
     assert ask("@2025-12-01,flax==0.12.0") == (pinned, None, ("jax==0.8.1",))
-    assert ask("flax==0.12.0") == (pinned, None, list_pins())
+    assert ask("flax==0.12.0") == (pinned, None, uv.list_pins())
     assert compile_pins.call_count == 3, "the stack of the day is known"
     ask("flax==0.12.0")
     assert compile_pins.call_count == 3
@@ -106,8 +89,8 @@ def test_the_contents_of_a_spec(builder: Builder, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("name", APART)
 def test_requirements_of_an_entrant_are_pinned_and_locked(name: str) -> None:
     about, text = impls.read_declaration(name), (LOCKS / f"{name}.txt").read_text()
-    pins = {pin.split("==")[0]: pin for pin in read_pins(LOCKS / f"{name}.txt")}
-    common = {pin.split("==")[0]: pin for pin in read_pins(ROOT / LOCK)}
+    pins = {pin.split("==")[0]: pin for pin in builders.read_pins(LOCKS / f"{name}.txt")}
+    common = {pin.split("==")[0]: pin for pin in builders.read_pins(ROOT / LOCK)}
     for requirement in about.requirements:
         package = requirement.split("==")[0]
         expected = requirement if package == about.distribution else common[package]
@@ -124,7 +107,7 @@ def test_requirements_of_an_entrant_are_pinned_and_locked(name: str) -> None:
 @needs_network
 def test_releases_that_cannot_be_had(builder: Builder) -> None:
     spec, words = "jax==0.6.1,flax==0.12.8", "flax==0.12.8 depends on jax>=0.10.0"
-    with pytest.raises(UnsolvableError) as error:
+    with pytest.raises(uv.UnsolvableError) as error:
         builder.build(parse(spec), [PYTHON])
     assert str(error.value).startswith(f"{spec} cannot be built with Python {PYTHON}: ")
     assert words in str(error.value)
@@ -133,12 +116,10 @@ def test_releases_that_cannot_be_had(builder: Builder) -> None:
 
 @needs_network
 def test_preferred_releases_are_kept_and_optional_ones_left_out_where_they_do_not_fit() -> None:
-    def solve(required: list[str], optional: list[str], preferences: list[str]) -> uv.Resolution:
-        return resolve(required, optional, PYTHON, None, preferences, options=WHEELS)
-
-    some = solve(["jmp", "numpy==2.2.6"], [], ["jmp==0.0.3", "numpy==2.3.0"])
-    assert {"jmp==0.0.3", "numpy==2.2.6"} <= {*some.pins}
-    resolution = solve(["numpy==2.2.6"], ["numpy<2", "jmp"], [])
+    some = uv.compile_pins(["jmp", "numpy==2.2.6"], PYTHON, None, ["jmp==0.0.3", "numpy==2.3.0"])
+    assert {"jmp==0.0.3", "numpy==2.2.6"} <= {*some}
+    solve = partial(uv.compile_pins, python=PYTHON)
+    resolution = uv.resolve(["numpy==2.2.6"], ["numpy<2", "jmp"], solve)
     assert list(resolution.gaps) == ["numpy<2"]
     assert "numpy==2.2.6" in resolution.pins
     assert any(pin.startswith("jmp==") for pin in resolution.pins)
@@ -159,21 +140,21 @@ def test_releases_that_are_resolved_once(
 
 @needs_network
 def test_releases_of_a_package_for_the_python_of_an_environment(builder: Builder) -> None:
-    """As `bisect` looks them up: once, it gave the path of a Python where uv takes a version."""
+    """`bisect` looks them up: once, it gave the path of a Python where uv takes a version."""
     python = builder.build(parse("current")).python
-    assert list_releases("jax", "0.7.0", "0.8.0", python) == ["0.7.1", "0.7.2"]
+    assert uv.list_releases("jax", "0.7.0", "0.8.0", python) == ["0.7.1", "0.7.2"]
 
 
 @needs_network
 def test_the_jax_of_the_day_of_a_release() -> None:
     """Flax 0.12.0 does not import with today's."""
-    words = suggest_stack("flax", "0.12.0", PYTHON)
+    words = uv.suggest_stack("flax", "0.12.0", PYTHON)
     assert words == (
         "flax 0.12.0 is of 2025-09-25, as jax==0.7.2 is: give `flax==0.12.0,jax==0.7.2`, or "
         "`@2025-09-25`"
     )
-    with pytest.raises(UnsolvableError):
-        suggest_stack("flax", "0.0.0.1", PYTHON)
+    with pytest.raises(uv.UnsolvableError):
+        uv.suggest_stack("flax", "0.0.0.1", PYTHON)
 
 
 # What is built
@@ -191,8 +172,8 @@ def put_environment(builder: Builder, pins: tuple[str, ...], python: str) -> Pat
 def test_a_complete_environment_is_used_as_it_is(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = put_environment(builder, read_entrant_lock("penzai"), PYTHON)
-    monkeypatch.setattr(builders, "run_uv", None)  # it would fail
+    path = put_environment(builder, builders.read_entrant_lock("penzai"), PYTHON)
+    monkeypatch.setattr(uv, "run_uv", None)  # it would fail
     assert builder.find_folder("penzai") == path
     built = builder.build_entrant("penzai")
     assert (built.place.command[0], built.python) == (str(path / INTERPRETER), PYTHON)
@@ -222,7 +203,7 @@ def test_an_incomplete_environment_is_built_anew(builder: Builder) -> None:
     path = put_environment(builder, pins, PYTHON)
     (path / INTERPRETER).unlink()
     (path / "left behind").touch()
-    with pytest.raises(UnsolvableError, match=r"not run together: .*No module named"):
+    with pytest.raises(uv.UnsolvableError, match=r"not run together: .*No module named"):
         builder.install(Spec("x"), pins, PYTHON)
     assert not (path / "left behind").exists()
     assert not (path / MARK).exists()
@@ -267,7 +248,7 @@ def test_an_entrant_that_kills_its_worker_costs_itself_only(
         missing = {"stax": {"jit": "needs more"}}
         return {**asdict(OFFER), "styles": styles, "missing": missing, "a later field": 1}
 
-    monkeypatch.setattr(offers, "ask_once", ask_once)
+    monkeypatch.setattr(environments, "ask_once", ask_once)
     info = EnvironmentInfo(versions={"jax": "0.12+c0ffee"})
     side = ask_environment(Environment(Place(), info), ("mine", "stax"), {})
     assert side.offer.styles.keys() == {"pure_jax", "stax"}
@@ -283,8 +264,8 @@ def test_an_entrant_of_a_users_own_declares_its_environment(
     path.write_text(TWIN)
     spec = make_entrant_spec(path)
     assert builder.list_requirements(spec) == (["jmp==0.0.4", *COMMON], [])
-    assert builder.choose_releases(spec, ROOT, "3.12") == (None, read_pins(ROOT / LOCK))
-    assert (choose_pythons(path), read_entrant_lock(path)) == (["3.12"], ())
+    assert builder.choose_releases(spec, ROOT, "3.12") == (None, builders.read_pins(ROOT / LOCK))
+    assert (builders.choose_pythons(path), builders.read_entrant_lock(path)) == (["3.12"], ())
     path.write_text(TWIN.replace("==3.12.*", "==2.7.*"))
     problem = refusal(builder.build_entrant, path)
     assert problem.startswith("entrant 'mine' requires Python '==2.7.*'; this project runs on")
@@ -307,9 +288,9 @@ def test_code_is_run_from_a_folder_of_ones_own(
     tmp_path.chmod(mode)
     folder = Path(f"{tmp_path}{name}")
     if problem:
-        message = refusal(lambda: require_own(folder))
+        message = refusal(lambda: builders.require_own(folder))
         assert problem in message
         assert message.endswith("name one by BAKEOFF_CACHE that is yours alone")
     else:
-        require_own(folder)
+        builders.require_own(folder)
         assert folder.stat().st_mode & 0o777 in (0o700, 0o750)

@@ -1,4 +1,4 @@
-"""`bakeoff bisect`: which release of which package made something slower, or faster."""
+"""Two versions on this machine: `bakeoff ab` compares them, `bisect` finds what changed between."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import typer
 
 from bench.cells import require_known
 from bench.cli import commands, parameters
+from bench.estimates import MARGIN
 from bench.metrics import METRICS
 from bench.options import Options
+from bench.report.table import Document
 from common.config import WORKLOADS
 from common.errors import BakeoffError
 
@@ -21,13 +23,88 @@ if TYPE_CHECKING:
     from bench.cells import Selection
     from bench.environments.spec import Spec
 
-EXAMPLES = """Examples:
+EXAMPLES = """\
+bakeoff ab --base flax==0.12.9 --new flax==0.12.12
+bakeoff ab --base flax==0.12.9 --step mine.py --style jit_partial
+bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300
+bakeoff ab --base "flax @ ../flax@main" --new "flax @ ../flax"
+bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md
+bakeoff ab --base current --new current -o ab.json
+bakeoff ab --base current --new current --more ab.json --budget 120
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01
 bakeoff bisect --metric trace --entrant flax_nnx --style jit --good @2026-02-01 --bad @2026-06-01
 bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.html
 bakeoff bisect --metric step --step mine.py --good "flax @ ../flax@v1" --bad "flax @ ../flax"
 bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 -o why.json
 bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 --more why.json --budget 600"""
+
+
+def ab(
+    base: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC",
+            help="A day's stack, @2025-12-01; releases, flax==0.12.8; a checkout, flax @ ../flax, "
+            "or its revision, flax @ ../flax@main; a git revision of this project; or current.",
+        ),
+    ],
+    new: Annotated[str, typer.Option(metavar="SPEC", help="As --base.")] = "current",
+    step: parameters.StepFile = None,
+    entrant: parameters.EntrantNames = None,
+    style: parameters.StyleNames = None,
+    workload: parameters.WorkloadNames = None,
+    backend: parameters.BackendName = None,
+    metric: parameters.MetricNames = None,
+    budget: parameters.Budget = 600.0,
+    margin: parameters.Margin = MARGIN,
+    pairs: parameters.Pairs = None,
+    blocks: parameters.Blocks = None,
+    cores: parameters.Cores = "one",
+    output: parameters.Output = None,
+    format_: parameters.Format = None,
+    details: parameters.Details = False,
+    resume: parameters.Resume = False,
+    more: parameters.More = None,
+    wait: parameters.Wait = False,
+    with_: parameters.With = None,
+) -> int:
+    """Measure two sides on this machine, alternating between them, and say what differs.
+
+    Environments are built by uv, kept, and used again; your own is never touched. What a SPEC
+    leaves open is as it is here, where that fits. A revision runs in the environment of its own
+    lock. Without --entrant, those are measured that depend on what differs. Ctrl-C loses nothing:
+    --resume goes on.
+
+    Exit status: 0 nothing is certainly worse; 1 something is: slower by more than the margin, more
+    Python calls, compilations or bytes of memory (which do not decide where --metric is given), or
+    a cell fails that did not; 2 cannot say, or wrong use; 130 Ctrl-C.
+    """
+    from bench.environments.spec import parse
+    from bench.prepare.sides import DoesNotRunError, prepare_sides
+    from bench.track.ab import MARKER
+    from bench.track.comparison import BASE, NEW, Comparison
+
+    shown = commands.Output.choose(format_, output, details=details)
+    extent = commands.check_options(Options(budget, margin, pairs, blocks, cores=cores))
+    specs = {BASE: parse(base, "--base"), NEW: parse(new, "--new")}
+    # `@-7d` is another day tomorrow
+    written_out = {base: str(specs[BASE]), new: str(specs[NEW])}
+    arguments = [written_out.get(word, word) for word in sys.argv[1:]]
+    selection = commands.parse_selection(entrant, style, workload, backend, metric, step)
+    if not any(spec.revision for spec in specs.values()):  # which may have other styles
+        selection.check_styles()
+    with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
+        try:
+            task, seconds = prepare_sides(specs, selection, extent, builder, arguments)
+        except DoesNotRunError as error:
+            if shown.file is not None and shown.form != "json":
+                title = f"{new} beside {base}"
+                answer = Document(title, headline=str(error), status="bad", marker=MARKER)
+                commands.publish([answer], shown)
+            raise
+        made = commands.measure_task(task, seconds, resume=resume, more=more)
+    commands.finish(made.results, shown, made.journal.path)
+    return int(Comparison(made.results).status)
 
 
 def bisect(
@@ -67,7 +144,6 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
-    from bench.engine.journal import DiskError
     from bench.prepare.stacks import Stacks
     from bench.report.terminal import Progress
     from bench.track.bisect import Earlier, steps_path
@@ -77,7 +153,7 @@ def bisect(
     commands.check_options(Options(budget))
     selection = parse_question(metric, entrant, style, workload, backend, step)
     ends = parse_ends(good, bad)
-    chosen = commands.choose_format(format_, output)
+    target = commands.Output.choose(format_, output, details=details)
     console = commands.error_console()
     kept = steps_path(good, bad, selection, with_, more and more.resolve())
     file = kept if resume else more
@@ -86,6 +162,7 @@ def bisect(
         console.print("the same search was cut off: --resume goes on; without it, this one is new")
     with (
         commands.reserve_machine(wait=wait, packages=with_) as builder,
+        commands.promise_resumption(kept.exists),
         Progress(console, budget) as shown,
     ):
         stacks = Stacks(selection, builder)
@@ -96,17 +173,12 @@ def bisect(
         except KeyboardInterrupt:
             known = shlex.join(["--good", str(search.good), "--bad", str(search.bad)])
             console.print(f"go on between what is known by now: the same command with {known}")
-            if kept.exists():
-                console.print(commands.SAFE_TEXT)
             raise
-        except DiskError as error:
-            hint = f"; {commands.SAFE_TEXT}" if kept.exists() else ""
-            raise DiskError(f"{error}{hint}") from error
     results.arguments = [word for word in sys.argv[1:] if word != "--resume"]
-    is_needed = search.stopped is not None and chosen != "json" and kept.exists()
+    is_needed = search.stopped is not None and target.form != "json" and kept.exists()
     if is_needed:  # or what it has measured would be lost
         console.print(f"what was measured is in {kept}: --more goes on with that file")
-    commands.finish(results, chosen, output, details=details, kept=None if is_needed else kept)
+    commands.finish(results, target, None if is_needed else kept)
     return 0 if search.stopped is None else 1
 
 
