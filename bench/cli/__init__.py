@@ -87,7 +87,8 @@ for command, (where, panel) in COMMANDS.items():
     text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
     lines = (line for line in module.EXAMPLES.splitlines() if line.split()[1] == command)
     epilog = "\n".join(["Examples:", *lines])
-    app.command(command, Command, help=text, epilog=epilog, rich_help_panel=panel)(function)
+    about: dict[str, Any] = {"help": text, "epilog": epilog, "rich_help_panel": panel}
+    app.command(command, cls=Command, **about)(function)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
