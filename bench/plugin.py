@@ -26,7 +26,7 @@ from bench.metrics import METRICS
 from bench.report import terminal
 from bench.report.run import document
 from bench.runfile.reader import Run
-from bench.signals import interrupt_on_signals
+from bench.streams import interrupt_on_signals
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from bench.engine.actions import Do
-    from bench.engine.state import Group, SideState
+    from bench.engine.task import Group, SideState
     from bench.metrics import Metric
     from bench.options import Options
     from bench.runfile import CellResult

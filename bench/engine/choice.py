@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bench.engine.agenda import Agenda, GroupCell, Work
     from bench.engine.costs import TurnKind
-    from bench.engine.state import Group
+    from bench.engine.task import Group
     from bench.engine.workers import Workers
 
 WEIGHTS = {

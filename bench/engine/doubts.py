@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.engine.state import find_programs
+from bench.engine.task import find_programs
 from bench.metrics import METRICS, Kind
 from bench.stats.estimate import estimate
 from bench.worker.protocol import KINDS

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.engine.actions import Action, AnswerError, Outcome, parse_answer
+from bench.engine.actions import Action, AnswerError, Outcome, make_command, parse_answer
 from bench.engine.costs import STAGES_SECONDS
 from bench.engine.machine import CACHE_PREFIX
 from bench.engine.process import (
@@ -28,16 +28,6 @@ from bench.engine.process import (
 from bench.metrics import STAGES
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
-from bench.worker.protocol import (
-    Command,
-    Count,
-    Load,
-    MeasureCold,
-    Open,
-    Prove,
-    TimeBlock,
-    Train,
-)
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -182,14 +172,14 @@ class Driver:
 
     def get_block_answers(self, action: Action, patience: float) -> list[Any]:
         """Return the answers of a block's workers: one, or two that alternate."""
-        turns: list[dict[str, Any]] = [{}]
+        places: list[int | None] = [None]
         if action.partner:
             link(*(self.workers[number] for number in action.workers))
-            turns = [{"place": place, "patience": TOKEN_SHARE * patience} for place in (0, 1)]
-        with ThreadPoolExecutor(len(turns)) as pool:
+            places = [0, 1]
+        with ThreadPoolExecutor(len(places)) as pool:
             answers = {
-                number: pool.submit(self.ask_worker, action, number, patience, **turn)
-                for number, turn in zip(action.workers, turns, strict=True)
+                number: pool.submit(self.ask_worker, action, number, patience, place)
+                for number, place in zip(action.workers, places, strict=True)
             }
         errors = {number: answer.exception() for number, answer in answers.items()}
         failures = {n: error for n, error in errors.items() if isinstance(error, WorkerFailedError)}
@@ -199,48 +189,27 @@ class Driver:
             raise failures[number]
         return [answer.result() for answer in answers.values()]
 
-    def ask_worker(self, action: Action, number: int, silence: float, **more: Any) -> Any:
-        """Ask a worker for an action, and return its answer, checked."""
+    def ask_worker(
+        self, action: Action, number: int, silence: float, place: int | None = None
+    ) -> Any:
+        """Ask a worker for an action, and return its answer, checked.
+
+        Of two workers that alternate, `place` is its number.
+        """
         worker = self.workers[number]
-        record = worker.ask(self.make_command(action, **more), silence)
+        command = make_command(
+            action,
+            cache=str(self.cache / self.compiler(action.environment)),
+            outside=dict(self.task.outside),
+            donate=self.plan.options.donate,
+            place=place,
+            patience=TOKEN_SHARE * silence,
+        )
+        record = worker.ask(command, silence)
         try:
             return parse_answer(action, record)
         except AnswerError as error:
             raise worker.make_failure(f"it answered `{action.do}`: {error}") from error
-
-    def make_command(
-        self, action: Action, place: int | None = None, patience: float = 0
-    ) -> Command:
-        """Return the command that tells a worker of an action.
-
-        Of two workers that alternate, `place` is its number, and `patience` what it has with the
-        other one, in seconds.
-        """
-        arms, outside = list(action.arms), dict(self.task.outside)
-        donate = self.plan.options.donate
-        if action.do == "load":
-            cache = str(self.cache / self.compiler(action.environment))
-            return Load(arms, action.seed, cache, outside, action.check, donate)
-        where = action.workload, action.backend
-        match action.do:
-            case "block":
-                return TimeBlock(
-                    *where,
-                    action.kind,
-                    arms,
-                    action.rounds,
-                    action.seed,
-                    anew=action.anew,
-                    programs=action.programs,
-                    place=place,
-                    patience=patience,
-                )
-            case "cold":
-                return MeasureCold(*where, arms[0], outside, donate)
-            case "open":
-                return Open(*where, arms[0], list(action.losses))
-        commands = {"count": Count, "prove": Prove, "train": Train}
-        return commands[action.do](*where, arms[0])
 
     def compiler(self, environment: str) -> str:
         """Return a name for the compiler of an environment.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bench.engine.actions import Do, Lanes, Steps
     from bench.engine.agenda import GroupCell
     from bench.engine.journal import Journal
-    from bench.engine.state import Group, SideState
+    from bench.engine.task import Group, SideState
     from bench.samples import Cores, Sample
 
 PROVE_SHARE = 0.6

@@ -6,7 +6,6 @@ import hashlib
 import secrets
 import time
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, SUFFIX, Journal, Part, open_journals
 from bench.engine.machine import Watch, list_lanes, machine_lock
 from bench.engine.plan import Plan
-from bench.engine.state import SideState, find_programs
+from bench.engine.task import find_programs, make_groups
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.runfile import (
@@ -233,24 +232,6 @@ def digest_code() -> str:
 
 
 # from a task to the groups that alternate, and back
-
-
-def make_groups(task: Task) -> list[tuple[SideState, ...]]:
-    """Return the groups of sides that alternate, on each backend that all sides have."""
-
-    @cache  # an environment that is in several groups has one state
-    def state(name: str, backend: str, *, control: bool) -> SideState:
-        needed = {c: metrics for c, metrics in task.needed[name].items() if c.backend == backend}
-        return SideState(name, backend, needed, control, task.sides[name].offer.problems)
-
-    groups: list[tuple[SideState, ...]] = []
-    for names in task.groups or [(name,) for name in task.needed]:
-        cells = [cell for name in names for cell in task.needed[name]]
-        for backend in dict.fromkeys(cell.backend for cell in cells):
-            group = tuple(state(name, backend, control=len(names) == 1) for name in names)
-            if all(side.needed for side in group):
-                groups.append(group)
-    return groups
 
 
 def collect_results(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bench.engine.actions import Phases, Steps
     from bench.engine.costs import TurnKind
-    from bench.engine.state import SideState
+    from bench.engine.task import SideState
     from bench.engine.workers import Visit, Workers
     from bench.samples import Cores
     from bench.worker import protocol

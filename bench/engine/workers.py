@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.engine.actions import Action, Do, Lanes, LaneWork, Outcome, Steps
     from bench.engine.agenda import Agenda
-    from bench.engine.state import Group, SideState
+    from bench.engine.task import Group, SideState
     from bench.samples import Cores, Sample
 
 NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
@@ -180,8 +180,14 @@ class Workers:
         start = side.make_action("start", worker, cores=cores)
         started = yield from self.ask_workers(start, side)
         check = not any(map(side.is_proven, side.cells))
-        seed = self.rng.getrandbits(32)
-        load = side.make_action("load", worker, arms=arms, seed=seed, check=check, kind=kind)
+        load = side.make_action(
+            "load",
+            worker,
+            arms=arms,
+            seed=self.rng.getrandbits(32),
+            check_programs=check,
+            kind=kind,
+        )
         loaded = yield from self.ask_workers(load, side)
         if side not in self.costs.load_seconds or not check:
             self.costs.load_seconds[side] = started.took + loaded.took

@@ -16,7 +16,7 @@ from bench.engine.actions import Action, Outcome
 from bench.engine.agenda import Agenda
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
-from bench.engine.state import Group, SideState
+from bench.engine.task import Group, SideState
 from bench.metrics import COLD, SAMPLED, STAGES
 from bench.options import Options
 from bench.samples import Proof, Sample

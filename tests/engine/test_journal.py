@@ -129,7 +129,7 @@ def test_a_run_waits_for_another_one_if_asked_to(
 
 SIGNALS = """
 import signal
-from bench.signals import interrupt_on_signals
+from bench.streams import interrupt_on_signals
 with interrupt_on_signals():
     try:
         signal.raise_signal(signal.SIGTERM)

@@ -15,8 +15,8 @@ from bench.cli import commands
 from bench.engine import session
 from bench.engine.journal import DiskError, find_journals
 from bench.engine.process import Place
-from bench.engine.session import Measurement, make_groups, measure
-from bench.engine.task import Environment, Task
+from bench.engine.session import Measurement, measure
+from bench.engine.task import Environment, Task, make_groups
 from bench.offer import Offer
 from bench.options import Options
 from bench.runfile import EnvironmentInfo

@@ -7,7 +7,7 @@ import pytest
 
 from bench.cells import BASELINE, CONTROL
 from bench.engine.actions import Action, Do
-from bench.engine.state import COLD_DEATHS
+from bench.engine.task import COLD_DEATHS
 from bench.estimates import MIN_COLD
 from bench.metrics import STAGES, STEP
 from tests.engine.plans import (
