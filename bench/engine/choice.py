@@ -1,20 +1,18 @@
-"""Choice of the next work: of all that can be done, the job that settles most in a second.
+"""Choice of the next work: the jobs that can be done, with their costs and their questions.
 
-One greedy rule (`choose_job`) serves a run, an A/B, a bisection's step and a history. A *job* is a
-visit of a kind of turns, sweeps of cold processes, counts, or trainings. It costs seconds, and
-narrows the intervals of numbers, its *questions*, with the square root of the number of workers.
-Nothing here measures, or changes what is known: `bench.engine.plan` does.
+One greedy rule (`bench.engine.doubts.choose_job`) serves a run, an A/B, a bisection's step and a
+history. Nothing here measures, or changes what is known: `bench.engine.plan` does.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bench.cells import PURE, REFERENCE
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
-from bench.engine.doubts import WIDEST, Doubts, Question
+from bench.engine.doubts import WIDEST, Doubts, Job, Question, choose_job
 from bench.engine.workers import find_live_cells
 from bench.metrics import HOST, STAGES, STEP
 from common.config import find_workload
@@ -46,9 +44,6 @@ that is measured too: their steps take ten times as long, and people read the tu
 FURTHER_STYLES = 1 / 4
 """Weight of cold processes of a library's further styles, where its shared style has some: they
 import the same, and turns measure their stages. They took 50 s of a default run of 300 s."""
-HOPE = 1.5
-"""Largest foreseen half width, relative to the one that settles a number, at which measuring it is
-still worth while: with few workers, forecasts are wrong by half."""
 PAIR_FOR_OPENING = 1.0
 """Measuring time of a pair of workers per second of opening it, whatever the kind of turns: pairs
 vary more than their blocks, so many short visits tell most."""
@@ -59,47 +54,6 @@ block of three rounds each made the intervals of a default run twice as wide."""
 OVERRUN = 0.03
 """Fraction of the budget by which a run may exceed it, to complete a first answer or a sweep:
 otherwise some cells have one sample too few."""
-
-
-class Job(NamedTuple):
-    """Work that can be done next, its questions and its cost."""
-
-    work: Work
-    questions: Sequence[Question]
-    more: float
-    """Number of workers, or cold samples, that it adds to each question."""
-    seconds: float
-    """Its cost in seconds, with that of later jobs without which it is worth nothing."""
-    least: float
-    """Seconds that have to be left for it to begin."""
-    begun: bool = False
-    """Whether it is the rest of a first answer, for which time is kept."""
-
-    def is_hopeful(self, question: Question, left: float) -> bool:
-        """Tell whether a question is settled, or may be if it has all the time left."""
-        have = question.workers
-        most = have + self.more * max(1.0, left / self.seconds)
-        return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
-
-    def worth(self, left: float, wait: float) -> float:
-        """Return the gain per second, without hopeless questions that weigh less than `wait`."""
-        questions = (q for q in self.questions if q.weight >= wait or self.is_hopeful(q, left))
-        return sum(question.gain(self.more) for question in questions) / self.seconds
-
-
-def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
-    """Return the job with the largest gain per second; None where nothing is left to do.
-
-    Hopeless questions wait while one that matters more can be settled. Where none can be settled,
-    all count: something is always measured.
-    """
-    asked = ((job, question) for job in jobs for question in job.questions)
-    can_be_settled = [q.weight for job, q in asked if q.is_open and job.is_hopeful(q, left)]
-    for wait in (max(can_be_settled, default=0.0), 0.0):
-        worths = [job.worth(left, wait) for job in jobs]
-        if max(worths, default=0.0) > 0:
-            return jobs[worths.index(max(worths))]
-    return None
 
 
 class Choice:

@@ -1,4 +1,9 @@
-"""Doubts: how far each number is from being settled, which a plan spends its seconds on."""
+"""Doubts: how far each number is from being settled, and which job settles most in a second.
+
+A *job* is a visit of a kind of turns, sweeps of cold processes, counts, or trainings. It costs
+seconds, and narrows the intervals of numbers, its *questions*, with the square root of the number
+of workers.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.cells import Cell
-    from bench.engine.agenda import Agenda
+    from bench.engine.agenda import Agenda, Work
     from bench.estimates import Estimate
     from bench.metrics import Metric
     from bench.samples import Sample
@@ -36,6 +41,9 @@ round to round."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 """Half width of a host cost that is narrow enough, in seconds and as a fraction of it: a step at
 `seed` takes a thousand times these microseconds."""
+HOPE = 1.5
+"""Largest foreseen half width, relative to the one that settles a number, at which measuring it is
+still worth while: with few workers, forecasts are wrong by half."""
 
 
 class Question(NamedTuple):
@@ -60,6 +68,47 @@ class Question(NamedTuple):
         """Return the weighted doubt that further workers remove."""
         have, rest = self.workers, self.workers / (self.workers + more)
         return self.weight * self.doubt * (1 - (rest if have < self.least else math.sqrt(rest)))
+
+
+class Job(NamedTuple):
+    """Work that can be done next, its questions and its cost."""
+
+    work: Work
+    questions: Sequence[Question]
+    more: float
+    """Number of workers, or cold samples, that it adds to each question."""
+    seconds: float
+    """Its cost in seconds, with that of later jobs without which it is worth nothing."""
+    least: float
+    """Seconds that have to be left for it to begin."""
+    begun: bool = False
+    """Whether it is the rest of a first answer, for which time is kept."""
+
+    def is_hopeful(self, question: Question, left: float) -> bool:
+        """Tell whether a question is settled, or may be if it has all the time left."""
+        have = question.workers
+        most = have + self.more * max(1.0, left / self.seconds)
+        return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
+
+    def worth(self, left: float, wait: float) -> float:
+        """Return the gain per second, without hopeless questions that weigh less than `wait`."""
+        questions = (q for q in self.questions if q.weight >= wait or self.is_hopeful(q, left))
+        return sum(question.gain(self.more) for question in questions) / self.seconds
+
+
+def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
+    """Return the job with the largest gain per second; None where nothing is left to do.
+
+    Hopeless questions wait while one that matters more can be settled. Where none can be settled,
+    all count: something is always measured.
+    """
+    asked = ((job, question) for job in jobs for question in job.questions)
+    can_be_settled = [q.weight for job, q in asked if q.is_open and job.is_hopeful(q, left)]
+    for wait in (max(can_be_settled, default=0.0), 0.0):
+        worths = [job.worth(left, wait) for job in jobs]
+        if max(worths, default=0.0) > 0:
+            return jobs[worths.index(max(worths))]
+    return None
 
 
 class Doubts:

@@ -3,8 +3,7 @@
 from typing import Any
 
 from bench.engine.agenda import ColdSweeps
-from bench.engine.choice import Job, choose_job
-from bench.engine.doubts import Question
+from bench.engine.doubts import Job, Question, choose_job
 from bench.estimates import MIN_WORKERS
 
 

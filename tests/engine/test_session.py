@@ -1,6 +1,7 @@
 """From a task to its results, and what of a journal has to fit to go on with it."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,13 @@ import pytest
 from bench.cells import BASELINE, Cell
 from bench.cli import commands
 from bench.engine import session
-from bench.engine.journal import DiskError, find_journals
+from bench.engine.journal import DiskError, Journal, Part, find_journals
 from bench.engine.process import Place
 from bench.engine.session import Measurement, measure
 from bench.engine.task import Environment, Task, make_groups
 from bench.offer import Offer
 from bench.options import Options
-from bench.runfile import EnvironmentInfo
+from bench.runfile import CellResult, EnvironmentInfo, TimeSpent
 from bench.runfile.writer import run_file, write
 from common.errors import BakeoffError
 from tests.engine.simulated import FEW, Machine, needed
@@ -237,3 +238,28 @@ def test_environments_take_turns_on_the_backends_that_all_have() -> None:
     assert {cell.backend for side in group for cell in side.cells} == {"cpu"}
     both = task_of("run", needed={"": cpu | gpu})
     assert [side.backend for group in make_groups(both) for side in group] == ["cpu", "gpu"]
+
+
+# The journal.
+
+
+def test_a_later_line_of_a_cell_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path / "deep" / "run.journal", Part(setup={"code": "c0de"}))
+    for number, text in enumerate(("one", "two", "ä"), 1):
+        row, spent = CellResult(cell=PLAIN, program=text), TimeSpent(wall_seconds=number)
+        journal.write(Part(cells=[row], warnings=[text], spent=spent))
+    journal.path.write_bytes(journal.path.read_bytes() + b"half a line")
+    known = Journal.open(journal.path).known
+    assert (known.setup, known.spent.wall_seconds) == ({"code": "c0de"}, 3.0)
+    assert (known.warnings, [row.program for row in known.cells]) == (["one", "two", "ä"], ["ä"])
+    assert journal.path.read_bytes().endswith(b"}\n"), "half a line was never finished"
+
+
+def test_the_newest_of_a_kind_comes_first(tmp_path: Path) -> None:
+    for age, name in ((300, "b-run"), (100, "a-run"), (200, "c-run"), (50, "d-ab")):
+        journal = tmp_path / f"{name}.journal"
+        journal.write_text("{}")
+        os.utime(journal, (1e9 - age, 1e9 - age))
+    (tmp_path / "never-begun-run.journal").touch()
+    assert [path.stem for path in find_journals("run", tmp_path)] == ["a-run", "c-run", "b-run"]
+    assert find_journals("run", tmp_path / "nowhere") == []
