@@ -14,21 +14,14 @@ from typing import Any, Self
 from bench.cells import REFERENCE, Arm, Cell, Selection
 from bench.engine.actions import Action, Outcome
 from bench.engine.agenda import Agenda
+from bench.engine.costs import CALLS
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Group, SideState
 from bench.metrics import COLD, SAMPLED, STAGES
 from bench.options import Options
 from bench.samples import Proof, Sample
-from bench.worker.protocol import (
-    Cold,
-    Failed,
-    Failures,
-    Opened,
-    Proven,
-    Sampled,
-    Timed,
-)
+from bench.worker import protocol
 
 type Needed = dict[Cell, frozenset[str]]
 type Fault = Callable[[Action], WorkerFailedError | str | None]
@@ -43,15 +36,11 @@ STYLES = {
 FEW = {"pure_jax": ["pure"], "haiku": ["pure", "transform"]}
 STEP_SECONDS = {"toy": 1e-4, "depth12": 2e-4, "seed": 3.6e-3, "wide": 3e-2}
 SLOW_AT_TOY = {"flax_linen/blog": 18.0, "flax_nnx/jit": 8.0}
-CALLS = {
-    "step": {"step": 2},
-    "pipelined": {"step_pipelined": 1},
-    "host_cost": {"host_cost": 10, "host_cost_pipelined": 1},
-    "stages": {"trace": 1, "lower": 1, "compile": 1},
+SERIES = {
+    kind: {metric: 1 if series.in_a_row else series.calls for metric, series in by_metric.items()}
+    for kind, by_metric in protocol.KINDS.items()
 }
-"""Timed calls in a turn, by kind of turns and metric."""
-ALL_CALLS = {"step": 3, "pipelined": 51, "host_cost": 21}
-"""Calls in a turn, with those that are not timed."""
+"""Kind of turns → metric → its numbers in a turn: of calls in a row, one."""
 LANES = [(0,), (1,)]
 PROOF = Proof(loss=1e-8, gradient=1e-8, trajectory=1e-8)
 
@@ -152,7 +141,7 @@ class Machine:
         one = 1.0 if action.cores or self.cores.get(action.worker) else 0.7
         sides = {action.environment, action.partner_environment or action.environment}
         arms = sum(self.factor(action.workload, e, arm) for e in sides for arm in action.arms)
-        calls = action.rounds * ALL_CALLS.get(action.kind, 0) + 4
+        calls = action.rounds * CALLS.get(action.kind, 0) + 4
         return (
             self.slowness
             * {
@@ -185,7 +174,7 @@ class Machine:
             del self.cores[worker]
         if do == "load":
             self.loaded[worker] = action.arms
-            return Failures({failing: "it cannot"} if failing else {})
+            return protocol.Failures({failing: "it cannot"} if failing else {})
         if do in ("prove", "open"):
             assert action.arms[0] in self.loaded[worker]
             self.opened[worker].add((action.workload, action.arms[0]))
@@ -201,7 +190,7 @@ class Machine:
             sides = (worker, action.environment), (action.partner, action.partner_environment)
             return [self.timed(action, *side, failing) for side in sides[: len(action.workers)]]
         if failing:
-            return Failed(f"{failing} failed")
+            return protocol.Failed(f"{failing} failed")
         [arm] = action.arms or [""]
         cell = Arm.parse(arm).make_cell(action.workload, action.backend)
         level = STEP_SECONDS.get(action.workload, 1.0) * self.factor(
@@ -209,21 +198,21 @@ class Machine:
         )
         cold = level * math.exp(self.rng.gauss(0, self.noise))
         return {
-            "cold": Cold([Sample(cell, metric, cold) for metric in COLD], 2.0),
-            "prove": Proven(
-                replace(PROOF, same_program_as_baseline=False),
+            "cold": protocol.Cold([Sample(cell, metric, cold) for metric in COLD], 2.0),
+            "prove": protocol.Proven(
+                replace(PROOF),
                 [Sample(cell, "flops", 5.0)],
                 [1.0] * 10,
                 "a" * (arm != self.foreign),
             ),
-            "open": Opened(),
-            "count": Sampled(
+            "open": protocol.Opened(),
+            "count": protocol.Sampled(
                 [Sample(cell, name, 3.0) for name in ("python_calls", "compilations_first")]
             ),
-            "train": Sampled([Sample(cell, "final_loss", 2.5)]),
+            "train": protocol.Sampled([Sample(cell, "final_loss", 2.5)]),
         }.get(do)
 
-    def timed(self, action: Action, worker: int, environment: str, failing: str) -> Timed:
+    def timed(self, action: Action, worker: int, environment: str, failing: str) -> protocol.Timed:
         """Return a worker's answer to a block."""
         samples = []
         level = STEP_SECONDS[action.workload]
@@ -233,15 +222,15 @@ class Machine:
             seconds *= math.exp(luck + self.rng.gauss(0, self.noise))
             cell = Arm.parse(arm).make_cell(action.workload, action.backend)
             samples += [
-                Sample(cell, metric, seconds, calls * action.rounds, seconds, seconds)
-                for metric, calls in CALLS[action.kind].items()
+                Sample(cell, metric, seconds, count * action.rounds, seconds, seconds)
+                for metric, count in SERIES[action.kind].items()
                 if arm != failing
             ]
         failures = {failing: "it computed something else"} if failing else {}
         shares = {a: self.factor(action.workload, environment, a) for a in action.arms}
         if action.programs:  # the copies of the baseline compile, which is in this program, too
             samples = [s for s in samples if s.metric != "compile" or s.cell.arm in REFERENCE]
-        return Timed(samples, failures, shares)
+        return protocol.Timed(samples, failures, shares)
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""

@@ -3,20 +3,16 @@
 from collections import Counter, defaultdict
 from itertools import accumulate
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
-from msgspec.structs import replace
 
-from bench.cells import BASELINE, Arm
+from bench.cells import BASELINE
 from bench.engine.actions import Action
 from bench.engine.choice import OVERRUN
-from bench.engine.journal import Part
 from bench.engine.plan import Plan
 from bench.engine.session import make_estimates
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STEP
-from bench.runfile import pack_samples, unpack_samples
 from tests.engine.plans import (
     AT_SEED,
     BAD,
@@ -33,7 +29,7 @@ from tests.engine.plans import (
     usual,
     workers,
 )
-from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
+from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, side
 
 # What a budget buys.
 
@@ -95,51 +91,6 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
     assert missing["first_step"].startswith(
         "worker failed (silent for 20 s), and there was no time"
     )
-
-
-def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
-    """Its proofs and counts are known, its samples count, and workers have further numbers."""
-    first, _ = usual(300)
-    rows, before = first.agenda.rows, first.workers.samples
-    spent = replace(first.spent, wall_seconds=5.0, earlier_processes=first.spent.processes)
-    plan = plan_of(needed(("toy", "seed", "wide")), 60)
-    plan.adopt(Mock(known=Part(cells=rows, samples=pack_samples(before), spent=spent)))
-    assert not plan.agenda.worker_counts
-    machine = Machine(noise=0.01).drive(plan)
-    proven = {(row.cell.workload, str(row.cell.arm)) for row in rows if row.proof}
-    assert not proven & {(a.workload, a.arms[0]) for a in machine.actions("prove")}
-    assert not machine.actions("count")
-    after = plan.workers.samples[len(before) :]
-    assert min(s.worker for s in after) > max(s.worker for s in before)
-    assert min(s.block for s in after if s.metric == STEP) > max(s.block for s in before)
-
-
-@pytest.mark.parametrize("stop", [10, 90, 210, 290])
-def test_what_was_cut_off_goes_on_where_it_was(stop: float) -> None:
-    """The time that it took counts, and what was done is not done again."""
-    first, cut = plan_of(needed()), Machine(noise=0.01)
-
-    def interrupt(_: Action) -> None:
-        if cut.now > stop:
-            raise KeyboardInterrupt
-
-    cut.fault = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        cut.drive(first)
-    known = first.news()
-    plan = plan_of(needed(), before=0.0)
-    plan.adopt(Mock(known=known))
-    assert plan.spent.wall_seconds == first.spent.wall_seconds > stop - 20
-    before, begun = workers(plan), workers(first)
-    assert all(begun[turn] - 2 <= count <= begun[turn] for turn, count in before.items())
-    machine = Machine(noise=0.01, seed=1).drive(plan)
-    assert machine.now <= (1 + OVERRUN) * 300
-    counted = {s.cell for s in unpack_samples(known.samples) if s.metric == "compilations_first"}
-    again = machine.actions("count")
-    assert not counted & {Arm.parse(a.arms[0]).make_cell(a.workload, "cpu") for a in again}
-    assert not preliminary(plan)
-    few = min(counts(plan, "first_step").values()) < MIN_COLD
-    assert not few or stop > 200, "what was cut off late may not fit any more"
 
 
 def test_cold_metrics_of_a_style_alone_are_beside_the_reference() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,8 @@ OFFER = Offer(
 )
 OPTIONS = Options(60.0, processes=1, blocks=2, rounds=2, cold_samples=1)
 HAIKU, PLAIN = Cell("haiku", "pure", "toy", "cpu"), BASELINE.make_cell("toy", "cpu")
+ONCE = ("flops", "compilations_first")
+"""Metrics of proofs and of counts."""
 NEEDED = {HAIKU: frozenset({"step", "first_step"})}
 
 
@@ -173,6 +176,8 @@ def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> Non
         for measured in (first, both)
     ]
     assert sizes[1] == {row: 2 * size for row, size in sizes[0].items()} != {}
+    once = Counter((*s[:2], s.environment) for s in both.samples if s.metric in ONCE)
+    assert {*once.values()} == {1}, "proofs and counts are known"
     other = replace(task_of(), sides={**task_of().sides, "new": side_of("another")})
     with pytest.raises(BakeoffError, match=r"of another measurement \(other releases, devices"):
         measure(other, more=path)
