@@ -34,7 +34,7 @@ from common import weights
 from common.errors import BakeoffError
 from tests.commands import NIGHTLY, ROOT, saved
 from tests.cost.test_step import results as made_costs
-from tests.engine.test_driver import FakeDriver, Lab, begun, run
+from tests.engine.test_driver import Lab, begun, run
 from tests.fleet.test_plan import PLAN
 from tests.report.runs import Planted, made_run
 from tests.track.simulated import FILTER_JIT, file_of, of_days, two_sides
@@ -265,7 +265,7 @@ def test_journals(
     """A line of what was not asked for is refused; one that could be is taken."""
     path, whole = tmp_path / "run.journal", tmp_path / "whole"
     if not whole.exists():
-        monkeypatch.setattr(FakeDriver, "lab", Lab(), raising=False)
+        monkeypatch.setattr("bench.engine.driver.Worker", Lab().make_worker)
         monkeypatch.setattr("os.fsync", lambda _: None)
         run(begun(whole))
     records = list(map(json.loads, whole.read_bytes().splitlines()))

@@ -2,20 +2,20 @@
 
 import dataclasses
 import errno
+import itertools
 import json
 import os
 import re
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from bench.cells import Cell
-from bench.engine.actions import Action
+from bench.engine.actions import EXCHANGES, Action
 from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal, Part
 from bench.engine.plan import Plan
@@ -32,16 +32,40 @@ SMALL = needed(("toy",), METRICS, STYLES)
 FIXED: dict[str, Any] = {"processes": 2, "blocks": 2, "rounds": 2, "cold_samples": 2}
 FEWEST = {"step": 4, "host_cost": 4, "trace": 4, "import": 2, "final_loss": 1}
 """Samples that these counts give each cell."""
-NO_TASK: Any = SimpleNamespace(sides={}, outside={})
+TASK: Any = Mock(sides={"": Mock(offer=Mock(versions={}))}, outside={})
+FIELDS = {"workload", "backend", "kind", "rounds"}
+DOINGS: dict[Any, Any] = {command: do for do, (command, _) in EXCHANGES.items()}
+
+
+class FakeWorker:
+    """A worker of a lab, in the place of a process."""
+
+    def __init__(self, lab: "Lab") -> None:
+        self.lab, self.number = lab, next(lab.numbers)
+        lab.living.add(self.number)
+        self.start = self.kill = lambda: None
+
+    def ask(self, command: Command, _: float) -> Any:
+        given = dataclasses.asdict(command)
+        arms = given.get("arms") or (given["arm"],)
+        about = {name: given[name] for name in FIELDS & given.keys()}
+        action = Action(DOINGS[type(command)], self.number, arms=tuple(arms), **about)
+        with self.lab.lock:
+            self.lab.commands.append(command)
+            return self.lab.answer(action)
+
+    def make_failure(self, reason: str) -> WorkerFailedError:
+        return WorkerFailedError(f"worker failed ({reason})", "", None)
+
+    def close(self) -> None:
+        self.lab.living.discard(self.number)
 
 
 class Lab:
     """The made-up workers, and what they were asked."""
 
-    machine: Machine
-
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock, self.machine, self.numbers = threading.Lock(), Machine(), itertools.count(1)
         self.asked: list[Action] = []
         self.commands: list[Command] = []
         self.living: set[int] = set()
@@ -50,71 +74,28 @@ class Lab:
         self.spoils: Callable[[Action, Any], None] = lambda _action, _out: None
         """Changes a worker's answer."""
 
-    def answers(self, action: Action) -> list[Any]:
-        """Return the answer of each worker, as JSON has it."""
+    def make_worker(self, *_: object) -> FakeWorker:
+        return FakeWorker(self)
+
+    def answer(self, action: Action) -> Any:
+        """Return a worker's answer, as JSON has it."""
         self.asked.append(action)
         self.fails(action)
-        answer = self.machine.answer(action)
-        answers = answer if isinstance(answer, list) else [answer] if answer else []
-        records = [json.loads(json.dumps(dataclasses.asdict(part))) for part in answers]
-        for record in records:
-            for row in record.get("samples", []):  # no two samples are the same
-                row[2] += len(self.asked) * 1e-9
-            self.spoils(action, record)
-        return records
-
-
-class FakeWorker:
-    """A worker of a lab, whose next answer is known."""
-
-    def __init__(self, lab: Lab, number: int) -> None:
-        self.lab, self.number, self.next = lab, number, None
-        lab.living.add(number)
-
-    def ask(self, command: Command, _: float) -> Any:
-        self.lab.commands.append(command)
-        return self.next
-
-    def make_failure(self, reason: str) -> WorkerFailedError:
-        return WorkerFailedError(f"worker failed ({reason})", "", None)
-
-    def kill(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.lab.living.discard(self.number)
-
-
-class FakeDriver(Driver):
-    """A driver whose workers are those of a lab."""
-
-    lab: Lab
-
-    def run(self) -> None:
-        """Begin without workers: those of an earlier run are gone."""
-        self.lab.machine = Machine()
-        super().run()
-
-    def get_answer(self, action: Action) -> Any:
-        """Do what workers would."""
-        with self.lab.lock:
-            if action.do in ("start", "cold"):
-                worker: Any = FakeWorker(self.lab, action.worker)
-                self.workers[action.worker] = worker
-            answer: Any = None
-            for number, record in zip(action.workers, self.lab.answers(action), strict=False):
-                worker = self.workers[number]
-                worker.next = record
-                answer = self.ask_worker(action, number, 1.0)
-            if action.do in ("cold", "close"):
-                self.end(action)
-            return [answer] if action.do == "block" else answer
+        if action.do == "load":
+            self.machine.cores[action.worker] = ()
+        answer: Any = self.machine.answer(action)
+        [part] = answer if action.do == "block" else [answer]
+        record = json.loads(json.dumps(dataclasses.asdict(part)))
+        for row in record.get("samples", []):  # no two samples are the same
+            row[2] += len(self.asked) * 1e-9
+        self.spoils(action, record)
+        return record
 
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     made = Lab()
-    monkeypatch.setattr(FakeDriver, "lab", made, raising=False)
+    monkeypatch.setattr("bench.engine.driver.Worker", made.make_worker)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     return made
 
@@ -126,7 +107,7 @@ def begun(path: Path) -> Journal:
 def run(journal: Journal, wanted: Needed = SMALL, **options: Any) -> Plan:
     plan = plan_of(wanted, **(FIXED | options), before=0.0)
     plan.adopt(journal)
-    FakeDriver(plan, journal, NO_TASK).run()
+    Driver(plan, journal, TASK).run()
     return plan
 
 
@@ -261,7 +242,7 @@ def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_pa
     groups: Any = [(side(SMALL, name),) for name in releases]
     plan = plan_of(groups, donate=donate, **FIXED)
     sides = {name: Mock(offer=Mock(versions=versions)) for name, versions in releases.items()}
-    driver = FakeDriver(plan, begun(tmp_path / "journal"), Mock(sides=sides, outside={}))
+    driver = Driver(plan, begun(tmp_path / "journal"), Mock(sides=sides, outside={}))
     driver.run()
     assert not driver.cache.exists()
     loads = [command for command in lab.commands if isinstance(command, Load)]
