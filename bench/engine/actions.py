@@ -62,16 +62,16 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """Outcome of an action: how long it took, and the answer or the death."""
+    """Outcome of an action: how long it took, and the answers or the death."""
 
     worker: int
     took: float
     """Seconds that the action took."""
     at: float
     """Seconds of the budget that were spent when it ended."""
-    answer: Any = None
-    """Answer, as the dataclass of `bench.worker.protocol` for the action; for a block, a list of
-    one for each worker; None after a death."""
+    answers: list[Any] = []
+    """Answer of each worker, as the dataclass of `bench.worker.protocol` for the action; None
+    where it has none."""
     death: WorkerFailedError | None = None
 
 

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.engine.actions import Action, AnswerError, Outcome, make_command, parse_answer
+from bench.engine.actions import (
+    EXCHANGES,
+    Action,
+    AnswerError,
+    Outcome,
+    make_command,
+    parse_answer,
+)
 from bench.engine.costs import STAGES_SECONDS
 from bench.engine.machine import CACHE_PREFIX
 from bench.engine.process import (
@@ -137,10 +144,10 @@ class Driver:
     # what happens in a lane's thread
 
     def perform(self, action: Action) -> Outcome:
-        """Let a worker do an action; return its answer or how it died, and how long it took."""
-        start, answer, death = time.monotonic(), None, None
+        """Let workers do an action; return their answers or how one died, and how long it took."""
+        start, answers, death = time.monotonic(), list[Any](), None
         try:
-            answer = self.get_answer(action)
+            answers = self.get_answers(action)
         except (WorkerFailedError, OSError) as error:
             if isinstance(error, OSError):  # no room for its files, or no process more
                 words = f"worker failed (it cannot be started: {error.strerror})"
@@ -150,36 +157,32 @@ class Driver:
             error.blamed = self.find_arm(error.number, error.arm)
             death = error
         end = time.monotonic()
-        return Outcome(action.worker, end - start, end - self.zero, answer, death)
+        return Outcome(action.worker, end - start, end - self.zero, answers, death)
 
-    def get_answer(self, action: Action) -> Any:
-        """Return a worker's answer, of a block a list of them; start and end workers where due."""
-        patience = self.patience(action)
+    def get_answers(self, action: Action) -> list[Any]:
+        """Return the answer of each of an action's workers; start and end workers where due."""
+        patience, answers = self.patience(action), [None]
         if action.do in ("start", "cold"):
             if self.closing.is_set():
                 raise WorkerFailedError("the run has ended", "", None)
             worker = Worker(self.task.sides[action.environment].place, patience, action.cores)
             self.workers[action.worker] = worker
             worker.start()
-        answer: Any = None
-        if action.do == "block":
-            answer = self.get_block_answers(action, patience)
-        elif action.do not in ("start", "close"):
-            answer = self.ask_worker(action, action.worker, patience)
+        if action.partner:
+            answers = self.ask_partners(action, patience)
+        elif action.do in EXCHANGES:
+            answers = [self.ask_worker(action, action.worker, patience)]
         if action.do in ("cold", "close"):
             self.end(action)
-        return answer
+        return answers
 
-    def get_block_answers(self, action: Action, patience: float) -> list[Any]:
-        """Return the answers of a block's workers: one, or two that alternate."""
-        places: list[int | None] = [None]
-        if action.partner:
-            link(*(self.workers[number] for number in action.workers))
-            places = [0, 1]
-        with ThreadPoolExecutor(len(places)) as pool:
+    def ask_partners(self, action: Action, patience: float) -> list[Any]:
+        """Return the answers of two workers that alternate."""
+        link(*(self.workers[number] for number in action.workers))
+        with ThreadPoolExecutor(len(action.workers)) as pool:
             answers = {
                 number: pool.submit(self.ask_worker, action, number, patience, place)
-                for number, place in zip(action.workers, places, strict=True)
+                for place, number in enumerate(action.workers)
             }
         errors = {number: answer.exception() for number, answer in answers.items()}
         failures = {n: error for n, error in errors.items() if isinstance(error, WorkerFailedError)}

@@ -168,7 +168,7 @@ class Visits:
             partner_environment=others[0].environment if others else "",
         )
         outcome = yield from self.workers.ask_workers(action, *sides)
-        answers: list[protocol.Timed] = outcome.answer
+        answers: list[protocol.Timed] = outcome.answers
         made = sum(answer.making for answer in answers)
         if made:
             self.workers.costs.making_seconds[visit.group, turn.workload] = made

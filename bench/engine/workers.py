@@ -129,15 +129,15 @@ class Workers:
             for worker in action.workers:
                 self.held_arms.pop(worker, None)
             raise WorkerEndedError
-        answers = outcome.answer if action.do == "block" else [outcome.answer]
-        for side, answer in zip(sides, answers, strict=True):
+        for side, answer in zip(sides, outcome.answers, strict=True):
             side.note_success(action)
             if isinstance(answer, protocol.Failed):
                 side.fail_arm(action.arms[0], answer.failure, action.workload, answer.stderr)
             elif isinstance(answer, protocol.Failures | protocol.Timed):
                 for arm, failure in answer.failures.items():
                     side.fail_arm(arm, failure, action.workload)
-        if getattr(outcome.answer, "spoiled", False):  # a block has samples, which come first
+        spoiled = getattr(outcome.answers[0], "spoiled", False)
+        if spoiled and action.do != "block":  # a block has samples, which come first
             yield from self.close(sides[0], action.worker)
             raise WorkerEndedError
         return outcome
@@ -225,7 +225,7 @@ class Workers:
         action = side.make_action(do, worker, cell.workload, arms, losses=tuple(losses))
         side.provers[cell] = worker
         outcome = yield from self.ask_workers(action, side)
-        answer, cells = outcome.answer, [cell]
+        [answer], cells = outcome.answers, [cell]
         if isinstance(answer, protocol.Proven):
             result.proof = answer.proof
             result.losses, result.program = answer.losses, answer.program
@@ -293,7 +293,7 @@ class Workers:
                 action = side.make_action("cold", worker, cell.workload, [arm], cores=own_cores)
                 outcome = yield action
                 if outcome.death is None:
-                    answer: protocol.Cold = outcome.answer
+                    [answer] = outcome.answers
                     self.costs.cold_seconds[side] = outcome.took
                     self.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
                     self.keep_samples(side, answer.samples, number, cores=own_cores)

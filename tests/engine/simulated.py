@@ -270,8 +270,10 @@ class Machine:
             for number in action.workers:
                 self.cores.pop(number, None)
             wrong.number = wrong.number or action.worker
-            return Outcome(action.worker, took, self.now, None, wrong)
-        return Outcome(action.worker, took, self.now, self.answer(action, wrong or ""))
+            return Outcome(action.worker, took, self.now, [], wrong)
+        answer = self.answer(action, wrong or "")
+        answers = answer if action.do == "block" else [answer]
+        return Outcome(action.worker, took, self.now, answers)
 
     def actions(self, do: str = "block", kind: str = "", workload: str = "") -> list[Action]:
         """Return the actions of a kind that were done, in the order of ends."""
