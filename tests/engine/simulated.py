@@ -8,7 +8,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from bench.cells import REFERENCE, Arm, Cell, Selection
@@ -163,8 +163,8 @@ class Machine:
         slow = SLOW_AT_TOY.get(arm, 1.0) if workload == "toy" else 1.0
         return slow * self.effects.get((environment, arm), 1.0)
 
-    def answer(self, action: Action, failing: str = "") -> Any:
-        """Return a worker's answer; asserts that it can be asked at this moment."""
+    def answers(self, action: Action, failing: str = "") -> list[Any]:
+        """Return the workers' answers; asserts that they can be asked at this moment."""
         worker, do = action.worker, action.do
         if do in ("start", "cold"):
             assert worker not in self.cores, "each worker has a number of its own"
@@ -174,7 +174,7 @@ class Machine:
             del self.cores[worker]
         if do == "load":
             self.loaded[worker] = action.arms
-            return protocol.Failures({failing: "it cannot"} if failing else {})
+            return [protocol.Failures({failing: "it cannot"} if failing else {})]
         if do in ("prove", "open"):
             assert action.arms[0] in self.loaded[worker]
             self.opened[worker].add((action.workload, action.arms[0]))
@@ -190,27 +190,22 @@ class Machine:
             sides = (worker, action.environment), (action.partner, action.partner_environment)
             return [self.timed(action, *side, failing) for side in sides[: len(action.workers)]]
         if failing:
-            return protocol.Failed(f"{failing} failed")
+            return [protocol.Failed(f"{failing} failed")]
         [arm] = action.arms or [""]
         cell = Arm.parse(arm).make_cell(action.workload, action.backend)
-        level = STEP_SECONDS.get(action.workload, 1.0) * self.factor(
-            action.workload, action.environment, arm
-        )
+        level = self.factor(action.workload, action.environment, arm)
+        level *= STEP_SECONDS.get(action.workload, 1.0)
         cold = level * math.exp(self.rng.gauss(0, self.noise))
-        return {
+        counts = [Sample(cell, name, 3.0) for name in ("python_calls", "compilations_first")]
+        program = "a" * (arm != self.foreign)
+        answers = {
             "cold": protocol.Cold([Sample(cell, metric, cold) for metric in COLD], 2.0),
-            "prove": protocol.Proven(
-                replace(PROOF),
-                [Sample(cell, "flops", 5.0)],
-                [1.0] * 10,
-                "a" * (arm != self.foreign),
-            ),
+            "prove": protocol.Proven(PROOF, [Sample(cell, "flops", 5.0)], [1.0] * 10, program),
             "open": protocol.Opened(),
-            "count": protocol.Sampled(
-                [Sample(cell, name, 3.0) for name in ("python_calls", "compilations_first")]
-            ),
+            "count": protocol.Sampled(counts),
             "train": protocol.Sampled([Sample(cell, "final_loss", 2.5)]),
-        }.get(do)
+        }
+        return [answers.get(do)]
 
     def timed(self, action: Action, worker: int, environment: str, failing: str) -> protocol.Timed:
         """Return a worker's answer to a block."""
@@ -244,12 +239,11 @@ class Machine:
                     busy = {number for *_, other in running for number in other.workers}
                     assert not busy & {*action.workers}, "a worker does one thing at a time"
                     count += 1
-                    shared = sum(
-                        self.cores_of(other) == self.cores_of(action) for *_, other in running
+                    cores = self.cores_of(action)
+                    shared = bool(cores) * sum(
+                        self.cores_of(other) == cores for *_, other in running
                     )
-                    end = self.now + self.seconds(action) * (
-                        1 + shared * bool(self.cores_of(action))
-                    )
+                    end = self.now + self.seconds(action) * (1 + shared)
                     heapq.heappush(running, (end, count, self.now, action))
                 end, _, start, action = heapq.heappop(running)
                 self.now = end
@@ -271,14 +265,8 @@ class Machine:
                 self.cores.pop(number, None)
             wrong.number = wrong.number or action.worker
             return Outcome(action.worker, took, self.now, [], wrong)
-        answer = self.answer(action, wrong or "")
-        answers = answer if action.do == "block" else [answer]
-        return Outcome(action.worker, took, self.now, answers)
+        return Outcome(action.worker, took, self.now, self.answers(action, wrong or ""))
 
-    def actions(self, do: str = "block", kind: str = "", workload: str = "") -> list[Action]:
+    def actions(self, do: str = "block", kind: str = "") -> list[Action]:
         """Return the actions of a kind that were done, in the order of ends."""
-        return [
-            action
-            for *_, action in self.log
-            if action.do == do and kind in ("", action.kind) and workload in ("", action.workload)
-        ]
+        return [a for *_, a in self.log if a.do == do and kind in ("", a.kind)]

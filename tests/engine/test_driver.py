@@ -83,9 +83,8 @@ class Lab:
         self.fails(action)
         if action.do == "load":
             self.machine.cores[action.worker] = ()
-        answer: Any = self.machine.answer(action)
-        [part] = answer if action.do == "block" else [answer]
-        record = json.loads(json.dumps(dataclasses.asdict(part)))
+        [answer] = self.machine.answers(action)
+        record = json.loads(json.dumps(dataclasses.asdict(answer)))
         for row in record.get("samples", []):  # no two samples are the same
             row[2] += len(self.asked) * 1e-9
         self.spoils(action, record)
