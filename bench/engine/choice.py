@@ -94,29 +94,6 @@ class Choice:
         larger = find_workload(workload).work > find_workload("seed").work
         return FURTHER if larger and "seed" in self.agenda.workloads else 1.0
 
-    def questions(
-        self,
-        pairs: Sequence[GroupCell],
-        workload: str,
-        kind: str,
-        rounds: float = 1.0,
-        part: float = 1.0,
-    ) -> list[Question]:
-        """Return the questions about some cells that a kind of work answers.
-
-        A worker has so many `rounds`; each question has a `part` of its usual weight.
-        """
-        agenda, least = self.agenda, self.agenda.find_least(kind)
-        weight = part * self.weight(workload, kind)
-        asked = {group: agenda.find_metrics(group, workload, kind) for group in dict(pairs)}
-        return [
-            self.doubts.make_question(
-                metric, cell, agenda.find_compared_side(group).environment, weight, least, rounds
-            )
-            for group, cell in pairs
-            for metric in asked[group].get(cell, ())
-        ]
-
     def warm_jobs(self) -> list[Job]:
         """Return a visit of each kind of turns, the most asked about first.
 
@@ -193,7 +170,7 @@ class Choice:
             rounds = max(few_rounds, int(rounds * blocks / 2))
         return Job(
             WarmVisits(visits, turn, cores[:count], seconds, rounds),
-            self.questions(pairs, *turn, blocks * turn.rounds),
+            [*self.doubts.list_questions(pairs, *turn, self.weight(*turn), blocks * turn.rounds)],
             several * count / len(distinct),
             opening + in_a_row * seconds + (several - 1) * (again + in_a_row * seconds),
             least,
@@ -248,7 +225,8 @@ class Choice:
         self, workload: str, pairs: Sequence[GroupCell], sweeps: int, part: float = 1.0
     ) -> Job:
         """Return cold sweeps of some cells, whose questions have a `part` of their usual weight."""
-        questions = self.questions(pairs, workload, COLD_KIND, part=part)
+        weight = part * self.weight(workload, COLD_KIND)
+        questions = [*self.doubts.list_questions(pairs, workload, COLD_KIND, weight)]
         seconds = self.cold_seconds(pairs, sweeps)
         one = max(self.costs.cold(group) for group, _ in pairs)  # with fewer cells than lanes
         least = 0.0 if self.options.cold_samples else max(seconds, one)

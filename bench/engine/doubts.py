@@ -18,10 +18,10 @@ from bench.stats.estimate import estimate
 from bench.worker.protocol import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bench.cells import Cell
-    from bench.engine.agenda import Agenda, Work
+    from bench.engine.agenda import Agenda, GroupCell, Work
     from bench.estimates import Estimate
     from bench.metrics import Metric
     from bench.samples import Sample
@@ -142,21 +142,34 @@ class Doubts:
                     rows.setdefault((row.environment, row.cell), row)
         return self.known[family]
 
-    def make_question(
-        self, metric: Metric, cell: Cell, environment: str, weight: float, least: int, rounds: float
-    ) -> Question:
-        """Return the question of a number; without samples, its excess is foreseen."""
-        row = self.rows(metric.name, cell.workload, cell.backend).get((environment, cell))
-        have, doubt, excess = row.workers if row else 0, WIDEST, 0.0
-        alone = not metric.compared or (cell.is_baseline and not self.agenda.base)
-        if alone or (row and row.form == "amount"):
-            doubt, excess = 1.0, 0.0 if row else math.inf
-        elif row is None:
-            excess = self.foresee_excess(metric, cell, rounds)
-        elif have >= least:
-            enough, settling = find_target_widths(row, self.margin)
-            doubt, excess = min(WIDEST, row.half_width / enough), row.half_width / settling
-        return Question(metric.weight * weight, doubt, excess, have, least)
+    def list_questions(
+        self,
+        pairs: Sequence[GroupCell],
+        workload: str,
+        kind: str,
+        weight: float,
+        rounds: float = 1.0,
+    ) -> Iterator[Question]:
+        """Yield the questions about some cells that a kind of work with a weight answers.
+
+        A worker has so many `rounds`. Without samples, the excess is foreseen.
+        """
+        asked = {group: self.agenda.find_metrics(group, workload, kind) for group in dict(pairs)}
+        least = self.agenda.find_least(kind)
+        for group, cell in pairs:
+            environment = self.agenda.find_compared_side(group).environment
+            for metric in asked[group].get(cell, ()):
+                row = self.rows(metric.name, workload, cell.backend).get((environment, cell))
+                have, doubt, excess = row.workers if row else 0, WIDEST, 0.0
+                alone = not metric.compared or (cell.is_baseline and not self.agenda.base)
+                if alone or (row and row.form == "amount"):
+                    doubt, excess = 1.0, 0.0 if row else math.inf
+                elif row is None:
+                    excess = self.foresee_excess(metric, cell, rounds)
+                elif have >= least:
+                    enough, settling = find_target_widths(row, self.margin)
+                    doubt, excess = min(WIDEST, row.half_width / enough), row.half_width / settling
+                yield Question(metric.weight * weight, doubt, excess, have, least)
 
     def foresee_excess(self, metric: Metric, cell: Cell, rounds: float) -> float:
         """Return the excess that so many rounds will leave of ratios near 1; 0 if unknown.
