@@ -248,9 +248,10 @@ class RunPlugin:
     def advise(self, measurement: Measurement) -> str:
         """Return how to go on where there is no run file; empty where there is one."""
         if measurement.interrupted:
+            resume = f"--resume={measurement.journal.path}"
             return (
                 "interrupted: no run file is written; what was measured is safe. Go on with:\n"
-                f"  {measurement.resume_command}"
+                f"  {measurement.results.make_command(resume)}"
             )
         if self.numbers:
             return ""

@@ -131,6 +131,15 @@ class Agenda:
         """Results of each cell of each side."""
         return [row for side in self.sides for row in side.cells.values()]
 
+    def collect_cells(self) -> list[CellResult]:
+        """Return the result of each cell; of a run's baseline, one for all environments."""
+        rows: dict[tuple[str, Cell], CellResult] = {}
+        for row in self.rows:
+            key = row.environment if self.base else "", row.cell
+            if rows.setdefault(key, row).failure is not None and row.failure is None:
+                rows[key] = row
+        return list(rows.values())
+
     def adopt(self, samples: Iterable[Sample]) -> None:
         """Count the workers and cold processes of a run that was cut off."""
         groups = {(self.find_compared_side(g).environment, g[0].backend): g for g in self.groups}

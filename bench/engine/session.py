@@ -16,7 +16,7 @@ from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, SUFFIX, Journal, Part, open_journals
 from bench.engine.machine import Watch, list_lanes, machine_lock
 from bench.engine.plan import Plan
-from bench.engine.task import find_programs, make_groups
+from bench.engine.task import find_programs, find_same_programs, make_groups
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.runfile import (
@@ -40,7 +40,6 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from bench.cells import Cell
     from bench.engine.actions import Action
     from bench.engine.task import Task
     from bench.options import Options
@@ -73,11 +72,6 @@ class Measurement:
     journal: Journal
     """Journal, to be removed when its contents are written or shown."""
     interrupted: bool = False
-
-    @property
-    def resume_command(self) -> str:
-        """Command that resumes the measurement."""
-        return self.results.make_command(f"--resume={self.journal.path}")
 
 
 def measure(
@@ -231,14 +225,14 @@ def digest_code() -> str:
     return digest.hexdigest()
 
 
-# from a task to the groups that alternate, and back
+# results
 
 
 def collect_results(
     task: Task, plan: Plan, known: Part, watch: Watch
 ) -> tuple[ResultsWithSamples, list[Sample]]:
     """Return a plan's results, with the samples of cells that have not failed."""
-    cells = collect_cells(task, plan)
+    cells = plan.agenda.collect_cells()
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
     samples = [s for s in plan.workers.samples if (s.environment, s.cell) not in failed]
     options = task.options
@@ -286,16 +280,6 @@ def collect_results(
     return results, samples
 
 
-def collect_cells(task: Task, plan: Plan) -> list[CellResult]:
-    """Return the result of each cell; of a run's baseline, one for all environments."""
-    rows: dict[tuple[str, Cell], CellResult] = {}
-    for row in plan.agenda.rows:
-        key = row.environment if task.base else "", row.cell
-        if rows.setdefault(key, row).failure is not None and row.failure is None:
-            rows[key] = row
-    return list(rows.values())
-
-
 def make_estimates(
     samples: Sequence[Sample],
     cells: Sequence[CellResult],
@@ -312,9 +296,3 @@ def make_estimates(
     if base:
         return [*estimates, *estimate_array_costs(estimates, base, margin)]
     return settle_by_program(estimates, find_same_programs(cells), margin)
-
-
-def find_same_programs(cells: Sequence[CellResult]) -> set[Cell]:
-    """Return the cells whose whole step is the baseline's program, without failed ones."""
-    proofs = {row.cell: row.proof for row in cells if row.failure is None}
-    return {cell for cell, proof in proofs.items() if proof is not None and proof.same_program}

@@ -215,3 +215,9 @@ def find_programs(rows: Iterable[CellResult]) -> dict[Cell, str]:
     """
     programs = group_by_key((row.cell, row.program) for row in rows)
     return {cell: " ".join(dict.fromkeys(p)) for cell, p in programs.items() if all(p)}
+
+
+def find_same_programs(rows: Iterable[CellResult]) -> set[Cell]:
+    """Return the cells whose whole step is the baseline's program, without failed ones."""
+    proofs = {row.cell: row.proof for row in rows if row.failure is None}
+    return {cell for cell, proof in proofs.items() if proof is not None and proof.same_program}

@@ -160,8 +160,7 @@ class Workers:
             if not cells:
                 break
             with suppress(WorkerEndedError):
-                kind = STAGES if visit.compiles else ""
-                worker = yield from self.load_worker(side, cells, visit.cores, kind)
+                worker = yield from self.load_worker(side, cells, visit.cores)
                 if visit.compiles:
                     self.held_arms[worker] = {str(c.arm) for c in cells if rows[c].failure is None}
                 else:
@@ -169,9 +168,7 @@ class Workers:
                 return worker
         raise WorkerEndedError
 
-    def load_worker(
-        self, side: SideState, cells: Sequence[Cell], cores: Cores, kind: str = ""
-    ) -> Steps[int]:
+    def load_worker(self, side: SideState, cells: Sequence[Cell], cores: Cores) -> Steps[int]:
         """Start a worker and let it import the entrants of some cells; return its number."""
         self.spent.processes += 1
         worker = self.spent.processes
@@ -180,14 +177,8 @@ class Workers:
         start = side.make_action("start", worker, cores=cores)
         started = yield from self.ask_workers(start, side)
         check = not any(map(side.is_proven, side.cells))
-        load = side.make_action(
-            "load",
-            worker,
-            arms=arms,
-            seed=self.rng.getrandbits(32),
-            check_programs=check,
-            kind=kind,
-        )
+        seed = self.rng.getrandbits(32)
+        load = side.make_action("load", worker, arms=arms, seed=seed, check_programs=check)
         loaded = yield from self.ask_workers(load, side)
         if side not in self.costs.load_seconds or not check:
             self.costs.load_seconds[side] = started.took + loaded.took
