@@ -72,7 +72,7 @@ class Choice:
     def next_work(self) -> Work | None:
         """Return the next work; None where nothing fits or is left to do."""
         if self.options.is_fixed:
-            return self.agenda.choose_given_work()
+            return self.choose_given_work()
         warm, agenda = self.warm_jobs(), self.agenda
         if warm and not agenda.worker_counts and not agenda.failed_visits:
             return warm[0].work  # the main question has a first answer, whatever else there is
@@ -84,6 +84,28 @@ class Choice:
         fits = [job for job in jobs if job.least + (not job.begun) * kept <= most]
         job = choose_job(fits, self.seconds_left)
         return None if job is None else job.work
+
+    def choose_given_work(self) -> Work | None:
+        """Return the next work where a number of blocks was given, however long it takes.
+
+        Visits come first, of the turns with fewest workers; then cold sweeps, counts, trainings.
+        """
+        agenda = self.agenda
+        if turns := agenda.find_open_turns():
+            turn, groups = min(
+                turns, key=lambda t: min(agenda.worker_counts[group, t[0]] for group in t[1])
+            )
+            groups = sorted(groups, key=lambda group: agenda.worker_counts[group, turn])
+            cores = agenda.cores(groups[0], turn.kind)
+            missing = agenda.most_workers - agenda.worker_counts[groups[0], turn]
+            count = min(len(cores), len(groups) if len(groups) > 1 else missing)
+            visits = [groups[i % len(groups)] for i in range(count)]
+            return WarmVisits(visits, turn, cores[:count], math.inf, turn.rounds)
+        if self.options.cold_samples:
+            for workload in agenda.workloads:
+                if pairs := agenda.find_unswept_cells(workload):
+                    return ColdSweeps(workload, pairs, agenda.count_sweeps(pairs))
+        return next(iter(agenda.find_once_work()), None)
 
     def weight(self, workload: str, kind: str) -> float:
         """Return the weight of numbers of a kind of work at a workload."""

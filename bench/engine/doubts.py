@@ -13,8 +13,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.engine.task import find_programs
-from bench.metrics import METRICS, Kind
+from bench.metrics import METRICS, STEP, Kind
 from bench.stats.estimate import estimate
+from bench.stats.forecast import estimate_variation, forecast_difference
 from bench.worker.protocol import KINDS
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bench.engine.agenda import Agenda, GroupCell, Work
     from bench.estimates import Estimate
     from bench.metrics import Metric
+    from bench.runfile import TimeSpent
     from bench.samples import Sample
 
 WIDEST = 8.0
@@ -41,6 +43,9 @@ round to round."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 """Half width of a host cost that is narrow enough, in seconds and as a fraction of it: a step at
 `seed` takes a thousand times these microseconds."""
+STEPS_SHARE = 0.5
+"""Fraction of a budget that goes to the steps of the first workload, with opening and proving: a
+third of a default run is steps, nearly all of an A/B of steps."""
 HOPE = 1.5
 """Largest foreseen half width, relative to the one that settles a number, at which measuring it is
 still worth while: with few workers, forecasts are wrong by half."""
@@ -170,6 +175,19 @@ class Doubts:
                     enough, settling = find_target_widths(row, self.margin)
                     doubt, excess = min(WIDEST, row.half_width / enough), row.half_width / settling
                 yield Question(metric.weight * weight, doubt, excess, have, least)
+
+    def forecast_steps(self, workload: str, spent: TimeSpent) -> None:
+        """Forecast the detectable difference, by the first blocks of a workload's steps."""
+        if spent.forecast or self.agenda.options.is_fixed:
+            return
+        rows = [s for s in self.samples if (s.metric, s.cell.workload) == (STEP, workload)]
+        rows = [s for s in rows if s.worker > spent.earlier_processes]
+        if not self.agenda.base:  # blocks of two environments have no arms in common
+            rows = [s for s in rows if s.environment == rows[0].environment]
+        times = max(1.0, self.agenda.options.budget * STEPS_SHARE / spent.wall_seconds)
+        about = forecast_difference(rows, times, base=self.agenda.base)
+        if math.isfinite(about):
+            spent.calls_vary, spent.forecast = estimate_variation(rows), about
 
     def foresee_excess(self, metric: Metric, cell: Cell, rounds: float) -> float:
         """Return the excess that so many rounds will leave of ratios near 1; 0 if unknown.

@@ -98,7 +98,7 @@ class Driver:
         Raises:
             BakeoffError: the journal cannot be written.
         """
-        self.zero = time.monotonic() - self.plan.spent.wall_seconds
+        self.zero = time.monotonic() - self.plan.workers.spent.wall_seconds
         self.cache = make_cache()
         adopt()  # what a worker that died has left in a session of its own
         self.processes_before = find_descendants(os.getpid())
@@ -112,7 +112,7 @@ class Driver:
                     try:
                         begin = lanes.send(outcome)
                     finally:
-                        self.journal.write(self.plan.news())
+                        self.journal.write_news(self.plan.agenda, self.plan.workers)
         finally:
             self.close(pool)
             shutil.rmtree(self.cache, ignore_errors=True)
@@ -132,7 +132,7 @@ class Driver:
         for action in begin:
             if action.do == "load":
                 self.arms[action.worker] = action.arms
-            self.on_progress(action, self.plan.spent)
+            self.on_progress(action, self.plan.workers.spent)
             self.running[pool.submit(self.perform, action)] = action
         done = next(iter(wait(self.running, return_when=FIRST_COMPLETED).done))
         action, outcome = self.running.pop(done), done.result()

@@ -108,7 +108,7 @@ def measure(
             journal = resume_journal(task.kind, setup, resume)
         agenda = Agenda(make_groups(task), task.options, list_lanes(), task.base)
         plan = Plan(agenda, is_enough)
-        plan.adopt(journal)
+        journal.continue_run(agenda, plan.workers)
         driver = Driver(plan, journal, task, on_progress)
         watch, interrupted = Watch(), False
         try:
@@ -117,7 +117,7 @@ def measure(
             if not partial:
                 raise
             interrupted = True
-            plan.note_missing()
+            agenda.note_missing(plan.workers.samples)
         results, samples = collect_results(task, plan, journal.known, watch)
         return Measurement(results, samples, journal, interrupted)
 
@@ -236,7 +236,7 @@ def collect_results(
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
     samples = [s for s in plan.workers.samples if (s.environment, s.cell) not in failed]
     options = task.options
-    estimates = make_estimates(samples, cells, options, task.base, plan.least_cold)
+    estimates = make_estimates(samples, cells, options, task.base, plan.agenda.least_cold)
     if task.all_together:
         named = {*task.metrics} | {HOST_PER_ARRAY for name in task.metrics if name == HOST}
         estimates = [
@@ -249,7 +249,7 @@ def collect_results(
         for row in cells:
             row.failure = row.failure or wrong.get(row.cell)
         return collect_results(task, plan, known, watch)
-    usage, offer = watch.usage(), next(iter(task.sides.values())).offer
+    spent, usage, offer = plan.workers.spent, watch.usage(), next(iter(task.sides.values())).offer
     conditions = {"devices": offer.devices, "device_details": offer.details, **offer.conditions}
     variables = offer.conditions.get("environment", {})
     conditions["variables"] = {name: value[:LONGEST_TEXT] for name, value in variables.items()}
@@ -267,8 +267,8 @@ def collect_results(
         notes=dict(task.notes),
         left_out=dict(task.left_out),
         spent=msgspec.structs.replace(
-            plan.spent,
-            wall_seconds=plan.spent.earlier_seconds + plan.spent.wall_seconds,
+            spent,
+            wall_seconds=spent.earlier_seconds + spent.wall_seconds,
             others=usage.others,
             stolen=usage.stolen,
             busiest=usage.busiest,

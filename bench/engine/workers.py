@@ -1,6 +1,6 @@
 """Workers: they are opened, prove, count, train, and measure cold; their samples are kept here.
 
-`bench.engine.visits` measures blocks in them; `bench.engine.plan` decides what comes when.
+`bench.engine.plan` decides what comes when, and measures blocks in them.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def plan_of(
     groups = [(side(groups),)] if isinstance(groups, dict) else groups
     about = Options(budget=budget, **options)
     plan = Plan(Agenda(groups, about, lanes, base), enough)
-    plan.spent.wall_seconds = before
+    plan.workers.spent.wall_seconds = before
     plan.workers.rng.seed(seed)
     return plan
 
@@ -229,7 +229,7 @@ class Machine:
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""
-        self.now = plan.spent.wall_seconds
+        self.now = plan.workers.spent.wall_seconds
         running: list[tuple[float, int, float, Action]] = []
         lanes, count = plan.actions(), 0
         try:

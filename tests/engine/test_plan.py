@@ -72,7 +72,7 @@ def test_five_minutes_at_two_sizes_measure_all_but_trainings() -> None:
     assert lacking <= {*COLD, "final_loss"}
     pure = {cell for cell in counts(plan, "first_step") if cell.style == "pure"}
     assert {cell.entrant for cell in pure} == {*STYLES, "control"}
-    assert plan.spent.sampling_seconds > 0.5 * plan.spent.wall_seconds
+    assert plan.workers.spent.sampling_seconds > 0.5 * plan.workers.spent.wall_seconds
 
 
 def test_each_number_that_is_missing_has_its_reason() -> None:
@@ -87,7 +87,7 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
     missing = state.cells[GOOD_CELL].missing
     assert missing.pop("first_step") == "not measured within the budget"
     state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = "worker failed (silent for 20 s)"
-    plan.note_missing()
+    plan.agenda.note_missing(plan.workers.samples)
     assert missing["first_step"].startswith(
         "worker failed (silent for 20 s), and there was no time"
     )

@@ -72,7 +72,7 @@ def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
         def driver(plan: Any, journal: Any, *_: object) -> Any:
             def run() -> None:
                 drive(plan)
-                journal.write(plan.news())
+                journal.write_news(plan.agenda, plan.workers)
 
             return SimpleNamespace(run=run)
 
