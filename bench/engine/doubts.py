@@ -197,8 +197,11 @@ class Doubts:
         cold, worst = metric.kind is Kind.COLD, 0.0
         for name, workload, backend in list(self.families):
             if (name, backend) == (metric.name, cell.backend) and workload != cell.workload:
-                samples = self.families[name, workload, backend]
-                per_block = 1.0 if cold else average_rounds(metric, samples)
+                per_block = 1.0
+                if not cold:
+                    series = KINDS[metric.turn][metric.name]
+                    calls = statistics.mean(s.calls for s in self.families[name, workload, backend])
+                    per_block = calls if series.in_a_row else calls / series.calls
                 spreads = [
                     row.half_width * math.sqrt(row.blocks * per_block / rounds)
                     for row in self.rows(name, workload, backend).values()
@@ -206,13 +209,6 @@ class Doubts:
                 ]
                 worst = max(worst, statistics.median(spreads or [0.0]))
         return worst / max(COLD_TARGET if cold else 0.0, math.log1p(self.margin))
-
-
-def average_rounds(metric: Metric, samples: Sequence[Sample]) -> float:
-    """Return the mean number of rounds in the blocks of some samples."""
-    series = KINDS[metric.turn][metric.name]
-    turns = [sample.calls if series.in_a_row else sample.calls / series.calls for sample in samples]
-    return statistics.mean(turns)
 
 
 def find_target_widths(row: Estimate, margin: float) -> tuple[float, float]:

@@ -115,7 +115,7 @@ class Journal:
         return cls(path, known)
 
     def continue_run(self, agenda: Agenda, workers: Workers) -> None:
-        """Continue its run, and the runs that this one adds to.
+        """Continue a run from it, and from what that run adds to.
 
         Raises:
             BakeoffError: it has samples of unrequested cells or metrics.
@@ -141,14 +141,11 @@ class Journal:
         workers.spent = known.spent
         agenda.sides[0].notes += known.warnings
         agenda.adopt(s for s in samples if s.worker > known.spent.earlier_processes)
-        self.collect_news(agenda, workers)
+        self.known_texts = {*map(msgspec.json.encode, agenda.rows), *agenda.sides[0].notes}
+        self.known_samples = len(samples)
 
     def write_news(self, agenda: Agenda, workers: Workers) -> None:
         """Append the samples, cells and notes that it does not have yet; raise DiskError."""
-        self.write(self.collect_news(agenda, workers))
-
-    def collect_news(self, agenda: Agenda, workers: Workers) -> Part:
-        """Return the samples, cells and notes that are new since the last call."""
         rows = {msgspec.json.encode(row): row for row in agenda.rows}
         notes = [note for side in agenda.sides for note in side.notes]
         news = Part(
@@ -159,7 +156,7 @@ class Journal:
         )
         self.known_texts.update(rows, notes)
         self.known_samples = len(workers.samples)
-        return news
+        self.write(news)
 
     def write(self, part: Part) -> None:
         """Append a line, whole or not at all as far as the disk allows.
