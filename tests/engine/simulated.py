@@ -7,19 +7,17 @@ import heapq
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from bench.cells import REFERENCE, Arm, Cell, Selection
 from bench.engine.actions import Action, Outcome
-from bench.engine.agenda import Agenda
 from bench.engine.costs import CALLS
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
-from bench.engine.task import Group, SideState
+from bench.engine.task import SideState
 from bench.metrics import COLD, SAMPLED, STAGES
-from bench.options import Options
 from bench.samples import Proof, Sample
 from bench.worker import protocol
 
@@ -71,26 +69,6 @@ def side(
     """Return a side that has measured nothing yet."""
     backend = next(iter(wanted)).backend
     return SideState(environment, backend, wanted, control, problems or {})
-
-
-def plan_of(
-    groups: Needed | list[Group],
-    budget: float = 300.0,
-    *,
-    before: float = 5.0,
-    base: str = "",
-    enough: Any = lambda _: False,
-    lanes: Sequence[tuple[int, ...]] = LANES,
-    seed: int = 0,
-    **options: Any,
-) -> Plan:
-    """Return the plan of groups, or of one run."""
-    groups = [(side(groups),)] if isinstance(groups, dict) else groups
-    about = Options(budget=budget, **options)
-    plan = Plan(Agenda(groups, about, lanes, base), enough)
-    plan.workers.spent.wall_seconds = before
-    plan.workers.rng.seed(seed)
-    return plan
 
 
 def dies(do: str, arm: str = "", *, times: int = 1, environment: str | None = None) -> Fault:

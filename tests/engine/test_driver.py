@@ -24,7 +24,8 @@ from bench.runfile import unpack_samples
 from bench.samples import Sample
 from bench.worker.protocol import Command, Load, MeasureCold, Open
 from tests.commands import refusal
-from tests.engine.simulated import Machine, Needed, needed, plan_of, side
+from tests.engine.plans import plan_of
+from tests.engine.simulated import Machine, Needed, needed, side
 
 METRICS = ("step", "host_cost", "trace", "import", "final_loss")
 STYLES = {"pure_jax": ["pure"], "haiku": ["pure"]}
