@@ -108,7 +108,7 @@ class Driver:
             with suppress(StopIteration):
                 begin = next(lanes)
                 while True:
-                    outcome = self.next(begin, pool)
+                    outcome = self.take_outcome(begin, pool)
                     try:
                         begin = lanes.send(outcome)
                     finally:
@@ -127,7 +127,7 @@ class Driver:
             worker.close()
         self.workers.clear()
 
-    def next(self, begin: tuple[Action, ...], pool: ThreadPoolExecutor) -> Outcome:
+    def take_outcome(self, begin: tuple[Action, ...], pool: ThreadPoolExecutor) -> Outcome:
         """Begin some actions, and return the outcome of the one that ends next."""
         for action in begin:
             if action.do == "load":
@@ -161,7 +161,7 @@ class Driver:
 
     def get_answers(self, action: Action) -> list[Any]:
         """Return the answer of each of an action's workers; start and end workers where due."""
-        patience, answers = self.patience(action), [None]
+        patience, answers = self.choose_patience(action), [None]
         if action.do in ("start", "cold"):
             if self.closing.is_set():
                 raise WorkerFailedError("the run has ended", "", None)
@@ -202,7 +202,7 @@ class Driver:
         worker = self.workers[number]
         command = make_command(
             action,
-            cache=str(self.cache / self.compiler(action.environment)),
+            cache=str(self.cache / self.name_compiler(action.environment)),
             outside=dict(self.task.outside),
             donate=self.plan.options.donate,
             place=place,
@@ -214,17 +214,16 @@ class Driver:
         except AnswerError as error:
             raise worker.make_failure(f"it answered `{action.do}`: {error}") from error
 
-    def compiler(self, environment: str) -> str:
+    def name_compiler(self, environment: str) -> str:
         """Return a name for the compiler of an environment.
 
         Sides with the same name share compiled programs, so that each is compiled once.
         """
-        side = self.task.sides.get(environment)
-        versions = side.offer.versions if side else {}
+        versions = self.task.sides[environment].offer.versions
         names = (versions.get(name, environment) for name in ("jax", "jaxlib"))
         return "-".join(names).replace("/", "-")
 
-    def patience(self, action: Action) -> float:
+    def choose_patience(self, action: Action) -> float:
         """Return the silence before a worker counts as hung, in seconds: less near the end."""
         longest = self.longest.get(make_duration_key(action))
         if longest is not None:
