@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.engine.actions import (
@@ -22,7 +20,7 @@ from bench.engine.actions import (
     parse_answer,
 )
 from bench.engine.costs import STAGES_SECONDS
-from bench.engine.machine import CACHE_PREFIX
+from bench.engine.machine import make_cache
 from bench.engine.process import (
     HEAVY_SILENCE,
     LEAST_SILENCE,
@@ -35,7 +33,6 @@ from bench.engine.process import (
 from bench.metrics import STAGES
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,17 +56,6 @@ MOST_LANES = 256
 TOKEN_SHARE = 0.8
 """Fraction of the allowed silence after which a worker stops waiting for its partner: before it
 counts as hung itself."""
-
-
-def make_cache() -> Path:
-    """Return a new folder for compiled programs; raise BakeoffError if there is no place for it."""
-    try:
-        return Path(tempfile.mkdtemp(prefix=CACHE_PREFIX))
-    except OSError as error:
-        raise BakeoffError(
-            f"no folder for compiled programs can be made in {tempfile.gettempdir()}: "
-            f"{error.strerror}; make room there, or set TMPDIR to another place"
-        ) from error
 
 
 @dataclass

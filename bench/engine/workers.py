@@ -69,7 +69,7 @@ class Workers:
     """Requests to workers, with the samples, costs and time spent so far."""
 
     def __init__(self, agenda: Agenda) -> None:
-        self.agenda, self.options = agenda, agenda.options
+        self.agenda = agenda
         self.rng = random.Random()  # noqa: S311 -- an order is no secret
         self.spent = TimeSpent()
         self.samples: list[Sample] = []
