@@ -26,7 +26,7 @@ from bench.metrics import METRICS
 from bench.report import terminal
 from bench.report.run import document
 from bench.runfile.reader import Run
-from bench.signals import interrupt_on_signals
+from bench.streams import interrupt_on_signals
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -249,9 +249,10 @@ class RunPlugin:
     def advise(self, measurement: Measurement) -> str:
         """Return how to go on where there is no run file; empty where there is one."""
         if measurement.interrupted:
+            resume = f"--resume={measurement.journal.path}"
             return (
                 "interrupted: no run file is written; what was measured is safe. Go on with:\n"
-                f"  {measurement.resume_command}"
+                f"  {measurement.results.make_command(resume)}"
             )
         if self.numbers:
             return ""

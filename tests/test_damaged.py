@@ -33,7 +33,7 @@ from bench.streams import one_line
 from common import weights
 from common.errors import BakeoffError
 from tests.commands import NIGHTLY, saved
-from tests.engine.test_driver import FakeDriver, Lab, begun, run
+from tests.engine.test_driver import Lab, begun, run
 from tests.fleet.test_matrix import PLAN
 from tests.runfile.test_runfile import FILES
 
@@ -257,7 +257,7 @@ def test_journals(
     """A line of what was not asked for is refused; one that could be is taken."""
     path, whole = tmp_path / "run.journal", tmp_path / "whole"
     if not whole.exists():
-        monkeypatch.setattr(FakeDriver, "lab", Lab(), raising=False)
+        monkeypatch.setattr("bench.engine.driver.Worker", Lab().make_worker)
         monkeypatch.setattr("os.fsync", lambda _: None)
         run(begun(whole))
     records = list(map(json.loads, whole.read_bytes().splitlines()))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from bench.engine.journal import Journal
+from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
 from bench.track.history import Timeline
 from bench.worker.protocol import NOBODY
@@ -89,6 +90,10 @@ def until(what: Callable[[], Any], seconds: float = 300) -> Any:
     return value
 
 
+type Row = tuple[str, str, float]
+"""A sample: its entrant, metric and value."""
+
+
 class Run:
     """A command in a folder of its own, and what it leaves there."""
 
@@ -123,7 +128,7 @@ class Run:
         time.sleep(0.3)
         return run
 
-    def samples(self) -> set[tuple[str, str, float]]:
+    def samples(self) -> set[Row]:
         """Return the samples in its journal."""
         journals = self.lab.journals
         return {*journalled(Journal.open(journals[0]))} if journals else set()
@@ -154,10 +159,19 @@ class Run:
         assert not self.output.exists()
         until(lambda: not [*self.processes()], 20)
 
-    def require_tidy(self) -> None:
+    def finish(self, process: subprocess.Popen[str], known: Set[Row] = frozenset()) -> ReadRun:
+        """Return what it writes when it comes to its end: with all samples, and tidily."""
+        assert process.wait(600) in (0, 1, 2)
+        assert "Traceback" not in self.text
+        assert self.output.exists(), self.text
+        made = read(self.output)
+        samples = {(s.cell.entrant, s.metric, s.value) for s in made.samples}
+        asked = {entrant for entrant, *_ in samples}
+        assert {row for row in known | self.samples() if row[0] in asked} <= samples
         until(lambda: not [*self.processes()], 20)
         assert [path.name for path in (self.folder / "tmp").glob("bakeoff-*")] == []
         assert list(self.folder.glob(".*.partial")) == []
+        return made
 
 
 @pytest.mark.parametrize("name", KILLS)
@@ -169,7 +183,7 @@ def test_nothing_is_lost_and_nothing_stays(
 ) -> None:
     if name in BY_DAY:
         request.getfixturevalue("needs_network")
-    run, known = Run(name, tmp_path, heard), set[tuple[str, str, float]]()
+    run, known = Run(name, tmp_path, heard), set[Row]()
     for whom, which in KILLS[name]:
         run.kill(whom, which)
         assert known <= run.samples(), (whom, which)
@@ -184,15 +198,9 @@ def test_nothing_is_lost_and_nothing_stays(
         else:
             assert "resume" in run.text or which == KILL
             run.line = [*COMMANDS[name], "--resume"]
-    assert run.start().wait(300) in (0, 1, 2)
-    assert run.output.exists(), run.text
-    made = read(run.output)
-    samples = {(s.cell.entrant, s.metric, s.value) for s in made.samples}
-    assert name != "ab" or {metric for _, metric, _ in samples} >= {*PAIRED}
-    asked = {entrant for entrant, *_ in samples}
-    assert {row for row in known if row[0] in asked} <= samples
+    made = run.finish(run.start(), known)
+    assert name != "ab" or {sample.metric for sample in made.samples} >= {*PAIRED}
     assert name == "bench" or run.lab.journals == []
-    run.require_tidy()
     if name == "bisect":
         record = made.results.search
         assert (record.package, record.releases) == ("jax", ("0.7.0", "0.7.1"))
@@ -229,18 +237,14 @@ def test_a_kill_in_every_phase(
         until(lambda: not [*run.processes()], 20)
     known = set() if name == "bisect" else run.samples()  # which loses the step in progress
     run.line = [*COMMANDS[name], "--resume"]
-    status = run.start().wait(600)
+    resumed = run.start()
+    resumed.wait(600)
     if "there is nothing to resume" in run.text:
-        assert status == 2
+        assert resumed.returncode == 2
         assert phase in ("building", "proving") or name == "bisect"
         run.line = COMMANDS[name]
-        status = run.start().wait(600)
-    assert status in (0, 1, 2)
-    assert "Traceback" not in run.text
-    assert run.output.exists(), run.text
-    samples = {(s.cell.entrant, s.metric, s.value) for s in read(run.output).samples}
-    assert {row for row in known if row[0] in {entrant for entrant, *_ in samples}} <= samples
-    run.require_tidy()
+        resumed = run.start()
+    run.finish(resumed, known)
 
 
 def has_stopped(process: psutil.Process) -> bool:
@@ -286,8 +290,5 @@ def test_a_worker_that_dies_or_hangs_is_started_again(
     run = Run(name, tmp_path, heard)
     process = run.measure()
     until(lambda: stop_worker(process.pid, waits=waits)).send_signal(which)
-    assert process.wait(300) in (0, 1, 2), run.text
-    made = read(run.output)
+    made = run.finish(process)
     assert any("was started again" in warning for warning in made.results.warnings)
-    assert run.samples() <= {(s.cell.entrant, s.metric, s.value) for s in made.samples}
-    run.require_tidy()

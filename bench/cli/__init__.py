@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bench import streams
-from bench.signals import INTERRUPTED, interrupt_on_signals
+from bench.streams import INTERRUPTED, interrupt_on_signals
 from common.errors import BakeoffError, shorten
 
 if TYPE_CHECKING:

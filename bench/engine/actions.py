@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import fields
 from typing import Any, Literal
 
 import msgspec
@@ -41,7 +42,7 @@ class Action(msgspec.Struct, frozen=True):
     rounds: int = 0
     seed: int = 0
     cores: Cores = ()
-    check: bool = False
+    check_programs: bool = False
     """Whether a `load` checks that no import changes the baseline's program."""
     losses: tuple[float, ...] = ()
     """Ten losses of the baseline, which an `open` compares the arm's with."""
@@ -59,36 +60,31 @@ class Action(msgspec.Struct, frozen=True):
         """Numbers of the workers that do it."""
         return (self.worker, self.partner) if self.partner else (self.worker,)
 
-    def __str__(self) -> str:
-        parts = (self.do, self.workload, " ".join(self.arms[:1]), self.kind)
-        where = f"({self.environment})" if self.environment else ""
-        return " ".join(filter(None, (*parts, where)))
-
 
 class Outcome(msgspec.Struct, frozen=True):
-    """Outcome of an action: how long it took, and the answer or the death."""
+    """Outcome of an action: how long it took, and the answers or the death."""
 
     worker: int
     took: float
     """Seconds that the action took."""
     at: float
     """Seconds of the budget that were spent when it ended."""
-    answer: Any = None
-    """Answer, as the dataclass of `bench.worker.protocol` for the action; for a block, a list of
-    one for each worker; None after a death."""
+    answers: list[Any] = []
+    """Answer of each worker, as the dataclass of `bench.worker.protocol` for the action; None
+    where it has none."""
     death: WorkerFailedError | None = None
 
 
-TYPES: dict[str, Any] = {
-    "load": protocol.Failures,
-    "count": protocol.Sampled,
-    "prove": protocol.Proven,
-    "open": protocol.Opened,
-    "block": protocol.Timed,
-    "train": protocol.Sampled,
-    "cold": protocol.Cold,
+EXCHANGES: dict[str, tuple[type[protocol.Command], Any]] = {
+    "load": (protocol.Load, protocol.Failures),
+    "count": (protocol.Count, protocol.Sampled),
+    "prove": (protocol.Prove, protocol.Proven),
+    "open": (protocol.Open, protocol.Opened),
+    "block": (protocol.TimeBlock, protocol.Timed),
+    "train": (protocol.Train, protocol.Sampled),
+    "cold": (protocol.MeasureCold, protocol.Cold),
 }
-"""Action → type of its answer; `start` and `close` have none."""
+"""Action → the command to a worker, and the type of its answer; `start` and `close` have none."""
 OF_ONE_ARM = ("count", "prove", "open", "train")
 """Actions on one arm, whose failure concerns that arm alone."""
 
@@ -97,17 +93,23 @@ class AnswerError(ValueError):
     """An answer does not fit its question."""
 
 
+def make_command(action: Action, **more: Any) -> protocol.Command:
+    """Return the command for an action, with the fields that an action has, and `more`."""
+    given = msgspec.structs.asdict(action) | {"arm": next(iter(action.arms), "")} | more
+    command, _ = EXCHANGES[action.do]
+    return command(**{field.name: given[field.name] for field in fields(command)})
+
+
 def parse_answer(action: Action, record: Any) -> Any:
     """Return one worker's answer to an action, as the dataclass for that action.
 
     Raises:
         AnswerError: it does not fit the action, or has impossible numbers.
     """
-    if action.do not in TYPES:
-        return None
+    _, usual = EXCHANGES[action.do]
     try:
         failed = action.do in OF_ONE_ARM and "failure" in record
-        answer: Any = msgspec.convert(record, protocol.Failed if failed else TYPES[action.do])
+        answer: Any = msgspec.convert(record, protocol.Failed if failed else usual)
     except (msgspec.ValidationError, TypeError) as error:
         raise AnswerError(str(error)) from error
     samples = getattr(answer, "samples", [])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from bench.engine.actions import Do
-    from bench.engine.state import Group, SideState
+    from bench.engine.task import Group, SideState
     from bench.metrics import Metric
     from bench.options import Options
     from bench.runfile import CellResult
@@ -130,6 +130,15 @@ class Agenda:
     def rows(self) -> list[CellResult]:
         """Results of each cell of each side."""
         return [row for side in self.sides for row in side.cells.values()]
+
+    def collect_cells(self) -> list[CellResult]:
+        """Return the result of each cell; of a run's baseline, one for all environments."""
+        rows: dict[tuple[str, Cell], CellResult] = {}
+        for row in self.rows:
+            key = row.environment if self.base else "", row.cell
+            if rows.setdefault(key, row).failure is not None and row.failure is None:
+                rows[key] = row
+        return list(rows.values())
 
     def adopt(self, samples: Iterable[Sample]) -> None:
         """Count the workers and cold processes of a run that was cut off."""
@@ -243,23 +252,34 @@ class Agenda:
             works += [OnceWork(do, side, cells)] if cells else []
         return works
 
-    def choose_given_work(self) -> Work | None:
-        """Return the next work where a number of blocks was given, however long it takes.
+    def note_missing(self, samples: Iterable[Sample]) -> None:
+        """Note for each cell and metric without a number why it has none."""
+        programs = {(row.environment, row.cell): row.program for row in self.rows}
 
-        Visits come first, of the turns with fewest workers; then cold sweeps, counts, trainings.
-        """
-        if turns := self.find_open_turns():
-            turn, groups = min(
-                turns, key=lambda t: min(self.worker_counts[group, t[0]] for group in t[1])
-            )
-            groups = sorted(groups, key=lambda group: self.worker_counts[group, turn])
-            cores = self.cores(groups[0], turn.kind)
-            missing = self.most_workers - self.worker_counts[groups[0], turn]
-            count = min(len(cores), len(groups) if len(groups) > 1 else missing)
-            visits = [groups[i % len(groups)] for i in range(count)]
-            return WarmVisits(visits, turn, cores[:count], math.inf, turn.rounds)
-        if self.options.cold_samples:
-            for workload in self.workloads:
-                if pairs := self.find_unswept_cells(workload):
-                    return ColdSweeps(workload, pairs, self.count_sweeps(pairs))
-        return next(iter(self.find_once_work()), None)
+        def pool(environment: str, cell: Cell, metric: str) -> tuple[str, str, str]:
+            shares = str(cell)  # what shares samples: styles of a library, cells of a program
+            if METRICS[metric].of_library:
+                shares = str(cell._replace(style=""))
+            elif METRICS[metric].of_program and not self.is_paired:
+                shares = programs[environment, cell] or shares
+            return environment, shares, metric
+
+        have = Counter(pool(s.environment, s.cell, s.metric) for s in samples)
+        for side in self.sides:
+            for cell, metrics in side.needed.items():
+                result = side.cells[cell]
+                for name in metrics:
+                    count = have[pool(side.environment, cell, name)]
+                    fewest = self.least_cold if name in COLD else 1
+                    if (
+                        count < fewest
+                        and METRICS[name].is_measured_at(cell.workload)
+                        and result.failure is None
+                    ):
+                        reason = "not measured within the budget"
+                        at = product((str(cell.arm), ""), (cell.workload, ""))
+                        if death := next(filter(None, map(side.deaths.get, at)), ""):
+                            reason = f"{death}, and there was no time to try again"
+                        elif count:
+                            reason = f"{count} of the {fewest} samples it takes fitted the budget"
+                        result.missing.setdefault(name, reason)

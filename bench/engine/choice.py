@@ -1,20 +1,18 @@
-"""Choice of the next work: of all that can be done, the job that settles most in a second.
+"""Choice of the next work: the jobs that can be done, with their costs and their questions.
 
-One greedy rule (`choose_job`) serves a run, an A/B, a bisection's step and a history. A *job* is a
-visit of a kind of turns, sweeps of cold processes, counts, or trainings. It costs seconds, and
-narrows the intervals of numbers, its *questions*, with the square root of the number of workers.
-Nothing here measures, or changes what is known: `bench.engine.plan` does.
+One greedy rule (`bench.engine.doubts.choose_job`) serves a run, an A/B, a bisection's step and a
+history. Nothing here measures, or changes what is known: `bench.engine.plan` does.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bench.cells import PURE, REFERENCE
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
-from bench.engine.doubts import WIDEST, Doubts, Question
+from bench.engine.doubts import WIDEST, Doubts, Job, Question, choose_job
 from bench.engine.workers import find_live_cells
 from bench.metrics import HOST, STAGES, STEP
 from common.config import find_workload
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from bench.engine.agenda import Agenda, GroupCell, Work
     from bench.engine.costs import TurnKind
-    from bench.engine.state import Group
+    from bench.engine.task import Group
     from bench.engine.workers import Workers
 
 WEIGHTS = {
@@ -46,9 +44,6 @@ that is measured too: their steps take ten times as long, and people read the tu
 FURTHER_STYLES = 1 / 4
 """Weight of cold processes of a library's further styles, where its shared style has some: they
 import the same, and turns measure their stages. They took 50 s of a default run of 300 s."""
-HOPE = 1.5
-"""Largest foreseen half width, relative to the one that settles a number, at which measuring it is
-still worth while: with few workers, forecasts are wrong by half."""
 PAIR_FOR_OPENING = 1.0
 """Measuring time of a pair of workers per second of opening it, whatever the kind of turns: pairs
 vary more than their blocks, so many short visits tell most."""
@@ -59,47 +54,6 @@ block of three rounds each made the intervals of a default run twice as wide."""
 OVERRUN = 0.03
 """Fraction of the budget by which a run may exceed it, to complete a first answer or a sweep:
 otherwise some cells have one sample too few."""
-
-
-class Job(NamedTuple):
-    """Work that can be done next, its questions and its cost."""
-
-    work: Work
-    questions: Sequence[Question]
-    more: float
-    """Number of workers, or cold samples, that it adds to each question."""
-    seconds: float
-    """Its cost in seconds, with that of later jobs without which it is worth nothing."""
-    least: float
-    """Seconds that have to be left for it to begin."""
-    begun: bool = False
-    """Whether it is the rest of a first answer, for which time is kept."""
-
-    def is_hopeful(self, question: Question, left: float) -> bool:
-        """Tell whether a question is settled, or may be if it has all the time left."""
-        have = question.workers
-        most = have + self.more * max(1.0, left / self.seconds)
-        return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
-
-    def worth(self, left: float, wait: float) -> float:
-        """Return the gain per second, without hopeless questions that weigh less than `wait`."""
-        questions = (q for q in self.questions if q.weight >= wait or self.is_hopeful(q, left))
-        return sum(question.gain(self.more) for question in questions) / self.seconds
-
-
-def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
-    """Return the job with the largest gain per second; None where nothing is left to do.
-
-    Hopeless questions wait while one that matters more can be settled. Where none can be settled,
-    all count: something is always measured.
-    """
-    asked = ((job, question) for job in jobs for question in job.questions)
-    can_be_settled = [q.weight for job, q in asked if q.is_open and job.is_hopeful(q, left)]
-    for wait in (max(can_be_settled, default=0.0), 0.0):
-        worths = [job.worth(left, wait) for job in jobs]
-        if max(worths, default=0.0) > 0:
-            return jobs[worths.index(max(worths))]
-    return None
 
 
 class Choice:
@@ -118,7 +72,7 @@ class Choice:
     def next_work(self) -> Work | None:
         """Return the next work; None where nothing fits or is left to do."""
         if self.options.is_fixed:
-            return self.agenda.choose_given_work()
+            return self.choose_given_work()
         warm, agenda = self.warm_jobs(), self.agenda
         if warm and not agenda.worker_counts and not agenda.failed_visits:
             return warm[0].work  # the main question has a first answer, whatever else there is
@@ -131,6 +85,28 @@ class Choice:
         job = choose_job(fits, self.seconds_left)
         return None if job is None else job.work
 
+    def choose_given_work(self) -> Work | None:
+        """Return the next work where a number of blocks was given, however long it takes.
+
+        Visits come first, of the turns with fewest workers; then cold sweeps, counts, trainings.
+        """
+        agenda = self.agenda
+        if turns := agenda.find_open_turns():
+            turn, groups = min(
+                turns, key=lambda t: min(agenda.worker_counts[group, t[0]] for group in t[1])
+            )
+            groups = sorted(groups, key=lambda group: agenda.worker_counts[group, turn])
+            cores = agenda.cores(groups[0], turn.kind)
+            missing = agenda.most_workers - agenda.worker_counts[groups[0], turn]
+            count = min(len(cores), len(groups) if len(groups) > 1 else missing)
+            visits = [groups[i % len(groups)] for i in range(count)]
+            return WarmVisits(visits, turn, cores[:count], math.inf, turn.rounds)
+        if self.options.cold_samples:
+            for workload in agenda.workloads:
+                if pairs := agenda.find_unswept_cells(workload):
+                    return ColdSweeps(workload, pairs, agenda.count_sweeps(pairs))
+        return next(iter(agenda.find_once_work()), None)
+
     def weight(self, workload: str, kind: str) -> float:
         """Return the weight of numbers of a kind of work at a workload."""
         return WEIGHTS[kind] * self.find_workload_factor(workload)
@@ -139,29 +115,6 @@ class Choice:
         """Return `FURTHER` for a workload larger than a measured tutorial's, else 1."""
         larger = find_workload(workload).work > find_workload("seed").work
         return FURTHER if larger and "seed" in self.agenda.workloads else 1.0
-
-    def questions(
-        self,
-        pairs: Sequence[GroupCell],
-        workload: str,
-        kind: str,
-        rounds: float = 1.0,
-        part: float = 1.0,
-    ) -> list[Question]:
-        """Return the questions about some cells that a kind of work answers.
-
-        A worker has so many `rounds`; each question has a `part` of its usual weight.
-        """
-        agenda, least = self.agenda, self.agenda.find_least(kind)
-        weight = part * self.weight(workload, kind)
-        asked = {group: agenda.find_metrics(group, workload, kind) for group in dict(pairs)}
-        return [
-            self.doubts.make_question(
-                metric, cell, agenda.find_compared_side(group).environment, weight, least, rounds
-            )
-            for group, cell in pairs
-            for metric in asked[group].get(cell, ())
-        ]
 
     def warm_jobs(self) -> list[Job]:
         """Return a visit of each kind of turns, the most asked about first.
@@ -239,7 +192,7 @@ class Choice:
             rounds = max(few_rounds, int(rounds * blocks / 2))
         return Job(
             WarmVisits(visits, turn, cores[:count], seconds, rounds),
-            self.questions(pairs, *turn, blocks * turn.rounds),
+            [*self.doubts.list_questions(pairs, *turn, self.weight(*turn), blocks * turn.rounds)],
             several * count / len(distinct),
             opening + in_a_row * seconds + (several - 1) * (again + in_a_row * seconds),
             least,
@@ -294,7 +247,8 @@ class Choice:
         self, workload: str, pairs: Sequence[GroupCell], sweeps: int, part: float = 1.0
     ) -> Job:
         """Return cold sweeps of some cells, whose questions have a `part` of their usual weight."""
-        questions = self.questions(pairs, workload, COLD_KIND, part=part)
+        weight = part * self.weight(workload, COLD_KIND)
+        questions = [*self.doubts.list_questions(pairs, workload, COLD_KIND, weight)]
         seconds = self.cold_seconds(pairs, sweeps)
         one = max(self.costs.cold(group) for group, _ in pairs)  # with fewer cells than lanes
         least = 0.0 if self.options.cold_samples else max(seconds, one)

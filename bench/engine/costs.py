@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.engine.agenda import GroupCell
-    from bench.engine.state import Group, SideState
+    from bench.engine.task import Group, SideState
 
 LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
 """Guessed seconds to start a worker and import, to prove one arm, to open it once it is proven, and

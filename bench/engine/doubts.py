@@ -1,4 +1,9 @@
-"""Doubts: how far each number is from being settled, which a plan spends its seconds on."""
+"""Doubts: how far each number is from being settled, and which job settles most in a second.
+
+A *job* is a visit of a kind of turns, sweeps of cold processes, counts, or trainings. It costs
+seconds, and narrows the intervals of numbers, its *questions*, with the square root of the number
+of workers.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +12,20 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.engine.state import find_programs
-from bench.metrics import METRICS, Kind
+from bench.engine.task import find_programs
+from bench.metrics import METRICS, STEP, Kind
 from bench.stats.estimate import estimate
+from bench.stats.forecast import estimate_variation, forecast_difference
 from bench.worker.protocol import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bench.cells import Cell
-    from bench.engine.agenda import Agenda
+    from bench.engine.agenda import Agenda, GroupCell, Work
     from bench.estimates import Estimate
     from bench.metrics import Metric
+    from bench.runfile import TimeSpent
     from bench.samples import Sample
 
 WIDEST = 8.0
@@ -36,6 +43,12 @@ round to round."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 """Half width of a host cost that is narrow enough, in seconds and as a fraction of it: a step at
 `seed` takes a thousand times these microseconds."""
+STEPS_SHARE = 0.5
+"""Fraction of a budget that goes to the steps of the first workload, with opening and proving: a
+third of a default run is steps, nearly all of an A/B of steps."""
+HOPE = 1.5
+"""Largest foreseen half width, relative to the one that settles a number, at which measuring it is
+still worth while: with few workers, forecasts are wrong by half."""
 
 
 class Question(NamedTuple):
@@ -60,6 +73,47 @@ class Question(NamedTuple):
         """Return the weighted doubt that further workers remove."""
         have, rest = self.workers, self.workers / (self.workers + more)
         return self.weight * self.doubt * (1 - (rest if have < self.least else math.sqrt(rest)))
+
+
+class Job(NamedTuple):
+    """Work that can be done next, its questions and its cost."""
+
+    work: Work
+    questions: Sequence[Question]
+    more: float
+    """Number of workers, or cold samples, that it adds to each question."""
+    seconds: float
+    """Its cost in seconds, with that of later jobs without which it is worth nothing."""
+    least: float
+    """Seconds that have to be left for it to begin."""
+    begun: bool = False
+    """Whether it is the rest of a first answer, for which time is kept."""
+
+    def is_hopeful(self, question: Question, left: float) -> bool:
+        """Tell whether a question is settled, or may be if it has all the time left."""
+        have = question.workers
+        most = have + self.more * max(1.0, left / self.seconds)
+        return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
+
+    def worth(self, left: float, wait: float) -> float:
+        """Return the gain per second, without hopeless questions that weigh less than `wait`."""
+        questions = (q for q in self.questions if q.weight >= wait or self.is_hopeful(q, left))
+        return sum(question.gain(self.more) for question in questions) / self.seconds
+
+
+def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
+    """Return the job with the largest gain per second; None where nothing is left to do.
+
+    Hopeless questions wait while one that matters more can be settled. Where none can be settled,
+    all count: something is always measured.
+    """
+    asked = ((job, question) for job in jobs for question in job.questions)
+    can_be_settled = [q.weight for job, q in asked if q.is_open and job.is_hopeful(q, left)]
+    for wait in (max(can_be_settled, default=0.0), 0.0):
+        worths = [job.worth(left, wait) for job in jobs]
+        if max(worths, default=0.0) > 0:
+            return jobs[worths.index(max(worths))]
+    return None
 
 
 class Doubts:
@@ -93,21 +147,47 @@ class Doubts:
                     rows.setdefault((row.environment, row.cell), row)
         return self.known[family]
 
-    def make_question(
-        self, metric: Metric, cell: Cell, environment: str, weight: float, least: int, rounds: float
-    ) -> Question:
-        """Return the question of a number; without samples, its excess is foreseen."""
-        row = self.rows(metric.name, cell.workload, cell.backend).get((environment, cell))
-        have, doubt, excess = row.workers if row else 0, WIDEST, 0.0
-        alone = not metric.compared or (cell.is_baseline and not self.agenda.base)
-        if alone or (row and row.form == "amount"):
-            doubt, excess = 1.0, 0.0 if row else math.inf
-        elif row is None:
-            excess = self.foresee_excess(metric, cell, rounds)
-        elif have >= least:
-            enough, settling = find_target_widths(row, self.margin)
-            doubt, excess = min(WIDEST, row.half_width / enough), row.half_width / settling
-        return Question(metric.weight * weight, doubt, excess, have, least)
+    def list_questions(
+        self,
+        pairs: Sequence[GroupCell],
+        workload: str,
+        kind: str,
+        weight: float,
+        rounds: float = 1.0,
+    ) -> Iterator[Question]:
+        """Yield the questions about some cells that a kind of work with a weight answers.
+
+        A worker has so many `rounds`. Without samples, the excess is foreseen.
+        """
+        asked = {group: self.agenda.find_metrics(group, workload, kind) for group in dict(pairs)}
+        least = self.agenda.find_least(kind)
+        for group, cell in pairs:
+            environment = self.agenda.find_compared_side(group).environment
+            for metric in asked[group].get(cell, ()):
+                row = self.rows(metric.name, workload, cell.backend).get((environment, cell))
+                have, doubt, excess = row.workers if row else 0, WIDEST, 0.0
+                alone = not metric.compared or (cell.is_baseline and not self.agenda.base)
+                if alone or (row and row.form == "amount"):
+                    doubt, excess = 1.0, 0.0 if row else math.inf
+                elif row is None:
+                    excess = self.foresee_excess(metric, cell, rounds)
+                elif have >= least:
+                    enough, settling = find_target_widths(row, self.margin)
+                    doubt, excess = min(WIDEST, row.half_width / enough), row.half_width / settling
+                yield Question(metric.weight * weight, doubt, excess, have, least)
+
+    def forecast_steps(self, workload: str, spent: TimeSpent) -> None:
+        """Forecast the detectable difference, by the first blocks of a workload's steps."""
+        if spent.forecast or self.agenda.options.is_fixed:
+            return
+        rows = [s for s in self.samples if (s.metric, s.cell.workload) == (STEP, workload)]
+        rows = [s for s in rows if s.worker > spent.earlier_processes]
+        if not self.agenda.base:  # blocks of two environments have no arms in common
+            rows = [s for s in rows if s.environment == rows[0].environment]
+        times = max(1.0, self.agenda.options.budget * STEPS_SHARE / spent.wall_seconds)
+        about = forecast_difference(rows, times, base=self.agenda.base)
+        if math.isfinite(about):
+            spent.calls_vary, spent.forecast = estimate_variation(rows), about
 
     def foresee_excess(self, metric: Metric, cell: Cell, rounds: float) -> float:
         """Return the excess that so many rounds will leave of ratios near 1; 0 if unknown.
@@ -117,8 +197,11 @@ class Doubts:
         cold, worst = metric.kind is Kind.COLD, 0.0
         for name, workload, backend in list(self.families):
             if (name, backend) == (metric.name, cell.backend) and workload != cell.workload:
-                samples = self.families[name, workload, backend]
-                per_block = 1.0 if cold else average_rounds(metric, samples)
+                per_block = 1.0
+                if not cold:
+                    series = KINDS[metric.turn][metric.name]
+                    calls = statistics.mean(s.calls for s in self.families[name, workload, backend])
+                    per_block = calls if series.in_a_row else calls / series.calls
                 spreads = [
                     row.half_width * math.sqrt(row.blocks * per_block / rounds)
                     for row in self.rows(name, workload, backend).values()
@@ -126,13 +209,6 @@ class Doubts:
                 ]
                 worst = max(worst, statistics.median(spreads or [0.0]))
         return worst / max(COLD_TARGET if cold else 0.0, math.log1p(self.margin))
-
-
-def average_rounds(metric: Metric, samples: Sequence[Sample]) -> float:
-    """Return the mean number of rounds in the blocks of some samples."""
-    series = KINDS[metric.turn][metric.name]
-    turns = [sample.calls if series.in_a_row else sample.calls / series.calls for sample in samples]
-    return statistics.mean(turns)
 
 
 def find_target_widths(row: Estimate, margin: float) -> tuple[float, float]:

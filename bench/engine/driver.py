@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.engine.actions import Action, AnswerError, Outcome, parse_answer
+from bench.engine.actions import (
+    EXCHANGES,
+    Action,
+    AnswerError,
+    Outcome,
+    make_command,
+    parse_answer,
+)
 from bench.engine.costs import STAGES_SECONDS
-from bench.engine.machine import CACHE_PREFIX
+from bench.engine.machine import make_cache
 from bench.engine.process import (
     HEAVY_SILENCE,
     LEAST_SILENCE,
@@ -28,17 +33,6 @@ from bench.engine.process import (
 from bench.metrics import STAGES
 from bench.worker.__main__ import adopt
 from bench.worker.integrity import end_processes
-from bench.worker.protocol import (
-    Command,
-    Count,
-    Load,
-    MeasureCold,
-    Open,
-    Prove,
-    TimeBlock,
-    Train,
-)
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,17 +56,6 @@ MOST_LANES = 256
 TOKEN_SHARE = 0.8
 """Fraction of the allowed silence after which a worker stops waiting for its partner: before it
 counts as hung itself."""
-
-
-def make_cache() -> Path:
-    """Return a new folder for compiled programs; raise BakeoffError if there is no place for it."""
-    try:
-        return Path(tempfile.mkdtemp(prefix=CACHE_PREFIX))
-    except OSError as error:
-        raise BakeoffError(
-            f"no folder for compiled programs can be made in {tempfile.gettempdir()}: "
-            f"{error.strerror}; make room there, or set TMPDIR to another place"
-        ) from error
 
 
 @dataclass
@@ -101,7 +84,7 @@ class Driver:
         Raises:
             BakeoffError: the journal cannot be written.
         """
-        self.zero = time.monotonic() - self.plan.spent.wall_seconds
+        self.zero = time.monotonic() - self.plan.workers.spent.wall_seconds
         self.cache = make_cache()
         adopt()  # what a worker that died has left in a session of its own
         self.processes_before = find_descendants(os.getpid())
@@ -111,11 +94,11 @@ class Driver:
             with suppress(StopIteration):
                 begin = next(lanes)
                 while True:
-                    outcome = self.next(begin, pool)
+                    outcome = self.take_outcome(begin, pool)
                     try:
                         begin = lanes.send(outcome)
                     finally:
-                        self.journal.write(self.plan.news())
+                        self.journal.write_news(self.plan.agenda, self.plan.workers)
         finally:
             self.close(pool)
             shutil.rmtree(self.cache, ignore_errors=True)
@@ -130,12 +113,12 @@ class Driver:
             worker.close()
         self.workers.clear()
 
-    def next(self, begin: tuple[Action, ...], pool: ThreadPoolExecutor) -> Outcome:
+    def take_outcome(self, begin: tuple[Action, ...], pool: ThreadPoolExecutor) -> Outcome:
         """Begin some actions, and return the outcome of the one that ends next."""
         for action in begin:
             if action.do == "load":
                 self.arms[action.worker] = action.arms
-            self.on_progress(action, self.plan.spent)
+            self.on_progress(action, self.plan.workers.spent)
             self.running[pool.submit(self.perform, action)] = action
         done = next(iter(wait(self.running, return_when=FIRST_COMPLETED).done))
         action, outcome = self.running.pop(done), done.result()
@@ -147,10 +130,10 @@ class Driver:
     # what happens in a lane's thread
 
     def perform(self, action: Action) -> Outcome:
-        """Let a worker do an action; return its answer or how it died, and how long it took."""
-        start, answer, death = time.monotonic(), None, None
+        """Let workers do an action; return their answers or how one died, and how long it took."""
+        start, answers, death = time.monotonic(), list[Any](), None
         try:
-            answer = self.get_answer(action)
+            answers = self.get_answers(action)
         except (WorkerFailedError, OSError) as error:
             if isinstance(error, OSError):  # no room for its files, or no process more
                 words = f"worker failed (it cannot be started: {error.strerror})"
@@ -160,36 +143,32 @@ class Driver:
             error.blamed = self.find_arm(error.number, error.arm)
             death = error
         end = time.monotonic()
-        return Outcome(action.worker, end - start, end - self.zero, answer, death)
+        return Outcome(action.worker, end - start, end - self.zero, answers, death)
 
-    def get_answer(self, action: Action) -> Any:
-        """Return a worker's answer, of a block a list of them; start and end workers where due."""
-        patience = self.patience(action)
+    def get_answers(self, action: Action) -> list[Any]:
+        """Return the answer of each of an action's workers; start and end workers where due."""
+        patience, answers = self.choose_patience(action), [None]
         if action.do in ("start", "cold"):
             if self.closing.is_set():
                 raise WorkerFailedError("the run has ended", "", None)
             worker = Worker(self.task.sides[action.environment].place, patience, action.cores)
             self.workers[action.worker] = worker
             worker.start()
-        answer: Any = None
-        if action.do == "block":
-            answer = self.get_block_answers(action, patience)
-        elif action.do not in ("start", "close"):
-            answer = self.ask_worker(action, action.worker, patience)
+        if action.partner:
+            answers = self.ask_partners(action, patience)
+        elif action.do in EXCHANGES:
+            answers = [self.ask_worker(action, action.worker, patience)]
         if action.do in ("cold", "close"):
             self.end(action)
-        return answer
+        return answers
 
-    def get_block_answers(self, action: Action, patience: float) -> list[Any]:
-        """Return the answers of a block's workers: one, or two that alternate."""
-        turns: list[dict[str, Any]] = [{}]
-        if action.partner:
-            link(*(self.workers[number] for number in action.workers))
-            turns = [{"place": place, "patience": TOKEN_SHARE * patience} for place in (0, 1)]
-        with ThreadPoolExecutor(len(turns)) as pool:
+    def ask_partners(self, action: Action, patience: float) -> list[Any]:
+        """Return the answers of two workers that alternate."""
+        link(*(self.workers[number] for number in action.workers))
+        with ThreadPoolExecutor(len(action.workers)) as pool:
             answers = {
-                number: pool.submit(self.ask_worker, action, number, patience, **turn)
-                for number, turn in zip(action.workers, turns, strict=True)
+                number: pool.submit(self.ask_worker, action, number, patience, place)
+                for place, number in enumerate(action.workers)
             }
         errors = {number: answer.exception() for number, answer in answers.items()}
         failures = {n: error for n, error in errors.items() if isinstance(error, WorkerFailedError)}
@@ -199,60 +178,38 @@ class Driver:
             raise failures[number]
         return [answer.result() for answer in answers.values()]
 
-    def ask_worker(self, action: Action, number: int, silence: float, **more: Any) -> Any:
-        """Ask a worker for an action, and return its answer, checked."""
+    def ask_worker(
+        self, action: Action, number: int, silence: float, place: int | None = None
+    ) -> Any:
+        """Ask a worker for an action, and return its answer, checked.
+
+        Of two workers that alternate, `place` is its number.
+        """
         worker = self.workers[number]
-        record = worker.ask(self.make_command(action, **more), silence)
+        command = make_command(
+            action,
+            cache=str(self.cache / self.name_compiler(action.environment)),
+            outside=dict(self.task.outside),
+            donate=self.plan.options.donate,
+            place=place,
+            patience=TOKEN_SHARE * silence,
+        )
+        record = worker.ask(command, silence)
         try:
             return parse_answer(action, record)
         except AnswerError as error:
             raise worker.make_failure(f"it answered `{action.do}`: {error}") from error
 
-    def make_command(
-        self, action: Action, place: int | None = None, patience: float = 0
-    ) -> Command:
-        """Return the command that tells a worker of an action.
-
-        Of two workers that alternate, `place` is its number, and `patience` what it has with the
-        other one, in seconds.
-        """
-        arms, outside = list(action.arms), dict(self.task.outside)
-        donate = self.plan.options.donate
-        if action.do == "load":
-            cache = str(self.cache / self.compiler(action.environment))
-            return Load(arms, action.seed, cache, outside, action.check, donate)
-        where = action.workload, action.backend
-        match action.do:
-            case "block":
-                return TimeBlock(
-                    *where,
-                    action.kind,
-                    arms,
-                    action.rounds,
-                    action.seed,
-                    anew=action.anew,
-                    programs=action.programs,
-                    place=place,
-                    patience=patience,
-                )
-            case "cold":
-                return MeasureCold(*where, arms[0], outside, donate)
-            case "open":
-                return Open(*where, arms[0], list(action.losses))
-        commands = {"count": Count, "prove": Prove, "train": Train}
-        return commands[action.do](*where, arms[0])
-
-    def compiler(self, environment: str) -> str:
+    def name_compiler(self, environment: str) -> str:
         """Return a name for the compiler of an environment.
 
         Sides with the same name share compiled programs, so that each is compiled once.
         """
-        side = self.task.sides.get(environment)
-        versions = side.offer.versions if side else {}
+        versions = self.task.sides[environment].offer.versions
         names = (versions.get(name, environment) for name in ("jax", "jaxlib"))
         return "-".join(names).replace("/", "-")
 
-    def patience(self, action: Action) -> float:
+    def choose_patience(self, action: Action) -> float:
         """Return the silence before a worker counts as hung, in seconds: less near the end."""
         longest = self.longest.get(make_duration_key(action))
         if longest is not None:

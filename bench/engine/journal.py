@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.runfile import ResultsWithSamples, unpack_samples
+from bench.engine.workers import NOT_JAX, UNKNOWN_PROGRAM
+from bench.runfile import ResultsWithSamples, pack_samples, unpack_samples
 from bench.runfile.gate import check_rows
 from common.errors import BakeoffError, shorten_message
 from common.files import MOST_JSON, read_regular
@@ -22,8 +23,14 @@ from common.files import MOST_JSON, read_regular
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bench.engine.actions import Do
+    from bench.engine.agenda import Agenda
+    from bench.engine.workers import Workers
+
 FOLDER = Path(".bakeoff")
 SUFFIX = ".journal"
+ONCE: dict[str, Do] = {"compilations_first": "count", "final_loss": "train"}
+"""Metric → the action that always samples it, once for a cell."""
 SAFE = "what was measured before is in the journal: go on with --resume"
 
 
@@ -42,6 +49,10 @@ class Journal:
     path: Path
     known: Part
     """Contents when it was opened or created."""
+    known_texts: set[bytes | str] = field(default_factory=set)
+    """Cells, as JSON, and notes of a run that it has."""
+    known_samples: int = 0
+    """Number of samples of a run that it has."""
 
     @classmethod
     def create(cls, path: Path, known: Part) -> Journal:
@@ -102,6 +113,50 @@ class Journal:
                 f"the journal {path} is damaged: {problem}; start anew without --resume"
             )
         return cls(path, known)
+
+    def continue_run(self, agenda: Agenda, workers: Workers) -> None:
+        """Continue a run from it, and from what that run adds to.
+
+        Raises:
+            BakeoffError: it has samples of unrequested cells or metrics.
+        """
+        known = self.known
+        sides = {(side.environment, cell): side for side in agenda.sides for cell in side.cells}
+        for row in known.cells:
+            if side := sides.get((row.environment, row.cell)):
+                kept = (NOT_JAX, UNKNOWN_PROGRAM)
+                missing = {name: why for name, why in row.missing.items() if why in kept}
+                side.cells[row.cell] = msgspec.structs.replace(row, missing=missing)
+        samples = unpack_samples(known.samples)
+        for s in samples:
+            side = sides.get((s.environment, s.cell))
+            if side is None:
+                raise BakeoffError(
+                    f"the journal {self.path} is damaged: {s.metric!r} of {str(s.cell)!r} was "
+                    "not asked for; start anew without --resume"
+                )
+            if do := ONCE.get(s.metric):
+                agenda.finished_once.add((do, side, s.cell))
+        workers.samples += samples
+        workers.spent = known.spent
+        agenda.sides[0].notes += known.warnings
+        agenda.adopt(s for s in samples if s.worker > known.spent.earlier_processes)
+        self.known_texts = {*map(msgspec.json.encode, agenda.rows), *agenda.sides[0].notes}
+        self.known_samples = len(samples)
+
+    def write_news(self, agenda: Agenda, workers: Workers) -> None:
+        """Append the samples, cells and notes that it does not have yet; raise DiskError."""
+        rows = {msgspec.json.encode(row): row for row in agenda.rows}
+        notes = [note for side in agenda.sides for note in side.notes]
+        news = Part(
+            samples=pack_samples(workers.samples[self.known_samples :]),
+            cells=[row for text, row in rows.items() if text not in self.known_texts],
+            warnings=[note for note in notes if note not in self.known_texts],
+            spent=workers.spent,
+        )
+        self.known_texts.update(rows, notes)
+        self.known_samples = len(workers.samples)
+        self.write(news)
 
     def write(self, part: Part) -> None:
         """Append a line, whole or not at all as far as the disk allows.

@@ -1,4 +1,4 @@
-"""This machine: its lock, the cores for workers, and its use by others."""
+"""This machine: its lock, the cores for workers, a folder for their programs, and use by others."""
 
 from __future__ import annotations
 
@@ -76,6 +76,17 @@ def machine_lock(*, wait: bool = False) -> filelock.AcquireReturnProxy:
         for left in path.parent.glob(f"{CACHE_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
     return taken
+
+
+def make_cache() -> Path:
+    """Return a new folder for compiled programs; raise BakeoffError if there is no place for it."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=CACHE_PREFIX))
+    except OSError as error:
+        raise BakeoffError(
+            f"no folder for compiled programs can be made in {tempfile.gettempdir()}: "
+            f"{error.strerror}; make room there, or set TMPDIR to another place"
+        ) from error
 
 
 def list_lanes() -> list[Cores]:

@@ -7,40 +7,41 @@ given counts.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from functools import partial
-from itertools import product
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec.structs import replace
-
-from bench.cells import REFERENCE
+from bench.cells import BASELINE, REFERENCE
 from bench.engine.agenda import Agenda, ColdSweeps, OnceWork, WarmVisits
 from bench.engine.choice import OVERRUN, Choice
-from bench.engine.journal import Part
-from bench.engine.visits import Visits
-from bench.engine.workers import NOT_JAX, UNKNOWN_PROGRAM, Visit, Workers, find_live_cells
+from bench.engine.workers import Visit, WorkerEndedError, Workers, find_live_cells
 from bench.estimates import group_by_key
-from bench.metrics import COLD, METRICS, STAGES
-from bench.runfile import pack_samples, unpack_samples
-from common.errors import BakeoffError
+from bench.metrics import STAGES, STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Do, Lanes, Steps
+    from bench.engine.actions import Lanes, Phases, Steps
     from bench.engine.agenda import GroupCell
-    from bench.engine.journal import Journal
-    from bench.engine.state import Group, SideState
+    from bench.engine.costs import TurnKind
+    from bench.engine.task import Group, SideState
     from bench.samples import Cores, Sample
+    from bench.worker import protocol
 
+BLOCK_SECONDS = 1.0
+"""Minimum seconds of a block, as far as `MOST_ROUNDS` allow: beside that, its fresh buffers, warm
+calls and proof take little."""
+MOST_ROUNDS = 128
+"""Maximum rounds in a block: more tell less than other buffers do."""
+MEASURED_PER_MAKING = 3.0
+"""Measuring time between two makings of all steps, per second of making: steps differ from making
+to making as much as blocks of a second vary."""
+UNREQUESTED_INTERVAL = 4
+"""Interval, in blocks, at which an unrequested arm joins: results of the others are compared with
+its own, which needs one block of a worker."""
 PROVE_SHARE = 0.6
 """Fraction of the time left that a first visit may spend on proofs; then it measures, so that a
 short budget has an answer about the arms that are proven by then."""
-ONCE: dict[str, Do] = {"compilations_first": "count", "final_loss": "train"}
-"""Metric → the action that always samples it, once for a cell."""
 
 
 class Plan:
@@ -48,58 +49,8 @@ class Plan:
 
     def __init__(self, agenda: Agenda, is_enough: Callable[[Sequence[Sample]], bool]) -> None:
         self.agenda, self.options, self.is_enough = agenda, agenda.options, is_enough
-        self.sides, self.least_cold = agenda.sides, agenda.least_cold
-        self.workers = Workers(agenda)
-        self.visits = Visits(self.workers)
-        self.spent = self.workers.spent
+        self.sides, self.workers = agenda.sides, Workers(agenda)
         self.choice = Choice(agenda, self.workers)
-        self.reported_texts: set[bytes | str] = set()
-        """Cells, as JSON, and notes that `news` has returned."""
-        self.reported_samples = 0
-
-    def adopt(self, journal: Journal) -> None:
-        """Continue from a journal: from this run's earlier part, and from the runs that it adds to.
-
-        Raises:
-            BakeoffError: it has samples of unrequested cells or metrics.
-        """
-        known = journal.known
-        sides = {(side.environment, cell): side for side in self.sides for cell in side.cells}
-        for row in known.cells:
-            if side := sides.get((row.environment, row.cell)):
-                kept = (NOT_JAX, UNKNOWN_PROGRAM)
-                missing = {name: why for name, why in row.missing.items() if why in kept}
-                side.cells[row.cell] = replace(row, missing=missing)
-        samples = unpack_samples(known.samples)
-        for s in samples:
-            side = sides.get((s.environment, s.cell))
-            if side is None:
-                raise BakeoffError(
-                    f"the journal {journal.path} is damaged: {s.metric!r} of {str(s.cell)!r} was "
-                    "not asked for; start anew without --resume"
-                )
-            if do := ONCE.get(s.metric):
-                self.agenda.finished_once.add((do, side, s.cell))
-        self.workers.samples += samples
-        self.spent = self.workers.spent = known.spent
-        self.sides[0].notes += known.warnings
-        self.agenda.adopt(s for s in samples if s.worker > known.spent.earlier_processes)
-        self.news()
-
-    def news(self) -> Part:
-        """Return the samples, cells and notes that are new since the last call."""
-        samples = self.workers.samples
-        rows = {msgspec.json.encode(row): row for row in self.agenda.rows}
-        notes = [note for side in self.sides for note in side.notes]
-        news = Part(
-            samples=pack_samples(samples[self.reported_samples :]),
-            cells=[row for text, row in rows.items() if text not in self.reported_texts],
-            warnings=[note for note in notes if note not in self.reported_texts],
-            spent=self.spent,
-        )
-        self.reported_texts.update(rows, notes)
-        self.reported_samples = len(samples)
-        return news
 
     def actions(self) -> Lanes:
         """Yield the actions to begin; expects the outcome of the one that ends next."""
@@ -111,7 +62,7 @@ class Plan:
                     yield from self.sweep(work)
                 case OnceWork():
                     yield from self.do_once(work)
-        self.note_missing()
+        self.agenda.note_missing(self.workers.samples)
 
     def visit(self, work: WarmVisits) -> Lanes:
         """Open workers, measure in them, and close them.
@@ -131,16 +82,140 @@ class Plan:
             Visit(group, workload, alive[group], until, compiles=compiles, cores=cores)
             for group, cores in zip(groups, work.cores, strict=True)
         ]
-        opened = yield from self.visits.open_visits(visits)
+        opened = yield from self.open_visits(visits)
         counts.update((visit.group, turn) for visit in opened)
         seconds = self.choice.allot_seconds(work, len(opened))
-        done = yield from self.visits.measure_visits(opened, turn, seconds, work.rounds)
+        done = yield from self.measure_visits(opened, turn, seconds, work.rounds)
         for visit in opened:
             counts[visit.group, turn] -= visit not in done
         ended = {visit.group for visit in done}
         for group in {*groups}:
             fewer = len(find_live_cells(group, workload)) < len(alive[group])  # an arm has ended it
             failures[group, turn] = 0 if group in ended else failures[group, turn] + (not fewer)
+
+    def open_visits(self, visits: Sequence[Visit]) -> Phases[list[Visit]]:
+        """Open the workers of visits at the same time; return those visits of which none died.
+
+        Both sides of a pair begin together. When one was opened after the other, the first took 0.5
+        % longer in each call until its end (standard error 0.1 %, 36 pairs); together, 0.1 % (0.1
+        %).
+        """
+
+        def begin(visit: Visit, side: SideState, _: Cores) -> Steps[None]:
+            visit.workers[side] = yield from self.workers.open_worker(side, visit)
+
+        work = []
+        for visit in visits:
+            for side in self.workers.rng.sample(visit.group, len(visit.group)):
+                work.append(partial(begin, visit, side))
+        yield from self.workers.run_phase([()] * len(work), work)
+        opened = [visit for visit in visits if len(visit.workers) == len(visit.group)]
+        alone = [pair for v in visits if v not in opened for pair in v.workers.items()]
+        closing = [partial(self.workers.close, *pair) for pair in alone]
+        yield from self.workers.run_phase([()], closing)
+        return opened
+
+    def measure_visits(
+        self, visits: Sequence[Visit], turn: TurnKind, seconds: float, rounds: int
+    ) -> Phases[list[Visit]]:
+        """Measure in the workers of each visit, and close them; return those that came to an end.
+
+        They measure at the same time, so that none is timed while another one compiles; with all
+        cores, one after the other, and only the first still begins after the end of the budget.
+        """
+        done: list[Visit] = []
+
+        def measure(visit: Visit, _: Cores) -> Steps[None]:
+            end = self.workers.spent_seconds + seconds
+            late = bool(done) and self.workers.spent_seconds > self.agenda.end
+            if not late and (yield from self.measure_blocks(visit, turn, end, rounds)):
+                done.append(visit)
+                for side in visit.group:
+                    side.note_survival(visit.workload, self.common_arms(visit))
+            for side in visit.group:
+                yield from self.workers.close(side, visit.workers[side])
+
+        lanes = list(dict.fromkeys(visit.cores for visit in visits))
+        yield from self.workers.run_phase(lanes, [partial(measure, visit) for visit in visits])
+        if turn.kind == STEP:
+            self.choice.doubts.forecast_steps(turn.workload, self.workers.spent)
+        return done
+
+    def measure_blocks(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[int]:
+        """Measure blocks until a time, one at least; return how many there were."""
+        number, workers = 0, self.workers
+        given = rounds if visit.compiles else self.options.rounds
+        while arms := self.common_arms(visit):
+            if self.options.blocks is not None and number >= self.options.blocks:
+                break
+            if number % UNREQUESTED_INTERVAL or visit.compiles:
+                arms = [arm for arm in arms if arm not in self.agenda.unrequested_arms]
+            one = workers.costs.block(visit.group, turn, arms) / turn.rounds
+            count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
+            if self.options.blocks is None and number:
+                count = given or max(rounds, min(count, int((end - workers.spent_seconds) / one)))
+                last = workers.spent_seconds + one * count > self.options.budget
+                if last or workers.spent_seconds + one * count / 2 > end:
+                    break
+            yield from self.measure_block(visit, turn, arms, count)
+            number += 1
+        return number
+
+    def common_arms(self, visit: Visit) -> list[str]:
+        """Return the living arms that all of a visit's workers hold; none without the baseline.
+
+        Results of the arms that are timed are compared with the baseline's.
+        """
+        held = set.intersection(*map(self.workers.held_arms.__getitem__, visit.workers.values()))
+        arms = [arm for arm in find_live_cells(visit.group, visit.workload) if arm in held]
+        return arms if str(BASELINE) in arms else []
+
+    def measure_block(
+        self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int
+    ) -> Steps[None]:
+        """Measure one block; on two sides, each arm's turns alternate between them."""
+        workers, costs = self.workers, self.workers.costs
+        workers.spent.blocks += 1
+        block, pair = workers.spent.blocks, min(visit.workers.values())
+        sides = workers.rng.sample(visit.group, len(visit.group))
+        first, *others = sides
+        making = costs.making(visit.group, turn.workload, arms)
+        programs = {}
+        if visit.compiles and not others:  # in a pair, each arm is compared with itself
+            programs = {arm: first.cells[first.cell(arm, turn.workload)].program for arm in arms}
+        anew = not visit.compiles and visit.measured_seconds >= MEASURED_PER_MAKING * making > 0
+        action = first.make_action(
+            "block",
+            visit.workers[first],
+            turn.workload,
+            workers.rng.sample(arms, len(arms)),
+            kind=turn.kind,
+            rounds=rounds,
+            seed=workers.rng.getrandbits(32),
+            cores=visit.cores,
+            anew=anew,
+            programs=programs,
+            partner=visit.workers[others[0]] if others else 0,
+            partner_environment=others[0].environment if others else "",
+        )
+        outcome = yield from workers.ask_workers(action, *sides)
+        answers: list[protocol.Timed] = outcome.answers
+        made = sum(answer.making for answer in answers)
+        if made:
+            costs.making_seconds[visit.group, turn.workload] = made
+        measured = outcome.took - made
+        workers.spent.sampling_seconds += measured / workers.lanes_in_use
+        visit.measured_seconds = measured + visit.measured_seconds * (not anew)
+        total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
+        for side, answer in zip(sides, answers, strict=True):
+            workers.keep_samples(side, answer.samples, pair, block, visit.cores)
+            for arm, seconds in answer.seconds.items():
+                whole = measured * seconds / total * turn.rounds / rounds
+                costs.turn_seconds[side, turn, arm] = whole
+        if any(answer.spoiled for answer in answers):
+            for side, worker in visit.workers.items():
+                yield from workers.close(side, worker)
+            raise WorkerEndedError
 
     def prove(
         self, pairs: Iterable[GroupCell], workload: str, cores: Sequence[Cores], until: float
@@ -223,37 +298,3 @@ class Plan:
         order = workers.rng.sample(work.cells, len(work.cells))
         parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
         yield from workers.run_phase(lanes, [partial(count_or_train, part) for part in parts])
-
-    # what is left out
-
-    def note_missing(self) -> None:
-        """Note for each cell and metric without a number why it has none."""
-        programs = {(row.environment, row.cell): row.program for row in self.agenda.rows}
-
-        def pool(environment: str, cell: Cell, metric: str) -> tuple[str, str, str]:
-            shares = str(cell)  # what shares samples: styles of a library, cells of a program
-            if METRICS[metric].of_library:
-                shares = str(cell._replace(style=""))
-            elif METRICS[metric].of_program and not self.agenda.is_paired:
-                shares = programs[environment, cell] or shares
-            return environment, shares, metric
-
-        have = Counter(pool(s.environment, s.cell, s.metric) for s in self.workers.samples)
-        for side in self.sides:
-            for cell, metrics in side.needed.items():
-                result = side.cells[cell]
-                for name in metrics:
-                    count = have[pool(side.environment, cell, name)]
-                    fewest = self.least_cold if name in COLD else 1
-                    if (
-                        count < fewest
-                        and METRICS[name].is_measured_at(cell.workload)
-                        and result.failure is None
-                    ):
-                        reason = "not measured within the budget"
-                        at = product((str(cell.arm), ""), (cell.workload, ""))
-                        if death := next(filter(None, map(side.deaths.get, at)), ""):
-                            reason = f"{death}, and there was no time to try again"
-                        elif count:
-                            reason = f"{count} of the {fewest} samples it takes fitted the budget"
-                        result.missing.setdefault(name, reason)

@@ -6,7 +6,6 @@ import hashlib
 import secrets
 import time
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, SUFFIX, Journal, Part, open_journals
 from bench.engine.machine import Watch, list_lanes, machine_lock
 from bench.engine.plan import Plan
-from bench.engine.state import SideState, find_programs
+from bench.engine.task import find_programs, find_same_programs, make_groups
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.runfile import (
@@ -41,7 +40,6 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from bench.cells import Cell
     from bench.engine.actions import Action
     from bench.engine.task import Task
     from bench.options import Options
@@ -74,11 +72,6 @@ class Measurement:
     journal: Journal
     """Journal, to be removed when its contents are written or shown."""
     interrupted: bool = False
-
-    @property
-    def resume_command(self) -> str:
-        """Command that resumes the measurement."""
-        return self.results.make_command(f"--resume={self.journal.path}")
 
 
 def measure(
@@ -115,7 +108,7 @@ def measure(
             journal = resume_journal(task.kind, setup, resume)
         agenda = Agenda(make_groups(task), task.options, list_lanes(), task.base)
         plan = Plan(agenda, is_enough)
-        plan.adopt(journal)
+        journal.continue_run(agenda, plan.workers)
         driver = Driver(plan, journal, task, on_progress)
         watch, interrupted = Watch(), False
         try:
@@ -124,7 +117,7 @@ def measure(
             if not partial:
                 raise
             interrupted = True
-            plan.note_missing()
+            agenda.note_missing(plan.workers.samples)
         results, samples = collect_results(task, plan, journal.known, watch)
         return Measurement(results, samples, journal, interrupted)
 
@@ -232,36 +225,18 @@ def digest_code() -> str:
     return digest.hexdigest()
 
 
-# from a task to the groups that alternate, and back
-
-
-def make_groups(task: Task) -> list[tuple[SideState, ...]]:
-    """Return the groups of sides that alternate, on each backend that all sides have."""
-
-    @cache  # an environment that is in several groups has one state
-    def state(name: str, backend: str, *, control: bool) -> SideState:
-        needed = {c: metrics for c, metrics in task.needed[name].items() if c.backend == backend}
-        return SideState(name, backend, needed, control, task.sides[name].offer.problems)
-
-    groups: list[tuple[SideState, ...]] = []
-    for names in task.groups or [(name,) for name in task.needed]:
-        cells = [cell for name in names for cell in task.needed[name]]
-        for backend in dict.fromkeys(cell.backend for cell in cells):
-            group = tuple(state(name, backend, control=len(names) == 1) for name in names)
-            if all(side.needed for side in group):
-                groups.append(group)
-    return groups
+# results
 
 
 def collect_results(
     task: Task, plan: Plan, known: Part, watch: Watch
 ) -> tuple[ResultsWithSamples, list[Sample]]:
     """Return a plan's results, with the samples of cells that have not failed."""
-    cells = collect_cells(task, plan)
+    cells = plan.agenda.collect_cells()
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
     samples = [s for s in plan.workers.samples if (s.environment, s.cell) not in failed]
     options = task.options
-    estimates = make_estimates(samples, cells, options, task.base, plan.least_cold)
+    estimates = make_estimates(samples, cells, options, task.base, plan.agenda.least_cold)
     if task.all_together:
         named = {*task.metrics} | {HOST_PER_ARRAY for name in task.metrics if name == HOST}
         estimates = [
@@ -274,7 +249,7 @@ def collect_results(
         for row in cells:
             row.failure = row.failure or wrong.get(row.cell)
         return collect_results(task, plan, known, watch)
-    usage, offer = watch.usage(), next(iter(task.sides.values())).offer
+    spent, usage, offer = plan.workers.spent, watch.usage(), next(iter(task.sides.values())).offer
     conditions = {"devices": offer.devices, "device_details": offer.details, **offer.conditions}
     variables = offer.conditions.get("environment", {})
     conditions["variables"] = {name: value[:LONGEST_TEXT] for name, value in variables.items()}
@@ -292,8 +267,8 @@ def collect_results(
         notes=dict(task.notes),
         left_out=dict(task.left_out),
         spent=msgspec.structs.replace(
-            plan.spent,
-            wall_seconds=plan.spent.earlier_seconds + plan.spent.wall_seconds,
+            spent,
+            wall_seconds=spent.earlier_seconds + spent.wall_seconds,
             others=usage.others,
             stolen=usage.stolen,
             busiest=usage.busiest,
@@ -303,16 +278,6 @@ def collect_results(
     remarks = list(dict.fromkeys(note for side in plan.sides for note in side.notes))
     results.warnings = collect_warnings(results, offer, remarks)
     return results, samples
-
-
-def collect_cells(task: Task, plan: Plan) -> list[CellResult]:
-    """Return the result of each cell; of a run's baseline, one for all environments."""
-    rows: dict[tuple[str, Cell], CellResult] = {}
-    for row in plan.agenda.rows:
-        key = row.environment if task.base else "", row.cell
-        if rows.setdefault(key, row).failure is not None and row.failure is None:
-            rows[key] = row
-    return list(rows.values())
 
 
 def make_estimates(
@@ -331,9 +296,3 @@ def make_estimates(
     if base:
         return [*estimates, *estimate_array_costs(estimates, base, margin)]
     return settle_by_program(estimates, find_same_programs(cells), margin)
-
-
-def find_same_programs(cells: Sequence[CellResult]) -> set[Cell]:
-    """Return the cells whose whole step is the baseline's program, without failed ones."""
-    proofs = {row.cell: row.proof for row in cells if row.failure is None}
-    return {cell for cell, proof in proofs.items() if proof is not None and proof.same_program}

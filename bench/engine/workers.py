@@ -1,6 +1,6 @@
 """Workers: they are opened, prove, count, train, and measure cold; their samples are kept here.
 
-`bench.engine.visits` measures blocks in them; `bench.engine.plan` decides what comes when.
+`bench.engine.plan` decides what comes when, and measures blocks in them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.engine.actions import Action, Do, Lanes, LaneWork, Outcome, Steps
     from bench.engine.agenda import Agenda
-    from bench.engine.state import Group, SideState
+    from bench.engine.task import Group, SideState
     from bench.samples import Cores, Sample
 
 NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
@@ -69,7 +69,7 @@ class Workers:
     """Requests to workers, with the samples, costs and time spent so far."""
 
     def __init__(self, agenda: Agenda) -> None:
-        self.agenda, self.options = agenda, agenda.options
+        self.agenda = agenda
         self.rng = random.Random()  # noqa: S311 -- an order is no secret
         self.spent = TimeSpent()
         self.samples: list[Sample] = []
@@ -129,15 +129,15 @@ class Workers:
             for worker in action.workers:
                 self.held_arms.pop(worker, None)
             raise WorkerEndedError
-        answers = outcome.answer if action.do == "block" else [outcome.answer]
-        for side, answer in zip(sides, answers, strict=True):
+        for side, answer in zip(sides, outcome.answers, strict=True):
             side.note_success(action)
             if isinstance(answer, protocol.Failed):
                 side.fail_arm(action.arms[0], answer.failure, action.workload, answer.stderr)
             elif isinstance(answer, protocol.Failures | protocol.Timed):
                 for arm, failure in answer.failures.items():
                     side.fail_arm(arm, failure, action.workload)
-        if getattr(outcome.answer, "spoiled", False):  # a block has samples, which come first
+        spoiled = getattr(outcome.answers[0], "spoiled", False)
+        if spoiled and action.do != "block":  # a block has samples, which come first
             yield from self.close(sides[0], action.worker)
             raise WorkerEndedError
         return outcome
@@ -160,8 +160,7 @@ class Workers:
             if not cells:
                 break
             with suppress(WorkerEndedError):
-                kind = STAGES if visit.compiles else ""
-                worker = yield from self.load_worker(side, cells, visit.cores, kind)
+                worker = yield from self.load_worker(side, cells, visit.cores)
                 if visit.compiles:
                     self.held_arms[worker] = {str(c.arm) for c in cells if rows[c].failure is None}
                 else:
@@ -169,9 +168,7 @@ class Workers:
                 return worker
         raise WorkerEndedError
 
-    def load_worker(
-        self, side: SideState, cells: Sequence[Cell], cores: Cores, kind: str = ""
-    ) -> Steps[int]:
+    def load_worker(self, side: SideState, cells: Sequence[Cell], cores: Cores) -> Steps[int]:
         """Start a worker and let it import the entrants of some cells; return its number."""
         self.spent.processes += 1
         worker = self.spent.processes
@@ -181,7 +178,7 @@ class Workers:
         started = yield from self.ask_workers(start, side)
         check = not any(map(side.is_proven, side.cells))
         seed = self.rng.getrandbits(32)
-        load = side.make_action("load", worker, arms=arms, seed=seed, check=check, kind=kind)
+        load = side.make_action("load", worker, arms=arms, seed=seed, check_programs=check)
         loaded = yield from self.ask_workers(load, side)
         if side not in self.costs.load_seconds or not check:
             self.costs.load_seconds[side] = started.took + loaded.took
@@ -219,7 +216,7 @@ class Workers:
         action = side.make_action(do, worker, cell.workload, arms, losses=tuple(losses))
         side.provers[cell] = worker
         outcome = yield from self.ask_workers(action, side)
-        answer, cells = outcome.answer, [cell]
+        [answer], cells = outcome.answers, [cell]
         if isinstance(answer, protocol.Proven):
             result.proof = answer.proof
             result.losses, result.program = answer.losses, answer.program
@@ -287,7 +284,7 @@ class Workers:
                 action = side.make_action("cold", worker, cell.workload, [arm], cores=own_cores)
                 outcome = yield action
                 if outcome.death is None:
-                    answer: protocol.Cold = outcome.answer
+                    [answer] = outcome.answers
                     self.costs.cold_seconds[side] = outcome.took
                     self.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
                     self.keep_samples(side, answer.samples, number, cores=own_cores)

@@ -7,28 +7,19 @@ import heapq
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from bench.cells import REFERENCE, Arm, Cell, Selection
 from bench.engine.actions import Action, Outcome
-from bench.engine.agenda import Agenda
+from bench.engine.costs import CALLS
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
-from bench.engine.state import Group, SideState
+from bench.engine.task import SideState
 from bench.metrics import COLD, SAMPLED, STAGES
-from bench.options import Options
 from bench.samples import Proof, Sample
-from bench.worker.protocol import (
-    Cold,
-    Failed,
-    Failures,
-    Opened,
-    Proven,
-    Sampled,
-    Timed,
-)
+from bench.worker import protocol
 
 type Needed = dict[Cell, frozenset[str]]
 type Fault = Callable[[Action], WorkerFailedError | str | None]
@@ -43,15 +34,11 @@ STYLES = {
 FEW = {"pure_jax": ["pure"], "haiku": ["pure", "transform"]}
 STEP_SECONDS = {"toy": 1e-4, "depth12": 2e-4, "seed": 3.6e-3, "wide": 3e-2}
 SLOW_AT_TOY = {"flax_linen/blog": 18.0, "flax_nnx/jit": 8.0}
-CALLS = {
-    "step": {"step": 2},
-    "pipelined": {"step_pipelined": 1},
-    "host_cost": {"host_cost": 10, "host_cost_pipelined": 1},
-    "stages": {"trace": 1, "lower": 1, "compile": 1},
+SERIES = {
+    kind: {metric: 1 if series.in_a_row else series.calls for metric, series in by_metric.items()}
+    for kind, by_metric in protocol.KINDS.items()
 }
-"""Timed calls in a turn, by kind of turns and metric."""
-ALL_CALLS = {"step": 3, "pipelined": 51, "host_cost": 21}
-"""Calls in a turn, with those that are not timed."""
+"""Kind of turns → metric → its numbers in a turn: of calls in a row, one."""
 LANES = [(0,), (1,)]
 PROOF = Proof(loss=1e-8, gradient=1e-8, trajectory=1e-8)
 
@@ -82,26 +69,6 @@ def side(
     """Return a side that has measured nothing yet."""
     backend = next(iter(wanted)).backend
     return SideState(environment, backend, wanted, control, problems or {})
-
-
-def plan_of(
-    groups: Needed | list[Group],
-    budget: float = 300.0,
-    *,
-    before: float = 5.0,
-    base: str = "",
-    enough: Any = lambda _: False,
-    lanes: Sequence[tuple[int, ...]] = LANES,
-    seed: int = 0,
-    **options: Any,
-) -> Plan:
-    """Return the plan of groups, or of one run."""
-    groups = [(side(groups),)] if isinstance(groups, dict) else groups
-    about = Options(budget=budget, **options)
-    plan = Plan(Agenda(groups, about, lanes, base), enough)
-    plan.spent.wall_seconds = before
-    plan.workers.rng.seed(seed)
-    return plan
 
 
 def dies(do: str, arm: str = "", *, times: int = 1, environment: str | None = None) -> Fault:
@@ -152,7 +119,7 @@ class Machine:
         one = 1.0 if action.cores or self.cores.get(action.worker) else 0.7
         sides = {action.environment, action.partner_environment or action.environment}
         arms = sum(self.factor(action.workload, e, arm) for e in sides for arm in action.arms)
-        calls = action.rounds * ALL_CALLS.get(action.kind, 0) + 4
+        calls = action.rounds * CALLS.get(action.kind, 0) + 4
         return (
             self.slowness
             * {
@@ -174,8 +141,8 @@ class Machine:
         slow = SLOW_AT_TOY.get(arm, 1.0) if workload == "toy" else 1.0
         return slow * self.effects.get((environment, arm), 1.0)
 
-    def answer(self, action: Action, failing: str = "") -> Any:
-        """Return a worker's answer; asserts that it can be asked at this moment."""
+    def answers(self, action: Action, failing: str = "") -> list[Any]:
+        """Return the workers' answers; asserts that they can be asked at this moment."""
         worker, do = action.worker, action.do
         if do in ("start", "cold"):
             assert worker not in self.cores, "each worker has a number of its own"
@@ -185,7 +152,7 @@ class Machine:
             del self.cores[worker]
         if do == "load":
             self.loaded[worker] = action.arms
-            return Failures({failing: "it cannot"} if failing else {})
+            return [protocol.Failures({failing: "it cannot"} if failing else {})]
         if do in ("prove", "open"):
             assert action.arms[0] in self.loaded[worker]
             self.opened[worker].add((action.workload, action.arms[0]))
@@ -201,29 +168,24 @@ class Machine:
             sides = (worker, action.environment), (action.partner, action.partner_environment)
             return [self.timed(action, *side, failing) for side in sides[: len(action.workers)]]
         if failing:
-            return Failed(f"{failing} failed")
+            return [protocol.Failed(f"{failing} failed")]
         [arm] = action.arms or [""]
         cell = Arm.parse(arm).make_cell(action.workload, action.backend)
-        level = STEP_SECONDS.get(action.workload, 1.0) * self.factor(
-            action.workload, action.environment, arm
-        )
+        level = self.factor(action.workload, action.environment, arm)
+        level *= STEP_SECONDS.get(action.workload, 1.0)
         cold = level * math.exp(self.rng.gauss(0, self.noise))
-        return {
-            "cold": Cold([Sample(cell, metric, cold) for metric in COLD], 2.0),
-            "prove": Proven(
-                replace(PROOF, same_program_as_baseline=False),
-                [Sample(cell, "flops", 5.0)],
-                [1.0] * 10,
-                "a" * (arm != self.foreign),
-            ),
-            "open": Opened(),
-            "count": Sampled(
-                [Sample(cell, name, 3.0) for name in ("python_calls", "compilations_first")]
-            ),
-            "train": Sampled([Sample(cell, "final_loss", 2.5)]),
-        }.get(do)
+        counts = [Sample(cell, name, 3.0) for name in ("python_calls", "compilations_first")]
+        program = "a" * (arm != self.foreign)
+        answers = {
+            "cold": protocol.Cold([Sample(cell, metric, cold) for metric in COLD], 2.0),
+            "prove": protocol.Proven(PROOF, [Sample(cell, "flops", 5.0)], [1.0] * 10, program),
+            "open": protocol.Opened(),
+            "count": protocol.Sampled(counts),
+            "train": protocol.Sampled([Sample(cell, "final_loss", 2.5)]),
+        }
+        return [answers.get(do)]
 
-    def timed(self, action: Action, worker: int, environment: str, failing: str) -> Timed:
+    def timed(self, action: Action, worker: int, environment: str, failing: str) -> protocol.Timed:
         """Return a worker's answer to a block."""
         samples = []
         level = STEP_SECONDS[action.workload]
@@ -233,19 +195,19 @@ class Machine:
             seconds *= math.exp(luck + self.rng.gauss(0, self.noise))
             cell = Arm.parse(arm).make_cell(action.workload, action.backend)
             samples += [
-                Sample(cell, metric, seconds, calls * action.rounds, seconds, seconds)
-                for metric, calls in CALLS[action.kind].items()
+                Sample(cell, metric, seconds, count * action.rounds, seconds, seconds)
+                for metric, count in SERIES[action.kind].items()
                 if arm != failing
             ]
         failures = {failing: "it computed something else"} if failing else {}
         shares = {a: self.factor(action.workload, environment, a) for a in action.arms}
         if action.programs:  # the copies of the baseline compile, which is in this program, too
             samples = [s for s in samples if s.metric != "compile" or s.cell.arm in REFERENCE]
-        return Timed(samples, failures, shares)
+        return protocol.Timed(samples, failures, shares)
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""
-        self.now = plan.spent.wall_seconds
+        self.now = plan.workers.spent.wall_seconds
         running: list[tuple[float, int, float, Action]] = []
         lanes, count = plan.actions(), 0
         try:
@@ -255,12 +217,11 @@ class Machine:
                     busy = {number for *_, other in running for number in other.workers}
                     assert not busy & {*action.workers}, "a worker does one thing at a time"
                     count += 1
-                    shared = sum(
-                        self.cores_of(other) == self.cores_of(action) for *_, other in running
+                    cores = self.cores_of(action)
+                    shared = bool(cores) * sum(
+                        self.cores_of(other) == cores for *_, other in running
                     )
-                    end = self.now + self.seconds(action) * (
-                        1 + shared * bool(self.cores_of(action))
-                    )
+                    end = self.now + self.seconds(action) * (1 + shared)
                     heapq.heappush(running, (end, count, self.now, action))
                 end, _, start, action = heapq.heappop(running)
                 self.now = end
@@ -281,13 +242,9 @@ class Machine:
             for number in action.workers:
                 self.cores.pop(number, None)
             wrong.number = wrong.number or action.worker
-            return Outcome(action.worker, took, self.now, None, wrong)
-        return Outcome(action.worker, took, self.now, self.answer(action, wrong or ""))
+            return Outcome(action.worker, took, self.now, [], wrong)
+        return Outcome(action.worker, took, self.now, self.answers(action, wrong or ""))
 
-    def actions(self, do: str = "block", kind: str = "", workload: str = "") -> list[Action]:
+    def actions(self, do: str = "block", kind: str = "") -> list[Action]:
         """Return the actions of a kind that were done, in the order of ends."""
-        return [
-            action
-            for *_, action in self.log
-            if action.do == do and kind in ("", action.kind) and workload in ("", action.workload)
-        ]
+        return [a for *_, a in self.log if a.do == do and kind in ("", a.kind)]

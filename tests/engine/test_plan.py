@@ -3,37 +3,28 @@
 from collections import Counter, defaultdict
 from itertools import accumulate
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
-from msgspec.structs import replace
 
-from bench.cells import BASELINE, Arm
+from bench.cells import BASELINE
 from bench.engine.actions import Action
 from bench.engine.choice import OVERRUN
-from bench.engine.journal import Part
-from bench.engine.plan import Plan
-from bench.engine.session import make_estimates
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STEP
-from bench.runfile import pack_samples, unpack_samples
 from tests.engine.plans import (
     AT_SEED,
     BAD,
-    BOTH,
+    DAYS,
     FEW_AT_SEED,
     FEW_WITH_COLD,
     GOOD_CELL,
     REFERENCES,
     ab,
-    counts,
-    failed,
-    preliminary,
+    history,
     run,
     usual,
-    workers,
 )
-from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
+from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed
 
 # What a budget buys.
 
@@ -49,16 +40,16 @@ def test_a_budget_is_kept_and_answers(budget: float, slowness: float) -> None:
     assert machine.now <= (1 + OVERRUN) * budget
     blocks = machine.actions()
     assert (blocks[0].workload, blocks[0].kind) == ("seed", STEP), "what people ask about first"
-    measured = counts(plan, STEP)
+    measured = plan.counts(STEP)
     assert BASELINE.make_cell("seed", "cpu") in measured
     assert slowness * 40 > budget or all(cell in measured for cell in AT_SEED)
     for metric in COLD:
-        assert min(counts(plan, metric).values(), default=MIN_COLD) >= MIN_COLD, metric
-    assert budget < 300 or counts(plan, "compile"), "on slow machines, too"
+        assert min(plan.counts(metric).values(), default=MIN_COLD) >= MIN_COLD, metric
+    assert budget < 300 or plan.counts("compile"), "on slow machines, too"
     if slowness == 1:
-        assert all(workers(plan)[turn] >= MIN_WORKERS for turn in ENOUGH.get(int(budget), ()))
+        assert all(plan.visits[turn] >= MIN_WORKERS for turn in ENOUGH.get(int(budget), ()))
     if slowness <= 1 and budget >= 60:
-        assert not preliminary(plan), "nothing is begun that stays preliminary"
+        assert not plan.preliminary, "nothing is begun that stays preliminary"
 
 
 @pytest.mark.parametrize(("budget", "slowness"), [(45, 1.0), (60, 1.5), (120, 0.7), (150, 1.0)])
@@ -66,7 +57,7 @@ def test_time_is_kept_for_an_answer_that_was_begun(budget: float, slowness: floa
     for seed in range(3):
         machine = Machine(slowness=slowness, noise=0.015, seed=seed)
         plan, _ = run(needed(("toy", "seed", "wide")), budget, machine, seed=seed)
-        assert not preliminary(plan)
+        assert not plan.preliminary
 
 
 def test_five_minutes_at_two_sizes_measure_all_but_trainings() -> None:
@@ -74,9 +65,9 @@ def test_five_minutes_at_two_sizes_measure_all_but_trainings() -> None:
     [state] = plan.sides
     lacking = {metric for row in state.cells.values() for metric in row.missing}
     assert lacking <= {*COLD, "final_loss"}
-    pure = {cell for cell in counts(plan, "first_step") if cell.style == "pure"}
+    pure = {cell for cell in plan.counts("first_step") if cell.style == "pure"}
     assert {cell.entrant for cell in pure} == {*STYLES, "control"}
-    assert plan.spent.sampling_seconds > 0.5 * plan.spent.wall_seconds
+    assert plan.workers.spent.sampling_seconds > 0.5 * plan.workers.spent.wall_seconds
 
 
 def test_each_number_that_is_missing_has_its_reason() -> None:
@@ -84,68 +75,23 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
     [state] = plan.sides
     for cell, metrics in state.needed.items():
         for metric in metrics:
-            have = counts(plan, metric).get(cell, 0)
+            have = plan.counts(metric).get(cell, 0)
             if metric in ("import", "init"):
                 continue  # their library's
             assert (metric in state.cells[cell].missing) == (have == 0), (cell, metric)
     missing = state.cells[GOOD_CELL].missing
     assert missing.pop("first_step") == "not measured within the budget"
     state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = "worker failed (silent for 20 s)"
-    plan.note_missing()
+    plan.agenda.note_missing(plan.workers.samples)
     assert missing["first_step"].startswith(
         "worker failed (silent for 20 s), and there was no time"
     )
 
 
-def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
-    """Its proofs and counts are known, its samples count, and workers have further numbers."""
-    first, _ = usual(300)
-    rows, before = first.agenda.rows, first.workers.samples
-    spent = replace(first.spent, wall_seconds=5.0, earlier_processes=first.spent.processes)
-    plan = plan_of(needed(("toy", "seed", "wide")), 60)
-    plan.adopt(Mock(known=Part(cells=rows, samples=pack_samples(before), spent=spent)))
-    assert not plan.agenda.worker_counts
-    machine = Machine(noise=0.01).drive(plan)
-    proven = {(row.cell.workload, str(row.cell.arm)) for row in rows if row.proof}
-    assert not proven & {(a.workload, a.arms[0]) for a in machine.actions("prove")}
-    assert not machine.actions("count")
-    after = plan.workers.samples[len(before) :]
-    assert min(s.worker for s in after) > max(s.worker for s in before)
-    assert min(s.block for s in after if s.metric == STEP) > max(s.block for s in before)
-
-
-@pytest.mark.parametrize("stop", [10, 90, 210, 290])
-def test_what_was_cut_off_goes_on_where_it_was(stop: float) -> None:
-    """The time that it took counts, and what was done is not done again."""
-    first, cut = plan_of(needed()), Machine(noise=0.01)
-
-    def interrupt(_: Action) -> None:
-        if cut.now > stop:
-            raise KeyboardInterrupt
-
-    cut.fault = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        cut.drive(first)
-    known = first.news()
-    plan = plan_of(needed(), before=0.0)
-    plan.adopt(Mock(known=known))
-    assert plan.spent.wall_seconds == first.spent.wall_seconds > stop - 20
-    before, begun = workers(plan), workers(first)
-    assert all(begun[turn] - 2 <= count <= begun[turn] for turn, count in before.items())
-    machine = Machine(noise=0.01, seed=1).drive(plan)
-    assert machine.now <= (1 + OVERRUN) * 300
-    counted = {s.cell for s in unpack_samples(known.samples) if s.metric == "compilations_first"}
-    again = machine.actions("count")
-    assert not counted & {Arm.parse(a.arms[0]).make_cell(a.workload, "cpu") for a in again}
-    assert not preliminary(plan)
-    few = min(counts(plan, "first_step").values()) < MIN_COLD
-    assert not few or stop > 200, "what was cut off late may not fit any more"
-
-
 def test_cold_metrics_of_a_style_alone_are_beside_the_reference() -> None:
     plan, _ = run(needed(("seed",), ("first_step",), {"haiku": ["transform"]}), 100)
-    assert {str(cell.arm) for cell in counts(plan, "first_step")} == {*REFERENCES, BAD}
-    assert min(counts(plan, "first_step").values()) >= MIN_COLD
+    assert {str(cell.arm) for cell in plan.counts("first_step")} == {*REFERENCES, BAD}
+    assert min(plan.counts("first_step").values()) >= MIN_COLD
 
 
 def test_other_styles_follow_shared_ones_in_cold_processes() -> None:
@@ -179,7 +125,7 @@ def test_workers_of_a_first_answer_have_as_many_blocks_as_each_other(budget: flo
 def test_steps_in_a_row_are_measured_where_they_were_asked_for() -> None:
     metrics = (HOST, STEP, "step_pipelined")
     plan, _ = run(needed(("seed",), metrics, FEW), 60, Machine(noise=0.05))
-    assert workers(plan).get("seed pipelined", 0) >= MIN_WORKERS
+    assert plan.visits.get("seed pipelined", 0) >= MIN_WORKERS
 
 
 @pytest.mark.parametrize(("noise", "expected"), [(0.005, True), (0.03, False)])
@@ -188,9 +134,9 @@ def test_steps_of_a_wide_model_are_measured_if_they_can_be_told(
 ) -> None:
     """In a busy hour their first answer would say +-13 %, and take the time that others lack."""
     plan, _ = run(needed(("seed", "wide"), (STEP,)), 200, Machine(noise=noise))
-    measured = workers(plan).get("wide step", 0)
+    measured = plan.visits.get("wide step", 0)
     assert (measured >= MIN_WORKERS) is expected
-    assert expected or (not measured and workers(plan)["seed step"] > 3 * MIN_WORKERS)
+    assert expected or (not measured and plan.visits["seed step"] > 3 * MIN_WORKERS)
     reasons = {row.missing.get(STEP) for row in plan.sides[0].cells.values()}
     assert ("not measured within the budget" in reasons) is not expected
 
@@ -198,8 +144,8 @@ def test_steps_of_a_wide_model_are_measured_if_they_can_be_told(
 def test_where_nothing_can_be_settled_something_is_measured() -> None:
     plan, machine = run(needed(("seed", "wide"), (STEP,), FEW), 300, Machine(noise=0.5))
     assert machine.now > 250
-    assert workers(plan)["seed step"] > 2 * MIN_WORKERS
-    assert workers(plan)["wide step"] >= MIN_WORKERS, "too: all count"
+    assert plan.visits["seed step"] > 2 * MIN_WORKERS
+    assert plan.visits["wide step"] >= MIN_WORKERS, "too: all count"
 
 
 @pytest.mark.parametrize(("noise", "most_cold"), [(0.005, 130), (0.02, 60)])
@@ -228,12 +174,12 @@ def test_a_rest_that_fits_no_visit_is_measured_in_the_last_one(budget: float) ->
 @pytest.mark.parametrize("budget", [40, 60])
 def test_a_last_worker_leaves_the_rest_to_those_that_are_missing(budget: float) -> None:
     plan, _ = run(AT_SEED, budget, Machine(noise=0.01), seed=1, lanes=[(0,)])
-    assert workers(plan) == {"seed step": MIN_WORKERS}
+    assert plan.visits == {"seed step": MIN_WORKERS}
 
 
 def test_a_first_visit_that_comes_to_nothing_is_tried_again_in_a_short_budget() -> None:
     plan, _ = run(AT_SEED, 25, Machine(dies("block", times=len(LANES)), noise=0.01), seed=1)
-    assert all(cell in counts(plan, STEP) for cell in AT_SEED)
+    assert all(cell in plan.counts(STEP) for cell in AT_SEED)
 
 
 class Slowing(Machine):
@@ -255,24 +201,24 @@ def test_numbers_that_were_given_are_kept() -> None:
     wanted = needed(("toy", "seed"), (STEP, "host_cost", "first_step"), FEW)
     given: Any = {"processes": 4, "blocks": 2, "rounds": 5, "cold_samples": 3}
     plan, machine = run(wanted, 10, **given)
-    assert {*workers(plan).values()} == {4}
+    assert {*plan.visits.values()} == {4}
     order = [(a.workload, a.kind) for a in machine.actions()]
     assert len({*order[: 3 * 4]}) == 3, "two workers of each, then two more"
     rows = [s for s in plan.workers.samples if (s.metric, s.cell) == (STEP, GOOD_CELL)]
     assert len({s.worker for s in rows}) == 4
     assert len({s.block for s in rows}) == len(rows) == 4 * 2
     assert {s.calls for s in rows} == {2 * 5}
-    assert {*counts(plan, "first_step").values()} == {3}
+    assert {*plan.counts("first_step").values()} == {3}
 
 
 def test_what_was_not_given_follows() -> None:
     """A number of blocks means one worker and nothing else; the rest is up to the budget."""
     plan, _ = run(FEW_WITH_COLD, 200, blocks=2)
-    assert workers(plan) == {"seed step": 1}
-    assert not counts(plan, "first_step")
+    assert plan.visits == {"seed step": 1}
+    assert not plan.counts("first_step")
     plan, machine = run(FEW_WITH_COLD, 200, processes=2)
-    assert workers(plan) == {"seed step": 2}
-    assert counts(plan, "first_step")[GOOD_CELL] >= MIN_COLD
+    assert plan.visits == {"seed step": 2}
+    assert plan.counts("first_step")[GOOD_CELL] >= MIN_COLD
     assert machine.now <= (1 + OVERRUN) * 200
 
 
@@ -282,51 +228,7 @@ def test_enough_is_asked_between_visits() -> None:
     assert machine.now < 120
 
 
-# A/Bs and histories.
-
-
-@pytest.mark.parametrize("slowness", [1.0, 2.0])
-@pytest.mark.parametrize("budget", [60, 120, 900])
-def test_an_ab_keeps_its_budget(budget: float, slowness: float) -> None:
-    wanted = needed(("toy", "seed"), (STEP, "host_cost", "first_step"), FEW)
-    plan, machine = ab(wanted, budget, Machine(slowness=slowness))
-    assert machine.now <= (1 + OVERRUN) * budget
-    for name in BOTH:
-        assert {*counts(plan, STEP, name)} == {*wanted}
-        assert min(counts(plan, "first_step", name).values(), default=MIN_COLD) >= MIN_COLD
-    assert slowness > 1 or min(workers(plan).values()) >= 2
-
-
-def test_an_ab_of_many_arms_on_a_slow_machine_counts_on_their_proofs() -> None:
-    many = needed(("toy", "seed"), (STEP, "host_cost"))
-    lanes = [(core,) for core in range(8)]
-    plan, machine = ab(many, 60, Machine(slowness=2.0, noise=0.02), seed=1, lanes=lanes)
-    assert machine.now <= (1 + OVERRUN) * 60
-    assert workers(plan)["seed step"] == 8
-
-
-def test_a_sweep_of_fewer_cells_than_lanes_needs_a_whole_process() -> None:
-    """Otherwise it is chosen where none fits any more, and nothing begins for ever."""
-    plan, _ = ab(needed(("seed",), ("first_step",), {"haiku": ["pure"]}), 90)
-    choice: Any = plan.choice
-    [job] = [job for job in choice.cold_jobs() if len(job.work.pairs) < len(LANES)]
-    assert job.least >= plan.workers.costs.cold(plan.agenda.groups[0]) > job.seconds
-
-
-def test_cold_metrics_take_what_pairs_leave() -> None:
-    wanted = needed(("toy", "seed", "wide"), (STEP, "first_step"), FEW)
-    plan, machine = ab(wanted, 240, processes=2)
-    assert machine.now > 200
-    assert {cell.workload for cell in counts(plan, "first_step", "new")} == {"toy", "seed", "wide"}
-
-
-DAYS = [f"2026-{month:02}-01" for month in range(1, 10)]
-
-
-def history(budget: float, machine: Machine, wanted: Any = FEW_WITH_COLD) -> tuple[Plan, Machine]:
-    reference = side(wanted, "reference", control=False)
-    groups = [(side(wanted, day, control=False), reference) for day in DAYS]
-    return run(groups, budget, machine, base="reference", cores="one")
+# Histories.
 
 
 @pytest.mark.parametrize("budget", [300, 900, 1800])
@@ -343,7 +245,7 @@ def test_a_history_visits_each_day_as_often(budget: float) -> None:
     order = list(dict.fromkeys(a.environment for a in machine.actions("start")))
     assert sorted(order[: len(DAYS) + 1]) == [*DAYS, "reference"]
     assert order[: len(DAYS)] != DAYS, "in random order"
-    cold = [counts(plan, "first_step", day).get(GOOD_CELL, 0) for day in DAYS]
+    cold = [plan.counts("first_step", day).get(GOOD_CELL, 0) for day in DAYS]
     assert max(cold) == min(cold)
 
 
@@ -353,7 +255,7 @@ def test_cold_metrics_of_a_history_are_of_as_many_cells_as_fit_on_all_days(
 ) -> None:
     plan, machine = history(budget, Machine(), needed(("seed",), ("first_step",), FEW))
     assert machine.now <= (1 + OVERRUN) * budget
-    days = [counts(plan, "first_step", day) for day in DAYS]
+    days = [plan.counts("first_step", day) for day in DAYS]
     assert [len(day) for day in days] == [cells] * len(DAYS)
     assert min(min(day.values()) for day in days) >= 2
     loads = Counter(action.environment for action in machine.actions("load"))
@@ -373,31 +275,24 @@ def test_a_day_that_fails_is_a_gap() -> None:
     of_day = {state.environment: state for state in plan.sides}
     assert all(row.failure for row in of_day[DAYS[1]].cells.values())
     assert not any(row.failure for row in of_day[DAYS[2]].cells.values())
-    assert not counts(plan, STEP, DAYS[1])
-    assert counts(plan, STEP, DAYS[2])
+    assert not plan.counts(STEP, DAYS[1])
+    assert plan.counts(STEP, DAYS[2])
     once, _ = history(900, Machine(dies("block", environment=DAYS[1])))
-    assert not failed(once)
-    assert counts(once, STEP, DAYS[1])
+    assert not once.failed
+    assert once.counts(STEP, DAYS[1])
 
 
 # Verdicts.
-
-
-def different(plan: Plan) -> set[str]:
-    """Return the arms whose step is told apart from what it is compared with."""
-    states = [row for state in plan.sides for row in state.cells.values()]
-    rows = make_estimates(plan.workers.samples, states, plan.options, plan.agenda.base)
-    return {str(row.cell.arm) for row in rows if row.form == "ratio" and row.differs}
 
 
 @pytest.mark.parametrize("two", [False, True])
 def test_a_planted_difference_is_found_where_it_is(two: bool) -> None:
     machine = Machine(noise=0.01, effects={("new" if two else "", BAD): 1.03})
     plan, _ = ab(machine=machine) if two else run(FEW_AT_SEED, 120, machine, cores="one")
-    assert different(plan) == {BAD}
+    assert plan.different == {BAD}
 
 
 def test_what_is_the_same_is_seldom_told_apart() -> None:
     """In 5 % of A/Bs at most: more than 6 of 40 have odds of 0.3 %."""
     plans = (ab(budget=60, machine=Machine(noise=0.01, seed=i), seed=i)[0] for i in range(40))
-    assert sum(bool(different(plan)) for plan in plans) <= 6
+    assert sum(bool(plan.different) for plan in plans) <= 6

@@ -1,19 +1,25 @@
 """The protocol between the program and its workers, spoken by real processes: small scripts."""
 
+import dataclasses
 import os
 import signal
 import sys
 import textwrap
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from bench.cells import Arm
+from bench.engine.actions import Action, AnswerError, parse_answer
 from bench.engine.process import Place, Worker, WorkerFailedError, ask_once
 from bench.worker.protocol import PROTOCOL, Command, Describe, Load
 from bench.worker.settings import CORES, ENVIRONMENT, conditions, environment
 from tests.commands import ROOT
+from tests.engine.simulated import PROOF
 
 SPEAKS = f"""
 import json, os, signal, sys, time
@@ -165,3 +171,43 @@ def test_a_worker_keeps_to_the_cores_that_the_run_says() -> None:
     with Worker(Place(variables=given | {CORES: str(one)})) as worker:
         worker.start()
         assert psutil.Process(worker.process.pid).cpu_affinity() == [one]
+
+
+# Answers.
+
+
+def row(arm: str, metric: str = "step", value: float = 1.0, calls: int = 8) -> list[Any]:
+    return [Arm.parse(arm).make_cell("toy", "cpu"), metric, value, calls, 1.1, 1.2]
+
+
+ROW, OTHER, FLOPS = row("a/b"), row("c/d"), row("a/b", "flops")
+DISTANCES = dataclasses.asdict(PROOF)
+
+
+@pytest.mark.parametrize(
+    ("do", "record", "wrong"),
+    [
+        ("prove", {"proof": {}, "samples": [FLOPS], "losses": [1.0]}, "`loss`"),
+        ("prove", {"proof": DISTANCES, "samples": [FLOPS], "losses": [1.0]}, None),
+        ("prove", {"failure": "not equal"}, None),
+        ("block", {"samples": [ROW, OTHER]}, None),
+        ("block", {"samples": [ROW]}, "'c/d' was left out"),
+        ("block", {"samples": [ROW], "failures": {"c/d": "no"}}, None),
+        ("block", {"samples": [ROW, row("c/d", calls=4)]}, "other numbers of calls in 2 rounds"),
+        ("block", {"samples": [row("a/b", value=0.0), OTHER]}, "'step' of a-b-toy-cpu is 0.0"),
+        ("block", {"samples": [ROW, OTHER, row("e/f")]}, "'step' of e-f-toy-cpu was not asked"),
+        ("block", {"samples": [ROW, row("c/d", "host_cost")]}, "not measured in a turn of"),
+        ("cold", {"samples": [row("a/b", "import")]}, None),
+        ("cold", {"samples": [row("a/b", "trace")]}, "'trace' is not measured in a cold process"),
+    ],
+)
+def test_an_answer_has_to_be_one_to_its_question(
+    do: Any, record: Mapping[str, Any], wrong: str | None
+) -> None:
+    kind = "step" if do == "block" else ""
+    action = Action(do, 1, "", "cpu", "toy", ("a/b", "c/d"), kind=kind, rounds=2)
+    if wrong is None:
+        parse_answer(action, record)
+        return
+    with pytest.raises(AnswerError, match=wrong):
+        parse_answer(action, record)

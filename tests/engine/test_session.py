@@ -1,10 +1,10 @@
 """From a task to its results, and what of a journal has to fit to go on with it."""
 
-import json
+import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock, Mock
 
@@ -13,13 +13,14 @@ import pytest
 from bench.cells import BASELINE, Cell
 from bench.cli import commands
 from bench.engine import session
-from bench.engine.journal import DiskError, find_journals
+from bench.engine.driver import Driver
+from bench.engine.journal import DiskError, Journal, Part, find_journals
 from bench.engine.process import Place
-from bench.engine.session import Measurement, make_groups, measure
-from bench.engine.task import Environment, Task
+from bench.engine.session import Measurement, measure
+from bench.engine.task import Environment, Task, make_groups
 from bench.offer import Offer
 from bench.options import Options
-from bench.runfile import EnvironmentInfo
+from bench.runfile import CellResult, EnvironmentInfo, TimeSpent
 from bench.runfile.writer import run_file, write
 from common.errors import BakeoffError
 from tests.engine.simulated import FEW, Machine, needed
@@ -33,6 +34,8 @@ OFFER = Offer(
 )
 OPTIONS = Options(60.0, processes=1, blocks=2, rounds=2, cold_samples=1)
 HAIKU, PLAIN = Cell("haiku", "pure", "toy", "cpu"), BASELINE.make_cell("toy", "cpu")
+ONCE = ("flops", "compilations_first")
+"""Metrics of proofs and of counts."""
 NEEDED = {HAIKU: frozenset({"step", "first_step"})}
 
 
@@ -65,14 +68,11 @@ def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     """Return what sets what is done instead of measuring, given the plan; in an empty folder."""
 
     def set_to(drive: Callable[..., Any]) -> None:
-        def driver(plan: Any, journal: Any, *_: object) -> Any:
-            def run() -> None:
-                drive(plan)
-                journal.write(plan.news())
+        def run(driver: Driver) -> None:
+            drive(driver.plan)
+            driver.journal.write_news(driver.plan.agenda, driver.plan.workers)
 
-            return SimpleNamespace(run=run)
-
-        monkeypatch.setattr(session, "Driver", driver)
+        monkeypatch.setattr(Driver, "run", run)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "machine_lock", MagicMock())  # nothing is measured
@@ -121,19 +121,13 @@ def test_a_journal_of_another_task_is_left_alone(
     assert values(again) == values(begun)
 
 
-def test_what_there_is_to_resume(drives: Any, tmp_path: Path) -> None:
+def test_what_there_is_to_resume(drives: Any) -> None:
     """The newest journal that fits."""
     with pytest.raises(BakeoffError, match="cannot read the journal none: No such file"):
         measure(task_of("run"), resume="none")
     first = measure(task_of("run"))
     measure(task_of("run", options=replace(OPTIONS, rounds=3)))
     assert measure(task_of("run"), resume="").journal.path == first.journal.path
-    begins, *rest = first.journal.path.read_bytes().splitlines(keepends=True)
-    damaged = json.dumps({**json.loads(begins), "setup": "later"}).encode() + b"\n"
-    first.journal.path.write_bytes(damaged + b"".join(rest))
-    message = rf"^line 1 of the journal {first.journal.path} is damaged, .* \(Expected `object`"
-    with pytest.raises(BakeoffError, match=message):
-        measure(task_of("run"), resume=str(first.journal.path))
 
 
 def test_two_environments_are_compared_in_what_was_named(drives: Any) -> None:
@@ -172,6 +166,8 @@ def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> Non
         for measured in (first, both)
     ]
     assert sizes[1] == {row: 2 * size for row, size in sizes[0].items()} != {}
+    once = Counter((*s[:2], s.environment) for s in both.samples if s.metric in ONCE)
+    assert {*once.values()} == {1}, "proofs and counts are known"
     other = replace(task_of(), sides={**task_of().sides, "new": side_of("another")})
     with pytest.raises(BakeoffError, match=r"of another measurement \(other releases, devices"):
         measure(other, more=path)
@@ -237,3 +233,28 @@ def test_environments_take_turns_on_the_backends_that_all_have() -> None:
     assert {cell.backend for side in group for cell in side.cells} == {"cpu"}
     both = task_of("run", needed={"": cpu | gpu})
     assert [side.backend for group in make_groups(both) for side in group] == ["cpu", "gpu"]
+
+
+# The journal.
+
+
+def test_a_later_line_of_a_cell_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path / "deep" / "run.journal", Part(setup={"code": "c0de"}))
+    for number, text in enumerate(("one", "two", "ä"), 1):
+        row, spent = CellResult(cell=PLAIN, program=text), TimeSpent(wall_seconds=number)
+        journal.write(Part(cells=[row], warnings=[text], spent=spent))
+    journal.path.write_bytes(journal.path.read_bytes() + b"half a line")
+    known = Journal.open(journal.path).known
+    assert (known.setup, known.spent.wall_seconds) == ({"code": "c0de"}, 3.0)
+    assert (known.warnings, [row.program for row in known.cells]) == (["one", "two", "ä"], ["ä"])
+    assert journal.path.read_bytes().endswith(b"}\n"), "half a line was never finished"
+
+
+def test_the_newest_of_a_kind_comes_first(tmp_path: Path) -> None:
+    for age, name in ((300, "b-run"), (100, "a-run"), (200, "c-run"), (50, "d-ab")):
+        journal = tmp_path / f"{name}.journal"
+        journal.write_text("{}")
+        os.utime(journal, (1e9 - age, 1e9 - age))
+    (tmp_path / "never-begun-run.journal").touch()
+    assert [path.stem for path in find_journals("run", tmp_path)] == ["a-run", "c-run", "b-run"]
+    assert find_journals("run", tmp_path / "nowhere") == []

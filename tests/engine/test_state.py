@@ -7,7 +7,7 @@ import pytest
 
 from bench.cells import BASELINE, CONTROL
 from bench.engine.actions import Action, Do
-from bench.engine.state import COLD_DEATHS
+from bench.engine.task import COLD_DEATHS
 from bench.estimates import MIN_COLD
 from bench.metrics import STAGES, STEP
 from tests.engine.plans import (
@@ -19,8 +19,6 @@ from tests.engine.plans import (
     FEW_WITH_COLD,
     GOOD_CELL,
     ab,
-    counts,
-    failed,
     run,
 )
 from tests.engine.simulated import FEW, LANES, Machine, dies, needed, side
@@ -35,30 +33,30 @@ DOINGS: tuple[Do, ...] = ("start", "load", "prove", "open", "block", "count", "t
 def test_one_death_costs_no_cell(do: Do, arm: str) -> None:
     wanted = needed(styles=FEW)
     plan, machine = run(wanted, 200, Machine(dies(do, arm)))
-    assert not failed(plan)
+    assert not plan.failed
     blocks = {(s.worker, s.block) for s in plan.workers.samples if s.metric in (STEP, "host_cost")}
     others = [action for action in machine.actions() if action.kind != STAGES]
     assert len(blocks) == len(others) - (do == "block"), "no other block is lost"
-    assert all(cell in counts(plan, STEP) for cell in wanted if cell.workload == "seed")
+    assert all(cell in plan.counts(STEP) for cell in wanted if cell.workload == "seed")
     assert len(plan.sides[0].notes) == 1
     two, _ = ab(FEW_WITH_COLD, 200, Machine(dies(do, arm, environment="new")))
-    assert not failed(two)
-    assert all(counts(two, STEP, side)[BAD_CELL] > 3 for side in BOTH)
+    assert not two.failed
+    assert all(two.counts(STEP, side)[BAD_CELL] > 3 for side in BOTH)
 
 
 @pytest.mark.parametrize("do", ["prove", "open", "block"])
 def test_two_deaths_in_a_row_fail_that_arm_alone(do: Do) -> None:
     plan, _ = run(FEW_AT_SEED, machine=Machine(dies(do, BAD, times=2)))
-    assert failed(plan) == {BAD}
+    assert plan.failed == {BAD}
     result = plan.sides[0].cells[BAD_CELL]
     assert result.failure == "worker failed (exit status -9), twice in a row"
     assert result.stderr == "last words"
-    assert counts(plan, STEP)[GOOD_CELL] > 3
+    assert plan.counts(STEP)[GOOD_CELL] > 3
     plan, _ = ab(machine=Machine(dies(do, BAD, times=99, environment="new")))
     [base], [new] = ([s for s in plan.sides if s.environment == name] for name in BOTH)
     assert [cell for cell in new.cells if new.cells[cell].failure] == [BAD_CELL]
     assert not any(row.failure for row in base.cells.values())
-    assert counts(plan, STEP, "base")[GOOD_CELL] > 3
+    assert plan.counts(STEP, "base")[GOOD_CELL] > 3
 
 
 def test_an_arm_that_dies_in_each_worker_fails_whatever_its_first_blocks_were() -> None:
@@ -68,8 +66,8 @@ def test_an_arm_that_dies_in_each_worker_fails_whatever_its_first_blocks_were() 
 
     blocks: Counter[int] = Counter()
     plan, _ = run(FEW_AT_SEED, machine=Machine(third_block))
-    assert failed(plan) == {BAD}
-    assert counts(plan, STEP)[GOOD_CELL] > 3
+    assert plan.failed == {BAD}
+    assert plan.counts(STEP)[GOOD_CELL] > 3
 
 
 def test_deaths_with_a_success_in_between_fail_nothing() -> None:
@@ -82,15 +80,15 @@ def test_deaths_with_a_success_in_between_fail_nothing() -> None:
 
     plan, _ = run(FEW_AT_SEED, machine=Machine(every_other), blocks=1, processes=6)
     assert len(plan.sides[0].notes) > 3
-    assert not failed(plan)
+    assert not plan.failed
 
 
 def test_cold_processes_that_die_cost_their_own_samples() -> None:
     plan, _ = run(FEW_WITH_COLD, 300, Machine(dies("cold", str(BASELINE))))
-    assert min(counts(plan, "first_step").values()) >= MIN_COLD
+    assert min(plan.counts("first_step").values()) >= MIN_COLD
     plan, machine = run(FEW_WITH_COLD, 300, Machine(dies("cold", BAD, times=99)))
-    assert not failed(plan)
-    assert {*counts(plan, "first_step")} == {*FEW_WITH_COLD, CONTROL.make_cell("seed", "cpu")} - {
+    assert not plan.failed
+    assert {*plan.counts("first_step")} == {*FEW_WITH_COLD, CONTROL.make_cell("seed", "cpu")} - {
         BAD_CELL
     }
     died = sum(BAD in action.arms for action in machine.actions("cold"))
@@ -108,7 +106,7 @@ def test_workers_that_always_die_are_given_up(do: Do, two: bool) -> None:
     [state] = [s for s in plan.sides if s.environment == ("new" if two else "")]
     assert do == "block" or state.given_up
     assert do == "block" or all(row.failure and "-9" in row.failure for row in state.cells.values())
-    assert not counts(plan, STEP)
+    assert not plan.counts(STEP)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +132,7 @@ def test_an_arm_that_fails_costs_its_own_cells(
     cells = plan.sides[0].cells
     failures = {(str(c.arm), c.workload) for c, row in cells.items() if row.failure}
     assert failures == expected
-    assert counts(plan, STEP)[GOOD_CELL] == 2
+    assert plan.counts(STEP)[GOOD_CELL] == 2
 
 
 def test_without_a_baseline_nothing_begins() -> None:

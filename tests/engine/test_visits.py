@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from bench.cells import BASELINE
+from bench.engine.choice import OVERRUN
 from bench.engine.costs import TURNS
 from bench.engine.workers import NOT_JAX
-from bench.estimates import MIN_WORKERS
+from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import STAGES, STEP
 from tests.engine.plans import (
     AT_SEED,
@@ -21,12 +22,8 @@ from tests.engine.plans import (
     GOOD_CELL,
     REFERENCES,
     ab,
-    counts,
-    failed,
-    preliminary,
     run,
     usual,
-    workers,
 )
 from tests.engine.simulated import FEW, LANES, Machine, needed, side
 
@@ -94,7 +91,7 @@ def test_each_environment_and_backend_has_blocks_with_its_reference() -> None:
     cold = {(a.environment, *a.arms) for a in machine.actions("cold")}
     assert {name for name, arm in cold if arm == str(BASELINE)} == {""}, "the first one's is all's"
     assert ("keras", "keras/pure") in cold
-    assert not preliminary(plan)
+    assert not plan.preliminary
 
 
 def test_blocks_have_the_usual_rounds_after_a_first_answer() -> None:
@@ -117,14 +114,12 @@ STAGES_AT_SEED = needed(("seed",), ("trace", "compile"), FEW)
 def test_stages_are_timed_in_workers_that_do_nothing_else() -> None:
     plan, machine = run(STAGES_AT_SEED, 60, rounds=5)
     measuring = {action.worker for action in machine.actions(kind=STAGES)}
-    assert len(measuring) == workers(plan)["seed stages"] >= MIN_WORKERS
+    assert len(measuring) == plan.visits["seed stages"] >= MIN_WORKERS
     of_worker = [a for *_, a in machine.log if a.worker in measuring]
     assert {a.do for a in of_worker} == {"start", "load", "block", "close"}
     blocks = machine.actions(kind=STAGES)
     assert {(a.rounds, frozenset(a.arms)) for a in blocks} == {(1, frozenset(FEW_ARMS))}
     assert {a.cores for a in blocks} == set(LANES)
-    loads = {a.worker: a.kind for a in machine.actions("load")}
-    assert {worker for worker, kind in loads.items() if kind == STAGES} == measuring
     ends = {a.arms[0]: end for _, end, a in machine.log if a.do == "prove"}
     first = min(start for start, _, a in machine.log if a.worker in measuring)
     assert {*ends} == FEW_ARMS
@@ -140,11 +135,11 @@ def test_a_program_that_is_not_jax_s_has_no_stages() -> None:
     blocks = machine.actions(kind=STAGES)
     assert blocks
     assert not any(BAD in action.arms for action in blocks)
-    assert GOOD_CELL in counts(plan, "trace")
-    assert BAD_CELL not in counts(plan, "compile")
+    assert GOOD_CELL in plan.counts("trace")
+    assert BAD_CELL not in plan.counts("compile")
     reasons = plan.sides[0].cells[BAD_CELL].missing
     assert reasons["compile"] == reasons["trace"] == NOT_JAX
-    assert not failed(plan)
+    assert not plan.failed
 
 
 def test_cells_of_two_backends_share_the_programs_of_their_own() -> None:
@@ -155,7 +150,7 @@ def test_cells_of_two_backends_share_the_programs_of_their_own() -> None:
 
 def test_pairs_take_their_stages_by_turns() -> None:
     plan, machine = ab(STAGES_AT_SEED, 60)
-    [pairs] = workers(plan).values()
+    [pairs] = plan.visits.values()
     assert pairs > 2
     rows = [sample for sample in plan.workers.samples if sample.metric == "compile"]
     sides = {name: [s for s in rows if s.environment == name] for name in BOTH}
@@ -207,7 +202,7 @@ def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
     """It is there to compare results with; a quarter of the samples would make all others vague."""
     alone = needed(("seed",), (STEP,), {"haiku": ["transform"]})
     plan, machine = ab(alone, 9, processes=2, blocks=5)
-    assert set(counts(plan, STEP, "new")) == {BAD_CELL}
+    assert set(plan.counts(STEP, "new")) == {BAD_CELL}
     each = Counter(arm for action in machine.actions() for arm in action.arms)
     assert (each[BAD], each[str(BASELINE)]) == (2 * 5, 2 * 2), "of two workers together"
     assert all(BAD in action.arms for action in machine.actions())
@@ -232,3 +227,38 @@ def test_all_lanes_prove_the_sides_of_a_pair_each_cell_once(
     assert len(cells) == 2 * len(AT_SEED)
     workers = {(action.environment, action.worker) for action in proofs}
     assert Counter(name for name, _ in workers) == {"base": base, "new": new}
+
+
+@pytest.mark.parametrize("slowness", [1.0, 2.0])
+@pytest.mark.parametrize("budget", [60, 120, 900])
+def test_an_ab_keeps_its_budget(budget: float, slowness: float) -> None:
+    wanted = needed(("toy", "seed"), (STEP, "host_cost", "first_step"), FEW)
+    plan, machine = ab(wanted, budget, Machine(slowness=slowness))
+    assert machine.now <= (1 + OVERRUN) * budget
+    for name in BOTH:
+        assert {*plan.counts(STEP, name)} == {*wanted}
+        assert min(plan.counts("first_step", name).values(), default=MIN_COLD) >= MIN_COLD
+    assert slowness > 1 or min(plan.visits.values()) >= 2
+
+
+def test_an_ab_of_many_arms_on_a_slow_machine_counts_on_their_proofs() -> None:
+    many = needed(("toy", "seed"), (STEP, "host_cost"))
+    lanes = [(core,) for core in range(8)]
+    plan, machine = ab(many, 60, Machine(slowness=2.0, noise=0.02), seed=1, lanes=lanes)
+    assert machine.now <= (1 + OVERRUN) * 60
+    assert plan.visits["seed step"] == 8
+
+
+def test_a_sweep_of_fewer_cells_than_lanes_needs_a_whole_process() -> None:
+    """Otherwise it is chosen where none fits any more, and nothing begins for ever."""
+    plan, _ = ab(needed(("seed",), ("first_step",), {"haiku": ["pure"]}), 90)
+    choice: Any = plan.choice
+    [job] = [job for job in choice.cold_jobs() if len(job.work.pairs) < len(LANES)]
+    assert job.least >= plan.workers.costs.cold(plan.agenda.groups[0]) > job.seconds
+
+
+def test_cold_metrics_take_what_pairs_leave() -> None:
+    wanted = needed(("toy", "seed", "wide"), (STEP, "first_step"), FEW)
+    plan, machine = ab(wanted, 240, processes=2)
+    assert machine.now > 200
+    assert {cell.workload for cell in plan.counts("first_step", "new")} == {"toy", "seed", "wide"}
