@@ -150,6 +150,8 @@ class Plan:
                 break
             if number % UNREQUESTED_INTERVAL or visit.compiles:
                 arms = [arm for arm in arms if arm not in self.agenda.unrequested_arms]
+            if not arms:  # there was time to prove the baseline alone, which nobody asked for
+                break
             one = workers.costs.block(visit.group, turn, arms) / turn.rounds
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
             if self.options.blocks is None and number:

@@ -56,6 +56,16 @@ def test_steps_have_all_cores_as_users_run_them_unless_told(
     assert {a.cores for a in machine.actions(kind="host_cost")} == host
 
 
+@pytest.mark.parametrize("slowness", [3, 6, 10])
+def test_a_visit_ends_where_only_an_unrequested_baseline_was_proven_in_time(
+    slowness: float,
+) -> None:
+    wanted = needed(("toy",), ("host_cost",), {"equinox": ["pure"]})
+    plan, machine = ab(wanted, 10, Machine(slowness=slowness))
+    assert {name for a in machine.actions("prove") for name in a.arms} == {str(BASELINE)}
+    assert not plan.different
+
+
 def test_orders_are_random_and_the_reference_is_in_every_block() -> None:
     _, machine = run(AT_SEED)
     made: dict[int, list[str]] = defaultdict(list)
