@@ -78,6 +78,7 @@ class Choice:
             return warm[0].work  # the main question has a first answer, whatever else there is
         most = self.seconds_left + OVERRUN * self.options.budget * (not self.workers.samples)
         jobs = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
+        self.workers.spent.precision = self.doubts.measure_precision()
         kept = sum(job.seconds for job in jobs if job.begun)
         if agenda.worker_counts or agenda.failed_visits or agenda.cold_counts or not jobs:
             jobs += self.once_jobs()

@@ -175,6 +175,8 @@ class Progress(progress.Progress):
         text = WORDS[action.do].format(
             arm=arm, kind=action.kind, workload=action.workload, blocks=spent.blocks
         )
+        if spent.precision:
+            text += f"; steps to ±{percent(spent.precision)}"
         seconds = spent.wall_seconds
         if self.console.is_terminal:
             self.update(self.bar, completed=seconds, description=text, refresh=True)

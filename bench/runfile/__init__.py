@@ -114,6 +114,8 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     """Standard deviation of single steps' log-times in the first visit."""
     forecast: NotNegative = 0.0
     """Detectable difference of a step, as a fraction, foreseen from `calls_vary`."""
+    precision: NotNegative = 0.0
+    """Half width of the ratios of steps when the last work was chosen: median; 0 if unknown."""
 
 
 class SampleRow(NamedTuple):
