@@ -29,9 +29,10 @@ from markupsafe import Markup
 from bench import runfile
 from bench.cli.report import make_document
 from bench.estimates import Estimate
+from bench.report.charts import WIDE, render_svg
 from bench.report.markdown import table_lines
-from bench.report.page import Anchors, page
-from bench.report.run import describe_origin, explain_marks
+from bench.report.page import STYLE, Anchors, page
+from bench.report.run import describe_origin, draw_calls, explain_marks
 from bench.report.summary import list_views, make_table
 from bench.report.table import Table
 from bench.runfile.reader import NotARunError, Run, read
@@ -53,6 +54,7 @@ STRUCTS = (
 )
 """Structures of a run file, from the outside in."""
 FOLDER, README, INDEX = ROOT / "results", ROOT / "README.md", ROOT / "results/README.md"
+PICTURE = FOLDER / "calls.svg"
 BESIDE = FOLDER / "beside/README.md"
 SITE = ROOT / "site"
 ANSWER = re.compile(r"(<!-- answer (\S+\.json): ([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -120,6 +122,15 @@ def insert_trials(text: str) -> str:
     """Return a Markdown text with the table of trials of other tools made anew."""
     lines = "\n".join(table_lines(trials.make_table(trials.read_rows())))
     return TRIALS.sub(lambda match: f"{match[1]}\n{lines}\n\n{match[2]}", text)
+
+
+def draw_answer(text: str) -> str:
+    """Return the picture of what a call costs in the run that README.md names."""
+    match = ANSWER.search(text)
+    assert match is not None
+    [view, *_] = list_views(read(ROOT / match[2], samples=False).results)
+    [figure] = draw_calls(view)
+    return render_svg(figure, WIDE).replace("</svg>", STYLE)
 
 
 # the reference, made from the code
@@ -294,6 +305,7 @@ TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
 def main() -> None:
     """Make the tables and the site anew."""
     README.write_text(insert_answer(README.read_text("utf-8")), encoding="utf-8")
+    PICTURE.write_text(draw_answer(README.read_text("utf-8")), encoding="utf-8")
     INDEX.write_text(insert_runs(insert_answer(INDEX.read_text("utf-8"))), encoding="utf-8")
     BESIDE.write_text(insert_trials(BESIDE.read_text("utf-8")), encoding="utf-8")
     (ROOT / "docs/commands.md").write_text(describe_commands(), encoding="utf-8")

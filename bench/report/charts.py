@@ -158,7 +158,7 @@ def render_svg(figure: Figure, width: int) -> str:
     columns = max(1, width // (170 if narrow else 155))
     config = {
         "aria": False,  # the picture has a text of its own
-        "padding": 12,  # a browser's letters may be wider than those that are measured here
+        "padding": 18,  # a browser's letters may be wider than those that are measured here
         "background": "transparent",
         "font": "sans-serif",
         "view": {"stroke": "#8884"},
