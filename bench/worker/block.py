@@ -20,22 +20,22 @@ import jax
 import numpy as np
 
 from bench.cells import BASELINE, Arm
-from bench.metrics import STEP
+from bench.metrics import STAGES, STEP, TINY
 from bench.samples import Sample
 from bench.worker.arms import End, catch_failure
-from bench.worker.counts import list_live_arrays
-from bench.worker.overhead import disable_collector
+from bench.worker.counts import disable_collector, list_live_arrays
 from bench.worker.protocol import KINDS, CallSeries, Failed, Timed
 from bench.worker.settings import affinity
-from bench.worker.token import share
+from bench.worker.token import schedule, share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jaxtyping import Float
 
     from bench.cells import Cell
     from bench.worker.arms import Arms
+    from bench.worker.protocol import TimeBlock
     from bench.worker.token import Token
     from common.contract import Chunk
 
@@ -139,25 +139,31 @@ class TimedBlock:
     """One block of turns of one kind.
 
     Args:
+        arms: Arms of the block's workload.
+        command: Command that asks for the block; both sides of a comparison have its seed.
         mark_arm: Called with the arm that is at work next; with None while the other side is.
         count_programs: Returns the number of programs that the process has compiled so far.
         changes: Returns in words the forbidden changes that an arm has made.
-        seed: Seed of the order of turns, which both sides of a comparison follow.
         token: Token that this worker and the other side's pass on; None without another side.
     """
 
     def __init__(
         self,
+        arms: Arms,
+        command: TimeBlock,
         mark_arm: Callable[[Arm | None], None],
         count_programs: Callable[[], int],
         changes: Callable[[], str],
-        seed: int,
         token: Token | None = None,
     ) -> None:
-        self.mark_arm, self.count_programs = mark_arm, count_programs
-        self.changes, self.token = changes, token
-        self.shared = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
-        self.buffers = random.Random(f"{seed} {token.place if token else 0}")  # noqa: S311
+        self.arms, self.command, self.token = arms, command, token
+        self.mark_arm, self.count_programs, self.changes = mark_arm, count_programs, changes
+        self.members = [*map(Arm.parse, command.arms)]
+        # A first round is slower at a tiny size, where it costs nothing; its samples are dropped
+        self.untimed = int(command.workload in TINY and command.kind != STAGES)
+        self.shared = random.Random(command.seed)  # noqa: S311 -- an order of rounds is no secret
+        place = token.place if token else 0
+        self.buffers = random.Random(f"{command.seed} {place}")  # noqa: S311
         self.failures: dict[Arm, str] = {}
         self.calls: dict[Arm, dict[str, list[list[Call]]]] = defaultdict(lambda: defaultdict(list))
         """Arm → metric → calls of each turn."""
@@ -165,44 +171,27 @@ class TimedBlock:
         self.wall_seconds: dict[Arm, float] = defaultdict(float)
         self.making_seconds = 0.0
 
-    def run(
-        self,
-        arms: Arms,
-        kind: str,
-        members: Sequence[Arm],
-        rounds: int,
-        untimed: int,
-        *,
-        anew: bool = False,
-    ) -> Timed:
-        """Take turns over fresh buffers in random order, then compare the arms' results.
-
-        `members` are the arms that take part. `untimed` further rounds come first; their samples
-        are dropped. With `anew`, steps are made anew before.
-        """
-        chunk = jax.tree.map(jax.numpy.array, self.shared.choice(arms.chunks))
+    def run(self) -> Timed:
+        """Take turns over fresh buffers in random order, then compare the arms' results."""
+        chunk = jax.tree.map(jax.numpy.array, self.shared.choice(self.arms.chunks))
         scale = self.shared.uniform(*SCALES)
 
         def begin() -> dict[Arm, Turn]:
-            self.renew(arms, members if anew else ())
-            return self.turns(arms, kind, members, chunk, scale)
+            if self.command.anew:
+                self.renew_steps()
+            return self.make_turns(chunk, scale)
 
-        turns = self.interleave(members, begin, rounds, untimed)
-        self.compare(arms, turns, baseline=BASELINE if BASELINE in members else None)
+        turns = self.interleave(begin)
+        self.compare(turns)
         good = [arm for arm in turns if arm not in self.failures]
-        samples = [
-            make_sample(arms.find_cell(arm), metric, calls)
-            for arm in good
-            for metric, calls in self.calls[arm].items()
-        ]
-        if kind == STEP and not has_one_core():
-            samples += [
-                Sample(
-                    arms.find_cell(arm), "cores_used", round_value(self.cpu_seconds[arm] / seconds)
-                )
-                for arm in good
-                if (seconds := self.wall_seconds[arm]) and self.cpu_seconds[arm] > 0
-            ]
+        several_cores = self.command.kind == STEP and not has_one_core()
+        samples = []
+        for arm in good:
+            cell = self.arms.find_cell(arm)
+            samples += [make_sample(cell, name, calls) for name, calls in self.calls[arm].items()]
+            if several_cores and self.cpu_seconds[arm] > 0:
+                used = self.cpu_seconds[arm] / self.wall_seconds[arm]
+                samples.append(Sample(cell, "cores_used", round_value(used)))
         return Timed(
             samples,
             {str(arm): why for arm, why in self.failures.items()},
@@ -220,36 +209,33 @@ class TimedBlock:
             self.failures[arm] = f"{result.failure} ({when} it was timed)"
         return None if arm in self.failures or isinstance(result, Failed) else result
 
-    def renew(self, arms: Arms, members: Sequence[Arm]) -> None:
+    def renew_steps(self) -> None:
         """Make steps anew in random order; each has to have the losses that it had before."""
         start = CLOCK()
-        for arm in self.buffers.sample(members, len(members)):
-            self.attempt(arm, "before", partial(arms.open, arm, arms.expected_losses))
-        self.making_seconds = CLOCK() - start if members else 0.0
+        for arm in self.buffers.sample(self.members, len(self.members)):
+            self.attempt(arm, "before", partial(self.arms.open, arm, self.arms.expected_losses))
+        self.making_seconds = CLOCK() - start
 
-    def turns(
-        self, arms: Arms, kind: str, members: Sequence[Arm], chunk: Chunk, scale: float
-    ) -> dict[Arm, Turn]:
+    def make_turns(self, chunk: Chunk, scale: float) -> dict[Arm, Turn]:
         """Return turns over fresh buffers, at new offsets, allocated and warmed in random order."""
-        turns, padding = {}, []
-        for arm in self.buffers.sample(members, len(members)):
+        turns, padding, kind = {}, [], self.command.kind
+        for arm in self.buffers.sample(self.members, len(self.members)):
             size = self.buffers.randrange(1, MOST_PADDING)
             padding.append(jax.device_put(np.zeros(size, np.float32)))
-            fresh = partial(Turn, kind, arms, arm, chunk, scale, paired=bool(self.token))
+            fresh = partial(Turn, kind, self.arms, arm, chunk, scale, paired=bool(self.token))
             if arm not in self.failures and (turn := self.attempt(arm, "before", fresh)):
                 turns[arm] = turn
         return turns
 
-    def interleave[T: Callable[[], Calls]](
-        self, members: Sequence[Arm], begin: Callable[[], dict[Arm, T]], rounds: int, untimed: int
-    ) -> dict[Arm, T]:
-        """Take `rounds` turns of each arm; return the turns, which `begin` makes at their time.
+    def interleave[T: Callable[[], Calls]](self, begin: Callable[[], dict[Arm, T]]) -> dict[Arm, T]:
+        """Take a turn of each arm in each round; return the turns, which `begin` makes in time.
 
         An arm that fails takes no further turns.
         """
         sides = 2 if self.token else 1
         first = [(side, None) for side in self.shared.sample(range(sides), sides)]
-        order = schedule(self.shared, members, range(-untimed, rounds), sides)
+        rounds = range(-self.untimed, self.command.rounds)
+        order = schedule(self.shared, self.members, rounds, sides)
         turns: dict[Arm, T] = {}
         with disable_collector():
             for item in share(chain(first, order), self.token, self.mark_arm):
@@ -276,41 +262,21 @@ class TimedBlock:
             for metric, taken in calls.items():
                 self.calls[arm][metric].append(taken)
 
-    def compare(self, arms: Arms, turns: Mapping[Arm, Turn], baseline: Arm | None) -> None:
+    def compare(self, turns: Mapping[Arm, Turn]) -> None:
         """Compare the results of each arm with the baseline's after as many calls.
 
-        Without a baseline, only updates are counted: other blocks of this worker compare with it.
+        Without the baseline, only updates are counted: other blocks of this worker compare with it.
         """
         left = [arm for arm in turns if arm not in self.failures]
         ends = {arm: end for arm in left if (end := self.attempt(arm, "after", turns[arm].end))}
-        if baseline is not None and baseline not in ends:
-            why = f"the baseline failed, so nothing could be compared: {self.failures[baseline]}"
+        baseline = ends.get(BASELINE)
+        if baseline is None and BASELINE in self.members:
+            why = f"the baseline failed, so nothing could be compared: {self.failures[BASELINE]}"
             self.failures |= dict.fromkeys(ends, why)
             return
         for arm, end in ends.items():
-            if wrong := arms.describe_difference(end, ends[baseline] if baseline else None):
+            if wrong := self.arms.describe_difference(end, baseline):
                 self.failures[arm] = f"its timed training gave a wrong result: {wrong}"
-
-
-def schedule(
-    rng: random.Random, members: Sequence[Arm], rounds: Iterable[int], sides: int
-) -> Iterator[tuple[int, tuple[int, Arm]]]:
-    """Yield the turns of a block: the side that takes each, 0 or 1 of two; its round and its arm.
-
-    Arms come in random order, an arm's turns on both sides one after the other. Every second round
-    reverses the one before: so each arm, and each side, is as often before another one as after it.
-    """
-    turns: list[tuple[int, Arm]] = []
-    for place, number in enumerate(rounds):
-        if place % 2:
-            turns = turns[::-1]
-        else:
-            turns = [
-                (side, arm)
-                for arm in rng.sample(members, len(members))
-                for side in rng.sample(range(sides), sides)
-            ]
-        yield from ((side, (number, arm)) for side, arm in turns)
 
 
 def make_sample(cell: Cell, metric: str, turns: Sequence[Sequence[Call]]) -> Sample:

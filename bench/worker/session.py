@@ -14,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import impls
 from bench.cells import BASELINE, Arm
-from bench.metrics import STAGES, TINY
+from bench.metrics import STAGES
 from bench.worker.arms import Arms, catch_failure, use_device
 from bench.worker.block import TimedBlock
 from bench.worker.counts import watch_compilations
@@ -179,23 +179,16 @@ class Session:
 
     def time_block(self, command: TimeBlock) -> Timed:
         """Measure a block, alone or alternating with a worker of another side."""
-        ours, kind = self.find_arms(command.workload, command.backend), command.kind
-        members, rounds = [*map(Arm.parse, command.arms)], command.rounds
+        arms = self.find_arms(command.workload, command.backend)
         around = self.surroundings.setdefault(command.backend, Surroundings())
         token = None
         if command.place is not None:
             token = Token.receive(self.channel, command.place, command.patience)
-        if kind == STAGES:
-            stages = StagesBlock(self.mark_arm, lambda: 0, around.changes, command.seed, token)
-            stages.programs = {Arm.parse(arm): name for arm, name in command.programs.items()}
-            timed = stages.run(ours, kind, members, rounds, untimed=0)
+        if command.kind == STAGES:
+            timed = StagesBlock(arms, command, self.mark_arm, int, around.changes, token).run()
         else:
-            self.count_programs = self.count_programs or watch_compilations()
-            count = self.count_programs
-            block = TimedBlock(self.mark_arm, count, around.changes, command.seed, token)
-            # A first round is slower at a tiny size, where it costs nothing
-            untimed = int(command.workload in TINY)
-            timed = block.run(ours, kind, members, rounds, untimed, anew=command.anew)
+            self.count_programs = count = self.count_programs or watch_compilations()
+            timed = TimedBlock(arms, command, self.mark_arm, count, around.changes, token).run()
         if token:
             token.end.close()
         timed.spoiled = around.spoiled

@@ -24,7 +24,7 @@ from bench.worker.cold import cache_hits, lower, require_compiled, time_stage
 from bench.worker.protocol import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from bench.cells import Arm
     from bench.worker.arms import Arms
@@ -59,7 +59,6 @@ class StagesTurn(Turn):
     def __call__(self) -> Calls:
         """Take one turn."""
         arms, case = self.arms, self.arms.case
-        hits = cache_hits()
         gc.collect()  # JAX 0.4.28 and 0.7.0 crash where clearing frees a step
         jax.clear_caches()
         step = arms.make(self.arm)
@@ -70,7 +69,7 @@ class StagesTurn(Turn):
         # On one core a process runs or waits, and it waits for others alone: XLA may for a GPU's
         clock = CPU_CLOCK if has_one_core() and arms.backend == "cpu" else CLOCK
         seconds: dict[str, float] = {}
-        hits.clear()
+        cache_hits().clear()
         self.turns += 1
         with disable_cache():
             lowered = lower(program, seconds, clock)
@@ -83,22 +82,20 @@ class StagesTurn(Turn):
 
 
 class StagesBlock(TimedBlock):
-    """Block of turns over the stages of some arms; no step is run."""
+    """Block of turns over the stages of some arms; no step is run.
 
-    programs: Mapping[Arm, str] = {}
-    """Arm → fingerprint of its program. Of arms with the same program, the first one of a round
-    compiles it for all; both copies of the baseline do, since all others are compared with them."""
+    Of arms with the same program, the first one of a round compiles it for all; both copies of the
+    baseline do, since all others are compared with them.
+    """
 
-    def turns(
-        self, arms: Arms, _kind: str, members: Sequence[Arm], _chunk: Chunk, _scale: float
-    ) -> dict[Arm, Turn]:
+    def make_turns(self, _chunk: Chunk, _scale: float) -> dict[Arm, Turn]:
         """Return a turn of each arm."""
         gc.collect()
         gc.freeze()  # what is imported by now is not looked through by each later collection
-        programs = {arm: self.programs.get(arm) or str(arm) for arm in members}
+        programs = {arm: self.command.programs.get(str(arm)) or str(arm) for arm in self.members}
         compiled = dict.fromkeys(programs.values(), 0.0)
         compiled[programs.get(BASELINE, "")] = math.inf  # both copies compile it in each turn
-        return {arm: StagesTurn(arms, arm, programs[arm], compiled) for arm in members}
+        return {arm: StagesTurn(self.arms, arm, programs[arm], compiled) for arm in self.members}
 
-    def compare(self, arms: Arms, turns: Mapping[Arm, Turn], baseline: Arm | None) -> None:
+    def compare(self, turns: Mapping[Arm, Turn]) -> None:
         """Compare nothing: no step was run."""

@@ -1,8 +1,9 @@
-"""The token of two workers that measure one block together: its holder takes turns.
+"""The order of a block's turns, and the token of two workers that measure one together.
 
-The parent gives each of them an end of a pair of sockets. A byte that one sends is the token, which
-is then the other's: on one core that costs a change of process, and no parent is in between. A
-worker that has ended closes its end, so that the other one hears of it at once.
+The holder of the token takes turns. The parent gives each worker an end of a pair of sockets. A
+byte that one sends is the token, which is then the other's: on one core that costs a change of
+process, and no parent is in between. A worker that has ended closes its end, so that the other one
+hears of it at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    import random
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from bench.cells import Arm
 
 LOST_STATUS = 75
 """Exit status of a worker to which the token does not come back (EX_TEMPFAIL of sysexits.h)."""
@@ -79,3 +83,24 @@ def share[Item](
         holder = side
         if not token or side == token.place:
             yield item
+
+
+def schedule(
+    rng: random.Random, members: Sequence[Arm], rounds: Iterable[int], sides: int
+) -> Iterator[tuple[int, tuple[int, Arm]]]:
+    """Yield the turns of a block: the side that takes each, 0 or 1 of two; its round and its arm.
+
+    Arms come in random order, an arm's turns on both sides one after the other. Every second round
+    reverses the one before: so each arm, and each side, is as often before another one as after it.
+    """
+    turns: list[tuple[int, Arm]] = []
+    for place, number in enumerate(rounds):
+        if place % 2:
+            turns = turns[::-1]
+        else:
+            turns = [
+                (side, arm)
+                for arm in rng.sample(members, len(members))
+                for side in rng.sample(range(sides), sides)
+            ]
+        yield from ((side, (number, arm)) for side, arm in turns)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bench.cells import WHOLE
+from bench.worker.offers import check_step
 from bench.worker.step_arms import StepArms
-from bench.worker.step_check import check_step
 from results.cost import truth
 from results.cost.models import MODELS
 from tests.commands import ROOT, script

@@ -4,7 +4,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from msgspec import convert
 from msgspec.structs import replace
 from uv import find_uv_bin
 
@@ -15,7 +14,6 @@ from bench.engine.process import Place
 from bench.engine.task import Environment
 from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
-from bench.offer import Offer
 from bench.prepare.sides import choose_cells
 from bench.prepare.step import ASKED
 from bench.runfile import CellResult, EnvironmentInfo, Results
@@ -35,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 def test_a_whole_step_alone_is_one_cell_under_its_own_name(styles: tuple[str, ...]) -> None:
     """Also in a history and a bisection, which measure the style `pure` unless told."""
     name = written(WHOLE, "whole")
-    offer = convert(offered(name), Offer)
+    offer = offered(name)
     side = Environment(Place(), EnvironmentInfo(), offer=offer)
     selection = Selection((), styles, (name,), (), (HOST,), {name: str(Path("whole.py").resolve())})
     cells = choose_cells(selection, {"base": side, "new": side})

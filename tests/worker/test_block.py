@@ -14,6 +14,7 @@ from bench.samples import Sample
 from bench.worker import block
 from bench.worker.arms import Arms
 from bench.worker.block import SCALES, WARMING_CALLS, Call, TimedBlock, Turn, make_sample
+from bench.worker.protocol import TimeBlock
 from bench.worker.token import Token
 
 ARMS = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
@@ -89,38 +90,35 @@ def test_calls_that_leave_work_in_flight_stand_for_each_other(
     assert len(calls_of_turn) == 2
 
 
-def taken(timed: TimedBlock, rounds: int, untimed: int) -> None:
+def take_turns(workload: str, rounds: int, mark: Any, token: Token | None = None) -> TimedBlock:
     """Take turns that take no time."""
-    turns = dict.fromkeys(ARMS, lambda: {"step": [Call(1.0, 0.0)]})
-    timed.interleave(ARMS, lambda: turns, rounds, untimed)
+    command = TimeBlock(workload, "cpu", "step", [*map(str, ARMS)], rounds, seed=1)
+    timed = TimedBlock(Mock(), command, mark, lambda: 0, str, token)
+    timed.interleave(lambda: dict.fromkeys(ARMS, lambda: {"step": [Call(1.0, 0.0)]}))
+    return timed
 
 
 def test_rounds_have_other_orders_and_every_second_one_reverses_the_one_before() -> None:
     seen: list[Arm | None] = []
-    timed = TimedBlock(seen.append, count_programs=lambda: 0, changes=str, seed=1)
-    taken(timed, rounds=23, untimed=1)
+    timed = take_turns("toy", 23, seen.append)
     orders = [tuple(seen[i : i + 3]) for i in range(0, len(seen), 3)]
     assert len(orders) == 24
     assert all(set(order) == set(ARMS) for order in orders)
     assert {order[0] for order in orders[::2]} == set(ARMS)
     assert [order[::-1] for order in orders[::2]] == orders[1::2]
-    assert all(len(timed.calls[arm]["step"]) == 23 for arm in ARMS)
+    assert all(len(timed.calls[arm]["step"]) == 23 for arm in ARMS), "the first is not timed"
 
 
 def test_two_workers_take_the_turns_of_an_arm_one_after_the_other() -> None:
     """Both sides are as often first; the arms that one has are those of the other one."""
     ends, seen = socket.socketpair(), list[tuple[int, Arm]]()
 
-    def worker(place: int) -> None:
-        def at(arm: Arm | None) -> None:
-            if arm is not None:
-                seen.append((place, arm))
-
-        token = Token(place, ends[place])
-        taken(TimedBlock(at, lambda: 0, str, seed=5, token=token), rounds=40, untimed=0)
+    def work(place: int) -> None:
+        mark = lambda arm: seen.append((place, arm)) if arm else None  # noqa: E731
+        take_turns("seed", 40, mark, Token(place, ends[place]))
 
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(worker, place) for place in (0, 1)]:
+        for done in [pool.submit(work, place) for place in (0, 1)]:
             done.result(timeout=20)
     turns = [seen[i : i + 2] for i in range(0, len(seen), 2)]
     assert len(turns) == 40 * len(ARMS)
@@ -135,7 +133,8 @@ def test_two_workers_take_the_turns_of_an_arm_one_after_the_other() -> None:
 
 def test_what_an_arm_does_before_its_turn_is_not_the_next_ones_fault() -> None:
     changes = iter(["", "left running: sleep (1)", "", ""])
-    timed = TimedBlock(list[Arm | None]().append, lambda: 0, lambda: next(changes), seed=1)
+    command = TimeBlock("toy", "cpu", "step", [], 1, seed=1)
+    timed = TimedBlock(Mock(), command, Mock(), lambda: 0, lambda: next(changes))
     first, second, third = ARMS
     assert [timed.attempt(arm, "before", lambda: 1) for arm in (first, second)] == [1, None]
     assert timed.failures == {second: "before it was timed it left running: sleep (1)"}

@@ -1,7 +1,6 @@
 """Turns that trace, lower and compile: what they time, and that each has a step of its own."""
 
 import weakref
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from bench.cells import Arm
 from bench.metrics import METRICS, STAGES
 from bench.worker import stages as worker_stages
-from bench.worker.protocol import Load
+from bench.worker.protocol import Load, TimeBlock
 from bench.worker.session import use_cache
 from bench.worker.stages import StagesBlock
 from common.contract import Program
@@ -69,7 +68,7 @@ class Step:
 GOOD, LIKE_IT, BROKEN = (Arm("made", name) for name in ("a", "b", "broken"))
 
 
-def block_of_made_steps(rounds: int, programs: Mapping[Arm, str] | None = None) -> Any:
+def block_of_made_steps(rounds: int, programs: dict[str, str] | None = None) -> Any:
     """Return a block of arms, one of which cannot be made, and what its steps were seen to do."""
     made, traced, alive = list[weakref.ref[Step]](), list[int](), list[int]()
 
@@ -86,9 +85,9 @@ def block_of_made_steps(rounds: int, programs: Mapping[Arm, str] | None = None) 
     about["find_cell"] = lambda arm: arm.make_cell("toy", "cpu")
     nothing = {"load": lambda *_: None, "initialise": lambda _: None}
     arms: Any = SimpleNamespace(make=make, **about, **nothing)
-    timed = StagesBlock(lambda _: None, lambda: 0, str, seed=1)
-    timed.programs = programs or {}
-    answer = timed.run(arms, STAGES, [GOOD, LIKE_IT, BROKEN], rounds, untimed=0)
+    names, known = [*map(str, (GOOD, LIKE_IT, BROKEN))], programs or {}
+    command = TimeBlock("toy", "cpu", STAGES, names, rounds, seed=1, programs=known)
+    answer = StagesBlock(arms, command, lambda _: None, int, str).run()
     return SimpleNamespace(answer=answer, traced=traced, alive=alive)
 
 
@@ -127,12 +126,12 @@ def test_an_arm_that_fails_costs_its_own_times() -> None:
 
 
 def test_arms_of_one_program_compile_it_once_in_a_round() -> None:
-    block = block_of_made_steps(3, {GOOD: "one", LIKE_IT: "one"})
+    block = block_of_made_steps(3, {str(GOOD): "one", str(LIKE_IT): "one"})
     calls = {(str(s.cell.arm), s.metric): s.calls for s in block.answer.samples}
     both = str(GOOD), str(LIKE_IT)
     assert [calls[arm, "trace"] for arm in both] == [3, 3]
     assert sum(calls.get((arm, "compile"), 0) for arm in both) == 3
-    apart = block_of_made_steps(3, {GOOD: "one", LIKE_IT: "another"})
+    apart = block_of_made_steps(3, {str(GOOD): "one", str(LIKE_IT): "another"})
     assert {(str(s.cell.arm), s.calls) for s in apart.answer.samples} == {(arm, 3) for arm in both}
 
 

@@ -80,13 +80,13 @@ def test_a_block_of_the_how_to_is_the_same_step_in_every_style(
         kept_apart = isinstance(step, CarryingStep)
         assert kept_apart == (carries and arm.style not in arms.file.library.carrying)
     norms = any(word in text for word in ("BatchNorm", "mean = "))
-    assert any(map(np.any, arms.baseline_displacement[1])) == norms
+    assert any(map(np.any, arms.baseline_displacement[1:])) == norms
     if not carries:
         return
     assert arms.file.takes == ["state", "key"]
     if names:  # of plain JAX, a tuple of dictionaries may be a model
         untaken = text.replace("*, state, key", "s=1, key=1")
-        [why] = offered(written(untaken, "untaken"))["problems"].values()
+        [why] = offered(written(untaken, "untaken")).problems.values()
         assert "loss does not take that: write" in why
     right = arms.file.compute_loss
 
@@ -125,7 +125,7 @@ def loss(model, batch, *, state, key):
     return value, state.set(model.best, jnp.minimum(value, state.get(model.best)))
 """
     name = written(text + DATA, "best")
-    assert offered(name)["styles"]["equinox"] == ["pure", "filter_jit"]
+    assert offered(name).styles["equinox"] == ["pure", "filter_jit"]
     arms = arms_of(name)
     for arm in arms.file.arms:
         prove_arm(arms, arm)

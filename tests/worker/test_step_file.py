@@ -17,21 +17,21 @@ def test_modules_without_variables_may_be_in_two_places() -> None:
     text = text.replace(
         "self.readout = ", "self.a = self.b = nnx.Dropout(0.0)\n        self.readout = "
     )
-    assert offered(written(text, "twice"))["notes"] == []
+    assert offered(written(text, "twice")).notes == []
 
 
 def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
     still = MODEL.replace('"b": ', '"mean": jnp.zeros(4), "b": ')
-    [note] = offered(written(still))["notes"]
+    [note] = offered(written(still)).notes
     assert "mine.py: 1 of 3 arrays get no gradient (['mean'])" in note
     linear = still.replace("return jnp.mean(", 'return model["mean"].sum() + jnp.mean(')
-    assert not offered(written(linear, "linear"))["notes"], "a constant gradient is one"
+    assert not offered(written(linear, "linear")).notes, "a constant gradient is one"
     text = Path(f"{begun('flax_nnx')}.py").read_text("utf-8")
     text = text.replace("self.second = nnx.Linear(64, 64, rngs=rngs)", "self.second = self.first")
     told = offered(written(text, "tied"))
-    [note] = told["notes"]
+    [note] = told.notes
     assert "`first` and `second` share a Variable, so jit_tree, jit_partial, jax_jit" in note
-    assert set(told["styles"]["flax_nnx"]) == {"pure", "jit", "cached_partial"}
+    assert set(told.styles["flax_nnx"]) == {"pure", "jit", "cached_partial"}
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
 )
 def test_what_is_wrong_with_a_file_is_one_line(text: str, problem: str) -> None:
     told = offered(written(text))
-    [why] = told["problems"].values()
+    [why] = told.problems.values()
     assert problem in why
     assert why.startswith("mine.py")
     assert "\n" not in why
-    assert not told["styles"]
+    assert not told.styles
 
 
 def test_a_library_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,17 +85,17 @@ def test_a_library_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch
     (about / "top_level.txt").write_text("broken\n", "utf-8")
     monkeypatch.syspath_prepend("site")
     told = offered(written("import broken\n" + MODEL))
-    assert list(told["unfit"].values()) == [("broken", "1.2.3")]
-    [why] = told["problems"].values()
+    assert list(told.unfit.values()) == [("broken", "1.2.3")]
+    [why] = told.problems.values()
     assert why.startswith(f"broken 1.2.3 does not import with jax {jax.__version__}: ImportError")
     assert "line" not in why
 
 
 def test_plain_jax_and_a_whole_step() -> None:
     plain = offered(written(MODEL))
-    assert plain["styles"] == {"pure_jax": ["pure"]}
+    assert plain.styles == {"pure_jax": ["pure"]}
     whole = written(WHOLE, "whole")
-    assert offered(whole)["styles"] == {"whole": ["step"], "pure_jax": ["pure"]}
+    assert offered(whole).styles == {"whole": ["step"], "pure_jax": ["pure"]}
     arms = arms_of(whole)
     losses = prove_arm(arms, Arm(whole, "step")).losses
     assert losses[0] == 4
