@@ -2,6 +2,7 @@
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -42,25 +43,34 @@ def test_time_that_others_had_the_core_is_not_counted(
     assert block.seconds_of(calls) == pytest.approx(seconds)
 
 
-def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 0.0
+class Step:
+    """A step whose calls take given seconds by a clock of its own."""
 
-    def step(hidden: Any, _chunk: Any) -> Any:
-        nonlocal now
-        now += 2.0
+    def __init__(self, seconds: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.seconds = 0.0, cycle(seconds)
+        monkeypatch.setattr(block, "CLOCK", lambda: self.now)
+        monkeypatch.setattr(block, "CPU_CLOCK", lambda: self.now)
+        monkeypatch.setattr(block, "WAIT", lambda result: result)
+
+    def __call__(self, hidden: Any, _chunk: Any) -> Any:
+        self.now += next(self.seconds)
         return hidden, 1.0
 
-    case = SimpleNamespace(zero=tuple)
-    arms: Any = SimpleNamespace(steps={ARMS[0]: step}, case=case, load=Mock(), skipped_metrics=())
-    monkeypatch.setattr(block, "CLOCK", lambda: now)
-    monkeypatch.setattr(block, "CPU_CLOCK", lambda: now)
-    for kind, calls in {"step": 3, "pipelined": 51, "host_cost": 21}.items():
-        turn = Turn(kind, arms, ARMS[0], None, scale=1.0)  # type: ignore[arg-type]
-        now = 0.0
-        assert {call.seconds for several in turn().values() for call in several} == {2.0}
-        assert (turn.calls - WARMING_CALLS) * 2.0 == now == calls * 2.0, "all calls are counted"
+    def begin(self, kind: str) -> Turn:
+        arms: Any = Mock(steps={ARMS[0]: self}, skipped_metrics=())
+        turn = Turn(kind, arms, ARMS[0], Mock(), scale=1.0)
+        self.now = 0.0
+        return turn
+
+
+@pytest.mark.parametrize(("kind", "calls"), [("step", 3), ("pipelined", 51), ("host_cost", 21)])
+def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
+    kind: str, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Step([2.0], monkeypatch)
+    turn = step.begin(kind)
+    assert {call.seconds for several in turn().values() for call in several} == {2.0}
+    assert (turn.calls - WARMING_CALLS) * 2.0 == step.now == calls * 2.0, "all calls are counted"
 
 
 @pytest.mark.parametrize(("ready", "least"), [(True, 1.0), (False, 2.0)])
@@ -68,26 +78,13 @@ def test_calls_that_leave_work_in_flight_stand_for_each_other(
     ready: bool, least: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a step that keeps its state to itself; the mean of 1 and 3 seconds is 2."""
-    now, calls = 0.0, 0
-
-    class Step:
-        is_in_flight = False
-
-        def __call__(self, hidden: Any, _chunk: Any) -> Any:
-            nonlocal now, calls
-            now, calls = now + (1.0 if calls % 2 else 3.0), calls + 1
-            return hidden, 1.0
-
+    step: Any = Step([3.0, 1.0], monkeypatch)
+    step.is_in_flight = False
     array = SimpleNamespace(is_ready=lambda: ready)
-    monkeypatch.setattr(block, "WAIT", lambda result: result)
     monkeypatch.setattr(block, "list_live_arrays", lambda _: [array])
-    arms: Any = SimpleNamespace(steps={ARMS[0]: Step()}, case=SimpleNamespace(zero=tuple))
-    arms.load, arms.skipped_metrics, arms.backend = Mock(), (), "cpu"
-    monkeypatch.setattr(block, "CLOCK", lambda: now)
-    turn = Turn("step", arms, ARMS[0], None, scale=1.0)  # type: ignore[arg-type]
-    [calls_of_turn] = turn().values()
-    assert min(call.seconds for call in calls_of_turn) == least
-    assert len(calls_of_turn) == 2
+    [calls] = step.begin("step")().values()
+    assert len(calls) == 2
+    assert min(call.seconds for call in calls) == least
 
 
 def take_turns(workload: str, rounds: int, mark: Any, token: Token | None = None) -> TimedBlock:
