@@ -22,8 +22,8 @@ LIVING = {arm: re.escape(words[0]) for arm, words in WHILE_TIMED.items()} | {
     "steps/in_bfloat16": NOT_EQUAL,
     # what it does besides
     "steps/retraces": "compiled again while it was timed",
-    "donating/state": "its program donates its state",
-    "donating/hidden": "your step donates hidden|your step donates `hidden`",
+    "steps/donates_state": "its program donates its state",
+    "steps/donates_hidden": "your step donates hidden|your step donates `hidden`",
     # what a file does when it is imported
     "low_precision/pure": "importing it changed jax_default_matmul_precision",
     "own_cores/pure": "importing it changed .*XLA_FLAGS",

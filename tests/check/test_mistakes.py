@@ -56,13 +56,13 @@ def test_a_mistake_is_named(style: str, check: str, seen: str) -> None:
 @pytest.mark.parametrize(
     ("style", "expected", "seen", "severity"),
     [
-        ("hidden", "can be used again after a call", "your step donates `hidden`", ERROR),
-        ("asked", "again after a call, with donate=True too", "donates `hidden`", ERROR),
-        ("state", DONATES, "it does so always", NOTE),
+        ("donates_hidden", "can be used again after a call", "your step donates `hidden`", ERROR),
+        ("donates_if_asked", "again after a call, with donate=True too", "donates `hidden`", ERROR),
+        ("donates_state", DONATES, "it does so always", NOTE),
     ],
 )
 def test_donation(style: str, expected: str, seen: str, severity: str) -> None:
-    [finding] = run_check(Subject(MISTAKES / "donating.py", style), "contract")
+    [finding] = run_check(Subject(MISTAKES / "steps.py", style), "contract")
     assert finding.expected.endswith(expected)
     assert seen in finding.seen
     assert finding.severity == severity

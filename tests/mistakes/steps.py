@@ -1,4 +1,4 @@
-"""Steps and models that do less, or something else, than plain JAX's, each in a style."""
+"""Steps and models that do less, or something else, than plain JAX's; and that donate."""
 
 import _thread
 import os
@@ -225,6 +225,29 @@ def with_step(change: Any) -> Any:
     return pure_style(changed)
 
 
-STYLES = {name: around(mistake) for name, mistake in MISTAKES.items()} | {
-    change.__name__: with_step(change) for change in (detached, input_first, in_bfloat16)
+# Donations.
+
+
+def donating(*numbers: int) -> Any:
+    """Return a style whose update donates these of its arguments: 0 is the state, 1 the hidden."""
+
+    def style(config: Any, optimiser: Any) -> Any:
+        model = build(config)
+        update = jax.jit(pure_update(model, optimiser), donate_argnums=numbers)
+        return functional(update, model, optimiser, stages_of(update))
+
+    return style
+
+
+def donates_if_asked(config: Any, optimiser: Any, *, donate: bool = False) -> Any:
+    return donating(*([0, 1] if donate else []))(config, optimiser)
+
+
+STYLES = {
+    **{name: around(mistake) for name, mistake in MISTAKES.items()},
+    **{change.__name__: with_step(change) for change in (detached, input_first, in_bfloat16)},
+    "donates_state": donating(0),
+    "donates_hidden": donating(0, 1),
+    "donates_if_asked": donates_if_asked,
+    "donates_nothing": donating(),
 }

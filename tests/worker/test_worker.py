@@ -45,7 +45,7 @@ WHILE_TIMED = {
     "steps/gives_way": ("while it was timed it changed the priority from",),
 }
 """Styles that begin after some twenty calls, so that all are proven; and what is seen of them."""
-DONATES, ASKED, NOTHING = (f"donating/{style}" for style in ("state", "asked", "nothing"))
+DONATES, ASKED, NOTHING = (f"steps/donates_{style}" for style in ("state", "if_asked", "nothing"))
 TAKES_HIDDEN = "your step donates `hidden`; donate only your state"
 
 
