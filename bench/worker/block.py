@@ -25,7 +25,7 @@ from bench.samples import Sample
 from bench.worker.arms import End, catch_failure
 from bench.worker.counts import disable_collector, list_live_arrays
 from bench.worker.protocol import KINDS, CallSeries, Failed, Timed
-from bench.worker.settings import affinity
+from bench.worker.settings import has_one_core
 from bench.worker.token import schedule, share
 
 if TYPE_CHECKING:
@@ -303,11 +303,6 @@ def mean_of_fastest(seconds: Float[np.ndarray, "turns calls"]) -> float:
 def round_value(value: float) -> float:
     """Round a number to the digits of a sample."""
     return float(f"{value:.{DIGITS}g}")
-
-
-def has_one_core() -> bool:
-    """Tell whether this process keeps to one core."""
-    return len(affinity() or ()) == 1
 
 
 def seconds_of(calls: Sequence[Call]) -> list[float]:

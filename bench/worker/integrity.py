@@ -64,7 +64,7 @@ class Surroundings:
         for name in self.values | now if of_settings else SCHEDULING:
             known = name in self.values or name.startswith(VARIABLES)  # else jax was imported since
             value, other = self.values.get(name), now.get(name)
-            if not known or is_same(value, other):
+            if not known or (type(value), value) == (type(other), other):
                 continue
             try:
                 restore_value(name, value)
@@ -162,8 +162,3 @@ def restore_value(name: str, value: Any) -> None:
         del os.environ[name]
     else:
         os.environ[name] = value
-
-
-def is_same(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same; False where they cannot be compared."""
-    return one is other or (type(one) is type(other) and bool(one == other))

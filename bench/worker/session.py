@@ -55,7 +55,7 @@ CACHE: dict[str, bool | int] = {
 
 
 class Session:
-    """The state of a warm worker."""
+    """The state of a warm worker, which measures at one workload on one backend."""
 
     def __init__(self, marker: ArmMarker, channel: int = -1) -> None:
         self.marker, self.channel = marker, channel
@@ -63,13 +63,14 @@ class Session:
         """Arm → byte that says that it is at work."""
         self.outside: dict[str, str] = {}
         """Entrant or training step of a user's own → its file."""
-        self.workloads: dict[tuple[str, str], Arms] = {}
-        self.surroundings: dict[str, Surroundings] = {}
-        """Backend → snapshot before its first block."""
-        self.count_programs: Callable[[], int] | None = None
-        """Function that returns the number of programs compiled since the first block."""
         self.donate = False
         """Whether steps donate their state."""
+        self.arms: Arms | None = None
+        """Arms of its workload, from the first command about one on."""
+        self.surroundings: Surroundings | None = None
+        """Snapshot before the first block."""
+        self.count_programs: Callable[[], int] | None = None
+        """Function that returns the number of programs compiled since the first block."""
 
     def answer(self, command: Command) -> object:
         """Carry out a command, and return its answer."""
@@ -96,8 +97,7 @@ class Session:
         self.index = {Arm.parse(name): i for i, name in enumerate(names)}
         answer = Failures({})
         use_cache(command.cache)
-        # First, before settings are watched: a user's file may change them
-        if step:
+        if step:  # before settings are watched: a user's file may change them
             file, before = Path(self.outside[step]), Surroundings()
             problem = catch_failure(partial(steps.import_step, file))
             failure = problem.failure if isinstance(problem, Failed) else ""
@@ -132,17 +132,15 @@ class Session:
         self.marker.mark(NOBODY if arm is None else self.index[arm])
 
     def find_arms(self, workload: str, backend: str) -> Arms:
-        """Return the arms of a workload, which the first call makes."""
-        use_device(backend)
-        key = (workload, backend)
-        if key not in self.workloads:
-            file = self.outside.get(workload)
-            self.workloads[key] = (
-                StepArms(Path(file), backend, donate=self.donate)
-                if file
-                else Arms(workload, backend, donate=self.donate)
-            )
-        return self.workloads[key]
+        """Return the arms of this worker's workload, which the first call makes."""
+        if self.arms is None:
+            use_device(backend)
+            if file := self.outside.get(workload):
+                self.arms = StepArms(Path(file), backend, donate=self.donate)
+            else:
+                self.arms = Arms(workload, backend, donate=self.donate)
+        assert (self.arms.workload, self.arms.backend) == (workload, backend)
+        return self.arms
 
     def guard[Answer](
         self, command: ArmCommand, action: Callable[[Arms, Arm], Answer]
@@ -180,7 +178,7 @@ class Session:
     def time_block(self, command: TimeBlock) -> Timed:
         """Measure a block, alone or alternating with a worker of another side."""
         arms = self.find_arms(command.workload, command.backend)
-        around = self.surroundings.setdefault(command.backend, Surroundings())
+        self.surroundings = around = self.surroundings or Surroundings()
         token = None
         if command.place is not None:
             token = Token.receive(self.channel, command.place, command.patience)

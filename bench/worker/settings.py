@@ -65,6 +65,11 @@ def affinity() -> list[int] | None:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
+def has_one_core() -> bool:
+    """Tell whether this process keeps to one core."""
+    return len(affinity() or ()) == 1
+
+
 def threads(cores: Sequence[int] | None = None) -> dict[str, str]:
     """Return variables that give a worker these cores, and XLA a thread for each of them.
 

@@ -19,9 +19,10 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from bench.cells import BASELINE, REFERENCE
 from bench.metrics import STAGES
-from bench.worker.block import CLOCK, CPU_CLOCK, Call, TimedBlock, Turn, has_one_core
+from bench.worker.block import CLOCK, CPU_CLOCK, Call, TimedBlock, Turn
 from bench.worker.cold import cache_hits, lower, require_compiled, time_stage
 from bench.worker.protocol import KINDS
+from bench.worker.settings import has_one_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

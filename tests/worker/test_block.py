@@ -12,7 +12,7 @@ import pytest
 
 from bench.cells import Arm
 from bench.samples import Sample
-from bench.worker import block
+from bench.worker import block, settings
 from bench.worker.arms import Arms
 from bench.worker.block import SCALES, WARMING_CALLS, Call, TimedBlock, Turn, make_sample
 from bench.worker.protocol import TimeBlock
@@ -39,7 +39,7 @@ def test_time_that_others_had_the_core_is_not_counted(
     seconds: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(block, "affinity", lambda: cores)
+    monkeypatch.setattr(settings, "affinity", lambda: cores)
     assert block.seconds_of(calls) == pytest.approx(seconds)
 
 
@@ -142,7 +142,7 @@ def test_what_an_arm_does_before_its_turn_is_not_the_next_ones_fault() -> None:
 
 def test_slow_turns_do_not_move_the_datum_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the geometric mean of the fastest half of turns, each counted as its fastest call."""
-    monkeypatch.setattr(block, "affinity", lambda: [0, 1])
+    monkeypatch.setattr(settings, "affinity", lambda: [0, 1])
     quiet = [[Call(1.0, 0.0), Call(3.0, 0.0)], [Call(6.0, 0.0), Call(4.0, 0.0)]]
     slow = [[Call(9.0, 0.0), Call(8.0, 0.0)]]
     cell = ARMS[0].make_cell("seed", "cpu")
