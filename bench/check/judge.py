@@ -17,8 +17,8 @@ from bench.check import contract, numbers
 from bench.check.subject import RAGGED, SMALL, CheckFinding, Subject
 from bench.worker.__main__ import serve
 from bench.worker.arms import catch_failure, use_device
-from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Command, Failed
+from bench.worker.settings import Surroundings
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

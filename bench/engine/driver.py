@@ -27,7 +27,6 @@ from bench.engine.process import (
 )
 from bench.metrics import STAGES
 from bench.worker.__main__ import adopt
-from bench.worker.integrity import end_processes
 from bench.worker.protocol import (
     Command,
     Count,
@@ -38,6 +37,7 @@ from bench.worker.protocol import (
     TimeBlock,
     Train,
 )
+from bench.worker.settings import end_processes
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

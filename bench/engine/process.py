@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 import psutil
 
-from bench.worker.integrity import end_processes
 from bench.worker.protocol import PROTOCOL, Command, Recorder
-from bench.worker.settings import ROOT, environment, restore_user_settings, threads
+from bench.worker.settings import ROOT, end_processes, environment, restore_user_settings, threads
 from bench.worker.token import BYTE, LOST_STATUS
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import impls
 from bench.cells import Arm
 from bench.samples import Sample
-from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Cold, MeasureCold
+from bench.worker.settings import Surroundings
 from impls import steps
 
 if TYPE_CHECKING:

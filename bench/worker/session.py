@@ -18,7 +18,6 @@ from bench.metrics import STAGES
 from bench.worker.arms import Arms, catch_failure, use_device
 from bench.worker.block import TimedBlock
 from bench.worker.counts import watch_compilations
-from bench.worker.integrity import Surroundings
 from bench.worker.proof import baseline_program, count_arm, prove_arm, train_arm
 from bench.worker.protocol import (
     NOBODY,
@@ -36,6 +35,7 @@ from bench.worker.protocol import (
     Timed,
     Train,
 )
+from bench.worker.settings import Surroundings
 from bench.worker.stages import StagesBlock
 from bench.worker.step_arms import StepArms
 from bench.worker.token import Token

@@ -10,10 +10,9 @@ import pytest
 
 from bench.engine.process import Worker
 from bench.metrics import COLD, METRICS
-from bench.worker import integrity
+from bench.worker import settings
 from bench.worker.arms import catch_failure
 from bench.worker.counts import count_code_lines
-from bench.worker.integrity import Surroundings
 from bench.worker.proof import MISSING_DONATION, UNEXPECTED_DONATION
 from bench.worker.protocol import (
     OWN_SEEDS,
@@ -25,6 +24,7 @@ from bench.worker.protocol import (
     TimeBlock,
     Train,
 )
+from bench.worker.settings import Surroundings
 from tests.commands import ROOT, TWIN
 
 TOY = "toy", "cpu"
@@ -290,7 +290,7 @@ def test_a_child_is_found_and_ended_where_the_system_lists_none_too(
     monkeypatch: pytest.MonkeyPatch, lists: bool
 ) -> None:
     if not lists:
-        monkeypatch.setattr(integrity, "CHILDREN", Path("no such file"))
+        monkeypatch.setattr(settings, "CHILDREN", Path("no such file"))
     before = Surroundings()
     assert before.changes() == ""
     child = subprocess.Popen(["sleep", "300"], start_new_session=True)
