@@ -1,20 +1,24 @@
-"""Blocks: timed calls of arms in turns, over fresh buffers, and a comparison of the results.
+"""Blocks: arms' turns over fresh buffers in random order, and a comparison of the results.
 
-A kind of turns is a row of `KINDS`: the series of calls that a turn has, by metric. A block is some
-rounds, each with a turn of every arm in another order. Two workers, one of each side of a
-comparison, can measure a block together: then an arm's turns on both sides follow each other.
+A block is some rounds, each with a turn of every arm in another order. Two workers, one of each
+side of a comparison, can measure a block together: then an arm's turns on both sides follow each
+other, and the holder of a token takes turns. The parent gives each worker an end of a pair of
+sockets. A byte that one sends is the token, which is then the other's: on one core that costs a
+change of process, and no parent is in between. A worker that has ended closes its end, so that the
+other one hears of it at once.
 """
 
 from __future__ import annotations
 
 import gc
-import math
+import os
 import random
-import time
+import socket
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -22,117 +26,24 @@ import numpy as np
 from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES, STEP, TINY
 from bench.samples import Sample
-from bench.worker.arms import End, catch_failure
-from bench.worker.counts import disable_collector, list_live_arrays
-from bench.worker.protocol import KINDS, CallSeries, Failed, Timed
+from bench.worker.arms import catch_failure
+from bench.worker.counts import disable_collector
+from bench.worker.protocol import LOST_STATUS, TOKEN, Failed, Timed
 from bench.worker.settings import has_one_core
-from bench.worker.token import schedule, share
+from bench.worker.turns import CLOCK, CPU_CLOCK, Turn, make_sample, make_stages_turns, round_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from jaxtyping import Float
-
-    from bench.cells import Cell
     from bench.worker.arms import Arms
     from bench.worker.protocol import TimeBlock
-    from bench.worker.token import Token
+    from bench.worker.turns import Call, Calls
     from common.contract import Chunk
 
-    type Calls = dict[str, list[Call]]
-    """Metric → calls of one turn."""
-
-CLOCK, CPU_CLOCK, WAIT = time.perf_counter, time.process_time, jax.block_until_ready
-
-WARMING_CALLS = 3
-"""Number of calls before a block's rounds: the second and third can still take another path."""
-FASTEST = 0.5
-"""Fraction of an arm's turns, the fastest ones, whose mean stands for its block. Noise only ever
-adds time; a half is as precise as any other choice in quiet and in busy hours, and stays at the
-times of a quiet machine: see docs/measuring.md."""
-DIGITS = 7
-"""Significant digits of a sample: more would be noise."""
 SCALES = 0.99, 1.01
 """Range of the factor on a block's first weights: other numbers, the same work."""
 MOST_PADDING = 1 << 14
 """Most numbers between the buffers of two arms, so that offsets differ from block to block."""
-
-
-class Call(NamedTuple):
-    """Times of a call, or the means of several."""
-
-    seconds: float
-    idle: float
-    """Seconds in which no thread of this process ran: it waited, or others had the
-    processor."""
-
-
-class Turn:
-    """Turn of an arm in one block: an untimed call of its step, then series of timed calls.
-
-    Steps of a pair are called once in a turn, without an untimed call: what the other side leaves
-    in the caches is the same for both.
-
-    A call is over when its results are there: loss and hidden state, which come with the new
-    parameters where one program makes them all. Where a step is several programs, updates are in
-    flight then, and the next call waits for them. If a step's state is not known
-    and its calls leave updates in flight, each call counts as the mean of the turn: the fastest has
-    left its updates to the next. The untimed call gives the others the caches that they have in a
-    loop of their own: without it, a step of a tenth of a millisecond pays for what the other arms
-    left behind.
-    """
-
-    def __init__(
-        self, kind: str, arms: Arms, arm: Arm, chunk: Chunk, scale: float, *, paired: bool = False
-    ) -> None:
-        """Warm up over buffers of the arm's own, whose content a block's arms share."""
-        self.step, self.hidden, self.chunk = arms.steps[arm], arms.case.zero(), chunk
-        arms.load(self.step, scale)
-        step: Any = self.step
-        for _ in range(WARMING_CALLS):
-            if isinstance(known := getattr(step, "is_in_flight", None), bool):
-                WAIT(list_live_arrays(arms.backend))
-            WAIT(step(self.hidden, chunk))
-            if known is False:  # seen once, it holds for all blocks: they are measured alike
-                arrays: list[Any] = list_live_arrays(arms.backend)
-                step.is_in_flight = not all(array.is_ready() for array in arrays)
-        self.is_in_flight = getattr(step, "is_in_flight", False)
-        self.single = paired and kind == STEP
-        series = {STEP: CallSeries(1)} if self.single else KINDS[kind]
-        self.series = {
-            name: calls for name, calls in series.items() if name not in arms.skipped_metrics
-        }
-        self.calls = WARMING_CALLS
-        self.loss: Any = None
-
-    def __call__(self) -> Calls:
-        """Take one turn."""
-        if not self.single:
-            WAIT(self.step(self.hidden, self.chunk))
-            self.calls += 1
-        return {metric: self.time_calls(series) for metric, series in self.series.items()}
-
-    def time_calls(self, series: CallSeries) -> list[Call]:
-        """Return the time of each call that is waited for, or the mean of calls in a row."""
-        step, hidden, chunk = self.step, self.hidden, self.chunk
-        clock, wait, taken = CLOCK, WAIT, []
-        row = range(series.calls if series.in_a_row else 1)
-        for _ in range(series.calls // len(row)):
-            cpu, start = CPU_CLOCK(), clock()
-            for _ in row:
-                result = step(hidden, chunk)
-            wait(result)
-            seconds = clock() - start
-            idle = seconds - (CPU_CLOCK() - cpu)
-            taken.append(Call(seconds / len(row), idle / len(row)))
-        self.loss, self.calls = result[1], self.calls + series.calls
-        if self.is_in_flight:
-            taken = [Call(*np.mean(taken, axis=0).tolist())] * len(taken)
-        return taken
-
-    def end(self) -> End:
-        """Return the step's state after its calls."""
-        return End(self.calls, float(self.loss), self.step.save())
 
 
 class TimedBlock:
@@ -182,7 +93,8 @@ class TimedBlock:
             return self.make_turns(chunk, scale)
 
         turns = self.interleave(begin)
-        self.compare(turns)
+        if self.command.kind != STAGES:  # of which none runs a step
+            self.compare(turns)
         good = [arm for arm in turns if arm not in self.failures]
         several_cores = self.command.kind == STEP and not has_one_core()
         samples = []
@@ -218,7 +130,10 @@ class TimedBlock:
 
     def make_turns(self, chunk: Chunk, scale: float) -> dict[Arm, Turn]:
         """Return turns over fresh buffers, at new offsets, allocated and warmed in random order."""
-        turns, padding, kind = {}, [], self.command.kind
+        kind = self.command.kind
+        if kind == STAGES:
+            return make_stages_turns(self.arms, self.members, self.command.programs)
+        turns, padding = {}, []
         for arm in self.buffers.sample(self.members, len(self.members)):
             size = self.buffers.randrange(1, MOST_PADDING)
             padding.append(jax.device_put(np.zeros(size, np.float32)))
@@ -228,9 +143,9 @@ class TimedBlock:
         return turns
 
     def interleave[T: Callable[[], Calls]](self, begin: Callable[[], dict[Arm, T]]) -> dict[Arm, T]:
-        """Take a turn of each arm in each round; return the turns, which `begin` makes in time.
+        """Take a turn of each arm in each round; return the turns, which `begin` makes.
 
-        An arm that fails takes no further turns.
+        It is called when this side's time comes. An arm that fails takes no further turns.
         """
         sides = 2 if self.token else 1
         first = [(side, None) for side in self.shared.sample(range(sides), sides)]
@@ -279,39 +194,83 @@ class TimedBlock:
                 self.failures[arm] = f"its timed training gave a wrong result: {wrong}"
 
 
-def make_sample(cell: Cell, metric: str, turns: Sequence[Sequence[Call]]) -> Sample:
-    """Return the sample of a cell's turns in a block."""
-    seconds = np.array(seconds_of([call for calls in turns for call in calls]))
-    median, high = np.quantile(seconds, [0.5, 0.95]).tolist()
-    fastest = math.exp(mean_of_fastest(seconds.reshape(len(turns), -1)))
-    return Sample(
-        cell,
-        metric,
-        round_value(fastest),
-        calls=seconds.size,
-        median=round_value(median),
-        p95=round_value(high),
-    )
+@dataclass
+class Token:
+    """One worker's end of the pair of sockets that the token takes."""
+
+    place: int
+    """Number of this worker's side: 0 or 1."""
+    end: socket.socket
+
+    @classmethod
+    def receive(cls, channel: int, place: int, patience: float) -> Token:
+        """Receive the end that the parent sends over the socket of a descriptor.
+
+        After `patience` seconds, the other worker is taken to hang.
+        """
+        with socket.socket(fileno=os.dup(channel)) as parent:
+            _, [descriptor], *_ = socket.recv_fds(parent, len(TOKEN), 1)
+        os.set_inheritable(descriptor, False)  # what a library starts does not hold it open
+        end = socket.socket(fileno=descriptor)
+        end.settimeout(patience)
+        return cls(place, end)
+
+    def send(self) -> None:
+        """Give the token to the other side; where that has ended, this worker ends too."""
+        try:
+            self.end.sendall(TOKEN)
+        except OSError:
+            os._exit(LOST_STATUS)
+
+    def wait(self, mark_arm: Callable[[None], None]) -> None:
+        """Wait for the token; where it does not come, this worker ends."""
+        mark_arm(None)
+        try:
+            came = self.end.recv(len(TOKEN))
+        except OSError:
+            came = b""
+        if not came:
+            os._exit(LOST_STATUS)
 
 
-def mean_of_fastest(seconds: Float[np.ndarray, "turns calls"]) -> float:
-    """Return the mean logarithm of the fastest half of turns, each by its fastest call."""
-    turns = np.sort(seconds.min(1))
-    return float(np.log(turns[: math.ceil(FASTEST * turns.size)]).mean())
+def share[Item](
+    order: Iterable[tuple[int, Item]], token: Token | None, mark_arm: Callable[[None], None]
+) -> Iterator[Item]:
+    """Yield this side's items of an order that both workers follow, each at its time.
 
-
-def round_value(value: float) -> float:
-    """Round a number to the digits of a sample."""
-    return float(f"{value:.{DIGITS}g}")
-
-
-def seconds_of(calls: Sequence[Call]) -> list[float]:
-    """Return the seconds of an arm's calls in a block; on one core, without other processes' time.
-
-    There, a process runs or waits: while it waits longer than in the call of the block with the
-    shortest wait, another process has the core. On several cores threads overlap: wall time counts.
+    Args:
+        order: Sides with their items; the first one's side has the token.
+        token: This worker's token; without one, all items are its own.
+        mark_arm: Called with None while the other side has the token.
     """
-    if not has_one_core():
-        return [call.seconds for call in calls]
-    waiting = max(0.0, min(call.idle for call in calls))
-    return [call.seconds - max(0.0, call.idle - waiting) for call in calls]
+    holder: int | None = None
+    for side, item in order:
+        if token and holder not in (None, side):
+            if holder == token.place:
+                token.send()
+            else:
+                token.wait(mark_arm)
+        holder = side
+        if not token or side == token.place:
+            yield item
+
+
+def schedule(
+    rng: random.Random, members: Sequence[Arm], rounds: Iterable[int], sides: int
+) -> Iterator[tuple[int, tuple[int, Arm]]]:
+    """Yield the turns of a block: the side that takes each, 0 or 1 of two; its round and its arm.
+
+    Arms come in random order, an arm's turns on both sides one after the other. Every second round
+    reverses the one before: so each arm, and each side, is as often before another one as after it.
+    """
+    turns: list[tuple[int, Arm]] = []
+    for place, number in enumerate(rounds):
+        if place % 2:
+            turns = turns[::-1]
+        else:
+            turns = [
+                (side, arm)
+                for arm in rng.sample(members, len(members))
+                for side in rng.sample(range(sides), sides)
+            ]
+        yield from ((side, (number, arm)) for side, arm in turns)

@@ -16,7 +16,7 @@ import impls
 from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES
 from bench.worker.arms import Arms, catch_failure, use_device
-from bench.worker.block import TimedBlock
+from bench.worker.block import TimedBlock, Token
 from bench.worker.counts import watch_compilations
 from bench.worker.proof import baseline_program, count_arm, prove_arm, train_arm
 from bench.worker.protocol import (
@@ -36,9 +36,7 @@ from bench.worker.protocol import (
     Train,
 )
 from bench.worker.settings import Surroundings
-from bench.worker.stages import StagesBlock
 from bench.worker.step_arms import StepArms
-from bench.worker.token import Token
 from impls import steps
 
 if TYPE_CHECKING:
@@ -182,11 +180,10 @@ class Session:
         token = None
         if command.place is not None:
             token = Token.receive(self.channel, command.place, command.patience)
-        if command.kind == STAGES:
-            timed = StagesBlock(arms, command, self.mark_arm, int, around.changes, token).run()
-        else:
+        count: Callable[[], int] = int  # stages are compiled: their programs are not counted
+        if command.kind != STAGES:
             self.count_programs = count = self.count_programs or watch_compilations()
-            timed = TimedBlock(arms, command, self.mark_arm, count, around.changes, token).run()
+        timed = TimedBlock(arms, command, self.mark_arm, count, around.changes, token).run()
         if token:
             token.end.close()
         timed.spoiled = around.spoiled

@@ -1,22 +1,31 @@
-"""Blocks: times without other processes' on one core, orders, and the datum of a block."""
+"""Blocks: times without other processes' on one core, orders, the datum of a block, and stages."""
 
 import socket
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import cycle
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from bench.cells import Arm
+from bench.metrics import STAGES
 from bench.samples import Sample
-from bench.worker import block, settings
+from bench.worker import settings, turns
 from bench.worker.arms import Arms
-from bench.worker.block import SCALES, WARMING_CALLS, Call, TimedBlock, Turn, make_sample
-from bench.worker.protocol import TimeBlock
-from bench.worker.token import Token
+from bench.worker.block import SCALES, TimedBlock, Token
+from bench.worker.protocol import KINDS, TimeBlock
+from bench.worker.session import use_cache
+from bench.worker.turns import WARMING_CALLS, Call, Turn, make_sample, seconds_of
+from common.contract import Program
 
 ARMS = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
 QUIET, INTERRUPTED = Call(1.0, 0.002), Call(1.6, 0.502)
@@ -40,7 +49,7 @@ def test_time_that_others_had_the_core_is_not_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(settings, "affinity", lambda: cores)
-    assert block.seconds_of(calls) == pytest.approx(seconds)
+    assert seconds_of(calls) == pytest.approx(seconds)
 
 
 class Step:
@@ -48,9 +57,9 @@ class Step:
 
     def __init__(self, seconds: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.seconds = 0.0, cycle(seconds)
-        monkeypatch.setattr(block, "CLOCK", lambda: self.now)
-        monkeypatch.setattr(block, "CPU_CLOCK", lambda: self.now)
-        monkeypatch.setattr(block, "WAIT", lambda result: result)
+        monkeypatch.setattr(turns, "CLOCK", lambda: self.now)
+        monkeypatch.setattr(turns, "CPU_CLOCK", lambda: self.now)
+        monkeypatch.setattr(turns, "WAIT", lambda result: result)
 
     def __call__(self, hidden: Any, _chunk: Any) -> Any:
         self.now += next(self.seconds)
@@ -81,7 +90,7 @@ def test_calls_that_leave_work_in_flight_stand_for_each_other(
     step: Any = Step([3.0, 1.0], monkeypatch)
     step.is_in_flight = False
     array = SimpleNamespace(is_ready=lambda: ready)
-    monkeypatch.setattr(block, "list_live_arrays", lambda _: [array])
+    monkeypatch.setattr(turns, "list_live_arrays", lambda _: [array])
     [calls] = step.begin("step")().values()
     assert len(calls) == 2
     assert min(call.seconds for call in calls) == least
@@ -161,3 +170,106 @@ def test_each_block_starts_from_other_weights() -> None:
     assert first.dtype == second.dtype == np.float32
     assert np.all(first != second)
     np.testing.assert_allclose(first / second, SCALES[0] / SCALES[1], rtol=1e-6)
+
+
+# Stages of steps that are made anew.
+
+INNER: list[int] = []
+"""Grows each time that JAX traces what all steps share."""
+
+
+@jax.jit
+def shared(x: jax.Array) -> jax.Array:
+    INNER.append(1)
+    return x + 1
+
+
+class TracedStep:
+    """A step whose trace counts itself."""
+
+    def __init__(self, traced: list[int]) -> None:
+        self.traced = traced
+
+    def program(self, *_: Any) -> Program:
+        def function(x: jax.Array) -> jax.Array:
+            self.traced.append(1)
+            return shared(x)
+
+        ours = jax.jit(function)
+        return Program.from_trace(lambda: ours.trace(jnp.zeros(2)))
+
+
+GOOD, LIKE_IT, BROKEN = (Arm("made", name) for name in ("a", "b", "broken"))
+
+
+def block_of_made_steps(rounds: int, programs: dict[str, str] | None = None) -> Any:
+    """Return a block of arms, one of which cannot be made, and what its steps were seen to do."""
+    made, traced, alive = list[weakref.ref[TracedStep]](), list[int](), list[int]()
+
+    def make(arm: Arm) -> TracedStep:
+        if arm == BROKEN:
+            raise OSError("no such planet")
+        alive.append(sum(step() is not None for step in made))
+        step = TracedStep(traced)
+        made.append(weakref.ref(step))
+        return step
+
+    arms = Mock(make=make, backend="cpu", chunks=[()])
+    arms.load = lambda *_: None  # a mock would keep the steps
+    arms.case.zero = arms.case.data = tuple
+    arms.find_cell = lambda arm: arm.make_cell("toy", "cpu")
+    names = [*map(str, (GOOD, LIKE_IT, BROKEN))]
+    command = TimeBlock("toy", "cpu", STAGES, names, rounds, seed=1, programs=programs or {})
+    answer = TimedBlock(arms, command, lambda _: None, int, str).run()
+    return SimpleNamespace(answer=answer, traced=traced, alive=alive)
+
+
+def test_a_program_that_is_read_from_a_cache_has_no_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "disable_cache", nullcontext)
+    names = "jax_enable_compilation_cache", "jax_compilation_cache_dir"
+    before = {name: getattr(jax.config, name) for name in names}
+    try:
+        use_cache(str(tmp_path))
+        answer = block_of_made_steps(rounds=2).answer
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+    assert answer.samples == []
+    assert "the persistent compilation cache was used" in answer.failures[str(GOOD)]
+
+
+def test_each_turn_traces_a_step_of_its_own_and_drops_it() -> None:
+    """An arm that cannot be made costs its own times alone."""
+    before = len(INNER)
+    block = block_of_made_steps(rounds=4)
+    assert len(block.traced) == len(INNER) - before == 2 * 4, "nothing is kept of other turns"
+    assert max(block.alive) <= 1, "no step outlives the next turn"
+    calls = {(str(sample.cell.arm), sample.calls) for sample in block.answer.samples}
+    assert calls == {(str(GOOD), 4), (str(LIKE_IT), 4)}
+    why = "raised OSError: no such planet (while it was timed)"
+    assert block.answer.failures == {str(BROKEN): why}
+
+
+def test_arms_of_one_program_compile_it_once_in_a_round() -> None:
+    block = block_of_made_steps(3, {str(GOOD): "one", str(LIKE_IT): "one"})
+    calls = {(str(s.cell.arm), s.metric): s.calls for s in block.answer.samples}
+    both = str(GOOD), str(LIKE_IT)
+    assert [calls[arm, "trace"] for arm in both] == [3, 3]
+    assert sum(calls.get((arm, "compile"), 0) for arm in both) == 3
+    apart = block_of_made_steps(3, {str(GOOD): "one", str(LIKE_IT): "another"})
+    assert {(str(s.cell.arm), s.calls) for s in apart.answer.samples} == {(arm, 3) for arm in both}
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_a_library_cannot_trace_apart_is_told_by_jax_events(
+    pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Program.from_trace
+    monkeypatch.setattr(turns, "has_one_core", lambda: pinned)
+    monkeypatch.setattr(Program, "from_trace", lambda trace: whole(trace)._replace(trace=None))
+    samples = block_of_made_steps(rounds=2).answer.samples
+    assert {s.metric for s in samples if s.cell.arm == GOOD} == {*KINDS[STAGES]}
+    assert all(sample.value > 0 for sample in samples)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import pytest
 
 from bench.engine.process import Worker
-from bench.metrics import COLD, METRICS
+from bench.metrics import COLD, METRICS, STAGES
 from bench.worker import settings
 from bench.worker.arms import catch_failure
 from bench.worker.counts import count_code_lines
@@ -145,6 +145,21 @@ def test_a_block_of_some_arms(worker: Child, kind: str, calls: dict[str, int]) -
             assert 0 < value <= median <= high
 
 
+def test_a_block_of_stages(cache: Path) -> None:
+    """Of two rounds, in a worker that does nothing else."""
+    with Child() as child:
+        assert child.load(HONEST, cache) == {"failures": {}, "spoiled": False}
+        answer = child.block(HONEST, STAGES)
+        assert child.recorder.read_arm() is None
+    assert answer["failures"] == {}
+    table = samples(answer)
+    timed = [name for name, metric in METRICS.items() if metric.turn == STAGES]
+    assert [*table] == timed == ["trace", "lower", "compile"]
+    for by_arm in table.values():
+        assert {*by_arm} == {*HONEST}
+        assert all(calls == 2 and value > 0 for value, calls, *_ in by_arm.values())
+
+
 def test_a_second_process_reads_what_the_first_has_compiled_and_proven(
     worker: Child, proofs: dict[str, Any], cache: Path
 ) -> None:
@@ -171,7 +186,7 @@ def test_training(worker: Child) -> None:
     assert len({*losses}) == 1 + OWN_SEEDS
 
 
-STAGES = """
+SLOW_START = """
 import time
 from impls import equinox
 
@@ -196,7 +211,7 @@ def test_a_cold_process_measures_what_happens_once(
     entrant: str, style: str, compiling: float, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.py"
-    path.write_text(STAGES)
+    path.write_text(SLOW_START)
     outside = {"mine": str(path)} if entrant == "mine" else {}
     with Child() as child:
         answer = child.ask(MeasureCold(*TOY, f"{entrant}/{style}", outside))
