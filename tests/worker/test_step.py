@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from bench.cells import BASELINE, Arm
+from bench.worker.arms import catch_failure
 from bench.worker.proof import prove_arm
+from bench.worker.protocol import Failed
 from bench.worker.step_file import CarryingStep
 from common.errors import BakeoffError
 from tests.commands import ROOT
@@ -279,3 +281,13 @@ def test_plain_jax_and_a_whole_step() -> None:
     losses = prove_arm(arms, Arm(whole, "step")).losses
     assert losses[0] == 4
     assert losses == sorted(losses, reverse=True)
+
+
+def test_a_failure_names_the_line_of_a_user_s_file(tmp_path: Path) -> None:
+    path = tmp_path / "nu.py"
+    path.write_text("def loss():\n    raise OSError('no such planet')\n")
+    scope: dict[str, Any] = {}
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+    answer = catch_failure(scope["loss"], str(path))
+    assert isinstance(answer, Failed)
+    assert answer.failure == "nu.py:2 raised OSError: no such planet"

@@ -11,21 +11,11 @@ import pytest
 from bench.engine.process import Worker
 from bench.metrics import COLD, METRICS, STAGES
 from bench.worker import settings
-from bench.worker.arms import catch_failure
 from bench.worker.counts import count_code_lines
 from bench.worker.proof import MISSING_DONATION, UNEXPECTED_DONATION
-from bench.worker.protocol import (
-    OWN_SEEDS,
-    Failed,
-    Load,
-    MeasureCold,
-    Open,
-    Prove,
-    TimeBlock,
-    Train,
-)
+from bench.worker.protocol import OWN_SEEDS, Load, MeasureCold, Open, Prove, TimeBlock, Train
 from bench.worker.settings import Surroundings
-from tests.commands import ROOT, TWIN
+from tests.commands import ROOT
 
 TOY = "toy", "cpu"
 PLAIN, HAIKU = "pure_jax/pure", "haiku/pure"
@@ -267,25 +257,6 @@ def test_a_worker_fails_steps_that_do_not_donate_as_it_does(
     assert ours["losses"] == pytest.approx(proofs[PLAIN]["losses"], abs=1e-5)
 
 
-IMPORTS = {
-    "low_precision": f"import jax\n{TWIN}"
-    "jax.config.update('jax_default_matmul_precision', 'bfloat16')",
-    "own_cores": f"import os\n{TWIN}os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})\n"
-    "os.nice(1)\nos.environ['XLA_FLAGS'] = '--xla_cpu_enable_fast_math=true'",
-    "other_baseline": "from common import steps\nfrom impls import pure_jax\n"
-    "DISTRIBUTION, build = 'jax', pure_jax.build\n"
-    "STYLES = {'pure': steps.pure_style(build)}\n"
-    "def slower(config):\n"
-    "    model = build(config)\n"
-    "    def step(params, state, token):\n"
-    "        state, logits = model.step(params, state, token)\n"
-    "        return state, logits + 0 * logits.sort().sum()\n"
-    "    return model._replace(step=step)\n"
-    "pure_jax.STYLES['pure'] = steps.pure_style(slower)",
-}
-"""Files that change something when they are imported."""
-
-
 def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setenv("JAX_LEFT", "1")
@@ -332,13 +303,3 @@ def test_a_step_s_file_may_leave_nothing_behind(code: str, tmp_path: Path) -> No
         command = Load(["mine/step"], 0, str(tmp_path / "cache"), outside={"mine": str(path)})
         [why] = worker.ask(command)["failures"].values()
     assert why.startswith(f"mine.py: importing it {LEAVING[code]}")
-
-
-def test_a_failure_names_the_line_of_a_user_s_file(tmp_path: Path) -> None:
-    path = tmp_path / "nu.py"
-    path.write_text("def loss():\n    raise OSError('no such planet')\n")
-    scope: dict[str, Any] = {}
-    exec(compile(path.read_text(), str(path), "exec"), scope)
-    answer = catch_failure(scope["loss"], str(path))
-    assert isinstance(answer, Failed)
-    assert answer.failure == "nu.py:2 raised OSError: no such planet"
