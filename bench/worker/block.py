@@ -15,9 +15,9 @@ import os
 import random
 import socket
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import jax
@@ -33,7 +33,7 @@ from bench.worker.settings import has_one_core
 from bench.worker.turns import CLOCK, CPU_CLOCK, Turn, make_sample, make_stages_turns, round_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from bench.worker.arms import Arms
     from bench.worker.protocol import TimeBlock
@@ -147,13 +147,9 @@ class TimedBlock:
 
         It is called when this side's time comes. An arm that fails takes no further turns.
         """
-        sides = 2 if self.token else 1
-        first = [(side, None) for side in self.shared.sample(range(sides), sides)]
-        rounds = range(-self.untimed, self.command.rounds)
-        order = schedule(self.shared, self.members, rounds, sides)
         turns: dict[Arm, T] = {}
         with disable_collector():
-            for item in share(chain(first, order), self.token, self.mark_arm):
+            for item in self.share(self.schedule()):
                 if item is None:
                     turns = begin()
                     gc.collect()  # here, for the other side's turns may come next
@@ -162,6 +158,41 @@ class TimedBlock:
                 if arm in turns and arm not in self.failures:
                     self.take(arm, turns[arm], timed=number >= 0)
         return turns
+
+    def schedule(self) -> Iterator[tuple[int, tuple[int, Arm] | None]]:
+        """Yield sides, 0 or 1 of two, with what they do: first begin (None), then take turns.
+
+        A turn is a round and an arm. Arms come in random order, an arm's turns on both sides one
+        after the other. Every second round reverses the one before: so each arm, and each side, is
+        as often before another one as after it.
+        """
+        sides, rng = range(2 if self.token else 1), self.shared
+        yield from ((side, None) for side in rng.sample(sides, len(sides)))
+        turns: list[tuple[int, Arm]] = []
+        for place, number in enumerate(range(-self.untimed, self.command.rounds)):
+            if place % 2:
+                turns = turns[::-1]
+            else:
+                arms = rng.sample(self.members, len(self.members))
+                turns = [(side, arm) for arm in arms for side in rng.sample(sides, len(sides))]
+            yield from ((side, (number, arm)) for side, arm in turns)
+
+    def share[Item](self, order: Iterable[tuple[int, Item]]) -> Iterator[Item]:
+        """Yield this side's items of an order that both follow, each at its time.
+
+        The first one's side has the token. Without a token, all items are this side's.
+        """
+        holder, token = None, self.token
+        for side, item in order:
+            if token and holder not in (None, side):
+                if holder == token.place:
+                    token.send()
+                else:
+                    self.mark_arm(None)
+                    token.wait()
+            holder = side
+            if not token or side == token.place:
+                yield item
 
     def take(self, arm: Arm, turn: Callable[[], Calls], *, timed: bool) -> None:
         """Take one turn of an arm, and keep its calls unless something is wrong."""
@@ -222,55 +253,9 @@ class Token:
         except OSError:
             os._exit(LOST_STATUS)
 
-    def wait(self, mark_arm: Callable[[None], None]) -> None:
+    def wait(self) -> None:
         """Wait for the token; where it does not come, this worker ends."""
-        mark_arm(None)
-        try:
-            came = self.end.recv(len(TOKEN))
-        except OSError:
-            came = b""
-        if not came:
-            os._exit(LOST_STATUS)
-
-
-def share[Item](
-    order: Iterable[tuple[int, Item]], token: Token | None, mark_arm: Callable[[None], None]
-) -> Iterator[Item]:
-    """Yield this side's items of an order that both workers follow, each at its time.
-
-    Args:
-        order: Sides with their items; the first one's side has the token.
-        token: This worker's token; without one, all items are its own.
-        mark_arm: Called with None while the other side has the token.
-    """
-    holder: int | None = None
-    for side, item in order:
-        if token and holder not in (None, side):
-            if holder == token.place:
-                token.send()
-            else:
-                token.wait(mark_arm)
-        holder = side
-        if not token or side == token.place:
-            yield item
-
-
-def schedule(
-    rng: random.Random, members: Sequence[Arm], rounds: Iterable[int], sides: int
-) -> Iterator[tuple[int, tuple[int, Arm]]]:
-    """Yield the turns of a block: the side that takes each, 0 or 1 of two; its round and its arm.
-
-    Arms come in random order, an arm's turns on both sides one after the other. Every second round
-    reverses the one before: so each arm, and each side, is as often before another one as after it.
-    """
-    turns: list[tuple[int, Arm]] = []
-    for place, number in enumerate(rounds):
-        if place % 2:
-            turns = turns[::-1]
-        else:
-            turns = [
-                (side, arm)
-                for arm in rng.sample(members, len(members))
-                for side in rng.sample(range(sides), sides)
-            ]
-        yield from ((side, (number, arm)) for side, arm in turns)
+        with suppress(OSError):
+            if self.end.recv(len(TOKEN)):
+                return
+        os._exit(LOST_STATUS)

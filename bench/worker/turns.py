@@ -199,16 +199,10 @@ def make_stages_turns(
 def make_sample(cell: Cell, metric: str, turns: Sequence[Sequence[Call]]) -> Sample:
     """Return the sample of a cell's turns in a block."""
     seconds = np.array(seconds_of([call for calls in turns for call in calls]))
-    median, high = np.quantile(seconds, [0.5, 0.95]).tolist()
     fastest = math.exp(mean_of_fastest(seconds.reshape(len(turns), -1)))
-    return Sample(
-        cell,
-        metric,
-        round_value(fastest),
-        calls=seconds.size,
-        median=round_value(median),
-        p95=round_value(high),
-    )
+    typical = np.quantile(seconds, [0.5, 0.95]).tolist()
+    value, median, p95 = map(round_value, (fastest, *typical))
+    return Sample(cell, metric, value, seconds.size, median, p95)
 
 
 def mean_of_fastest(seconds: Float[np.ndarray, "turns calls"]) -> float:
