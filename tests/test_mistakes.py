@@ -47,10 +47,10 @@ IMPORTS = {
 }
 """Files that change something when they are imported."""
 ENDING = {
-    "processes/leaves": r"exit status 3\), twice in a row",
-    "processes/ends_at_once": r"exit status 0\), twice in a row",
-    "processes/leaves_a_child": r"making or running its step left running: sleep \(\d+\)",
-    "processes/leaves_orphans": r"left running|exit status 3\), twice in a row",
+    "steps/leaves": r"exit status 3\), twice in a row",
+    "steps/ends_at_once": r"exit status 0\), twice in a row",
+    "steps/leaves_a_child": r"making or running its step left running: sleep \(\d+\)",
+    "steps/leaves_orphans": r"left running|exit status 3\), twice in a row",
 }
 """Styles that end their process, or leave another one; apart, since few others begin anew then."""
 

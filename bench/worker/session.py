@@ -55,14 +55,12 @@ CACHE: dict[str, bool | int] = {
 class Session:
     """The state of a warm worker, which measures at one workload on one backend."""
 
-    def __init__(self, marker: ArmMarker, channel: int = -1) -> None:
+    def __init__(self, marker: ArmMarker, channel: int) -> None:
         self.marker, self.channel = marker, channel
+        self.loaded = Load([], seed=0)
+        """Command that said which arms take part."""
         self.index: dict[Arm, int] = {}
         """Arm → byte that says that it is at work."""
-        self.outside: dict[str, str] = {}
-        """Entrant or training step of a user's own → its file."""
-        self.donate = False
-        """Whether steps donate their state."""
         self.arms: Arms | None = None
         """Arms of its workload, from the first command about one on."""
         self.surroundings: Surroundings | None = None
@@ -90,13 +88,13 @@ class Session:
 
     def load(self, command: Load) -> Failures:
         """Import the entrants of arms in random order."""
-        self.donate, self.outside, names = command.donate, command.outside, command.arms
-        step = steps.find_step(self.outside)
+        self.loaded, names, outside = command, command.arms, command.outside
+        step = steps.find_step(outside)
         self.index = {Arm.parse(name): i for i, name in enumerate(names)}
         answer = Failures({})
         use_cache(command.cache)
         if step:  # before settings are watched: a user's file may change them
-            file, before = Path(self.outside[step]), Surroundings()
+            file, before = Path(outside[step]), Surroundings()
             problem = catch_failure(partial(steps.import_step, file))
             failure = problem.failure if isinstance(problem, Failed) else ""
             if changes := before.changes(of_settings=False):
@@ -110,7 +108,7 @@ class Session:
             ours = [arm for arm in self.index if arm.code.entrant == entrant]
             self.mark_arm(ours[0])
             before = Surroundings()
-            located = impls.locate(entrant, self.outside)
+            located = impls.locate(entrant, outside)
             loaded = None if entrant == step else catch_failure(partial(impls.load, located))
             failure = loaded.failure if isinstance(loaded, Failed) else ""
             changes = before.changes()
@@ -133,10 +131,11 @@ class Session:
         """Return the arms of this worker's workload, which the first call makes."""
         if self.arms is None:
             use_device(backend)
-            if file := self.outside.get(workload):
-                self.arms = StepArms(Path(file), backend, donate=self.donate)
+            donate = self.loaded.donate
+            if file := self.loaded.outside.get(workload):
+                self.arms = StepArms(Path(file), backend, donate=donate)
             else:
-                self.arms = Arms(workload, backend, donate=self.donate)
+                self.arms = Arms(workload, backend, donate=donate)
         assert (self.arms.workload, self.arms.backend) == (workload, backend)
         return self.arms
 
@@ -150,7 +149,8 @@ class Session:
         arm = Arm.parse(command.arm)
         self.mark_arm(arm)
         before = Surroundings()
-        answer = catch_failure(partial(action, arms, arm), self.outside.get(command.workload))
+        file = self.loaded.outside.get(command.workload)
+        answer = catch_failure(partial(action, arms, arm), file)
         if changes := before.changes():
             failures = [answer.failure] if isinstance(answer, Failed) else []
             failures.append(f"making or running its step {changes}")

@@ -141,7 +141,7 @@ QUICK = ("leaves_orphans",)
 def test_what_a_style_does_to_its_process(styles: tuple[str, ...]) -> None:
     """It costs the other styles nothing, and nothing lives on."""
     options = runner.CheckOptions((*styles, "pure"), checks=("shapes",), seconds=30)
-    results = runner.judge(str(MISTAKES / "processes.py"), options, lambda *_: None)
+    results = runner.judge(str(MISTAKES / "steps.py"), options, lambda *_: None)
     findings = [finding for result in results for finding in result.findings]
     for style, seen, line in OWN:
         if style in styles:
