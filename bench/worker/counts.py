@@ -145,12 +145,11 @@ def count_events(call: Callable[[], Any]) -> Counter[str]:
     try:
         monitoring.set_events(TOOL_ID, sum(handlers))
         result = call()
-        monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
-        jax.block_until_ready(result)
     finally:
         monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
         for event in handlers:
             monitoring.register_callback(TOOL_ID, event, None)
+    jax.block_until_ready(result)
     return counts
 
 

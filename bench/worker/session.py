@@ -6,7 +6,7 @@ import gc
 import random
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -22,7 +22,6 @@ from bench.worker.proof import baseline_program, count_arm, prove_arm, train_arm
 from bench.worker.protocol import (
     NOBODY,
     ArmCommand,
-    Command,
     Count,
     Failed,
     Failures,
@@ -42,7 +41,7 @@ from impls import steps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.worker.protocol import ArmMarker
+    from bench.worker.protocol import ArmMarker, Command
 
 CACHE: dict[str, bool | int] = {
     "jax_enable_compilation_cache": True,
@@ -70,21 +69,15 @@ class Session:
 
     def answer(self, command: Command) -> object:
         """Carry out a command, and return its answer."""
-        match command:
-            case Load():
-                return self.load(command)
-            case Count():
-                return self.guard(command, count_arm)
-            case Prove():
-                return self.prove(command)
-            case Open():
-                return self.open(command)
-            case Train():
-                return self.guard(command, train_arm)
-            case TimeBlock():
-                return self.time_block(command)
-            case _:
-                raise TypeError(f"no command of a worker that measures: {command}")
+        actions: dict[type[Command], Callable[[Any], object]] = {
+            Load: self.load,
+            Count: partial(self.guard, action=count_arm),
+            Prove: self.prove,
+            Open: self.open,
+            Train: partial(self.guard, action=train_arm),
+            TimeBlock: self.time_block,
+        }
+        return actions[type(command)](command)
 
     def load(self, command: Load) -> Failures:
         """Import the entrants of arms in random order."""
