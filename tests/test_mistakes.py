@@ -8,7 +8,7 @@ import pytest
 from bench.runfile.reader import read
 from tests.commands import TWIN
 from tests.test_bench import Lab
-from tests.worker.test_worker import IMPORTS, MISTAKES, WHILE_TIMED
+from tests.worker.test_worker import MISTAKES, WHILE_TIMED
 
 NOT_EQUAL = "not equal"
 LIVING = {arm: re.escape(words[0]) for arm, words in WHILE_TIMED.items()} | {
@@ -22,18 +22,35 @@ LIVING = {arm: re.escape(words[0]) for arm, words in WHILE_TIMED.items()} | {
     "steps/in_bfloat16": NOT_EQUAL,
     # what it does besides
     "steps/retraces": "compiled again while it was timed",
-    "donating/state": "its program donates its state",
-    "donating/hidden": "your step donates hidden|your step donates `hidden`",
+    "steps/donates_state": "its program donates its state",
+    "steps/donates_hidden": "your step donates hidden|your step donates `hidden`",
     # what a file does when it is imported
     "low_precision/pure": "importing it changed jax_default_matmul_precision",
     "own_cores/pure": "importing it changed .*XLA_FLAGS",
     "other_baseline/pure": "importing it changed the program of pure_jax/pure",
 }
+IMPORTS = {
+    "low_precision": f"import jax\n{TWIN}"
+    "jax.config.update('jax_default_matmul_precision', 'bfloat16')",
+    "own_cores": f"import os\n{TWIN}os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})\n"
+    "os.nice(1)\nos.environ['XLA_FLAGS'] = '--xla_cpu_enable_fast_math=true'",
+    "other_baseline": "from common import steps\nfrom impls import pure_jax\n"
+    "DISTRIBUTION, build = 'jax', pure_jax.build\n"
+    "STYLES = {'pure': steps.pure_style(build)}\n"
+    "def slower(config):\n"
+    "    model = build(config)\n"
+    "    def step(params, state, token):\n"
+    "        state, logits = model.step(params, state, token)\n"
+    "        return state, logits + 0 * logits.sort().sum()\n"
+    "    return model._replace(step=step)\n"
+    "pure_jax.STYLES['pure'] = steps.pure_style(slower)",
+}
+"""Files that change something when they are imported."""
 ENDING = {
-    "processes/leaves": r"exit status 3\), twice in a row",
-    "processes/ends_at_once": r"exit status 0\), twice in a row",
-    "processes/leaves_a_child": r"making or running its step left running: sleep \(\d+\)",
-    "processes/leaves_orphans": r"left running|exit status 3\), twice in a row",
+    "steps/leaves": r"exit status 3\), twice in a row",
+    "steps/ends_at_once": r"exit status 0\), twice in a row",
+    "steps/leaves_a_child": r"making or running its step left running: sleep \(\d+\)",
+    "steps/leaves_orphans": r"left running|exit status 3\), twice in a row",
 }
 """Styles that end their process, or leave another one; apart, since few others begin anew then."""
 

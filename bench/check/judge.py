@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.check import RAGGED, SMALL, CheckFinding, Subject, contract, numbers
 from bench.worker.__main__ import serve
 from bench.worker.arms import catch_failure, use_device
-from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Command, Failed
+from bench.worker.settings import Surroundings
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from bench.report.table import Column, Document, Row, Section, Table
 from bench.report.wording import pluralise
 from bench.streams import say
 from bench.worker.__main__ import adopt
-from bench.worker.integrity import end_processes
+from bench.worker.settings import end_processes
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from bench.engine.process import (
 )
 from bench.metrics import STAGES
 from bench.worker.__main__ import adopt
-from bench.worker.integrity import end_processes
+from bench.worker.settings import end_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

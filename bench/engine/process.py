@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 import psutil
 
-from bench.worker.integrity import end_processes
-from bench.worker.protocol import PROTOCOL, Command, Recorder
-from bench.worker.settings import ROOT, environment, restore_user_settings, threads
-from bench.worker.token import BYTE, LOST_STATUS
+from bench.worker.protocol import LOST_STATUS, PROTOCOL, TOKEN, Command, Recorder
+from bench.worker.settings import ROOT, end_processes, environment, restore_user_settings, threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -226,7 +224,7 @@ def link(*workers: Worker) -> None:
     ends = socket.socketpair()
     for worker, end in zip(workers, ends, strict=True):
         with end, suppress(OSError):  # it may have died already; reading says how
-            socket.send_fds(worker.channel, [BYTE], [end.fileno()])
+            socket.send_fds(worker.channel, [TOKEN], [end.fileno()])
 
 
 def find_descendants(pid: int) -> set[int]:

@@ -3,7 +3,7 @@
 `python -m bench.worker PAGE CHANNEL`. It reads commands from standard input and writes answers to
 standard output, both JSON lines (see `bench.worker.protocol`). PAGE is the file that
 `ArmMarker` maps, CHANNEL the descriptor of a socket over which tokens come
-(`bench.worker.token`). When standard input is closed, the worker ends.
+(`bench.worker.block.Token`). When standard input is closed, the worker ends.
 
 This module needs no package: the cost of imports is one of the measurements.
 Commands import numpy, jax, optax and the entrants that they name, nothing else.

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import impls
 from bench.cells import Arm
 from bench.samples import Sample
-from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Cold, MeasureCold
+from bench.worker.settings import Surroundings
 from impls import steps
 
 if TYPE_CHECKING:
@@ -67,42 +67,18 @@ def measure_cold(command: MeasureCold) -> Cold:
     """
     assert "jax" not in sys.modules, "its import is to be timed"
     before, seconds, others = Surroundings(), dict[str, float](), dict[str, float]()
-    workload, arm = command.workload, Arm.parse(command.arm)
+    arm, file = Arm.parse(command.arm), command.outside.get(command.workload)
     entrant = impls.locate(arm.code.entrant, command.outside)
-    file = Path(command.outside[workload]) if workload in command.outside else None
     with time_stage(seconds, "import"):
-        loaded = steps.import_step(file) if file else impls.load(entrant)
+        loaded = steps.import_step(Path(file)) if file else impls.load(entrant)
 
     import jax
 
-    from bench.worker.arms import load_workload, use_device
-    from common.contract import fresh_checkpoint
-    from common.equality import make
-    from common.steps import move_to_host
+    from bench.worker.arms import use_device
 
     cache_hits()
     use_device(command.backend)
-    key = jax.block_until_ready(jax.random.key(0))
-    step: TrainStep
-    case: Any
-    if file:
-        from bench.worker.step_arms import StepArms
-
-        if hasattr(loaded, "make_model"):
-            with time_stage(seconds, "init"):
-                loaded.make_model()
-                jax.block_until_ready(jax.live_arrays())
-        arms = StepArms(file, command.backend, donate=command.donate)
-        case, step = arms.case, arms.make(arm.code)
-        step.load(case.fresh())
-    else:
-        case = load_workload(workload)[0]
-        with time_stage(seconds, "init"):
-            # Some libraries make a first model here, and compile for it what `init` finds compiled.
-            model = loaded.build(case.model)
-            params = jax.block_until_ready(model.init(key))
-        step = make(loaded.style(arm.style, donate=command.donate), case)
-        step.load(fresh_checkpoint(move_to_host(model.to_weights(params))))
+    case, step = make_first_step(command, loaded, seconds)
     inputs = case.zero(), case.data()
     jax.block_until_ready(inputs)
     program = step.program(*inputs)
@@ -117,8 +93,44 @@ def measure_cold(command: MeasureCold) -> Cold:
     require_compiled()
     if changes := before.changes():
         raise RuntimeError(f"{arm} {changes}: its times mean nothing")
-    cell = arm.make_cell(workload, command.backend)
+    cell = arm.make_cell(command.workload, command.backend)
     return Cold([Sample(cell, name, value) for name, value in values.items()], startup)
+
+
+def make_first_step(
+    command: MeasureCold, loaded: Any, seconds: dict[str, float]
+) -> tuple[Any, TrainStep]:
+    """Return the inputs and the step of an arm, with first weights; time its library's init.
+
+    `loaded` is the entrant, or the module of a user's own step.
+    """
+    import jax
+
+    from bench.worker.arms import load_workload
+    from common.contract import fresh_checkpoint
+    from common.equality import make
+    from common.steps import move_to_host
+
+    arm, key = Arm.parse(command.arm), jax.block_until_ready(jax.random.key(0))
+    if file := command.outside.get(command.workload):
+        from bench.worker.step_arms import StepArms
+
+        if hasattr(loaded, "make_model"):
+            with time_stage(seconds, "init"):
+                loaded.make_model()
+                jax.block_until_ready(jax.live_arrays())
+        arms = StepArms(Path(file), command.backend, donate=command.donate)
+        step = arms.make(arm.code)
+        step.load(arms.case.fresh())
+        return arms.case, step
+    case, _ = load_workload(command.workload)
+    with time_stage(seconds, "init"):
+        # Some libraries make a first model here, and compile for it what `init` finds compiled.
+        model = loaded.build(case.model)
+        params = jax.block_until_ready(model.init(key))
+    step = make(loaded.style(arm.style, donate=command.donate), case)
+    step.load(fresh_checkpoint(move_to_host(model.to_weights(params))))
+    return case, step
 
 
 def lower(
@@ -144,17 +156,13 @@ def lower(
 
 def lowering_seconds(clock: Callable[[], float]) -> float:
     """Return the seconds of the last lowering by a clock, from JAX's events; 0 without one."""
-    *_, end = [
-        None,
-        *(event for event in duration_events() if "jaxpr_to_mlir_module" in event.name),
-    ]
-    if end is None or clock is CLOCK:
-        return end.seconds if end else 0.0
-    start = end.at - end.seconds + CLOCK_DIGIT
-    traced = [
-        event for event in duration_events() if "jaxpr_trace" in event.name and event.at <= start
-    ]
-    return end.cpu - traced[-1].cpu if traced else 0.0
+    events = duration_events()
+    ends = [event for event in events if "jaxpr_to_mlir_module" in event.name]
+    if not ends or clock is CLOCK:
+        return ends[-1].seconds if ends else 0.0
+    start = ends[-1].at - ends[-1].seconds + CLOCK_DIGIT
+    traced = [event for event in events if "jaxpr_trace" in event.name and event.at <= start]
+    return ends[-1].cpu - traced[-1].cpu if traced else 0.0
 
 
 @cache  # not every release of JAX can unregister a listener

@@ -1,6 +1,8 @@
-"""Exact counts of a training step and its file: they come out the same on every run.
+"""Exact counts of a training step and its file, and overheads of its calls.
 
-So the same releases have the same counts, and they are compared without statistics.
+Counts come out the same on every run: so the same releases have the same ones, and they are
+compared without statistics. Overheads are seconds that calls take beside a step's own work: garbage
+collection, and JAX's dispatch.
 """
 
 from __future__ import annotations
@@ -8,22 +10,21 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 import tokenize
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
-
-from bench.samples import Sample
-from bench.worker.overhead import disable_collector
+import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import CodeType
 
-    from bench.cells import Cell
     from common.contract import TrainStep
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
@@ -38,19 +39,23 @@ STARTS, CALLS, FLATTENING = "python_starts", "python_calls", "flattening_starts"
 within a function whose name contains `FLATTEN`, itself included."""
 FLATTEN = "flatten"
 """Part of the names of functions that take trees apart or put them together, in JAX's libraries."""
-UNCOUNTED_CALLS = 3
-"""Calls before the counted ones, which may still fill caches."""
+FILLING_CALLS = 3
+"""Calls before the counted or timed ones, which may still fill caches."""
 COUNTED_CALLS = 3
 """Calls that are counted; their counts have to agree."""
 FIRST_CALLS = 3
 """Number of calls after which a step is warm: the second and third can still take another path."""
 WARM_CALLS = 10
 """Calls, each with a chunk of its own, in which a warm step should compile nothing."""
-
-
-def make_samples(cell: Cell, counts: Mapping[str, float | None]) -> list[Sample]:
-    """Return exact numbers of a cell as samples; unknown ones are left out."""
-    return [Sample(cell, name, float(n)) for name, n in counts.items() if n is not None]
+CLOCK = time.perf_counter
+EMPTY_CALLS = 200
+"""Timed calls of an empty program."""
+QUIET_QUANTILE = 0.1
+"""Quantile of their times that stands for a quiet machine."""
+COLLECTED_CALLS = 1000
+"""Maximum number of calls in which garbage collections are timed."""
+COLLECTED_SECONDS = 1.0
+"""Maximum duration of these calls for each style, in seconds: slower steps have fewer calls."""
 
 
 def count_step(step: TrainStep, case: Any) -> dict[str, float | None]:
@@ -95,7 +100,7 @@ def count_python(call: Callable[[], Any]) -> dict[str, float | None]:
     some starts depend on which arrays the process has used before. Compare counts that `count_step`
     returns, which starts from cleared caches.
     """
-    for _ in range(UNCOUNTED_CALLS):
+    for _ in range(FILLING_CALLS):
         jax.block_until_ready(call())
     sys.monitoring.use_tool_id(TOOL_ID, TOOL)
     try:
@@ -140,12 +145,11 @@ def count_events(call: Callable[[], Any]) -> Counter[str]:
     try:
         monitoring.set_events(TOOL_ID, sum(handlers))
         result = call()
-        monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
-        jax.block_until_ready(result)
     finally:
         monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
         for event in handlers:
             monitoring.register_callback(TOOL_ID, event, None)
+    jax.block_until_ready(result)
     return counts
 
 
@@ -214,3 +218,77 @@ def count_code_lines(path: Path) -> int:
             elif token.type != tokenize.COMMENT and token.string.strip():
                 statement.append(token)
     return len(lines)
+
+
+@contextmanager
+def disable_collector() -> Iterator[None]:
+    """Collect garbage, turn the collector off inside, and restore it."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def measure_collections(call: Callable[[], Any]) -> dict[str, float]:
+    """Return the garbage collector's pauses while a step is called in a loop, as in training.
+
+    Frozen objects are unfrozen before, as in a process of the user's own. A pause includes JAX's
+    own callbacks.
+
+    Returns:
+        `gc_pauses` in a thousand calls; `gc_longest`, in seconds; `gc_share` of the time.
+    """
+    begun, pauses = 0.0, []
+
+    def begin(phase: str, _: object) -> None:
+        nonlocal begun
+        if phase == "start":
+            begun = CLOCK()
+
+    def end(phase: str, _: object) -> None:
+        if phase == "stop":
+            pauses.append(CLOCK() - begun)
+
+    gc.unfreeze()
+    gc.collect()
+    for _ in range(FILLING_CALLS):
+        jax.block_until_ready(call())
+    gc.callbacks.insert(0, begin)  # before JAX's, and after them
+    gc.callbacks.append(end)
+    start, calls = CLOCK(), 0
+    try:
+        while calls < COLLECTED_CALLS and CLOCK() - start < COLLECTED_SECONDS:
+            jax.block_until_ready(call())
+            calls += 1
+    finally:
+        gc.callbacks.remove(begin)
+        gc.callbacks.remove(end)
+    return {
+        "gc_pauses": 1000 * len(pauses) / calls,
+        "gc_longest": max(pauses, default=0.0),
+        "gc_share": sum(pauses) / (CLOCK() - start),
+    }
+
+
+def measure_dispatch(state: int, data: int) -> float:
+    """Return the seconds that `jax.jit` takes to call a program with nothing to compute.
+
+    It takes so many arrays of a state and so many of data, and returns the state; all are empty.
+    """
+    empty = [[jax.numpy.zeros(0, np.float32) for _ in range(count)] for count in (state, data)]
+    call, taken = jax.jit(copy_state), []
+    with disable_collector():
+        for _ in range(FILLING_CALLS + EMPTY_CALLS):
+            start = CLOCK()
+            jax.block_until_ready(call(*empty))
+            taken.append(CLOCK() - start)
+    return float(np.quantile(taken[FILLING_CALLS:], QUIET_QUANTILE))
+
+
+def copy_state(state: list[jax.Array], _data: list[jax.Array]) -> list[jax.Array]:
+    """Return new arrays with the numbers of `state`; an identity's would be handed back by JAX."""
+    return [array + 0 for array in state]

@@ -13,7 +13,7 @@ import impls
 from bench.cells import BASELINE, PURE
 from bench.samples import Sample
 from bench.worker.arms import find_program
-from bench.worker.counts import count_live_bytes, count_step, list_live_arrays, make_samples
+from bench.worker.counts import count_live_bytes, count_step, list_live_arrays
 from bench.worker.program import Graph, facts
 from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Proven, Sampled
 from common.config import ModelConfig
@@ -23,6 +23,8 @@ from common.errors import BakeoffError
 from common.steps import move_to_host
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.cells import Arm
     from bench.worker.arms import Arms
     from common.contract import TrainStep
@@ -73,7 +75,7 @@ def prove_arm(arms: Arms, arm: Arm) -> Proven:
         proof.whole_step, proof.donates = ours.whole, ours.donates
         proof.same_program_as_baseline = fingerprint == baseline.program.fingerprint
         proof.operations_beside_baseline = ours.count_differences(baseline.program)
-    samples = make_samples(arms.find_cell(arm), counts)
+    samples = make_samples(arms, arm, counts)
     return Proven(proof, samples, losses.tolist(), fingerprint)
 
 
@@ -82,7 +84,7 @@ def count_arm(arms: Arms, arm: Arm) -> Sampled:
     step = arms.make(arm)
     arms.kept_steps.append(step)
     counts = {**count_step(step, arms.case), **arms.measure_overhead(arm, step)}
-    return Sampled(make_samples(arms.find_cell(arm), counts))
+    return Sampled(make_samples(arms, arm, counts))
 
 
 def train_arm(arms: Arms, arm: Arm) -> Sampled:
@@ -116,6 +118,12 @@ def train_arm(arms: Arms, arm: Arm) -> Sampled:
     for seed in range(OWN_SEEDS if arm.style == PURE else 0):
         samples.append(Sample(cell, "final_loss_own", final_loss(arm.code.entrant, seed)))
     return Sampled(samples)
+
+
+def make_samples(arms: Arms, arm: Arm, counts: Mapping[str, float | None]) -> list[Sample]:
+    """Return exact numbers of an arm as samples; unknown ones are left out."""
+    cell = arms.find_cell(arm)
+    return [Sample(cell, name, float(n)) for name, n in counts.items() if n is not None]
 
 
 def find_donated_arguments(step: TrainStep, case: Any) -> str:

@@ -33,6 +33,10 @@ READY = {"ready": True, "protocol": PROTOCOL}
 """Message of a worker that waits for its next command."""
 NOBODY = 255
 """Byte that says that no arm is at work."""
+LOST_STATUS = 75
+"""Exit status of a worker to which the token does not come back (EX_TEMPFAIL of sysexits.h)."""
+TOKEN = b"."
+"""Byte that two workers pass on who measure a block together; its holder takes turns."""
 FINAL_STEPS = 200
 """Number of steps of a short training: at `seed`, enough for the loss to leave the level of
 letter frequencies."""

@@ -6,7 +6,7 @@ import gc
 import random
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -14,16 +14,14 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import impls
 from bench.cells import BASELINE, Arm
-from bench.metrics import STAGES, TINY
+from bench.metrics import STAGES
 from bench.worker.arms import Arms, catch_failure, use_device
-from bench.worker.block import TimedBlock
+from bench.worker.block import TimedBlock, Token
 from bench.worker.counts import watch_compilations
-from bench.worker.integrity import Surroundings
 from bench.worker.proof import baseline_program, count_arm, prove_arm, train_arm
 from bench.worker.protocol import (
     NOBODY,
     ArmCommand,
-    Command,
     Count,
     Failed,
     Failures,
@@ -36,15 +34,14 @@ from bench.worker.protocol import (
     Timed,
     Train,
 )
-from bench.worker.stages import StagesBlock
+from bench.worker.settings import Surroundings
 from bench.worker.step_arms import StepArms
-from bench.worker.token import Token
 from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.worker.protocol import ArmMarker
+    from bench.worker.protocol import ArmMarker, Command
 
 CACHE: dict[str, bool | int] = {
     "jax_enable_compilation_cache": True,
@@ -55,50 +52,42 @@ CACHE: dict[str, bool | int] = {
 
 
 class Session:
-    """The state of a warm worker."""
+    """The state of a warm worker, which measures at one workload on one backend."""
 
-    def __init__(self, marker: ArmMarker, channel: int = -1) -> None:
+    def __init__(self, marker: ArmMarker, channel: int) -> None:
         self.marker, self.channel = marker, channel
+        self.loaded = Load([], seed=0)
+        """Command that said which arms take part."""
         self.index: dict[Arm, int] = {}
         """Arm → byte that says that it is at work."""
-        self.outside: dict[str, str] = {}
-        """Entrant or training step of a user's own → its file."""
-        self.workloads: dict[tuple[str, str], Arms] = {}
-        self.surroundings: dict[str, Surroundings] = {}
-        """Backend → snapshot before its first block."""
+        self.arms: Arms | None = None
+        """Arms of its workload, from the first command about one on."""
+        self.surroundings: Surroundings | None = None
+        """Snapshot before the first block."""
         self.count_programs: Callable[[], int] | None = None
         """Function that returns the number of programs compiled since the first block."""
-        self.donate = False
-        """Whether steps donate their state."""
 
     def answer(self, command: Command) -> object:
         """Carry out a command, and return its answer."""
-        match command:
-            case Load():
-                return self.load(command)
-            case Count():
-                return self.guard(command, count_arm)
-            case Prove():
-                return self.prove(command)
-            case Open():
-                return self.open(command)
-            case Train():
-                return self.guard(command, train_arm)
-            case TimeBlock():
-                return self.time_block(command)
-            case _:
-                raise TypeError(f"no command of a worker that measures: {command}")
+        actions: dict[type[Command], Callable[[Any], object]] = {
+            Load: self.load,
+            Count: partial(self.guard, action=count_arm),
+            Prove: self.prove,
+            Open: self.open,
+            Train: partial(self.guard, action=train_arm),
+            TimeBlock: self.time_block,
+        }
+        return actions[type(command)](command)
 
     def load(self, command: Load) -> Failures:
         """Import the entrants of arms in random order."""
-        self.donate, self.outside, names = command.donate, command.outside, command.arms
-        step = steps.find_step(self.outside)
+        self.loaded, names, outside = command, command.arms, command.outside
+        step = steps.find_step(outside)
         self.index = {Arm.parse(name): i for i, name in enumerate(names)}
         answer = Failures({})
         use_cache(command.cache)
-        # First, before settings are watched: a user's file may change them
-        if step:
-            file, before = Path(self.outside[step]), Surroundings()
+        if step:  # before settings are watched: a user's file may change them
+            file, before = Path(outside[step]), Surroundings()
             problem = catch_failure(partial(steps.import_step, file))
             failure = problem.failure if isinstance(problem, Failed) else ""
             if changes := before.changes(of_settings=False):
@@ -112,7 +101,7 @@ class Session:
             ours = [arm for arm in self.index if arm.code.entrant == entrant]
             self.mark_arm(ours[0])
             before = Surroundings()
-            located = impls.locate(entrant, self.outside)
+            located = impls.locate(entrant, outside)
             loaded = None if entrant == step else catch_failure(partial(impls.load, located))
             failure = loaded.failure if isinstance(loaded, Failed) else ""
             changes = before.changes()
@@ -132,17 +121,16 @@ class Session:
         self.marker.mark(NOBODY if arm is None else self.index[arm])
 
     def find_arms(self, workload: str, backend: str) -> Arms:
-        """Return the arms of a workload, which the first call makes."""
-        use_device(backend)
-        key = (workload, backend)
-        if key not in self.workloads:
-            file = self.outside.get(workload)
-            self.workloads[key] = (
-                StepArms(Path(file), backend, donate=self.donate)
-                if file
-                else Arms(workload, backend, donate=self.donate)
-            )
-        return self.workloads[key]
+        """Return the arms of this worker's workload, which the first call makes."""
+        if self.arms is None:
+            use_device(backend)
+            donate = self.loaded.donate
+            if file := self.loaded.outside.get(workload):
+                self.arms = StepArms(Path(file), backend, donate=donate)
+            else:
+                self.arms = Arms(workload, backend, donate=donate)
+        assert (self.arms.workload, self.arms.backend) == (workload, backend)
+        return self.arms
 
     def guard[Answer](
         self, command: ArmCommand, action: Callable[[Arms, Arm], Answer]
@@ -154,7 +142,8 @@ class Session:
         arm = Arm.parse(command.arm)
         self.mark_arm(arm)
         before = Surroundings()
-        answer = catch_failure(partial(action, arms, arm), self.outside.get(command.workload))
+        file = self.loaded.outside.get(command.workload)
+        answer = catch_failure(partial(action, arms, arm), file)
         if changes := before.changes():
             failures = [answer.failure] if isinstance(answer, Failed) else []
             failures.append(f"making or running its step {changes}")
@@ -179,23 +168,15 @@ class Session:
 
     def time_block(self, command: TimeBlock) -> Timed:
         """Measure a block, alone or alternating with a worker of another side."""
-        ours, kind = self.find_arms(command.workload, command.backend), command.kind
-        members, rounds = [*map(Arm.parse, command.arms)], command.rounds
-        around = self.surroundings.setdefault(command.backend, Surroundings())
+        arms = self.find_arms(command.workload, command.backend)
+        self.surroundings = around = self.surroundings or Surroundings()
         token = None
         if command.place is not None:
             token = Token.receive(self.channel, command.place, command.patience)
-        if kind == STAGES:
-            stages = StagesBlock(self.mark_arm, lambda: 0, around.changes, command.seed, token)
-            stages.programs = {Arm.parse(arm): name for arm, name in command.programs.items()}
-            timed = stages.run(ours, kind, members, rounds, untimed=0)
-        else:
-            self.count_programs = self.count_programs or watch_compilations()
-            count = self.count_programs
-            block = TimedBlock(self.mark_arm, count, around.changes, command.seed, token)
-            # A first round is slower at a tiny size, where it costs nothing
-            untimed = int(command.workload in TINY)
-            timed = block.run(ours, kind, members, rounds, untimed, anew=command.anew)
+        count: Callable[[], int] = int  # stages are compiled: their programs are not counted
+        if command.kind != STAGES:
+            self.count_programs = count = self.count_programs or watch_compilations()
+        timed = TimedBlock(arms, command, self.mark_arm, count, around.changes, token).run()
         if token:
             token.end.close()
         timed.spoiled = around.spoiled

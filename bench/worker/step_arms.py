@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.linalg import norm
 
 from bench.cells import BASELINE, WHOLE, Arm
 from bench.samples import Proof
 from bench.worker.arms import Arms, End
-from bench.worker.counts import count_code_lines
-from bench.worker.overhead import measure_collections, measure_dispatch
-from bench.worker.step_file import StepFile, WholeStep
+from bench.worker.counts import count_code_lines, measure_collections, measure_dispatch
+from bench.worker.step_file import CarryingStep, StepFile, WholeStep, is_key
 from common.equality import TRAJECTORY_STEPS, NotEqualError
-from common.steps import AtRest
+from common.steps import AtRest, plain_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,15 +81,31 @@ class StepArms(Arms):
             start = AtRest(params, self.file.optimiser.init(params), others, carried=carried)
         self.case = StepInputs(start, self.file.make_batch())
         self.chunks = [self.case.batch]
-        leaves = jax.tree.leaves((self.case.start.params, self.case.batch))
+        leaves = jax.tree.leaves((start.params, self.case.batch))
         types = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
-        epsilon = max((float(jnp.finfo(t).eps) for t in types), default=float(jnp.finfo("f4").eps))
-        self.tolerance = math.sqrt(epsilon)
+        self.tolerance = math.sqrt(max(float(jnp.finfo(dtype).eps) for dtype in types or ["f4"]))
         """Root of the coarsest type's epsilon: rounding is far below, a wrong step far above."""
 
-    def make(self, arm: Arm) -> TrainStep:
+    def make(self, arm: Arm) -> Any:
         """Return a new step of an arm, which has to be loaded."""
-        return self.file.make_step(arm, donate=self.donate)
+        file = self.file
+        if arm.entrant == file.name or not file.has_model:
+            return WholeStep(file.module.make_step)
+        model, carried = file.make_start()
+        flat = arm.code == BASELINE and file.entrant != BASELINE.entrant  # its arrays alone
+        split, merge = file.library.split, file.library.merge
+        style = plain_style(split, merge, flat=True) if flat else file.styles[arm.style]
+        structure = jax.tree.structure(carried)
+
+        def loss_of_arrays(model: Any, arrays: Any, batch: Any) -> tuple[Any, Any]:
+            value, carried = file.compute_loss(model, jax.tree.unflatten(structure, arrays), batch)
+            return value, jax.tree.leaves(carried)
+
+        loss = loss_of_arrays if flat and carried else file.compute_loss
+        step = style(model, loss, file.optimiser, donate=self.donate)
+        if carried and (flat or arm.style not in file.library.carrying):
+            return CarryingStep(step, flat=flat)
+        return step
 
     def load(self, step: TrainStep, _scale: float) -> None:
         """Give a step fresh buffers, which always have the model's first numbers."""
@@ -104,9 +120,9 @@ class StepArms(Arms):
         Raises:
             BakeoffError: one is not a number.
         """
-        function = "make_step" if isinstance(step, WholeStep) else "loss"
+        function = "loss"
         if isinstance(step, WholeStep):  # which cannot begin anew
-            step = self.make(Arm(self.file.name, WHOLE))
+            function, step = "make_step", self.make(Arm(self.file.name, WHOLE))
         step.load(self.case.fresh())
         losses = []
         for number in range(1, TRAJECTORY_STEPS + 1):
@@ -114,9 +130,8 @@ class StepArms(Arms):
             losses.append(float(loss))
             if not math.isfinite(losses[-1]):
                 raise self.file.problem(function, f"the loss is {losses[-1]} in step {number}")
-        rest = step.save()
-        state = () if rest is None else (rest.others, rest.carried)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        rest = step.save() or AtRest((), ())
+        for path, leaf in jax.tree_util.tree_leaves_with_path((rest.others, rest.carried)):
             if any(np.isnan(array).any() for array in list_numbers(leaf)):
                 name = jax.tree_util.keystr(path[1:]).removeprefix("['state']")
                 why = f"the state{name} is not a number after {TRAJECTORY_STEPS} steps"
@@ -129,15 +144,15 @@ class StepArms(Arms):
             return 0.0  # its proof has said whether it computes what the model does
         return float(np.max(np.abs(losses - expected)) / np.max(np.abs(expected)))
 
-    def measure_displacement(self, rest: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+    def measure_displacement(self, rest: AtRest) -> list[np.ndarray]:
         """Return a training's distance from its start: of all parameters, and of state arrays."""
         start = self.case.start
-        params = [np.zeros(1), *map(np.ravel, subtract(rest.params, start.params))]
-        state, first = ((at.others, at.carried) for at in (rest, start))
-        return np.concatenate(params), subtract(state, first)
+        params = map(np.ravel, subtract(list_numbers(rest.params), list_numbers(start.params)))
+        state = subtract(list_state(rest), list_state(start))
+        return [np.concatenate([np.zeros(1), *params]), *state]
 
     @cached_property
-    def baseline_displacement(self) -> tuple[np.ndarray, list[np.ndarray]]:
+    def baseline_displacement(self) -> list[np.ndarray]:
         """Displacement of the baseline in ten steps."""
         step = self.make(BASELINE)
         self.compute_losses(step)
@@ -159,31 +174,28 @@ class StepArms(Arms):
             equal = not self.file.has_model or trajectory <= self.tolerance
             return Proof(loss=loss, gradient=0.0, trajectory=trajectory, equal=equal), losses
         rest = step.save()
-        params, state = self.measure_displacement(rest)
-        gradient = measure_deviation(params, self.baseline_displacement[0])
+        gradient, *state = self.compare_displacement(self.measure_displacement(rest))
         for what, away, allowed in (
             ("ten steps' losses are", trajectory, self.tolerance),
             ("the parameters after ten steps are", gradient, PARAMETERS_TOLERANCE),
-            ("the state after ten steps is", self.compare_state(state), PARAMETERS_TOLERANCE),
+            ("the state after ten steps is", max(state, default=0.0), PARAMETERS_TOLERANCE),
         ):
             if not away <= allowed:
                 raise NotEqualError(
                     f"not equal: {what} off by {away:.2g} of the baseline's (allowed: "
                     f"{allowed:.2g})"
                 )
-        arrays = map(replace_infinities, list_numbers((rest.others, rest.carried)))
-        norms = [min(measure_norm(array), sys.float_info.max) for array in arrays]  # for JSON
+        arrays = map(replace_infinities, list_state(rest))
+        norms = [min(float(norm(array)), sys.float_info.max) for array in arrays]  # for JSON
         return Proof(loss=loss, gradient=gradient, trajectory=trajectory, state=norms), losses
 
-    def compare_state(self, state: list[np.ndarray]) -> float:
-        """Return the largest relative deviation of a state's displacements from the baseline's."""
-        start = list_numbers((self.case.start.others, self.case.start.carried))
-        expected = self.baseline_displacement[1]
-        least = [
-            STILL * measure_norm(replace_infinities(array) + moved)
-            for array, moved in zip(start, expected, strict=True)
-        ]
-        return max(map(measure_deviation, state, expected, least), default=0.0)
+    def compare_displacement(self, displacement: list[np.ndarray]) -> list[float]:
+        """Return the deviation of each part of a displacement from the baseline's in ten steps."""
+        expected = self.baseline_displacement
+        start = map(replace_infinities, list_state(self.case.start))
+        ends = [array + moved for array, moved in zip(start, expected[1:], strict=True)]
+        least = [0.0, *(STILL * norm(array) for array in ends)]
+        return [*map(measure_deviation, displacement, expected, least)]
 
     def measure_facts(self, _arm: Arm) -> dict[str, float | None]:
         """Return exact numbers of an arm that need no call."""
@@ -192,7 +204,7 @@ class StepArms(Arms):
         return {
             "parameters": sum(leaf.size for leaf in params),
             "parameter_arrays": len(params),
-            "state_arrays": len(list_numbers((start.others, start.carried))),
+            "state_arrays": len(list_state(start)),
             "code_lines": count_code_lines(self.file.path),
         }
 
@@ -225,12 +237,12 @@ class StepArms(Arms):
 
 def list_numbers(tree: Any) -> list[np.ndarray]:
     """Return the arrays of a tree, without keys of random numbers."""
-    leaves = jax.tree.leaves(tree)
-    return [
-        np.asarray(leaf, "f8")
-        for leaf in leaves
-        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    ]
+    return [np.asarray(leaf, "f8") for leaf in jax.tree.leaves(tree) if not is_key(leaf)]
+
+
+def list_state(rest: AtRest) -> list[np.ndarray]:
+    """Return the arrays that a training at rest has beside parameters and the optimiser's."""
+    return list_numbers((rest.others, rest.carried))
 
 
 def replace_infinities(array: np.ndarray) -> np.ndarray:
@@ -238,18 +250,12 @@ def replace_infinities(array: np.ndarray) -> np.ndarray:
     return np.nan_to_num(array, posinf=0.0, neginf=0.0)
 
 
-def subtract(tree: Any, start: Any) -> list[np.ndarray]:
-    """Return the difference of each array of a tree to that of another tree."""
+def subtract(arrays: list[np.ndarray], start: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the difference of each array to another one."""
     with np.errstate(invalid="ignore"):  # of two infinities
-        pairs = zip(list_numbers(tree), list_numbers(start), strict=True)
-        return [replace_infinities(a - b) for a, b in pairs]
+        return [replace_infinities(a - b) for a, b in zip(arrays, start, strict=True)]
 
 
 def measure_deviation(array: np.ndarray, expected: np.ndarray, least: float = 0.0) -> float:
     """Return the norm of a difference, relative to that of `expected`, but `least` at least."""
-    return measure_norm(array - expected) / (max(measure_norm(expected), least) or 1.0)
-
-
-def measure_norm(array: np.ndarray) -> float:
-    """Return the norm of all numbers of an array."""
-    return float(np.linalg.norm(array))
+    return float(norm(array - expected) / (max(norm(expected), least) or 1.0))

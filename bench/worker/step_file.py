@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import sys
 from functools import cached_property
-from operator import eq
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -123,10 +122,14 @@ class StepFile:
         return model, carried
 
     @cached_property
+    def unsuited(self) -> Mapping[str, str]:
+        """Style of the library that cannot train the model → why."""
+        return self.library.find_unsuited(self.make_start()[0]) if self.has_model else {}
+
+    @cached_property
     def missing(self) -> dict[str, str]:
         """Style of the library that cannot be measured here → why."""
-        unsuited = self.library.find_unsuited(self.make_start()[0]) if self.has_model else {}
-        return {**impls.load(self.entrant).missing, **unsuited}
+        return {**impls.load(self.entrant).missing, **self.unsuited}
 
     @cached_property
     def styles(self) -> Mapping[str, ModelStyle]:
@@ -156,35 +159,17 @@ class StepFile:
             value, after["state"] = value
         return value, after
 
-    def make_step(self, arm: Arm, *, donate: bool) -> Any:
-        """Return a new step of an arm, which has to be loaded."""
-        if arm.entrant == self.name or not self.has_model:
-            return WholeStep(self.module.make_step)
-        flat = arm.code == BASELINE and self.entrant != BASELINE.entrant  # its arrays alone
-        split, merge = self.library.split, self.library.merge
-        style = plain_style(split, merge, flat=True) if flat else self.styles[arm.style]
-        model, carried = self.make_start()
-        structure = jax.tree.structure(carried)
-
-        def loss_of_arrays(model: Any, arrays: Any, batch: Any) -> tuple[Any, Any]:
-            value, carried = self.compute_loss(model, jax.tree.unflatten(structure, arrays), batch)
-            return value, jax.tree.leaves(carried)
-
-        loss = loss_of_arrays if flat and carried else self.compute_loss
-        step = style(model, loss, self.optimiser, donate=donate)
-        if carried and (flat or arm.style not in self.library.carrying):
-            return CarryingStep(step, flat=flat)
-        return step
-
     def make_batch(self) -> Any:
         """Return the batch on the device; raise BakeoffError where each call has another one."""
         first, second = (jax.tree.map(jnp.asarray, self.module.make_batch()) for _ in range(2))
-        if not is_same_tree(first, second):
-            raise self.problem(
-                "make_batch",
-                "make_batch returns other data in its second call; draw them with a fixed seed",
-            )
+        self.require_same("make_batch", "data", first, second)
         return jax.device_put(first)
+
+    def require_same(self, function: str, what: str, first: Any, second: Any) -> None:
+        """Raise BakeoffError unless a function's two calls returned the same arrays, bit by bit."""
+        if read_bits(first) != read_bits(second):
+            why = f"returns other {what} in its second call; draw them with a fixed seed"
+            raise self.problem(function, f"{function} {why}")
 
 
 class CarryingStep:
@@ -240,13 +225,13 @@ class WholeStep:
         """Return None: its program is not known."""
 
 
-def is_same_tree(first: Any, second: Any) -> bool:
-    """Tell whether two trees have the same arrays, bit by bit; keys of random numbers, too."""
+def read_bits(tree: Any) -> list[tuple[Any, ...]]:
+    """Return type, shape and bytes of each array of a tree; of keys of random numbers, too."""
+    leaves = jax.tree.leaves(tree)
+    arrays = [jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in leaves]
+    return [(array.dtype, array.shape, np.asarray(array).tobytes()) for array in arrays]
 
-    def content(leaf: Any) -> tuple[Any, ...]:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        return leaf.dtype, leaf.shape, np.asarray(leaf).tobytes()
 
-    ours, theirs = jax.tree.leaves(first), jax.tree.leaves(second)
-    return len(ours) == len(theirs) and all(map(eq, map(content, ours), map(content, theirs)))
+def is_key(array: Any) -> bool:
+    """Tell whether an array has keys of random numbers."""
+    return jnp.issubdtype(array.dtype, jax.dtypes.prng_key)

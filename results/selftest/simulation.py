@@ -19,7 +19,7 @@ import numpy as np
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
 from bench.stats import ratios
-from bench.worker.block import mean_of_fastest
+from bench.worker.turns import mean_of_fastest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

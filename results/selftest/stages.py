@@ -30,8 +30,8 @@ def fresh(entrant: str) -> dict[str, float]:
 
     import impls
     from bench.worker.arms import load_workload
-    from bench.worker.block import CPU_CLOCK
     from bench.worker.cold import lower, time_stage
+    from bench.worker.turns import CPU_CLOCK
     from common.contract import fresh_checkpoint
     from common.equality import make
     from common.steps import move_to_host
@@ -52,15 +52,16 @@ def fresh(entrant: str) -> dict[str, float]:
 
 def in_turns(seed: str) -> dict[str, dict[str, float]]:
     """Return the seconds of all libraries' stages in one round of this process, by library."""
-    from bench.cells import Arm
     from bench.worker.arms import Arms
+    from bench.worker.block import TimedBlock
+    from bench.worker.protocol import TimeBlock
     from bench.worker.session import use_cache
-    from bench.worker.stages import StagesBlock
 
     use_cache(os.environ["BAKEOFF_STAGES_CACHE"])
-    members = [Arm(name, "pure") for name in LIBRARIES]
-    block = StagesBlock(lambda _: None, lambda: 0, str, int(seed))
-    timed = block.run(Arms("seed", "cpu", donate=False), "stages", members, 1, untimed=0)
+    members = [f"{name}/pure" for name in LIBRARIES]
+    command = TimeBlock("seed", "cpu", "stages", members, 1, int(seed))
+    arms = Arms("seed", "cpu", donate=False)
+    timed = TimedBlock(arms, command, lambda _: None, int, str).run()
     assert not timed.failures, timed.failures
     out: dict[str, dict[str, float]] = defaultdict(dict)
     for sample in timed.samples:

@@ -55,13 +55,13 @@ def test_a_mistake_is_named(style: str, check: str, seen: str) -> None:
 @pytest.mark.parametrize(
     ("style", "expected", "seen", "severity"),
     [
-        ("hidden", "can be used again after a call", "your step donates `hidden`", ERROR),
-        ("asked", "again after a call, with donate=True too", "donates `hidden`", ERROR),
-        ("state", DONATES, "it does so always", NOTE),
+        ("donates_hidden", "can be used again after a call", "your step donates `hidden`", ERROR),
+        ("donates_if_asked", "again after a call, with donate=True too", "donates `hidden`", ERROR),
+        ("donates_state", DONATES, "it does so always", NOTE),
     ],
 )
 def test_donation(style: str, expected: str, seen: str, severity: str) -> None:
-    [finding] = run_check(Subject(MISTAKES / "donating.py", style), "contract")
+    [finding] = run_check(Subject(MISTAKES / "steps.py", style), "contract")
     assert finding.expected.endswith(expected)
     assert seen in finding.seen
     assert finding.severity == severity
@@ -140,7 +140,7 @@ QUICK = ("leaves_orphans",)
 def test_what_a_style_does_to_its_process(styles: tuple[str, ...]) -> None:
     """It costs the other styles nothing, and nothing lives on."""
     options = runner.CheckOptions((*styles, "pure"), checks=("shapes",), seconds=30)
-    results = runner.Runner(str(MISTAKES / "processes.py"), options, lambda *_: None).run()
+    results = runner.Runner(str(MISTAKES / "steps.py"), options, lambda *_: None).run()
     found = [(result.style, finding) for result in results for finding in result.findings]
     for style, seen, line in OWN:
         if style in styles:

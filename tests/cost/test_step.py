@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import convert
 from msgspec.structs import replace
 from uv import find_uv_bin
 
@@ -15,15 +14,14 @@ from bench.engine.process import Place
 from bench.engine.task import Environment
 from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
-from bench.offer import Offer
 from bench.prepare.run import ASKED
 from bench.prepare.sides import choose_cells
 from bench.runfile import CellResult, EnvironmentInfo, Results
 from bench.runfile.reader import read
 from bench.samples import Proof
 from bench.track.comparison import Comparison
+from bench.worker.offers import check_step
 from bench.worker.step_arms import StepArms
-from bench.worker.step_check import check_step
 from common.versions import PYTHON
 from results.cost import truth
 from results.cost.models import MODELS
@@ -44,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 def test_a_whole_step_alone_is_one_cell_under_its_own_name(styles: tuple[str, ...]) -> None:
     """Also in a history and a bisection, which measure the style `pure` unless told."""
     name = written(step_files.WHOLE, "whole")
-    offer = convert(offered(name), Offer)
+    offer = offered(name)
     side = Environment(Place(), EnvironmentInfo(), offer=offer)
     selection = Selection((), styles, (name,), (), (HOST,), {name: str(Path("whole.py").resolve())})
     cells = choose_cells(selection, {"base": side, "new": side})

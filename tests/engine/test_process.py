@@ -95,7 +95,7 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
     """The worker is killed in its second round, when it is the third arm's turn."""
     error = failure("""
         from bench.worker.block import TimedBlock
-        from bench.worker.protocol import ArmMarker
+        from bench.worker.protocol import ArmMarker, TimeBlock
 
         marker, calls = ArmMarker(sys.argv[1]), 0
 
@@ -110,8 +110,10 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
 
         ready()
         heard()
-        block = TimedBlock(marker.mark, count_programs=lambda: 0, changes=str, seed=0)
-        block.interleave(range(4), lambda: {i: arm(i) for i in range(4)}, rounds=3, untimed=0)
+        command = TimeBlock("seed", "cpu", "step", [], 3, seed=0)
+        block = TimedBlock(None, command, marker.mark, int, str)
+        block.members = range(4)
+        block.interleave(lambda: {i: arm(i) for i in range(4)})
     """)
     assert error.arm == 2
     assert "exit status -9" in error.reason

@@ -1,8 +1,9 @@
-"""Steps and models that do less, or something else, than plain JAX's, each in a style."""
+"""Steps and models that do less than plain JAX's, or something else, each in a style."""
 
 import _thread
 import os
 import subprocess
+import sys
 import time
 from functools import partial
 from threading import Thread
@@ -19,6 +20,7 @@ from impls import pure_jax
 from impls.pure_jax import build as build
 
 DISTRIBUTION = "jax"
+PURE = pure_style(build)
 FROM = 31
 """Call after a load from which on some steps are wrong: later than the calls of a proof."""
 
@@ -225,6 +227,58 @@ def with_step(change: Any) -> Any:
     return pure_style(changed)
 
 
-STYLES = {name: around(mistake) for name, mistake in MISTAKES.items()} | {
-    change.__name__: with_step(change) for change in (detached, input_first, in_bfloat16)
+# Ends of the process, and what is left running.
+
+
+def leaves(*_: Any) -> Any:
+    sys.exit(3)
+
+
+def ends_at_once(*_: Any) -> Any:
+    os._exit(0)
+
+
+def leaves_a_child(config: Any, optimiser: Any) -> Any:
+    subprocess.Popen(["sleep", "300"], start_new_session=True)
+    return PURE(config, optimiser)
+
+
+def leaves_orphans(*_: Any) -> Any:
+    """Fork a child that leaves the process group and forks again, and end."""
+    if not os.fork():
+        os.setsid()
+        os.fork()
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(0.5)
+    os._exit(3)
+
+
+# Donations.
+
+
+def donating(*numbers: int) -> Any:
+    """Return a style whose update donates these of its arguments: 0 is the state, 1 the hidden."""
+
+    def style(config: Any, optimiser: Any) -> Any:
+        model = build(config)
+        update = jax.jit(pure_update(model, optimiser), donate_argnums=numbers)
+        return functional(update, model, optimiser, stages_of(update))
+
+    return style
+
+
+def donates_if_asked(config: Any, optimiser: Any, *, donate: bool = False) -> Any:
+    return donating(*([0, 1] if donate else []))(config, optimiser)
+
+
+STYLES = {
+    **{name: around(mistake) for name, mistake in MISTAKES.items()},
+    **{change.__name__: with_step(change) for change in (detached, input_first, in_bfloat16)},
+    **{end.__name__: end for end in (leaves, ends_at_once, leaves_a_child, leaves_orphans)},
+    "pure": PURE,
+    "donates_state": donating(0),
+    "donates_hidden": donating(0, 1),
+    "donates_if_asked": donates_if_asked,
+    "donates_nothing": donating(),
 }

@@ -9,7 +9,7 @@ import pytest
 from bench.cells import BASELINE, CONTROL, Arm
 from bench.samples import Sample
 from bench.stats.forecast import estimate_variation, forecast_difference
-from bench.worker.block import Call, make_sample
+from bench.worker.turns import Call, make_sample
 
 ARMS = [BASELINE, CONTROL, Arm("haiku", "pure"), Arm("equinox", "pure")]
 

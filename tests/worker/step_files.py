@@ -1,11 +1,11 @@
 """Files of training steps of a user's own, in the folder of a test."""
 
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 from bench.cells import name_step
 from bench.cli import main
+from bench.offer import Offer
 from bench.worker.offers import describe
 from bench.worker.protocol import Describe
 from bench.worker.step_arms import StepArms
@@ -82,5 +82,5 @@ def arms_of(name: str) -> StepArms:
     return StepArms(Path(f"{name}.py").resolve(), "cpu", donate=False)
 
 
-def offered(name: str) -> dict[str, Any]:
+def offered(name: str) -> Offer:
     return describe(Mock(), Describe([], {name: str(Path(f"{name}.py").resolve())}))

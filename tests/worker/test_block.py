@@ -1,20 +1,31 @@
-"""Blocks: times without other processes' on one core, orders, and the datum of a block."""
+"""Blocks: times without other processes' on one core, orders, the datum of a block, and stages."""
 
 import socket
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import cycle
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from bench.cells import Arm
+from bench.metrics import STAGES
 from bench.samples import Sample
-from bench.worker import block
+from bench.worker import settings, turns
 from bench.worker.arms import Arms
-from bench.worker.block import SCALES, WARMING_CALLS, Call, TimedBlock, Turn, make_sample
-from bench.worker.token import Token
+from bench.worker.block import SCALES, TimedBlock, Token
+from bench.worker.protocol import KINDS, TimeBlock
+from bench.worker.session import use_cache
+from bench.worker.turns import WARMING_CALLS, Call, Turn, make_sample, seconds_of
+from common.contract import Program
 
 ARMS = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
 QUIET, INTERRUPTED = Call(1.0, 0.002), Call(1.6, 0.502)
@@ -37,29 +48,38 @@ def test_time_that_others_had_the_core_is_not_counted(
     seconds: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(block, "affinity", lambda: cores)
-    assert block.seconds_of(calls) == pytest.approx(seconds)
+    monkeypatch.setattr(settings, "affinity", lambda: cores)
+    assert seconds_of(calls) == pytest.approx(seconds)
 
 
-def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 0.0
+class Step:
+    """A step whose calls take given seconds by a clock of its own."""
 
-    def step(hidden: Any, _chunk: Any) -> Any:
-        nonlocal now
-        now += 2.0
+    def __init__(self, seconds: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.seconds = 0.0, cycle(seconds)
+        monkeypatch.setattr(turns, "CLOCK", lambda: self.now)
+        monkeypatch.setattr(turns, "CPU_CLOCK", lambda: self.now)
+        monkeypatch.setattr(turns, "WAIT", lambda result: result)
+
+    def __call__(self, hidden: Any, _chunk: Any) -> Any:
+        self.now += next(self.seconds)
         return hidden, 1.0
 
-    case = SimpleNamespace(zero=tuple)
-    arms: Any = SimpleNamespace(steps={ARMS[0]: step}, case=case, load=Mock(), skipped_metrics=())
-    monkeypatch.setattr(block, "CLOCK", lambda: now)
-    monkeypatch.setattr(block, "CPU_CLOCK", lambda: now)
-    for kind, calls in {"step": 3, "pipelined": 51, "host_cost": 21}.items():
-        turn = Turn(kind, arms, ARMS[0], None, scale=1.0)  # type: ignore[arg-type]
-        now = 0.0
-        assert {call.seconds for several in turn().values() for call in several} == {2.0}
-        assert (turn.calls - WARMING_CALLS) * 2.0 == now == calls * 2.0, "all calls are counted"
+    def begin(self, kind: str) -> Turn:
+        arms: Any = Mock(steps={ARMS[0]: self}, skipped_metrics=())
+        turn = Turn(kind, arms, ARMS[0], Mock(), scale=1.0)
+        self.now = 0.0
+        return turn
+
+
+@pytest.mark.parametrize(("kind", "calls"), [("step", 3), ("pipelined", 51), ("host_cost", 21)])
+def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
+    kind: str, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Step([2.0], monkeypatch)
+    turn = step.begin(kind)
+    assert {call.seconds for several in turn().values() for call in several} == {2.0}
+    assert (turn.calls - WARMING_CALLS) * 2.0 == step.now == calls * 2.0, "all calls are counted"
 
 
 @pytest.mark.parametrize(("ready", "least"), [(True, 1.0), (False, 2.0)])
@@ -67,60 +87,44 @@ def test_calls_that_leave_work_in_flight_stand_for_each_other(
     ready: bool, least: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a step that keeps its state to itself; the mean of 1 and 3 seconds is 2."""
-    now, calls = 0.0, 0
-
-    class Step:
-        is_in_flight = False
-
-        def __call__(self, hidden: Any, _chunk: Any) -> Any:
-            nonlocal now, calls
-            now, calls = now + (1.0 if calls % 2 else 3.0), calls + 1
-            return hidden, 1.0
-
+    step: Any = Step([3.0, 1.0], monkeypatch)
+    step.is_in_flight = False
     array = SimpleNamespace(is_ready=lambda: ready)
-    monkeypatch.setattr(block, "WAIT", lambda result: result)
-    monkeypatch.setattr(block, "list_live_arrays", lambda _: [array])
-    arms: Any = SimpleNamespace(steps={ARMS[0]: Step()}, case=SimpleNamespace(zero=tuple))
-    arms.load, arms.skipped_metrics, arms.backend = Mock(), (), "cpu"
-    monkeypatch.setattr(block, "CLOCK", lambda: now)
-    turn = Turn("step", arms, ARMS[0], None, scale=1.0)  # type: ignore[arg-type]
-    [calls_of_turn] = turn().values()
-    assert min(call.seconds for call in calls_of_turn) == least
-    assert len(calls_of_turn) == 2
+    monkeypatch.setattr(turns, "list_live_arrays", lambda _: [array])
+    [calls] = step.begin("step")().values()
+    assert len(calls) == 2
+    assert min(call.seconds for call in calls) == least
 
 
-def taken(timed: TimedBlock, rounds: int, untimed: int) -> None:
+def take_turns(workload: str, rounds: int, mark: Any, token: Token | None = None) -> TimedBlock:
     """Take turns that take no time."""
-    turns = dict.fromkeys(ARMS, lambda: {"step": [Call(1.0, 0.0)]})
-    timed.interleave(ARMS, lambda: turns, rounds, untimed)
+    command = TimeBlock(workload, "cpu", "step", [*map(str, ARMS)], rounds, seed=1)
+    timed = TimedBlock(Mock(), command, mark, lambda: 0, str, token)
+    timed.interleave(lambda: dict.fromkeys(ARMS, lambda: {"step": [Call(1.0, 0.0)]}))
+    return timed
 
 
 def test_rounds_have_other_orders_and_every_second_one_reverses_the_one_before() -> None:
     seen: list[Arm | None] = []
-    timed = TimedBlock(seen.append, count_programs=lambda: 0, changes=str, seed=1)
-    taken(timed, rounds=23, untimed=1)
+    timed = take_turns("toy", 23, seen.append)
     orders = [tuple(seen[i : i + 3]) for i in range(0, len(seen), 3)]
     assert len(orders) == 24
     assert all(set(order) == set(ARMS) for order in orders)
     assert {order[0] for order in orders[::2]} == set(ARMS)
     assert [order[::-1] for order in orders[::2]] == orders[1::2]
-    assert all(len(timed.calls[arm]["step"]) == 23 for arm in ARMS)
+    assert all(len(timed.calls[arm]["step"]) == 23 for arm in ARMS), "the first is not timed"
 
 
 def test_two_workers_take_the_turns_of_an_arm_one_after_the_other() -> None:
     """Both sides are as often first; the arms that one has are those of the other one."""
     ends, seen = socket.socketpair(), list[tuple[int, Arm]]()
 
-    def worker(place: int) -> None:
-        def at(arm: Arm | None) -> None:
-            if arm is not None:
-                seen.append((place, arm))
-
-        token = Token(place, ends[place])
-        taken(TimedBlock(at, lambda: 0, str, seed=5, token=token), rounds=40, untimed=0)
+    def work(place: int) -> None:
+        mark = lambda arm: seen.append((place, arm)) if arm else None  # noqa: E731
+        take_turns("seed", 40, mark, Token(place, ends[place]))
 
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(worker, place) for place in (0, 1)]:
+        for done in [pool.submit(work, place) for place in (0, 1)]:
             done.result(timeout=20)
     turns = [seen[i : i + 2] for i in range(0, len(seen), 2)]
     assert len(turns) == 40 * len(ARMS)
@@ -135,7 +139,8 @@ def test_two_workers_take_the_turns_of_an_arm_one_after_the_other() -> None:
 
 def test_what_an_arm_does_before_its_turn_is_not_the_next_ones_fault() -> None:
     changes = iter(["", "left running: sleep (1)", "", ""])
-    timed = TimedBlock(list[Arm | None]().append, lambda: 0, lambda: next(changes), seed=1)
+    command = TimeBlock("toy", "cpu", "step", [], 1, seed=1)
+    timed = TimedBlock(Mock(), command, Mock(), lambda: 0, lambda: next(changes))
     first, second, third = ARMS
     assert [timed.attempt(arm, "before", lambda: 1) for arm in (first, second)] == [1, None]
     assert timed.failures == {second: "before it was timed it left running: sleep (1)"}
@@ -146,7 +151,7 @@ def test_what_an_arm_does_before_its_turn_is_not_the_next_ones_fault() -> None:
 
 def test_slow_turns_do_not_move_the_datum_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the geometric mean of the fastest half of turns, each counted as its fastest call."""
-    monkeypatch.setattr(block, "affinity", lambda: [0, 1])
+    monkeypatch.setattr(settings, "affinity", lambda: [0, 1])
     quiet = [[Call(1.0, 0.0), Call(3.0, 0.0)], [Call(6.0, 0.0), Call(4.0, 0.0)]]
     slow = [[Call(9.0, 0.0), Call(8.0, 0.0)]]
     cell = ARMS[0].make_cell("seed", "cpu")
@@ -165,3 +170,106 @@ def test_each_block_starts_from_other_weights() -> None:
     assert first.dtype == second.dtype == np.float32
     assert np.all(first != second)
     np.testing.assert_allclose(first / second, SCALES[0] / SCALES[1], rtol=1e-6)
+
+
+# Stages of steps that are made anew.
+
+INNER: list[int] = []
+"""Grows each time that JAX traces what all steps share."""
+
+
+@jax.jit
+def shared(x: jax.Array) -> jax.Array:
+    INNER.append(1)
+    return x + 1
+
+
+class TracedStep:
+    """A step whose trace counts itself."""
+
+    def __init__(self, traced: list[int]) -> None:
+        self.traced = traced
+
+    def program(self, *_: Any) -> Program:
+        def function(x: jax.Array) -> jax.Array:
+            self.traced.append(1)
+            return shared(x)
+
+        ours = jax.jit(function)
+        return Program.from_trace(lambda: ours.trace(jnp.zeros(2)))
+
+
+GOOD, LIKE_IT, BROKEN = (Arm("made", name) for name in ("a", "b", "broken"))
+
+
+def block_of_made_steps(rounds: int, programs: dict[str, str] | None = None) -> Any:
+    """Return a block of arms, one of which cannot be made, and what its steps were seen to do."""
+    made, traced, alive = list[weakref.ref[TracedStep]](), list[int](), list[int]()
+
+    def make(arm: Arm) -> TracedStep:
+        if arm == BROKEN:
+            raise OSError("no such planet")
+        alive.append(sum(step() is not None for step in made))
+        step = TracedStep(traced)
+        made.append(weakref.ref(step))
+        return step
+
+    arms = Mock(make=make, backend="cpu", chunks=[()])
+    arms.load = lambda *_: None  # a mock would keep the steps
+    arms.case.zero = arms.case.data = tuple
+    arms.find_cell = lambda arm: arm.make_cell("toy", "cpu")
+    names = [*map(str, (GOOD, LIKE_IT, BROKEN))]
+    command = TimeBlock("toy", "cpu", STAGES, names, rounds, seed=1, programs=programs or {})
+    answer = TimedBlock(arms, command, lambda _: None, int, str).run()
+    return SimpleNamespace(answer=answer, traced=traced, alive=alive)
+
+
+def test_a_program_that_is_read_from_a_cache_has_no_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "disable_cache", nullcontext)
+    names = "jax_enable_compilation_cache", "jax_compilation_cache_dir"
+    before = {name: getattr(jax.config, name) for name in names}
+    try:
+        use_cache(str(tmp_path))
+        answer = block_of_made_steps(rounds=2).answer
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+    assert answer.samples == []
+    assert "the persistent compilation cache was used" in answer.failures[str(GOOD)]
+
+
+def test_each_turn_traces_a_step_of_its_own_and_drops_it() -> None:
+    """An arm that cannot be made costs its own times alone."""
+    before = len(INNER)
+    block = block_of_made_steps(rounds=4)
+    assert len(block.traced) == len(INNER) - before == 2 * 4, "nothing is kept of other turns"
+    assert max(block.alive) <= 1, "no step outlives the next turn"
+    calls = {(str(sample.cell.arm), sample.calls) for sample in block.answer.samples}
+    assert calls == {(str(GOOD), 4), (str(LIKE_IT), 4)}
+    why = "raised OSError: no such planet (while it was timed)"
+    assert block.answer.failures == {str(BROKEN): why}
+
+
+def test_arms_of_one_program_compile_it_once_in_a_round() -> None:
+    block = block_of_made_steps(3, {str(GOOD): "one", str(LIKE_IT): "one"})
+    calls = {(str(s.cell.arm), s.metric): s.calls for s in block.answer.samples}
+    both = str(GOOD), str(LIKE_IT)
+    assert [calls[arm, "trace"] for arm in both] == [3, 3]
+    assert sum(calls.get((arm, "compile"), 0) for arm in both) == 3
+    apart = block_of_made_steps(3, {str(GOOD): "one", str(LIKE_IT): "another"})
+    assert {(str(s.cell.arm), s.calls) for s in apart.answer.samples} == {(arm, 3) for arm in both}
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_a_library_cannot_trace_apart_is_told_by_jax_events(
+    pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Program.from_trace
+    monkeypatch.setattr(turns, "has_one_core", lambda: pinned)
+    monkeypatch.setattr(Program, "from_trace", lambda trace: whole(trace)._replace(trace=None))
+    samples = block_of_made_steps(rounds=2).answer.samples
+    assert {s.metric for s in samples if s.cell.arm == GOOD} == {*KINDS[STAGES]}
+    assert all(sample.value > 0 for sample in samples)

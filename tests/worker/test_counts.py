@@ -1,4 +1,4 @@
-"""Exact counts: what the interpreter starts and calls, what JAX compiles, lines of code."""
+"""Exact counts of starts, calls, compilations and lines of code; and overheads of calls."""
 
 import gc
 import sys
@@ -17,7 +17,16 @@ import pytest
 import impls
 from bench.worker import counts
 from bench.worker.arms import find_program
-from bench.worker.counts import count_code_lines, count_python, count_step, watch_compilations
+from bench.worker.counts import (
+    copy_state,
+    count_code_lines,
+    count_python,
+    count_step,
+    disable_collector,
+    measure_collections,
+    measure_dispatch,
+    watch_compilations,
+)
 from common.equality import make
 from tests.commands import TOY
 
@@ -111,7 +120,7 @@ def test_everything_is_restored_after_an_exception(
     """The first calls are not counted, so it has to fail late."""
     request.addfinalizer(gc.enable if gc.isenabled() else gc.disable)
     (gc.enable if on else gc.disable)()
-    collecting = [on] * counts.UNCOUNTED_CALLS
+    collecting = [on] * counts.FILLING_CALLS
 
     def fails_late() -> None:
         assert gc.isenabled() == collecting.pop()
@@ -184,3 +193,24 @@ def test_code_lines_are_counted_without_comments_and_docstrings(tmp_path: Path) 
     )
     code = ['x = """a', 'b"""', "def f():", "y = (", "x,", ")", "return y"]
     assert count_code_lines(path) == len(code)
+
+
+def test_pauses_for_garbage_are_those_of_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is frozen is looked at, too; afterwards nothing listens."""
+    monkeypatch.setattr(counts, "COLLECTED_CALLS", 10)
+    before = list(gc.callbacks)
+    gc.freeze()
+    pauses = measure_collections(gc.collect)
+    assert pauses["gc_pauses"] == 1000
+    assert 0 < pauses["gc_share"] < 1
+    assert pauses["gc_longest"] > 0
+    assert gc.get_freeze_count() == 0
+    assert gc.callbacks == before
+    with disable_collector():
+        assert measure_collections(bool) == {"gc_pauses": 0, "gc_longest": 0, "gc_share": 0}
+
+
+def test_an_empty_call_returns_other_arrays_than_it_is_given() -> None:
+    assert measure_dispatch(2, 1) > 0
+    given = [jax.numpy.zeros(0)]
+    assert jax.jit(copy_state)(given, given)[0] is not given[0], "it makes new ones, as a step does"

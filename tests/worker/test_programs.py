@@ -8,13 +8,11 @@ from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
-import msgspec
 import numpy as np
 import pytest
 
 import impls
 from bench.cells import Selection
-from bench.offer import Offer
 from bench.worker import offers
 from bench.worker.arms import find_program
 from bench.worker.counts import count_live_bytes, list_live_arrays, watch_compilations
@@ -173,7 +171,7 @@ def require_unchanged_by_calls(step: TrainStep) -> None:
 
 
 def test_a_style_that_cannot_donate_is_left_out() -> None:
-    offer = msgspec.convert(offers.describe(Mock(), Describe([])), Offer)
+    offer = offers.describe(Mock(), Describe([]))
     assert [(n, s) for n, styles in offer.not_donating.items() for s in styles] == [GRADIENT_ALONE]
     assert "blog" not in {cell.style for cell in Selection().cells(offer.donating)}
 

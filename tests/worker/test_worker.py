@@ -9,23 +9,13 @@ from typing import Any, Self
 import pytest
 
 from bench.engine.process import Worker
-from bench.metrics import COLD, METRICS
-from bench.worker import integrity
-from bench.worker.arms import catch_failure
+from bench.metrics import COLD, METRICS, STAGES
+from bench.worker import settings
 from bench.worker.counts import count_code_lines
-from bench.worker.integrity import Surroundings
 from bench.worker.proof import MISSING_DONATION, UNEXPECTED_DONATION
-from bench.worker.protocol import (
-    OWN_SEEDS,
-    Failed,
-    Load,
-    MeasureCold,
-    Open,
-    Prove,
-    TimeBlock,
-    Train,
-)
-from tests.commands import ROOT, TWIN
+from bench.worker.protocol import OWN_SEEDS, Load, MeasureCold, Open, Prove, TimeBlock, Train
+from bench.worker.settings import Surroundings
+from tests.commands import ROOT
 
 TOY = "toy", "cpu"
 PLAIN, HAIKU = "pure_jax/pure", "haiku/pure"
@@ -45,7 +35,7 @@ WHILE_TIMED = {
     "steps/gives_way": ("while it was timed it changed the priority from",),
 }
 """Styles that begin after some twenty calls, so that all are proven; and what is seen of them."""
-DONATES, ASKED, NOTHING = (f"donating/{style}" for style in ("state", "asked", "nothing"))
+DONATES, ASKED, NOTHING = (f"steps/donates_{style}" for style in ("state", "if_asked", "nothing"))
 TAKES_HIDDEN = "your step donates `hidden`; donate only your state"
 
 
@@ -145,6 +135,21 @@ def test_a_block_of_some_arms(worker: Child, kind: str, calls: dict[str, int]) -
             assert 0 < value <= median <= high
 
 
+def test_a_block_of_stages(cache: Path) -> None:
+    """Of two rounds, in a worker that does nothing else."""
+    with Child() as child:
+        assert child.load(HONEST, cache) == {"failures": {}, "spoiled": False}
+        answer = child.block(HONEST, STAGES)
+        assert child.recorder.read_arm() is None
+    assert answer["failures"] == {}
+    table = samples(answer)
+    timed = [name for name, metric in METRICS.items() if metric.turn == STAGES]
+    assert [*table] == timed == ["trace", "lower", "compile"]
+    for by_arm in table.values():
+        assert {*by_arm} == {*HONEST}
+        assert all(calls == 2 and value > 0 for value, calls, *_ in by_arm.values())
+
+
 def test_a_second_process_reads_what_the_first_has_compiled_and_proven(
     worker: Child, proofs: dict[str, Any], cache: Path
 ) -> None:
@@ -171,7 +176,7 @@ def test_training(worker: Child) -> None:
     assert len({*losses}) == 1 + OWN_SEEDS
 
 
-STAGES = """
+SLOW_START = """
 import time
 from impls import equinox
 
@@ -196,7 +201,7 @@ def test_a_cold_process_measures_what_happens_once(
     entrant: str, style: str, compiling: float, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.py"
-    path.write_text(STAGES)
+    path.write_text(SLOW_START)
     outside = {"mine": str(path)} if entrant == "mine" else {}
     with Child() as child:
         answer = child.ask(MeasureCold(*TOY, f"{entrant}/{style}", outside))
@@ -252,25 +257,6 @@ def test_a_worker_fails_steps_that_do_not_donate_as_it_does(
     assert ours["losses"] == pytest.approx(proofs[PLAIN]["losses"], abs=1e-5)
 
 
-IMPORTS = {
-    "low_precision": f"import jax\n{TWIN}"
-    "jax.config.update('jax_default_matmul_precision', 'bfloat16')",
-    "own_cores": f"import os\n{TWIN}os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})\n"
-    "os.nice(1)\nos.environ['XLA_FLAGS'] = '--xla_cpu_enable_fast_math=true'",
-    "other_baseline": "from common import steps\nfrom impls import pure_jax\n"
-    "DISTRIBUTION, build = 'jax', pure_jax.build\n"
-    "STYLES = {'pure': steps.pure_style(build)}\n"
-    "def slower(config):\n"
-    "    model = build(config)\n"
-    "    def step(params, state, token):\n"
-    "        state, logits = model.step(params, state, token)\n"
-    "        return state, logits + 0 * logits.sort().sum()\n"
-    "    return model._replace(step=step)\n"
-    "pure_jax.STYLES['pure'] = steps.pure_style(slower)",
-}
-"""Files that change something when they are imported."""
-
-
 def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setenv("JAX_LEFT", "1")
@@ -290,7 +276,7 @@ def test_a_child_is_found_and_ended_where_the_system_lists_none_too(
     monkeypatch: pytest.MonkeyPatch, lists: bool
 ) -> None:
     if not lists:
-        monkeypatch.setattr(integrity, "CHILDREN", Path("no such file"))
+        monkeypatch.setattr(settings, "CHILDREN", Path("no such file"))
     before = Surroundings()
     assert before.changes() == ""
     child = subprocess.Popen(["sleep", "300"], start_new_session=True)
@@ -317,13 +303,3 @@ def test_a_step_s_file_may_leave_nothing_behind(code: str, tmp_path: Path) -> No
         command = Load(["mine/step"], 0, str(tmp_path / "cache"), outside={"mine": str(path)})
         [why] = worker.ask(command)["failures"].values()
     assert why.startswith(f"mine.py: importing it {LEAVING[code]}")
-
-
-def test_a_failure_names_the_line_of_a_user_s_file(tmp_path: Path) -> None:
-    path = tmp_path / "nu.py"
-    path.write_text("def loss():\n    raise OSError('no such planet')\n")
-    scope: dict[str, Any] = {}
-    exec(compile(path.read_text(), str(path), "exec"), scope)
-    answer = catch_failure(scope["loss"], str(path))
-    assert isinstance(answer, Failed)
-    assert answer.failure == "nu.py:2 raised OSError: no such planet"

@@ -1,0 +1,228 @@
+"""Turns of an arm in a block: series of timed calls of its step, or the stages of a new step.
+
+A kind of turns is a row of `KINDS`: the series of calls that a turn has, by metric.
+
+Stages are traced, lowered and compiled in workers that do nothing else. A process takes twice as
+long for what it traces first. So such a turn begins as a process does: with JAX's caches cleared,
+and with the library's own initialiser, which traces some parts of a step. Ratios of trace and
+compile are then those of a fresh process within 6 % (results/selftest/stages.md); for Linen's
+trace, they were 21 % off with JAX's caches kept, and 40 % without the initialiser.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+
+from bench.cells import BASELINE, REFERENCE
+from bench.metrics import STAGES, STEP
+from bench.samples import Sample
+from bench.worker.arms import End
+from bench.worker.cold import cache_hits, lower, require_compiled, time_stage
+from bench.worker.counts import list_live_arrays
+from bench.worker.protocol import KINDS, CallSeries
+from bench.worker.settings import has_one_core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from jaxtyping import Float
+
+    from bench.cells import Arm, Cell
+    from bench.worker.arms import Arms
+    from common.contract import Chunk
+
+    type Calls = dict[str, list[Call]]
+    """Metric → calls of one turn."""
+
+CLOCK, CPU_CLOCK, WAIT = time.perf_counter, time.process_time, jax.block_until_ready
+
+WARMING_CALLS = 3
+"""Number of calls before a block's rounds: the second and third can still take another path."""
+FASTEST = 0.5
+"""Fraction of an arm's turns, the fastest ones, whose mean stands for its block. Noise only ever
+adds time; a half is as precise as any other choice in quiet and in busy hours, and stays at the
+times of a quiet machine: see docs/measuring.md."""
+DIGITS = 7
+"""Significant digits of a sample: more would be noise."""
+
+
+class Call(NamedTuple):
+    """Times of a call, or the means of several."""
+
+    seconds: float
+    idle: float
+    """Seconds in which no thread of this process ran: it waited, or others had the
+    processor."""
+
+
+class Turn:
+    """Turn of an arm in one block: an untimed call of its step, then series of timed calls.
+
+    Steps of a pair are called once in a turn, without an untimed call: what the other side leaves
+    in the caches is the same for both.
+
+    A call is over when its results are there: loss and hidden state, which come with the new
+    parameters where one program makes them all. Where a step is several programs, updates are in
+    flight then, and the next call waits for them. If a step's state is not known
+    and its calls leave updates in flight, each call counts as the mean of the turn: the fastest has
+    left its updates to the next. The untimed call gives the others the caches that they have in a
+    loop of their own: without it, a step of a tenth of a millisecond pays for what the other arms
+    left behind.
+    """
+
+    def __init__(
+        self, kind: str, arms: Arms, arm: Arm, chunk: Chunk, scale: float, *, paired: bool = False
+    ) -> None:
+        """Warm up over buffers of the arm's own, whose content a block's arms share."""
+        self.step, self.hidden, self.chunk = arms.steps[arm], arms.case.zero(), chunk
+        arms.load(self.step, scale)
+        step: Any = self.step
+        for _ in range(WARMING_CALLS):
+            if isinstance(known := getattr(step, "is_in_flight", None), bool):
+                WAIT(list_live_arrays(arms.backend))
+            WAIT(step(self.hidden, chunk))
+            if known is False:  # seen once, it holds for all blocks: they are measured alike
+                arrays: list[Any] = list_live_arrays(arms.backend)
+                step.is_in_flight = not all(array.is_ready() for array in arrays)
+        self.is_in_flight = getattr(step, "is_in_flight", False)
+        self.single = paired and kind == STEP
+        series = {STEP: CallSeries(1)} if self.single else KINDS[kind]
+        self.series = {
+            name: calls for name, calls in series.items() if name not in arms.skipped_metrics
+        }
+        self.calls = WARMING_CALLS
+        self.loss: Any = None
+
+    def __call__(self) -> Calls:
+        """Take one turn."""
+        if not self.single:
+            WAIT(self.step(self.hidden, self.chunk))
+            self.calls += 1
+        return {metric: self.time_calls(series) for metric, series in self.series.items()}
+
+    def time_calls(self, series: CallSeries) -> list[Call]:
+        """Return the time of each call that is waited for, or the mean of calls in a row."""
+        step, hidden, chunk = self.step, self.hidden, self.chunk
+        clock, wait, taken = CLOCK, WAIT, []
+        row = range(series.calls if series.in_a_row else 1)
+        for _ in range(series.calls // len(row)):
+            cpu, start = CPU_CLOCK(), clock()
+            for _ in row:
+                result = step(hidden, chunk)
+            wait(result)
+            seconds = clock() - start
+            idle = seconds - (CPU_CLOCK() - cpu)
+            taken.append(Call(seconds / len(row), idle / len(row)))
+        self.loss, self.calls = result[1], self.calls + series.calls
+        if self.is_in_flight:
+            taken = [Call(*np.mean(taken, axis=0).tolist())] * len(taken)
+        return taken
+
+    def end(self) -> End:
+        """Return the step's state after its calls."""
+        return End(self.calls, float(self.loss), self.step.save())
+
+
+@contextmanager
+def disable_cache() -> Iterator[None]:
+    """Turn JAX's compilation cache off inside; making the step has used it."""
+
+    def use(cache: bool) -> None:
+        jax.config.update("jax_enable_compilation_cache", cache)
+        compilation_cache.reset_cache()  # JAX decides once whether there is one
+
+    before = jax.config.jax_enable_compilation_cache
+    use(False)
+    try:
+        yield
+    finally:
+        use(before)
+
+
+class StagesTurn(Turn):
+    """Stages of an arm's step; each turn makes a new step, and drops it."""
+
+    def __init__(self, arms: Arms, arm: Arm, program: str, compiled: dict[str, float]) -> None:
+        """Prepare an arm's turns, which count in `compiled` how often each program was compiled."""
+        self.arms, self.arm, self.fingerprint, self.compiled = arms, arm, program, compiled
+        self.turns = 0
+
+    def __call__(self) -> Calls:
+        """Take one turn."""
+        arms, case = self.arms, self.arms.case
+        gc.collect()  # JAX 0.4.28 and 0.7.0 crash where clearing frees a step
+        jax.clear_caches()
+        step = arms.make(self.arm)
+        arms.load(step, 1.0)
+        program = step.program(*jax.block_until_ready((case.zero(), case.data())))
+        assert program is not None, "of others, no stages are asked for"
+        arms.initialise(self.arm)
+        # On one core a process runs or waits, and it waits for others alone: XLA may for a GPU's
+        clock = CPU_CLOCK if has_one_core() and arms.backend == "cpu" else CLOCK
+        seconds: dict[str, float] = {}
+        cache_hits().clear()
+        self.turns += 1
+        with disable_cache():
+            lowered = lower(program, seconds, clock)
+            if self.arm in REFERENCE or self.compiled[self.fingerprint] < self.turns:
+                with time_stage(seconds, "compile", clock):
+                    lowered.compile()
+                self.compiled[self.fingerprint] += 1
+        require_compiled()
+        return {name: [Call(seconds[name], 0.0)] for name in KINDS[STAGES] if name in seconds}
+
+
+def make_stages_turns(
+    arms: Arms, members: Sequence[Arm], known: Mapping[str, str]
+) -> dict[Arm, Turn]:
+    """Return a turn of each arm over the stages of its step.
+
+    Of arms with the same program, the first one of a round compiles it for all; both copies of the
+    baseline do, since all others are compared with them. `known` has arms' programs.
+    """
+    gc.collect()
+    gc.freeze()  # what is imported by now is not looked through by each later collection
+    programs = {arm: known.get(str(arm)) or str(arm) for arm in members}
+    compiled = dict.fromkeys(programs.values(), 0.0)
+    compiled[programs.get(BASELINE, "")] = math.inf  # both copies compile it in each turn
+    return {arm: StagesTurn(arms, arm, programs[arm], compiled) for arm in members}
+
+
+def make_sample(cell: Cell, metric: str, turns: Sequence[Sequence[Call]]) -> Sample:
+    """Return the sample of a cell's turns in a block."""
+    seconds = np.array(seconds_of([call for calls in turns for call in calls]))
+    fastest = math.exp(mean_of_fastest(seconds.reshape(len(turns), -1)))
+    typical = np.quantile(seconds, [0.5, 0.95]).tolist()
+    value, median, p95 = map(round_value, (fastest, *typical))
+    return Sample(cell, metric, value, seconds.size, median, p95)
+
+
+def mean_of_fastest(seconds: Float[np.ndarray, "turns calls"]) -> float:
+    """Return the mean logarithm of the fastest half of turns, each by its fastest call."""
+    turns = np.sort(seconds.min(1))
+    return float(np.log(turns[: math.ceil(FASTEST * turns.size)]).mean())
+
+
+def round_value(value: float) -> float:
+    """Round a number to the digits of a sample."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def seconds_of(calls: Sequence[Call]) -> list[float]:
+    """Return the seconds of an arm's calls in a block; on one core, without other processes' time.
+
+    There, a process runs or waits: while it waits longer than in the call of the block with the
+    shortest wait, another process has the core. On several cores threads overlap: wall time counts.
+    """
+    if not has_one_core():
+        return [call.seconds for call in calls]
+    waiting = max(0.0, min(call.idle for call in calls))
+    return [call.seconds - max(0.0, call.idle - waiting) for call in calls]
