@@ -33,7 +33,7 @@ from bench.report.charts import WIDE, render_svg
 from bench.report.markdown import table_lines
 from bench.report.page import STYLE, Anchors, page
 from bench.report.run import describe_origin, draw_calls, explain_marks
-from bench.report.summary import list_views, make_table
+from bench.report.summary import list_views, make_headline, make_table
 from bench.report.table import Table
 from bench.runfile.reader import NotARunError, Run, read
 from bench.samples import Proof
@@ -80,6 +80,7 @@ def insert_answer(text: str) -> str:
 
 def answer(run: Run, styles: Sequence[str]) -> Iterator[str]:
     """Yield the rows of some styles in a run's table of steps and calls, and where it was made."""
+    yield f"**{make_headline(run.results)}**\n"
     table = make_table(list_views(run.results)[0])
     titles = ("style", "step", "added")
     kept = [i for i, c in enumerate(table.columns) if c.title.startswith(titles)]
@@ -207,7 +208,9 @@ class Builder:
             target = self.folder / self.find_address(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             if path in self.runs:
-                target.write_text(page(make_document(self.runs[path])), encoding="utf-8")
+                text = page(make_document(self.runs[path]))
+                text = text.replace("<main>", f"{self.make_navigation(path)}\n<main>", 1)
+                target.write_text(text, encoding="utf-8")
             elif path.suffix == ".md":
                 target.write_text(self.render(path, waiting), encoding="utf-8")
             else:
@@ -232,16 +235,31 @@ class Builder:
                 title = inner.content if token.tag == "h1" else title
             for child in token.children or ():
                 self.follow(child, path, waiting)
-        before, after = self.find_neighbours(path)
         return TEMPLATE.render(
             title=title,
             body=Markup(parser.renderer.render(tokens, parser.options, {})),  # noqa: S704 -- ours
             style=(ROOT / "bench/report/page/page.css").read_text("utf-8"),
-            home=self.link(path, README),
-            results=self.link(path, INDEX),
-            before=before,
-            after=after,
+            navigation=Markup(self.make_navigation(path)),  # noqa: S704 -- ours
         )
+
+    def make_navigation(self, path: Path) -> str:
+        """Return links to the site's beginning, its indexes, and the topics around a page."""
+        pages = {"jax-bakeoff": README, "results": INDEX, "documentation": ROOT / "docs/README.md"}
+        links = [f'<a href="{self.link(path, page)}">{name}</a>' for name, page in pages.items()]
+        topics = [
+            (title, ROOT / normpath(Path("results") / file))
+            for title, file in TOPIC.findall(INDEX.read_text("utf-8"))
+        ]
+        places = [place for _, place in topics]
+        if path in places:
+            i = places.index(path)
+            for j, arrow, rel in ((i - 1, "←", "prev"), (i + 1, "→", "next")):
+                if 0 <= j < len(topics):
+                    title, place = topics[j]
+                    links.append(
+                        f'{arrow} <a rel="{rel}" href="{self.link(path, place)}">{title}</a>'
+                    )
+        return f'<nav class="soft">{" · ".join(links)}</nav>'
 
     def follow(self, token: Token, path: Path, waiting: list[Path]) -> None:
         """Have a link lead to the page of its file, which is to be made."""
@@ -264,21 +282,6 @@ class Builder:
         up = "../" * (len(self.find_address(path).parts) - 1)
         return f"{up}{self.find_address(target).as_posix()}"
 
-    def find_neighbours(self, path: Path) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the topics before and after a page, if it is one; empty where there is none."""
-        topics = TOPIC.findall(INDEX.read_text("utf-8"))
-        places = [ROOT / normpath(Path("results") / file) for _, file in topics]
-        if path not in places:
-            return {}, {}
-        i = places.index(path)
-        before, after = (
-            {"title": topics[j][0], "address": self.link(path, places[j])}
-            if 0 <= j < len(places)
-            else {}
-            for j in (i - 1, i + 1)
-        )
-        return before, after
-
 
 TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string("""\
 <!doctype html>
@@ -291,12 +294,8 @@ TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
 <style>{{ style | safe }}</style>
 </head>
 <body class="text">
-<nav class="soft"><a href="{{ home }}">jax-bakeoff</a> · <a href="{{ results }}">results</a></nav>
+{{ navigation }}
 <main>{{ body }}</main>
-<nav class="soft">
-{% if before %}<a rel="prev" href="{{ before.address }}">← {{ before.title }}</a>{% endif %}
-{% if after %}<a rel="next" href="{{ after.address }}">{{ after.title }} →</a>{% endif %}
-</nav>
 </body>
 </html>
 """)

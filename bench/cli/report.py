@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -89,7 +90,9 @@ def make_document(run: Run) -> Document:
         return document(run)
     module = "bench.cost.step" if kind == "cost" else f"bench.track.{kind}"
     made: Document = import_module(module).document(run.results)
-    return made
+    where = filter(None, [run.when[:16].replace("T", " "), run.processor.partition(" (")[0]])
+    subtitle = "; ".join(filter(None, [made.subtitle, ", ".join(where)]))
+    return replace(made, subtitle=subtitle) if run.when else made
 
 
 def make_csv(runs: Iterable[Run]) -> str:

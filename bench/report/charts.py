@@ -31,7 +31,7 @@ LEAST_REACH = 1.1
 """Least factor by which a chart of lines reaches beyond its values."""
 LINEAR_SECONDS = 1e-5
 """Added seconds up to which the axis is linear: what a call is known to at best."""
-ADDED_TICKS = [0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+ADDED_TICKS = [0, 1e-4, 1e-3, 1e-2, 1e-1]
 """Ticks of an axis of added time, in seconds; those beyond the data are not drawn."""
 ADDED_LABEL = (
     "datum.value == 0 ? '0' : datum.value < 1e-3 ? format(1e6 * datum.value, 'd') + ' µs' : "
@@ -158,7 +158,12 @@ def render_svg(figure: Figure, width: int) -> str:
     columns = max(1, width // (170 if narrow else 155))
     config = {
         "aria": False,  # the picture has a text of its own
-        "padding": 18,  # a browser's letters may be wider than those that are measured here
+        "padding": {
+            "left": 40,
+            "top": 12,
+            "right": 12,
+            "bottom": 12,
+        },  # a browser's letters may be wider than those that are measured here
         "background": "transparent",
         "font": "sans-serif",
         "view": {"stroke": "#8884"},

@@ -68,6 +68,7 @@ def document(run: Run) -> Document:
             *(
                 fold(f"All numbers, {place}", tables=tuple(make_tables(results.table, rows)))
                 for place, rows in places.items()
+                if is_timed(results.table, rows)
             ),
             fold("Not measured", gaps),
             fold("Left out", left_out),
@@ -97,6 +98,12 @@ def explain_marks(results: Results) -> Iterator[str]:
     if compared:
         margin = percent(results.options.margin)
         yield f"Beside {BASELINE}, with 95 % intervals; =: within ±{margin}, ?: undecided."
+    workloads = dict.fromkeys(row.cell.workload for row in compared)
+    sizes = [f"{n}: width {w.width}" for n in workloads if (w := WORKLOADS.get(n)) and n != "toy"]
+    if any(row.form == "added" for row in compared):
+        sizes.append("added to a call: at width 8")
+    if sizes:
+        yield wording.sentence("; ".join(sizes))
     if any(row.settled_by == PROGRAM and row.bound for row in compared):
         yield "Proven: the baseline's own program, slower by what is added to a call, if at all."
 
@@ -132,21 +139,15 @@ def is_thin(row: Estimate) -> bool:
 
 def list_remedies(view: View) -> Iterator[str]:
     """Yield for each slow style what it could be replaced by, what that saves, and the lines."""
-    costs = group_by_key((arm.entrant, (arm.style, row)) for arm, row in view.host_costs.items())
-    dearest = sorted(view.host_costs.items(), key=lambda item: -item[1].value)
-    for arm, cost in dearest:
-        other = find_cheaper(arm.entrant, arm.style, dict(costs[arm.entrant]))
-        written = impls.find_declaration(arm.entrant).write
-        if other in written and arm.style in written:
-            after = dict(costs[arm.entrant])[other]
-            if cost.value - after.value >= WORTH_SECONDS:
-                yield "\n".join(
-                    [
-                        f"{Arm(arm.entrant, other)} in place of {arm} saves "
-                        f"{amount(cost.value - after.value, 's')} a call{view.backend_suffix}:",
-                        *write_change(arm.entrant, arm.style, other),
-                    ]
-                )
+    rows = group_by_key((arm.entrant, (arm.style, row)) for arm, row in view.host_costs.items())
+    for arm, cost in sorted(view.host_costs.items(), key=lambda item: -item[1].value):
+        costs, written = dict(rows[arm.entrant]), impls.find_declaration(arm.entrant).write
+        other = find_cheaper(arm.entrant, arm.style, costs)
+        if {other, arm.style} <= {*written} and cost.value - costs[other].value >= WORTH_SECONDS:
+            saved = amount(cost.value - costs[other].value, "s")
+            better, where = Arm(arm.entrant, other), view.backend_suffix
+            first = f"{better} in place of {arm} saves {saved} a call at width 8{where}:"
+            yield "\n".join([first, *write_change(arm.entrant, arm.style, other)])
 
 
 def describe_failures(cells: Iterable[CellResult]) -> Iterator[str]:

@@ -54,13 +54,16 @@ def make_tables(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[Ta
     """Yield all numbers of a place as comparisons, then the times and sizes behind them."""
     place, title = rows[0].cell.place, describe_place(table, rows)
     for what, names in COLUMNS.items():
-        yield make_table(table, rows, names, f"{title if what == 'calls' else place}, {what}")
+        made = make_table(table, rows, names, f"{title if what == 'calls' else place}, {what}")
+        if len(made.columns) > 1:
+            yield made
     columns = (Column("style"), *(make_column(name, number=True) for name in COMPARED_METRICS))
     medians = (
         Row((str(r.cell.arm), *(table.amount(r.cell, name) or "" for name in COMPARED_METRICS)))
         for r in rows
     )
-    yield Table(columns, tuple(medians), f"{place}, times and sizes (medians)").drop_empty_columns()
+    title = f"{place}, times and sizes (medians; ratios compare within blocks)"
+    yield Table(columns, tuple(medians), title).drop_empty_columns()
 
 
 def describe_place(table: EstimateTable, rows: Sequence[CellResult]) -> str:

@@ -117,8 +117,8 @@ def make_headline(results: Results) -> str:
         return " ".join(map(wording.sentence, parts))
     proven = [row for row in results.good_cells if row.proof and not row.cell.is_control]
     if proven:
-        proofs = wording.pluralise(len(proven), "cell")
-        return f"No time was compared: none was measured beside {BASELINE}. {proofs} proven equal."
+        proofs = wording.pluralise(len(proven), "proof")
+        return f"No time was compared: none was measured beside {BASELINE}. {proofs} passed."
     failed = bool(results.cells) and all(row.failure for row in results.cells)
     return "Nothing was measured" + (": every cell failed." if failed else ".")
 
@@ -261,10 +261,10 @@ def _find_content(view: View, arm: Arm, metric: str, workload: str) -> Content:
 
 
 def find_surprises(view: View) -> Iterator[str]:
-    """Yield libraries' steps that are faster than plain JAX's, and shared ones that are slower."""
+    """Yield steps that are faster than plain JAX's, and shared ones that are slower."""
     for workload in view.compared_workloads:
         for arm, row in view.comparisons(workload, STEP).items():
-            faster = row.verdict is Verdict.FASTER and arm.entrant != BASELINE.entrant
+            faster = row.verdict is Verdict.FASTER
             dearer = row.verdict is Verdict.SLOWER and _is_library(arm)
             if faster or dearer:
                 cause = find_cause(view, arm, row, workload)

@@ -90,8 +90,8 @@ class _Terminal:
     def print_table(self, table: Table) -> None:
         """Print a table as one, or as several where its columns do not fit beside each other.
 
-        No cell is shortened or wrapped. Without details, columns that are not needed are left out
-        where they do not fit.
+        No cell is shortened; one is wrapped only if two columns are too wide. Without details,
+        columns that are not needed are left out where they do not fit.
         """
         if table.title:
             self.print_lines([table.title], "bold", indent=0)
@@ -106,10 +106,12 @@ class _Terminal:
             shown = RichTable(
                 box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
             )
+            fits = sum(widths[i] for i in chosen) - GAP <= self.console.width
             for i in chosen:
                 shown.add_column(
                     Text(titles[i]),
-                    no_wrap=True,
+                    no_wrap=fits,
+                    overflow="fold",
                     vertical="bottom",
                     justify="right" if table.columns[i].number else "left",
                 )

@@ -88,8 +88,9 @@ def pluralise(count: int, what: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return a text with a capital and a full stop."""
-    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
+    """Return a text with a capital and a full stop; a name like `haiku/pure` keeps its letters."""
+    start = text[:1] if "/" in text.partition(" ")[0] else text[:1].upper()
+    return f"{start}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def explain_missing(rows: Sequence[CellResult]) -> Iterator[str]:

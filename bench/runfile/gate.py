@@ -80,6 +80,8 @@ def check_names(
     for name in (*row.cell, *names):
         if len(name) > LONGEST_NAME:
             yield f"a name has {len(name)} characters: {shorten(name)}"
+        elif not name.isprintable():
+            yield f"a name has characters that cannot be printed: {shorten(ascii(name))}"
     if row.environment not in places:
         about = f"{shorten(str(row.cell))} is of the environment {shorten(row.environment)}"
         yield f"{about}, which it lacks"

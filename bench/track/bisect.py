@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
+from packaging.version import InvalidVersion, Version
 
 from bench.engine.journal import FOLDER
 from bench.metrics import label
@@ -14,7 +16,7 @@ from bench.report.table import Column, Document, Row, Section, Table, change, pe
 from bench.report.wording import pluralise, sentence
 from bench.runfile import UNDECIDED, Results
 from bench.runfile.reader import read
-from bench.track.comparison import describe_releases
+from bench.track.comparison import describe_releases, is_costlier
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -101,10 +103,11 @@ def document(results: Results) -> Document:
     """Return the document of a bisection."""
     record, rows = results.search, results.estimates
     subject = f"{label(record.metric)} of {record.cell.arm} at {record.cell.workload}"
-    headline = f"Stopped: {record.stopped}"
+    headline, status = f"Stopped: {record.stopped}", "open"
     if record.stopped is None:
-        low, high = record.releases
-        headline = f"{subject} changed with {record.package}: from {low} to {high}"
+        (old, new), row = order_releases(record.releases, rows[-1])
+        headline = f"{subject}: {change(row)} from {record.package} {old} to {new}"
+        status = "bad" if is_costlier(row) else "good"
     columns = (
         Column("phase"),
         Column("base", needed=False),
@@ -126,11 +129,26 @@ def document(results: Results) -> Document:
         title=f"{sentence(subject)[:-1]}: what changed it",
         subtitle=f"{rows[0].environment} beside {rows[0].against}" if rows else "",
         headline=sentence(headline),
-        status="good" if record.stopped is None else "open",
+        status=status,
         warnings=tuple(results.warnings),
         sections=sections if rows else (),
         fine_print=tuple(explain_repetition(results)),
     )
+
+
+def order_releases(
+    releases: tuple[str | None, str | None], row: Estimate
+) -> tuple[tuple[str | None, str | None], Estimate]:
+    """Return two releases, the older one first, and the ratio of the newer one to it.
+
+    A search that asks what became faster has its good end at the newer one.
+    """
+    good, bad = releases
+    with suppress(InvalidVersion):
+        if good and bad and Version(good) > Version(bad):
+            low, high = (None if end is None else 1 / end for end in (row.high, row.low))
+            return (bad, good), replace(row, value=1 / row.value, low=low, high=high)
+    return releases, row
 
 
 def explain_repetition(results: Results) -> Iterator[str]:

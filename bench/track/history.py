@@ -20,6 +20,7 @@ from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import draw_lines
 from bench.report.table import Column, Document, Figure, Row, Section, Table, change, percent
 from bench.report.wording import (
+    join_words,
     main_workload,
     name_few,
     place,
@@ -58,10 +59,11 @@ COLUMNS = (
     Column("between"),
     Column("releases", needed=False),
     Column("styles", needed=False),
-    Column("to find the release", needed=False),
 )
 FACTOR = 2.0
 """Ratio from which a change is a factor, no longer a percentage."""
+LEAST_SHARE = 0.01
+"""Ratio below which a change is a fraction: 99.6 % less says little."""
 
 
 class Timeline:
@@ -160,6 +162,7 @@ def document(results: Results) -> Document:
         sections=(
             Section("What changed", tuple(describe_by_reason(_find_failures(it))), first),
             Section("More changes", tables=more, folded=True),
+            Section("Searches for the release", tuple(_list_searches(it)), folded=True),
             Section("Charts", figures=tuple(charts[name] for name in shown)),
             Section("More charts", figures=others, folded=True),
             Section("What is missing", tuple(_describe_gaps(it)), folded=True),
@@ -174,7 +177,9 @@ def _make_headline(it: Timeline) -> str:
         return f"Nothing could be compared: this needs a metric at two moments{more}."
     rows = [row for rows in it.changes for row in rows]
     kinds = [text for worse in (True, False) if (text := _summarise(rows, worse=worse))]
-    count = " and ".join(kinds) if kinds else "No change"
+    if exact := sum(row.form != "ratio" for row in rows):
+        kinds.append(pluralise(exact, "changed count"))
+    count = join_words(kinds) or "No change"
     first = f" {sentence(_describe_changes(it.changes[0], it))}" if it.changes else ""
     late = {row.environment for row in it.results.cells if row.missing}
     late -= {it.results.base, *it.moments}
@@ -183,15 +188,13 @@ def _make_headline(it: Timeline) -> str:
 
 
 def _summarise(rows: Iterable[Estimate], *, worse: bool) -> str:
-    """Return how many cells became worse or better, by how much, and their geometric mean."""
-    alike = [row for row in rows if is_costlier(row) is worse]
-    times = [row.value for row in alike if row.form == "ratio"]
-    about = ""
-    if times:
-        middle = math.exp(sum(map(math.log, times)) / len(times))
-        about = f" ({describe_range(times)}, mean {describe_range([middle])})"
-    what = f"{pluralise(len(alike), 'change')} for the {'worse' if worse else 'better'}"
-    return f"{what}{about}" if alike else ""
+    """Return how many times and sizes became worse or better, by how much, and the mean."""
+    ratios = [r.value for r in rows if r.form == "ratio" and is_costlier(r) is worse]
+    if not ratios:
+        return ""
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))  # geometric
+    what = f"{pluralise(len(ratios), 'change')} for the {'worse' if worse else 'better'}"
+    return f"{what} ({describe_range(ratios)}, mean {describe_range([mean])})"
 
 
 def _make_row(changes: Sequence[Estimate], it: Timeline) -> Row:
@@ -201,9 +204,16 @@ def _make_row(changes: Sequence[Estimate], it: Timeline) -> Row:
     styles = name_few([str(row.cell.arm) for row in changes])
     places = [*dict.fromkeys(it.describe_place(row.cell) for row in changes)]
     what = f"{label(first.metric)} at {name_few(places)}"
-    search = f"`{write_search(first)}`" if it.is_measured and METRICS[first.metric].varies else ""
-    cells = what, describe_growth(changes), between, find_causes(changes, it), styles, search
+    cells = what, describe_growth(changes), between, find_causes(changes, it), styles
     return Row(cells, is_costlier(first))
+
+
+def _list_searches(it: Timeline) -> Iterator[str]:
+    """Yield for each change of a time or size the command that finds the release."""
+    for changes in it.changes:
+        if it.is_measured and METRICS[changes[0].metric].varies:
+            what, by, between, *_ = _make_row(changes, it).cells
+            yield f"{what}, {by}, {between}: `{write_search(changes[0])}`"
 
 
 def write_search(change: Estimate) -> str:
@@ -217,7 +227,7 @@ def write_search(change: Estimate) -> str:
 
 
 def _describe_changes(changes: Sequence[Estimate], it: Timeline) -> str:
-    what, by, between, why, styles, _search = _make_row(changes, it).cells
+    what, by, between, why, styles = _make_row(changes, it).cells
     return f"{what} {by}, {between}{f' ({why})' if why else ''}: {styles}"
 
 
@@ -235,9 +245,11 @@ def describe_growth(changes: Sequence[Estimate]) -> str:
 
 
 def describe_range(ratios: Sequence[float]) -> str:
-    """Return ratios on one side of 1 in words: `63 to 79 % less`, `12 % more`, `2.1 to 9 times`."""
+    """Return ratios on one side of 1 in words, as in `63 to 79 % less` and `2.1 times as much`."""
     if max(ratios) >= FACTOR:
-        ends, rest = (f"{end:.3g}" for end in (min(ratios), max(ratios))), " times"
+        ends, rest = (f"{end:.3g}" for end in (min(ratios), max(ratios))), " times as much"
+    elif max(ratios) < LEAST_SHARE:
+        ends, rest = (f"1/{1 / end:.3g}" for end in (max(ratios), min(ratios))), " of it"
     else:
         parts = sorted(abs(ratio - 1) for ratio in ratios)
         ends = (percent(part).removesuffix(" %") for part in (parts[0], parts[-1]))

@@ -100,7 +100,7 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
         (
             {HAIKU: Planted(), NNX: Planted(host=9e-4)},
             {"workloads": ("toy",)},
-            "Flax_nnx/jit adds +901 µs",
+            "flax_nnx/jit adds +901 µs",
         ),
         (
             {HAIKU: Planted()},
@@ -110,7 +110,7 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
         (
             {HAIKU: Planted(host=None)},
             {"workloads": ("toy",)},
-            "No time was compared: none was measured beside pure_jax/pure. 2 cells proven equal.",
+            "No time was compared: none was measured beside pure_jax/pure. 2 proofs passed.",
         ),
         ({NNX: Planted(failure="no")}, {"base": False}, "Nothing was measured: every cell failed."),
         ({}, {"cells": [], "estimates": []}, "Nothing was measured."),
@@ -135,7 +135,7 @@ def test_surprises_have_their_cause() -> None:
     shown = document(made_run(arms, ("toy", "seed", "wide"), cold=0))
     [line] = section(shown, "Surprises").lines
     assert re.fullmatch(
-        r"Equinox/pure at wide takes 14 % less: 0.86\d? \(0.8\d+–0.8\d+\); another program "
+        r"equinox/pure at wide takes 14 % less: 0.86\d? \(0.8\d+–0.8\d+\); another program "
         r"\(\+4 transpose\)\.",
         line,
     )
@@ -145,7 +145,7 @@ def test_a_slow_style_has_the_lines_to_write_instead() -> None:
     arms = {NNX: Planted(1.2, 9e-4), "flax_nnx/jit_partial": Planted(1.0, 3e-5)}
     [text] = section(document(made_run(arms, ("toy", "seed"))), "Write this instead").lines
     assert text.splitlines()[:2] == [
-        "flax_nnx/jit_partial in place of flax_nnx/jit saves 870 µs a call:",
+        "flax_nnx/jit_partial in place of flax_nnx/jit saves 870 µs a call at width 8:",
         "`- step = nnx.jit(train_step)`",
     ]
     assert "`+ step = nnx.jit_partial(train_step, model, optimizer, graph=False)`" in text

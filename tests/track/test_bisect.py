@@ -275,9 +275,16 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     results.search = replace(results.search, moved_along={"chex": ("0.1", None)})
     kept = msgspec.json.decode(msgspec.json.encode(results), type=ResultsWithSamples)
     made = document(kept)
-    assert made.headline == (
-        "Compile of pure_jax/pure at toy changed with flax: from 0.10.0 to 0.11.0."
+    assert re.fullmatch(
+        r"Compile of pure_jax/pure at toy: \+\d+ % \(\d+ to \d+\) from flax 0\.10\.0 to 0\.11\.0\.",
+        made.headline,
     )
+    assert made.status == "bad"
+    faster = msgspec.structs.replace(results.search, releases=("0.11.0", "0.10.0"))
+    made = document(replace(kept, search=faster))
+    assert re.search(r"toy: -3\d % \(-\d+ to -\d+\) from flax 0\.10\.0 to 0\.11", made.headline)
+    assert made.status == "good", "the good end is the newer one"
+    made = document(kept)
     assert len(made.fine_print) == 1, "more time would not help"
     result, steps = made.sections
     assert result.lines[0].startswith("@2025-07-19,flax==0.11.0 relative to @2025-07-19: +")

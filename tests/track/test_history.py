@@ -41,18 +41,17 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     made, rows = document(results), changes(results)
     everybody = "pure_jax/pure, equinox/filter_jit, flax_linen/blog and haiku/pure"
     about = "2025-08-01 to 2025-10-01", "jax 0.12.0 → 0.13.0", everybody
-    search = "--good @2025-10-01 --bad @2025-08-01"
-    assert rows["step at seed"] == (
-        "75 % less",
-        *about,
-        f"`bakeoff bisect --metric step --workload seed --entrant pure_jax --style pure {search}`",
-    )
-    assert rows["Python calls at seed"] == ("+7", *about, "")
+    assert rows["step at seed"] == ("75 % less", *about)
+    assert rows["Python calls at seed"] == ("+7", *about)
+    assert (
+        "step at seed, 75 % less, 2025-08-01 to 2025-10-01: `bakeoff bisect --metric step "
+        "--workload seed --entrant pure_jax --style pure --good @2025-10-01 --bad @2025-08-01`"
+    ) in section(made, "Searches for the release").lines
     assert list(rows)[-1] == "Python calls at seed"
     assert set(rows) >= {"step at seed", "host cost at toy", "compile at seed"}
     assert len(rows) == 4
     assert re.match(
-        r"4 changes for the worse and 12 changes for the better \(7.* less, mean 75 % less\) found "
+        r"12 changes for the better \(7.* less, mean 75 % less\) and 4 changed counts found "
         r"in 108 comparisons\. [SCH].* 7\d.* less, 2025-08-01 to",
         made.headline,
     )
