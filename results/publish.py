@@ -104,7 +104,8 @@ def list_runs() -> Iterator[str]:
     yield "| run | day | machine | command |\n|---|---|---|---|"
     for path, run in sorted(find_runs().items(), key=lambda item: item[1].when, reverse=True):
         where = path.relative_to(FOLDER).as_posix()
-        machine, command = run.processor.partition(" (")[0], run.results.make_command()
+        machine = re.sub(r"\(R\)| Processor| CPU", "", run.processor.partition(" (")[0])
+        command = run.results.make_command()
         yield f"| [{where}]({where}) | {run.when[:10]} | {machine} | `{command}` |"
 
 
