@@ -151,7 +151,8 @@ class Doubts:
         """Return the median half width of the ratios of steps so far; 0 if there are none."""
         rows = (r for key, known in self.known.items() if key[0] == STEP for r in known.values())
         widths = [row.half_width for row in rows if row.form == "ratio" and row.df > 0]
-        return statistics.median(filter(math.isfinite, widths)) if widths else 0.0
+        known = list(filter(math.isfinite, widths))
+        return statistics.median(known) if known else 0.0
 
     def list_questions(
         self,

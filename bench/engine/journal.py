@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.engine.workers import NOT_JAX, UNKNOWN_PROGRAM
 from bench.runfile import ResultsWithSamples, pack_samples, unpack_samples
 from bench.runfile.gate import check_rows
 from common.errors import BakeoffError, shorten_message
@@ -120,6 +119,8 @@ class Journal:
         Raises:
             BakeoffError: it has samples of unrequested cells or metrics.
         """
+        from bench.engine.workers import NOT_JAX, UNKNOWN_PROGRAM  # a file is read without these
+
         known = self.known
         sides = {(side.environment, cell): side for side in agenda.sides for cell in side.cells}
         for row in known.cells:

@@ -1,1 +1,1 @@
-"""Tables, findings and charts of results, and their renderers."""
+"""Headlines, tables and charts of results, and their renderers."""

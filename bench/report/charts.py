@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import impls
 from bench.metrics import label
-from bench.report.table import Figure, colour, words
+from bench.report.table import Figure, words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -200,7 +200,8 @@ def _point(estimate: Estimate, floor: float = 0.0, ceiling: float = math.inf) ->
     low, high = (value if end is None else end for end in (estimate.low, estimate.high))
     if low < floor or high > ceiling:
         low = high = value
-    return {"value": value, "low": low, "high": high, "verdict": colour(estimate)}
+    verdict = estimate.verdict if estimate.verdict in VERDICTS else ""
+    return {"value": value, "low": low, "high": high, "verdict": verdict}
 
 
 def _channel(field: str, kind: str = "quantitative", **more: Any) -> dict[str, Any]:

@@ -50,8 +50,11 @@ def render_section(section: Section) -> list[str]:
     for table in section.tables:
         lines += [f"**{escape_text(table.title)}**", ""] if table.title else []
         lines += [*table_lines(table), ""]
+    if section.for_page and section.lines:
+        lines += [f"**{escape_text(section.title)}**", ""]
     if section.lines:
-        lines += [*(f"* {escape_text(text)}" for text in section.lines), ""]
+        texts = ("<br>".join(map(escape_text, text.split("\n"))) for text in section.lines)
+        lines += [*(f"* {text}" for text in texts), ""]
     if section.folded and lines:
         summary = f"<details><summary>{escape_text(section.title)}</summary>"
         return [summary, "", *lines, "</details>", ""]

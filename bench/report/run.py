@@ -46,6 +46,7 @@ def document(run: Run) -> Document:
     def ask[T](question: Callable[[View], Iterable[T]]) -> tuple[T, ...]:
         return tuple(answer for view in views for answer in question(view))
 
+    tables = map(make_table, views)
     surprises, fold = ask(find_surprises), partial(Section, folded=True)
     reading = (*explain_marks(results), *explain_state(results))
     causes = (*surprises[MOST_SURPRISES:], *ask(find_causes), *results.notes.values())
@@ -57,7 +58,7 @@ def document(run: Run) -> Document:
         headline=make_headline(results),
         warnings=tuple(results.warnings),
         sections=(
-            Section("What it costs", reading, tuple(map(make_table, views))),
+            Section("What it costs", reading, tuple(t for t in tables if len(t.columns) > 1)),
             Section("Surprises", tuple(map(wording.sentence, surprises[:MOST_SURPRISES]))),
             Section("Failed", tuple(describe_failures(results.cells)), status="bad"),
             Section("Write this instead", ask(list_remedies), for_page=True),

@@ -85,14 +85,9 @@ def make_table(
     """Return a row for each cell, and a column for each metric that any of them has."""
     columns = (Column("style"), *map(make_column, names))
     lines = (
-        Row((name_row(row), *(compare(table, row, metric) for metric in names))) for row in rows
+        Row((str(row.cell.arm), *(compare(table, row, metric) for metric in names))) for row in rows
     )
     return Table(columns, tuple(lines), title).drop_empty_columns()
-
-
-def name_row(row: CellResult) -> str:
-    """Return an arm's name, and whether it failed."""
-    return str(row.cell.arm) + " failed" * (row.failure is not None)
 
 
 def make_column(name: str, *, number: bool = False) -> Column:

@@ -135,7 +135,8 @@ def _state_steps(view: View) -> list[str]:
     if libraries:
         costs = _phrase_costs({arm.entrant: row for arm, row in libraries.items()})
         parts.append(f"at {place}, under one `jax.jit`: {costs}")
-    ways = {arm: row for arm, row in rows.items() if arm.style != PURE}
+    outside = {str(a): row for a, row in rows.items() if not impls.find_declaration(a.entrant).jax}
+    ways = {a: row for a, row in rows.items() if a not in libraries and str(a) not in outside}
     dear = [arm for arm, row in ways.items() if row.verdict is Verdict.SLOWER]
     if dear:
         dearest = max(dear, key=lambda arm: ways[arm].value)
@@ -146,6 +147,9 @@ def _state_steps(view: View) -> list[str]:
         parts.append(f"at {place}: {_phrase_costs({str(arm): row for arm, row in ways.items()})}")
     elif ways:
         parts.append("no other way to write the step is shown to cost more")
+    if outside:
+        beside = "" if parts else f" at {place}"
+        parts.append(f"without JAX{beside}: {_phrase_costs(outside)}")
     return parts
 
 

@@ -121,7 +121,7 @@ class _Terminal:
         self.print_lines([*table.notes, ""])
 
     def make_text(self, content: Content, column: Column) -> Text:
-        """Return a cell, in colour only if it is a finding; numbers without a mark are indented."""
+        """Return a cell; a large difference has a colour, a number without a mark is indented."""
         text = format_content(content)
         if not isinstance(content, str) and not column.number:
             text = f"{mark(content) or ' '} {text}"

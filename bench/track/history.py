@@ -222,7 +222,8 @@ def write_search(change: Estimate) -> str:
     if not is_costlier(change):
         good, bad = bad, good
     metric = HOST if change.metric == HOST_PER_ARRAY else change.metric  # which needs two sizes
-    where = f"--workload {cell.workload} --entrant {cell.entrant} --style {cell.style}"
+    backend = f" --backend {cell.backend}" * (cell.backend != "cpu")
+    where = f"--workload {cell.workload}{backend} --entrant {cell.entrant} --style {cell.style}"
     return f"bakeoff bisect --metric {metric} {where} --good @{good} --bad @{bad}"
 
 

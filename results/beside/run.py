@@ -3,7 +3,7 @@
     python results/beside/run.py --minutes 60                   # goes on where it was stopped
     python results/beside/run.py --tool pyperf --plant "+1 %" --times 3
     python results/beside/run.py --seconds 120 --tool sides --plant "+0.5 %" --times 10
-    python results/beside/run.py --table > results/beside/table.md
+    python results/beside/run.py --table          # which `make results` puts into README.md
 
 Nothing else may run meanwhile. What fails costs its own row: the row says why.
 """
@@ -168,9 +168,12 @@ def make_trial(tool: str, plant: str, step: float, budget: int) -> Record:
         "loop": time_empty_loop(),
         "when": time.strftime("%Y-%m-%dT%H:%M"),
     }
-    start, turn = time.monotonic(), time.time() + budget / 2
-    slower = {"BESIDE_SLOWER": f"{1e6 * step * about.slower} {turn}"} if about.slower else {}
+    start = time.monotonic()
     try:
+        if tool in OTHERS:
+            build_environment(tool)
+        start, turn = time.monotonic(), time.time() + budget / 2
+        slower = {"BESIDE_SLOWER": f"{1e6 * step * about.slower} {turn}"} if about.slower else {}
         if tool in OURS:
             outcomes = run_ours(tool, wait, budget, slower)
         else:
@@ -218,16 +221,18 @@ def build_environment(tool: str) -> Path:
     """Return the Python of a tool's environment, which is built if it is not there."""
     folder = ENVIRONMENTS.absolute() / tool
     python = folder / "bin/python"
-    if not python.exists():
+    ready = folder / "ready"
+    if not ready.exists():
         uv, version = find_uv_bin(), f"{sys.version_info.major}.{sys.version_info.minor}"
         install = [uv, "pip", "install", "--quiet", "--python", str(python)]
         commands = [
-            [uv, "venv", "--quiet", "--python", version, str(folder)],
+            [uv, "venv", "--quiet", "--clear", "--python", version, str(folder)],
             [*install, "-r", str(ROOT / "requirements.lock")],
             *([[*install, *OTHERS[tool]]] if OTHERS[tool] else []),
         ]
         for command in commands:
             subprocess.run(command, check=True)  # noqa: S603
+        ready.touch()
     return python
 
 

@@ -86,6 +86,7 @@ def test_published_tables_are_of_their_files() -> None:
     assert SITE.RUNS.search(index)
     beside = SITE.BESIDE.read_text("utf-8")
     assert SITE.insert_trials(beside) == beside
+    assert SITE.TRIALS.search(beside)
     for name, made in (
         ("commands", SITE.describe_commands()),
         ("run-file", SITE.describe_run_file()),

@@ -57,7 +57,7 @@ def costs() -> CostTable:
     return made
 
 
-def by_name(costs: CostTable) -> dict[str, StyleCost]:
+def name_costs(costs: CostTable) -> dict[str, StyleCost]:
     return {str(style.arm): style for style in costs.styles}
 
 
@@ -91,12 +91,12 @@ def test_intervals_cover_what_was_planted(one: bool) -> None:
 def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
     costs: CostTable,
 ) -> None:
-    assert set(by_name(costs)) == set(PLANTED), "plain JAX's other styles do other work"
-    for name, style in by_name(costs).items():
+    assert set(name_costs(costs)) == set(PLANTED), "plain JAX's other styles do other work"
+    for name, style in name_costs(costs).items():
         planted = pytest.approx(PLANTED[name][1], rel=0.2)  # a few workers' level
         assert style.law.of_array == planted
         assert style.array_cost.half_width < 0.03 * style.law.of_array, "blocks' speed is no doubt"
-    jit, filtered = (by_name(costs)[name].law.of_array for name in PLANTED)
+    jit, filtered = (name_costs(costs)[name].law.of_array for name in PLANTED)
     assert jit / filtered == pytest.approx(9 / 1.7, rel=0.02)
     assert costs.arrays == (8, 310)
     whole = run()
@@ -122,7 +122,7 @@ def test_what_a_step_costs(costs: CostTable) -> None:
         made = document(costs, 147, seconds, costs.styles)
         return {row.cells[0]: row.cells[1:] for row in made.sections[0].tables[0].rows}
 
-    law = by_name(costs)["flax_nnx/jit"].law
+    law = name_costs(costs)["flax_nnx/jit"].law
     added = law.fixed + 147 * law.of_array
     cost, share, least, *_ = rows(0.040)["flax_nnx/jit"]
     assert not isinstance(cost, str)

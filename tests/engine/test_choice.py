@@ -8,7 +8,7 @@ import pytest
 from bench.cells import BASELINE, Arm, Cell
 from bench.engine.agenda import ColdSweeps
 from bench.engine.choice import WEIGHTS
-from bench.engine.costs import FEW_ROUNDS, TURNS, Costs, TurnKind
+from bench.engine.costs import FEW_ROUNDS, OPEN_SECONDS, TURNS, Costs, TurnKind
 from bench.engine.doubts import (
     COLD_TARGET,
     HOST_SECONDS,
@@ -18,7 +18,7 @@ from bench.engine.doubts import (
     find_target_widths,
 )
 from bench.estimates import MIN_WORKERS, Estimate
-from bench.metrics import STEP
+from bench.metrics import STAGES, STEP
 from bench.worker.protocol import FINAL_STEPS, KINDS, OWN_SEEDS
 from tests.engine.simulated import FEW, needed, side
 
@@ -32,6 +32,18 @@ def test_each_kind_of_turns_has_traits_and_a_weight() -> None:
     assert {*TURNS} == {*KINDS} < {*WEIGHTS}
     assert (SEED.rounds, WIDE.rounds) == (TURNS[STEP].rounds, FEW_ROUNDS), "there, a round is long"
     assert WIDE.guess > SEED.guess
+
+
+def test_sides_are_opened_at_the_same_time_and_proven_in_lanes() -> None:
+    costs, pair, cells = Costs(), (BASE, NEW), [*BASE.cells]
+    costs.load_seconds[NEW] = 9.0
+    costs.open_seconds[NEW, cells[0]] = 1.0
+    assert costs.opening(pair, "seed", STEP) == 9 + 1 + (len(cells) - 1) * OPEN_SECONDS
+    assert costs.opening(pair, "seed", STAGES) == 9, "stages open none"
+    pairs = [(pair, cell) for cell in cells]
+    proofs = 2 * len(cells) * costs.proof
+    assert costs.proving(pairs, 1) == pytest.approx(2 * 9 + proofs)
+    assert costs.proving(pairs, 2) == pytest.approx(9 + proofs / 2)
 
 
 def test_a_block_that_was_never_measured_is_as_slow_as_others() -> None:

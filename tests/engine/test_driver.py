@@ -151,6 +151,8 @@ def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -
         assert resumed.workers.spent.wall_seconds >= known.spent.wall_seconds, "the clock goes on"
         assert {*values(unpack_samples(known.samples))} <= {*values(resumed.workers.samples)}
         assert {*known.warnings} <= {*resumed.sides[0].notes}
+        notes = Journal.open(path).known.warnings
+        assert len({*notes}) == len(notes), "they are not written again"
         for (_, metric), count in counts(resumed).items():
             assert count <= FEWEST[metric] + 2, "what was cut off is done again, in each lane"
         done = {("prove", str(row.cell.arm)) for row in known.cells if row.proof}

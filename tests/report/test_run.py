@@ -84,6 +84,11 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
             {},
             "At seed, under one `jax.jit`: haiku costs at most 0.",
         ),
+        (
+            {"torch/pure": Planted(1.5, None, proof={"jax": False})},
+            {},
+            "Without JAX at seed: torch/pure takes 50 % longer: 1.5",
+        ),
         # One style that is no library's shared step
         ({"haiku/transform": Planted()}, {}, "At seed: haiku/transform costs at most 0."),
         (

@@ -23,7 +23,7 @@ const box = Object.assign(document.createElement("input"), { type: "search", pla
 const select = () => {
   const words = box.value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
   for (const row of document.querySelectorAll("tbody tr"))
-    row.hidden = words.length > 0 && !words.some((word) => row.cells[0].textContent.toLowerCase().includes(word));
+    row.hidden = words.length > 0 && !words.some((word) => row.textContent.toLowerCase().includes(word));
 };
 const follow = () => {
   if (location.hash.startsWith("#show=")) {
