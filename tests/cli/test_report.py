@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from bench.estimates import Estimate
+from bench.runfile.reader import read
 from bench.runfile.writer import run_file, write
 from tests.commands import ROOT, Bakeoff, script
 from tests.report.runs import Planted, made_run
@@ -109,3 +110,26 @@ def test_every_link_of_the_site_leads_to_a_part_of_a_page(tmp_path: Path) -> Non
                 assert address.fragment in {"", *parts.get(target, ())}, link
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert size < MOST_BYTES
+
+
+def test_figures_of_releases_are_of_the_searches() -> None:
+    """Each row of the table has its search's first comparison; README repeats two of them."""
+    folder = ROOT / "results/tracking"
+    rows = [
+        line for line in (folder / "README.md").read_text("utf-8").splitlines() if ".json)" in line
+    ]
+    ratios = {}
+    for row in rows:
+        if match := re.search(r"\(([\w.-]+\.json)\)", row.split("|")[-2] if "|" in row else ""):
+            results = read(folder / match[1], samples=False).results
+            ends = next(zip(results.estimates, results.search.steps, strict=True))[0].ends
+            ratios[match[1]] = results.estimates[-1].value
+            figures = {int(text) for text in re.findall(r"\d+", row.split("|")[3])}
+            parts, inverse = ({round(abs(100 * (e**n - 1))) for e in ends} for n in (1, -1))
+            assert figures in (parts, inverse, {*map(round, ends)}), row
+    assert len(ratios) >= 6
+    readme = SITE.README.read_text("utf-8")
+    assert "jax 0.7.1 made the step four times as fast" in readme
+    assert round(1 / ratios["bisect-step-seed.json"]) == 4
+    assert "`nnx.jit` 30 % slower" in readme
+    assert round(100 * (ratios["flax-0.12.1.json"] - 1)) == 30
