@@ -69,6 +69,14 @@ def test_the_inputs_reach_the_shell_as_variables_alone() -> None:
     assert given == {*INPUTS}
 
 
+@pytest.mark.parametrize(("status", "fails"), [("0", False), ("1", True), ("2", False)])
+def test_the_job_fails_where_something_is_worse(status: str, *, fails: bool) -> None:
+    text = (ROOT / "action.yml").read_text("utf-8")
+    last = re.findall(r"^ +run: '(.*)'$", text, re.MULTILINE)[-1]
+    done = subprocess.run(["bash", "-c", last], env={"STATUS": status})
+    assert (done.returncode != 0) is fails
+
+
 WRITES = f"printf '%s' '{TABLE}Worse: x.' > \"${{@: -1}}\""
 """Shell that writes the table to the place that its last word names."""
 

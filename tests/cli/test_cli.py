@@ -6,6 +6,7 @@ What is refused has its own tests.
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -106,6 +107,28 @@ def test_a_report_is_shown(variables: dict[str, str]) -> None:
     done = subprocess.run(shown, capture_output=True, text=True, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert "0.12.1" in done.stdout
+
+
+@pytest.mark.slow
+def test_temporary_files_need_no_room(tmp_path: Path) -> None:
+    """Proofs in a worker, and a report, where `TMPDIR` is full."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with suppress(OSError):
+            (tmp_path / "full").write_bytes(bytes(100_000))
+        env = os.environ | {"TMPDIR": str(tmp_path)}
+        for words in (
+            ("check", "haiku", "--only", "shapes"),
+            ("report", str(SEARCH), "--format=md"),
+        ):
+            done = subprocess.run(command(*words), capture_output=True, text=True, env=env)
+            assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
