@@ -34,7 +34,7 @@ from bench.report.markdown import table_lines
 from bench.report.page import STYLE, Anchors, page
 from bench.report.run import describe_origin, draw_calls, explain_marks
 from bench.report.summary import list_views, make_headline, make_table
-from bench.report.table import Table
+from bench.report.table import Figure, Table
 from bench.runfile.reader import NotARunError, Run, read
 from bench.samples import Proof
 from bench.worker.settings import ROOT
@@ -124,6 +124,13 @@ def insert_trials(text: str) -> str:
     """Return a Markdown text with the table of trials of other tools made anew."""
     lines = "\n".join(table_lines(trials.make_table(trials.read_rows())))
     return TRIALS.sub(lambda match: f"{match[1]}\n{lines}\n\n{match[2]}", text)
+
+
+def draw_trials() -> None:
+    """Draw the charts of the trials of other tools beside their README."""
+    for name, chart in trials.draw_charts(trials.read_rows()).items():
+        drawn = render_svg(Figure(name, name, chart), WIDE).replace("</svg>", STYLE)
+        BESIDE.with_name(f"{name}.svg").write_text(drawn, encoding="utf-8")
 
 
 def draw_answer(text: str) -> str:
@@ -307,6 +314,7 @@ def main() -> None:
     README.write_text(insert_answer(README.read_text("utf-8")), encoding="utf-8")
     PICTURE.write_text(draw_answer(README.read_text("utf-8")), encoding="utf-8")
     INDEX.write_text(insert_runs(insert_answer(INDEX.read_text("utf-8"))), encoding="utf-8")
+    draw_trials()
     BESIDE.write_text(insert_trials(BESIDE.read_text("utf-8")), encoding="utf-8")
     (ROOT / "docs/commands.md").write_text(describe_commands(), encoding="utf-8")
     (ROOT / "docs/run-file.md").write_text(describe_run_file(), encoding="utf-8")

@@ -106,7 +106,7 @@ def explain_marks(results: Results) -> Iterator[str]:
     if sizes:
         yield wording.sentence("; ".join(sizes))
     if any(row.settled_by == PROGRAM and row.bound for row in compared):
-        yield "Proven: the baseline's own program, slower by what is added to a call, if at all."
+        yield "Proven: the same program; only what is added to a call can slow it."
 
 
 def explain_state(results: Results) -> Iterator[str]:

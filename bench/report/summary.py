@@ -265,12 +265,17 @@ def _find_content(view: View, arm: Arm, metric: str, workload: str) -> Content:
 
 
 def find_surprises(view: View) -> Iterator[str]:
-    """Yield steps that are faster than plain JAX's, and shared ones that are slower."""
-    for workload in view.compared_workloads:
+    """Yield steps that are faster than plain JAX's, and shared ones slower at further workloads.
+
+    An arm is named once: at the main workload, or at the smallest other one.
+    """
+    named = set[Arm]()
+    main = view.main_workload
+    for workload in sorted(view.compared_workloads, key=lambda workload: workload != main):
         for arm, row in view.comparisons(workload, STEP).items():
-            faster = row.verdict is Verdict.FASTER
-            dearer = row.verdict is Verdict.SLOWER and _is_library(arm)
-            if faster or dearer:
+            dearer = row.verdict is Verdict.SLOWER and _is_library(arm) and workload != main
+            if arm not in named and (row.verdict is Verdict.FASTER or dearer):
+                named.add(arm)
                 cause = find_cause(view, arm, row, workload)
                 place = view.place_words(workload)
                 yield f"{arm} at {place} {change_words(row)}{f'; {cause}' if cause else ''}"

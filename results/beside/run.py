@@ -48,6 +48,8 @@ PATIENCE = 5
 """Budgets after which a tool is taken to hang."""
 POWER_ERRORS = 1.96 + 1.28
 """Standard errors that a difference has to be, to be found at 5 % in nine runs of ten."""
+CHART_ROW = 22
+"""Pixels of a row of a chart."""
 EMPTY_LOOP = 10_000
 """Turns of the loop whose time says how fast the machine is now."""
 
@@ -244,55 +246,130 @@ def time_empty_loop() -> float:
     return round(1e6 * (time.perf_counter() - start), 1)
 
 
+class Score(NamedTuple):
+    """What the trials of one rule of one tool say."""
+
+    name: str
+    calls: dict[str, tuple[int, int]]
+    """Plant → trials that called a difference, and all trials."""
+    error: float
+    """Root of the mean square of the errors of estimates, as fractions; NaN without any."""
+    covered: tuple[int, int]
+    """Intervals that hold what was planted, and all intervals."""
+    seconds: float
+    """Median of a trial."""
+
+    @property
+    def seconds_to_find(self) -> float:
+        """Seconds in which a test of the estimates finds 1 % in nine runs of ten.
+
+        It has false calls in 5 of 100; the error shrinks with the root of the time.
+        """
+        return self.seconds * (POWER_ERRORS * self.error / 0.01) ** 2
+
+
+def score_trials(rows: Sequence[Record]) -> Iterator[Score]:
+    """Yield a score for each rule of each tool and each length of trials."""
+    for tool, budget in product((*OTHERS, *OURS), sorted({row["budget"] for row in rows})):
+        mine = [r for r in rows if (r["tool"], r["budget"]) == (tool, budget) and "outcomes" in r]
+        for rule in dict.fromkeys(o["rule"] for row in mine for o in row["outcomes"]):
+            pairs = [(row, o) for row in mine for o in row["outcomes"] if o["rule"] == rule]
+            calls = {}
+            for plant in PLANTS:
+                called = [o["called"] for row, o in pairs if row["plant"] == plant]
+                calls[plant] = sum(called), len(called)
+            steady = [pair for pair in pairs if not PLANTS[pair[0]["plant"]].slower]
+            truths = [1 + 1e-6 * row["wait"] / o["base"] for row, o in steady]
+            outcomes = [o for _, o in steady]
+            errors = [o["ratio"] / t - 1 for o, t in zip(outcomes, truths, strict=True)]
+            known = [(o, t) for o, t in zip(outcomes, truths, strict=True) if "low" in o]
+            held = sum(o["low"] <= t <= (o["high"] or math.inf) for o, t in known)
+            name = f"{NAMES.get(tool, tool)}: {rule}{f', {budget} s' * (budget != BUDGET)}"
+            yield Score(
+                name,
+                calls,
+                math.sqrt(fmean(e * e for e in errors)) if errors else math.nan,
+                (held, len(known)),
+                median(row["seconds"] for row, _ in pairs),
+            )
+
+
 def make_table(rows: Sequence[Record]) -> Table:
     """Return a row for each rule of each tool: its false calls, finds and errors."""
     columns = [Column("tool and rule"), Column("false calls", number=True)]
     columns += [Column(name, number=True) for name in PLANTS if name != "nothing"]
     columns += [
-        Column("error", number=True, help="root of the mean square, of the ratio"),
-        Column("holds", number=True, help="intervals that hold what was planted"),
-        Column("seconds", number=True, help="median"),
-        Column("to find 1 %", number=True, help="seconds"),
+        Column(name, number=True)
+        for name in ("error", "intervals hold", "seconds", "seconds to find 1 %")
     ]
     lines = []
-    for tool, budget in product((*OTHERS, *OURS), sorted({row["budget"] for row in rows})):
-        mine = [r for r in rows if (r["tool"], r["budget"]) == (tool, budget) and "outcomes" in r]
-        for rule in dict.fromkeys(o["rule"] for row in mine for o in row["outcomes"]):
-            pairs = [(row, o) for row in mine for o in row["outcomes"] if o["rule"] == rule]
-            counts = [count_calls([o for row, o in pairs if row["plant"] == p]) for p in PLANTS]
-            name = f"{NAMES.get(tool, tool)}: {rule}{f', {budget} s' * (budget != BUDGET)}"
-            lines.append(Row((name, *counts, *describe_errors(pairs))))
+    for score in score_trials(rows):
+        held, intervals = score.covered
+        lines.append(
+            Row(
+                (
+                    score.name,
+                    *(describe_share(*score.calls[plant]) for plant in PLANTS),
+                    "" if math.isnan(score.error) else percent(score.error),
+                    f"{held} of {intervals}" if intervals else "",
+                    f"{score.seconds:.0f}",
+                    "" if math.isnan(score.error) else amount(score.seconds_to_find, ""),
+                )
+            )
+        )
     return Table(tuple(columns), tuple(lines)).drop_empty_columns()
 
 
-def describe_errors(pairs: Sequence[tuple[Record, Record]]) -> Iterator[str]:
-    """Yield the error of a tool's estimates, the coverage of its intervals, and its seconds.
-
-    The last is how long it takes to find 1 % in nine runs of ten, by a test of its estimates with
-    5 % false calls: the error shrinks with the root of the time.
-    """
-    truths = [1 + 1e-6 * row["wait"] / o["base"] for row, o in pairs]
-    errors = [o["ratio"] / truth - 1 for (_, o), truth in zip(pairs, truths, strict=True)]
-    error = math.sqrt(fmean(e * e for e in errors))
-    yield percent(error)
-    known = [(t, o) for (_, o), t in zip(pairs, truths, strict=True) if "low" in o]
-    held = sum(o["low"] <= t <= (o["high"] or float("inf")) for t, o in known)
-    yield f"{held} of {len(known)}" if known else ""
-    seconds = median(row["seconds"] for row, _ in pairs)
-    yield f"{seconds:.0f}"
-    yield amount(seconds * (POWER_ERRORS * error / 0.01) ** 2, "")
-
-
-def count_calls(outcomes: Sequence[Record]) -> str:
-    """Return how many trials called a difference, of how many, and the 95 % interval of the share.
-
-    The interval is that of Clopper and Pearson (1934).
-    """
-    if not outcomes:
-        return ""
-    calls, count = sum(o["called"] for o in outcomes), len(outcomes)
+def find_share(calls: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Clopper and Pearson 1934)."""
     ends = binomtest(calls, count).proportion_ci(method="exact")
-    return f"{calls} of {count} ({100 * ends.low:.0f} to {100 * ends.high:.0f} %)"
+    return float(ends.low), float(ends.high)
+
+
+def describe_share(calls: int, count: int) -> str:
+    """Return how many trials called a difference, of how many, and the interval of the share."""
+    if not count:
+        return ""
+    low, high = find_share(calls, count)
+    return f"{calls} of {count} ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def draw_charts(rows: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """Return the charts of false calls, and of finds of 1 % against seconds, in Vega-Lite."""
+    data: list[Record] = []
+    for score in score_trials(rows):
+        about: Record = {"tool": score.name, "seconds": score.seconds_to_find}
+        for what, plant in (("false", "nothing"), ("found", "+1 %")):
+            calls, count = score.calls[plant]
+            if count:
+                low, high = find_share(calls, count)
+                about |= {what: calls / count, f"{what} low": low, f"{what} high": high}
+        data.append(about)
+    names = {"field": "tool", "type": "nominal", "sort": None, "title": None}
+    share = {"type": "quantitative", "scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
+    title = "called although nothing was planted"
+    first, last = ({"field": f"false {end}"} for end in ("low", "high"))
+    false_calls = {
+        "height": CHART_ROW * len(data),
+        "data": {"values": data},
+        "encoding": {"y": names},
+        "layer": [
+            {"mark": "rule", "encoding": {"x": share | first | {"title": title}, "x2": last}},
+            {
+                "mark": {"type": "point", "filled": True},
+                "encoding": {"x": share | {"field": "false"}},
+            },
+        ],
+    }
+    time_axis = {"type": "quantitative", "scale": {"type": "log"}, "axis": {"tickCount": 5}}
+    time_title = "seconds to find 1 % in nine runs of ten (extrapolated)"
+    power = {
+        "height": CHART_ROW * len(data),
+        "data": {"values": data},
+        "mark": {"type": "point", "filled": True, "size": 60},
+        "encoding": {"y": names, "x": time_axis | {"field": "seconds", "title": time_title}},
+    }
+    return {"false-calls": false_calls, "seconds": power}
 
 
 if __name__ == "__main__":
