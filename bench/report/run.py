@@ -121,9 +121,9 @@ def explain_state(results: Results) -> Iterator[str]:
         len(row.missing) for name, rows in places.items() if name not in untimed for row in rows
     )
     gaps = [*untimed, *([wording.pluralise(rest, "number")] if rest else [])]
-    if gaps:
-        yield f"Not measured: {wording.join_words(gaps)}."
-    yield from wording.suggest_more(results.estimates)
+    missing = [f"Not measured: {wording.join_words(gaps)}."] if gaps else []
+    if state := [*missing, *wording.suggest_more(results.estimates)]:
+        yield " ".join(state)
 
 
 def explain_gaps(table: EstimateTable, places: Mapping[str, Sequence[CellResult]]) -> Iterator[str]:

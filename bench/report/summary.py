@@ -269,16 +269,18 @@ def find_surprises(view: View) -> Iterator[str]:
 
     An arm is named once: at the main workload, or at the smallest other one.
     """
-    named = set[Arm]()
-    main = view.main_workload
+    named, main = set[Arm](), view.main_workload
     for workload in sorted(view.compared_workloads, key=lambda workload: workload != main):
+        groups: dict[tuple[Verdict, str], list[str]] = {}
         for arm, row in view.comparisons(workload, STEP).items():
             dearer = row.verdict is Verdict.SLOWER and _is_library(arm) and workload != main
-            if arm not in named and (row.verdict is Verdict.FASTER or dearer):
+            if arm not in named and row.verdict and (row.verdict is Verdict.FASTER or dearer):
                 named.add(arm)
                 cause = find_cause(view, arm, row, workload)
-                place = view.place_words(workload)
-                yield f"{arm} at {place} {change_words(row)}{f'; {cause}' if cause else ''}"
+                groups.setdefault((row.verdict, cause), []).append(f"{arm} {ratio_words(row)}")
+        for (verdict, cause), arms in groups.items():
+            why = f"; {cause}" if cause else ""
+            yield f"{verdict} at {view.place_words(workload)}: {name_few(arms)}{why}"
 
 
 def find_causes(view: View) -> Iterator[str]:

@@ -108,7 +108,7 @@ def explain_missing(rows: Sequence[CellResult]) -> Iterator[str]:
 def suggest_more(rows: Iterable[Estimate]) -> Iterator[str]:
     """Yield how to go on after a measurement, if any of its comparisons is inconclusive."""
     if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):
-        yield "What is undecided needs a longer `--budget`, or `--more` with the run's JSON file."
+        yield "To decide more: a longer `--budget`, or `--more FILE`."
 
 
 def make_printable(text: str) -> str:
