@@ -28,7 +28,7 @@ from scipy.stats import binomtest
 from uv import find_uv_bin
 
 from bench.report.markdown import table_lines
-from bench.report.table import Column, Row, Table, amount, percent
+from bench.report.table import Column, Row, Table, percent
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
@@ -299,8 +299,7 @@ def make_table(rows: Sequence[Record]) -> Table:
     columns = [Column("tool and rule"), Column("false calls", number=True)]
     columns += [Column(name, number=True) for name in PLANTS if name != "nothing"]
     columns += [
-        Column(name, number=True)
-        for name in ("error", "intervals hold", "seconds", "seconds to find 1 %")
+        Column(name, number=True) for name in ("error", "intervals hold", "seconds", "to find 1 %")
     ]
     lines = []
     for score in score_trials(rows):
@@ -313,11 +312,19 @@ def make_table(rows: Sequence[Record]) -> Table:
                     "" if math.isnan(score.error) else percent(score.error),
                     f"{held} of {intervals}" if intervals else "",
                     f"{score.seconds:.0f}",
-                    "" if math.isnan(score.error) else amount(score.seconds_to_find, ""),
+                    "" if math.isnan(score.error) else describe_time(score.seconds_to_find),
                 )
             )
         )
     return Table(tuple(columns), tuple(lines)).drop_empty_columns()
+
+
+def describe_time(seconds: float) -> str:
+    """Return seconds, minutes or hours in words."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def find_share(calls: int, count: int) -> tuple[float, float]:

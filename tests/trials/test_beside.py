@@ -42,5 +42,5 @@ def test_the_table_counts_false_calls_and_finds() -> None:
     texts = [format_content(cell) for cell in row.cells]
     assert texts == [
         *("pyperf: compare_to", "1 of 2 (1 to 99 %)", "1 of 1 (3 to 100 %)"),
-        *("1.2 %", "30", "420"),
+        *("1.2 %", "30", "7 min"),
     ]
