@@ -38,7 +38,7 @@ from bench.report.table import Figure, Table
 from bench.runfile.reader import NotARunError, Run, read
 from bench.samples import Proof
 from bench.worker.settings import ROOT
-from results.beside import run as trials
+from results.beside import scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,13 +122,13 @@ def find_runs() -> dict[Path, Run]:
 
 def insert_trials(text: str) -> str:
     """Return a Markdown text with the table of trials of other tools made anew."""
-    lines = "\n".join(table_lines(trials.make_table(trials.read_rows())))
+    lines = "\n".join(table_lines(scores.make_table(scores.read_rows())))
     return TRIALS.sub(lambda match: f"{match[1]}\n{lines}\n\n{match[2]}", text)
 
 
 def draw_trials() -> None:
     """Draw the charts of the trials of other tools beside their README."""
-    for name, chart in trials.draw_charts(trials.read_rows()).items():
+    for name, chart in scores.draw_charts(scores.read_rows()).items():
         drawn = render_svg(Figure(name, name, chart), WIDE).replace("</svg>", STYLE)
         BESIDE.with_name(f"{name}.svg").write_text(drawn, encoding="utf-8")
 

@@ -22,7 +22,7 @@ from bench.report.wording import name_few
 from bench.stats.verdicts import GROWTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from bench.report.table import Content
     from bench.runfile import CellResult, Results
@@ -205,15 +205,10 @@ def _state_calls(view: View) -> list[str]:
         return []
     dear = {arm: row for arm, row in costs.items() if row.verdict is Verdict.SLOWER}
     if not dear:
-        return [
-            f"no style is shown to add to a call{view.backend_suffix}: {name_few(_names(costs))}"
-        ]
+        names = name_few([*map(str, costs)])
+        return [f"no style is shown to add to a call{view.backend_suffix}: {names}"]
     dearest = max(dear, key=lambda arm: dear[arm].value)
     return [f"{dearest} adds {words(dear[dearest])} to each call{view.backend_suffix}, the most"]
-
-
-def _names(arms: Iterable[Arm]) -> list[str]:
-    return list(map(str, arms))
 
 
 # the table

@@ -163,7 +163,7 @@ def ratio_words(ratio: Estimate) -> str:
     high = None if high is None or high > LARGEST else high
     most = 3 if value < 2 else 2 if value < 10 else 1 if value < 100 else 0
     digits = _count_digits(value, low, high, most)
-    # What is printed lies on the same side of each limit as the number: 1.0204 is not within 2 %
+    # What is printed lies on the same side of each limit as the number: 1.0216 is not within 2 %
     ends = [end for end in (low, high) if end is not None]
     while digits < most and any(_crosses(end, digits) for end in ends):
         digits += 1
