@@ -119,6 +119,13 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("run", "bakeoff.samples.0.metric", "speed", "it has a metric speed, which this version"),
     ("run", "bakeoff.cells.0.missing", {"speed": "x"}, "it has a metric speed"),
     ("run", "bakeoff.cells.0.cell.0", "x" * 1001, "a name has 1001 characters: xxx"),
+    (
+        "run",
+        "bakeoff.cells.0.cell.0",
+        "a\x1b[31m",
+        r"characters that cannot be printed: 'a\x1b[31m",
+    ),
+    ("run", "bakeoff.estimates.0.cell.0", "a\u202eb", r"cannot be printed: 'a\u202eb'"),
     ("run", "bakeoff.estimates.0.environment", "mars", "of the environment mars, which it lacks"),
     # numbers
     ("bisect", "bakeoff.estimates.0.value", 0, "is 0"),
