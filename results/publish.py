@@ -121,8 +121,8 @@ def find_runs() -> dict[Path, Run]:
 
 
 def insert_trials(text: str) -> str:
-    """Return a Markdown text with the table of trials of other tools made anew."""
-    lines = "\n".join(table_lines(scores.make_table(scores.read_rows())))
+    """Return a Markdown text with the tables of trials of other tools made anew."""
+    lines = "\n".join(scores.describe_trials(scores.read_rows()))
     return TRIALS.sub(lambda match: f"{match[1]}\n{lines}\n\n{match[2]}", text)
 
 

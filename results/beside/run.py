@@ -1,8 +1,8 @@
-"""Trials of each tool on one task, in random order, into rows.jsonl; the table of all rows.
+"""Trials of each tool on one task, in random order, into rows.jsonl; the tables of all rows.
 
     python results/beside/run.py --minutes 60                   # goes on where it was stopped
     python results/beside/run.py --tool pyperf --plant "+1 %" --times 3
-    python results/beside/run.py --seconds 120 --tool sides --plant "+0.5 %" --times 10
+    python results/beside/run.py --seconds 120 --tool sides --plant "+0.5 %"
     python results/beside/run.py --table          # which `make results` puts into README.md
 
 Nothing else may run meanwhile. What fails costs its own row: the row says why.
@@ -12,24 +12,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from functools import cache
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from uv import find_uv_bin
 
-from bench.report.markdown import table_lines
 from bench.worker.settings import ROOT
-from results.beside.scores import BUDGET, PLANTS, ROWS, make_table, read_rows
+from results.beside.plan import NAMES, PARTS, PLANTS, Trial, list_trials
+from results.beside.scores import ROWS, describe_trials, find_trial, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from results.beside.scores import Record
 
@@ -41,6 +44,8 @@ PATIENCE = 5
 """Budgets after which a tool is taken to hang."""
 EMPTY_LOOP = 10_000
 """Turns of the loop whose time says how fast the machine is now."""
+EMPTY_LOOPS = 1000
+"""Of these before a trial: a tenth of a second."""
 
 
 OTHERS = {
@@ -53,36 +58,45 @@ OTHERS = {
     "samples_in_pairs": (),
 }
 """Function of tools.py → what its environment has beside this project's lock."""
-OURS = ("arms", "sides")
-"""Trials of ../selftest/trial.py: two arms of a run, and the two sides of `bakeoff ab`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make trials, or print the table."""
+    """Make trials, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--tool", choices=[*OTHERS, *OURS])
-    parser.add_argument("--plant", choices=list(PLANTS))
-    parser.add_argument("--times", type=int, help="trials of each, in place of the plan's")
-    parser.add_argument(
-        "--seconds", type=int, default=BUDGET, help="of a trial, two sides together"
-    )
-    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--tool", choices=NAMES, action="append")
+    parser.add_argument("--plant", choices=PLANTS, action="append")
+    parser.add_argument("--workload", choices=list(dict.fromkeys(p.workload for p in PARTS)))
+    parser.add_argument("--seconds", type=int, choices=sorted({p.seconds for p in PARTS}))
+    parser.add_argument("--times", type=int, help="this many of each, in place of what is left")
+    parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args(arguments)
     if options.table:
-        print("\n".join(table_lines(make_table(read_rows()))))
+        print("\n".join(describe_trials(read_rows())))
         return 0
-    end, step = time.monotonic() + 60 * options.minutes, measure_step()
-    print(f"a step takes {1e6 * step:.0f} µs")
-    for tool, plant in plan(options.tool, options.plant, options.times, options.seconds):
+    end, measure_once = time.monotonic() + 60 * options.minutes, cache(measure_step)
+    trials = list_left(options.times)
+    for trial in random.sample(trials, len(trials)):
         if time.monotonic() > end:
             break
-        record = make_trial(tool, plant, step, options.seconds)
-        with ROWS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        shown = record.get("failed") or "; ".join(map(describe, record["outcomes"]))
-        print(f"{tool}, {plant}: {shown} ({record['seconds']:.0f} s)", flush=True)
+        if is_wanted(trial, options):
+            record = make_trial(trial, measure_once(trial.workload))
+            with ROWS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            result = record.get("failed") or "; ".join(map(describe, record["outcomes"]))
+            print(
+                f"{' '.join(map(str, trial))} s: {result} ({record['seconds']:.0f} s)", flush=True
+            )
     return 0
+
+
+def is_wanted(trial: Trial, options: argparse.Namespace) -> bool:
+    """Return whether the command's options leave a trial in."""
+    chosen = (options.tool, options.plant, options.workload, options.seconds)
+    return all(
+        choice is None or (value in choice if isinstance(choice, list) else value == choice)
+        for value, choice in zip(trial, chosen, strict=True)
+    )
 
 
 def describe(outcome: Record) -> str:
@@ -91,73 +105,79 @@ def describe(outcome: Record) -> str:
     return f"{outcome['rule']}: {called}, {outcome['ratio']:.4f}"
 
 
-def plan(
-    tool: str | None, plant: str | None, times: int | None, budget: int = BUDGET
-) -> Iterator[tuple[str, str]]:
-    """Yield tools and plants in random order: what the plan has and rows.jsonl has not."""
-    made = [(row["tool"], row["plant"]) for row in read_rows(ROWS) if row["budget"] == budget]
-    left = [
-        (name, what)
-        for name in (*OTHERS, *OURS)
-        for what, about in PLANTS.items()
-        if tool in (None, name) and plant in (None, what)
-        if name != "arms" or not about.slower  # its baseline has no plant
-        for _ in range(about.trials - made.count((name, what)) if times is None else times)
-    ]
-    random.shuffle(left)
-    yield from left
+def list_left(times: int | None = None) -> list[Trial]:
+    """Return the plan's trials that rows.jsonl has not, or so many of each.
+
+    A trial that failed counts: `--times` repeats it.
+    """
+    planned = Counter(list_trials())
+    if times is not None:
+        return [trial for trial in planned for _ in range(times)]
+    made = Counter(find_trial(row) for row in read_rows(ROWS))
+    return list((planned - made).elements())
 
 
-def measure_step() -> float:
-    """Return the seconds of the step, in the median of five seconds of calls."""
-    return median(json.loads(run_tool("samples_apart", "time_calls", [0.0, 9.0], 60)))
+def measure_step(workload: str) -> float:
+    """Return the seconds of a step, in the median of five seconds of calls."""
+    variables = {"BESIDE_WORKLOAD": workload}
+    times = json.loads(run_tool("samples_apart", "time_calls", [0.0, 9.0], 60, variables))
+    print(f"a step at {workload} takes {1e6 * median(times):.0f} µs", flush=True)
+    return median(times)
 
 
-def make_trial(tool: str, plant: str, step: float, budget: int) -> Record:
+def make_trial(trial: Trial, step: float) -> Record:
     """Return one trial's record."""
-    about = PLANTS[plant]
-    wait = 1e6 * step * about.fraction + about.microseconds
-    record: Record = {
-        "tool": tool,
-        "plant": plant,
-        "budget": budget,
-        "wait": wait,
-        "loop": time_empty_loop(),
-        "when": time.strftime("%Y-%m-%dT%H:%M"),
-    }
+    plant = PLANTS[trial.plant]
+    wait = 1e6 * step * plant.fraction + plant.microseconds
+    loop, variation = time_empty_loops()
+    record: Record = trial._asdict() | {"wait": wait, "loop": loop, "loops vary by": variation}
+    record["when"] = time.strftime("%Y-%m-%dT%H:%M")
     start = time.monotonic()
     try:
-        if tool in OTHERS:
-            build_environment(tool)
-        start, turn = time.monotonic(), time.time() + budget / 2
-        slower = {"BESIDE_SLOWER": f"{1e6 * step * about.slower} {turn}"} if about.slower else {}
-        if tool in OURS:
-            outcomes = run_ours(tool, wait, budget, slower)
+        tool = trial.tool if trial.tool in OTHERS else "samples_apart"
+        pythons = [str(build_environment(tool, number * plant.apart)) for number in (0, 1)]
+        start = time.monotonic()
+        variables = {"BESIDE_WORKLOAD": trial.workload}
+        if plant.slower:
+            turn = time.time() + trial.seconds / 2
+            variables["BESIDE_SLOWER"] = f"{1e6 * step * plant.slower} {turn}"
+        if plant.imported:
+            variables["BESIDE_IMPORTED"] = "1"
+        if trial.tool in OTHERS:
+            sides = list(zip((0.0, wait), pythons, strict=True))
+            given = {"sides": sides, "seconds": trial.seconds}
+            printed = run_tool(tool, tool, given, PATIENCE * trial.seconds, variables)
+            record["outcomes"] = json.loads(printed)
         else:
-            given = {"waits": [0.0, wait], "seconds": budget}
-            outcomes = json.loads(run_tool(tool, tool, given, PATIENCE * budget, slower))
-        record["outcomes"] = outcomes
+            apart = pythons if plant.apart else []
+            record["outcomes"] = run_ours(trial, wait, variables, apart)
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         words = str(getattr(error, "stderr", "") or error).strip()
         record["failed"] = words[-300:]
-    return record | {"seconds": round(time.monotonic() - start, 1)}
+    return record | {"took": round(time.monotonic() - start, 1)}
 
 
-def run_ours(trial: str, wait: float, budget: int, slower: dict[str, str]) -> list[Record]:
+def run_ours(
+    trial: Trial, wait: float, variables: Mapping[str, str], pythons: Sequence[str]
+) -> list[Record]:
     """Return what this project says: in a folder of its own, by ../selftest/trial.py."""
-    waits = [wait] if trial == "arms" else [0.0, wait]
+    given: Record = {"run": trial.tool, "budget": trial.seconds, "workload": trial.workload}
+    given["waits"] = [wait] if trial.tool == "arms" else [0.0, wait]
+    if "BESIDE_SLOWER" in variables:
+        given["plant"] = "slower_later()"
+    if pythons:
+        given["pythons"] = pythons
     with tempfile.TemporaryDirectory() as folder:
-        plant = {"plant": "slower_later()"} if slower else {}
-        given = json.dumps({"run": trial, "budget": budget, "waits": waits} | plant)
-        command = [sys.executable, "-P", str(ROOT / "results/selftest/trial.py"), given, "out.json"]
-        env = os.environ | slower | {"PYTHONPATH": str(ROOT)}
-        options: dict[str, Any] = {"cwd": folder, "env": env, "timeout": PATIENCE * budget}
+        script = ROOT / "results/selftest/trial.py"
+        command = [sys.executable, "-P", str(script), json.dumps(given), "out.json"]
+        env = os.environ | variables | {"PYTHONPATH": str(ROOT)}
+        options: dict[str, Any] = {"cwd": folder, "env": env, "timeout": PATIENCE * trial.seconds}
         subprocess.run(command, check=True, capture_output=True, text=True, **options)  # noqa: S603
         numbers = json.loads(Path(folder, "out.json").read_text())["numbers"]
-    low, high = numbers.get("low") or 0.0, numbers.get("high") or float("inf")
+    low, high = numbers.get("low") or 0.0, numbers.get("high") or math.inf
     row = {"rule": "interval", "called": low > 1 or high < 1, "ratio": numbers["ratio"]}
     row["base"] = numbers["base"] / 1e6
-    return [row | {"low": low, "high": high if high < float("inf") else None}]
+    return [row | {"low": low, "high": high if high < math.inf else None}]
 
 
 def run_tool(
@@ -174,9 +194,9 @@ def run_tool(
     return subprocess.run(command, capture_output=True, text=True, **options).stdout  # noqa: S603
 
 
-def build_environment(tool: str) -> Path:
-    """Return the Python of a tool's environment, which is built if it is not there."""
-    folder = ENVIRONMENTS.absolute() / tool
+def build_environment(tool: str, copy: int = 0) -> Path:
+    """Return the Python of a tool's environment, or of a second one, built if it is not there."""
+    folder = ENVIRONMENTS.absolute() / (f"{tool}-{copy}" if copy else tool)
     python = folder / "bin/python"
     ready = folder / "ready"
     if not ready.exists():
@@ -193,12 +213,20 @@ def build_environment(tool: str) -> Path:
     return python
 
 
-def time_empty_loop() -> float:
-    """Return the microseconds of an empty loop: how fast the machine is now."""
-    start = time.perf_counter()
-    for _ in range(EMPTY_LOOP):
-        pass
-    return round(1e6 * (time.perf_counter() - start), 1)
+def time_empty_loops() -> tuple[float, float]:
+    """Return the microseconds of an empty loop, in the median, and by what fraction loops vary.
+
+    They say how fast the machine is now, and how busy: the variation is half of the range that the
+    middle two thirds of loops have, a standard deviation for most distributions.
+    """
+    times = []
+    for _ in range(EMPTY_LOOPS):
+        start = time.perf_counter()
+        for _ in range(EMPTY_LOOP):
+            pass
+        times.append(1e6 * (time.perf_counter() - start))
+    ends = quantiles(times, n=6)
+    return round(median(times), 1), round((ends[-1] - ends[0]) / 2 / median(times), 4)
 
 
 if __name__ == "__main__":

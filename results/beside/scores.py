@@ -4,68 +4,43 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import product
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scipy.stats import binomtest
 
+from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
+from results.beside.plan import MAIN, NAMES, PARTS, PLANTS, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from results.beside.plan import Part
+
     type Record = dict[str, Any]
-    """One trial of a tool: its plant, microseconds of waiting, the empty loop, and the outcome of
-    each of its rules. What was planted is a fraction of the tool's own base side."""
+    """One trial: its four names, microseconds of waiting, the empty loop, and the outcome of each
+    of the tool's rules. What was planted is a fraction of the tool's own base side."""
 
 ROWS = Path(__file__).with_name("rows.jsonl")
-BUDGET = 30
-"""Seconds of a trial, for two sides together."""
 POWER_ERRORS = 1.96 + 1.28
 """Standard errors that a difference has to be, to be found at 5 % in nine runs of ten."""
 CHART_ROW = 22
 """Pixels of a row of a chart."""
-NAMES = {
-    "pytest_benchmark": "pytest-benchmark",
-    "pyperf": "pyperf",
-    "asv": "asv",
-    "pytest_codspeed": "pytest-codspeed, walltime",
-    "google_benchmark": "google-benchmark, interleaved",
-    "samples_apart": "one process a side (hyperfine, benchstat)",
-    "samples_in_pairs": "calls in pairs (tango's rule)",
-    "arms": "this project, two arms",
-    "sides": "this project, `ab`",
-}
-"""Tool → its name in the table, in the order of rows."""
-
-
-class Plant(NamedTuple):
-    """A difference of the new side, and how many trials each tool gets."""
-
-    fraction: float
-    microseconds: float
-    trials: int
-    slower: float = 0.0
-    """Fraction of a step by which both sides are slower in the second half of the time."""
-
-
-PLANTS = {
-    "nothing": Plant(0.0, 0.0, 15),
-    "+0.5 %": Plant(0.005, 0.0, 0),
-    "+1 %": Plant(0.01, 0.0, 10),
-    "+5 %": Plant(0.05, 0.0, 5),
-    "+20 µs": Plant(0.0, 20.0, 5),
-    "slower later": Plant(0.0, 0.0, 5, slower=0.05),
-}
-"""What is planted. Who measures one side after the other takes `slower later` for a difference."""
+DESIGNS = tuple(name for name, plant in PLANTS.items() if plant.without)
+"""Plants that try how a tool is designed, which no longer trial mends."""
 
 
 def read_rows(path: Path = ROWS) -> list[Record]:
     """Return the trials so far."""
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
+
+
+def find_trial(row: Record) -> Trial:
+    """Return which trial of the plan a row is."""
+    return Trial(*(row[name] for name in Trial._fields))
 
 
 class Score(NamedTuple):
@@ -79,7 +54,7 @@ class Score(NamedTuple):
     covered: tuple[int, int]
     """Intervals that hold what was planted, and all intervals."""
     seconds: float
-    """Median of a trial."""
+    """Median of what a trial took."""
 
     @property
     def seconds_to_find(self) -> float:
@@ -90,54 +65,81 @@ class Score(NamedTuple):
         return self.seconds * (POWER_ERRORS * self.error / 0.01) ** 2
 
 
-def score_trials(rows: Sequence[Record]) -> Iterator[Score]:
-    """Yield a score for each rule of each tool and each length of trials."""
-    for tool, budget in product(NAMES, sorted({row["budget"] for row in rows})):
-        mine = [r for r in rows if (r["tool"], r["budget"]) == (tool, budget) and "outcomes" in r]
-        for rule in dict.fromkeys(o["rule"] for row in mine for o in row["outcomes"]):
-            pairs = [(row, o) for row in mine for o in row["outcomes"] if o["rule"] == rule]
+def score_trials(rows: Sequence[Record], part: Part = MAIN) -> Iterator[Score]:
+    """Yield a score for each rule of each tool, from one part of the plan."""
+    size = part.workload, part.seconds
+    for tool in part.tools:
+        rows_of_tool = [
+            row
+            for row in rows
+            if (row["tool"], row["workload"], row["seconds"]) == (tool, *size) and "outcomes" in row
+        ]
+        for rule in dict.fromkeys(o["rule"] for row in rows_of_tool for o in row["outcomes"]):
+            pairs = [(row, o) for row in rows_of_tool for o in row["outcomes"] if o["rule"] == rule]
             calls = {}
             for plant in PLANTS:
                 called = [o["called"] for row, o in pairs if row["plant"] == plant]
                 calls[plant] = sum(called), len(called)
-            steady = [pair for pair in pairs if not PLANTS[pair[0]["plant"]].slower]
-            truths = [1 + 1e-6 * row["wait"] / o["base"] for row, o in steady]
-            outcomes = [o for _, o in steady]
+            known = [(row, o) for row, o in pairs if row["plant"] not in DESIGNS]
+            truths = [1 + 1e-6 * row["wait"] / o["base"] for row, o in known]
+            outcomes = [o for _, o in known]
             errors = [o["ratio"] / t - 1 for o, t in zip(outcomes, truths, strict=True)]
-            known = [(o, t) for o, t in zip(outcomes, truths, strict=True) if "low" in o]
-            held = sum(o["low"] <= t <= (o["high"] or math.inf) for o, t in known)
-            name = f"{NAMES[tool]}: {rule}{f', {budget} s' * (budget != BUDGET)}"
+            ends = [(o, t) for o, t in zip(outcomes, truths, strict=True) if "low" in o]
+            held = sum(o["low"] <= t <= (o["high"] or math.inf) for o, t in ends)
             yield Score(
-                name,
+                f"{NAMES[tool]}: {rule}",
                 calls,
                 math.sqrt(fmean(e * e for e in errors)) if errors else math.nan,
-                (held, len(known)),
-                median(row["seconds"] for row, _ in pairs),
+                (held, len(ends)),
+                median(row["took"] for row, _ in pairs),
             )
 
 
-def make_table(rows: Sequence[Record]) -> Table:
-    """Return a row for each rule of each tool: its false calls, finds and errors."""
-    columns = [Column("tool and rule"), Column("false calls", number=True)]
-    columns += [Column(name, number=True) for name in PLANTS if name != "nothing"]
-    columns += [
-        Column(name, number=True) for name in ("error", "intervals hold", "seconds", "to find 1 %")
-    ]
-    lines = []
-    for score in score_trials(rows):
-        held, intervals = score.covered
-        lines.append(
-            Row(
-                (
-                    score.name,
-                    *(describe_share(*score.calls[plant]) for plant in PLANTS),
-                    "" if math.isnan(score.error) else percent(score.error),
-                    f"{held} of {intervals}" if intervals else "",
-                    f"{score.seconds:.0f}",
-                    "" if math.isnan(score.error) else describe_time(score.seconds_to_find),
-                )
-            )
+def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
+    """Yield the tables of all trials in Markdown, and in which hours they were made."""
+    for part in PARTS:
+        table = make_table(score_trials(rows, part))
+        if table.rows:
+            yield f"**A step at `{part.workload}`, {part.seconds} seconds for two sides:**\n"
+            yield from table_lines(table)
+            yield ""
+    designs = make_table(score_trials(rows), DESIGNS)
+    if designs.rows:
+        yield "**What no longer trial mends:**\n"
+        yield from table_lines(designs)
+        yield ""
+    days = sorted({row["when"][:10] for row in rows})
+    loops = sorted(row["loop"] for row in rows)
+    if rows:
+        yield (
+            f"{len(rows)} trials, {days[0]} to {days[-1]}. An empty loop of 10,000 turns took "
+            f"{loops[0]:.0f} to {loops[-1]:.0f} µs, {median(loops):.0f} in the median."
         )
+
+
+def make_table(scores: Iterator[Score], plants: Sequence[str] | None = None) -> Table:
+    """Return a row for each score: false calls, finds and errors, or calls of some plants alone."""
+    kept = plants or [name for name in PLANTS if name not in DESIGNS]
+    columns = [Column("tool and rule")]
+    columns += [Column("false calls" if name == "nothing" else name, number=True) for name in kept]
+    if plants is None:
+        columns += [
+            Column(name, number=True)
+            for name in ("error", "intervals hold", "seconds", "to find 1 %")
+        ]
+    lines = []
+    for score in scores:
+        cells = [score.name, *(describe_share(*score.calls[name]) for name in kept)]
+        if plants is None:
+            held, intervals = score.covered
+            cells += [
+                "" if math.isnan(score.error) else percent(score.error),
+                f"{held} of {intervals}" if intervals else "",
+                f"{score.seconds:.0f}",
+                "" if math.isnan(score.error) else describe_time(score.seconds_to_find),
+            ]
+        if any(cells[1:]):
+            lines.append(Row(tuple(cells)))
     return Table(tuple(columns), tuple(lines)).drop_empty_columns()
 
 

@@ -1,4 +1,4 @@
-"""The task of every tool: plain JAX's step at `seed`, with a wait planted before each call."""
+"""The task of every tool: plain JAX's step, with a wait planted before each call."""
 
 from __future__ import annotations
 
@@ -16,21 +16,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def make_step(microseconds: float, workload: str = "seed") -> Callable[[], None]:
+IMPORTED = [0.0]
+"""Microseconds that calls of this process wait for what it imported."""
+
+
+def make_step(microseconds: float) -> Callable[[], None]:
     """Return a compiled step that keeps its core busy for so long before each call.
 
     Each call is one update, and is waited for. A side without a plant looks at the clock as well.
-    Where `BESIDE_SLOWER` is set, to microseconds and a time, both sides wait so much more from then
-    on: what is measured first has an advantage.
+    `BESIDE_WORKLOAD` is the name of the size, unless it is `seed`. Where `BESIDE_SLOWER` is set, to
+    microseconds and a time, both sides wait so much more from then on: what is measured first has
+    an advantage. Where `BESIDE_IMPORTED` is set, what a side waits stands for a library that it has
+    imported: every call of its process waits, whichever side's it is.
     """
     more, turn = map(float, os.environ.get("BESIDE_SLOWER", "0 inf").split())
-    case, _ = load_workload(workload)
+    waits = [microseconds]
+    if "BESIDE_IMPORTED" in os.environ:
+        waits = IMPORTED
+        waits[0] += microseconds
+    case, _ = load_workload(os.environ.get("BESIDE_WORKLOAD", "seed"))
     step = make(BASELINE.load(), case)
     step.load(case.fresh())
     hidden, chunk = case.hidden(), case.data()
 
     def call() -> None:
-        wait = microseconds + (more if time.time() > turn else 0.0)
+        wait = waits[0] + (more if time.time() > turn else 0.0)
         end = time.perf_counter() + wait / 1e6
         while time.perf_counter() < end:
             pass

@@ -1,6 +1,6 @@
 """Other tools, each as its documentation says; `run.py` calls this file in the tool's environment.
 
-    python tools.py pyperf '{"waits": [0, 40], "seconds": 30}'
+    python tools.py pyperf '{"sides": [[0, "python"], [40, "python"]], "seconds": 30}'
 
 It prints, for each rule that the tool has, whether it calls a difference, and what it estimates.
 """
@@ -18,7 +18,7 @@ import time
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     type Outcome = dict[str, Any]
     """Rule, `called`, seconds of the `base` side, `ratio` of new to base, and its interval where
     the tool gives one."""
+
+
+class Side(NamedTuple):
+    """Microseconds that a side waits before each call, and the Python that runs its processes."""
+
+    wait: float
+    python: str
+
 
 HERE = Path(__file__).parent
 START_SECONDS = 4.0
@@ -47,18 +55,20 @@ TRIED_CALLS = 20
 """Calls from whose time the number of a repetition's calls follows."""
 ALPHA = 0.05
 """Significance of the tests that a tool's documentation recommends or has as its default."""
+VARIABLES = "BESIDE_WAIT", "BESIDE_WORKLOAD", "BESIDE_SLOWER", "BESIDE_IMPORTED"
+"""Variables of the task: see task.py."""
 
 
-def pytest_benchmark(waits: Sequence[float], seconds: float) -> list[Outcome]:
+def pytest_benchmark(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     """Two runs, compared by their medians: `--benchmark-compare-fail=median:1%` and `:5%`."""
     options = f"--benchmark-max-time={max(1.0, seconds / 2 - START_SECONDS)}", "-q"
     with tempfile.TemporaryDirectory() as folder:
-        for number, wait in enumerate(waits):
+        for number, side in enumerate(sides):
             output = f"--benchmark-json={folder}/{number}.json"
             plain = "-c", os.devnull, "-p", "no:cacheprovider"
-            run_python(["-m", "pytest", "step_benchmark.py", *plain, *options, output], wait)
-        sides = [json.loads(Path(folder, f"{n}.json").read_text()) for n in (0, 1)]
-    base, new = (side["benchmarks"][0]["stats"]["median"] for side in sides)
+            run_python(["-m", "pytest", "step_benchmark.py", *plain, *options, output], side)
+        reports = [json.loads(Path(folder, f"{n}.json").read_text()) for n in (0, 1)]
+    base, new = (report["benchmarks"][0]["stats"]["median"] for report in reports)
     return [
         {
             "rule": f"median:{limit}%",
@@ -70,16 +80,16 @@ def pytest_benchmark(waits: Sequence[float], seconds: float) -> list[Outcome]:
     ]
 
 
-def pyperf(waits: Sequence[float], seconds: float) -> list[Outcome]:
+def pyperf(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     """Two runs of several processes each, compared by `compare_to`, a t-test."""
     processes = max(2, int(seconds / 2 / (START_SECONDS + 1)))
     values = max(3, int((seconds / 2 / processes - START_SECONDS) / 0.1))
     with tempfile.TemporaryDirectory() as folder:
-        for number, wait in enumerate(waits):
+        for number, side in enumerate(sides):
             size = f"--processes={processes}", f"--values={values}", "--warmups=1"
             output = f"--output={folder}/{number}.json"
-            inherited = "--inherit-environ=BESIDE_WAIT"
-            run_python(["step_pyperf.py", *size, "--min-time=0.1", inherited, output], wait)
+            inherited = f"--inherit-environ={','.join(VARIABLES)}"
+            run_python(["step_pyperf.py", *size, "--min-time=0.1", inherited, output], side)
         files = [f"{folder}/{n}.json" for n in (0, 1)]
         shown = run_python(["-m", "pyperf", "compare_to", *files])
         base, new = (read_pyperf(Path(file)) for file in files)
@@ -93,7 +103,7 @@ def read_pyperf(path: Path) -> float:
     return fmean(value for run in runs for value in run.get("values", ()))
 
 
-def asv(waits: Sequence[float], seconds: float) -> list[Outcome]:
+def asv(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     """Two commits of a repository, in this environment, compared with factors of 1.1 and 1.01."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -103,11 +113,11 @@ def asv(waits: Sequence[float], seconds: float) -> list[Outcome]:
         run([*git, "init", "--quiet", "--initial-branch=main"])
         run([sys.executable, "-m", "asv", "machine", "--yes"])
         commits: list[str] = []
-        for wait in waits:
+        for side in sides:
             run([*git, "commit", "--quiet", "--allow-empty", "--message", f"side {len(commits)}"])
             commits.append(run([*git, "rev-parse", "HEAD"]).stdout.strip())
-            words = ["run", f"--python={sys.executable}", "--set-commit-hash", commits[-1]]
-            env = os.environ | {"BESIDE_WAIT": str(wait)}
+            words = ["run", f"--python={side.python}", "--set-commit-hash", commits[-1]]
+            env = os.environ | {"BESIDE_WAIT": str(side.wait)}
             run([sys.executable, "-m", "asv", *words], env=env)
         base, new = (read_asv(folder, commit) for commit in commits)
         outcomes = []
@@ -139,16 +149,16 @@ def read_asv(folder: Path, commit: str) -> float:
     return float(dict(zip(result["result_columns"], row, strict=False))["result"][0])
 
 
-def pytest_codspeed(waits: Sequence[float], seconds: float) -> list[Outcome]:
+def pytest_codspeed(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     """Two runs in walltime mode, and the threshold that CodSpeed's service has unless it is set."""
     options = "--codspeed", "--codspeed-mode=walltime", "--codspeed-warmup-time=1"
     most = f"--codspeed-max-time={max(1.0, seconds / 2 - START_SECONDS - 1)}"
     medians = []
-    for wait in waits:
+    for side in sides:
         with tempfile.TemporaryDirectory() as folder:
             plain = "-c", os.devnull, "-p", "no:cacheprovider", "-q"
             words = ["-m", "pytest", "step_benchmark.py", *plain, *options, most]
-            run_python(words, wait, CODSPEED_PROFILE_FOLDER=folder)
+            run_python(words, side, CODSPEED_PROFILE_FOLDER=folder)
             [path] = Path(folder).glob("**/*.json")
             [row] = json.loads(path.read_text())["benchmarks"]
             medians.append(1e-9 * row["stats"]["median_ns"])
@@ -157,15 +167,16 @@ def pytest_codspeed(waits: Sequence[float], seconds: float) -> list[Outcome]:
     return [{"rule": n, "called": c, "base": base, "ratio": ratio} for n, c in limits.items()]
 
 
-def google_benchmark(waits: Sequence[float], seconds: float) -> list[Outcome]:
+def google_benchmark(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     """Repetitions of both in one process, in random order, compared by the U test of its tools."""
     with tempfile.TemporaryDirectory() as folder:
         output = f"{folder}/out.json"
-        run_python(["tools.py", "run_google_benchmark", json.dumps([list(waits), seconds, output])])
+        waits = [side.wait for side in sides]
+        run_python(["tools.py", "run_google_benchmark", json.dumps([waits, seconds, output])])
         rows = json.loads(Path(output).read_text())["benchmarks"]
     times = [
-        [1e-9 * r["real_time"] for r in rows if r["run_type"] == "iteration" and r["name"] == side]
-        for side in ("base", "new")
+        [1e-9 * r["real_time"] for r in rows if r["run_type"] == "iteration" and r["name"] == name]
+        for name in ("base", "new")
     ]
     return [compare_by_u_test("U test", *times)]
 
@@ -200,11 +211,13 @@ def run_google_benchmark(waits: Sequence[float], seconds: float, output: str) ->
     gb.main()
 
 
-def samples_apart(waits: Sequence[float], seconds: float) -> list[Outcome]:
+def samples_apart(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     """A process for each side, one after the other, and the U test that benchstat makes."""
     times = [
-        json.loads(run_python(["tools.py", "time_calls", json.dumps([wait, seconds / 2])]))
-        for wait in waits
+        json.loads(
+            run_python(["tools.py", "time_calls", json.dumps([side.wait, seconds / 2])], side)
+        )
+        for side in sides
     ]
     return [compare_by_u_test("U test", *times)]
 
@@ -222,9 +235,9 @@ def time_calls(wait: float, seconds: float) -> None:
     print(json.dumps(times))
 
 
-def samples_in_pairs(waits: Sequence[float], seconds: float) -> list[Outcome]:
+def samples_in_pairs(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     """Calls of both in one process, in pairs of random order, and tango's rule: |z| of 2.6."""
-    given = json.dumps([list(waits), seconds])
+    given = json.dumps([[side.wait for side in sides], seconds])
     pairs = json.loads(run_python(["tools.py", "time_pairs", given]))
     away = [new - base for base, new in pairs]
     base = fmean(base for base, _ in pairs)
@@ -266,11 +279,12 @@ def compare_by_u_test(rule: str, base: Sequence[float], new: Sequence[float]) ->
     return {"rule": rule, "called": p < ALPHA, "base": level, "ratio": median(new) / level}
 
 
-def run_python(words: Sequence[str], wait: float | None = None, **variables: str) -> str:
-    """Run this environment's Python in this folder, and return what it prints."""
-    env = os.environ | variables | ({} if wait is None else {"BESIDE_WAIT": str(wait)})
+def run_python(words: Sequence[str], side: Side | None = None, **variables: str) -> str:
+    """Run a side's Python, or this one, in this folder, and return what it prints."""
+    env = os.environ | variables | ({"BESIDE_WAIT": str(side.wait)} if side else {})
+    python = side.python if side else sys.executable
     done = subprocess.run(  # noqa: S603 -- this folder's files
-        [sys.executable, *words], cwd=HERE, env=env, capture_output=True, text=True
+        [python, *words], cwd=HERE, env=env, capture_output=True, text=True
     )
     if done.returncode:
         raise SystemExit(f"{words}: {done.stdout[-400:]} {done.stderr[-400:]}")
@@ -282,4 +296,5 @@ if __name__ == "__main__":
     if isinstance(arguments, list):  # one of its own processes
         globals()[name](*arguments)
     else:
-        print(json.dumps(globals()[name](**arguments)))
+        both = [Side(*side) for side in arguments["sides"]]
+        print(json.dumps(globals()[name](both, arguments["seconds"])))

@@ -32,6 +32,7 @@ from bench.options import Options
 from bench.runfile import EnvironmentInfo, Results
 from bench.runfile.reader import read
 from bench.track.comparison import BASE, LARGEST_LIMIT, NEW, Comparison, Status
+from bench.track.run_files import compare
 from bench.worker.settings import ROOT
 from results.selftest import plants
 
@@ -54,8 +55,8 @@ SETTLED = 13
 def main(given: str, out: str) -> None:
     """Run a trial, and write what it says; null stands for what is infinite."""
     arguments = json.loads(given)
-    runs = {each.__name__: each for each in (step, arms, sides, default, libraries)}
-    numbers = runs[arguments.pop("run")](**arguments)
+    trials = {trial.__name__: trial for trial in (step, arms, sides, runs, default, libraries)}
+    numbers = trials[arguments.pop("run")](**arguments)
     # what an engine does not say is left out
     known = {n: v if math.isfinite(v) else None for n, v in numbers.items() if v is not None}
     Path(out).write_text(json.dumps({"root": str(ROOT), "numbers": known}), "utf-8")
@@ -77,19 +78,20 @@ def run(command: Sequence[str], **options: Any) -> tuple[int, str]:
         return process.returncode, " ".join(said.read().split("\n")[-6:]).strip()
 
 
-def run_file(command: Sequence[str], option: str) -> Run:
+def run_file(command: Sequence[str], option: str, python: str = sys.executable) -> Run:
     """Return the run that a command of this engine writes."""
     path = Path("run.json")
-    _, said = run([sys.executable, "-m", *command, f"{option}={path}"])
+    path.unlink(missing_ok=True)
+    _, said = run([python, "-m", *command, f"{option}={path}"])
     if not path.exists():
         raise SystemExit(said)
     return read(path)
 
 
-def bench(*options: str) -> Run:
+def bench(*options: str, python: str = sys.executable) -> Run:
     """Run `pytest bench` of this engine."""
     command = ["pytest", str(ROOT / "bench"), f"--rootdir={ROOT}", "-q", "-p", "no:cacheprovider"]
-    return run_file([*command, *options], "--benchmark-json")
+    return run_file([*command, *options], "--benchmark-json", python)
 
 
 def step_seconds(samples: Iterable[Sample], cell: Cell, environment: str = "") -> float:
@@ -140,7 +142,9 @@ def step(budget: float, cores: str) -> Numbers:
     return {"base": 1e6 * step_seconds(bench(*STEP_AT_SEED, *alone).samples, PLANTED.baseline)}
 
 
-def arms(budget: float, waits: Sequence[float] = (0.0,), *, first: bool = False) -> Numbers:
+def arms(
+    budget: float, waits: Sequence[float] = (0.0,), workload: str = "seed", *, first: bool = False
+) -> Numbers:
     """Compare an arm that waits so many microseconds with plain JAX.
 
     Or compare two arms of which the first one in a round does not wait, and the other does.
@@ -151,8 +155,10 @@ def arms(budget: float, waits: Sequence[float] = (0.0,), *, first: bool = False)
         os.environ[plants.MICROSECONDS] = str(waits[0])
         os.environ[plants.COUNTS] = str(counts := Path("counts").resolve())
     path = plants.write_entrant(Path("planted.py"), styles)
-    made = bench(f"--entrant={path}", *STEP_AT_SEED, f"--budget={budget}")
-    base, row = step_seconds(made.samples, PLANTED.baseline), ratio_of(made.results, PLANTED)
+    chosen = f"--workload={workload}", "--metric=step"
+    made = bench(f"--entrant={path}", *chosen, f"--budget={budget}")
+    baseline = PLANTED.baseline._replace(workload=workload)
+    base, row = step_seconds(made.samples, baseline), ratio_of(made.results, PLANTED)
     if not first:
         return numbers_of(made.results, row, 1 + 1e-6 * waits[0] / base, base)
     other = ratio_of(made.results, OTHER)
@@ -173,6 +179,7 @@ def sides(
     waits: Sequence[float] = (0.0, 0.0),
     plant: str = "wait_of_side()",
     pythons: Sequence[str] = (),
+    workload: str = "seed",
     *,
     arrays: bool = False,
 ) -> Numbers:
@@ -183,6 +190,7 @@ def sides(
         waits: Microseconds of the base side and of the new one.
         plant: Style of both.
         pythons: Interpreters of the two sides; this one if none.
+        workload: Name of the size whose step is compared.
         arrays: Whether the cost of an array is compared, in place of a step.
     """
     path = plants.write_entrant(Path("planted.py").resolve(), {"pure": plant})
@@ -195,9 +203,10 @@ def sides(
         place = replace(place, variables={**place.variables, **planted})
         environment = Environment(place, EnvironmentInfo(spec=side))
         both[side] = ask_environment(environment, ("planted",), outside)
-    cells: Mapping[Cell, str] = {PLANTED: STEP}
+    cell = PLANTED._replace(workload=workload)
+    cells: Mapping[Cell, str] = {cell: STEP}
     if arrays:
-        cells = {PLANTED._replace(workload=workload): HOST for workload in ("toy", "depth12")}
+        cells = {PLANTED._replace(workload=size): HOST for size in ("toy", "depth12")}
     task = Task(
         kind="ab",
         arguments=(),
@@ -212,9 +221,39 @@ def sides(
     measured.journal.remove()
     row = ratio_of(measured.results, PLANTED, HOST_PER_ARRAY if arrays else STEP)
     level = measured.results.table.amount(row.cell, HOST_PER_ARRAY)
-    base = level.value if arrays and level else step_seconds(measured.samples, PLANTED, BASE)
+    base = level.value if arrays and level else step_seconds(measured.samples, cell, BASE)
     numbers = numbers_of(measured.results, row, 1 + 1e-6 * (waits[1] - waits[0]) / base, base)
     return numbers | (shares_of_first(counts) if "first" in plant else {})
+
+
+def runs(
+    budget: float, waits: Sequence[float], workload: str = "seed", pythons: Sequence[str] = ()
+) -> Numbers:
+    """Compare two runs, one after the other, as `bakeoff compare` does: half of the time each.
+
+    Args:
+        budget: Seconds of both.
+        waits: Microseconds of the base run's planted arm and of the new one's.
+        workload: Name of the size.
+        pythons: Interpreters of the two runs; this one if none.
+    """
+    path = plants.write_entrant(Path("planted.py"), {"pure": "wait_of_side()"})
+    chosen = (
+        f"--entrant={path}",
+        f"--workload={workload}",
+        "--metric=step",
+        f"--budget={budget / 2}",
+    )
+    both = []
+    for number, wait in enumerate(waits):
+        os.environ[plants.MICROSECONDS] = str(wait)
+        python = pythons[number] if pythons else sys.executable
+        both.append(bench(*chosen, f"--budget={budget / 2}", python=python))
+    cell = PLANTED._replace(workload=workload)
+    base = step_seconds(both[0].samples, cell)
+    results = compare(both[:1], both[1])
+    truth = 1 + 1e-6 * (waits[1] - waits[0]) / base
+    return numbers_of(results, ratio_of(results, cell), truth, base)
 
 
 def default(budget: float) -> Numbers:

@@ -1,0 +1,112 @@
+"""What is planted in a trial, and how many trials each tool gets of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAMES = {
+    "pytest_benchmark": "pytest-benchmark",
+    "pyperf": "pyperf",
+    "asv": "asv",
+    "pytest_codspeed": "pytest-codspeed, walltime",
+    "google_benchmark": "google-benchmark, interleaved",
+    "samples_apart": "one process a side (hyperfine, benchstat)",
+    "samples_in_pairs": "calls in pairs (tango's rule)",
+    "runs": "this project, two runs: `compare`",
+    "arms": "this project, two arms of a run",
+    "sides": "this project, `ab`",
+}
+"""Tool → its name in tables, in the order of rows."""
+OURS = ("runs", "arms", "sides")
+"""Trials of ../selftest/trial.py: two runs, two arms of one, and the two sides of `bakeoff ab`."""
+
+
+class Plant(NamedTuple):
+    """A difference between two sides."""
+
+    fraction: float = 0.0
+    """Of a step, by which the new side waits before each call."""
+    microseconds: float = 0.0
+    """By which it waits as well."""
+    slower: float = 0.0
+    """Fraction of a step by which both sides are slower in the second half of the time."""
+    imported: bool = False
+    """Whether the new side waits because of a library that its process has imported."""
+    apart: bool = False
+    """Whether the sides have environments built apart, from one lock."""
+    without: tuple[str, ...] = ()
+    """Tools that cannot have it."""
+
+
+PLANTS = {
+    "nothing": Plant(),
+    "+0.5 %": Plant(fraction=0.005),
+    "+1 %": Plant(fraction=0.01),
+    "+5 %": Plant(fraction=0.05),
+    "+20 µs": Plant(microseconds=20.0),
+    "slower later": Plant(slower=0.05, without=("arms", "runs")),
+    "built apart": Plant(
+        apart=True, without=("arms", "asv", "google_benchmark", "samples_in_pairs")
+    ),
+    "+5 %, imported": Plant(fraction=0.05, imported=True, without=("arms", "runs")),
+}
+"""What is planted. `slower later` and `built apart` are no differences of the step.
+
+Two arms, and `compare`, relate a planted arm to one of the same run that has no plant.
+"""
+
+
+class Part(NamedTuple):
+    """Trials of one size and length."""
+
+    workload: str
+    seconds: int
+    """Of a trial, for two sides together."""
+    trials: Mapping[str, int]
+    """Plant → trials of each tool."""
+    tools: tuple[str, ...] = tuple(NAMES)
+
+
+MAIN = Part(
+    "seed",
+    30,
+    {
+        "nothing": 15,
+        "+1 %": 10,
+        "+5 %": 5,
+        "+20 µs": 5,
+        "slower later": 5,
+        "built apart": 5,
+        "+5 %, imported": 5,
+    },
+)
+PARTS = (
+    MAIN,
+    Part("toy", 30, {"nothing": 5, "+1 %": 5}),
+    Part("seed", 120, {"nothing": 10, "+0.5 %": 10}, ("samples_in_pairs", "arms", "sides")),
+)
+"""The plan: every tool for 30 seconds, and for 120 the three that estimate best."""
+
+
+class Trial(NamedTuple):
+    """One comparison by one tool."""
+
+    tool: str
+    plant: str
+    workload: str
+    seconds: int
+
+
+def list_trials() -> list[Trial]:
+    """Return all trials of the plan, each as often as it is made."""
+    return [
+        Trial(tool, plant, part.workload, part.seconds)
+        for part in PARTS
+        for tool in part.tools
+        for plant, times in part.trials.items()
+        if tool not in PLANTS[plant].without
+        for _ in range(times)
+    ]
