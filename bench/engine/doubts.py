@@ -50,6 +50,10 @@ HOPE = 1.5
 """Largest foreseen half width, relative to the one that settles a number, at which measuring it is
 still worth while: with few workers, forecasts are wrong by half."""
 
+FIRST_SHARE = 1 / 6
+"""Largest fraction of the time left that a first answer may take although it will settle nothing:
+people who give ten minutes want to see every size, and what they ask about first loses little."""
+
 
 class Question(NamedTuple):
     """A number that was asked for, and how far it is from being settled."""
@@ -95,17 +99,22 @@ class Job(NamedTuple):
         most = have + self.more * max(1.0, left / self.seconds)
         return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
 
+    def counts(self, question: Question, left: float, wait: float) -> bool:
+        """Tell whether a question that weighs less than `wait` does not wait for those that do."""
+        is_small = question.workers < question.least and self.seconds <= FIRST_SHARE * left
+        return question.weight >= wait or is_small or self.is_hopeful(question, left)
+
     def worth(self, left: float, wait: float) -> float:
-        """Return the gain per second, without hopeless questions that weigh less than `wait`."""
-        questions = (q for q in self.questions if q.weight >= wait or self.is_hopeful(q, left))
+        """Return the gain per second, without questions that wait."""
+        questions = (q for q in self.questions if self.counts(q, left, wait))
         return sum(question.gain(self.more) for question in questions) / self.seconds
 
 
 def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
     """Return the job with the largest gain per second; None where nothing is left to do.
 
-    Hopeless questions wait while one that matters more can be settled. Where none can be settled,
-    all count: something is always measured.
+    Hopeless questions wait while one that matters more can be settled, unless a first answer takes
+    little of the time left. Where none can be settled, all count: something is always measured.
     """
     asked = ((job, question) for job in jobs for question in job.questions)
     can_be_settled = [q.weight for job, q in asked if q.is_open and job.is_hopeful(q, left)]
@@ -148,11 +157,20 @@ class Doubts:
         return self.known[family]
 
     def measure_precision(self) -> float:
-        """Return the median half width of the ratios of steps so far; 0 if there are none."""
-        rows = (r for key, known in self.known.items() if key[0] == STEP for r in known.values())
-        widths = [row.half_width for row in rows if row.form == "ratio" and row.df > 0]
-        known = list(filter(math.isfinite, widths))
-        return statistics.median(known) if known else 0.0
+        """Return the median half width of steps at the size known best; 0 if there are none."""
+        medians = [
+            statistics.median(widths)
+            for (metric, *_), rows in self.known.items()
+            if metric == STEP
+            if (
+                widths := [
+                    row.half_width
+                    for row in rows.values()
+                    if row.form == "ratio" and row.df > 0 and math.isfinite(row.half_width)
+                ]
+            )
+        ]
+        return min(medians, default=0.0)
 
     def list_questions(
         self,

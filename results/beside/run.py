@@ -84,9 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with ROWS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             result = record.get("failed") or "; ".join(map(describe, record["outcomes"]))
-            print(
-                f"{' '.join(map(str, trial))} s: {result} ({record['seconds']:.0f} s)", flush=True
-            )
+            name = f"{trial.tool}, {trial.plant}, {trial.workload}, {trial.seconds} s"
+            print(f"{name}: {result} ({record['took']:.0f} s)", flush=True)
     return 0
 
 

@@ -95,6 +95,7 @@ def job(name: str, gain: float, excess: float, weight: float = 1.0, workers: int
 
 
 SEED_JOB, HOPELESS = job("seed", 1, 2.9, weight=3), job("wide", 5, 3.1, weight=0.75)
+FIRST_HOPELESS = job("wide", 5, 20.0, weight=0.75, workers=0)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,9 @@ SEED_JOB, HOPELESS = job("seed", 1, 2.9, weight=3), job("wide", 5, 3.1, weight=0
         (job("seed", 1, 0.9, weight=3), HOPELESS, 30, "wide"),  # nothing else is open
         (job("cold", 1, 2.9, weight=0.3), HOPELESS, 30, "wide"),  # it matters less
         (SEED_JOB, job("wide", 5, 0.0, weight=0.75, workers=2), 30, "wide"),  # it was begun
+        # A first answer that no time settles: ten seconds have to be a sixth of what is left
+        (SEED_JOB, FIRST_HOPELESS, 59, "seed"),
+        (SEED_JOB, FIRST_HOPELESS, 60, "wide"),
     ],
 )
 def test_the_largest_gain_for_each_second_comes_next_if_it_can_be_settled(

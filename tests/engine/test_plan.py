@@ -129,12 +129,14 @@ def test_steps_in_a_row_are_measured_where_they_were_asked_for() -> None:
     assert plan.visits.get("seed pipelined", 0) >= MIN_WORKERS
 
 
-@pytest.mark.parametrize(("noise", "expected"), [(0.005, True), (0.03, False)])
-def test_steps_of_a_wide_model_are_measured_if_they_can_be_told(
-    noise: float, expected: bool
+@pytest.mark.parametrize(
+    ("budget", "noise", "expected"), [(200, 0.005, True), (200, 0.03, False), (600, 0.03, True)]
+)
+def test_steps_of_a_wide_model_are_measured_if_they_can_be_told_or_take_little_of_the_time(
+    budget: float, noise: float, expected: bool
 ) -> None:
     """In a busy hour their first answer would say +-13 %, and take the time that others lack."""
-    plan, _ = run(needed(("seed", "wide"), (STEP,)), 200, Machine(noise=noise))
+    plan, _ = run(needed(("seed", "wide"), (STEP,)), budget, Machine(noise=noise))
     measured = plan.visits.get("wide step", 0)
     assert (measured >= MIN_WORKERS) is expected
     assert expected or (not measured and plan.visits["seed step"] > 3 * MIN_WORKERS)
