@@ -304,6 +304,12 @@ TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
 <body class="text">
 {{ navigation }}
 <main>{{ body }}</main>
+<script>
+for (const cell of document.querySelectorAll("td")) {
+  const days = Math.floor((Date.now() - Date.parse(cell.textContent)) / 864e5);
+  if (/^\\d{4}-\\d{2}-\\d{2}$/.test(cell.textContent)) cell.append(`, ${days} days ago`);
+}
+</script>
 </body>
 </html>
 """)

@@ -85,9 +85,14 @@ def make_document(run: Run) -> Document:
     """Return a file as a document of the command that wrote it."""
     kind = run.results.kind
     if kind == "run":
+        from bench.cost.published import make_section
         from bench.report.run import document
 
-        return document(run)
+        answer = document(run)
+        calculator = make_section({result.cell.arm for result in run.results.cells})
+        folded = next(i for i, section in enumerate(answer.sections) if section.folded)
+        sections = (*answer.sections[:folded], calculator, *answer.sections[folded:])
+        return replace(answer, sections=sections)
     module = "bench.cost.step" if kind == "cost" else f"bench.track.{kind}"
     made: Document = import_module(module).document(run.results)
     where = filter(None, [run.when[:16].replace("T", " "), run.processor.partition(" (")[0]])

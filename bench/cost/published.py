@@ -18,7 +18,7 @@ from bench.report.wording import join_words
 from bench.stats.amounts import Law, predict_added_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from bench.estimates import Estimate
 
@@ -36,6 +36,8 @@ COLUMNS = (
     Column("write\ninstead", help="the cheapest style of the library, if one certainly costs less"),
     Column("per array", number=True, help="of the added time", needed=False),
 )
+USUAL_ARRAYS = 100
+"""Parameter arrays of the table that a page shows first: those of a small vision transformer."""
 
 
 class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +124,26 @@ def document(
             "`bakeoff cost mine.py` measures it.",
         ),
     )
+
+
+def make_section(arms: Collection[Arm]) -> Section:
+    """Return what some arms add to a call by the number of arrays; a page computes it for any."""
+    costs = read_published()
+    styles = [style for style in costs.styles if style.arm in arms]
+    styles.sort(key=lambda style: style.predict(USUAL_ARRAYS).value)
+    rows = tuple(
+        Row((str(s.arm), s.predict(0), s.array_cost, s.predict(USUAL_ARRAYS))) for s in styles
+    )
+    heads = ("added to a call", "and for each array", f"with {USUAL_ARRAYS} arrays")
+    columns = Column("style"), *(Column(head, number=True) for head in heads)
+    fewest, most = costs.arrays
+    note = (
+        f"Measured on one core of {costs.machine.partition(' (')[0]}, {costs.when[:10]}, with "
+        f"{fewest} to {most} parameter arrays. `bakeoff cost --arrays N` says more, and `bakeoff "
+        "cost mine.py` measures your own step."
+    )
+    tables = (Table(columns, rows, notes=(note,), arrays=USUAL_ARRAYS),) if rows else ()
+    return Section("What it would add to your model", tables=tables, folded=True)
 
 
 def make_table(costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost]) -> Table:

@@ -7,6 +7,7 @@ the data show; its text says the same to somebody who cannot see it.
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import impls
@@ -37,6 +38,8 @@ ADDED_LABEL = (
     "datum.value == 0 ? '0' : datum.value < 1e-3 ? format(1e6 * datum.value, 'd') + ' µs' : "
     "format(1e3 * datum.value, 'd') + ' ms'"
 )
+LONG_NUMBER = re.compile(r"-?\d+\.\d\d+(?=[^<>]*>)")
+"""Number of an SVG's tag with more digits than a screen shows."""
 LINES = 24
 """Most lines of a chart: more cannot be told apart."""
 
@@ -182,7 +185,8 @@ def render_svg(figure: Figure, width: int) -> str:
         "legend": {"labelColor": text, "labelFontSize": 11, "columns": columns},
     }
     fit = {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}, "config": config}
-    return vl_convert.vegalite_to_svg(figure.chart | fit)
+    drawn: str = vl_convert.vegalite_to_svg(figure.chart | fit)
+    return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.1f}", drawn)
 
 
 def _name_axis(row: Estimate) -> str:

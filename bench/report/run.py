@@ -94,19 +94,20 @@ def describe_origin(run: Run) -> str:
 
 
 def explain_marks(results: Results) -> Iterator[str]:
-    """Yield how to read a cell of the table."""
+    """Yield how to read a cell of the table, in a sentence or two."""
     compared = [row for row in results.estimates if row.verdict and not row.cell.is_control]
-    if compared:
-        margin = percent(results.options.margin)
-        yield f"Beside {BASELINE}, with 95 % intervals; =: within ±{margin}, ?: undecided."
+    if not compared:
+        return
+    margin = percent(results.options.margin)
+    marks = [f"=: within ±{margin}", "?: undecided"]
+    if any(row.settled_by == PROGRAM and row.bound for row in compared):
+        marks.append("proven: the same program")
     workloads = dict.fromkeys(row.cell.workload for row in compared)
     sizes = [f"{n}: width {w.width}" for n in workloads if (w := WORKLOADS.get(n)) and n != "toy"]
     if any(row.form == "added" for row in compared):
         sizes.append("added to a call: at width 8")
-    if sizes:
-        yield wording.sentence("; ".join(sizes))
-    if any(row.settled_by == PROGRAM and row.bound for row in compared):
-        yield "Proven: the same program; only what is added to a call can slow it."
+    about = [f"Beside {BASELINE}, with 95 % intervals; {', '.join(marks)}", "; ".join(sizes)]
+    yield " ".join(map(wording.sentence, filter(None, about)))
 
 
 def explain_state(results: Results) -> Iterator[str]:
@@ -115,12 +116,12 @@ def explain_state(results: Results) -> Iterator[str]:
     compared = (row for row in results.estimates if row.verdict and not row.cell.is_control)
     if thin := dict.fromkeys(label(row.metric) for row in compared if is_thin(row)):
         yield f"Preliminary, from fewer than {MIN_WORKERS} workers: {', '.join(thin)}."
-    places = group_by_place(results.good_cells)
-    untimed = [place for place, rows in places.items() if not is_timed(table, rows)]
-    rest = sum(
-        len(row.missing) for name, rows in places.items() if name not in untimed for row in rows
-    )
-    gaps = [*untimed, *([wording.pluralise(rest, "number")] if rest else [])]
+    places = [*group_by_place(results.good_cells).values()]
+    untimed = [rows for rows in places if not is_timed(table, rows)]
+    rest = sum(len(row.missing) for rows in places if rows not in untimed for row in rows)
+    several = len({rows[0].cell.backend for rows in places}) > 1
+    gaps = [rows[0].cell.place if several else rows[0].cell.workload for rows in untimed]
+    gaps += [wording.pluralise(rest, "number")] if rest else []
     missing = [f"Not measured: {wording.join_words(gaps)}."] if gaps else []
     if state := [*missing, *wording.suggest_more(results.estimates)]:
         yield " ".join(state)
@@ -139,16 +140,20 @@ def is_thin(row: Estimate) -> bool:
 
 
 def list_remedies(view: View) -> Iterator[str]:
-    """Yield for each slow style what it could be replaced by, what that saves, and the lines."""
+    """Yield which style saves how much in place of others, and the lines for the dearest."""
     rows = group_by_key((arm.entrant, (arm.style, row)) for arm, row in view.host_costs.items())
+    savings: dict[Arm, list[tuple[Arm, str]]] = {}
     for arm, cost in sorted(view.host_costs.items(), key=lambda item: -item[1].value):
         costs, written = dict(rows[arm.entrant]), impls.find_declaration(arm.entrant).write
         other = find_cheaper(arm.entrant, arm.style, costs)
         if {other, arm.style} <= {*written} and cost.value - costs[other].value >= WORTH_SECONDS:
             saved = amount(cost.value - costs[other].value, "s")
-            better, where = Arm(arm.entrant, other), view.backend_suffix
-            first = f"{better} in place of {arm} saves {saved} a call at width 8{where}:"
-            yield "\n".join([first, *write_change(arm.entrant, arm.style, other)])
+            savings.setdefault(Arm(arm.entrant, other), []).append((arm, saved))
+    for better, ((dearest, saved), *others) in savings.items():
+        rest = "".join(f"; of {arm}, {less}" for arm, less in others)
+        where = f"a call at width 8{view.backend_suffix}"
+        first = f"{better} in place of {dearest} saves {saved} {where}{rest}:"
+        yield "\n".join([first, *write_change(dearest.entrant, dearest.style, better.style)])
 
 
 def describe_failures(cells: Iterable[CellResult]) -> Iterator[str]:
@@ -187,6 +192,13 @@ def explain_method(run: Run) -> Iterator[str]:
         "Plain JAX runs under a second name as well: what differs between the two is noise. The "
         "intervals of a column hold for all of its rows together (Dunnett)."
     )
+    if (spent := results.spent).wall_seconds:
+        sampling = percent(round(spent.sampling_seconds / spent.wall_seconds, 2))
+        forecast = f"; differences of {percent(spent.forecast)} were to be detectable"
+        yield (
+            f"{sampling} of its {spent.wall_seconds:.0f} s went to taking samples, in "
+            f"{spent.processes} processes{forecast if spent.forecast else ''}."
+        )
     if commit := run.commit.id:
         dirty = ", with uncommitted changes" if run.commit.dirty else ""
         yield f"Measured at commit {commit[:12]}{dirty}."
@@ -213,9 +225,9 @@ def flatten_value(value: object) -> str:
 
 
 def summarise_effort(results: Results) -> Iterator[str]:
-    """Yield the detectable differences, and the time and processes that the run took."""
-    spent = results.spent
-    if not spent.wall_seconds:
+    """Yield the detectable differences, and the time that the run took."""
+    seconds = results.spent.wall_seconds
+    if not seconds:
         return
     seen = [
         f"{percent(least)} (step, {view.place_words(workload)})"
@@ -224,13 +236,7 @@ def summarise_effort(results: Results) -> Iterator[str]:
         for least in [find_detectable_difference(view.comparisons(workload, STEP).values())]
         if math.isfinite(least)
     ]
-    forecast = f"; {percent(spent.forecast)} was forecast" if spent.forecast else ""
-    yield (
-        f"detectable difference: {', '.join(seen) or 'not known'}{forecast}; "
-        f"{spent.wall_seconds:.0f} s, "
-        f"{percent(round(spent.sampling_seconds / spent.wall_seconds, 2))} of it taking samples, "
-        f"{spent.processes} processes"
-    )
+    yield f"detectable difference: {', '.join(seen) or 'not known'}; {seconds:.0f} s"
 
 
 # charts

@@ -94,7 +94,9 @@ def make_column(name: str, *, number: bool = False) -> Column:
     """Return the column of a metric, or of differences between programs."""
     if name == PROGRAM:
         return Column(PROGRAM, help="how it differs from the baseline's")
-    return Column(METRICS[name].label, number or name not in COMPARED_METRICS, METRICS[name].help)
+    metric = METRICS[name]
+    head = f"added to\n{metric.label}" if metric.added and not number else metric.label
+    return Column(head, number or name not in COMPARED_METRICS, metric.help)
 
 
 def compare(table: EstimateTable, row: CellResult, name: str) -> Content:

@@ -67,6 +67,9 @@ class Table:
     title: str = ""
     notes: tuple[str, ...] = ()
     """Sentences below it: why numbers are missing, how to read a cell."""
+    arrays: int = 0
+    """Parameter arrays of the last column, which is the second column, and as many times the third;
+    a page lets its reader change them. 0 for any other table."""
 
     def has_estimates(self, column: int) -> bool:
         """Tell whether there are numbers with intervals in a column; the page's template asks."""

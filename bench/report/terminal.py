@@ -78,14 +78,19 @@ class _Terminal:
             self.console.print(Text(filled, style=style))  # as text, markup has no effect
 
     def print_section(self, section: Section) -> None:
-        """Print a section: its tables, then its sentences, which interpret them."""
+        """Print a section: its tables, then its sentences, which interpret them.
+
+        Only what has a table or a title gets an empty line after it.
+        """
         tables = [table for table in section.tables if table.rows]
-        if (section.folded or section.for_page) and (tables or section.lines):
+        titled = section.folded or section.for_page
+        if titled and (tables or section.lines):
             self.print_lines([section.title], "bold")
         for table in tables:
             self.print_table(table.drop_empty_columns())
         if section.lines:
-            self.print_lines([*section.lines, ""], COLOURS.get(section.status, ""))
+            after = [""] if titled or tables else []
+            self.print_lines([*section.lines, *after], COLOURS.get(section.status, ""))
 
     def print_table(self, table: Table) -> None:
         """Print a table as one, or as several where its columns do not fit beside each other.

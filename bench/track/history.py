@@ -44,7 +44,7 @@ from bench.track.comparison import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.runfile import Results
+    from bench.runfile import EnvironmentInfo, Results
 
 DAY, MINUTE = 10, 16
 """Number of characters of a time up to its day, and up to its minute."""
@@ -53,13 +53,8 @@ CHARTS = ("trace", "compile")
 if none of these was measured."""
 FIRST_CHANGES = 12
 """Number of changes that are shown unfolded."""
-COLUMNS = (
-    Column("what"),
-    Column("change", number=True),
-    Column("between"),
-    Column("releases", needed=False),
-    Column("styles", needed=False),
-)
+COLUMNS = Column("what"), Column("change", number=True), Column("between")
+"""First columns of a table of changes; those of packages, of the commit and of styles follow."""
 FACTOR = 2.0
 """Ratio from which a change is a factor, no longer a percentage."""
 LEAST_SHARE = 0.01
@@ -142,10 +137,9 @@ def describe_moment(moment: str) -> str:
 def document(results: Results) -> Document:
     """Return the document of a history."""
     it = Timeline(results)
-    rows = [_make_row(changes, it) for changes in it.changes]
     first, more = (
-        (Table(COLUMNS, tuple(part)),) if part else ()
-        for part in (rows[:FIRST_CHANGES], rows[FIRST_CHANGES:])
+        (_make_table(part, it),) if part else ()
+        for part in (it.changes[:FIRST_CHANGES], it.changes[FIRST_CHANGES:])
     )
     charts = dict(_draw_charts(it))
     host = HOST_PER_ARRAY if HOST_PER_ARRAY in charts else HOST
@@ -197,22 +191,38 @@ def _summarise(rows: Iterable[Estimate], *, worse: bool) -> str:
     return f"{what} ({describe_range(ratios)}, mean {describe_range([mean])})"
 
 
-def _make_row(changes: Sequence[Estimate], it: Timeline) -> Row:
-    """Return a group of changes as a row: what, by how much, when, why and of which styles."""
+def _make_table(groups: Sequence[Sequence[Estimate]], it: Timeline) -> Table:
+    """Return a row for each group of changes, with a column for each package that may be why."""
+    differing = [find_differing(changes, it) for changes in groups]
+    packages = dict.fromkeys(name for pairs in differing for name in pairs)
+    rows = []
+    for changes, pairs in zip(groups, differing, strict=True):
+        releases = (
+            f"{pairs[n][0] or 'none'} → {pairs[n][1] or 'none'}" if n in pairs else ""
+            for n in packages
+        )
+        *first, styles = _describe_change(changes, it)
+        cells = (*first, *releases, find_commits(changes, it), styles)
+        rows.append(Row(cells, is_costlier(changes[0])))
+    further = (Column(name, needed=False) for name in (*packages, "commit", "styles"))
+    return Table((*COLUMNS, *further), tuple(rows)).drop_empty_columns()
+
+
+def _describe_change(changes: Sequence[Estimate], it: Timeline) -> tuple[str, str, str, str]:
+    """Return what changed in a group, by how much, when, and of which styles."""
     first = changes[0]
     between = " to ".join(map(describe_moment, (first.against, first.environment)))
     styles = name_few([str(row.cell.arm) for row in changes])
     places = [*dict.fromkeys(it.describe_place(row.cell) for row in changes)]
     what = f"{label(first.metric)} at {name_few(places)}"
-    cells = what, describe_growth(changes), between, find_causes(changes, it), styles
-    return Row(cells, is_costlier(first))
+    return what, describe_growth(changes), between, styles
 
 
 def _list_searches(it: Timeline) -> Iterator[str]:
     """Yield for each change of a time or size the command that finds the release."""
     for changes in it.changes:
         if it.is_measured and METRICS[changes[0].metric].varies:
-            what, by, between, *_ = _make_row(changes, it).cells
+            what, by, between, _ = _describe_change(changes, it)
             yield f"{what}, {by}, {between}: `{write_search(changes[0])}`"
 
 
@@ -228,7 +238,7 @@ def write_search(change: Estimate) -> str:
 
 
 def _describe_changes(changes: Sequence[Estimate], it: Timeline) -> str:
-    what, by, between, why, styles = _make_row(changes, it).cells
+    (what, by, between, styles), why = _describe_change(changes, it), find_causes(changes, it)
     return f"{what} {by}, {between}{f' ({why})' if why else ''}: {styles}"
 
 
@@ -259,25 +269,40 @@ def describe_range(ratios: Sequence[float]) -> str:
 
 
 def find_causes(changes: Sequence[Estimate], it: Timeline) -> str:
-    """Return the releases and commits that differ between two moments and can be the cause.
+    """Return the releases and commits that differ between two moments and can be the cause."""
+    pairs, commits = find_differing(changes, it), find_commits(changes, it)
+    parts = [name_few(describe_releases(pairs))] if pairs else []
+    parts += [f"commit {commits}"] if commits else []
+    if not parts and all(info.versions for info in _find_sides(changes, it)):
+        parts.append("with the same libraries")
+    return "; ".join(parts)
+
+
+def find_differing(
+    changes: Sequence[Estimate], it: Timeline
+) -> dict[str, tuple[str | None, str | None]]:
+    """Return package → its releases before and after a change, if they differ and may be why.
 
     The libraries of entrants without such a change are no cause.
     """
-    moments = changes[0].against, changes[0].environment
-    before, after = (it.results.environments[moment] for moment in moments)
+    before, after = _find_sides(changes, it)
     changed = {_find_distribution(row.cell.entrant) for row in changes}
     others = {_find_distribution(cell.entrant) for cell, _ in (*it.series, *it.counts)} - changed
-    pairs = {
+    return {
         name: pair
         for name, pair in find_differing_releases(before.versions, after.versions).items()
         if name in SHARED_PACKAGES or name not in others
     }
-    parts = [name_few(describe_releases(pairs))] if pairs else []
-    if before.commit and after.commit and before.commit != after.commit:
-        parts.append(f"commit {before.commit} → {after.commit}")
-    if not parts and before.versions and after.versions:
-        parts.append("with the same libraries")
-    return "; ".join(parts)
+
+
+def find_commits(changes: Sequence[Estimate], it: Timeline) -> str:
+    """Return the commits before and after a change, if they differ."""
+    before, after = (info.commit for info in _find_sides(changes, it))
+    return f"{before} → {after}" if before and after and before != after else ""
+
+
+def _find_sides(changes: Sequence[Estimate], it: Timeline) -> list[EnvironmentInfo]:
+    return [it.results.environments[m] for m in (changes[0].against, changes[0].environment)]
 
 
 @cache

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.cli.report import make_document
 from bench.report.page import page
-from bench.report.run import document
 from tests.report.runs import Planted, made_run
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def html() -> str:
         for i, name in enumerate(["pure_jax/tuned", *names, f"{HOSTILE}/pure"])
     }
     warnings = ["<b>bold</b> </script>"]
-    return page(document(made_run(arms, ("toy", "seed", "wide"), warnings=warnings, workers=3)))
+    return page(
+        make_document(made_run(arms, ("toy", "seed", "wide"), warnings=warnings, workers=3))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +132,33 @@ def test_a_selection_of_styles_lives_in_the_address(tab: Page) -> None:
     shown = "[...document.querySelector('tbody').rows].filter(row => !row.hidden).length"
     assert tab.evaluate(shown) == len(chosen)
     address = tab.url
-    assert address.endswith("#show=nnx%2C%20tuned")
+    assert address.endswith("#show=nnx%2C+tuned")
     tab.goto("about:blank")
     tab.goto(address)
     assert tab.evaluate(shown) == len(chosen)
     tab.get_by_role("searchbox").fill("")
     assert tab.evaluate(shown) == len(everything)
+
+
+def test_a_number_of_arrays_lives_in_the_address_beside_it(tab: Page) -> None:
+    tab.locator("summary", has_text="your model").click()
+    cells = tab.locator("table[data-arrays] tbody tr").first.locator("td")
+    usual = cells.nth(2).inner_text()
+    assert "to" in usual, "it has its interval until a reader changes the number"
+    call, array = (float(cells.nth(i).get_attribute("data-key") or "") for i in (0, 1))
+    tab.get_by_role("searchbox").fill("pure_jax/pure, equinox, flax_nnx")
+    tab.get_by_role("spinbutton").fill("1000")
+    sign, number, unit = re.match(r"(\+|-)(\S+) (\S+)", cells.nth(2).inner_text()).groups()  # type: ignore[union-attr]
+    seconds = float(sign + number) * {"µs": 1e-6, "ms": 1e-3}[unit]
+    assert seconds == pytest.approx(call + 1000 * array, rel=0.006)
+    assert "arrays=1000" in tab.url
+    assert "show=" in tab.url
+    address, shown = tab.url, cells.nth(2).inner_text()
+    tab.goto("about:blank")
+    tab.goto(address)
+    tab.locator("summary", has_text="your model").click()
+    assert cells.nth(2).inner_text() == shown
+    assert "with 1000 arrays" in tab.locator("table[data-arrays] thead").inner_text()
 
 
 @pytest.mark.slow

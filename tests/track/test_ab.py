@@ -40,7 +40,7 @@ WITHIN = "Differs, within the margin of 2 %: haiku/pure "
         ),
         (
             *(SAME, 0.02, Status.NOT_WORSE),
-            "No change found. Changes above |% (step at seed)|% (host cost at toy)|20 exact counts",
+            "No change found. Changes above |% (step at seed)|% (a call at toy)|20 exact counts",
         ),
     ],
 )

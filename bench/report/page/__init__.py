@@ -6,11 +6,11 @@ colours. The only script sorts and filters tables.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from bench.report import table
 from bench.report.charts import NARROW, WIDE, render_svg
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LONGEST_ID = 80
 """Most characters of a part's name, before the number."""
+PLAIN = "/:=;,.()'!*+@$?~"
+"""Characters that an address in an attribute holds as they are; spaces would end it."""
 STYLE = (
     "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style></svg>"
 )
@@ -99,7 +101,11 @@ def sort_key(content: Content, rows: Table, column: int) -> float | None:
     return content.value
 
 
-def picture(figure: Figure, width: int) -> str:
+def picture(figure: Figure, width: int) -> Markup:
     """Return a chart as the address of a picture, with its data."""
+    from markupsafe import Markup
+
     drawn = render_svg(figure, width).replace("</svg>", STYLE)
-    return f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"
+    # With other quotes and few escapes, it is a fifth shorter than in base 64
+    address = quote(drawn.replace('"', "'"), safe=PLAIN)
+    return Markup(f"data:image/svg+xml,{address}")  # noqa: S704 -- it has no mark of HTML left

@@ -18,26 +18,50 @@ for (const table of document.querySelectorAll("table")) {
     head.replaceChildren(button);
   });
 }
-/* Shows the rows of some styles; the selection lives in the address: #show=flax_nnx,haiku */
-const box = Object.assign(document.createElement("input"), { type: "search", placeholder: "flax_nnx, haiku" });
-const select = () => {
-  const words = box.value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
-  for (const row of document.querySelectorAll("tbody tr"))
-    row.hidden = words.length > 0 && !words.some((word) => row.textContent.toLowerCase().includes(word));
-};
-const follow = () => {
-  if (location.hash.startsWith("#show=")) {
-    try { box.value = decodeURIComponent(location.hash.slice(6)); } catch { box.value = ""; }
-    select();
-  }
-};
-if (document.querySelector("table")) {
+/* What a reader chooses lives in the address: #show=flax_nnx,haiku&arrays=150 */
+const choices = [];
+const choose = (name, options, table, apply) => {
+  const box = Object.assign(document.createElement("input"), options), usual = box.value;
   const label = document.createElement("label");
   label.className = "filter";
-  label.append("Only rows with ", box);
-  document.querySelector(".scroll").before(label);
-  box.addEventListener("input", () => { select(); history.replaceState(null, "", `#show=${encodeURIComponent(box.value)}`); });
-  addEventListener("hashchange", follow);
-  follow();
-}
+  label.append(options.title, " ", box);
+  table.closest(".scroll").before(label);
+  box.addEventListener("input", () => {
+    const chosen = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+    chosen.set(name, box.value);
+    history.replaceState(null, "", `#${chosen}`);
+    apply(box.value);
+  });
+  choices.push((chosen) => { box.value = chosen.get(name) ?? usual; apply(box.value); });
+};
+const follow = () => {
+  const chosen = new URLSearchParams(location.hash.slice(1));
+  for (const choice of choices) choice(chosen);
+};
+/* Shows the rows of some styles. */
+for (const table of [...document.querySelectorAll("table")].slice(0, 1))
+  choose("show", { type: "search", title: "Only rows with", placeholder: "flax_nnx, haiku" }, table, (value) => {
+    const words = value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
+    for (const row of document.querySelectorAll("tbody tr"))
+      row.hidden = words.length > 0 && !words.some((word) => row.textContent.toLowerCase().includes(word));
+  });
+/* Computes what a call costs with other numbers of arrays. */
+const time = (seconds) => {
+  const [scale, unit] = Math.abs(seconds) < 1e-3 ? [1e6, "µs"] : [1e3, "ms"];
+  return `${seconds < 0 ? "-" : "+"}${Number(Math.abs(seconds * scale).toPrecision(3))} ${unit}`;
+};
+for (const table of document.querySelectorAll("table[data-arrays]"))
+  choose("arrays", { type: "number", title: "Parameter arrays", min: 1, value: table.dataset.arrays }, table, (value) => {
+    if (!(value > 0)) return;
+    const [, , , head] = table.tHead.rows[0].cells;
+    if (value === table.dataset.arrays && !table.dataset.changed) return;
+    table.dataset.changed = "yes";
+    head.firstChild.textContent = `with ${value} arrays`;
+    for (const { cells: [, call, array, total] } of table.tBodies[0].rows) {
+      total.dataset.key = Number(call.dataset.key) + value * array.dataset.key;
+      total.textContent = time(total.dataset.key);
+    }
+  });
+addEventListener("hashchange", follow);
+follow();
 addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
