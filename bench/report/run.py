@@ -245,8 +245,8 @@ def summarise_effort(results: Results) -> Iterator[str]:
 def draw_calls(view: View) -> Iterator[Figure]:
     """Yield the chart of what each style adds to a call."""
     if costs := view.host_costs:
-        ends = [choose(costs, key=lambda arm: costs[arm].value) for choose in (min, max)]
-        title = "; ".join(f"{arm} adds {words(costs[arm])}" for arm in dict.fromkeys(ends))
+        dearest = max(costs, key=lambda arm: costs[arm].value)
+        title = f"{dearest} adds {words(costs[dearest])}, the most"
         rows = {str(arm): costs[arm] for arm in sorted(costs, key=lambda arm: costs[arm].value)}
         yield charts.draw_intervals(f"{title}{view.backend_suffix}", rows, band=math.inf)
 

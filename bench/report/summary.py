@@ -131,6 +131,7 @@ def _state_steps(view: View) -> list[str]:
     rows = {arm: row for arm, row in view.steps.items() if arm != BASELINE}
     libraries = {arm: row for arm, row in rows.items() if _is_library(arm)}
     place = view.place_words(view.main_workload)
+    place = place.replace("seed", "the tutorial's size", 1)  # `seed` might be that of a generator
     parts = []
     if libraries:
         costs = _phrase_costs({arm.entrant: row for arm, row in libraries.items()})
@@ -140,9 +141,9 @@ def _state_steps(view: View) -> list[str]:
     dear = [arm for arm, row in ways.items() if row.verdict is Verdict.SLOWER]
     if dear:
         dearest = max(dear, key=lambda arm: ways[arm].value)
-        most = _percent_more(ways[dearest].value)
         beside = "" if libraries else f" at {place}"
-        parts.append(f"how you write the step costs up to {most}{beside} ({dearest})")
+        change = f"{_phrase_change(ways[dearest])}{beside}"
+        parts.append(f"the slowest way to write the step, {dearest}, {change}")
     elif ways and not libraries:
         parts.append(f"at {place}: {_phrase_costs({str(arm): row for arm, row in ways.items()})}")
     elif ways:
@@ -166,7 +167,7 @@ def _phrase_costs(rows: Mapping[str, Estimate]) -> str:
         pairs = verdicts.get(verdict, [])
         names = name_few([name for name, _ in pairs])
         if verdict in (Verdict.SLOWER, Verdict.FASTER):
-            clauses += [f"{name} {change_words(row)}" for name, row in pairs]
+            clauses += [f"{name} {_phrase_change(row)}: {ratio_words(row)}" for name, row in pairs]
         elif pairs:
             ends = [_find_most(row) for _, row in pairs]
             most = f"at most {_percent_more(max(ends))}" if max(ends) < math.inf else ""
@@ -189,13 +190,11 @@ def _percent_more(ratio: float) -> str:
     return percent(max(0.0, ratio - 1)) if ratio < 10 else f"{ratio:.0f} times the time"
 
 
-def change_words(ratio: Estimate) -> str:
-    """Return a ratio of times as in `takes 30 % longer (1.30, 1.28–1.33)`."""
-    part = abs(ratio.value - 1)
-    change = f"takes {percent(part)} {'longer' if ratio.value > 1 else 'less'}"
+def _phrase_change(ratio: Estimate) -> str:
+    """Return a ratio of times as in `takes 30 % longer`."""
     if ratio.value >= 2:
-        change = f"takes {ratio.value:.1f} times as long"
-    return f"{change}: {ratio_words(ratio)}"
+        return f"takes {ratio.value:.{1 if ratio.value < 10 else 0}f} times as long"
+    return f"takes {percent(abs(ratio.value - 1))} {'longer' if ratio.value > 1 else 'less'}"
 
 
 def _state_calls(view: View) -> list[str]:
@@ -318,7 +317,7 @@ def find_cause(view: View, arm: Arm, ratio: Estimate, workload: str) -> str:
         return f"the same program, but more Python calls than {BASELINE}"
     if proof.same_program or not host:
         return ""
-    return f"another program ({wording.operations(proof.operations_beside_baseline)})"
+    return f"its program differs ({wording.operations(proof.operations_beside_baseline)})"
 
 
 def is_host_cause(host: Estimate, ratio: Estimate, base: Estimate | None) -> bool:

@@ -51,7 +51,7 @@ def operations(counts: dict[str, int]) -> str:
     if not counts:
         return "the same, reordered"
     if len(counts) > MOST_NAMED:
-        return f"{sum(map(abs, counts.values()))} operations differ"
+        return f"{sum(map(abs, counts.values()))} operations"
     return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())
 
 
@@ -108,7 +108,7 @@ def explain_missing(rows: Sequence[CellResult]) -> Iterator[str]:
 def suggest_more(rows: Iterable[Estimate]) -> Iterator[str]:
     """Yield how to go on after a measurement, if any of its comparisons is inconclusive."""
     if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):
-        yield "To decide more: a longer `--budget`, or `--more FILE`."
+        yield "To settle `?`: a longer `--budget`, or `--more FILE`."
 
 
 def make_printable(text: str) -> str:

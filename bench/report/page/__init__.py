@@ -19,8 +19,10 @@ from common.versions import versions
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from bench.estimates import Estimate
     from bench.report.table import Content, Document, Figure, Table
 
+NO_BREAK = "\u00a0"
 LONGEST_ID = 80
 """Most characters of a part's name, before the number."""
 PLAIN = "/:=;,.()'!*+@$?~"
@@ -42,8 +44,8 @@ def page(*documents: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (mark_code, table.format_content, table.mark, table.colour, shade, sort_key, picture)
-    environment.filters |= {function.__name__: function for function in filters}
+    filters = (mark_code, number, table.format_content, table.mark, table.colour, shade, sort_key)
+    environment.filters |= {function.__name__: function for function in (*filters, picture)}
     return environment.get_template("page.html.jinja").render(
         documents=documents,
         anchor=Anchors().make_id,
@@ -84,6 +86,16 @@ def mark_code(text: str) -> Markup:
         Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
         for i, part in enumerate(re.split(r"`([^`]*)`", text))
     )
+
+
+def number(content: Estimate) -> Markup:
+    """Return a number in a table, which may be broken before its interval."""
+    from markupsafe import Markup
+
+    text = f"{table.mark(content)} {table.words(content)}".strip()
+    value, bracket, interval = text.partition(" (")
+    span = Markup(" <span>({}</span>").format(interval) if bracket else ""
+    return Markup("{}{}").format(value.replace(" ", NO_BREAK), span)
 
 
 def sort_key(content: Content, rows: Table, column: int) -> float | None:

@@ -35,12 +35,14 @@ const choose = (name, options, table, apply) => {
   choices.push((chosen) => { box.value = chosen.get(name) ?? usual; apply(box.value); });
 };
 const follow = () => {
+  if (location.hash && !location.hash.includes("=")) return; // a part's name
   const chosen = new URLSearchParams(location.hash.slice(1));
   for (const choice of choices) choice(chosen);
 };
 /* Shows the rows of some styles. */
-for (const table of [...document.querySelectorAll("table")].slice(0, 1))
-  choose("show", { type: "search", title: "Only rows with", placeholder: "flax_nnx, haiku" }, table, (value) => {
+const first = document.querySelector("table");
+if (first)
+  choose("show", { type: "search", title: "Only rows with", placeholder: "flax_nnx, haiku" }, first, (value) => {
     const words = value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
     for (const row of document.querySelectorAll("tbody tr"))
       row.hidden = words.length > 0 && !words.some((word) => row.textContent.toLowerCase().includes(word));
@@ -52,10 +54,10 @@ const time = (seconds) => {
 };
 for (const table of document.querySelectorAll("table[data-arrays]"))
   choose("arrays", { type: "number", title: "Parameter arrays", min: 1, value: table.dataset.arrays }, table, (value) => {
-    if (!(value > 0)) return;
-    const [, , , head] = table.tHead.rows[0].cells;
-    if (value === table.dataset.arrays && !table.dataset.changed) return;
+    const unchanged = value === table.dataset.arrays && !table.dataset.changed; // with intervals
+    if (unchanged || !(value > 0)) return;
     table.dataset.changed = "yes";
+    const [, , , head] = table.tHead.rows[0].cells;
     head.firstChild.textContent = `with ${value} arrays`;
     for (const { cells: [, call, array, total] } of table.tBodies[0].rows) {
       total.dataset.key = Number(call.dataset.key) + value * array.dataset.key;
