@@ -140,6 +140,36 @@ def test_a_selection_of_styles_lives_in_the_address(tab: Page) -> None:
     assert tab.evaluate(shown) == len(everything)
 
 
+def test_any_style_can_be_what_the_others_are_compared_with(tab: Page) -> None:
+    def numbers(style: str, column: int) -> list[float]:
+        """Return a number, and the ends of its interval."""
+        row = tab.locator("table").first.locator("tbody tr").filter(has_text=style).first
+        text = row.locator("td").nth(column).inner_text()
+        factor = 1e-6 if "µs" in text else 1e-3 if "ms" in text else 1.0
+        return [factor * float(n) for n in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", text)]
+
+    step, call = 0, 1
+    usual = tab.locator("table").first.inner_text()
+    before = {style: numbers(style, step) for style in ("equinox/jit", "haiku/pure")}
+    added = {style: numbers(style, call) for style in ("equinox/jit", "haiku/pure")}
+    tab.get_by_role("combobox").select_option("equinox/jit")
+    assert "base=equinox%2Fjit" in tab.url
+    base, other = before.values()
+    assert numbers("haiku/pure", step) == pytest.approx(
+        [other[0] / base[0], other[1] / base[2], other[2] / base[1]], rel=0.01
+    )
+    base, other = added.values()
+    assert numbers("haiku/pure", call)[0] == pytest.approx(other[0] - base[0], rel=0.05)
+    [plain, *_] = numbers("pure_jax/pure", step)
+    assert plain == pytest.approx(1 / before["equinox/jit"][0], rel=0.01)
+    address = tab.url
+    tab.goto("about:blank")
+    tab.goto(address)
+    assert tab.get_by_role("combobox").input_value() == "equinox/jit"
+    tab.get_by_role("combobox").select_option("pure_jax/pure")
+    assert tab.locator("table").first.inner_text() == usual
+
+
 def test_a_number_of_arrays_lives_in_the_address_beside_it(tab: Page) -> None:
     tab.locator("summary", has_text="your model").click()
     cells = tab.locator("table[data-arrays] tbody tr").first.locator("td")

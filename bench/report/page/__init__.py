@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from bench.estimates import PROGRAM
 from bench.report import table
 from bench.report.charts import NARROW, WIDE, render_svg
 from common.versions import versions
@@ -44,7 +45,7 @@ def page(*documents: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (mark_code, number, table.format_content, table.mark, table.colour, shade, sort_key)
+    filters = (mark_code, number, table.format_content, table.colour, shade, sort_key, limits)
     environment.filters |= {function.__name__: function for function in (*filters, picture)}
     return environment.get_template("page.html.jinja").render(
         documents=documents,
@@ -101,16 +102,45 @@ def number(content: Estimate) -> Markup:
 def sort_key(content: Content, rows: Table, column: int) -> float | None:
     """Return the number by which a cell is sorted; None for a text.
 
-    A baseline's own time counts as 1 in a column of ratios, and as 0 in one of added times.
+    A baseline's own time counts as 1 in a column of ratios, and as 0 in one of added times; what is
+    proven to take as long counts as 1.
     """
     if isinstance(content, str):
         return 0.0 if content == "=" else None
+    if content.settled_by == PROGRAM and content.bound is not None:
+        return 1.0
     if content.form == "amount":
         cells = (row.cells[column] for row in rows.rows)
         forms = {cell.form for cell in cells if not isinstance(cell, str)}
         if forms - {"amount"}:
             return 1.0 if "ratio" in forms else 0.0
     return content.value
+
+
+def limits(content: Content, rows: Table, column: int) -> str:
+    """Return the attributes with the interval of a comparison, from which a page makes others.
+
+    That of the baseline, which the others are compared with, is a point.
+    """
+    from markupsafe import Markup
+
+    ends: tuple[float | None, float | None] = (None, None)
+    if isinstance(content, str):
+        return ""
+    if content.form == "amount":
+        point = sort_key(content, rows, column)
+        ends = (point, point) if point != content.value else ends
+    elif content.settled_by == PROGRAM and content.bound is not None:
+        ends = 1 - content.bound, 1 + content.bound
+    elif content.is_noiseless:
+        ends = content.value, content.value
+    else:
+        ends = content.low, content.high
+    low, high = ends
+    if low is None or high is None:
+        return ""
+    form = ' data-added="yes"' if content.form == "added" else ""
+    return Markup(f' data-low="{low:.6g}" data-high="{high:.6g}"{form}')  # noqa: S704 -- numbers
 
 
 def picture(figure: Figure, width: int) -> Markup:

@@ -20,11 +20,10 @@ for (const table of document.querySelectorAll("table")) {
 }
 /* What a reader chooses lives in the address: #show=flax_nnx,haiku&arrays=150 */
 const choices = [];
-const choose = (name, options, table, apply) => {
-  const box = Object.assign(document.createElement("input"), options), usual = box.value;
-  const label = document.createElement("label");
+const choose = (name, title, box, table, apply) => {
+  const usual = box.value, label = document.createElement("label");
   label.className = "filter";
-  label.append(options.title, " ", box);
+  label.append(title, " ", box);
   table.closest(".scroll").before(label);
   box.addEventListener("input", () => {
     const chosen = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
@@ -39,21 +38,49 @@ const follow = () => {
   const chosen = new URLSearchParams(location.hash.slice(1));
   for (const choice of choices) choice(chosen);
 };
-/* Shows the rows of some styles. */
-const first = document.querySelector("table");
-if (first)
-  choose("show", { type: "search", title: "Only rows with", placeholder: "flax_nnx, haiku" }, first, (value) => {
-    const words = value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
-    for (const row of document.querySelectorAll("tbody tr"))
-      row.hidden = words.length > 0 && !words.some((word) => row.textContent.toLowerCase().includes(word));
-  });
-/* Computes what a call costs with other numbers of arrays. */
 const time = (seconds) => {
   const [scale, unit] = Math.abs(seconds) < 1e-3 ? [1e6, "µs"] : [1e3, "ms"];
   return `${seconds < 0 ? "-" : "+"}${Number(Math.abs(seconds * scale).toPrecision(3))} ${unit}`;
 };
+/* Shows the rows of some styles. */
+const first = document.querySelector("table");
+const input = (options) => Object.assign(document.createElement("input"), options);
+if (first)
+  choose("show", "Only rows with", input({ type: "search", placeholder: "flax_nnx, haiku" }), first, (value) => {
+    const words = value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
+    for (const row of document.querySelectorAll("tbody tr"))
+      row.hidden = words.length > 0 && !words.some((word) => row.textContent.toLowerCase().includes(word));
+  });
+/* Compares with another style. Intervals hold for all rows together, so their ends may be divided or subtracted. */
+if (first?.querySelector("[data-low]")) {
+  const rows = [...first.tBodies[0].rows], box = document.createElement("select");
+  box.append(...rows.map((row) => new Option(row.cells[0].textContent.trim())));
+  const added = rows[0] && [...rows[0].cells].map((_, i) => rows.some((row) => row.cells[i].dataset.added));
+  const cells = rows.flatMap((row) => [...row.cells].slice(1)).map((cell) => [cell, cell.innerHTML, cell.className, cell.dataset.key]);
+  const keys = new Map(cells.map(([cell, , , key]) => [cell, key]));
+  const words = (middle, least, most, how, between) => `${how(middle)} (${how(least)}${between}${how(most)})`;
+  choose("base", "Beside", box, first, (value) => {
+    const base = rows.slice(1).find((row) => row.cells[0].textContent.trim() === value);
+    for (const [cell, html, look, key] of cells) {
+      [cell.innerHTML, cell.className] = [html, look];
+      if (key !== undefined) cell.dataset.key = key;
+      if (!base) continue;
+      const i = cell.cellIndex, { low, high } = base.cells[i].dataset, mine = cell.dataset;
+      cell.className = "number";
+      if (cell.parentNode === base || low === undefined || mine.low === undefined) {
+        cell.textContent = "–";
+        continue;
+      }
+      const beside = (a, b) => added[i] ? a - b : a / b;
+      mine.key = beside(key, keys.get(base.cells[i]));
+      const ends = [beside(mine.low, high), beside(mine.high, low)];
+      cell.textContent = added[i] ? words(mine.key, ...ends, time, " to ") : words(mine.key, ...ends, (x) => Number(x).toPrecision(3), "–");
+    }
+  });
+}
+/* Computes what a call costs with other numbers of arrays. */
 for (const table of document.querySelectorAll("table[data-arrays]"))
-  choose("arrays", { type: "number", title: "Parameter arrays", min: 1, value: table.dataset.arrays }, table, (value) => {
+  choose("arrays", "Parameter arrays", input({ type: "number", min: 1, value: table.dataset.arrays }), table, (value) => {
     const unchanged = value === table.dataset.arrays && !table.dataset.changed; // with intervals
     if (unchanged || !(value > 0)) return;
     table.dataset.changed = "yes";
