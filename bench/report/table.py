@@ -17,6 +17,8 @@ type Content = str | Estimate
 """Content of a table's cell. Text may come from outside: renderers escape it. Between backticks it
 is code."""
 
+FINEST = 4
+"""Most digits after the point, where an end of an interval lies beside a limit."""
 LARGEST = 10_000
 """Ratio, or amount of a unit, above which further digits say nothing."""
 MISSING = "–"
@@ -168,14 +170,14 @@ def ratio_words(ratio: Estimate) -> str:
     digits = _count_digits(value, low, high, most)
     # What is printed lies on the same side of each limit as the number: 1.0216 is not within 2 %
     ends = [end for end in (low, high) if end is not None]
-    while digits < most and any(_crosses(end, digits) for end in ends):
+    while digits < FINEST and any(_crosses(end, digits) for end in ends):
         digits += 1
     return f"{value:.{digits}f}{_interval_words(low, high, digits, '–')}"
 
 
 def _crosses(end: float, digits: int) -> bool:
     """Tell whether rounding moves an end of a ratio to another side of 1 or of the usual margin."""
-    shown, finest = round(end, digits), round(end, 3)
+    shown, finest = round(end, digits), round(end, FINEST)
     return (
         shown == 1 != finest
         or (shown > 1 + MARGIN) != (finest > 1 + MARGIN)
@@ -268,6 +270,9 @@ def _signed_words(
     digits = max(digits, fewest)
     if abs(middle) < 10:
         digits = max(digits, 1)
+    beside = [end for end in (low, high) if end and not round(end, digits)]
+    if beside and all(round(end, 2) for end in beside):
+        digits = 2  # an end beside 0 is not printed as 0
     return f"{middle:+.{digits}f} {name}".rstrip() + _interval_words(low, high, digits, " to ")
 
 

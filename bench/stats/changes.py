@@ -57,8 +57,8 @@ RUN_SPREADS = {
 hour 0.010, 0.021 and 0.018 for the first three (results/selftest/between.md): too few to rely on
 smaller values."""
 TINY_STEP_SPREAD = Spread(0.007, 4)
-"""Spread of a step at a tiny size, on all cores, whatever its arm adds: four pairs of runs of 15 s
-differed by 0.7 to 1.4 % (results/beside/rows.jsonl, the first trials of `runs` at `toy`)."""
+"""Least spread of a step at a tiny size, on all cores, whatever its arm adds: four pairs of runs of
+15 s differed by 0.7 to 1.4 % (results/beside/rows.jsonl, the first trials of `runs` at `toy`)."""
 OTHER_SPREAD = Spread(0.005, 10)
 """Spread of the other metrics: the same runs give 0, and 0.028 for `init`. For cold ones, a run's
 own standard error is larger, since fresh processes sample them all over a run."""
@@ -75,11 +75,11 @@ def find_spread(row: Estimate) -> Spread:
     time in Python beside time in XLA. So a warm row varies by a part of what its arm adds, and a
     little even if it adds nothing.
     """
-    if row.metric == STEP and row.cell.workload in TINY:
-        return TINY_STEP_SPREAD
     of_metric = RUN_SPREADS.get(row.metric, OTHER_SPREAD)
     scale = abs(1 - 1 / row.value) + LEAST_SCALE if row.kind is Kind.WARM else 1.0
-    return Spread(of_metric.sd * scale, of_metric.df)
+    spread = Spread(of_metric.sd * scale, of_metric.df)
+    is_tiny = row.metric == STEP and row.cell.workload in TINY
+    return max(spread, TINY_STEP_SPREAD) if is_tiny else spread
 
 
 def log_ratio(row: Estimate) -> float:
