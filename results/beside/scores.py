@@ -105,14 +105,15 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
             yield ""
     designs = make_table(score_trials(rows), DESIGNS)
     if designs.rows:
-        yield "**What no longer trial mends:**\n"
+        yield "**What more time does not mend:**\n"
         yield from table_lines(designs)
         yield ""
     days = sorted({row["when"][:10] for row in rows})
     loops = sorted(row["loop"] for row in rows)
     if rows:
+        period = " to ".join(dict.fromkeys((days[0], days[-1])))
         yield (
-            f"{len(rows)} trials, {days[0]} to {days[-1]}. An empty loop of 10,000 turns took "
+            f"{len(rows)} trials, {period}. An empty loop of 10,000 turns took "
             f"{loops[0]:.0f} to {loops[-1]:.0f} µs, {median(loops):.0f} in the median."
         )
 

@@ -133,3 +133,23 @@ def test_figures_of_releases_are_of_the_searches() -> None:
     assert round(1 / ratios["bisect-step-seed.json"]) == 4
     assert "`nnx.jit` 30 % slower" in readme
     assert round(100 * (ratios["flax-0.12.1.json"] - 1)) == 30
+
+
+def test_figures_of_trainings_are_of_their_printed_losses() -> None:
+    index, folder = SITE.INDEX.read_text("utf-8"), ROOT / "results/training"
+    curve, shared = ((folder / f"{name}.txt").read_text() for name in ("curve", "same-weights"))
+    losses = {int(n): float(loss) for n, loss in re.findall(r"epoch +(\d+)  loss (\S+)", curve)}
+    rows = re.findall(r"^\| (\d+) .*\| ([\d.]+) \| ([\d.]+) \|$", index, re.MULTILINE)
+    assert [(n, f"{losses[min(int(n), 149)]:.3f}") for n, *_ in rows] == [
+        (n, here) for n, _, here in rows
+    ]
+    assert len(rows) == 5
+    mean = sum(losses[n] for n in range(140, 150)) / 10
+    assert f"| mean of 140 to 149 | | {mean:.3f} |" in index
+    last = dict(
+        re.findall(r"^(\w+)/pure.*?epoch +29  loss (\S+)", shared, re.MULTILINE | re.DOTALL)
+    )
+    assert len(last) == 6
+    assert f"({last.pop('equinox')} in epoch 29)" in index
+    [same] = {*last.values()}
+    assert f"({same} in epoch 29)" in index
