@@ -261,9 +261,11 @@ def _find_content(view: View, arm: Arm, metric: str, workload: str) -> Content:
 def find_surprises(view: View) -> Iterator[str]:
     """Yield steps that are faster than plain JAX's, and shared ones slower at further workloads.
 
-    An arm is named once: at the main workload, or at the smallest other one.
+    An arm is named once: at the main workload, or at the smallest other one. Styles that stand for
+    comparison alone surprise nobody.
     """
-    named, main = set[Arm](), view.main_workload
+    main = view.main_workload
+    named = {a for a in view.arms if a.style in impls.find_declaration(a.entrant).references}
     for workload in sorted(view.compared_workloads, key=lambda workload: workload != main):
         groups: dict[tuple[Verdict, str], list[str]] = {}
         for arm, row in view.comparisons(workload, STEP).items():

@@ -18,7 +18,7 @@ type Content = str | Estimate
 is code."""
 
 FINEST = 4
-"""Most digits after the point, where an end of an interval lies beside a limit."""
+"""Most digits after the point, where an end of an interval lies beside 1; 3 beside the margin."""
 LARGEST = 10_000
 """Ratio, or amount of a unit, above which further digits say nothing."""
 MISSING = "–"
@@ -177,9 +177,9 @@ def ratio_words(ratio: Estimate) -> str:
 
 def _crosses(end: float, digits: int) -> bool:
     """Tell whether rounding moves an end of a ratio to another side of 1 or of the usual margin."""
-    shown, finest = round(end, digits), round(end, FINEST)
+    shown, finest = round(end, digits), round(end, 3)
     return (
-        shown == 1 != finest
+        shown == 1 != round(end, FINEST)
         or (shown > 1 + MARGIN) != (finest > 1 + MARGIN)
         or (shown < 1 - MARGIN) != (finest < 1 - MARGIN)
     )

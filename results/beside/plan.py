@@ -11,12 +11,12 @@ NAMES = {
     "pytest_benchmark": "pytest-benchmark",
     "pyperf": "pyperf",
     "asv": "asv",
-    "pytest_codspeed": "pytest-codspeed, walltime",
-    "google_benchmark": "google-benchmark, interleaved",
-    "samples_apart": "one process a side (hyperfine, benchstat)",
-    "samples_in_pairs": "calls in pairs (tango's rule)",
-    "runs": "this project, two runs: `compare`",
-    "arms": "this project, two arms of a run",
+    "pytest_codspeed": "pytest-codspeed",
+    "google_benchmark": "google-benchmark",
+    "samples_apart": "a process each (hyperfine)",
+    "samples_in_pairs": "calls in pairs (tango)",
+    "runs": "this project, `compare`",
+    "arms": "this project, arms of a run",
     "sides": "this project, `ab`",
 }
 """Tool → its name in tables, in the order of rows."""

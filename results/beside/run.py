@@ -29,7 +29,7 @@ from uv import find_uv_bin
 
 from bench.worker.settings import ROOT
 from results.beside.plan import NAMES, PARTS, PLANTS, Trial, list_trials
-from results.beside.scores import ROWS, describe_trials, find_trial, read_rows
+from results.beside.scores import INTERVAL, ROWS, describe_trials, find_trial, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,7 +174,7 @@ def run_ours(
         subprocess.run(command, check=True, capture_output=True, text=True, **options)  # noqa: S603
         numbers = json.loads(Path(folder, "out.json").read_text())["numbers"]
     low, high = numbers.get("low") or 0.0, numbers.get("high") or math.inf
-    row = {"rule": "interval", "called": low > 1 or high < 1, "ratio": numbers["ratio"]}
+    row = {"rule": INTERVAL, "called": low > 1 or high < 1, "ratio": numbers["ratio"]}
     row["base"] = numbers["base"] / 1e6
     return [row | {"low": low, "high": high if high < math.inf else None}]
 

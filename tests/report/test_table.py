@@ -17,7 +17,9 @@ from tests.estimates import added, amount, ratio
         # An end that would round to 1 has a digit more.
         (words(ratio(1.2, 1.0401, 1.36)), "1.20 (1.04–1.36)"),
         (words(ratio(1.0146, 1.00044, 1.029)), "1.0146 (1.0004–1.0290)"),
-        (words(ratio(1.0216, 1.0204, 1.023)), "1.0216 (1.0204–1.0230)"),
+        (words(ratio(1.0216, 1.0204, 1.023)), "1.022 (1.020–1.023)"),
+        (words(ratio(1.084, 1.0203, 1.151)), "1.08 (1.02–1.15)"),
+        (words(ratio(1.084, 1.0216, 1.151)), "1.084 (1.022–1.151)"),
         (words(ratio(1.25, 1.1)), "1.2 (>1.1)"),
         (words(ratio(1.0, 0.9, 1.1, settled_by=PROGRAM, bound=0.002)), "±0.2 %, proven"),
         (words(ratio(1.0, 1.0, 1.0, settled_by=PROGRAM, standard_error=0.0)), "the same"),
