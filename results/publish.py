@@ -126,11 +126,14 @@ def insert_trials(text: str) -> str:
     return TRIALS.sub(lambda match: f"{match[1]}\n{lines}\n\n{match[2]}", text)
 
 
-def draw_trials() -> None:
-    """Draw the charts of the trials of other tools beside their README."""
-    for name, chart in scores.draw_charts(scores.read_rows()).items():
-        drawn = render_svg(Figure(name, name, chart), WIDE).replace("</svg>", STYLE)
-        BESIDE.with_name(f"{name}.svg").write_text(drawn, encoding="utf-8")
+def draw_trials() -> dict[Path, str]:
+    """Return the charts of the trials of other tools, by their places beside their README."""
+    return {
+        BESIDE.with_name(f"{name}.svg"): render_svg(Figure(name, name, chart), WIDE).replace(
+            "</svg>", STYLE
+        )
+        for name, chart in scores.draw_charts(scores.read_rows()).items()
+    }
 
 
 def draw_answer(text: str) -> str:
@@ -306,8 +309,9 @@ TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
 <main>{{ body }}</main>
 <script>
 for (const cell of document.querySelectorAll("td")) {
-  const days = Math.floor((Date.now() - Date.parse(cell.textContent)) / 864e5);
-  if (/^\\d{4}-\\d{2}-\\d{2}$/.test(cell.textContent)) cell.append(`, ${days} days ago`);
+  if (!/^\\d{4}-\\d{2}-\\d{2}$/.test(cell.textContent)) continue;
+  const days = Math.floor((Date.parse(cell.textContent) - Date.now()) / 864e5) + 1;
+  cell.append(`, ${new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(days, "day")}`);
 }
 </script>
 </body>
@@ -320,7 +324,8 @@ def main() -> None:
     README.write_text(insert_answer(README.read_text("utf-8")), encoding="utf-8")
     PICTURE.write_text(draw_answer(README.read_text("utf-8")), encoding="utf-8")
     INDEX.write_text(insert_runs(insert_answer(INDEX.read_text("utf-8"))), encoding="utf-8")
-    draw_trials()
+    for place, drawn in draw_trials().items():
+        place.write_text(drawn, encoding="utf-8")
     BESIDE.write_text(insert_trials(BESIDE.read_text("utf-8")), encoding="utf-8")
     (ROOT / "docs/commands.md").write_text(describe_commands(), encoding="utf-8")
     (ROOT / "docs/run-file.md").write_text(describe_run_file(), encoding="utf-8")

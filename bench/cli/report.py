@@ -89,7 +89,8 @@ def make_document(run: Run) -> Document:
         from bench.report.run import document
 
         answer = document(run)
-        calculator = make_section({result.cell.arm for result in run.results.cells})
+        cells = (result.cell for result in run.results.cells)
+        calculator = make_section({cell.arm for cell in cells if cell.backend == "cpu"})
         folded = next(i for i, section in enumerate(answer.sections) if section.folded)
         sections = (*answer.sections[:folded], calculator, *answer.sections[folded:])
         return replace(answer, sections=sections)

@@ -12,6 +12,7 @@ import msgspec
 
 import impls
 from bench.cells import Arm
+from bench.estimates import Verdict
 from bench.report.remedies import find_cheaper
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent
 from bench.report.wording import join_words
@@ -36,8 +37,9 @@ COLUMNS = (
     Column("write\ninstead", help="the cheapest style of the library, if one certainly costs less"),
     Column("per array", number=True, help="of the added time", needed=False),
 )
-USUAL_ARRAYS = 100
-"""Parameter arrays of the table that a page shows first: those of a small vision transformer."""
+USUAL_ARRAYS = 50
+"""Parameter arrays of the table that a page shows first: those of a small transformer, and within
+what was measured."""
 
 
 class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,18 +134,30 @@ def make_section(arms: Collection[Arm]) -> Section:
     styles = [style for style in costs.styles if style.arm in arms]
     styles.sort(key=lambda style: style.predict(USUAL_ARRAYS).value)
     rows = tuple(
-        Row((str(s.arm), s.predict(0), s.array_cost, s.predict(USUAL_ARRAYS))) for s in styles
+        Row((str(s.arm), *map(_judge, (s.predict(0), s.array_cost, s.predict(USUAL_ARRAYS)))))
+        for s in styles
     )
-    heads = ("added to a call", "and for each array", f"with {USUAL_ARRAYS} arrays")
+    heads = ("fixed part", "for each array", f"with {USUAL_ARRAYS} arrays")
     columns = Column("style"), *(Column(head, number=True) for head in heads)
     fewest, most = costs.arrays
     note = (
-        f"Measured on one core of {costs.machine.partition(' (')[0]}, {costs.when[:10]}, with "
-        f"{fewest} to {most} parameter arrays. `bakeoff cost --arrays N` says more, and `bakeoff "
-        "cost mine.py` measures your own step."
+        "Time added to plain JAX's call on a CPU, each call waited for: a line through models with "
+        f"{fewest} to {most} parameter arrays, measured on one core of "
+        f"{costs.machine.partition(' (')[0]}, {costs.when[:10]}. Other models were predicted "
+        f"{OTHER_MODELS}. `bakeoff cost mine.py` measures your own step."
     )
     tables = (Table(columns, rows, notes=(note,), arrays=USUAL_ARRAYS),) if rows else ()
     return Section("What it would add to your model", tables=tables, folded=True)
+
+
+def _judge(added: Estimate) -> Estimate:
+    """Return an added time with its verdict."""
+    assert added.low is not None
+    assert added.high is not None
+    verdict = Verdict.INCONCLUSIVE
+    if added.low > 0 or added.high < 0:
+        verdict = Verdict.SLOWER if added.value > 0 else Verdict.FASTER
+    return msgspec.structs.replace(added, verdict=verdict)
 
 
 def make_table(costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost]) -> Table:

@@ -99,14 +99,14 @@ class Job(NamedTuple):
         most = have + self.more * max(1.0, left / self.seconds)
         return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
 
-    def counts(self, question: Question, left: float, wait: float) -> bool:
-        """Tell whether a question that weighs less than `wait` does not wait for those that do."""
+    def is_considered(self, question: Question, left: float, wait: float) -> bool:
+        """Tell whether a question is considered before those that weigh `wait` are settled."""
         is_small = question.workers < question.least and self.seconds <= FIRST_SHARE * left
         return question.weight >= wait or is_small or self.is_hopeful(question, left)
 
     def worth(self, left: float, wait: float) -> float:
         """Return the gain per second, without questions that wait."""
-        questions = (q for q in self.questions if self.counts(q, left, wait))
+        questions = (q for q in self.questions if self.is_considered(q, left, wait))
         return sum(question.gain(self.more) for question in questions) / self.seconds
 
 
@@ -157,20 +157,13 @@ class Doubts:
         return self.known[family]
 
     def measure_precision(self) -> float:
-        """Return the median half width of steps at the size known best; 0 if there are none."""
-        medians = [
-            statistics.median(widths)
-            for (metric, *_), rows in self.known.items()
-            if metric == STEP
-            if (
-                widths := [
-                    row.half_width
-                    for row in rows.values()
-                    if row.form == "ratio" and row.df > 0 and math.isfinite(row.half_width)
-                ]
-            )
-        ]
-        return min(medians, default=0.0)
+        """Return the median half width of steps at the size measured first; 0 if there are none."""
+        for family in self.families:  # in the order of their first samples
+            rows = self.known.get(family, {}).values() if family[0] == STEP else ()
+            widths = [row.half_width for row in rows if row.form == "ratio" and row.df > 0]
+            if known := list(filter(math.isfinite, widths)):
+                return statistics.median(known)
+        return 0.0
 
     def list_questions(
         self,

@@ -95,7 +95,9 @@ def make_column(name: str, *, number: bool = False) -> Column:
     if name == PROGRAM:
         return Column(PROGRAM, help="how it differs from the baseline's")
     metric = METRICS[name]
-    head = f"added to\n{metric.label}" if metric.added and not number else metric.label
+    head = metric.label
+    if metric.added and not number:
+        head = "added to\na call" if name == HOST else f"added to\n{metric.label}"
     return Column(head, number or name not in COMPARED_METRICS, metric.help)
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE
 from bench.estimates import MARGIN, PROGRAM, Estimate, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 type Content = str | Estimate
 """Content of a table's cell. Text may come from outside: renderers escape it. Between backticks it
@@ -168,11 +171,7 @@ def ratio_words(ratio: Estimate) -> str:
     high = None if high is None or high > LARGEST else high
     most = 3 if value < 2 else 2 if value < 10 else 1 if value < 100 else 0
     digits = _count_digits(value, low, high, most)
-    # What is printed lies on the same side of each limit as the number: 1.0216 is not within 2 %
-    ends = [end for end in (low, high) if end is not None]
-    while digits < FINEST and any(_crosses(end, digits) for end in ends):
-        digits += 1
-    return f"{value:.{digits}f}{_interval_words(low, high, digits, '–')}"
+    return f"{value:.{digits}f}{_interval_words(low, high, digits, '–', _crosses)}"
 
 
 def _crosses(end: float, digits: int) -> bool:
@@ -270,18 +269,36 @@ def _signed_words(
     digits = max(digits, fewest)
     if abs(middle) < 10:
         digits = max(digits, 1)
-    beside = [end for end in (low, high) if end and not round(end, digits)]
-    if beside and all(round(end, 2) for end in beside):
-        digits = 2  # an end beside 0 is not printed as 0
-    return f"{middle:+.{digits}f} {name}".rstrip() + _interval_words(low, high, digits, " to ")
+    interval = _interval_words(low, high, digits, " to ", _vanishes)
+    return f"{middle:+.{digits}f} {name}".rstrip() + interval
 
 
-def _interval_words(low: float | None, high: float | None, digits: int, between: str) -> str:
-    """Return an interval in brackets; nothing where neither end is known."""
-    # Adding 0 makes -0.0 a 0.0
-    first, last = (
-        None if end is None else f"{round(end, digits) + 0.0:.{digits}f}" for end in (low, high)
-    )
+def _vanishes(end: float, digits: int) -> bool:
+    """Tell whether rounding moves an end of a difference to 0, though two digits show it."""
+    return round(end, digits) == 0 != round(end, 2)
+
+
+def _interval_words(
+    low: float | None,
+    high: float | None,
+    digits: int,
+    between: str,
+    misleads: Callable[[float, int], bool],
+) -> str:
+    """Return an interval in brackets; nothing where neither end is known.
+
+    An end whose rounding `misleads` has more digits: what is printed lies on the same side of each
+    limit as the number, so 1.0216 is not within 2 %.
+    """
+
+    def write(end: float | None) -> str | None:
+        if end is None:
+            return None
+        fitting = (n for n in range(digits, FINEST) if not misleads(end, n))
+        shown = next(fitting, FINEST)
+        return f"{round(end, shown) + 0.0:.{shown}f}"  # adding 0 makes -0.0 a 0.0
+
+    first, last = map(write, (low, high))
     if last is None:
         return "" if first is None else f" (>{first})"
     return f" (<{last})" if first is None else f" ({first}{between}{last})"

@@ -13,7 +13,7 @@ NAMES = {
     "asv": "asv",
     "pytest_codspeed": "pytest-codspeed",
     "google_benchmark": "google-benchmark",
-    "samples_apart": "a process each (hyperfine)",
+    "samples_apart": "single calls, a process each",
     "samples_in_pairs": "calls in pairs (tango)",
     "runs": "this project, `compare`",
     "arms": "this project, arms of a run",
@@ -89,7 +89,7 @@ PARTS = (
     Part("seed", 120, {"nothing": 10, "+0.5 %": 10}, ("samples_in_pairs", "arms", "sides")),
 )
 """The plan: every tool for 30 seconds, and for 120 the three that estimate best."""
-UNKNOWN = [("arms", "+1 %", "toy")]
+UNMEASURABLE = [("arms", "+1 %", "toy")]
 """Trials that nobody makes: the function that waits takes a microsecond itself, as much as what it
 is to plant, and the arm that it is compared with has none."""
 
@@ -110,6 +110,6 @@ def list_trials() -> list[Trial]:
         for part in PARTS
         for tool in part.tools
         for plant, times in part.trials.items()
-        if tool not in PLANTS[plant].without and (tool, plant, part.workload) not in UNKNOWN
+        if tool not in PLANTS[plant].without and (tool, plant, part.workload) not in UNMEASURABLE
         for _ in range(times)
     ]

@@ -11,20 +11,24 @@ Nothing else may run meanwhile. What fails costs its own row: the row says why.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cpuinfo import get_cpu_info  # type: ignore[import-untyped]
 from uv import find_uv_bin
 
 from bench.worker.settings import ROOT
@@ -130,7 +134,8 @@ def make_trial(trial: Trial, step: float) -> Record:
     wait = 1e6 * step * plant.fraction + plant.microseconds
     loop, variation = time_empty_loops()
     record: Record = trial._asdict() | {"wait": wait, "loop": loop, "loops vary by": variation}
-    record["when"] = time.strftime("%Y-%m-%dT%H:%M")
+    record |= {"when": time.strftime("%Y-%m-%dT%H:%M"), "machine": find_processor()}
+    record["versions"] = {name: version(name) for name in ("jax", "jaxlib")}
     start = time.monotonic()
     try:
         tool = trial.tool if trial.tool in OTHERS else "samples_apart"
@@ -169,9 +174,7 @@ def run_ours(
     with tempfile.TemporaryDirectory() as folder:
         script = ROOT / "results/selftest/trial.py"
         command = [sys.executable, "-P", str(script), json.dumps(given), "out.json"]
-        env = os.environ | variables | {"PYTHONPATH": str(ROOT)}
-        options: dict[str, Any] = {"cwd": folder, "env": env, "timeout": PATIENCE * trial.seconds}
-        subprocess.run(command, check=True, capture_output=True, text=True, **options)  # noqa: S603
+        run_command(command, PATIENCE * trial.seconds, Path(folder), variables)
         numbers = json.loads(Path(folder, "out.json").read_text())["numbers"]
     low, high = numbers.get("low") or 0.0, numbers.get("high") or math.inf
     row = {"rule": INTERVAL, "called": low > 1 or high < 1, "ratio": numbers["ratio"]}
@@ -188,9 +191,30 @@ def run_tool(
 ) -> str:
     """Run a function of tools.py in a tool's environment, and return what it prints."""
     command = [str(build_environment(tool)), "tools.py", function, json.dumps(given)]
-    env = os.environ | dict(variables or {}) | {"PYTHONPATH": str(ROOT)}
-    options: dict[str, Any] = {"cwd": HERE, "timeout": timeout, "check": True, "env": env}
-    return subprocess.run(command, capture_output=True, text=True, **options).stdout  # noqa: S603
+    return run_command(command, timeout, HERE, variables or {})
+
+
+def run_command(
+    command: Sequence[str], timeout: float, folder: Path, variables: Mapping[str, str]
+) -> str:
+    """Return what a command prints; after `timeout` seconds it ends, with all that it has started.
+
+    Raises:
+        subprocess.SubprocessError: it fails, or takes too long.
+    """
+    env = os.environ | variables | {"PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(  # noqa: S603 -- this folder's commands
+        command, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, out, err)
+    return out
 
 
 def build_environment(tool: str, copy: int = 0) -> Path:
@@ -210,6 +234,12 @@ def build_environment(tool: str, copy: int = 0) -> Path:
             subprocess.run(command, check=True)  # noqa: S603
         ready.touch()
     return python
+
+
+@cache
+def find_processor() -> str:
+    """Return the processor's name, and the number of its cores."""
+    return f"{get_cpu_info()['brand_raw']}, {os.cpu_count()} cores"
 
 
 def time_empty_loops() -> tuple[float, float]:

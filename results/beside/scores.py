@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scipy.stats import binomtest
+from scipy.stats import binomtest, chi2
 
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
-from results.beside.plan import MAIN, NAMES, PARTS, PLANTS, Trial
+from results.beside.plan import MAIN, NAMES, PARTS, PLANTS, Trial, list_trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     of the tool's rules. What was planted is a fraction of the tool's own base side."""
 
 ROWS = Path(__file__).with_name("rows.jsonl")
+FEWEST_ESTIMATES = 10
+"""Estimates below which an error says too little of the time to find 1 %."""
 POWER_ERRORS = 1.96 + 1.28
 """Standard errors that a difference has to be, to be found at 5 % in nine runs of ten."""
 INTERVAL = "interval"
@@ -31,7 +34,7 @@ INTERVAL = "interval"
 CHART_ROW = 22
 """Pixels of a row of a chart."""
 DESIGNS = tuple(name for name, plant in PLANTS.items() if plant.without)
-"""Plants that try how a tool is designed, which no longer trial mends."""
+"""Plants that try how a tool is designed, where longer trials do not help."""
 
 
 def read_rows(path: Path = ROWS) -> list[Record]:
@@ -55,16 +58,23 @@ class Score(NamedTuple):
     """Root of the mean square of the errors of estimates, as fractions; NaN without any."""
     covered: tuple[int, int]
     """Intervals that hold what was planted, and all intervals."""
+    estimates: int
+    """Estimates with a known truth, of a tool whose error shrinks with the time."""
     seconds: float
     """Median of what a trial took."""
 
-    @property
-    def seconds_to_find(self) -> float:
-        """Seconds in which a test of the estimates finds 1 % in nine runs of ten.
+    def find_seconds(self) -> tuple[float, float, float] | None:
+        """Return the seconds in which a test of the estimates finds 1 % in nine runs of ten.
 
-        It has false calls in 5 of 100; the error shrinks with the root of the time.
+        It has false calls in 5 of 100; the error shrinks with the root of the time. The second and
+        third number are the ends of the 95 % interval, by the chi-square law of the error's square.
+        None from too few trials.
         """
-        return self.seconds * (POWER_ERRORS * self.error / 0.01) ** 2
+        if self.estimates < FEWEST_ESTIMATES:
+            return None
+        seconds = self.seconds * (POWER_ERRORS * self.error / 0.01) ** 2
+        low, high = (self.estimates / chi2.ppf(p, self.estimates) for p in (0.975, 0.025))
+        return seconds, seconds * float(low), seconds * float(high)
 
 
 def score_trials(rows: Sequence[Record], part: Part = MAIN) -> Iterator[Score]:
@@ -93,6 +103,7 @@ def score_trials(rows: Sequence[Record], part: Part = MAIN) -> Iterator[Score]:
                 calls,
                 math.sqrt(fmean(e * e for e in errors)) if errors else math.nan,
                 (held, len(ends)),
+                len(errors) if tool != "runs" else 0,  # hours differ, however long runs are
                 median(row["took"] for row, _ in pairs),
             )
 
@@ -105,19 +116,50 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
             yield f"**A step at `{part.workload}`, {part.seconds} seconds for two sides:**\n"
             yield from table_lines(table)
             yield ""
+            yield from describe_plants(rows, part)
     designs = make_table(score_trials(rows), DESIGNS)
     if designs.rows:
         yield "**What more time does not mend:**\n"
         yield from table_lines(designs)
         yield ""
-    days = sorted({row["when"][:10] for row in rows})
-    loops = sorted(row["loop"] for row in rows)
     if rows:
-        period = " to ".join(dict.fromkeys((days[0], days[-1])))
-        yield (
-            f"{len(rows)} trials, {period}. An empty loop of 10,000 turns took "
-            f"{loops[0]:.0f} to {loops[-1]:.0f} µs, {median(loops):.0f} in the median."
-        )
+        yield " ".join(describe_conditions(rows))
+
+
+def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
+    """Yield of how much of the tools' own steps a wait was that is a fraction of a step."""
+    for name in part.trials:
+        waits = [
+            1e-6 * row["wait"] / outcome["base"]
+            for row in rows
+            if find_trial(row)[1:] == (name, part.workload, part.seconds) and PLANTS[name].fraction
+            for outcome in row.get("outcomes", ())
+        ]
+        if waits and name not in DESIGNS:
+            low, high = percent(min(waits)).removesuffix(" %"), percent(max(waits))
+            yield f"Planted as {name}: {low} to {high} of what a tool measured of its base side.\n"
+
+
+def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
+    """Yield how much of the plan is done, when, and on which machine in which hours."""
+    made, planned = Counter(map(find_trial, rows)), Counter(list_trials())
+    done = (made & planned).total()
+    days = sorted({row["when"][:10] for row in rows})
+    period = " to ".join(dict.fromkeys((days[0], days[-1])))
+    machines = dict.fromkeys(f"{r['machine']}, jax {r['versions']['jax']}" for r in rows)
+    yield f"{done} of {planned.total()} planned trials so far, {period}, on {'; '.join(machines)}."
+    loops = sorted(row["loop"] for row in rows)
+    yield (
+        f"An empty loop of 10,000 turns took {loops[0]:.0f} to {loops[-1]:.0f} µs, "
+        f"{median(loops):.0f} in the median"
+    )
+    varied = [row["loops vary by"] for row in rows if "loops vary by" in row]
+    yield (
+        f"and varied by {percent(min(varied))} to {percent(max(varied))} before a trial, "
+        f"{percent(median(varied))} in the median."
+        if varied
+        else "."
+    )
 
 
 def make_table(scores: Iterator[Score], plants: Sequence[str] | None = None) -> Table:
@@ -139,11 +181,20 @@ def make_table(scores: Iterator[Score], plants: Sequence[str] | None = None) -> 
                 "" if math.isnan(score.error) else percent(score.error),
                 f"{held} of {intervals}" if intervals else "",
                 f"{score.seconds:.0f}",
-                "" if math.isnan(score.error) else describe_time(score.seconds_to_find),
+                describe_times(score),
             ]
         if any(cells[1:]):
             lines.append(Row(tuple(cells)))
     return Table(tuple(columns), tuple(lines)).drop_empty_columns()
+
+
+def describe_times(score: Score) -> str:
+    """Return the time to find 1 % with its interval; nothing where it is not known."""
+    times = score.find_seconds()
+    if times is None:
+        return ""
+    middle, low, high = map(describe_time, times)
+    return f"{middle} ({low} to {high})"
 
 
 def describe_time(seconds: float) -> str:
@@ -169,15 +220,16 @@ def describe_share(calls: int, count: int) -> str:
 
 
 def draw_charts(rows: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Return the charts of false calls, and of finds of 1 % against seconds, in Vega-Lite."""
+    """Return the charts of false calls, and of the seconds to find 1 %, in Vega-Lite."""
     data: list[Record] = []
     for score in score_trials(rows):
-        about: Record = {"tool": score.name.replace("`", ""), "seconds": score.seconds_to_find}
-        for what, plant in (("false", "nothing"), ("found", "+1 %")):
-            calls, count = score.calls[plant]
-            if count:
-                low, high = find_share(calls, count)
-                about |= {what: calls / count, f"{what} low": low, f"{what} high": high}
+        about: Record = {"tool": score.name.replace("`", "")}
+        calls, count = score.calls["nothing"]
+        if count:
+            low, high = find_share(calls, count)
+            about |= {"false": calls / count, "false low": low, "false high": high}
+        if times := score.find_seconds():
+            about |= dict(zip(("seconds", "seconds low", "seconds high"), times, strict=True))
         data.append(about)
     names = {"field": "tool", "type": "nominal", "sort": None, "title": None}
     share = {"type": "quantitative", "scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
@@ -199,8 +251,20 @@ def draw_charts(rows: Sequence[Record]) -> dict[str, dict[str, Any]]:
     time_title = "seconds to find 1 % in nine runs of ten (extrapolated)"
     power = {
         "height": CHART_ROW * len(data),
-        "data": {"values": data},
-        "mark": {"type": "point", "filled": True, "size": 60},
-        "encoding": {"y": names, "x": time_axis | {"field": "seconds", "title": time_title}},
+        "data": {"values": [about for about in data if "seconds" in about]},
+        "encoding": {"y": names},
+        "layer": [
+            {
+                "mark": "rule",
+                "encoding": {
+                    "x": time_axis | {"field": "seconds low", "title": time_title},
+                    "x2": {"field": "seconds high"},
+                },
+            },
+            {
+                "mark": {"type": "point", "filled": True},
+                "encoding": {"x": time_axis | {"field": "seconds"}},
+            },
+        ],
     }
     return {"false-calls": false_calls, "seconds": power}

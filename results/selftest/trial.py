@@ -238,12 +238,7 @@ def runs(
         pythons: Interpreters of the two runs; this one if none.
     """
     path = plants.write_entrant(Path("planted.py"), {"pure": "wait_of_side()"})
-    chosen = (
-        f"--entrant={path}",
-        f"--workload={workload}",
-        "--metric=step",
-        f"--budget={budget / 2}",
-    )
+    chosen = f"--entrant={path}", f"--workload={workload}", "--metric=step"
     both = []
     for number, wait in enumerate(waits):
         os.environ[plants.MICROSECONDS] = str(wait)

@@ -88,6 +88,10 @@ def test_published_tables_are_of_their_files() -> None:
     beside = SITE.BESIDE.read_text("utf-8")
     assert SITE.insert_trials(beside) == beside
     assert SITE.TRIALS.search(beside)
+    pictures = SITE.draw_trials()
+    assert len(pictures) == 2
+    for place, drawn in pictures.items():
+        assert place.read_text("utf-8") == drawn
     for name, made in (
         ("commands", SITE.describe_commands()),
         ("run-file", SITE.describe_run_file()),

@@ -159,7 +159,7 @@ def test_a_document_without_numbers_says_what_is_missing() -> None:
     cells = [CellResult(cell=BASELINE.make_cell("mine", "cpu")), lacking]
     made = document(Results(kind="cost", cells=cells))
     [line] = section(made, "Not measured").lines
-    assert line == "Not measured within the budget: a call."
+    assert line == "Not measured within the budget: call."
     plain = Results(kind="cost", cells=[replace(cells[0], failure="it broke")])
     [failures] = document(plain).sections[:1]
     assert failures.lines == ("pure_jax/pure failed: it broke",)

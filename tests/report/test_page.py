@@ -166,13 +166,17 @@ def test_any_style_can_be_what_the_others_are_compared_with(tab: Page) -> None:
     tab.goto("about:blank")
     tab.goto(address)
     assert tab.get_by_role("combobox").input_value() == "equinox/jit"
+    tab.get_by_role("link", name="Surprises").click()
+    tab.get_by_role("searchbox").fill("pure")
+    assert tab.url.endswith("#show=pure&base=equinox%2Fjit"), "a link to a part forgets nothing"
+    tab.get_by_role("searchbox").fill("")
     tab.get_by_role("combobox").select_option("pure_jax/pure")
     assert tab.locator("table").first.inner_text() == usual
 
 
 def test_a_number_of_arrays_lives_in_the_address_beside_it(tab: Page) -> None:
     tab.locator("summary", has_text="your model").click()
-    cells = tab.locator("table[data-arrays] tbody tr").first.locator("td")
+    cells = tab.locator("table[data-arrays] tbody tr").last.locator("td")
     usual = cells.nth(2).inner_text()
     assert "to" in usual, "it has its interval until a reader changes the number"
     call, array = (float(cells.nth(i).get_attribute("data-key") or "") for i in (0, 1))

@@ -13,6 +13,7 @@ from bench.estimates import MARGIN, Estimate, Verdict
 from bench.metrics import COLD
 from bench.prepare.sides import DEEP
 from bench.report.markdown import markdown
+from bench.report.page import page
 from bench.runfile import ResultsWithSamples
 from bench.stats.estimate import widen_intervals
 from bench.track.ab import document
@@ -40,7 +41,7 @@ WITHIN = "Differs, within the margin of 2 %: haiku/pure "
         ),
         (
             *(SAME, 0.02, Status.NOT_WORSE),
-            "No change found. Changes above |% (step at seed)|% (a call at toy)|20 exact counts",
+            "No change found. Changes above |% (step at seed)|% (call at toy)|20 exact counts",
         ),
     ],
 )
@@ -51,6 +52,11 @@ def test_headlines(results: ResultsWithSamples, margin: float, status: Status, w
     places = [text.find(part) for part in words.split("|")]
     assert places == sorted(places), text
     assert places[0] == 0, text
+
+
+def test_a_page_of_two_sides_has_no_other_baseline() -> None:
+    """Its rows are changes of different cells: dividing one by another means nothing."""
+    assert "data-low" not in page(document(SLOWER))
 
 
 def test_a_release_that_does_not_import_comes_first() -> None:

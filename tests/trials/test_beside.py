@@ -1,6 +1,8 @@
 """Trials of other tools: what is left of the plan, and the table of rows."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from bench.report.table import format_content
 from results.beside.plan import PLANTS, Trial
-from results.beside.scores import DESIGNS, make_table, score_trials
+from results.beside.scores import DESIGNS, describe_trials, make_table, score_trials
 from tests.commands import script
 
 RUN = script("results/beside/run.py")
@@ -19,6 +21,7 @@ def record(tool: str, plant: str, rule: str, *, called: bool, ratio: float) -> d
     wait = 40.0 if plant == "+1 %" else 0.0
     trial = Trial(tool, plant, "seed", 30)._asdict()
     about = {"wait": wait, "took": 30.0, "loop": 100.0, "when": "2026-11-30T10:23"}
+    about |= {"machine": "a processor", "versions": {"jax": "0.12.0"}}
     return trial | about | {"outcomes": [outcome]}
 
 
@@ -47,7 +50,34 @@ def test_the_table_counts_false_calls_and_finds() -> None:
     texts = [format_content(cell) for cell in row.cells]
     assert texts == [
         *("pyperf: compare_to", "1 of 2 (1 to 99 %)", "1 of 1 (3 to 100 %)"),
-        *("1.2 %", "30", "7 min"),
+        *("1.2 %", "30"),
     ]
+    [row] = make_table(score_trials(rows * 5)).rows
+    assert format_content(row.cells[-1]) == "7 min (4 min to 17 min)"
     [row] = make_table(score_trials(rows), DESIGNS).rows
     assert [format_content(cell) for cell in row.cells] == [texts[0], "1 of 1 (3 to 100 %)"]
+
+
+def test_what_hangs_or_fails_costs_its_own_row_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import pathlib, subprocess, time; child = subprocess.Popen(['sleep', '60']); "
+        "pathlib.Path('child').write_text(str(child.pid)); time.sleep(60)"
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        RUN.run_command([sys.executable, "-c", code], 5, tmp_path, {})
+    child = Path("/proc", (tmp_path / "child").read_text(), "stat")
+    assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
+
+    def fail(*_: object) -> str:
+        raise subprocess.CalledProcessError(1, "tool", stderr="no such option")
+
+    monkeypatch.setattr(RUN, "run_tool", fail)
+    monkeypatch.setattr(RUN, "build_environment", lambda *_: tmp_path)
+    row = RUN.make_trial(Trial("pyperf", "+1 %", "seed", 30), 4e-3)
+    assert (row["failed"], row["wait"]) == ("no such option", 40.0)
+    assert "outcomes" not in row
+    text = " ".join(describe_trials([row, record("pyperf", "+1 %", "U", called=True, ratio=1)]))
+    assert "2 of 615 planned trials" in text
+    assert "Planted as +1 %: 1 to 1 % of what a tool measured" in text

@@ -1,7 +1,7 @@
 """Documents as one HTML file that works offline: tables, sentences and drawn charts.
 
 Charts are pictures in the file, one for screens and one for phones, in the reader's light or dark
-colours. The only script sorts and filters tables.
+colours. The only script sorts, filters and computes tables; what it shows lives in the address.
 """
 
 from __future__ import annotations
@@ -120,16 +120,17 @@ def sort_key(content: Content, rows: Table, column: int) -> float | None:
 def limits(content: Content, rows: Table, column: int) -> str:
     """Return the attributes with the interval of a comparison, from which a page makes others.
 
-    That of the baseline, which the others are compared with, is a point.
+    Only a column below the time of a baseline has them, whose own interval is a point.
     """
     from markupsafe import Markup
 
-    ends: tuple[float | None, float | None] = (None, None)
-    if isinstance(content, str):
+    first = rows.rows[0].cells[column]
+    if isinstance(first, str) or first.form != "amount" or isinstance(content, str):
         return ""
+    ends: tuple[float | None, float | None]
     if content.form == "amount":
         point = sort_key(content, rows, column)
-        ends = (point, point) if point != content.value else ends
+        ends = point, point
     elif content.settled_by == PROGRAM and content.bound is not None:
         ends = 1 - content.bound, 1 + content.bound
     elif content.is_noiseless:

@@ -26,17 +26,19 @@ const choose = (name, title, box, table, apply) => {
   label.append(title, " ", box);
   table.closest(".scroll").before(label);
   box.addEventListener("input", () => {
-    const chosen = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
-    chosen.set(name, box.value);
-    history.replaceState(null, "", `#${chosen}`);
+    const changed = choices.filter(({ box, usual }) => box.value !== usual);
+    history.replaceState(null, "", `#${new URLSearchParams(changed.map(({ name, box }) => [name, box.value]))}`);
     apply(box.value);
   });
-  choices.push((chosen) => { box.value = chosen.get(name) ?? usual; apply(box.value); });
+  choices.push({ name, box, usual, apply });
 };
 const follow = () => {
   if (location.hash && !location.hash.includes("=")) return; // a part's name
   const chosen = new URLSearchParams(location.hash.slice(1));
-  for (const choice of choices) choice(chosen);
+  for (const { name, box, usual, apply } of choices) {
+    box.value = chosen.get(name) ?? usual;
+    apply(box.value);
+  }
 };
 const time = (seconds) => {
   const [scale, unit] = Math.abs(seconds) < 1e-3 ? [1e6, "µs"] : [1e3, "ms"];
@@ -73,8 +75,9 @@ if (first?.querySelector("[data-low]")) {
       }
       const beside = (a, b) => added[i] ? a - b : a / b;
       mine.key = beside(key, keys.get(base.cells[i]));
-      const ends = [beside(mine.low, high), beside(mine.high, low)];
-      cell.textContent = added[i] ? words(mine.key, ...ends, time, " to ") : words(mine.key, ...ends, (x) => Number(x).toPrecision(3), "–");
+      const ends = [beside(mine.low, high), beside(mine.high, low)], none = added[i] ? 0 : 1;
+      const open = ends[0] <= none && none <= ends[1] ? "? " : "";
+      cell.textContent = open + (added[i] ? words(mine.key, ...ends, time, " to ") : words(mine.key, ...ends, (x) => Number(x).toPrecision(3), "–"));
     }
   });
 }
