@@ -36,7 +36,7 @@ MARKER = "<!-- bakeoff comparison -->"
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
 MEASURED_NOTE = (
     "Both sides were measured now, their workers alternating. In brackets: 95 % intervals over "
-    "pairs of processes, corrected for all rows together; steps and host costs have the most "
+    "pairs of processes, corrected for all rows together; steps and calls have the most "
     "weight."
 )
 JOINED_NOTE = (
