@@ -186,7 +186,7 @@ def test_a_run_says_how_it_was_made(done: Done) -> None:
     assert results.spent.processes >= len({sample.worker for sample in done.run.samples})
     assert 0 < results.spent.sampling_seconds < results.spent.wall_seconds
     _, report = done.process.stdout.split(" bakeoff ", 1)
-    for word in ("crashing", "twin", "step", "host cost", "run file: run.json"):
+    for word in ("crashing", "twin", "step", "call", "run file: run.json"):
         assert word in " ".join(report.split())
     assert "not used at all" not in done.process.stdout
 
