@@ -12,7 +12,6 @@ import msgspec
 
 import impls
 from bench.cells import Arm
-from bench.estimates import Verdict
 from bench.report.remedies import find_cheaper
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent
 from bench.report.wording import join_words
@@ -134,8 +133,7 @@ def make_section(arms: Collection[Arm]) -> Section:
     styles = [style for style in costs.styles if style.arm in arms]
     styles.sort(key=lambda style: style.predict(USUAL_ARRAYS).value)
     rows = tuple(
-        Row((str(s.arm), *map(_judge, (s.predict(0), s.array_cost, s.predict(USUAL_ARRAYS)))))
-        for s in styles
+        Row((str(s.arm), s.predict(0), s.array_cost, s.predict(USUAL_ARRAYS))) for s in styles
     )
     heads = ("fixed part", "for each array", f"with {USUAL_ARRAYS} arrays")
     columns = Column("style"), *(Column(head, number=True) for head in heads)
@@ -148,16 +146,6 @@ def make_section(arms: Collection[Arm]) -> Section:
     )
     tables = (Table(columns, rows, notes=(note,), arrays=USUAL_ARRAYS),) if rows else ()
     return Section("What it would add to your model", tables=tables, folded=True)
-
-
-def _judge(added: Estimate) -> Estimate:
-    """Return an added time with its verdict."""
-    assert added.low is not None
-    assert added.high is not None
-    verdict = Verdict.INCONCLUSIVE
-    if added.low > 0 or added.high < 0:
-        verdict = Verdict.SLOWER if added.value > 0 else Verdict.FASTER
-    return msgspec.structs.replace(added, verdict=verdict)
 
 
 def make_table(costs: CostTable, arrays: int, seconds: float, styles: Sequence[StyleCost]) -> Table:

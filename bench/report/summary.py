@@ -131,7 +131,8 @@ def _state_steps(view: View) -> list[str]:
     rows = {arm: row for arm, row in view.steps.items() if arm != BASELINE}
     libraries = {arm: row for arm, row in rows.items() if _is_library(arm)}
     place = view.place_words(view.main_workload)
-    place = place.replace("seed", "the tutorial's size", 1)  # `seed` might be that of a generator
+    if view.main_workload == "seed":  # which a new reader takes for that of a generator
+        place = f"the tutorial's size{view.backend_suffix}"
     parts = []
     if libraries:
         costs = _phrase_costs({arm.entrant: row for arm, row in libraries.items()})

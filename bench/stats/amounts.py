@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from bench.cells import BASELINE
 from bench.estimates import Estimate, group_by_key
 from bench.metrics import HOST, METRICS, START_STAGES, STARTUP, Kind
+from bench.stats.verdicts import make_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,9 +123,8 @@ def predict_added_time(law: Law, cell: Cell, arrays: int, fixed: float = 1.0) ->
         unit="s",
         form="added",
         value=value,
-        low=value - law.t * error,
-        high=value + law.t * error,
         standard_error=error,
         df=law.workers - 2.0,
         workers=law.workers,
+        **make_bounds(value - law.t * error, value + law.t * error, margin=0.0, level=0.0),
     )

@@ -28,9 +28,9 @@ class Plant(NamedTuple):
     """A difference between two sides."""
 
     fraction: float = 0.0
-    """Of a step, by which the new side waits before each call."""
+    """Fraction of a step by which the new side waits before each call."""
     microseconds: float = 0.0
-    """By which it waits as well."""
+    """Microseconds by which it waits as well."""
     slower: float = 0.0
     """Fraction of a step by which both sides are slower in the second half of the time."""
     imported: bool = False
@@ -64,7 +64,7 @@ class Part(NamedTuple):
 
     workload: str
     seconds: int
-    """Of a trial, for two sides together."""
+    """Seconds of a trial, for two sides together."""
     trials: Mapping[str, int]
     """Plant → trials of each tool."""
     tools: tuple[str, ...] = tuple(NAMES)

@@ -49,7 +49,7 @@ PATIENCE = 5
 EMPTY_LOOP = 10_000
 """Turns of the loop whose time says how fast the machine is now."""
 EMPTY_LOOPS = 1000
-"""Of these before a trial: a tenth of a second."""
+"""Number of empty loops before a trial: a tenth of a second."""
 
 
 OTHERS = {

@@ -151,15 +151,13 @@ def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
     loops = sorted(row["loop"] for row in rows)
     yield (
         f"An empty loop of 10,000 turns took {loops[0]:.0f} to {loops[-1]:.0f} µs, "
-        f"{median(loops):.0f} in the median"
+        f"{median(loops):.0f} in the median."
     )
-    varied = [row["loops vary by"] for row in rows if "loops vary by" in row]
-    yield (
-        f"and varied by {percent(min(varied))} to {percent(max(varied))} before a trial, "
-        f"{percent(median(varied))} in the median."
-        if varied
-        else "."
-    )
+    if varied := [row["loops vary by"] for row in rows if "loops vary by" in row]:
+        yield (
+            f"Before a trial, it varied by {percent(min(varied))} to {percent(max(varied))}, "
+            f"{percent(median(varied))} in the median."
+        )
 
 
 def make_table(scores: Iterator[Score], plants: Sequence[str] | None = None) -> Table:

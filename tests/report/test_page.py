@@ -173,6 +173,10 @@ def test_any_style_can_be_what_the_others_are_compared_with(tab: Page) -> None:
     tab.get_by_role("searchbox").fill("")
     tab.get_by_role("combobox").select_option("pure_jax/pure")
     assert tab.locator("table").first.inner_text() == usual
+    tab.goto("about:blank")
+    tab.goto(address.replace("equinox%2Fjit", "nobody%2Fjit"))
+    assert tab.get_by_role("combobox").input_value() == "pure_jax/pure", "it is not on offer"
+    assert tab.locator("table").first.inner_text() == usual
 
 
 def test_a_number_of_arrays_lives_in_the_address_beside_it(tab: Page) -> None:

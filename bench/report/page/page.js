@@ -18,7 +18,7 @@ for (const table of document.querySelectorAll("table")) {
     head.replaceChildren(button);
   });
 }
-/* What a reader chooses lives in the address: #show=flax_nnx,haiku&arrays=150 */
+/* What a reader chooses lives in the address: #show=flax_nnx,haiku&base=flax_nnx/pure&arrays=150 */
 const choices = [];
 const choose = (name, title, box, table, apply) => {
   const usual = box.value, label = document.createElement("label");
@@ -37,6 +37,7 @@ const follow = () => {
   const chosen = new URLSearchParams(location.hash.slice(1));
   for (const { name, box, usual, apply } of choices) {
     box.value = chosen.get(name) ?? usual;
+    box.value ||= usual; // what is not on offer
     apply(box.value);
   }
 };
@@ -57,7 +58,7 @@ if (first)
 if (first?.querySelector("[data-low]")) {
   const rows = [...first.tBodies[0].rows], box = document.createElement("select");
   box.append(...rows.map((row) => new Option(row.cells[0].textContent.trim())));
-  const added = rows[0] && [...rows[0].cells].map((_, i) => rows.some((row) => row.cells[i].dataset.added));
+  const added = [...rows[0].cells].map((_, i) => rows.some((row) => row.cells[i].dataset.added));
   const cells = rows.flatMap((row) => [...row.cells].slice(1)).map((cell) => [cell, cell.innerHTML, cell.className, cell.dataset.key]);
   const keys = new Map(cells.map(([cell, , , key]) => [cell, key]));
   const words = (middle, least, most, how, between) => `${how(middle)} (${how(least)}${between}${how(most)})`;
