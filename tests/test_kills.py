@@ -19,7 +19,7 @@ import pytest
 from bench.engine.journal import Journal
 from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
-from bench.track.history import Timeline
+from bench.track.timeline import Timeline
 from bench.worker.protocol import NOBODY
 from tests.commands import NIGHTLY, SCAN, bench, command
 from tests.test_bench import Lab, journalled

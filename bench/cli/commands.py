@@ -194,19 +194,22 @@ def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None
     """
     with promise_resumption(lambda: kept is not None):
         from bench.cli.report import make_document
-        from bench.runfile.reader import Run
+        from bench.runfile.reader import Machine, Run
         from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
 
-        shown = make_document(Run("", results))
+        data = run_file(results)
+        machine = msgspec.convert(data["machine_info"], Machine)
+        when = data["datetime"][:19] if results.spent.wall_seconds else ""  # else from other files
+        shown = make_document(Run("", results, machine=machine, when=when))
         if output.file is not None:
             print(shown.headline, file=sys.stderr)
         if output.form != "json":
             publish([shown], output)
         elif output.file is not None:
-            write(output.file, run_file(results))
+            write(output.file, data)
             print(output.file)
         else:
-            print(msgspec.json.encode(run_file(results), enc_hook=float).decode())
+            print(msgspec.json.encode(data, enc_hook=float).decode())
     if kept is not None:
         kept.unlink(missing_ok=True)
 

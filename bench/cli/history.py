@@ -81,7 +81,7 @@ def history(
     Exit status: 0 done, 1 some of the kept runs cannot be read, 2 nothing could be compared, or
     wrong use, 130 Ctrl-C.
     """
-    from bench.track.history import Timeline
+    from bench.track.timeline import Timeline
 
     shown = commands.Output.choose(format_, output, details=details)
     if runs:

@@ -40,6 +40,10 @@ ADDED_LABEL = (
 )
 LONG_NUMBER = re.compile(r"-?\d+\.\d\d+(?=[^<>]*>)")
 """Number of an SVG's tag with more digits than a screen shows."""
+IDLE_ATTRIBUTE = re.compile(
+    r' (?:class|role|aria-\w+|pointer-events)="[^"]*"| (?:opacity|stroke-width)="1"'
+)
+"""Attribute of an SVG that a picture has no use for, or whose value is the usual one."""
 LINES = 24
 """Most lines of a chart: more cannot be told apart."""
 
@@ -186,7 +190,7 @@ def render_svg(figure: Figure, width: int) -> str:
     }
     fit = {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}, "config": config}
     drawn: str = vl_convert.vegalite_to_svg(figure.chart | fit)
-    return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.1f}", drawn)
+    return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.1f}", IDLE_ATTRIBUTE.sub("", drawn))
 
 
 def _name_axis(row: Estimate) -> str:

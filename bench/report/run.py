@@ -103,11 +103,12 @@ def explain_marks(results: Results) -> Iterator[str]:
     if any(row.settled_by == PROGRAM and row.bound for row in compared):
         marks.append("proven: the same program")
     workloads = dict.fromkeys(row.cell.workload for row in compared)
-    sizes = [f"{n}: width {w.width}" for n in workloads if (w := WORKLOADS.get(n)) and n != "toy"]
+    widths = [f"{n} {w.width}" for n in workloads if (w := WORKLOADS.get(n)) and n != "toy"]
     if any(row.form == "added" for row in compared):
-        sizes.append("added to a call: at width 8")
-    about = [f"Beside {BASELINE}, with 95 % intervals; {', '.join(marks)}", "; ".join(sizes)]
-    yield " ".join(map(wording.sentence, filter(None, about)))
+        widths.append("added to a call 8")
+    about = [f"beside {BASELINE}, with 95 % intervals; {', '.join(marks)}"]
+    about += [f"widths: {', '.join(widths)}"] if widths else []
+    yield " ".join(map(wording.sentence, about))
 
 
 def explain_state(results: Results) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ LEAST_WIDTH = 20
 """Minimum width in characters: `COLUMNS` may be 0."""
 GAP = 2
 """Characters between columns."""
+NO_BREAK = "\u00a0"
+UNIT_SPACE = re.compile(r"(?<=\d) (?=%|(?:µs|ms|s|kB|MB|GB)\b)")
+"""Space between a number and its unit, which stand on one line."""
 LINE_SECONDS = 30
 """Seconds between lines of progress in a pipe or a log."""
 WORDS = {
@@ -73,14 +77,17 @@ class _Terminal:
             clean = self.clean_text(line)
             start = " " * (len(clean) - len(clean.lstrip(" ")) + indent)
             filled = textwrap.fill(
-                clean, self.console.width, subsequent_indent=start, break_on_hyphens=False
-            )
+                UNIT_SPACE.sub(NO_BREAK, clean),
+                self.console.width,
+                subsequent_indent=start,
+                break_on_hyphens=False,
+            ).replace(NO_BREAK, " ")
             self.console.print(Text(filled, style=style))  # as text, markup has no effect
 
     def print_section(self, section: Section) -> None:
         """Print a section: its tables, then its sentences, which interpret them.
 
-        Only what has a table or a title gets an empty line after it.
+        Only what has a title gets an empty line after it.
         """
         tables = [table for table in section.tables if table.rows]
         titled = section.folded or section.for_page
@@ -89,7 +96,7 @@ class _Terminal:
         for table in tables:
             self.print_table(table.drop_empty_columns())
         if section.lines:
-            after = [""] if titled or tables else []
+            after = [""] if titled else []
             self.print_lines([*section.lines, *after], COLOURS.get(section.status, ""))
 
     def print_table(self, table: Table) -> None:

@@ -1,50 +1,38 @@
-"""A history: estimates along time, their changes, and its document.
+"""The document of a history: a table of changes first, then a chart of each metric.
 
 Each environment is a moment: a day, measured now beside the last day's stack, or a kept run,
-compared with its own baseline. The same rule finds changes in both. The document has a table of
-changes first, then a chart of each metric.
+compared with its own baseline. The same rule finds changes in both.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from functools import cache, cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-import impls
-from bench.cells import BASELINE, Cell
-from bench.estimates import ALPHA, Estimate, group_by_key
+from bench.cells import BASELINE
+from bench.estimates import ALPHA, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import draw_lines
-from bench.report.table import Column, Document, Figure, Row, Section, Table, change, percent
+from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import (
     join_words,
     main_workload,
     name_few,
-    place,
     pluralise,
     sentence,
-    sort_workloads,
     suggest_more,
 )
-from bench.runfile import find_differing_releases
-from bench.runfile.warnings import SHARED_PACKAGES
-from bench.stats.changes import NO_SPREAD, find_shifts, find_spread
-from bench.track.comparison import (
-    ORDER,
-    describe_by_reason,
-    describe_releases,
-    find_exact_changes,
-    is_costlier,
-    is_exact,
-)
+from bench.track.comparison import describe_by_reason, describe_releases, is_costlier
+from bench.track.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.runfile import EnvironmentInfo, Results
+    from bench.cells import Cell
+    from bench.estimates import Estimate
+    from bench.report.table import Figure
+    from bench.runfile import Results
 
 DAY, MINUTE = 10, 16
 """Number of characters of a time up to its day, and up to its minute."""
@@ -59,74 +47,6 @@ FACTOR = 2.0
 """Ratio from which a change is a factor, no longer a percentage."""
 LEAST_SHARE = 0.01
 """Ratio below which a change is a fraction: 99.6 % less says little."""
-
-
-class Timeline:
-    """Views of the results of a history."""
-
-    def __init__(self, results: Results) -> None:
-        self.results = results
-        self.is_measured = bool(results.base)
-        """Whether its days were measured beside a reference; if not, its moments are kept runs."""
-        base, against = results.base, results.base or str(BASELINE)
-        rows = [r for r in results.estimates if r.environment != base and not r.cell.is_control]
-        self.series = sort_series(r for r in rows if r.against == against and r.form == "ratio")
-        """Cell and metric → comparisons along time."""
-        self.counts = sort_series(filter(is_exact, rows))
-        """Cell and metric → exact numbers along time."""
-        points = [*self.series.values(), *self.counts.values()]
-        present = {row.environment for rows in points for row in rows}
-        self.moments = [name for name in results.environments if name in present]
-        self.comparisons = sum(len(rows) - 1 for rows in points)
-        """Number of neighbours in time that are compared."""
-        self.backends = {cell.backend for cell, _ in (*self.series, *self.counts)}
-
-    @cached_property
-    def differences(self) -> list[Estimate]:
-        """Differences of neighbouring stretches of one level; p is corrected for all places."""
-        of_runs = (lambda _: NO_SPREAD) if self.is_measured else find_spread
-        margin = self.results.options.margin
-        return find_shifts(self.series.values(), of_runs, pooled=self.is_measured, margin=margin)
-
-    @cached_property
-    def changes(self) -> list[list[Estimate]]:
-        """Changes in groups: of one metric and place, at one time, in one direction.
-
-        The largest come first; in a history of runs, the newest. Exact numbers need no test.
-        Metrics that decide nothing, such as the length of a program, are left out.
-        """
-        groups: dict[tuple[object, ...], list[Estimate]] = defaultdict(list)
-        for row in (*self.differences, *find_exact_changes(self.counts.values())):
-            if METRICS[row.metric].weight and not METRICS[row.metric].neutral:
-                at = row.cell.workload if row.form == "ratio" else ""  # all sizes count alike
-                what = row.metric, at, row.cell.backend
-                groups[*what, row.against, row.environment, is_costlier(row)].append(row)
-        if self.is_measured:
-            return sorted(groups.values(), key=lambda rows: -max(map(find_factor, rows)))
-        return sorted(groups.values(), key=lambda rows: rows[0].environment, reverse=True)
-
-    def describe_place(self, cell: Cell) -> str:
-        """Return a cell's workload in words, and its backend where there are several."""
-        return f"{place(cell.workload)}{f' on {cell.backend}' if len(self.backends) > 1 else ''}"
-
-
-def sort_series(rows: Iterable[Estimate]) -> dict[tuple[Cell, str], list[Estimate]]:
-    """Return each cell's and metric's series along time: by metric, then by the model's size."""
-    by_time = sorted(rows, key=lambda row: row.environment)
-    series = group_by_key(((row.cell, row.metric), row) for row in by_time)
-    sizes = sort_workloads(cell.workload for cell, _ in series)
-
-    def rank(key: tuple[Cell, str]) -> tuple[object, ...]:
-        cell, metric = key
-        where = ORDER.index(metric), cell.backend, sizes.index(cell.workload)
-        return *where, not cell.is_baseline, cell
-
-    return {key: series[key] for key in sorted(series, key=rank)}
-
-
-def find_factor(row: Estimate) -> float:
-    """Return the factor of a change, at least 1; 0 for exact numbers, which come last."""
-    return max(row.value, 1 / row.value) if row.form == "ratio" else 0.0
 
 
 def describe_moment(moment: str) -> str:
@@ -193,7 +113,7 @@ def _summarise(rows: Iterable[Estimate], *, worse: bool) -> str:
 
 def _make_table(groups: Sequence[Sequence[Estimate]], it: Timeline) -> Table:
     """Return a row for each group of changes, with a column for each package that may be why."""
-    differing = [find_differing(changes, it) for changes in groups]
+    differing = [it.find_differing(changes) for changes in groups]
     packages = dict.fromkeys(name for pairs in differing for name in pairs)
     rows = []
     for changes, pairs in zip(groups, differing, strict=True):
@@ -202,7 +122,7 @@ def _make_table(groups: Sequence[Sequence[Estimate]], it: Timeline) -> Table:
             for n in packages
         )
         *first, styles = _describe_change(changes, it)
-        cells = (*first, *releases, find_commits(changes, it), styles)
+        cells = (*first, *releases, it.find_commits(changes), styles)
         rows.append(Row(cells, is_costlier(changes[0])))
     further = (Column(name, needed=False) for name in (*packages, "commit", "styles"))
     return Table((*COLUMNS, *further), tuple(rows)).drop_empty_columns()
@@ -270,46 +190,12 @@ def describe_range(ratios: Sequence[float]) -> str:
 
 def find_causes(changes: Sequence[Estimate], it: Timeline) -> str:
     """Return the releases and commits that differ between two moments and can be the cause."""
-    pairs, commits = find_differing(changes, it), find_commits(changes, it)
+    pairs, commits = it.find_differing(changes), it.find_commits(changes)
     parts = [name_few(describe_releases(pairs))] if pairs else []
     parts += [f"commit {commits}"] if commits else []
-    if not parts and all(info.versions for info in _find_sides(changes, it)):
+    if not parts and all(info.versions for info in it.list_sides(changes)):
         parts.append("with the same libraries")
     return "; ".join(parts)
-
-
-def find_differing(
-    changes: Sequence[Estimate], it: Timeline
-) -> dict[str, tuple[str | None, str | None]]:
-    """Return package → its releases before and after a change, if they differ and may be why.
-
-    The libraries of entrants without such a change are no cause.
-    """
-    before, after = _find_sides(changes, it)
-    changed = {_find_distribution(row.cell.entrant) for row in changes}
-    others = {_find_distribution(cell.entrant) for cell, _ in (*it.series, *it.counts)} - changed
-    return {
-        name: pair
-        for name, pair in find_differing_releases(before.versions, after.versions).items()
-        if name in SHARED_PACKAGES or name not in others
-    }
-
-
-def find_commits(changes: Sequence[Estimate], it: Timeline) -> str:
-    """Return the commits before and after a change, if they differ."""
-    before, after = (info.commit for info in _find_sides(changes, it))
-    return f"{before} → {after}" if before and after and before != after else ""
-
-
-def _find_sides(changes: Sequence[Estimate], it: Timeline) -> list[EnvironmentInfo]:
-    return [it.results.environments[m] for m in (changes[0].against, changes[0].environment)]
-
-
-@cache
-def _find_distribution(entrant: str) -> str:
-    """Return the distribution of an entrant's library; its file is read once."""
-    known = entrant in impls.names()
-    return (impls.read_declaration(entrant).distribution if known else "") or entrant
 
 
 def _find_failures(it: Timeline) -> Iterator[tuple[str, Cell]]:

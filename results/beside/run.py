@@ -33,7 +33,7 @@ from uv import find_uv_bin
 
 from bench.worker.settings import ROOT
 from results.beside.plan import NAMES, PARTS, PLANTS, Trial, list_trials
-from results.beside.scores import INTERVAL, ROWS, describe_trials, find_trial, read_rows
+from results.beside.scores import INTERVAL, ROWS, VARIATION, describe_trials, find_trial, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,7 +133,7 @@ def make_trial(trial: Trial, step: float) -> Record:
     plant = PLANTS[trial.plant]
     wait = 1e6 * step * plant.fraction + plant.microseconds
     loop, variation = time_empty_loops()
-    record: Record = trial._asdict() | {"wait": wait, "loop": loop, "loops vary by": variation}
+    record: Record = trial._asdict() | {"wait": wait, "loop": loop, VARIATION: variation}
     record |= {"when": time.strftime("%Y-%m-%dT%H:%M"), "machine": find_processor()}
     record["versions"] = {name: version(name) for name in ("jax", "jaxlib")}
     start = time.monotonic()

@@ -31,6 +31,8 @@ POWER_ERRORS = 1.96 + 1.28
 """Standard errors that a difference has to be, to be found at 5 % in nine runs of ten."""
 INTERVAL = "interval"
 """Rule of this project: a difference is called where the interval excludes none."""
+VARIATION = "loops vary by"
+"""Field of a row: the fraction by which empty loops vary before the trial. First rows lack it."""
 CHART_ROW = 22
 """Pixels of a row of a chart."""
 DESIGNS = tuple(name for name, plant in PLANTS.items() if plant.without)
@@ -117,6 +119,12 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
             yield from table_lines(table)
             yield ""
             yield from describe_plants(rows, part)
+    varied = [row for row in rows if VARIATION in row]
+    if varied:
+        limit = median(row[VARIATION] for row in varied)
+        yield f"**In quieter and busier hours** (empty loops vary by {percent(limit)}):\n"
+        yield from table_lines(make_hours_table(varied, limit))
+        yield ""
     designs = make_table(score_trials(rows), DESIGNS)
     if designs.rows:
         yield "**What more time does not mend:**\n"
@@ -153,7 +161,7 @@ def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
         f"An empty loop of 10,000 turns took {loops[0]:.0f} to {loops[-1]:.0f} µs, "
         f"{median(loops):.0f} in the median."
     )
-    if varied := [row["loops vary by"] for row in rows if "loops vary by" in row]:
+    if varied := [row[VARIATION] for row in rows if VARIATION in row]:
         yield (
             f"Before a trial, it varied by {percent(min(varied))} to {percent(max(varied))}, "
             f"{percent(median(varied))} in the median."
@@ -184,6 +192,24 @@ def make_table(scores: Iterator[Score], plants: Sequence[str] | None = None) -> 
         if any(cells[1:]):
             lines.append(Row(tuple(cells)))
     return Table(tuple(columns), tuple(lines)).drop_empty_columns()
+
+
+def make_hours_table(rows: Sequence[Record], limit: float) -> Table:
+    """Return false calls, and the time to find 1 %, where empty loops vary less and more."""
+    hours = {
+        "quieter": [row for row in rows if row[VARIATION] <= limit],
+        "busier": [row for row in rows if row[VARIATION] > limit],
+    }
+    cells: dict[str, dict[str, str]] = {}
+    for name, part in hours.items():
+        for score in score_trials(part):
+            row = cells.setdefault(score.name, {})
+            row[f"false calls, {name}"] = describe_share(*score.calls["nothing"])
+            row[f"to find 1 %, {name}"] = describe_times(score)
+    heads = [f"{what}, {name}" for what in ("false calls", "to find 1 %") for name in hours]
+    columns = (Column("tool and rule"), *(Column(head, number=True) for head in heads))
+    lines = (Row((name, *(row.get(head, "") for head in heads))) for name, row in cells.items())
+    return Table(columns, tuple(lines)).drop_empty_columns()
 
 
 def describe_times(score: Score) -> str:

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bench.cli.commands import Output, finish
 from bench.estimates import Estimate
 from bench.runfile.reader import read
 from bench.runfile.writer import run_file, write
 from tests.commands import ROOT, Bakeoff, script
 from tests.report.runs import Planted, made_run
+from tests.track.simulated import two_sides
 
 SITE = script("results/publish.py")
 MOST_BYTES = 10_000_000
@@ -38,6 +40,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("runs") / "run.json"
     write(file, run_file(results))
     return file
+
+
+def test_a_page_of_a_measurement_says_when_it_was_made_one_of_files_does_not(
+    tmp_path: Path,
+) -> None:
+    results = two_sides(1)
+    for seconds in (0.0, 60.0):
+        results.spent.wall_seconds = seconds
+        file = tmp_path / f"{seconds}.md"
+        finish(results, Output("md", file))
+        minute = re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d", file.read_text("utf-8"))
+        assert bool(minute) is bool(seconds)
 
 
 def test_every_form_of_a_report(bakeoff: Bakeoff, tmp_path: Path, path: Path) -> None:

@@ -11,8 +11,9 @@ from bench.report.page import page
 from bench.runfile import CellResult, Results
 from bench.runfile.reader import Processor, Run, read
 from bench.runfile.writer import run_file, write
-from bench.track.history import Timeline, document, find_causes
+from bench.track.history import document, find_causes
 from bench.track.run_files import read_history
+from bench.track.timeline import Timeline
 from tests.commands import Bakeoff
 from tests.report.runs import section
 from tests.track.simulated import ARMS, FILTER_JIT, HAIKU, a_run, file_of, of_days

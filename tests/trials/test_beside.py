@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from bench.report.table import format_content
 from results.beside.plan import PLANTS, Trial
-from results.beside.scores import DESIGNS, describe_trials, make_table, score_trials
+from results.beside.scores import DESIGNS, VARIATION, describe_trials, make_table, score_trials
 from tests.commands import script
 
 RUN = script("results/beside/run.py")
@@ -58,6 +59,20 @@ def test_the_table_counts_false_calls_and_finds() -> None:
     assert [format_content(cell) for cell in row.cells] == [texts[0], "1 of 1 (3 to 100 %)"]
 
 
+def test_quiet_and_busy_hours_stand_apart() -> None:
+    def row(ratio: float, variation: float) -> dict[str, object]:
+        made = record("pyperf", "nothing", "compare_to", called=ratio > 1.05, ratio=ratio)
+        return made | {VARIATION: variation}
+
+    rows = [row(1.01, 0.01)] * 10 + [row(1.1, 0.2)] * 10
+    text = "\n".join(describe_trials([*rows, record("asv", "nothing", "U", called=True, ratio=1)]))
+    assert "(empty loops vary by 10 %)" in text or "(empty loops vary by 11 %)" in text
+    line = next(line for line in text.splitlines() if "10 of 10 (" in line)
+    assert "| pyperf: compare_to | 0 of 10 (0 to 31 %) | 10 of 10 (69 to 100 %) | " in line
+    assert "| 5 min (3 min to 16 min) | 9 h (4 h to 27 h) |" in line
+    assert "asv" not in text.partition("busier hours")[2]
+
+
 def test_what_hangs_or_fails_costs_its_own_row_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +83,10 @@ def test_what_hangs_or_fails_costs_its_own_row_and_leaves_nothing(
     with pytest.raises(subprocess.TimeoutExpired):
         RUN.run_command([sys.executable, "-c", code], 5, tmp_path, {})
     child = Path("/proc", (tmp_path / "child").read_text(), "stat")
-    assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
+    end = time.monotonic() + 10  # a signal takes a moment
+    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
     def fail(*_: object) -> str:
         raise subprocess.CalledProcessError(1, "tool", stderr="no such option")
