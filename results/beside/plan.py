@@ -22,6 +22,8 @@ NAMES = {
 """Tool → its name in tables, in the order of rows."""
 OURS = ("runs", "arms", "sides")
 """Trials of ../selftest/trial.py: two runs, two arms of one, and the two sides of `bakeoff ab`."""
+WITH_A_FLOOR = ("runs",)
+"""Tools that count in how much runs of the same code differ, however long they are."""
 
 
 class Plant(NamedTuple):

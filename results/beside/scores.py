@@ -13,7 +13,7 @@ from scipy.stats import binomtest, chi2
 
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
-from results.beside.plan import MAIN, NAMES, PARTS, PLANTS, Trial, list_trials
+from results.beside.plan import MAIN, NAMES, PARTS, PLANTS, WITH_A_FLOOR, Trial, list_trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,7 +105,7 @@ def score_trials(rows: Sequence[Record], part: Part = MAIN) -> Iterator[Score]:
                 calls,
                 math.sqrt(fmean(e * e for e in errors)) if errors else math.nan,
                 (held, len(ends)),
-                len(errors) if tool != "runs" else 0,  # hours differ, however long runs are
+                len(errors) if tool not in WITH_A_FLOOR else 0,
                 median(row["took"] for row, _ in pairs),
             )
 
@@ -243,7 +243,7 @@ def describe_share(calls: int, count: int) -> str:
     return f"{calls} of {count} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
-def draw_charts(rows: Sequence[Record]) -> dict[str, dict[str, Any]]:
+def draw_charts(rows: Sequence[Record]) -> dict[str, Record]:
     """Return the charts of false calls, and of the seconds to find 1 %, in Vega-Lite."""
     data: list[Record] = []
     for score in score_trials(rows):
@@ -252,43 +252,32 @@ def draw_charts(rows: Sequence[Record]) -> dict[str, dict[str, Any]]:
         if count:
             low, high = find_share(calls, count)
             about |= {"false": calls / count, "false low": low, "false high": high}
-        if times := score.find_seconds():
-            about |= dict(zip(("seconds", "seconds low", "seconds high"), times, strict=True))
+        if seconds := score.find_seconds():
+            about |= dict(zip(("seconds", "seconds low", "seconds high"), seconds, strict=True))
         data.append(about)
-    names = {"field": "tool", "type": "nominal", "sort": None, "title": None}
-    share = {"type": "quantitative", "scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
-    title = "called although nothing was planted"
-    first, last = ({"field": f"false {end}"} for end in ("low", "high"))
-    false_calls = {
-        "height": CHART_ROW * len(data),
-        "data": {"values": data},
-        "encoding": {"y": names},
+    share = {"scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
+    times = {"scale": {"type": "log"}, "axis": {"tickCount": 5}}
+    about_times = "seconds to find 1 % in nine runs of ten (extrapolated)"
+    return {
+        "false-calls": draw_chart(data, "false", "called although nothing was planted", share),
+        "seconds": draw_chart(data, "seconds", about_times, times),
+    }
+
+
+def draw_chart(data: Sequence[Record], field: str, title: str, x: Record) -> Record:
+    """Return a chart of a field of each tool that has it, with its interval, in Vega-Lite."""
+    rows = [about for about in data if field in about]
+    x = x | {"type": "quantitative"}
+    low, high = ({"field": f"{field} {end}"} for end in ("low", "high"))
+    return {
+        "height": CHART_ROW * len(rows),
+        "data": {"values": rows},
+        "encoding": {"y": {"field": "tool", "type": "nominal", "sort": None, "title": None}},
         "layer": [
-            {"mark": "rule", "encoding": {"x": share | first | {"title": title}, "x2": last}},
+            {"mark": "rule", "encoding": {"x": x | low | {"title": title}, "x2": high}},
             {
                 "mark": {"type": "point", "filled": True},
-                "encoding": {"x": share | {"field": "false"}},
+                "encoding": {"x": x | {"field": field}},
             },
         ],
     }
-    time_axis = {"type": "quantitative", "scale": {"type": "log"}, "axis": {"tickCount": 5}}
-    time_title = "seconds to find 1 % in nine runs of ten (extrapolated)"
-    power = {
-        "height": CHART_ROW * len(data),
-        "data": {"values": [about for about in data if "seconds" in about]},
-        "encoding": {"y": names},
-        "layer": [
-            {
-                "mark": "rule",
-                "encoding": {
-                    "x": time_axis | {"field": "seconds low", "title": time_title},
-                    "x2": {"field": "seconds high"},
-                },
-            },
-            {
-                "mark": {"type": "point", "filled": True},
-                "encoding": {"x": time_axis | {"field": "seconds"}},
-            },
-        ],
-    }
-    return {"false-calls": false_calls, "seconds": power}
