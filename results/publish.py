@@ -27,7 +27,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from bench import runfile
-from bench.cli.report import make_document
+from bench.cli.output import make_document
 from bench.estimates import Estimate
 from bench.report.charts import WIDE, render_svg
 from bench.report.markdown import table_lines
@@ -84,6 +84,8 @@ def answer(run: Run, styles: Sequence[str]) -> Iterator[str]:
     table = make_table(list_views(run.results)[0])
     titles = ("style", "step", "added")
     kept = [i for i, c in enumerate(table.columns) if c.title.startswith(titles)]
+    if unknown := set(styles) - {row.cells[0] for row in table.rows}:
+        raise SystemExit(f"{run.name} has no row of {', '.join(sorted(unknown))}")
     rows = (
         replace(row, cells=tuple(row.cells[i] for i in kept))
         for row in table.rows

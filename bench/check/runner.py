@@ -172,7 +172,7 @@ def document(path: str, options: CheckOptions, results: Sequence[CheckResult]) -
     columns = [Column("check"), *(Column(style or "file") for style in styles)]
     table = Table((*columns, Column("what has to hold", needed=False)), tuple(rows))
     reasons = dict.fromkeys(r.not_run for r in results if r.not_run)
-    sections = [Section("Checks", tuple(f"not run: {why}" for why in reasons), (table,))]
+    sections = [Section("Checks", tables=(table,))]
     findings = sorted(list_findings(results), key=lambda found: found[1].severity)
     for number, (result, finding) in enumerate(findings, 1):
         note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
@@ -185,6 +185,7 @@ def document(path: str, options: CheckOptions, results: Sequence[CheckResult]) -
         headline=f"{path}: {verdict(path, options, results)}",
         status="bad" if "finding" in outcomes.values() else "good",
         sections=tuple(sections),
+        fine_print=tuple(f"not run: {why}" for why in reasons),
     )
 
 

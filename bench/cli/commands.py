@@ -1,21 +1,18 @@
-"""Shared parts of commands: selection, measuring, and the one way to show and write results."""
+"""Shared parts of commands: selection and options, the machine's lock, progress, resuming."""
 
 from __future__ import annotations
 
-import io
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Self
-
-import msgspec
+from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import Selection, name_step
 from bench.cli.parameters import parse_requirements
 from bench.options import MOST_COUNT, Options
 from common.config import check_size
-from common.errors import BakeoffError, require_new
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,60 +23,8 @@ if TYPE_CHECKING:
     from bench.engine.session import Measurement
     from bench.engine.task import Task
     from bench.environments.builder import Builder
-    from bench.report.table import Document
-    from bench.runfile import ResultsWithSamples
 
 SAFE_TEXT = "what was measured is safe: go on with the same command and --resume"
-WIDTH = 100
-"""Characters of a line in a text file."""
-FORMATS = ("text", "md", "json", "html")
-ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "htm")}
-"""Format → endings of its files; other formats have their name."""
-
-
-class Output(NamedTuple):
-    """Form and place of a command's results."""
-
-    form: str = "text"
-    file: Path | None = None
-    """New file; None for standard output."""
-    details: bool = False
-    """Whether a terminal shows folded parts, too; a file has them always."""
-
-    @classmethod
-    def choose(
-        cls, given: str | None, file: Path | None, *, details: bool, forms: Iterable[str] = FORMATS
-    ) -> Self:
-        """Return the form that is given, or that a file's name asks for; text without a file.
-
-        Raises:
-            BakeoffError: the ending is unknown, or there can be no such new file.
-        """
-        if file is None:
-            return cls(given or "text", details=details)
-        known = {f".{end}": name for name in forms for end in ENDINGS.get(name, (name,))}
-        ending = file.suffix.lower()
-        if given is None and ending not in known:
-            raise BakeoffError(
-                f"output {file} ends in {file.suffix or 'nothing'}; {', '.join(known)} are known: "
-                "name it so, or give --format"
-            )
-        require_new(file, "output")
-        return cls(given or known[ending], file, details)
-
-    def write(self, text: str) -> None:
-        """Write a text to the file, whole or not at all, and name it; or to standard output."""
-        if self.file is None:
-            sys.stdout.write(text)
-            return
-        from bench.runfile.writer import whole_file
-
-        with whole_file(self.file, "output ") as partial:
-            partial.write_text(text, encoding="utf-8")
-        print(self.file)
-
-
-TERMINAL = Output()
 
 
 def parse_selection(
@@ -185,53 +130,3 @@ def measure_task(task: Task, before: float, *, resume: bool, more: Path | None) 
     with promise_resumption(), Progress(console, task.options.budget) as shown:
         resumed = "" if resume else None
         return measure(task, before=before, resume=resumed, on_progress=shown, more=more)
-
-
-def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None) -> None:
-    """Show results on the terminal, or write them, with their headline on standard error.
-
-    `kept`, the file that holds them so far, is removed at the end.
-    """
-    with promise_resumption(lambda: kept is not None):
-        from bench.cli.report import make_document
-        from bench.runfile.reader import Machine, Run
-        from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
-
-        data = run_file(results)
-        machine = msgspec.convert(data["machine_info"], Machine)
-        when = data["datetime"][:19] if results.spent.wall_seconds else ""  # else from other files
-        shown = make_document(Run("", results, machine=machine, when=when))
-        if output.file is not None:
-            print(shown.headline, file=sys.stderr)
-        if output.form != "json":
-            publish([shown], output)
-        elif output.file is not None:
-            write(output.file, data)
-            print(output.file)
-        else:
-            print(msgspec.json.encode(data, enc_hook=float).decode())
-    if kept is not None:
-        kept.unlink(missing_ok=True)
-
-
-def publish(documents: Sequence[Document], output: Output = TERMINAL) -> None:
-    """Show documents as `html`, `md` or `text` on a terminal, in a new file or standard output."""
-    if output.form == "html":
-        from bench.report.page import page
-
-        output.write(page(*documents))
-    elif output.form == "md":
-        from bench.report.markdown import markdown
-
-        output.write("\n".join(map(markdown, documents)))
-    else:
-        from rich.console import Console
-
-        from bench.report import terminal
-
-        file, width = (None, None) if output.file is None else (io.StringIO(), WIDTH)
-        console = Console(highlight=False, file=file, width=width)
-        for document in documents:
-            terminal.show(document, console, details=output.details or file is not None)
-        if file is not None:
-            output.write(file.getvalue())

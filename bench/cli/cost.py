@@ -10,6 +10,7 @@ import typer
 
 from bench.cells import name_step, parse_names, require_known
 from bench.cli import commands, parameters
+from bench.cli.output import Output, finish, publish
 from bench.cost.published import document, read_published
 from bench.options import Options
 from common.config import check_rate, check_size
@@ -68,7 +69,7 @@ def cost(
 
     Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
     """
-    shown = commands.Output.choose(format_, output, details=False)
+    shown = Output.choose(format_, output, details=False)
     styles = parse_names(style)
     if file is None:
         if backend is not None or budget != DEFAULT_BUDGET or resume or more is not None:
@@ -86,12 +87,12 @@ def cost(
     with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
         task, seconds = prepare_step(file, extent, styles, backend, builder, sys.argv[1:])
         made = commands.measure_task(task, seconds, resume=resume, more=more)
-    commands.finish(made.results, shown, made.journal.path)
+    finish(made.results, shown, made.journal.path)
     return int(any(row.failure is not None for row in made.results.cells))
 
 
 def show_published(
-    styles: tuple[str, ...], arrays: int | None, step_ms: float | None, output: commands.Output
+    styles: tuple[str, ...], arrays: int | None, step_ms: float | None, output: Output
 ) -> None:
     """Show the published costs for a model of so many parameter arrays.
 
@@ -113,4 +114,4 @@ def show_published(
     names = {cost: {cost.style, str(cost.arm)} for cost in costs.styles}
     require_known("style", styles, sorted(set.union(*names.values())))
     rows = [cost for cost, known in names.items() if not styles or known & {*styles}]
-    commands.publish([document(costs, arrays, step_ms / 1e3, rows, assumed)], output)
+    publish([document(costs, arrays, step_ms / 1e3, rows, assumed)], output)

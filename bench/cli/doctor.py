@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from bench.cells import REFERENCE
-from bench.cli.commands import publish
+from bench.cli.output import publish
 from bench.report.table import Column, Document, Row, Section, Table, percent
 from bench.runfile.warnings import MOST_OTHERS, MOST_STOLEN, warn_of_imports
 

@@ -14,7 +14,7 @@ import typer
 
 import impls
 from bench.cells import parse_names, require_known
-from bench.cli.commands import publish
+from bench.cli.output import publish
 from bench.cli.parameters import StyleNames  # noqa: TC001 -- Typer reads the annotations
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.streams import say

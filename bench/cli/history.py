@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import commands, parameters
+from bench.cli.output import Output, finish
 from bench.estimates import MARGIN
 from bench.options import Options
 from common.errors import BakeoffError
@@ -83,14 +84,14 @@ def history(
     """
     from bench.track.timeline import Timeline
 
-    shown = commands.Output.choose(format_, output, details=details)
+    shown = Output.choose(format_, output, details=details)
     if runs:
         from bench.track.run_files import SKIPPED_PREFIX, read_history
 
         require_showing_parameters(context)
         results = read_history(runs)
         results.arguments = sys.argv[1:]
-        commands.finish(results, shown)
+        finish(results, shown)
         if any(text.startswith(SKIPPED_PREFIX) for text in results.warnings):
             return 1
         return 0 if Timeline(results).comparisons else 2
@@ -113,7 +114,7 @@ def history(
         task, seconds, others = prepare_days(dates, selection, extent, builder, sys.argv[1:])
         made = commands.measure_task(task, seconds, resume=resume, more=more)
     add_days(made.results, others)
-    commands.finish(made.results, shown, made.journal.path)
+    finish(made.results, shown, made.journal.path)
     return 0 if Timeline(made.results).comparisons else 2
 
 
@@ -155,11 +156,11 @@ def compare(
     from bench.track.comparison import Comparison
     from bench.track.run_files import compare as compare_runs
 
-    shown = commands.Output.choose(format_, output, details=details)
+    shown = Output.choose(format_, output, details=details)
     commands.check_options(Options(margin=margin))
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path, samples=False) for path in files]
     results = compare_runs(bases, new, margin)
-    commands.finish(results, shown)
+    finish(results, shown)
     return int(Comparison(results).status)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +12,7 @@ import typer
 
 from bench.cells import Cell
 from bench.cli import parameters  # noqa: TC001 -- Typer reads the types
-from bench.cli.commands import Output, publish
+from bench.cli.output import Output, make_document, publish
 from bench.estimates import Estimate
 from bench.report.wording import make_printable
 from bench.runfile.reader import read
@@ -22,7 +20,6 @@ from bench.runfile.reader import read
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bench.report.table import Document
     from bench.runfile.reader import Run
 
 EXAMPLES = """\
@@ -79,26 +76,6 @@ def report(
         shown.write(make_csv(runs))
     else:
         publish([*map(make_document, runs)], shown)
-
-
-def make_document(run: Run) -> Document:
-    """Return a file as a document of the command that wrote it."""
-    kind = run.results.kind
-    if kind == "run":
-        from bench.cost.published import make_section
-        from bench.report.run import document
-
-        answer = document(run)
-        cells = (result.cell for result in run.results.cells)
-        calculator = make_section({cell.arm for cell in cells if cell.backend == "cpu"})
-        folded = next(i for i, section in enumerate(answer.sections) if section.folded)
-        sections = (*answer.sections[:folded], calculator, *answer.sections[folded:])
-        return replace(answer, sections=sections)
-    module = "bench.cost.step" if kind == "cost" else f"bench.track.{kind}"
-    made: Document = import_module(module).document(run.results)
-    where = filter(None, [run.when[:16].replace("T", " "), run.processor.partition(" (")[0]])
-    subtitle = "; ".join(filter(None, [made.subtitle, ", ".join(where)]))
-    return replace(made, subtitle=subtitle) if run.when else made
 
 
 def make_csv(runs: Iterable[Run]) -> str:

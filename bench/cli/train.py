@@ -138,8 +138,9 @@ def use_backend(name: str | None) -> None:
             use_device(name)
     except (RuntimeError, AssertionError) as error:  # AssertionError: JAX does not know the name
         reason = f" (jax says: {shorten_message(error)})" if str(error) else ""
+        what = "the backend that jax chooses" if name is None else f"backend {name!r}"
         raise BakeoffError(
-            f"backend {name!r} cannot be used here{reason}; `bakeoff doctor` lists those that can"
+            f"{what} cannot be used here{reason}; `bakeoff doctor` lists those that can"
         ) from error
 
 

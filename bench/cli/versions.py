@@ -10,6 +10,7 @@ import typer
 
 from bench.cells import require_known
 from bench.cli import commands, parameters
+from bench.cli.output import Output, finish, publish
 from bench.estimates import MARGIN
 from bench.metrics import METRICS
 from bench.options import Options
@@ -84,7 +85,7 @@ def ab(
     from bench.track.ab import MARKER
     from bench.track.comparison import BASE, NEW, Comparison
 
-    shown = commands.Output.choose(format_, output, details=details)
+    shown = Output.choose(format_, output, details=details)
     extent = commands.check_options(Options(budget, margin, pairs, blocks, cores=cores))
     specs = {BASE: parse(base, "--base"), NEW: parse(new, "--new")}
     # `@-7d` is another day tomorrow
@@ -100,10 +101,10 @@ def ab(
             if shown.file is not None and shown.form != "json":
                 title = f"{new} beside {base}"
                 answer = Document(title, headline=str(error), status="bad", marker=MARKER)
-                commands.publish([answer], shown)
+                publish([answer], shown)
             raise
         made = commands.measure_task(task, seconds, resume=resume, more=more)
-    commands.finish(made.results, shown, made.journal.path)
+    finish(made.results, shown, made.journal.path)
     return int(Comparison(made.results).status)
 
 
@@ -153,7 +154,7 @@ def bisect(
     commands.check_options(Options(budget))
     selection = parse_question(metric, entrant, style, workload, backend, step)
     ends = parse_ends(good, bad)
-    target = commands.Output.choose(format_, output, details=details)
+    target = Output.choose(format_, output, details=details)
     console = commands.error_console()
     kept = steps_path(good, bad, selection, with_, more and more.resolve())
     file = kept if resume else more
@@ -178,7 +179,7 @@ def bisect(
     is_needed = search.stopped is not None and target.form != "json" and kept.exists()
     if is_needed:  # or what it has measured would be lost
         console.print(f"what was measured is in {kept}: --more goes on with that file")
-    commands.finish(results, target, None if is_needed else kept)
+    finish(results, target, None if is_needed else kept)
     return 0 if search.stopped is None else 1
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.costs import TURNS, TurnKind
-from bench.engine.workers import find_live_cells
+from bench.engine.task import find_live_cells
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, METRICS, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT
@@ -19,14 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from bench.engine.actions import Do
-    from bench.engine.task import Group, SideState
+    from bench.engine.task import Group, GroupCell, SideState
     from bench.metrics import Metric
     from bench.options import Options
     from bench.runfile import CellResult
     from bench.samples import Cores, Sample
-
-    type GroupCell = tuple[Group, Cell]
-    """A cell, and the sides that it is measured on."""
 
 TRIES = 3
 """Consecutive failed visits after which a kind of turns is given up: one death may be the system's

@@ -13,16 +13,16 @@ from bench.cells import PURE, REFERENCE
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Job, Question, choose_job
-from bench.engine.workers import find_live_cells
+from bench.engine.task import find_live_cells
 from bench.metrics import HOST, STAGES, STEP
 from common.config import find_workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench.engine.agenda import Agenda, GroupCell, Work
+    from bench.engine.agenda import Agenda, Work
     from bench.engine.costs import TurnKind
-    from bench.engine.task import Group
+    from bench.engine.task import Group, GroupCell
     from bench.engine.workers import Workers
 
 WEIGHTS = {

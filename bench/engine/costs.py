@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bench.cells import Cell
-    from bench.engine.agenda import GroupCell
-    from bench.engine.task import Group, SideState
+    from bench.engine.task import Group, GroupCell, SideState
 
 LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
 """Guessed seconds to start a worker and import, to prove one arm, to open it once it is proven, and

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bench.cells import Cell
-    from bench.engine.agenda import Agenda, GroupCell, Work
+    from bench.engine.agenda import Agenda, Work
+    from bench.engine.task import GroupCell
     from bench.estimates import Estimate
     from bench.metrics import Metric
     from bench.runfile import TimeSpent

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from bench.cells import BASELINE, REFERENCE
 from bench.engine.agenda import Agenda, ColdSweeps, OnceWork, WarmVisits
 from bench.engine.choice import OVERRUN, Choice
-from bench.engine.workers import Visit, WorkerEndedError, Workers, find_live_cells
+from bench.engine.task import find_live_cells
+from bench.engine.workers import Visit, WorkerEndedError, Workers
 from bench.estimates import group_by_key
 from bench.metrics import STAGES, STEP
 
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.engine.actions import Lanes, Phases, Steps
-    from bench.engine.agenda import GroupCell
     from bench.engine.costs import TurnKind
-    from bench.engine.task import Group, SideState
+    from bench.engine.task import Group, GroupCell, SideState
     from bench.samples import Cores, Sample
     from bench.worker import protocol
 

@@ -1,4 +1,4 @@
-"""Tasks: cells to measure in some environments, and the state of each one on the way."""
+"""Tasks: cells to measure in some environments, the groups of these, and the state of each."""
 
 from __future__ import annotations
 
@@ -188,6 +188,14 @@ class SideState:
 
 type Group = tuple[SideState, ...]
 """Sides whose workers alternate: one alone, or two."""
+type GroupCell = tuple[Group, Cell]
+"""A cell, and the sides that it is measured on."""
+
+
+def find_live_cells(group: Group, workload: str) -> dict[str, Cell]:
+    """Return arm → cell, for cells alive on all sides, in a fixed order."""
+    sides = [{str(cell.arm): cell for cell in side.list_live_cells(workload)} for side in group]
+    return {arm: sides[0][arm] for arm in sorted(set.intersection(*map(set, sides)))}
 
 
 def make_groups(task: Task) -> list[Group]:

@@ -59,12 +59,6 @@ class Visit:
     """Seconds of its blocks since their steps were made."""
 
 
-def find_live_cells(group: Group, workload: str) -> dict[str, Cell]:
-    """Return arm → cell, for cells alive on all sides, in a fixed order."""
-    sides = [{str(cell.arm): cell for cell in side.list_live_cells(workload)} for side in group]
-    return {arm: sides[0][arm] for arm in sorted(set.intersection(*map(set, sides)))}
-
-
 class Workers:
     """Requests to workers, with the samples, costs and time spent so far."""
 

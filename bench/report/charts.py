@@ -43,7 +43,7 @@ LONG_NUMBER = re.compile(r"-?\d+\.\d\d+(?=[^<>]*>)")
 IDLE_ATTRIBUTE = re.compile(
     r' (?:class|role|aria-\w+|pointer-events)="[^"]*"| (?:opacity|stroke-width)="1"'
 )
-"""Attribute of an SVG that a picture has no use for, or whose value is the usual one."""
+"""Attribute of an SVG that does not change how a picture looks, or whose value is the usual one."""
 LINES = 24
 """Most lines of a chart: more cannot be told apart."""
 

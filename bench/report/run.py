@@ -103,9 +103,9 @@ def explain_marks(results: Results) -> Iterator[str]:
     if any(row.settled_by == PROGRAM and row.bound for row in compared):
         marks.append("proven: the same program")
     workloads = dict.fromkeys(row.cell.workload for row in compared)
-    widths = [f"{n} {w.width}" for n in workloads if (w := WORKLOADS.get(n)) and n != "toy"]
+    widths = [f"{w.width} at {n}" for n in workloads if (w := WORKLOADS.get(n)) and n != "toy"]
     if any(row.form == "added" for row in compared):
-        widths.append("added to a call 8")
+        widths.append("8 for the added time")
     about = [f"beside {BASELINE}, with 95 % intervals; {', '.join(marks)}"]
     about += [f"widths: {', '.join(widths)}"] if widths else []
     yield " ".join(map(wording.sentence, about))

@@ -143,8 +143,8 @@ def _state_steps(view: View) -> list[str]:
     if dear:
         dearest = max(dear, key=lambda arm: ways[arm].value)
         beside = "" if libraries else f" at {place}"
-        longer = f"{_phrase_change(ways[dearest])}{beside}"
-        parts.append(f"the slowest way to write the step, {dearest}, {longer}")
+        cost = f"{_phrase_cost(ways[dearest])}{beside}"
+        parts.append(f"the slowest way to write the step, {dearest}, {cost}")
     elif ways and not libraries:
         parts.append(f"at {place}: {_phrase_costs({str(arm): row for arm, row in ways.items()})}")
     elif ways:
@@ -168,7 +168,7 @@ def _phrase_costs(rows: Mapping[str, Estimate]) -> str:
         pairs = verdicts.get(verdict, [])
         names = name_few([name for name, _ in pairs])
         if verdict in (Verdict.SLOWER, Verdict.FASTER):
-            clauses += [f"{name} {_phrase_interval(row)}" for name, row in pairs]
+            clauses += [f"{name} {_phrase_cost(row)}" for name, row in pairs]
         elif pairs:
             ends = [_find_most(row) for _, row in pairs]
             most = f"at most {_percent_more(max(ends))}" if max(ends) < math.inf else ""
@@ -191,17 +191,10 @@ def _percent_more(ratio: float) -> str:
     return percent(max(0.0, ratio - 1)) if ratio < 10 else f"{ratio:.0f} times the time"
 
 
-def _phrase_interval(ratio: Estimate) -> str:
-    """Return a ratio as in `+2.6 % (1.2 to 4.0)` or `takes 2.4 (2.3–2.5) times as long`."""
+def _phrase_cost(ratio: Estimate) -> str:
+    """Return a ratio as in `costs +2.6 % (1.2 to 4.0)` or `takes 2.4 (2.3–2.5) times as long`."""
     text = change(ratio)
-    return f"takes {text} as long" if text.endswith("times") else text
-
-
-def _phrase_change(ratio: Estimate) -> str:
-    """Return a ratio of times as in `takes 30 % longer`."""
-    if ratio.value >= 2:
-        return f"takes {ratio.value:.{1 if ratio.value < 10 else 0}f} times as long"
-    return f"takes {percent(abs(ratio.value - 1))} {'longer' if ratio.value > 1 else 'less'}"
+    return f"takes {text} as long" if ratio.value >= 2 else f"costs {text}"
 
 
 def _state_calls(view: View) -> list[str]:

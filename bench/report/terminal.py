@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import textwrap
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rich import box, progress
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.report.table import colour, format_content, mark, percent
+from bench.report.table import UNITS, colour, format_content, mark, percent
 from bench.report.wording import make_printable
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ LEAST_WIDTH = 20
 GAP = 2
 """Characters between columns."""
 NO_BREAK = "\u00a0"
-UNIT_SPACE = re.compile(r"(?<=\d) (?=%|(?:µs|ms|s|kB|MB|GB)\b)")
+UNIT_SPACE = re.compile(rf"(?<=\d) (?=%|(?:{'|'.join(UNITS['s'] | UNITS['B'])})\b)")
 """Space between a number and its unit, which stand on one line."""
 LINE_SECONDS = 30
 """Seconds between lines of progress in a pipe or a log."""
@@ -54,9 +55,9 @@ def show(document: Document, console: Console, *, details: bool = False) -> None
     terminal.print_lines(document.subtitle.splitlines(), indent=6)
     if document.headline:
         terminal.print_lines([document.headline, ""], COLOURS.get(document.status, ""))
-    for section in document.sections:
-        if details or not (section.folded or section.for_page):
-            terminal.print_section(section)
+    shown = [s for s in document.sections if details or not (s.folded or s.for_page)]
+    for section, following in zip_longest(shown, shown[1:]):
+        terminal.print_section(section, following)
     terminal.print_lines([f"warning: {text}" for text in document.warnings])
     terminal.print_lines(document.fine_print)
 
@@ -84,10 +85,10 @@ class _Terminal:
             ).replace(NO_BREAK, " ")
             self.console.print(Text(filled, style=style))  # as text, markup has no effect
 
-    def print_section(self, section: Section) -> None:
+    def print_section(self, section: Section, following: Section | None) -> None:
         """Print a section: its tables, then its sentences, which interpret them.
 
-        Only what has a title gets an empty line after it.
+        After the sentences, there is an empty line if they have a title, or before a table.
         """
         tables = [table for table in section.tables if table.rows]
         titled = section.folded or section.for_page
@@ -96,7 +97,7 @@ class _Terminal:
         for table in tables:
             self.print_table(table.drop_empty_columns())
         if section.lines:
-            after = [""] if titled else []
+            after = [""] if titled or (tables and following and following.tables) else []
             self.print_lines([*section.lines, *after], COLOURS.get(section.status, ""))
 
     def print_table(self, table: Table) -> None:

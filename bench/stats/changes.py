@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from scipy import special
 
 from bench.estimates import ALPHA, MARGIN, PROGRAM, Estimate, Verdict, group_by_key
-from bench.metrics import HOST, HOST_IN_A_ROW, HOST_PER_ARRAY, STEP, TINY, Kind
+from bench.metrics import HOST, HOST_IN_A_ROW, HOST_PER_ARRAY, STEP, Kind
 from bench.stats.components import MAD_TO_SD
 from bench.stats.variances import sum_variances
 from bench.stats.verdicts import exp, finite_or_none, make_bounds
@@ -56,9 +56,6 @@ RUN_SPREADS = {
 """Metric → its spread. Default runs some hours apart give 0.022, 0, 0 and 0, and runs of one busy
 hour 0.010, 0.021 and 0.018 for the first three (results/selftest/between.md): too few to rely on
 smaller values."""
-TINY_STEP_SPREAD = Spread(0.007, 4)
-"""Least spread of a step at a tiny size, on all cores, whatever its arm adds: four pairs of runs of
-15 s differed by 0.7 to 1.4 % (results/beside/rows.jsonl, the first trials of `runs` at `toy`)."""
 OTHER_SPREAD = Spread(0.005, 10)
 """Spread of the other metrics: the same runs give 0, and 0.028 for `init`. For cold ones, a run's
 own standard error is larger, since fresh processes sample them all over a run."""
@@ -77,9 +74,7 @@ def find_spread(row: Estimate) -> Spread:
     """
     of_metric = RUN_SPREADS.get(row.metric, OTHER_SPREAD)
     scale = abs(1 - 1 / row.value) + LEAST_SCALE if row.kind is Kind.WARM else 1.0
-    spread = Spread(of_metric.sd * scale, of_metric.df)
-    is_tiny = row.metric == STEP and row.cell.workload in TINY
-    return max(spread, TINY_STEP_SPREAD) if is_tiny else spread
+    return Spread(of_metric.sd * scale, of_metric.df)
 
 
 def log_ratio(row: Estimate) -> float:

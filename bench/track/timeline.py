@@ -85,10 +85,11 @@ class Timeline:
         before, after = self.list_sides(changes)
         changed = {_find_distribution(row.cell.entrant) for row in changes}
         measured = {_find_distribution(cell.entrant) for cell, _ in (*self.series, *self.counts)}
+        unchanged = measured - changed
         return {
             name: pair
             for name, pair in find_differing_releases(before.versions, after.versions).items()
-            if name in SHARED_PACKAGES or name not in measured - changed
+            if name in SHARED_PACKAGES or name not in unchanged
         }
 
     def find_commits(self, changes: Sequence[Estimate]) -> str:

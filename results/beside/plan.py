@@ -22,8 +22,6 @@ NAMES = {
 """Tool → its name in tables, in the order of rows."""
 OURS = ("runs", "arms", "sides")
 """Trials of ../selftest/trial.py: two runs, two arms of one, and the two sides of `bakeoff ab`."""
-WITH_A_FLOOR = ("runs",)
-"""Tools that count in how much runs of the same code differ, however long they are."""
 
 
 class Plant(NamedTuple):
@@ -41,6 +39,11 @@ class Plant(NamedTuple):
     """Whether the sides have environments built apart, from one lock."""
     without: tuple[str, ...] = ()
     """Tools that cannot have it."""
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether the new side takes longer than the base side."""
+        return bool(self.fraction or self.microseconds)
 
 
 PLANTS = {

@@ -221,8 +221,8 @@ def build_environment(tool: str, copy: int = 0) -> Path:
     """Return the Python of a tool's environment, or of a second one, built if it is not there."""
     folder = ENVIRONMENTS.absolute() / (f"{tool}-{copy}" if copy else tool)
     python = folder / "bin/python"
-    ready = folder / "ready"
-    if not ready.exists():
+    ready, contents = folder / "ready", f"{(ROOT / 'requirements.lock').read_text()}{OTHERS[tool]}"
+    if not ready.exists() or ready.read_text() != contents:
         uv, version = find_uv_bin(), f"{sys.version_info.major}.{sys.version_info.minor}"
         install = [uv, "pip", "install", "--quiet", "--python", str(python)]
         commands = [
@@ -232,7 +232,7 @@ def build_environment(tool: str, copy: int = 0) -> Path:
         ]
         for command in commands:
             subprocess.run(command, check=True)  # noqa: S603
-        ready.touch()
+        ready.write_text(contents)
     return python
 
 

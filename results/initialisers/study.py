@@ -210,10 +210,11 @@ def row(*cells: str) -> str:
 def draw(study: dict[str, Any], path: Path) -> None:
     """Draw the median loss over seeds by epoch, with the middle half, for each initialiser."""
     rows = []
-    for number, name in enumerate(FORMULAS):
-        quartiles = np.quantile(Curves(study, number).losses, (0.25, 0.5, 0.75), axis=0)
+    for number in range(len(study["starts"])):
+        start = Curves(study, number)
+        quartiles = np.quantile(start.losses, (0.25, 0.5, 0.75), axis=0)
         for epoch, (low, middle, high) in enumerate(quartiles.T.round(4).tolist()):
-            point = {"initialiser": name, "epoch": epoch}
+            point = {"initialiser": start.name, "epoch": epoch}
             rows.append(point | {"low": low, "median": middle, "high": high})
     legend = altair.Legend(symbolOpacity=1)
     base = altair.Chart(altair.Data(values=rows)).encode(

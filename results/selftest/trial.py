@@ -100,10 +100,16 @@ def step_seconds(samples: Iterable[Sample], cell: Cell, environment: str = "") -
     return median(s.value for s in samples if (s.metric, s.cell, s.environment) == wanted)
 
 
+def list_ratios(results: Results) -> list[Estimate]:
+    """Return ratios; where two run files are compared, not those that each has in itself."""
+    ratios = [row for row in results.estimates if row.form == "ratio"]
+    return [row for row in ratios if not results.base or row.against == results.base]
+
+
 def ratio_of(results: Results, cell: Cell, metric: str = STEP) -> Estimate:
-    """Return the ratio of an arm."""
-    for row in results.estimates:
-        if (row.metric, row.form, row.cell.arm) == (metric, "ratio", cell.arm):
+    """Return an arm's ratio: of new to base where two sides are compared, else to plain JAX."""
+    for row in list_ratios(results):
+        if (row.metric, row.cell.arm) == (metric, cell.arm):
             return row
     raise SystemExit(f"the run has no estimate of {cell.arm}'s {metric}")
 
@@ -118,8 +124,8 @@ def numbers_of(results: Results, row: Estimate, truth: float, base: float) -> Nu
         base: Seconds of what it is compared with.
     """
     low, high = row.low or 0.0, math.inf if row.high is None else row.high
-    rows = [r for r in results.estimates if r.form == "ratio" and r.standard_error]
-    rows = [r for r in rows if r.cell.entrant != PLANTED.entrant or (truth == 1 and r == row)]
+    rows = [r for r in list_ratios(results) if r.standard_error]
+    rows = [r for r in rows if r.cell.entrant != PLANTED.entrant] + [row] * (truth == 1)
     return {
         "right": low > 1 if truth > 1 else high < 1 if truth < 1 else low <= 1 <= high,
         "ratio": row.value,
@@ -263,7 +269,7 @@ def default(budget: float) -> Numbers:
         ]
         for metric in (STEP, *COLD)
     }
-    settled = sum(row.verdict is not Verdict.INCONCLUSIVE for row in rows[STEP])
+    settled = sum(row.verdict not in (None, Verdict.INCONCLUSIVE) for row in rows[STEP])
     numbers: Numbers = {
         "right": settled >= SETTLED,
         "settled": settled,

@@ -14,6 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from bench.cli import COMMANDS, commands, main, run
+from bench.cli.output import Output, finish
 from bench.streams import print_text
 from common.errors import InterruptedRunError
 from tests.commands import ROOT, Bakeoff, command
@@ -83,7 +84,7 @@ def test_ctrl_c_between_measuring_and_showing_says_how_to_go_on(
     monkeypatch.setitem(sys.modules, "bench.runfile.writer", module)
     kept = Mock()
     with pytest.raises(KeyboardInterrupt):
-        commands.finish(Mock(), commands.Output(), kept)
+        finish(Mock(), Output(), kept)
     assert commands.SAFE_TEXT in capsys.readouterr().err
     kept.unlink.assert_not_called()
 

@@ -16,7 +16,7 @@ import impls
 from bench.check import DONATES, FILE, NOTE, CheckFinding
 from bench.check.judge import CHECKS
 from bench.check.runner import CheckOptions, CheckResult, document, verdict
-from bench.cli.commands import publish
+from bench.cli.output import publish
 from bench.environments.builder import Builder
 from tests.commands import Bakeoff, command, how
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bench.cli.commands import Output, finish
+from bench.cli.output import Output, finish
 from bench.estimates import Estimate
 from bench.runfile.reader import read
 from bench.runfile.writer import run_file, write

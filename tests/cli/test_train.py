@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import jax
 import pytest
 
 from common import weights
@@ -44,6 +45,14 @@ def test_lines_like_the_tutorial_s_and_a_file_that_goes_on_exactly(
     resumed = bakeoff("train", "--resume", "w.safetensors", "--epochs", "5")
     assert EPOCH.findall(done.out) + EPOCH.findall(resumed.out) == EPOCH.findall(whole.out)
     assert weights.load(tmp_path / "w.safetensors").epoch == 5
+
+
+def test_a_backend_that_jax_chose_has_no_name(
+    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "devices", Mock(side_effect=RuntimeError("no such platform")))
+    error = bakeoff("train", *SMALL, "--epochs", "1").err
+    assert "the backend that jax chooses cannot be used here (jax says: no such platform)" in error
 
 
 @pytest.mark.slow

@@ -123,6 +123,15 @@ def test_a_pipe_gets_a_line_now_and_then_and_a_terminal_a_bar() -> None:
     assert "55 of 300 s: starting a worker" in screen.getvalue()
 
 
+def test_a_unit_stands_beside_its_number_and_sentences_before_a_table_stand_apart() -> None:
+    table = Table((Column("style"),), (Row(("pure",)),))
+    first, second = Section("a", ("It takes 12 µs of 100 ns.",), (table,)), Section("b", ("B.",))
+    shown = Document("t", sections=(first, replace(first, lines=("C.",)), second))
+    lines = [line.rstrip() for line in terminal(shown, 20).splitlines()]
+    assert lines[4:8] == ["It takes 12 µs of", "  100 ns.", "", "style"]
+    assert lines[-2:] == ["C.", "B."]
+
+
 @pytest.mark.parametrize(
     ("figure", "labels"),
     [
@@ -151,3 +160,4 @@ def test_charts_are_drawn(figure: Figure, labels: tuple[str, ...]) -> None:
     assert all(label in text for label in labels), text
     assert "currentColor" in drawn
     assert "NaN" not in drawn
+    assert "aria-" not in drawn

@@ -1,5 +1,7 @@
 """Trials on real runs: what they record, and what their tables say."""
 
+import dataclasses
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,10 +10,12 @@ from typing import Any
 import pytest
 
 from bench.cells import BASELINE
-from bench.runfile import Results
-from results.selftest import trial
+from bench.runfile import Results, unpack_samples
+from bench.runfile.reader import Run
+from results.selftest import plants, trial
 from tests import estimates
 from tests.commands import script
+from tests.track.simulated import HAIKU, STEP, a_run
 
 trials = script("results/selftest/trials.py")
 
@@ -41,6 +45,32 @@ def test_what_is_right(value: float, truth: float, right: bool) -> None:
     assert (numbers["rows"], numbers["false"]) == (1 + nothing, 1 + (nothing and not right))
     with pytest.raises(SystemExit, match="no estimate of planted/other's step"):
         trial.ratio_of(results, trial.OTHER)
+
+
+def test_two_runs_are_compared_each_with_its_wait_its_python_and_half_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def bench(*options: str, python: str) -> Run:
+        wait = float(os.environ[plants.MICROSECONDS])
+        asked.append((options[-1], python, wait))
+        when = f"2026-01-0{len(asked)}T12:00:00"
+        run = a_run(len(asked), {HAIKU: 1 + 1e-6 * wait / STEP[HAIKU]}, when=when)
+        packed: Any = run.results
+        return dataclasses.replace(run, samples=unpack_samples(packed.samples))
+
+    monkeypatch.setattr(trial, "bench", bench)
+    monkeypatch.setattr(trial, "PLANTED", HAIKU.make_cell("seed", "cpu"))
+    monkeypatch.setenv(plants.MICROSECONDS, "")
+    monkeypatch.chdir(tmp_path)
+    numbers = trial.runs(20, [0.0, 800.0], pythons=["old", "new"])
+    assert asked == [("--budget=10.0", "old", 0.0), ("--budget=10.0", "new", 800.0)]
+    assert numbers["truth"] == pytest.approx(1.2, rel=0.02)
+    assert 1.15 < numbers["low"] < numbers["ratio"] < numbers["high"] < 1.25
+    assert numbers["right"]
+    others, metrics = 2, 4  # no row of a run in itself is among those that could be false
+    assert (numbers["rows"], numbers["false"]) == (others * metrics, 0)
 
 
 @pytest.fixture

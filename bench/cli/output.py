@@ -1,0 +1,145 @@
+"""Documents of results: made, shown and written."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import msgspec
+
+from bench.cli.commands import promise_resumption
+from common.errors import BakeoffError, require_new
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from bench.report.table import Document
+    from bench.runfile import ResultsWithSamples
+    from bench.runfile.reader import Run
+
+WIDTH = 100
+"""Characters of a line in a text file."""
+FORMATS = ("text", "md", "json", "html")
+ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "htm")}
+"""Format → endings of its files; other formats have their name."""
+
+
+class Output(NamedTuple):
+    """Form and place of a command's results."""
+
+    form: str = "text"
+    file: Path | None = None
+    """New file; None for standard output."""
+    details: bool = False
+    """Whether a terminal shows folded parts, too; a file has them always."""
+
+    @classmethod
+    def choose(
+        cls, given: str | None, file: Path | None, *, details: bool, forms: Iterable[str] = FORMATS
+    ) -> Self:
+        """Return the form that is given, or that a file's name asks for; text without a file.
+
+        Raises:
+            BakeoffError: the ending is unknown, or there can be no such new file.
+        """
+        if file is None:
+            return cls(given or "text", details=details)
+        known = {f".{end}": name for name in forms for end in ENDINGS.get(name, (name,))}
+        ending = file.suffix.lower()
+        if given is None and ending not in known:
+            raise BakeoffError(
+                f"output {file} ends in {file.suffix or 'nothing'}; {', '.join(known)} are known: "
+                "name it so, or give --format"
+            )
+        require_new(file, "output")
+        return cls(given or known[ending], file, details)
+
+    def write(self, text: str) -> None:
+        """Write a text to the file, whole or not at all, and name it; or to standard output."""
+        if self.file is None:
+            sys.stdout.write(text)
+            return
+        from bench.runfile.writer import whole_file
+
+        with whole_file(self.file, "output ") as partial:
+            partial.write_text(text, encoding="utf-8")
+        print(self.file)
+
+
+TERMINAL = Output()
+
+
+def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None) -> None:
+    """Show results on the terminal, or write them, with their headline on standard error.
+
+    `kept`, the file that holds them so far, is removed at the end.
+    """
+    with promise_resumption(lambda: kept is not None):
+        from bench.runfile.reader import Machine, Run
+        from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
+
+        data = run_file(results)
+        machine = msgspec.convert(data["machine_info"], Machine)
+        shown = make_document(Run("", results, machine=machine, when=data["datetime"][:19]))
+        if output.file is not None:
+            print(shown.headline, file=sys.stderr)
+        if output.form != "json":
+            publish([shown], output)
+        elif output.file is not None:
+            write(output.file, data)
+            print(output.file)
+        else:
+            print(msgspec.json.encode(data, enc_hook=float).decode())
+    if kept is not None:
+        kept.unlink(missing_ok=True)
+
+
+def publish(documents: Sequence[Document], output: Output = TERMINAL) -> None:
+    """Show documents as `html`, `md` or `text` on a terminal, in a new file or standard output."""
+    if output.form == "html":
+        from bench.report.page import page
+
+        output.write(page(*documents))
+    elif output.form == "md":
+        from bench.report.markdown import markdown
+
+        output.write("\n".join(map(markdown, documents)))
+    else:
+        from rich.console import Console
+
+        from bench.report import terminal
+
+        file, width = (None, None) if output.file is None else (io.StringIO(), WIDTH)
+        console = Console(highlight=False, file=file, width=width)
+        for document in documents:
+            terminal.show(document, console, details=output.details or file is not None)
+        if file is not None:
+            output.write(file.getvalue())
+
+
+def make_document(run: Run) -> Document:
+    """Return a run as the document of the command that made it.
+
+    It has the day and the machine, unless it compares files, which have their own.
+    """
+    kind = run.results.kind
+    if kind == "run":
+        from bench.cost.published import make_section
+        from bench.report.run import document
+
+        answer = document(run)
+        cells = (result.cell for result in run.results.cells)
+        calculator = make_section({cell.arm for cell in cells if cell.backend == "cpu"})
+        folded = next(i for i, section in enumerate(answer.sections) if section.folded)
+        sections = (*answer.sections[:folded], calculator, *answer.sections[folded:])
+        return replace(answer, sections=sections)
+    module = "bench.cost.step" if kind == "cost" else f"bench.track.{kind}"
+    made: Document = import_module(module).document(run.results)
+    where = filter(None, [run.when[:16].replace("T", " "), run.processor.partition(" (")[0]])
+    between = "\n" if "\n" in made.subtitle else "; "
+    subtitle = between.join(filter(None, [made.subtitle, ", ".join(where)]))
+    return replace(made, subtitle=subtitle) if run.results.spent.wall_seconds else made
