@@ -142,9 +142,9 @@ def merge_environments(
 
 
 def group_by_program(keys: Iterable[Key], programs: Mapping[Cell, str]) -> list[list[int]]:
-    """Return columns grouped by program, where known."""
-    groups = group_by_key((programs.get(cell, ""), i) for i, (_, cell) in enumerate(keys))
-    return [columns for program, columns in groups.items() if program]
+    """Return columns grouped by environment and program, where that is known."""
+    groups = group_by_key(((key[0], programs.get(key[1], "")), i) for i, key in enumerate(keys))
+    return [columns for (_, program), columns in groups.items() if program]
 
 
 def compare_with_baseline(
@@ -169,7 +169,8 @@ def compare_with_baseline(
         (control, [arms.index(BASELINE)], {}),
     ):
         if members:
-            shared = group_by_program(keys, known)
+            merged = [("", cell) for _, cell in keys]  # all environments have this jax
+            shared = group_by_program(merged, known)
             contrasts = contrast_columns(metric, lists, against, members, shared)
             cells = [keys[i] for i in members]
             estimates += convert_contrasts(cells, metric, str(BASELINE), contrasts, margin)

@@ -85,6 +85,23 @@ def test_arms_with_the_same_program_share_what_compiling_it_took() -> None:
         assert compared(rows)[HAIKU].value == pytest.approx(1.06, rel=1e-4)
 
 
+def test_each_day_of_a_history_compiles_its_programs_itself() -> None:
+    samples = []
+    for day, factor in enumerate((1.0, 1.5)):  # each day has its own blocks of the reference
+        sides = [(warm("compile", {HAIKU: 1.0}, "base"), 1.0)]
+        sides += [(warm("compile", {HAIKU: 1.0}, f"day {day}"), factor)]
+        samples += [
+            s._replace(value=by * s.value, worker=s.worker + 10 * day, block=s.block + 100 * day)
+            for rows, by in sides
+            for s in rows
+        ]
+    rows = estimate(samples, "base", programs=dict.fromkeys(ALL, "a"))
+    ratios = {(r.environment, r.cell): r.value for r in rows if r.form == "ratio"}
+    assert {cell: ratios["day 1", cell] / ratios["day 0", cell] for cell in (PLAIN, HAIKU)} == {
+        cell: pytest.approx(1.5) for cell in (PLAIN, HAIKU)
+    }
+
+
 def test_arms_with_the_same_program_have_narrower_intervals() -> None:
     samples = warm("compile", dict.fromkeys(APART, 1.0), noise=0.03)
     alone = compared(estimate(samples))
