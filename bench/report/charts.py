@@ -112,7 +112,8 @@ def draw_lines(
     data = [
         {"arm": str(arm), "x": x, **_point(estimate, floor, ceiling)} for arm, x, estimate in points
     ]
-    # Drawn as one broken line of each arm, intervals and dots are a fifth as large in a page
+    # With one broken line of each arm for all intervals, and one for all dots, a page is half as
+    # large as with a mark for each
     broken = {"type": "line", "invalid": "break-paths-filter-domains"}
     dot = {"strokeWidth": DOT, "strokeCap": "round"}
     if isinstance(first_x, str):

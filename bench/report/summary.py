@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 import impls
 from bench.cells import BASELINE, PURE, Arm, Cell
 from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict, group_by_key
@@ -192,9 +194,16 @@ def _percent_more(ratio: float) -> str:
 
 
 def _phrase_cost(ratio: Estimate) -> str:
-    """Return a ratio as in `costs +2.6 % (1.2 to 4.0)` or `takes 2.4 (2.3–2.5) times as long`."""
-    text = change(ratio)
-    return f"takes {text} as long" if ratio.value >= 2 else f"costs {text}"
+    """Return a ratio as in `costs 2.6 % (1.2 to 4.0)` or `takes 2.4 (2.3–2.5) times as long`.
+
+    A faster one `saves 13 % (10 to 16)`.
+    """
+    if ratio.value >= 2:
+        return f"takes {change(ratio)} as long"
+    if ratio.value > 1:
+        return f"costs {change(ratio).removeprefix('+')}"
+    low, high = (None if end is None else 2 - end for end in (ratio.high, ratio.low))
+    return f"saves {change(replace(ratio, value=2 - ratio.value, low=low, high=high))[1:]}"
 
 
 def _state_calls(view: View) -> list[str]:

@@ -128,7 +128,8 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
     if varied:
         limit = median(row[VARIATION] for row in varied)
         most = f"before a trial, empty loops varied by up to {percent(limit)}, or by more"
-        yield f"**A step at `seed`, 30 seconds, in quieter and busier hours** ({most}):\n"
+        size = f"A step at `{MAIN.workload}`, {MAIN.seconds} seconds"
+        yield f"**{size}, in quieter and busier hours** ({most}):\n"
         yield from table_lines(make_hours_table(varied, limit))
         yield ""
     designs = make_table(score_trials(rows), DESIGNS)

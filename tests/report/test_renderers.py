@@ -132,6 +132,13 @@ def test_a_unit_stands_beside_its_number_and_sentences_before_a_table_stand_apar
     assert lines[-2:] == ["C.", "B."]
 
 
+def test_a_chart_of_lines_has_a_dot_and_an_interval_at_each_point() -> None:
+    drawn = render_svg(draw_lines("t", {Arm("haiku", "pure"): DAYS}), WIDE)
+    [dots] = re.findall(r'<path [^>]*d="([^"]*)"[^>]*stroke-width="5"', drawn)
+    [intervals] = re.findall(r'<path [^>]*d="([^"]*)"[^>]*opacity="0.4"', drawn)
+    assert [path.count("M") for path in (dots, intervals)] == [len(DAYS)] * 2
+
+
 @pytest.mark.parametrize(
     ("figure", "labels"),
     [

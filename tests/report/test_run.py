@@ -66,13 +66,13 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
             LEVEL | {"equinox/filter_jit": Planted(1.2), NNX: Planted(1.5, differs={"add": 1})},
             {},
             "At the tutorial's size, under one `jax.jit`: flax_linen and haiku cost at most 1.8 %. "
-            "The slowest way to write the step, flax_nnx/jit, costs +50",
+            "The slowest way to write the step, flax_nnx/jit, costs 50",
         ),
         (
             LEVEL | {"stax/pure": Planted(0.87, differs={"add": 1})},
             {},
             "At the tutorial's size, under one `jax.jit`: flax_linen and haiku cost at most 1.8 %; "
-            "stax costs -13.0 % (-13.",
+            "stax saves 13.0 % (12.",
         ),
         (
             {HAIKU: Planted(1.03), "haiku/transform": Planted(1.02)},
@@ -87,7 +87,7 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
         (
             {"torch/pure": Planted(1.5, None, proof={"jax": False})},
             {},
-            "Without JAX at the tutorial's size: torch/pure costs +50.1 % (4",
+            "Without JAX at the tutorial's size: torch/pure costs 50.1 % (4",
         ),
         (
             {"torch/pure": Planted(9.0, None, proof={"jax": False})},
@@ -109,7 +109,7 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
         (
             {NNX: Planted({"seed": 1.2, "wide": 1.1}, None)},
             {"workloads": ("wide", "seed")},
-            "The slowest way to write the step, flax_nnx/jit, costs +20.0 % (19.8 to 20.2) at "
+            "The slowest way to write the step, flax_nnx/jit, costs 20.0 % (19.8 to 20.2) at "
             "the tutorial's size.",
         ),
         (
