@@ -29,9 +29,9 @@ from markupsafe import Markup
 from bench import runfile
 from bench.cli.output import make_document
 from bench.estimates import Estimate
-from bench.report.charts import WIDE, render_svg
+from bench.report.charts import render_svg
 from bench.report.markdown import table_lines
-from bench.report.page import STYLE, Anchors, page
+from bench.report.page import Anchors, page
 from bench.report.run import describe_origin, draw_calls, explain_marks
 from bench.report.summary import list_views, make_headline, make_table
 from bench.report.table import Figure, Table
@@ -131,9 +131,7 @@ def insert_trials(text: str) -> str:
 def draw_trials() -> dict[Path, str]:
     """Return the charts of the trials of other tools, by their places beside their README."""
     return {
-        BESIDE.with_name(f"{name}.svg"): render_svg(Figure(name, name, chart), WIDE).replace(
-            "</svg>", STYLE
-        )
+        BESIDE.with_name(f"{name}.svg"): render_svg(Figure(name, name, chart))
         for name, chart in scores.draw_charts(scores.read_rows()).items()
     }
 
@@ -144,7 +142,7 @@ def draw_answer(text: str) -> str:
     assert match is not None
     [view, *_] = list_views(read(ROOT / match[2], samples=False).results)
     [figure] = draw_calls(view)
-    return render_svg(figure, WIDE).replace("</svg>", STYLE)
+    return render_svg(figure)
 
 
 # the reference, made from the code

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from bench.cells import Arm
     from bench.estimates import Estimate
 
-WIDE, NARROW = 620, 340
-"""Widths of charts in pixels: on a screen, and on a phone."""
+WIDTH = 460
+"""Width of a chart in pixels: drawn larger on a screen and smaller on a phone, its text can be read
+on both."""
+FONT_SIZE = 12
+"""Height of a chart's letters, in the same pixels."""
 ROW, HEIGHT = 20, 260
 """Height of a row of intervals or bars, and of a chart of lines, in pixels."""
 VERDICTS = {"slower": "#D55E00", "faster": "#009E73", "": "#888888"}
@@ -40,6 +43,10 @@ ADDED_LABEL = (
     "datum.value == 0 ? '0' : datum.value < 1e-3 ? format(1e6 * datum.value, 'd') + ' µs' : "
     "format(1e3 * datum.value, 'd') + ' ms'"
 )
+STYLE = (
+    "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style></svg>"
+)
+"""Colours of a chart's text: a picture does not inherit those of a page."""
 LONG_NUMBER = re.compile(r"-?\d+\.\d\d+(?=[^<>]*>)")
 """Number of an SVG's tag with more digits than a screen shows."""
 IDLE_ATTRIBUTE = re.compile(
@@ -164,12 +171,11 @@ def draw_bars(title: str, rows: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     return Figure(title, f"{name}. {text}.", chart)
 
 
-def render_svg(figure: Figure, width: int) -> str:
-    """Return a chart as SVG, in the colours of the page around it and without its title."""
+def render_svg(figure: Figure) -> str:
+    """Return a chart as SVG, in light or dark colours and without its title."""
     import vl_convert
 
-    text, narrow = "currentColor", width < WIDE
-    columns = max(1, width // (170 if narrow else 155))
+    text = "currentColor"
     config = {
         "aria": False,  # the picture has a text of its own
         "padding": {
@@ -188,15 +194,15 @@ def render_svg(figure: Figure, width: int) -> str:
             "domainColor": "#888",
             "tickColor": "#888",
             "titleFontWeight": "normal",
-            "labelFontSize": 11,
-            "titleFontSize": 11,
-            "labelLimit": 150 if narrow else 220,
+            "labelFontSize": FONT_SIZE,
+            "titleFontSize": FONT_SIZE,
+            "labelLimit": WIDTH // 2,
             "labelOverlap": True,
         },
-        "legend": {"labelColor": text, "labelFontSize": 11, "columns": columns},
+        "legend": {"labelColor": text, "labelFontSize": FONT_SIZE, "columns": 3},
     }
-    fit = {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}, "config": config}
-    drawn: str = vl_convert.vegalite_to_svg(figure.chart | fit)
+    fit = {"width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, "config": config}
+    drawn: str = vl_convert.vegalite_to_svg(figure.chart | fit).replace("</svg>", STYLE)
     return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.1f}", IDLE_ATTRIBUTE.sub("", drawn))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,8 +11,8 @@ from rich import box, progress
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.report.table import UNITS, colour, format_content, mark, percent
-from bench.report.wording import make_printable
+from bench.report.table import colour, format_content, mark, percent
+from bench.report.wording import NO_BREAK, keep_units, make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,9 +28,6 @@ LEAST_WIDTH = 20
 """Minimum width in characters: `COLUMNS` may be 0."""
 GAP = 2
 """Characters between columns."""
-NO_BREAK = "\u00a0"
-UNIT_SPACE = re.compile(rf"(?<=\d) (?=%|(?:{'|'.join(UNITS['s'] | UNITS['B'])})\b)")
-"""Space between a number and its unit, which stand on one line."""
 LINE_SECONDS = 30
 """Seconds between lines of progress in a pipe or a log."""
 WORDS = {
@@ -78,7 +74,7 @@ class _Terminal:
             clean = self.clean_text(line)
             start = " " * (len(clean) - len(clean.lstrip(" ")) + indent)
             filled = textwrap.fill(
-                UNIT_SPACE.sub(NO_BREAK, clean),
+                keep_units(clean),
                 self.console.width,
                 subsequent_indent=start,
                 break_on_hyphens=False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.estimates import Estimate, Verdict
 from bench.metrics import METRICS, label
+from bench.report.table import UNITS
 from bench.streams import one_line
 from common.config import DEPTH, SWEEP, WORKLOADS
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 3
 """Most arms, releases or operations that a sentence names; it counts the others."""
+NO_BREAK = "\u00a0"
+UNIT_SPACE = re.compile(rf"(?<=\d) (?=%|→|(?:{'|'.join(UNITS['s'] | UNITS['B'])})\b)")
+"""Space between a number and its unit, or an arrow: no line ends there."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
 
 
@@ -109,6 +113,11 @@ def suggest_more(rows: Iterable[Estimate]) -> Iterator[str]:
     """Yield how to go on after a measurement, if any of its comparisons is inconclusive."""
     if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):
         yield "To settle `?`: a longer `--budget`, or `--more FILE`."
+
+
+def keep_units(text: str) -> str:
+    """Return a text in which each number stands on one line with its unit."""
+    return UNIT_SPACE.sub(NO_BREAK, text)
 
 
 def make_printable(text: str) -> str:

@@ -140,6 +140,23 @@ def test_a_selection_of_styles_lives_in_the_address(tab: Page) -> None:
     assert tab.evaluate(shown) == len(everything)
 
 
+def test_a_size_lives_in_the_address(tab: Page) -> None:
+    heads = tab.locator("table").first.locator("thead th")
+    sizes = [name for name in heads.all_inner_texts() if name.startswith("step at")]
+    assert [name.split()[-1] for name in sizes] == ["seed", "wide"]
+    tab.get_by_label("Steps at").select_option("wide")
+    assert [heads.filter(has_text=name).is_visible() for name in sizes] == [False, True]
+    address = tab.evaluate("location.href")
+    assert address.endswith("#size=wide")
+    tab.goto("about:blank")
+    tab.goto(address)
+    assert [heads.filter(has_text=name).is_visible() for name in sizes] == [False, True]
+    cells = tab.locator("table").first.locator("tbody tr").first.locator("td:visible")
+    assert cells.count() == heads.count() - 2
+    tab.get_by_label("Steps at").select_option("all sizes")
+    assert [heads.filter(has_text=name).is_visible() for name in sizes] == [True, True]
+
+
 def test_any_style_can_be_what_the_others_are_compared_with(tab: Page) -> None:
     def numbers(style: str, column: int) -> list[float]:
         """Return a number, and the ends of its interval."""
@@ -152,7 +169,7 @@ def test_any_style_can_be_what_the_others_are_compared_with(tab: Page) -> None:
     usual = tab.locator("table").first.inner_text()
     before = {style: numbers(style, step) for style in ("equinox/jit", "haiku/pure")}
     added = {style: numbers(style, call) for style in ("equinox/jit", "haiku/pure")}
-    tab.get_by_role("combobox").select_option("equinox/jit")
+    tab.get_by_label("Beside").select_option("equinox/jit")
     assert "base=equinox%2Fjit" in tab.evaluate("location.hash")
     base, other = before.values()
     assert numbers("haiku/pure", step) == pytest.approx(
@@ -165,17 +182,17 @@ def test_any_style_can_be_what_the_others_are_compared_with(tab: Page) -> None:
     address = tab.evaluate("location.href")
     tab.goto("about:blank")
     tab.goto(address)
-    assert tab.get_by_role("combobox").input_value() == "equinox/jit"
+    assert tab.get_by_label("Beside").input_value() == "equinox/jit"
     tab.get_by_role("link", name="Surprises").click()
     tab.wait_for_function("location.hash === '#surprises'")
     tab.get_by_role("searchbox").fill("pure")
     assert tab.evaluate("location.hash") == "#show=pure&base=equinox%2Fjit", "nothing is forgotten"
     tab.get_by_role("searchbox").fill("")
-    tab.get_by_role("combobox").select_option("pure_jax/pure")
+    tab.get_by_label("Beside").select_option("pure_jax/pure")
     assert tab.locator("table").first.inner_text() == usual
     tab.goto("about:blank")
     tab.goto(address.replace("equinox%2Fjit", "nobody%2Fjit"))
-    assert tab.get_by_role("combobox").input_value() == "pure_jax/pure", "it is not on offer"
+    assert tab.get_by_label("Beside").input_value() == "pure_jax/pure", "it is not on offer"
     assert tab.locator("table").first.inner_text() == usual
 
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from bench.cells import Arm
 from bench.engine.actions import Action, Do
 from bench.estimates import Verdict
-from bench.report.charts import WIDE, draw_bars, draw_intervals, draw_lines, render_svg
+from bench.report.charts import WIDTH, draw_bars, draw_intervals, draw_lines, render_svg
 from bench.report.markdown import markdown
-from bench.report.page import page
+from bench.report.page import mark_code, page
 from bench.report.run import document
 from bench.report.table import Column, Document, Figure, Row, Section, Table
 from bench.report.terminal import WORDS, Progress, show
@@ -132,8 +132,14 @@ def test_a_unit_stands_beside_its_number_and_sentences_before_a_table_stand_apar
     assert lines[-2:] == ["C.", "B."]
 
 
+def test_a_page_breaks_no_line_within_a_day_or_before_a_unit() -> None:
+    assert mark_code("`a/b`, <i>: 2026-01-02, 0.5 → 0.6, 96 %") == (
+        "<code>a/<wbr>b</code>, &lt;i&gt;: <time>2026-01-02</time>, 0.5\u00a0→ 0.6, 96\u00a0%"
+    )
+
+
 def test_a_chart_of_lines_has_a_dot_and_an_interval_at_each_point() -> None:
-    drawn = render_svg(draw_lines("t", {Arm("haiku", "pure"): DAYS}), WIDE)
+    drawn = render_svg(draw_lines("t", {Arm("haiku", "pure"): DAYS}))
     [dots] = re.findall(r'<path [^>]*d="([^"]*)"[^>]*stroke-width="5"', drawn)
     [intervals] = re.findall(r'<path [^>]*d="([^"]*)"[^>]*opacity="0.4"', drawn)
     assert [path.count("M") for path in (dots, intervals)] == [len(DAYS)] * 2
@@ -161,8 +167,8 @@ def test_a_chart_of_lines_has_a_dot_and_an_interval_at_each_point() -> None:
     ],
 )
 def test_charts_are_drawn(figure: Figure, labels: tuple[str, ...]) -> None:
-    drawn = render_svg(figure, WIDE)
-    assert f'width="{WIDE}"' in drawn
+    drawn = render_svg(figure)
+    assert f'width="{WIDTH}"' in drawn
     text = " ".join(re.findall(r"<text[^>]*>([^<]*)<", drawn))
     assert all(label in text for label in labels), text
     assert "currentColor" in drawn

@@ -1,7 +1,7 @@
 """Documents as one HTML file that works offline: tables, sentences and drawn charts.
 
-Charts are pictures in the file, one for screens and one for phones, in the reader's light or dark
-colours. The only script sorts, filters and computes tables; what it shows lives in the address.
+Charts are pictures in the file, in the reader's light or dark colours. The only script sorts,
+filters and computes tables; what it shows lives in the address.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from bench.estimates import PROGRAM
 from bench.report import table
-from bench.report.charts import NARROW, WIDE, render_svg
+from bench.report.charts import render_svg
+from bench.report.wording import NO_BREAK, keep_units
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -23,15 +24,10 @@ if TYPE_CHECKING:
     from bench.estimates import Estimate
     from bench.report.table import Content, Document, Figure, Table
 
-NO_BREAK = "\u00a0"
 LONGEST_ID = 80
 """Most characters of a part's name, before the number."""
 PLAIN = "/:=;,.()'!*+@$?~"
 """Characters that an address in an attribute holds as they are; spaces would end it."""
-STYLE = (
-    "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style></svg>"
-)
-"""Colours of a chart's text: a picture does not inherit the page's."""
 
 
 def page(*documents: Document) -> str:
@@ -51,8 +47,6 @@ def page(*documents: Document) -> str:
         documents=documents,
         anchor=Anchors().make_id,
         version=versions().get("jax-bakeoff", ""),
-        narrow=NARROW,
-        wide=WIDE,
     )
 
 
@@ -80,13 +74,16 @@ def shade(content: Content) -> str:
 
 
 def mark_code(text: str) -> Markup:
-    """Return a text from anywhere as HTML; text between backticks is code."""
+    """Return a text from anywhere as HTML: between backticks it is code.
+
+    Lines break after a slash of a style's name, but not within a day or before a unit.
+    """
     from markupsafe import Markup, escape
 
-    return Markup().join(
-        Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
-        for i, part in enumerate(re.split(r"`([^`]*)`", text))
-    )
+    marked = keep_units(str(escape(text))).replace("/", "/<wbr>")
+    marked = re.sub(r"\b\d{4}-\d\d-\d\d\b", r"<time>\g<0></time>", marked)
+    marked = re.sub(r"`([^`]*)`", r"<code>\1</code>", marked)
+    return Markup(marked)  # noqa: S704 -- the text was escaped before
 
 
 def number(content: Estimate) -> Markup:
@@ -144,11 +141,10 @@ def limits(content: Content, rows: Table, column: int) -> str:
     return Markup(f' data-low="{low:.6g}" data-high="{high:.6g}"{form}')  # noqa: S704 -- numbers
 
 
-def picture(figure: Figure, width: int) -> Markup:
+def picture(figure: Figure) -> Markup:
     """Return a chart as the address of a picture, with its data."""
     from markupsafe import Markup
 
-    drawn = render_svg(figure, width).replace("</svg>", STYLE)
     # With other quotes and few escapes, it is a fifth shorter than in base 64
-    address = quote(drawn.replace('"', "'"), safe=PLAIN)
+    address = quote(render_svg(figure).replace('"', "'"), safe=PLAIN)
     return Markup(f"data:image/svg+xml,{address}")  # noqa: S704 -- it has no mark of HTML left

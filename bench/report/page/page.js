@@ -18,7 +18,7 @@ for (const table of document.querySelectorAll("table")) {
     head.replaceChildren(button);
   });
 }
-/* What a reader chooses lives in the address: #show=flax_nnx,haiku&base=flax_nnx/pure&arrays=150 */
+/* What a reader chooses lives in the address: #show=flax_nnx,haiku&size=wide&base=flax_nnx/pure&arrays=150 */
 const choices = [];
 const choose = (name, title, box, table, apply) => {
   const usual = box.value, label = document.createElement("label");
@@ -48,16 +48,28 @@ const time = (seconds) => {
 /* Shows the rows of some styles. */
 const first = document.querySelector("table");
 const input = (options) => Object.assign(document.createElement("input"), options);
+const select = (texts) => {
+  const box = document.createElement("select");
+  box.append(...texts.map((text) => new Option(text)));
+  return box;
+};
 if (first)
   choose("show", "Only rows with", input({ type: "search", placeholder: "flax_nnx, haiku" }), first, (value) => {
     const words = value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
     for (const row of document.querySelectorAll("tbody tr"))
       row.hidden = words.length > 0 && !words.some((word) => row.textContent.toLowerCase().includes(word));
   });
+/* Shows steps at one size. */
+const sizes = [...(first?.tHead.rows[0].cells ?? [])].map((head) => head.textContent.match(/^step at (.+)/)?.[1]);
+const offered = sizes.filter(Boolean);
+if (offered.length > 1)
+  choose("size", "Steps at", select(["all sizes", ...offered]), first, (value) => {
+    for (const { cells } of first.rows)
+      sizes.forEach((size, i) => { cells[i].hidden = offered.includes(value) && offered.includes(size) && size !== value; });
+  });
 /* Compares with another style. Intervals hold for all rows together, so their ends may be divided or subtracted. */
 if (first?.querySelector("[data-low]")) {
-  const rows = [...first.tBodies[0].rows], box = document.createElement("select");
-  box.append(...rows.map((row) => new Option(row.cells[0].textContent.trim())));
+  const rows = [...first.tBodies[0].rows], box = select(rows.map((row) => row.cells[0].textContent.trim()));
   const added = [...rows[0].cells].map((_, i) => rows.some((row) => row.cells[i].dataset.added));
   const cells = rows.flatMap((row) => [...row.cells].slice(1)).map((cell) => [cell, cell.innerHTML, cell.className, cell.dataset.key]);
   const keys = new Map(cells.map(([cell, , , key]) => [cell, key]));
