@@ -1,8 +1,9 @@
 """`make results`: tables in Markdown, made anew from the published files, and the site of them.
 
-README.md has the answer of a run, between `<!-- answer FILE: STYLES -->` and `<!-- end -->`, and
-results/README.md all runs, between `<!-- runs -->` and `<!-- end -->`. The site, in `site/`, has a
-page of each run file and of each Markdown file that README.md leads to; links stay as they are.
+README.md has the answer of a run, between `<!-- answer FILE: STYLES -->` and `<!-- end -->`; other
+parts of that form are the published runs, and what trials of other tools say. The site, in `site/`,
+has a page of each run file and of each Markdown file that README.md leads to; links stay as they
+are.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from bench.runfile.reader import NotARunError, Run, read
 from bench.samples import Proof
 from bench.worker.settings import ROOT
 from results.beside import scores
+from results.beside.usage import describe_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,9 +59,8 @@ FOLDER, README, INDEX = ROOT / "results", ROOT / "README.md", ROOT / "results/RE
 PICTURE = FOLDER / "calls.svg"
 BESIDE = FOLDER / "beside/README.md"
 SITE = ROOT / "site"
-ANSWER = re.compile(r"(<!-- answer (\S+\.json): ([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
-RUNS = re.compile(r"(<!-- runs -->\n).*?(<!-- end -->)", re.DOTALL)
-TRIALS = re.compile(r"(<!-- beside -->\n).*?(<!-- end -->)", re.DOTALL)
+ANSWER = re.compile(r"<!-- answer (\S+\.json): ([^>]*) -->")
+PART = re.compile(r"(<!-- (answer|runs|trials|tools)[^>]* -->\n).*?(<!-- end -->)", re.DOTALL)
 TOPIC = re.compile(r"^\* \[([^\]]+)\]\(([^)]+)\)", re.MULTILINE)
 """Lines of results/README.md that name the site's topics, in their order."""
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
@@ -68,18 +69,21 @@ COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 # tables in Markdown
 
 
-def insert_answer(text: str) -> str:
-    """Return a Markdown text with the answer of the run that it names made anew."""
+def insert_parts(text: str) -> str:
+    """Return a Markdown text whose parts, each from its name to `<!-- end -->`, are made anew."""
 
-    def make_answer(match: re.Match[str]) -> str:
-        lines = "\n".join(answer(read(ROOT / match[2], samples=False), match[3].split()))
-        return f"{match[1]}\n{lines}\n\n{match[4]}"
+    def make(part: re.Match[str]) -> str:
+        makers = {"runs": list_runs, "trials": list_trials, "tools": list_tools}
+        answer = ANSWER.match(part[0])
+        lines = answer_run(answer[1], answer[2].split()) if answer else makers[part[2]]()
+        return "\n".join([part[1], *lines, "", part[3]])
 
-    return ANSWER.sub(make_answer, text)
+    return PART.sub(make, text)
 
 
-def answer(run: Run, styles: Sequence[str]) -> Iterator[str]:
+def answer_run(file: str, styles: Sequence[str]) -> Iterator[str]:
     """Yield the rows of some styles in a run's table of steps and calls, and where it was made."""
+    run = read(ROOT / file, samples=False)
     yield f"**{make_headline(run.results)}**\n"
     table = make_table(list_views(run.results)[0])
     titles = ("style", "step", "added")
@@ -93,12 +97,6 @@ def answer(run: Run, styles: Sequence[str]) -> Iterator[str]:
     )
     yield from table_lines(Table(tuple(table.columns[i] for i in kept), tuple(rows)))
     yield f"\n{describe_origin(run)}. {' '.join(explain_marks(run.results))}"
-
-
-def insert_runs(text: str) -> str:
-    """Return a Markdown text with the table of all published runs made anew."""
-    lines = "\n".join(list_runs())
-    return RUNS.sub(lambda match: f"{match[1]}\n{lines}\n\n{match[2]}", text)
 
 
 def list_runs() -> Iterator[str]:
@@ -122,10 +120,14 @@ def find_runs() -> dict[Path, Run]:
     return runs
 
 
-def insert_trials(text: str) -> str:
-    """Return a Markdown text with the tables of trials of other tools made anew."""
-    lines = "\n".join(scores.describe_trials(scores.read_rows()))
-    return TRIALS.sub(lambda match: f"{match[1]}\n{lines}\n\n{match[2]}", text)
+def list_trials() -> Iterator[str]:
+    """Yield the tables of trials of other tools."""
+    yield from scores.describe_trials(scores.read_rows())
+
+
+def list_tools() -> Iterator[str]:
+    """Yield the table of how these tools are used."""
+    yield from table_lines(describe_tools(scores.read_rows()))
 
 
 def draw_trials() -> dict[Path, str]:
@@ -140,7 +142,7 @@ def draw_answer(text: str) -> str:
     """Return the picture of what a call costs in the run that README.md names."""
     match = ANSWER.search(text)
     assert match is not None
-    [view, *_] = list_views(read(ROOT / match[2], samples=False).results)
+    [view, *_] = list_views(read(ROOT / match[1], samples=False).results)
     [figure] = draw_calls(view)
     return render_svg(figure)
 
@@ -321,12 +323,11 @@ for (const cell of document.querySelectorAll("td")) {
 
 def main() -> None:
     """Make the tables and the site anew."""
-    README.write_text(insert_answer(README.read_text("utf-8")), encoding="utf-8")
+    for path in (README, INDEX, BESIDE):
+        path.write_text(insert_parts(path.read_text("utf-8")), encoding="utf-8")
     PICTURE.write_text(draw_answer(README.read_text("utf-8")), encoding="utf-8")
-    INDEX.write_text(insert_runs(insert_answer(INDEX.read_text("utf-8"))), encoding="utf-8")
     for place, drawn in draw_trials().items():
         place.write_text(drawn, encoding="utf-8")
-    BESIDE.write_text(insert_trials(BESIDE.read_text("utf-8")), encoding="utf-8")
     (ROOT / "docs/commands.md").write_text(describe_commands(), encoding="utf-8")
     (ROOT / "docs/run-file.md").write_text(describe_run_file(), encoding="utf-8")
     shutil.rmtree(SITE, ignore_errors=True)

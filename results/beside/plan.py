@@ -20,6 +20,16 @@ NAMES = {
     "sides": "this project, `ab`",
 }
 """Tool → its name in tables, in the order of rows."""
+REQUIREMENTS = {
+    "pytest_benchmark": ("pytest-benchmark==5.3.1",),
+    "pyperf": ("pyperf==2.11.0",),
+    "asv": ("asv==0.6.6", "virtualenv"),
+    "pytest_codspeed": ("pytest-codspeed==5.0.4",),
+    "google_benchmark": ("google-benchmark==1.9.5",),
+    "samples_apart": (),
+    "samples_in_pairs": (),
+}
+"""Function of tools.py → what its environment has beside this project's lock."""
 OURS = ("runs", "arms", "sides")
 """Trials of ../selftest/trial.py: two runs, two arms of one, and the two sides of `bakeoff ab`."""
 

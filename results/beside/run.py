@@ -32,7 +32,7 @@ from cpuinfo import get_cpu_info  # type: ignore[import-untyped]
 from uv import find_uv_bin
 
 from bench.worker.settings import ROOT
-from results.beside.plan import NAMES, PARTS, PLANTS, Trial, list_trials
+from results.beside.plan import NAMES, PARTS, PLANTS, REQUIREMENTS, Trial, list_trials
 from results.beside.scores import INTERVAL, ROWS, VARIATION, describe_trials, find_trial, read_rows
 
 if TYPE_CHECKING:
@@ -50,18 +50,6 @@ EMPTY_LOOP = 10_000
 """Turns of the loop whose time says how fast the machine is now."""
 EMPTY_LOOPS = 1000
 """Number of empty loops before a trial: a tenth of a second."""
-
-
-OTHERS = {
-    "pytest_benchmark": (),
-    "pyperf": ("pyperf==2.11.0",),
-    "asv": ("asv==0.6.6", "virtualenv"),
-    "pytest_codspeed": ("pytest-codspeed==5.0.4",),
-    "google_benchmark": ("google-benchmark==1.9.5",),
-    "samples_apart": (),
-    "samples_in_pairs": (),
-}
-"""Function of tools.py → what its environment has beside this project's lock."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,7 +126,7 @@ def make_trial(trial: Trial, step: float) -> Record:
     record["versions"] = {name: version(name) for name in ("jax", "jaxlib")}
     start = time.monotonic()
     try:
-        tool = trial.tool if trial.tool in OTHERS else "samples_apart"
+        tool = trial.tool if trial.tool in REQUIREMENTS else "samples_apart"
         pythons = [str(build_environment(tool, number * plant.apart)) for number in (0, 1)]
         start = time.monotonic()
         variables = {"BESIDE_WORKLOAD": trial.workload}
@@ -147,23 +135,31 @@ def make_trial(trial: Trial, step: float) -> Record:
             variables["BESIDE_SLOWER"] = f"{1e6 * step * plant.slower} {turn}"
         if plant.imported:
             variables["BESIDE_IMPORTED"] = "1"
-        if trial.tool in OTHERS:
+        if trial.tool in REQUIREMENTS:
             sides = list(zip((0.0, wait), pythons, strict=True))
-            given = {"sides": sides, "seconds": trial.seconds}
-            printed = run_tool(tool, tool, given, PATIENCE * trial.seconds, variables)
-            record["outcomes"] = json.loads(printed)
+            record |= run_other(trial, sides, variables)
         else:
-            apart = pythons if plant.apart else []
-            record["outcomes"] = run_ours(trial, wait, variables, apart)
+            record |= run_ours(trial, wait, variables, pythons if plant.apart else [])
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         words = str(getattr(error, "stderr", "") or error).strip()
         record["failed"] = words[-300:]
     return record | {"took": round(time.monotonic() - start, 1)}
 
 
+def run_other(
+    trial: Trial, sides: Sequence[tuple[float, str]], variables: Mapping[str, str]
+) -> Record:
+    """Return what another tool says, and how many processes called the step."""
+    given = {"sides": sides, "seconds": trial.seconds}
+    with tempfile.NamedTemporaryFile("r") as processes:
+        variables = {**variables, "BESIDE_PROCESSES": processes.name}
+        printed = run_tool(trial.tool, trial.tool, given, PATIENCE * trial.seconds, variables)
+        return {"outcomes": json.loads(printed), "processes": len({*processes})}
+
+
 def run_ours(
     trial: Trial, wait: float, variables: Mapping[str, str], pythons: Sequence[str]
-) -> list[Record]:
+) -> Record:
     """Return what this project says: in a folder of its own, by ../selftest/trial.py."""
     given: Record = {"run": trial.tool, "budget": trial.seconds, "workload": trial.workload}
     given["waits"] = [wait] if trial.tool == "arms" else [0.0, wait]
@@ -178,8 +174,8 @@ def run_ours(
         numbers = json.loads(Path(folder, "out.json").read_text())["numbers"]
     low, high = numbers.get("low") or 0.0, numbers.get("high") or math.inf
     row = {"rule": INTERVAL, "called": low > 1 or high < 1, "ratio": numbers["ratio"]}
-    row["base"] = numbers["base"] / 1e6
-    return [row | {"low": low, "high": high if high < math.inf else None}]
+    row |= {"base": numbers["base"] / 1e6, "low": low, "high": high if high < math.inf else None}
+    return {"outcomes": [row], "processes": numbers["processes"]}
 
 
 def run_tool(
@@ -221,14 +217,15 @@ def build_environment(tool: str, copy: int = 0) -> Path:
     """Return the Python of a tool's environment, or of a second one, built if it is not there."""
     folder = ENVIRONMENTS.absolute() / (f"{tool}-{copy}" if copy else tool)
     python = folder / "bin/python"
-    ready, contents = folder / "ready", f"{(ROOT / 'requirements.lock').read_text()}{OTHERS[tool]}"
+    ready, added, lock = folder / "ready", REQUIREMENTS[tool], ROOT / "requirements.lock"
+    contents = f"{lock.read_text()}{added}"
     if not ready.exists() or ready.read_text() != contents:
         uv, version = find_uv_bin(), f"{sys.version_info.major}.{sys.version_info.minor}"
         install = [uv, "pip", "install", "--quiet", "--python", str(python)]
         commands = [
             [uv, "venv", "--quiet", "--clear", "--python", version, str(folder)],
-            [*install, "-r", str(ROOT / "requirements.lock")],
-            *([[*install, *OTHERS[tool]]] if OTHERS[tool] else []),
+            [*install, "-r", str(lock)],
+            *([[*install, *added]] if added else []),
         ]
         for command in commands:
             subprocess.run(command, check=True)  # noqa: S603

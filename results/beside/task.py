@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
@@ -27,13 +28,17 @@ def make_step(microseconds: float) -> Callable[[], None]:
     `BESIDE_WORKLOAD` is the name of the size, unless it is `seed`. Where `BESIDE_SLOWER` is set, to
     microseconds and a time, both sides wait so much more from then on: what is measured first has
     an advantage. Where `BESIDE_IMPORTED` is set, what a side waits stands for a library that it has
-    imported: every call of its process waits, whichever side's it is.
+    imported: every call of its process waits, whichever side's it is. `BESIDE_PROCESSES` is a file
+    that gets the number of each process that makes a step.
     """
     more, turn = map(float, os.environ.get("BESIDE_SLOWER", "0 inf").split())
     waits = [microseconds]
     if "BESIDE_IMPORTED" in os.environ:
         waits = IMPORTED
         waits[0] += microseconds
+    if "BESIDE_PROCESSES" in os.environ:
+        with Path(os.environ["BESIDE_PROCESSES"]).open("a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()}\n")
     case, _ = load_workload(os.environ.get("BESIDE_WORKLOAD", "seed"))
     step = make(BASELINE.load(), case)
     step.load(case.fresh())

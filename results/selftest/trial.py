@@ -136,6 +136,7 @@ def numbers_of(results: Results, row: Estimate, truth: float, base: float) -> Nu
         "base": 1e6 * base,
         "workers": row.workers,
         "blocks": row.blocks,
+        "processes": results.spent.processes,
         "seconds": results.spent.wall_seconds,
         "rows": len(rows),
         "false": sum(r.differs for r in rows),
@@ -254,7 +255,8 @@ def runs(
     base = step_seconds(both[0].samples, cell)
     results = compare(both[:1], both[1])
     truth = 1 + 1e-6 * (waits[1] - waits[0]) / base
-    return numbers_of(results, ratio_of(results, cell), truth, base)
+    numbers = numbers_of(results, ratio_of(results, cell), truth, base)
+    return numbers | {"processes": sum(run.results.spent.processes for run in both)}
 
 
 def default(budget: float) -> Numbers:

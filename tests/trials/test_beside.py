@@ -12,6 +12,7 @@ import pytest
 from bench.report.table import format_content
 from results.beside.plan import PLANTS, Trial
 from results.beside.scores import DESIGNS, VARIATION, describe_trials, make_table, score_trials
+from results.beside.usage import describe_tools
 from tests.commands import script
 
 RUN = script("results/beside/run.py")
@@ -74,6 +75,15 @@ def test_quiet_and_busy_hours_stand_apart() -> None:
     assert "asv" not in text.partition("busier hours")[2]
 
 
+def test_processes_are_counted_in_trials_and_lines_in_the_benchmarks() -> None:
+    rows = [{"tool": "pyperf", "processes": count} for count in (3, 5, 4)] + [{"tool": "asv"}]
+    cells = {row.cells[0]: row.cells[2:] for row in describe_tools(rows).rows}
+    assert cells["pyperf 2.11.0"] == ("3 to 5", "6")
+    assert cells["asv 0.6.6"] == ("", "18")
+    assert cells["pytest-benchmark 5.3.1"] == ("", "5")
+    assert cells["this project, `ab`"] == ("", "4")
+
+
 def test_what_hangs_or_fails_costs_its_own_row_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,11 +99,20 @@ def test_what_hangs_or_fails_costs_its_own_row_and_leaves_nothing(
         assert time.monotonic() < end
         time.sleep(0.01)
 
+    def run(
+        _: str, __: str, given: dict[str, object], ___: float, variables: dict[str, str]
+    ) -> str:
+        Path(variables["BESIDE_PROCESSES"]).write_text("12\n12\n13\n")
+        return json.dumps([{"rule": "U", "seconds": given["seconds"]}])
+
     def fail(*_: object) -> str:
         raise subprocess.CalledProcessError(1, "tool", stderr="no such option")
 
-    monkeypatch.setattr(RUN, "run_tool", fail)
     monkeypatch.setattr(RUN, "build_environment", lambda *_: tmp_path)
+    monkeypatch.setattr(RUN, "run_tool", run)
+    row = RUN.make_trial(Trial("pyperf", "+1 %", "seed", 30), 4e-3)
+    assert (row["processes"], row["outcomes"]) == (2, [{"rule": "U", "seconds": 30}])
+    monkeypatch.setattr(RUN, "run_tool", fail)
     row = RUN.make_trial(Trial("pyperf", "+1 %", "seed", 30), 4e-3)
     assert (row["failed"], row["wait"]) == ("no such option", 40.0)
     assert "outcomes" not in row
