@@ -208,7 +208,7 @@ def render_svg(figure: Figure) -> str:
 
 def _name_axis(row: Estimate) -> str:
     if row.form == "added":
-        return f"added to a call of {row.against}"
+        return f"added to a call of {row.against} (logarithmic)"
     return f"{label(row.metric)}, ratio to {row.against}"
 
 

@@ -231,13 +231,14 @@ def summarise_effort(results: Results) -> Iterator[str]:
     if not seconds:
         return
     seen = [
-        f"{percent(least)} (step, {view.place_words(workload)})"
+        f"{percent(least)} at {view.place_words(workload)}"
         for view in list_views(results)
         for workload in view.workloads
         for least in [find_detectable_difference(view.comparisons(workload, STEP).values())]
         if math.isfinite(least)
     ]
-    yield f"detectable difference: {', '.join(seen) or 'not known'}; {seconds:.0f} s"
+    detectable = f"; it could detect differences of {wording.join_words(seen)}" if seen else ""
+    yield f"Run of {seconds:.0f} s{detectable}."
 
 
 # charts
@@ -247,7 +248,7 @@ def draw_calls(view: View) -> Iterator[Figure]:
     """Yield the chart of what each style adds to a call."""
     if costs := view.host_costs:
         dearest = max(costs, key=lambda arm: costs[arm].value)
-        title = f"{dearest} adds {words(costs[dearest])}, the most"
+        title = f"{dearest} adds most to a call: {words(costs[dearest]).removeprefix('+')}"
         rows = {str(arm): costs[arm] for arm in sorted(costs, key=lambda arm: costs[arm].value)}
         yield charts.draw_intervals(f"{title}{view.backend_suffix}", rows, band=math.inf)
 

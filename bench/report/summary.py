@@ -11,20 +11,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 import impls
 from bench.cells import BASELINE, PURE, Arm, Cell
 from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict, group_by_key
 from bench.metrics import HOST, SAMPLED, STARTUP, STEP, TINY
 from bench.report import wording
 from bench.report.run_tables import compare
-from bench.report.table import Column, Row, Table, change, percent, ratio_words, words
-from bench.report.wording import name_few
+from bench.report.table import (
+    COLOURED_SIZE,
+    Column,
+    Row,
+    Table,
+    change,
+    measure_size,
+    percent,
+    ratio_words,
+    words,
+)
+from bench.report.wording import MOST_NAMED, name_few
 from bench.stats.verdicts import GROWTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bench.report.table import Content
     from bench.runfile import CellResult, Results
@@ -131,30 +139,26 @@ def _state_steps(view: View) -> list[str]:
     A library's cost is that of its `pure` style: the step is written in the same way in all.
     """
     rows = {arm: row for arm, row in view.steps.items() if arm != BASELINE}
-    libraries = {arm: row for arm, row in rows.items() if _is_library(arm)}
+    outside = [arm for arm in rows if not impls.find_declaration(arm.entrant).jax]
+    ways = {arm: row for arm, row in rows.items() if arm.style != PURE and arm not in outside}
+    slower = [arm for arm, row in ways.items() if row.verdict is Verdict.SLOWER]
+    slower.sort(key=lambda arm: -ways[arm].value)
+    dear = [arm for arm in slower if measure_size(ways[arm]) >= COLOURED_SIZE] or slower[:1]
+    dear = dear[:MOST_NAMED]
+    libraries = {arm.entrant: row for arm, row in rows.items() if _is_library(arm)}
+    title = "other ways" if libraries else "ways"
+    if dear:
+        title = f"the slowest way{'s' * (len(dear) > 1)}"
+    groups = {
+        "under one `jax.jit`": libraries,
+        f"{title} to write the step": {str(arm): ways[arm] for arm in dear or ways},
+        "without JAX": {str(arm): rows[arm] for arm in outside},
+    }
     place = view.place_words(view.main_workload)
     if view.main_workload == "seed":  # which a new reader takes for that of a generator
         place = f"the tutorial's size{view.backend_suffix}"
-    parts = []
-    if libraries:
-        costs = _phrase_costs({arm.entrant: row for arm, row in libraries.items()})
-        parts.append(f"at {place}, under one `jax.jit`: {costs}")
-    outside = {str(a): row for a, row in rows.items() if not impls.find_declaration(a.entrant).jax}
-    ways = {a: row for a, row in rows.items() if a not in libraries and str(a) not in outside}
-    dear = [arm for arm, row in ways.items() if row.verdict is Verdict.SLOWER]
-    if dear:
-        dearest = max(dear, key=lambda arm: ways[arm].value)
-        beside = "" if libraries else f" at {place}"
-        cost = f"{_phrase_cost(ways[dearest])}{beside}"
-        parts.append(f"the slowest way to write the step, {dearest}, {cost}")
-    elif ways and not libraries:
-        parts.append(f"at {place}: {_phrase_costs({str(arm): row for arm, row in ways.items()})}")
-    elif ways:
-        parts.append("no other way to write the step is shown to cost more")
-    if outside:
-        beside = "" if parts else f" at {place}"
-        parts.append(f"without JAX{beside}: {_phrase_costs(outside)}")
-    return parts
+    parts = [f"{title}: {_phrase_costs(costs)}" for title, costs in groups.items() if costs]
+    return [f"at {place}, {parts[0]}", *parts[1:]] if parts else []
 
 
 def _is_library(arm: Arm) -> bool:
@@ -163,47 +167,40 @@ def _is_library(arm: Arm) -> bool:
 
 
 def _phrase_costs(rows: Mapping[str, Estimate]) -> str:
-    """Return what rows cost beside the baseline: the settled ones first, a clause a verdict."""
+    """Return what rows cost beside the baseline: nothing, an unknown part, or how much each."""
+    free = {name: row for name, row in rows.items() if _costs_nothing(row)}
+    undecided = {n: row for n, row in rows.items() if row.verdict is Verdict.INCONCLUSIVE}
     clauses = []
-    verdicts = group_by_key((row.verdict, (name, row)) for name, row in rows.items())
-    for verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE, Verdict.SLOWER, Verdict.FASTER):
-        pairs = verdicts.get(verdict, [])
-        names = name_few([name for name, _ in pairs])
-        if verdict in (Verdict.SLOWER, Verdict.FASTER):
-            clauses += [f"{name} {_phrase_cost(row)}" for name, row in pairs]
-        elif pairs:
-            ends = [_find_most(row) for _, row in pairs]
-            most = f"at most {_percent_more(max(ends))}" if max(ends) < math.inf else ""
-            if verdict is Verdict.EQUIVALENT:
-                cost = f"cost{'s' * (len(pairs) == 1)}"
-                clauses.append(f"{names} {cost} {most}")
-            else:
-                clauses.append(f"{names} undecided{f', {most}' if most else ''}")
+    if free:
+        cost = f"cost{'s' * (len(free) == 1)}"
+        clauses.append(f"{name_few([*free])} {cost} {_find_most(free.values())}")
+    if undecided:
+        most = _find_most(undecided.values())
+        clauses.append(f"{name_few([*undecided])} undecided{f', {most}' if most else ''}")
+    known = {name: row for name, row in rows.items() if name not in free | undecided}
+    clauses += [", ".join(f"{name} {change(row)}" for name, row in known.items())] if known else []
     return "; ".join(clauses)
 
 
-def _find_most(ratio: Estimate) -> float:
-    """Return the upper end of a ratio; infinite if it is not known."""
-    if ratio.settled_by == PROGRAM and ratio.bound is not None:
-        return 1 + ratio.bound
-    return math.inf if ratio.high is None else ratio.high
+def _costs_nothing(ratio: Estimate) -> bool:
+    """Tell whether a step is within the margin, and not shown to differ from the baseline's."""
+    spans = (ratio.low or 0.0) <= 1 <= (ratio.high or math.inf)
+    return ratio.verdict is Verdict.EQUIVALENT and (spans or ratio.settled_by == PROGRAM)
 
 
-def _percent_more(ratio: float) -> str:
-    return percent(max(0.0, ratio - 1)) if ratio < 10 else f"{ratio:.0f} times the time"
-
-
-def _phrase_cost(ratio: Estimate) -> str:
-    """Return a ratio as in `costs 2.6 % (1.2 to 4.0)` or `takes 2.4 (2.3–2.5) times as long`.
-
-    A faster one `saves 13 % (10 to 16)`.
-    """
-    if ratio.value >= 2:
-        return f"takes {change(ratio)} as long"
-    if ratio.value > 1:
-        return f"costs {change(ratio).removeprefix('+')}"
-    low, high = (None if end is None else 2 - end for end in (ratio.high, ratio.low))
-    return f"saves {change(replace(ratio, value=2 - ratio.value, low=low, high=high))[1:]}"
+def _find_most(ratios: Iterable[Estimate]) -> str:
+    """Return how much more time ratios allow at most; nothing if that is not known."""
+    most = max(
+        1 + ratio.bound
+        if ratio.settled_by == PROGRAM and ratio.bound is not None
+        else math.inf
+        if ratio.high is None
+        else ratio.high
+        for ratio in ratios
+    )
+    if math.isinf(most):
+        return ""
+    return f"at most {percent(max(0.0, most - 1)) if most < 10 else f'{most:.0f} times the time'}"
 
 
 def _state_calls(view: View) -> list[str]:
@@ -328,7 +325,7 @@ def find_cause(view: View, arm: Arm, ratio: Estimate, workload: str) -> str:
         return f"the same program, but more Python calls than {BASELINE}"
     if proof.same_program or not host:
         return ""
-    return f"its program differs ({wording.operations(proof.operations_beside_baseline)})"
+    return f"another program ({wording.operations(proof.operations_beside_baseline)})"
 
 
 def is_host_cause(host: Estimate, ratio: Estimate, base: Estimate | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rich import box, progress
@@ -52,8 +51,9 @@ def show(document: Document, console: Console, *, details: bool = False) -> None
     if document.headline:
         terminal.print_lines([document.headline, ""], COLOURS.get(document.status, ""))
     shown = [s for s in document.sections if details or not (s.folded or s.for_page)]
-    for section, following in zip_longest(shown, shown[1:]):
-        terminal.print_section(section, following)
+    for number, section in enumerate(shown):
+        terminal.print_section(section, is_first=not number)
+    terminal.print_lines([""] * details)
     terminal.print_lines([f"warning: {text}" for text in document.warnings])
     terminal.print_lines(document.fine_print)
 
@@ -81,20 +81,20 @@ class _Terminal:
             ).replace(NO_BREAK, " ")
             self.console.print(Text(filled, style=style))  # as text, markup has no effect
 
-    def print_section(self, section: Section, following: Section | None) -> None:
+    def print_section(self, section: Section, *, is_first: bool) -> None:
         """Print a section: its tables, then its sentences, which interpret them.
 
-        After the sentences, there is an empty line if they have a title, or before a table.
+        An empty line comes before its title, and around each table.
         """
         tables = [table for table in section.tables if table.rows]
-        titled = section.folded or section.for_page
-        if titled and (tables or section.lines):
-            self.print_lines([section.title], "bold")
-        for table in tables:
+        has_title = (section.folded or section.for_page) and bool(tables or section.lines)
+        self.print_lines([""] * ((has_title or bool(tables)) and not is_first))
+        self.print_lines([section.title] * has_title, "bold")
+        for number, table in enumerate(tables):
+            self.print_lines([""] * bool(number))
             self.print_table(table.drop_empty_columns())
-        if section.lines:
-            after = [""] if titled or (tables and following and following.tables) else []
-            self.print_lines([*section.lines, *after], COLOURS.get(section.status, ""))
+        self.print_lines([""] * bool(tables and section.lines))
+        self.print_lines(section.lines, COLOURS.get(section.status, ""))
 
     def print_table(self, table: Table) -> None:
         """Print a table as one, or as several where its columns do not fit beside each other.
@@ -127,7 +127,7 @@ class _Terminal:
             for row in texts:
                 shown.add_row(*(row[i] for i in chosen))
             self.console.print(shown)
-        self.print_lines([*table.notes, ""])
+        self.print_lines(table.notes)
 
     def make_text(self, content: Content, column: Column) -> Text:
         """Return a cell; a large difference has a colour, a number without a mark is indented."""

@@ -10,6 +10,8 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bench.cells import BASELINE
 from bench.estimates import ALPHA, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
@@ -29,7 +31,7 @@ from bench.track.timeline import Timeline
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.cells import Cell
+    from bench.cells import Arm, Cell
     from bench.estimates import Estimate
     from bench.report.table import Figure
     from bench.runfile import Results
@@ -41,8 +43,12 @@ CHARTS = ("trace", "compile")
 if none of these was measured."""
 FIRST_CHANGES = 12
 """Number of changes that are shown unfolded."""
-COLUMNS = Column("what"), Column("change", number=True), Column("between")
-"""First columns of a table of changes; those of packages, of the commit and of styles follow."""
+COLUMNS = Column("what"), Column("change", number=True), Column("styles"), Column("between")
+"""First columns of a table of changes; those of packages and of the commit follow."""
+MOST_STYLES = 2
+"""Most styles that are named; more are counted."""
+END_METRICS = STEP, HOST, "compile", "first_step"
+"""Metrics whose change from the first day to the last the headline says."""
 FACTOR = 2.0
 """Ratio from which a change is a factor, no longer a percentage."""
 LEAST_SHARE = 0.01
@@ -74,7 +80,11 @@ def document(results: Results) -> Document:
         headline=_make_headline(it),
         warnings=tuple(results.warnings),
         sections=(
-            Section("What changed", tuple(describe_by_reason(_find_failures(it))), first),
+            Section(
+                "What changed",
+                (*describe_by_reason(_find_failures(it)), *([_count_changes(it)] if first else [])),
+                first,
+            ),
             Section("More changes", tables=more, folded=True),
             Section("Searches for the release", tuple(_list_searches(it)), folded=True),
             Section("Charts", figures=tuple(charts[name] for name in shown)),
@@ -89,16 +99,49 @@ def _make_headline(it: Timeline) -> str:
     if not it.comparisons:
         more = ", and a --budget for all of them" if it.is_measured else ""
         return f"Nothing could be compared: this needs a metric at two moments{more}."
+    ends = "; ".join(_compare_ends(it)) if it.is_measured else ""
+    first = f"From {it.moments[0]} to {it.moments[-1]}: {ends}." if ends else ""
+    if it.changes and not ends:
+        first = sentence(_describe_changes(it.changes[0], it))
+    late = {row.environment for row in it.results.cells if row.missing}
+    late -= {it.results.base, *it.moments}
+    rest = f"There was no time for {pluralise(len(late), 'day')}: give --budget." if late else ""
+    return " ".join(filter(None, [first or _count_changes(it), rest]))
+
+
+def _compare_ends(it: Timeline) -> Iterator[str]:
+    """Yield how a metric of a measured history changed from the first day to the last.
+
+    Both were measured beside one reference: the half-widths of their logarithms add as errors do.
+    """
+    ends = it.moments[0], it.moments[-1]
+    places = group_by_key(((metric, cell.backend), cell) for cell, metric in it.series)
+    for (metric, _), cells in places.items():
+        workload = main_workload(cell.workload for cell in cells)
+        here = [cell for cell in cells if cell.workload == workload]
+        growths = {}
+        for cell in here:
+            first, last = it.series[cell, metric][0], it.series[cell, metric][-1]
+            if (first.environment, last.environment) == ends:
+                growth = math.log(last.value / first.value)
+                sure = abs(growth) > math.hypot(first.half_width, last.half_width)
+                growths[cell.arm] = math.exp(growth) if sure else 1.0
+        parts = []
+        for worse in (True, False):
+            if arms := [arm for arm, by in growths.items() if by != 1 and (by > 1) is worse]:
+                styles = "" if len(arms) == len(growths) else f" ({_name_styles(arms, growths)})"
+                parts.append(describe_range([growths[arm] for arm in arms]) + styles)
+        if metric in END_METRICS and parts:
+            yield f"{label(metric)} at {it.describe_place(here[0])} {', '.join(parts)}"
+
+
+def _count_changes(it: Timeline) -> str:
     rows = [row for rows in it.changes for row in rows]
     kinds = [text for worse in (True, False) if (text := _summarise(rows, worse=worse))]
     if exact := sum(row.form != "ratio" for row in rows):
         kinds.append(pluralise(exact, "changed count"))
     count = join_words(kinds) or "No change"
-    first = f" {sentence(_describe_changes(it.changes[0], it))}" if it.changes else ""
-    late = {row.environment for row in it.results.cells if row.missing}
-    late -= {it.results.base, *it.moments}
-    rest = f" There was no time for {pluralise(len(late), 'day')}: give --budget." if late else ""
-    return f"{count} found in {pluralise(it.comparisons, 'comparison')}.{first}{rest}"
+    return f"{count} found in {pluralise(it.comparisons, 'comparison')}."
 
 
 def _summarise(rows: Iterable[Estimate], *, worse: bool) -> str:
@@ -121,28 +164,41 @@ def _make_table(groups: Sequence[Sequence[Estimate]], it: Timeline) -> Table:
             f"{pairs[n][0] or 'none'} → {pairs[n][1] or 'none'}" if n in pairs else ""
             for n in packages
         )
-        *first, styles = _describe_change(changes, it)
-        cells = (*first, *releases, it.find_commits(changes), styles)
+        what, styles, by, between = _describe_change(changes, it)
+        first = what, by.removesuffix(" as much"), styles, between
+        cells = (*first, *releases, it.find_commits(changes))
         rows.append(Row(cells, is_costlier(changes[0])))
-    further = (Column(name, needed=False) for name in (*packages, "commit", "styles"))
+    further = (Column(name, needed=False) for name in (*packages, "commit"))
     return Table((*COLUMNS, *further), tuple(rows)).drop_empty_columns()
 
 
 def _describe_change(changes: Sequence[Estimate], it: Timeline) -> tuple[str, str, str, str]:
-    """Return what changed in a group, by how much, when, and of which styles."""
+    """Return what changed in a group, of which styles, by how much, and when."""
     first = changes[0]
     between = " to ".join(map(describe_moment, (first.against, first.environment)))
-    styles = name_few([str(row.cell.arm) for row in changes])
+    measured = [cell.arm for cell, metric in it.series if metric == first.metric]
+    styles = _name_styles([row.cell.arm for row in changes], measured)
     places = [*dict.fromkeys(it.describe_place(row.cell) for row in changes)]
     what = f"{label(first.metric)} at {name_few(places)}"
-    return what, describe_growth(changes), between, styles
+    return what, styles, describe_growth(changes), between
+
+
+def _name_styles(arms: Iterable[Arm], measured: Iterable[Arm]) -> str:
+    """Return some of the measured styles in a few words."""
+    named, others = dict.fromkeys(arms), dict.fromkeys(measured)
+    rest = [arm for arm in others if arm not in named]
+    if len(named) <= MOST_STYLES:
+        return join_words([*map(str, named)])
+    if len(rest) <= 1:
+        return f"all but {rest[0]}" if rest else f"all {len(named)} styles"
+    return f"{len(named)} of {len(others)} styles"
 
 
 def _list_searches(it: Timeline) -> Iterator[str]:
     """Yield for each change of a time or size the command that finds the release."""
     for changes in it.changes:
         if it.is_measured and METRICS[changes[0].metric].varies:
-            what, by, between, _ = _describe_change(changes, it)
+            what, _, by, between = _describe_change(changes, it)
             yield f"{what}, {by}, {between}: `{write_search(changes[0])}`"
 
 
@@ -158,7 +214,7 @@ def write_search(change: Estimate) -> str:
 
 
 def _describe_changes(changes: Sequence[Estimate], it: Timeline) -> str:
-    (what, by, between, styles), why = _describe_change(changes, it), find_causes(changes, it)
+    (what, styles, by, between), why = _describe_change(changes, it), find_causes(changes, it)
     return f"{what} {by}, {between}{f' ({why})' if why else ''}: {styles}"
 
 
@@ -215,14 +271,21 @@ def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
         cells = [cell for cell, _ in keys if len(it.series[cell, metric]) > 1]
         if not cells or cells[0].workload != main_workload(places[metric]):
             continue
+        against = it.moments[-1] if it.is_measured else str(BASELINE)  # in words, on the axis
         drawn = {
-            cell.arm: {row.environment: row for row in it.series[cell, metric]} for cell in cells
+            cell.arm: {
+                row.environment: replace(row, against=against) for row in it.series[cell, metric]
+            }
+            for cell in cells
         }
         here = [r for r in it.changes if (r[0].metric, r[0].cell.place) == (metric, at)]
         title = f"{label(metric)} at {it.describe_place(cells[0])}: no change found"
-        title = sentence(_describe_changes(here[0], it) if here else title)[:-1]
+        if here:
+            what, styles, by, between = _describe_change(here[0], it)
+            title = f"{what} {by}, {between}: {styles}"
         marks = sorted({rows[0].environment for rows in here})
-        yield metric, draw_lines(title, drawn, marks=marks)
+        x_title = "vertical lines: changes" if marks else ""
+        yield metric, draw_lines(sentence(title)[:-1], drawn, x_title, marks=marks)
 
 
 def _describe_gaps(it: Timeline) -> Iterator[str]:
