@@ -127,7 +127,7 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
     varied = [row for row in rows if VARIATION in row and find_trial(row)[2:] == MAIN[:2]]
     if varied:
         limit = median(row[VARIATION] for row in varied)
-        most = f"before a trial, empty loops varied by up to {percent(limit)}, or by more"
+        most = f"quieter: before a trial, empty loops varied by at most {percent(limit)}"
         size = f"A step at `{MAIN.workload}`, {MAIN.seconds} seconds"
         yield f"**{size}, in quieter and busier hours** ({most}):\n"
         yield from table_lines(make_hours_table(varied, limit))
@@ -152,7 +152,7 @@ def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
         ]
         if waits and name not in DESIGNS:
             low, high = percent(min(waits)).removesuffix(" %"), percent(max(waits))
-            yield f"Planted as {name}: {low} to {high} of what a tool measured of its base side.\n"
+            yield f"What is planted as {name} was {low} to {high} of the base side's time.\n"
 
 
 def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:

@@ -167,3 +167,6 @@ def test_figures_of_trainings_are_of_their_printed_losses() -> None:
     assert f"({last.pop('equinox')} in epoch 29)" in index
     [same] = {*last.values()}
     assert f"({same} in epoch 29)" in index
+    [moved] = re.findall(r"epoch +29  loss (\S+)", (folder / "moved-weights.txt").read_text())
+    assert f"(training/moved-weights.txt) ({moved})." in index
+    assert f"Differences of {abs(float(moved) - float(same)):.2f} " in index
