@@ -109,6 +109,18 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return [end for end in (self.low, self.value, self.high) if end is not None]
 
     @property
+    def is_proven(self) -> bool:
+        """Whether its program bounds it, which says more than its timing."""
+        return self.settled_by == PROGRAM and self.bound is not None
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """Ends between which a comparison lies: those that its program proves, or its interval."""
+        if self.settled_by == PROGRAM and self.bound is not None:
+            return 1 - self.bound, 1 + self.bound
+        return (self.value, self.value) if self.is_noiseless else (self.low, self.high)
+
+    @property
     def no_difference(self) -> float:
         """Value that means no difference."""
         return 1.0 if self.form == "ratio" else 0.0

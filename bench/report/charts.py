@@ -1,4 +1,4 @@
-"""The three kinds of chart: intervals, lines over x, and bars.
+"""The two kinds of chart: intervals, and lines over x.
 
 A chart is a specification of Vega-Lite, which vl-convert draws as SVG. Its title says what
 the data show; its text says the same to somebody who cannot see it.
@@ -26,10 +26,8 @@ on both."""
 FONT_SIZE = 12
 """Height of a chart's letters, in the same pixels."""
 ROW, HEIGHT = 20, 260
-"""Height of a row of intervals or bars, and of a chart of lines, in pixels."""
+"""Height of a row of intervals, and of a chart of lines, in pixels."""
 VERDICTS = {"slower": "#D55E00", "faster": "#009E73", "": "#888888"}
-PARTS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7", "#D55E00", "#009E73")
-"""Colours of a bar's parts, after Okabe and Ito: colour-blind readers can tell them apart, too."""
 DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
 DOT = 5
 """Diameter of a point in a chart of lines, in pixels."""
@@ -39,22 +37,20 @@ LINEAR_SECONDS = 1e-5
 """Added seconds up to which the axis is linear: what a call is known to at best."""
 ADDED_TICKS = [0, 1e-4, 1e-3, 1e-2, 1e-1]
 """Ticks of an axis of added time, in seconds; those beyond the data are not drawn."""
-ADDED_LABEL = (
-    "datum.value == 0 ? '0' : datum.value < 1e-3 ? format(1e6 * datum.value, 'd') + ' µs' : "
-    "format(1e3 * datum.value, 'd') + ' ms'"
-)
+SECONDS_LABEL = "format(datum.value, '~s') + 's'"
+"""A tick's text: 100µs, 1ms."""
 STYLE = (
     "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style></svg>"
 )
 """Colours of a chart's text: a picture does not inherit those of a page."""
+PADDING = {"left": 40, "top": 12, "right": 12, "bottom": 12}
+"""Pixels around a chart: a browser's letters may be wider than those that are measured here."""
 LONG_NUMBER = re.compile(r"-?\d+\.\d\d+(?=[^<>]*>)")
 """Number of an SVG's tag with more digits than a screen shows."""
 IDLE_ATTRIBUTE = re.compile(
     r' (?:class|role|aria-\w+|pointer-events)="[^"]*"| (?:opacity|stroke-width)="1"'
 )
 """Attribute of an SVG that does not change how a picture looks, or whose value is the usual one."""
-LINES = 24
-"""Most lines of a chart: more cannot be told apart."""
 
 
 def draw_intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> Figure:
@@ -72,7 +68,7 @@ def draw_intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> 
     axis: dict[str, Any] = {"tickCount": 6}
     if first.form == "added":  # it may be negative: linear around 0, logarithmic beyond
         scale |= {"type": "symlog", "constant": LINEAR_SECONDS}
-        axis |= {"values": ADDED_TICKS, "labelExpr": ADDED_LABEL}
+        axis |= {"values": ADDED_TICKS, "labelExpr": SECONDS_LABEL}
     x = _channel("value", title=name, scale=scale, axis=axis)
     colours = {"domain": list(VERDICTS), "range": list(VERDICTS.values())}
     shared = {
@@ -109,8 +105,7 @@ def draw_lines(
         band: Fraction on both sides of 1 in which differences do not matter; drawn in grey.
         marks: Places on the x axis at which something changed; drawn as lines.
     """
-    shown = dict(list(series.items())[:LINES])
-    points = [(arm, x, estimate) for arm, row in shown.items() for x, estimate in row.items()]
+    points = [(arm, x, estimate) for arm, row in series.items() for x, estimate in row.items()]
     _, first_x, first = points[0]
     name = _name_axis(first)
     values = [estimate.value for _, _, estimate in points]
@@ -131,7 +126,7 @@ def draw_lines(
     x |= {"title": x_title or None}
     scale = {"type": "log", "nice": False}
     y = _channel("value", title=name, scale=scale, axis={"tickCount": 6})
-    hues, dashes = _distinguish(list(shown))
+    hues, dashes = _distinguish(list(series))
     shared = {"x": x, "color": hues}
     in_order = shared | {"y": y, "order": _channel("order")}
     layers = [
@@ -141,34 +136,9 @@ def draw_lines(
         _layer(_break(data, "low", "high"), broken | {"strokeWidth": 1, "opacity": 0.4}, in_order),
         _layer(_break(data, "value", "value"), broken | dot, in_order),
     ]
-    last = "; ".join(f"{arm} {words(list(row.values())[-1])}" for arm, row in shown.items())
+    last = "; ".join(f"{arm} {words(list(row.values())[-1])}" for arm, row in series.items())
     text = f"{name}, with 95 % intervals. At the right end: {last}."
     return Figure(title, text, {"layer": layers, "height": HEIGHT})
-
-
-def draw_bars(title: str, rows: Mapping[str, Mapping[str, Estimate]]) -> Figure:
-    """Return a bar in each row, made of parts side by side; `rows` is row → part → seconds."""
-    name = "seconds (medians)"
-    parts = list(dict.fromkeys(part for row in rows.values() for part in row))
-    data = [
-        {"row": row, "part": part, "value": amount.value, "order": parts.index(part)}
-        for row, amounts in rows.items()
-        for part, amount in amounts.items()
-    ]
-    axis = {"tickCount": 5, "labelExpr": "format(datum.value, '~s') + 's'"}
-    hues = {"domain": parts, "range": list(PARTS[: len(parts)])}
-    encoding = {
-        "x": _channel("value", aggregate="sum", title=name, axis=axis),
-        "y": _channel("row", "nominal", sort=None, title=None),
-        "order": {"field": "order"},
-        "color": _channel("part", "nominal", title=None, scale=hues, legend={"orient": "bottom"}),
-    }
-    text = "; ".join(
-        f"{row}: {', '.join(f'{part} {words(amount)}' for part, amount in amounts.items())}"
-        for row, amounts in rows.items()
-    )
-    chart = _layer(data, {"type": "bar"}, encoding) | {"height": ROW * len(rows)}
-    return Figure(title, f"{name}. {text}.", chart)
 
 
 def render_svg(figure: Figure) -> str:
@@ -178,12 +148,7 @@ def render_svg(figure: Figure) -> str:
     text = "currentColor"
     config = {
         "aria": False,  # the picture has a text of its own
-        "padding": {
-            "left": 40,
-            "top": 12,
-            "right": 12,
-            "bottom": 12,
-        },  # a browser's letters may be wider than those that are measured here
+        "padding": PADDING,
         "background": "transparent",
         "font": "sans-serif",
         "view": {"stroke": "#8884"},

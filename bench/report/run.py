@@ -10,14 +10,13 @@ from msgspec.structs import asdict
 
 import impls
 from bench.cells import BASELINE, Arm
-from bench.estimates import MIN_WORKERS, PROGRAM, Verdict, find_detectable_difference, group_by_key
+from bench.estimates import MIN_WORKERS, Verdict, find_detectable_difference, group_by_key
 from bench.metrics import HOST, STEP, WORKLOAD_GROUPS, label
 from bench.report import charts, wording
 from bench.report.remedies import find_cheaper, write_change
 from bench.report.run_tables import group_by_place, is_timed, make_tables
 from bench.report.summary import find_causes, find_surprises, list_views, make_headline, make_table
 from bench.report.table import Document, Section, amount, percent, words
-from bench.stats.amounts import estimate_startup, split_startup
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ def document(run: Run) -> Document:
             Section("Write this instead", ask(list_remedies), for_page=True),
             Section("What a call costs", figures=ask(draw_calls)),
             fold("Steps", figures=(*ask(draw_steps), *ask(draw_widths))),
-            fold("Start-up", figures=ask(draw_startup)),
             fold("Causes", tuple(map(wording.sentence, causes))),
             *(
                 fold(f"All numbers, {place}", tables=tuple(make_tables(results.table, rows)))
@@ -100,7 +98,7 @@ def explain_marks(results: Results) -> Iterator[str]:
         return
     margin = percent(results.options.margin)
     marks = [f"=: within ±{margin}", "?: undecided"]
-    if any(row.settled_by == PROGRAM and row.bound for row in compared):
+    if any(row.is_proven for row in compared):
         marks.append("proven: the same program")
     workloads = dict.fromkeys(row.cell.workload for row in compared)
     widths = [f"{w.width} at {n}" for n in workloads if (w := WORKLOADS.get(n)) and n != "toy"]
@@ -275,21 +273,3 @@ def draw_widths(view: View) -> Iterator[Figure]:
         level = f"{ends.count(Verdict.EQUIVALENT)} of {len(ends)} steps"
         title = f"At the widest, {level} are within ±{percent(view.margin)}"
         yield charts.draw_lines(title, series, "width of the layers", band=view.margin)
-
-
-def draw_startup(view: View) -> Iterator[Figure]:
-    """Yield the time before the second step, stage by stage, at the main workload."""
-    totals = [total for cell in view.cells if (total := estimate_startup(view.table, cell))]
-    main = wording.main_workload(total.cell.workload for total in totals)
-    if totals := [total for total in totals if total.cell.workload == main]:
-        ends = (least(totals, key=lambda total: total.value) for least in (min, max))
-        seconds = ", ".join(f"{words(total)} with {total.cell.arm}" for total in ends)
-        place = view.place_words(main)
-        title = f"From a fresh process to the second step at {place}: {seconds}"
-        rows = {
-            str(total.cell.arm): {
-                label(name): stage for name, stage in split_startup(view.table, total).items()
-            }
-            for total in totals
-        }
-        yield charts.draw_bars(title, rows)

@@ -9,7 +9,7 @@ from bench.estimates import group_by_key
 from bench.metrics import HOST, METRICS, SAMPLED, STAGES, START_STAGES, STARTUP, STEP, Kind
 from bench.report import wording
 from bench.report.table import MISSING, Column, Row, Table
-from bench.stats.amounts import estimate_startup, subtract_amount
+from bench.stats.amounts import subtract_amount
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def describe_place(table: EstimateTable, rows: Sequence[CellResult]) -> str:
     measured = (table.amount(row.cell, name) for name in (STEP, HOST) for row in rows)
     if first := next(filter(None, measured), None):
         blocks = wording.pluralise(first.blocks, "block")
-        title += f"; {blocks}, {first.workers} process{'es' * (first.workers > 1)}"
+        title += f"; {blocks}, {wording.pluralise(first.workers, 'worker')}"
     return title
 
 
@@ -108,7 +108,7 @@ def compare(table: EstimateTable, row: CellResult, name: str) -> Content:
         return ""
     if name == PROGRAM:
         return "" if cell.is_baseline else wording.program(row.proof)
-    value = estimate_startup(table, cell) if name == STARTUP else table.amount(cell, name)
+    value = table.amount(cell, name)
     if value is None:
         return MISSING if name in row.missing else ""
     if name in SAMPLED or value.unit == "nats" or cell.is_baseline:

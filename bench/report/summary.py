@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import BASELINE, PURE, Arm, Cell
-from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict, group_by_key
+from bench.estimates import Estimate, EstimateTable, Verdict, group_by_key
 from bench.metrics import HOST, SAMPLED, STARTUP, STEP, TINY
 from bench.report import wording
 from bench.report.run_tables import compare
@@ -184,20 +184,14 @@ def _phrase_costs(rows: Mapping[str, Estimate]) -> str:
 
 def _costs_nothing(ratio: Estimate) -> bool:
     """Tell whether a step is within the margin, and not shown to differ from the baseline's."""
-    spans = (ratio.low or 0.0) <= 1 <= (ratio.high or math.inf)
-    return ratio.verdict is Verdict.EQUIVALENT and (spans or ratio.settled_by == PROGRAM)
+    low, high = ratio.limits
+    return ratio.verdict is Verdict.EQUIVALENT and (low or 0.0) <= 1 <= (high or math.inf)
 
 
 def _find_most(ratios: Iterable[Estimate]) -> str:
     """Return how much more time ratios allow at most; nothing if that is not known."""
-    most = max(
-        1 + ratio.bound
-        if ratio.settled_by == PROGRAM and ratio.bound is not None
-        else math.inf
-        if ratio.high is None
-        else ratio.high
-        for ratio in ratios
-    )
+    ends = [ratio.limits[1] for ratio in ratios]
+    most = max(math.inf if end is None else end for end in ends)
     if math.isinf(most):
         return ""
     return f"at most {percent(max(0.0, most - 1)) if most < 10 else f'{most:.0f} times the time'}"

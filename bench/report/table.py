@@ -21,14 +21,14 @@ type Content = str | Estimate
 is code."""
 
 FINEST = 4
-"""Most digits after the point, where an end of an interval lies beside 1; 3 beside the margin."""
+"""Most digits after the point, where an end of an interval lies beside 1 or the margin."""
 LARGEST = 10_000
 """Ratio, or amount of a unit, above which further digits say nothing."""
 MISSING = "–"
 """Content of a cell whose number was asked for, but not measured."""
 MARKS: dict[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 """Verdict → sign before the estimate; slower and faster ones have a colour instead."""
-SIZES = {"ratio": (1.02, 1.1, 1.3, 2.0), "added": (1e-5, 1e-4, 1e-3, 1e-2), "amount": ()}
+SIZES = {"ratio": (1.02, 1.1, 1.3, 2.0), "added": (1e-5, 1e-4, 1e-3, 1e-2)}
 """Ratios and added seconds from which a difference is of a larger size: the same share of a step of
 a millisecond, roughly."""
 COLOURED_SIZE = 2
@@ -76,9 +76,11 @@ class Table:
     """Parameter arrays of the last column, which is the second column, and as many times the third;
     a page lets its reader change them. 0 for any other table."""
 
-    def has_estimates(self, column: int) -> bool:
-        """Tell whether there are numbers with intervals in a column; the page's template asks."""
-        return any(not isinstance(row.cells[column], str) for row in self.rows)
+    def find_forms(self) -> list[str]:
+        """Return the form of each column's estimates, below a baseline's amount, or ""."""
+        columns = zip(*(row.cells for row in self.rows), strict=True)
+        forms = [{cell.form for cell in cells if not isinstance(cell, str)} for cells in columns]
+        return [max(of_column - {"amount"} or of_column, default="") for of_column in forms]
 
     def drop_empty_columns(self) -> Table:
         """Return the table without its empty columns; the first column stays."""
@@ -152,7 +154,7 @@ def words(estimate: Estimate) -> str:
         if low is None and high is None:
             return f"{'-' if value < 0 else '+'}{amount(abs(value), estimate.unit)}"
         return _signed_words(value, low, high, _choose_unit(value, estimate.unit, "µs"))
-    if estimate.settled_by == PROGRAM and estimate.bound is not None:
+    if estimate.is_proven and estimate.bound is not None:
         return f"±{percent(estimate.bound)}, proven"
     if estimate.settled_by == PROGRAM and estimate.is_noiseless:
         return "the same"
@@ -171,17 +173,7 @@ def ratio_words(ratio: Estimate) -> str:
     high = None if high is None or high > LARGEST else high
     most = 3 if value < 2 else 2 if value < 10 else 1 if value < 100 else 0
     digits = _count_digits(value, low, high, most)
-    return f"{value:.{digits}f}{_interval_words(low, high, digits, '–', _crosses)}"
-
-
-def _crosses(end: float, digits: int) -> bool:
-    """Tell whether rounding moves an end of a ratio to another side of 1 or of the usual margin."""
-    shown, finest = round(end, digits), round(end, 3)
-    return (
-        shown == 1 != round(end, FINEST)
-        or (shown > 1 + MARGIN) != (finest > 1 + MARGIN)
-        or (shown < 1 - MARGIN) != (finest < 1 - MARGIN)
-    )
+    return f"{value:.{digits}f}{_interval_words(low, high, digits, '–', _place_ratio)}"
 
 
 def change(estimate: Estimate) -> str:
@@ -269,13 +261,18 @@ def _signed_words(
     digits = max(digits, fewest)
     if abs(middle) < 10:
         digits = max(digits, 1)
-    interval = _interval_words(low, high, digits, " to ", _vanishes)
+    interval = _interval_words(low, high, digits, " to ", _place_difference)
     return f"{middle:+.{digits}f} {name}".rstrip() + interval
 
 
-def _vanishes(end: float, digits: int) -> bool:
-    """Tell whether rounding moves an end of a difference to 0, though two digits show it."""
-    return round(end, digits) == 0 != round(end, 2)
+def _place_ratio(end: float) -> tuple[bool, ...]:
+    """Return on which sides of 1 and of the usual margin an end lies, to four and three digits."""
+    near, far = round(end, FINEST), round(end, 3)
+    return far < 1 - MARGIN, near < 1, near > 1, far > 1 + MARGIN
+
+
+def _place_difference(end: float) -> tuple[bool, ...]:
+    return round(end, 2) < 0, round(end, 2) > 0
 
 
 def _interval_words(
@@ -283,18 +280,18 @@ def _interval_words(
     high: float | None,
     digits: int,
     between: str,
-    misleads: Callable[[float, int], bool],
+    place: Callable[[float], tuple[bool, ...]],
 ) -> str:
     """Return an interval in brackets; nothing where neither end is known.
 
-    An end whose rounding `misleads` has more digits: what is printed lies on the same side of each
-    limit as the number, so 1.0216 is not within 2 %.
+    What is printed has the same `place` as the number, so 1.0216 is not within 2 %: an end that
+    rounding would move has more digits.
     """
 
     def write(end: float | None) -> str | None:
         if end is None:
             return None
-        fitting = (n for n in range(digits, FINEST) if not misleads(end, n))
+        fitting = (n for n in range(digits, FINEST) if place(round(end, n)) == place(end))
         shown = next(fitting, FINEST)
         return f"{round(end, shown) + 0.0:.{shown}f}"  # adding 0 makes -0.0 a 0.0
 

@@ -10,14 +10,13 @@ from msgspec.structs import replace
 
 from bench.cells import BASELINE
 from bench.estimates import Estimate, group_by_key
-from bench.metrics import HOST, METRICS, START_STAGES, STARTUP, Kind
+from bench.metrics import HOST
 from bench.stats.verdicts import make_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.cells import Cell
-    from bench.estimates import EstimateTable
     from bench.metrics import Metric
     from bench.samples import Sample
 
@@ -72,30 +71,6 @@ def estimate_amount(
         workers=len(by_worker),
         blocks=len({sample.block for sample in samples}),
     )
-
-
-def estimate_startup(table: EstimateTable, cell: Cell) -> Estimate | None:
-    """Return the seconds from a fresh process to the end of its first step.
-
-    Files from before it was a metric have the sum of all stages, which fresh processes measured.
-    """
-    stages = [stage for name in START_STAGES if (stage := table.amount(cell, name))]
-    total = sum(stage.value for stage in stages)
-    known = Estimate(cell=cell, metric=STARTUP, form="amount", unit="s", value=total)
-    return table.amount(cell, STARTUP) or (known if len(stages) == len(START_STAGES) else None)
-
-
-def split_startup(table: EstimateTable, total: Estimate) -> dict[str, Estimate]:
-    """Return stage → seconds of a startup, all as fresh processes measured them.
-
-    The rest of a measured total is compiling: stages by themselves are measured in turns.
-    """
-    stages = {name: s for name in START_STAGES if (s := table.amount(total.cell, name))}
-    if table.amount(total.cell, STARTUP):
-        stages = {name: s for name, s in stages.items() if METRICS[name].kind is Kind.COLD}
-        rest = total.value - sum(stage.value for stage in stages.values())
-        stages["trace, lower and compile"] = replace(total, value=rest)
-    return stages
 
 
 def subtract_amount(amount: Estimate, reference: Estimate) -> Estimate:

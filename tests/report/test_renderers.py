@@ -12,14 +12,14 @@ from rich.console import Console
 from bench.cells import Arm
 from bench.engine.actions import Action, Do
 from bench.estimates import Verdict
-from bench.report.charts import WIDTH, draw_bars, draw_intervals, draw_lines, render_svg
+from bench.report.charts import WIDTH, draw_intervals, draw_lines, render_svg
 from bench.report.markdown import markdown
 from bench.report.page import mark_code, page
 from bench.report.run import document
 from bench.report.table import Column, Document, Figure, Row, Section, Table
 from bench.report.terminal import WORDS, Progress, show
 from bench.runfile import TimeSpent
-from tests.estimates import amount, ratio
+from tests.estimates import ratio
 from tests.report.runs import Planted, made_run
 
 HOSTILE = "<b>[red]|`@you\x1b[31m #1 {{ 7*7 }} </script>"
@@ -159,10 +159,6 @@ def test_a_chart_of_lines_has_a_dot_and_an_interval_at_each_point() -> None:
         (
             draw_lines("t", {Arm("mine", "own"): {8: ratio(2.0), 64: ratio(1.0)}}, "x"),
             ("mine/own", "64"),
-        ),
-        (
-            draw_bars("t", {"haiku": {"import": amount(1.0), "init": amount(0.5)}}),
-            ("haiku", "import", "init", "seconds", "1.5s"),
         ),
     ],
 )

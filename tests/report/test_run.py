@@ -30,7 +30,7 @@ def test_one_table_has_all_sizes_and_details_have_every_number() -> None:
     assert [row[2] for row in rows] == ["51.", "+0.", "+90", "+2.", ""]
     assert [row[5] for row in rows] == ["899", "1.9", "0.9", "0.9", ""]
     calls, *_, memory, _medians = section(shown, "All numbers, seed on cpu").tables
-    assert calls.title == "seed on cpu: width 128, 256 characters; 15 blocks, 5 processes, calls"
+    assert calls.title == "seed on cpu: width 128, 256 characters; 15 blocks, 5 workers, calls"
     programs = [format_content(row.cells[-1]) for row in calls.rows]
     assert sorted(programs) == ["", "+1 add", "-1 sub", "several"]
     temporary = [format_content(row.cells[2]) for row in memory.rows]
@@ -198,12 +198,10 @@ def test_a_run_has_a_chart_for_each_question() -> None:
     [calls] = section(shown, "What a call costs").figures
     assert re.fullmatch(r"flax_nnx/jit adds most to a call: 90\d µs .*", calls.title)
     steps, widths = section(shown, "Steps").figures
-    [startup] = section(shown, "Start-up").figures
     assert steps.title == "At seed, flax_nnx/jit differs from pure_jax/pure"
     assert steps.text.startswith("step, ratio to pure_jax/pure, with 95 % intervals. Grey: ")
     assert "Grey: differences too small to detect." in steps.text
     assert widths.title == "At the widest, 1 of 2 steps are within ±2 %"
-    assert startup.title.endswith("at seed: 900 ms with pure_jax/pure, 1.80 s with flax_nnx/jit")
 
 
 def test_two_backends_are_named() -> None:

@@ -5,16 +5,13 @@ import math
 import pytest
 
 from bench.cells import BASELINE
-from bench.estimates import Estimate, EstimateTable
-from bench.metrics import METRICS, START_STAGES, STARTUP, STEP, Kind
+from bench.metrics import METRICS, STEP
 from bench.samples import Sample
 from bench.stats.amounts import (
     Law,
     estimate_amount,
-    estimate_startup,
     make_zero_cost,
     predict_added_time,
-    split_startup,
     subtract_amount,
 )
 from tests.estimates import HAIKU, amount
@@ -43,23 +40,6 @@ def test_an_amount_is_of_whole_calls_and_one_worker_has_no_interval() -> None:
     counts = samples_of("flops", 7.0, 7.0, 7.0, 7.0)
     exact = estimate_amount("", HAIKU, METRICS["flops"], counts)
     assert (exact.value, exact.low, exact.standard_error) == (7.0, None, None)
-
-
-def test_a_startup_is_measured_or_else_the_sum_of_all_stages() -> None:
-    stages = [amount(0.5, metric=name) for name in START_STAGES]
-    table = EstimateTable(stages)
-    total = estimate_startup(table, HAIKU)
-    assert total is not None
-    assert (total.metric, total.value) == (STARTUP, 0.5 * len(START_STAGES))
-    assert split_startup(table, total) == {row.metric: row for row in stages}
-    assert estimate_startup(EstimateTable(stages[1:]), HAIKU) is None
-    measured: Estimate = amount(9.0, metric=STARTUP)
-    table = EstimateTable([*stages, measured])
-    assert estimate_startup(table, HAIKU) is measured
-    parts = split_startup(table, measured)
-    assert sum(part.value for part in parts.values()) == 9.0
-    cold = [name for name in START_STAGES if METRICS[name].kind is Kind.COLD]
-    assert [*parts] == [*cold, "trace, lower and compile"]
 
 
 def test_differences_of_exact_amounts() -> None:

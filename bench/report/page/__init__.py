@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bench.estimates import PROGRAM
+from bench.cells import BASELINE
 from bench.report import table
 from bench.report.charts import render_svg
 from bench.report.wording import NO_BREAK, keep_units
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from bench.estimates import Estimate
-    from bench.report.table import Content, Document, Figure, Table
+    from bench.report.table import Content, Document, Figure
 
-LONGEST_ID = 80
-"""Most characters of a part's name, before the number."""
 PLAIN = "/:=;,.()'!*+@$?~"
 """Characters that an address in an attribute holds as they are; spaces would end it."""
 
@@ -60,7 +58,7 @@ class Anchors:
     def make_id(self, *words: str) -> str:
         """Return a name made of words from anywhere, with a number if it is taken."""
         text = " ".join(words).lower().replace("'", "")  # as GitHub names the headings of Markdown
-        plain = re.sub(r"[^a-z0-9]+", "-", text).strip("-")[:LONGEST_ID] or "part"
+        plain = re.sub(r"[^a-z0-9]+", "-", text).strip("-") or "part"
         self.uses[plain] += 1
         return plain if self.uses[plain] == 1 else f"{plain}--{self.uses[plain]}"
 
@@ -96,47 +94,25 @@ def number(content: Estimate) -> Markup:
     return Markup("{}{}").format(value.replace(" ", NO_BREAK), span)
 
 
-def sort_key(content: Content, rows: Table, column: int) -> float | None:
-    """Return the number by which a cell is sorted; None for a text.
+def sort_key(content: Content, form: str) -> float | None:
+    """Return the number by which a cell is sorted in a column of a form; None for a text.
 
-    A baseline's own time counts as 1 in a column of ratios, and as 0 in one of added times; what is
-    proven to take as long counts as 1.
+    A baseline's own time counts as 1 in a column of ratios, and as 0 in one of added times.
     """
     if isinstance(content, str):
         return 0.0 if content == "=" else None
-    if content.settled_by == PROGRAM and content.bound is not None:
-        return 1.0
-    if content.form == "amount":
-        cells = (row.cells[column] for row in rows.rows)
-        forms = {cell.form for cell in cells if not isinstance(cell, str)}
-        if forms - {"amount"}:
-            return 1.0 if "ratio" in forms else 0.0
+    if content.form != form:
+        return 1.0 if form == "ratio" else 0.0
     return content.value
 
 
-def limits(content: Content, rows: Table, column: int) -> str:
-    """Return the attributes with the interval of a comparison, from which a page makes others.
-
-    Only a column below the time of a baseline has them, whose own interval is a point.
-    """
+def limits(content: Content) -> str:
+    """Return the attributes with the ends of a comparison with plain JAX: a page makes others."""
     from markupsafe import Markup
 
-    first = rows.rows[0].cells[column]
-    if isinstance(first, str) or first.form != "amount" or isinstance(content, str):
+    if isinstance(content, str) or content.against != str(BASELINE) or None in content.limits:
         return ""
-    ends: tuple[float | None, float | None]
-    if content.form == "amount":
-        point = sort_key(content, rows, column)
-        ends = point, point
-    elif content.settled_by == PROGRAM and content.bound is not None:
-        ends = 1 - content.bound, 1 + content.bound
-    elif content.is_noiseless:
-        ends = content.value, content.value
-    else:
-        ends = content.low, content.high
-    low, high = ends
-    if low is None or high is None:
-        return ""
+    low, high = content.limits
     form = ' data-added="yes"' if content.form == "added" else ""
     return Markup(f' data-low="{low:.6g}" data-high="{high:.6g}"{form}')  # noqa: S704 -- numbers
 
