@@ -181,27 +181,23 @@ def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
 def make_table(scores: Iterator[Score], plants: Sequence[str] | None = None) -> Table:
     """Return a row for each score: false calls, finds and errors, or calls of some plants alone."""
     kept = plants or [name for name in PLANTS if name not in DESIGNS]
-    columns = [Column("tool and rule")]
-    columns += [Column("false calls" if name == "nothing" else name, number=True) for name in kept]
-    if plants is None:
-        columns += [
-            Column(name, number=True)
-            for name in ("error", "intervals hold", "seconds", "to find 1 %")
-        ]
     lines = []
     for score in scores:
-        cells = [score.name, *(describe_share(*score.calls[name]) for name in kept)]
+        held, intervals = score.covered
+        cells = {"tool and rule": score.name}
+        cells |= {} if plants else {"to find 1 %": describe_times(score)}
+        cells |= {name: describe_share(*score.calls[name]) for name in kept}
         if plants is None:
-            held, intervals = score.covered
-            cells += [
-                "" if math.isnan(score.error) else percent(score.error),
-                f"{held} of {intervals}" if intervals else "",
-                f"{score.seconds:.0f}",
-                describe_times(score),
-            ]
-        if any(cells[1:]):
-            lines.append(Row(tuple(cells)))
-    return Table(tuple(columns), tuple(lines)).drop_empty_columns()
+            cells["error"] = "" if math.isnan(score.error) else percent(score.error)
+            cells["intervals hold"] = f"{held} of {intervals}" if intervals else ""
+            cells["seconds"] = f"{score.seconds:.0f}"
+        if any([*cells.values()][1:]):
+            lines.append(cells)
+    first, *others = lines[0] if lines else ("",)
+    heads = ("false calls" if name == "nothing" else name for name in others)
+    columns = (Column(first), *(Column(head, number=True) for head in heads))
+    rows = tuple(Row(tuple(cells.values())) for cells in lines)
+    return Table(columns, rows).drop_empty_columns()
 
 
 def make_hours_table(rows: Sequence[Record], limit: float) -> Table:
