@@ -109,15 +109,15 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return [end for end in (self.low, self.value, self.high) if end is not None]
 
     @property
-    def is_proven(self) -> bool:
-        """Whether its program bounds it, which says more than its timing."""
-        return self.settled_by == PROGRAM and self.bound is not None
+    def proven_bound(self) -> float | None:
+        """Fraction within which its program proves a step equal to the baseline's; None if not."""
+        return self.bound if self.settled_by == PROGRAM else None
 
     @property
     def limits(self) -> tuple[float | None, float | None]:
         """Ends between which a comparison lies: those that its program proves, or its interval."""
-        if self.settled_by == PROGRAM and self.bound is not None:
-            return 1 - self.bound, 1 + self.bound
+        if self.proven_bound is not None:
+            return 1 - self.proven_bound, 1 + self.proven_bound
         return (self.value, self.value) if self.is_noiseless else (self.low, self.high)
 
     @property

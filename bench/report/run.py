@@ -98,7 +98,7 @@ def explain_marks(results: Results) -> Iterator[str]:
         return
     margin = percent(results.options.margin)
     marks = [f"=: within ±{margin}", "?: undecided"]
-    if any(row.is_proven for row in compared):
+    if any(row.proven_bound is not None for row in compared):
         marks.append("proven: the same program")
     workloads = dict.fromkeys(row.cell.workload for row in compared)
     widths = [f"{w.width} at {n}" for n in workloads if (w := WORKLOADS.get(n)) and n != "toy"]

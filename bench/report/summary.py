@@ -146,12 +146,11 @@ def _state_steps(view: View) -> list[str]:
     dear = [arm for arm in slower if measure_size(ways[arm]) >= COLOURED_SIZE] or slower[:1]
     dear = dear[:MOST_NAMED]
     libraries = {arm.entrant: row for arm, row in rows.items() if _is_library(arm)}
-    title = "other ways" if libraries else "ways"
-    if dear:
-        title = f"the slowest way{'s' * (len(dear) > 1)}"
+    title = "slow ways" if dear else "other ways" if libraries else "ways"
+    suffix = view.backend_suffix if libraries else ""  # where the first part does not say it
     groups = {
         "under one `jax.jit`": libraries,
-        f"{title} to write the step": {str(arm): ways[arm] for arm in dear or ways},
+        f"{title} to write the step{suffix}": {str(arm): ways[arm] for arm in dear or ways},
         "without JAX": {str(arm): rows[arm] for arm in outside},
     }
     place = view.place_words(view.main_workload)
@@ -168,7 +167,7 @@ def _is_library(arm: Arm) -> bool:
 
 def _phrase_costs(rows: Mapping[str, Estimate]) -> str:
     """Return what rows cost beside the baseline: nothing, an unknown part, or how much each."""
-    free = {name: row for name, row in rows.items() if _costs_nothing(row)}
+    free = {name: row for name, row in rows.items() if _may_cost_nothing(row)}
     undecided = {n: row for n, row in rows.items() if row.verdict is Verdict.INCONCLUSIVE}
     clauses = []
     if free:
@@ -178,11 +177,13 @@ def _phrase_costs(rows: Mapping[str, Estimate]) -> str:
         most = _find_most(undecided.values())
         clauses.append(f"{name_few([*undecided])} undecided{f', {most}' if most else ''}")
     known = {name: row for name, row in rows.items() if name not in free | undecided}
-    clauses += [", ".join(f"{name} {change(row)}" for name, row in known.items())] if known else []
-    return "; ".join(clauses)
+    changes = (
+        f"{name} {change(row)}{' as long' * (row.value >= 2)}" for name, row in known.items()
+    )
+    return "; ".join([*clauses, *([", ".join(changes)] if known else [])])
 
 
-def _costs_nothing(ratio: Estimate) -> bool:
+def _may_cost_nothing(ratio: Estimate) -> bool:
     """Tell whether a step is within the margin, and not shown to differ from the baseline's."""
     low, high = ratio.limits
     return ratio.verdict is Verdict.EQUIVALENT and (low or 0.0) <= 1 <= (high or math.inf)
@@ -194,7 +195,8 @@ def _find_most(ratios: Iterable[Estimate]) -> str:
     most = max(math.inf if end is None else end for end in ends)
     if math.isinf(most):
         return ""
-    return f"at most {percent(max(0.0, most - 1)) if most < 10 else f'{most:.0f} times the time'}"
+    more = percent(max(0.0, most - 1), up=True)
+    return f"at most {more if most < 10 else f'{math.ceil(most)} times the time'}"
 
 
 def _state_calls(view: View) -> list[str]:

@@ -21,7 +21,7 @@ type Content = str | Estimate
 is code."""
 
 FINEST = 4
-"""Most digits after the point, where an end of an interval lies beside 1 or the margin."""
+"""Most digits after the point, where an end of an interval lies beside 1; 3 beside the margin."""
 LARGEST = 10_000
 """Ratio, or amount of a unit, above which further digits say nothing."""
 MISSING = "–"
@@ -154,8 +154,8 @@ def words(estimate: Estimate) -> str:
         if low is None and high is None:
             return f"{'-' if value < 0 else '+'}{amount(abs(value), estimate.unit)}"
         return _signed_words(value, low, high, _choose_unit(value, estimate.unit, "µs"))
-    if estimate.is_proven and estimate.bound is not None:
-        return f"±{percent(estimate.bound)}, proven"
+    if estimate.proven_bound is not None:
+        return f"±{percent(estimate.proven_bound)}, proven"
     if estimate.settled_by == PROGRAM and estimate.is_noiseless:
         return "the same"
     return ratio_words(estimate)
@@ -232,11 +232,14 @@ def amount(value: float, unit: str) -> str:
     return f"{_three_digits(value / scale)} {name}".rstrip()
 
 
-def percent(fraction: float) -> str:
-    """Return a fraction in per cent: 0.8 %, 2 %, 12 %."""
+def percent(fraction: float, *, up: bool = False) -> str:
+    """Return a fraction in per cent: 0.8 %, 2 %, 12 %; an upper bound is rounded `up`."""
     value = 100 * fraction
+    digits = 1 if value < 10 else 0
+    if up:
+        value = math.ceil(round(value * 10**digits, 6)) / 10**digits
     if value == 0 or value >= 0.1:
-        return f"{value:.{1 if value < 10 else 0}f}".removesuffix(".0") + " %"
+        return f"{value:.{digits}f}".removesuffix(".0") + " %"
     return f"{value:.1g} %"
 
 
@@ -272,6 +275,7 @@ def _place_ratio(end: float) -> tuple[bool, ...]:
 
 
 def _place_difference(end: float) -> tuple[bool, ...]:
+    """Return on which side of 0 an end lies, to two digits."""
     return round(end, 2) < 0, round(end, 2) > 0
 
 

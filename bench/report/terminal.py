@@ -49,19 +49,23 @@ def show(document: Document, console: Console, *, details: bool = False) -> None
     terminal = _Terminal(console, details)
     terminal.print_lines(document.subtitle.splitlines(), indent=6)
     if document.headline:
-        terminal.print_lines([document.headline, ""], COLOURS.get(document.status, ""))
-    shown = [s for s in document.sections if details or not (s.folded or s.for_page)]
-    for number, section in enumerate(shown):
-        terminal.print_section(section, is_first=not number)
-    terminal.print_lines([""] * details)
+        terminal.print_lines([document.headline], COLOURS.get(document.status, ""))
+        terminal.leave_gap()
+    for section in document.sections:
+        if details or not (section.folded or section.for_page):
+            terminal.print_section(section)
+    if details:
+        terminal.leave_gap()
     terminal.print_lines([f"warning: {text}" for text in document.warnings])
     terminal.print_lines(document.fine_print)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Terminal:
     console: Console
     details: bool
+    has_gap: bool = True
+    """Whether nothing, or an empty line, was printed last."""
 
     def clean_text(self, text: str) -> str:
         """Return a text from anywhere as this terminal can show it."""
@@ -80,20 +84,25 @@ class _Terminal:
                 break_on_hyphens=False,
             ).replace(NO_BREAK, " ")
             self.console.print(Text(filled, style=style))  # as text, markup has no effect
+            self.has_gap = not filled
 
-    def print_section(self, section: Section, *, is_first: bool) -> None:
+    def leave_gap(self) -> None:
+        """Print an empty line, unless there is one."""
+        if not self.has_gap:
+            self.print_lines([""])
+
+    def print_section(self, section: Section) -> None:
         """Print a section: its tables, then its sentences, which interpret them.
 
         An empty line comes before its title, and around each table.
         """
         tables = [table for table in section.tables if table.rows]
-        has_title = (section.folded or section.for_page) and bool(tables or section.lines)
-        self.print_lines([""] * ((has_title or bool(tables)) and not is_first))
-        self.print_lines([section.title] * has_title, "bold")
-        for number, table in enumerate(tables):
-            self.print_lines([""] * bool(number))
+        titles = [section.title] if section.folded or section.for_page else []
+        if tables or (titles and section.lines):
+            self.leave_gap()
+            self.print_lines(titles, "bold")
+        for table in tables:
             self.print_table(table.drop_empty_columns())
-        self.print_lines([""] * bool(tables and section.lines))
         self.print_lines(section.lines, COLOURS.get(section.status, ""))
 
     def print_table(self, table: Table) -> None:
@@ -127,7 +136,9 @@ class _Terminal:
             for row in texts:
                 shown.add_row(*(row[i] for i in chosen))
             self.console.print(shown)
+        self.has_gap = False
         self.print_lines(table.notes)
+        self.leave_gap()
 
     def make_text(self, content: Content, column: Column) -> Text:
         """Return a cell; a large difference has a colour, a number without a mark is indented."""

@@ -82,7 +82,7 @@ def document(results: Results) -> Document:
         sections=(
             Section(
                 "What changed",
-                (*describe_by_reason(_find_failures(it)), *([_count_changes(it)] if first else [])),
+                (*describe_by_reason(_find_failures(it)), *_count_changes(it)),
                 first,
             ),
             Section("More changes", tables=more, folded=True),
@@ -106,42 +106,35 @@ def _make_headline(it: Timeline) -> str:
     late = {row.environment for row in it.results.cells if row.missing}
     late -= {it.results.base, *it.moments}
     rest = f"There was no time for {pluralise(len(late), 'day')}: give --budget." if late else ""
-    return " ".join(filter(None, [first or _count_changes(it), rest]))
+    return " ".join(filter(None, [first or "No change was found.", rest]))
 
 
 def _compare_ends(it: Timeline) -> Iterator[str]:
-    """Yield how a metric of a measured history changed from the first day to the last.
-
-    Both were measured beside one reference: the half-widths of their logarithms add as errors do.
-    """
-    ends = it.moments[0], it.moments[-1]
-    places = group_by_key(((metric, cell.backend), cell) for cell, metric in it.series)
-    for (metric, _), cells in places.items():
-        workload = main_workload(cell.workload for cell in cells)
-        here = [cell for cell in cells if cell.workload == workload]
-        growths = {}
-        for cell in here:
-            first, last = it.series[cell, metric][0], it.series[cell, metric][-1]
-            if (first.environment, last.environment) == ends:
-                growth = math.log(last.value / first.value)
-                sure = abs(growth) > math.hypot(first.half_width, last.half_width)
-                growths[cell.arm] = math.exp(growth) if sure else 1.0
+    """Yield how a metric of a measured history differs between the first day and the last."""
+    metrics = group_by_key(((row.metric, row.cell.backend), row) for row in it.ends)
+    for metric, rows in metrics.items():
+        workload = main_workload(row.cell.workload for row in rows)
+        here = [row for row in rows if row.cell.workload == workload and row.differs]
+        measured = it.list_arms(metric[0], {row.place for row in here})
         parts = []
         for worse in (True, False):
-            if arms := [arm for arm, by in growths.items() if by != 1 and (by > 1) is worse]:
-                styles = "" if len(arms) == len(growths) else f" ({_name_styles(arms, growths)})"
-                parts.append(describe_range([growths[arm] for arm in arms]) + styles)
-        if metric in END_METRICS and parts:
-            yield f"{label(metric)} at {it.describe_place(here[0])} {', '.join(parts)}"
+            if of_direction := [row for row in here if is_costlier(row) is worse]:
+                arms = [row.cell.arm for row in of_direction]
+                styles = f" ({_name_styles(arms, measured)})" if len(arms) < len(measured) else ""
+                parts.append(f"{describe_growth(of_direction)}{styles}")
+        if metric[0] in END_METRICS and parts:
+            yield f"{label(metric[0])} at {it.describe_place(here[0].cell)} {', '.join(parts)}"
 
 
-def _count_changes(it: Timeline) -> str:
+def _count_changes(it: Timeline) -> Iterator[str]:
+    """Yield how many changes there are for the worse and for the better, and how large they are."""
     rows = [row for rows in it.changes for row in rows]
     kinds = [text for worse in (True, False) if (text := _summarise(rows, worse=worse))]
     if exact := sum(row.form != "ratio" for row in rows):
         kinds.append(pluralise(exact, "changed count"))
-    count = join_words(kinds) or "No change"
-    return f"{count} found in {pluralise(it.comparisons, 'comparison')}."
+    if it.comparisons:
+        count = join_words(kinds) or "No change"
+        yield f"{count} found in {pluralise(it.comparisons, 'comparison')}."
 
 
 def _summarise(rows: Iterable[Estimate], *, worse: bool) -> str:
@@ -176,7 +169,7 @@ def _describe_change(changes: Sequence[Estimate], it: Timeline) -> tuple[str, st
     """Return what changed in a group, of which styles, by how much, and when."""
     first = changes[0]
     between = " to ".join(map(describe_moment, (first.against, first.environment)))
-    measured = [cell.arm for cell, metric in it.series if metric == first.metric]
+    measured = it.list_arms(first.metric, {row.place for row in changes})
     styles = _name_styles([row.cell.arm for row in changes], measured)
     places = [*dict.fromkeys(it.describe_place(row.cell) for row in changes)]
     what = f"{label(first.metric)} at {name_few(places)}"
@@ -271,7 +264,9 @@ def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
         cells = [cell for cell, _ in keys if len(it.series[cell, metric]) > 1]
         if not cells or cells[0].workload != main_workload(places[metric]):
             continue
-        against = it.moments[-1] if it.is_measured else str(BASELINE)  # in words, on the axis
+        against = str(BASELINE)
+        if it.is_measured:
+            against = it.results.environments[it.results.base].spec.removeprefix("@")
         drawn = {
             cell.arm: {
                 row.environment: replace(row, against=against) for row in it.series[cell, metric]

@@ -13,12 +13,13 @@ from bench.metrics import METRICS
 from bench.report.wording import place, sort_workloads
 from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
-from bench.stats.changes import NO_SPREAD, find_shifts, find_spread
+from bench.stats.changes import NO_SPREAD, compare_ratios, find_shifts, find_spread
 from bench.track.comparison import ORDER, find_exact_changes, is_costlier, is_exact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
+    from bench.cells import Arm
     from bench.runfile import EnvironmentInfo, Results
 
 
@@ -50,6 +51,21 @@ class Timeline:
         return find_shifts(self.series.values(), of_runs, pooled=self.is_measured, margin=margin)
 
     @cached_property
+    def ends(self) -> list[Estimate]:
+        """The last day's stack relative to the first one's, corrected for all that are compared."""
+        first, last = self.moments[0], self.moments[-1]
+        pairs = [
+            (rows[0], rows[-1])
+            for rows in self.series.values()
+            if (rows[0].environment, rows[-1].environment) == (first, last)
+        ]
+        margin = self.results.options.margin
+        return [
+            compare_ratios([a], [b], comparisons=len(pairs), pooled=True, margin=margin)
+            for a, b in pairs
+        ]
+
+    @cached_property
     def changes(self) -> list[list[Estimate]]:
         """Changes in groups: of one metric and place, at one time, in one direction.
 
@@ -65,6 +81,12 @@ class Timeline:
         if self.is_measured:
             return sorted(groups.values(), key=lambda rows: -max(map(find_factor, rows)))
         return sorted(groups.values(), key=lambda rows: rows[0].environment, reverse=True)
+
+    def list_arms(self, metric: str, places: Collection[tuple[str, str]]) -> list[Arm]:
+        """Return the arms that have a metric at one of these workloads and backends."""
+        keys = (*self.series, *self.counts)
+        arms = (c.arm for c, name in keys if name == metric and (c.workload, c.backend) in places)
+        return list(dict.fromkeys(arms))
 
     def describe_place(self, cell: Cell) -> str:
         """Return a cell's workload in words, and its backend where there are several."""

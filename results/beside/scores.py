@@ -151,8 +151,11 @@ def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
             for outcome in row.get("outcomes", ())
         ]
         if waits and name not in DESIGNS:
-            low, high = percent(min(waits)).removesuffix(" %"), percent(max(waits))
-            yield f"What is planted as {name} was {low} to {high} of the base side's time.\n"
+            ends = dict.fromkeys(
+                percent(end).removesuffix(" %") for end in (min(waits), max(waits))
+            )
+            shares = f"{' to '.join(ends)} % of the base side's time, as tools measured it"
+            yield f"What is planted as {name} was {shares}.\n"
 
 
 def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:

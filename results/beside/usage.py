@@ -40,18 +40,27 @@ def describe_tools(rows: Sequence[Record]) -> Table:
     columns = (
         Column("tool"),
         Column("how it is used"),
-        Column("processes", number=True),
+        Column(f"processes in {MAIN.seconds} s", number=True),
         Column("lines", number=True),
     )
     lines = []
     for tool in MAIN.tools:
         about = inspect.getdoc(getattr(trial if tool in OURS else tools, tool)) or ""
-        counts = [row["processes"] for row in rows if row["tool"] == tool and "processes" in row]
+        counts = [
+            row["processes"]
+            for row in rows
+            if "processes" in row and find_part(row) == (tool, MAIN.workload, MAIN.seconds)
+        ]
         ends = dict.fromkeys(str(end(counts)) for end in (min, max)) if counts else {}
         version = "".join(text.partition("==")[2] for text in REQUIREMENTS.get(tool, ()))
         name = f"{NAMES[tool]} {version}".rstrip()
         lines.append(Row((name, about.split("\n")[0], " to ".join(ends), str(count_lines(tool)))))
     return Table(columns, tuple(lines))
+
+
+def find_part(row: Record) -> tuple[str, str, int]:
+    """Return the tool, size and length of a trial."""
+    return row["tool"], row["workload"], row["seconds"]
 
 
 def count_lines(tool: str) -> int:

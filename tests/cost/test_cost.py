@@ -158,6 +158,7 @@ def test_every_format_names_the_better_style(bakeoff: Bakeoff, tmp_path: Path) -
     for text in texts:
         assert "flax_nnx/jit_partial" in text
         assert "+14.0 ms" in text.replace("\u00a0", " ")
+    assert ' data-low="' not in texts[-1], "its first row is no baseline"
 
 
 def test_a_style_is_named_with_its_library_or_without(

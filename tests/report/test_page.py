@@ -153,6 +153,9 @@ def test_a_size_lives_in_the_address(tab: Page) -> None:
     assert [heads.filter(has_text=name).is_visible() for name in sizes] == [False, True]
     cells = tab.locator("table").first.locator("tbody tr").first.locator("td:visible")
     assert cells.count() == heads.count() - 2
+    tab.get_by_label("Beside").select_option("equinox/jit")
+    assert tab.evaluate("location.hash") == "#size=wide&base=equinox%2Fjit"
+    assert [heads.filter(has_text=name).is_visible() for name in sizes] == [False, True]
     tab.get_by_label("Steps at").select_option("all sizes")
     assert [heads.filter(has_text=name).is_visible() for name in sizes] == [True, True]
 

@@ -133,8 +133,9 @@ def test_a_unit_stands_beside_its_number_and_sentences_before_a_table_stand_apar
 
 
 def test_a_page_breaks_no_line_within_a_day_or_before_a_unit() -> None:
-    assert mark_code("`a/b`, <i>: 2026-01-02, 0.5 → 0.6, 96 %") == (
-        "<code>a/<wbr>b</code>, &lt;i&gt;: <time>2026-01-02</time>, 0.5\u00a0→ 0.6, 96\u00a0%"
+    assert mark_code("`5 % a/<b>`, <i>/: 2026-01-02, 0.5 → 0.6, 96 %, `") == (
+        "<code>5 % a/&lt;b&gt;</code>, &lt;i&gt;/<wbr>: <time>2026-01-02</time>, 0.5\u00a0→ 0.6, "
+        "96\u00a0%, `"
     )
 
 

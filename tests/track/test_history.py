@@ -70,6 +70,33 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     assert len(page(made)) < 400_000
 
 
+def test_styles_that_changed_are_those_of_all_that_were_measured() -> None:
+    def more_calls(arms: Any) -> object:
+        calls = [
+            replace(row, value=row.value + 7)
+            if row.metric == "python_calls" and row.environment in DAYS[2:] and row.cell.arm in arms
+            else row
+            for row in FASTER.estimates
+        ]
+        return changes(replace(FASTER, estimates=calls))["Python calls at seed"][1]
+
+    assert more_calls(ARMS) == "all 4 styles"
+    assert more_calls({*ARMS} - {HAIKU}) == "all but haiku/pure"
+    assert more_calls({HAIKU}) == "haiku/pure"
+
+
+def test_the_headline_says_how_the_ends_differ_and_of_which_styles() -> None:
+    mixed = document(of_days(3, {DAYS[0]: {}, DAYS[1]: {HAIKU: 0.5, FILTER_JIT: 4.0}}))
+    assert re.match(
+        r"From 2025-06-01 to 2025-08-01: step at seed 4.* times \(equinox/filter_jit\), "
+        r"-50.* % \(.* to .*\) \(haiku/pure\); ",
+        mixed.headline,
+    )
+    slow = {HAIKU: 4.0}
+    back = document(of_days(3, dict(zip(DAYS, [{}, slow, slow, {}], strict=True))))
+    assert not re.match("From .*: step", back.headline), "the ends do not differ"
+
+
 def test_other_libraries_are_no_cause() -> None:
     releases = [
         {"dm-haiku": "0.0.16", "numpy": "2.4"},
@@ -151,6 +178,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     ]
     assert section(document(results), "What changed").lines == (
         "haiku/pure at toy and seed failed on 2026-02-15 08:00: it broke",
+        "No change found in 55 comparisons.",
     )
 
 

@@ -76,7 +76,12 @@ def test_quiet_and_busy_hours_stand_apart() -> None:
 
 
 def test_processes_are_counted_in_trials_and_lines_in_the_benchmarks() -> None:
-    rows = [{"tool": "pyperf", "processes": count} for count in (3, 5, 4)] + [{"tool": "asv"}]
+    counts = [("seed", 30, 3), ("seed", 30, 5), ("seed", 120, 9), ("toy", 30, 1)]
+    rows = [
+        Trial("pyperf", "nothing", workload, seconds)._asdict() | {"processes": count}
+        for workload, seconds, count in counts
+    ]
+    rows.append(Trial("asv", "nothing", "seed", 30)._asdict())
     cells = {row.cells[0]: row.cells[2:] for row in describe_tools(rows).rows}
     assert cells["pyperf 2.11.0"] == ("3 to 5", "6")
     assert cells["asv 0.6.6"] == ("", "18")
@@ -119,4 +124,4 @@ def test_what_hangs_or_fails_costs_its_own_row_and_leaves_nothing(
     text = " ".join(describe_trials([row, record("pyperf", "+1 %", "U", called=True, ratio=1)]))
     assert "2 of 615 planned trials" in text
     assert "Failed: 1 of pyperf." in text
-    assert "planted as +1 % was 1 to 1 % of the base side's time" in text
+    assert "planted as +1 % was 1 % of the base side's time, as tools" in text

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bench.cells import BASELINE
 from bench.report import table
 from bench.report.charts import render_svg
 from bench.report.wording import NO_BREAK, keep_units
@@ -39,8 +38,9 @@ def page(*documents: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (mark_code, number, table.format_content, table.colour, shade, sort_key, limits)
-    environment.filters |= {function.__name__: function for function in (*filters, picture)}
+    own = mark_code, number, shade, sort_key, limit_attributes, picture
+    filters = *own, table.format_content, table.colour
+    environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("page.html.jinja").render(
         documents=documents,
         anchor=Anchors().make_id,
@@ -74,14 +74,19 @@ def shade(content: Content) -> str:
 def mark_code(text: str) -> Markup:
     """Return a text from anywhere as HTML: between backticks it is code.
 
-    Lines break after a slash of a style's name, but not within a day or before a unit.
+    Elsewhere, lines break after a slash, but not within a day or before a unit.
     """
     from markupsafe import Markup, escape
 
-    marked = keep_units(str(escape(text))).replace("/", "/<wbr>")
-    marked = re.sub(r"\b\d{4}-\d\d-\d\d\b", r"<time>\g<0></time>", marked)
-    marked = re.sub(r"`([^`]*)`", r"<code>\1</code>", marked)
-    return Markup(marked)  # noqa: S704 -- the text was escaped before
+    def place_breaks(escaped: str) -> str:
+        words = keep_units(escaped).replace("/", "/<wbr>")
+        return re.sub(r"\b\d{4}-\d\d-\d\d\b", r"<time>\g<0></time>", words)
+
+    marked = (
+        f"<code>{part}</code>" if i % 2 else place_breaks(part)
+        for i, part in enumerate(re.split(r"`([^`]*)`", str(escape(text))))
+    )
+    return Markup("".join(marked))  # noqa: S704 -- the text was escaped before
 
 
 def number(content: Estimate) -> Markup:
@@ -101,18 +106,26 @@ def sort_key(content: Content, form: str) -> float | None:
     """
     if isinstance(content, str):
         return 0.0 if content == "=" else None
-    if content.form != form:
+    if content.form != form or content.proven_bound is not None:
         return 1.0 if form == "ratio" else 0.0
     return content.value
 
 
-def limits(content: Content) -> str:
-    """Return the attributes with the ends of a comparison with plain JAX: a page makes others."""
+def limit_attributes(content: Content, first: Content, form: str) -> str:
+    """Return the attributes with the ends of a comparison, from which a page makes others.
+
+    Only a column of comparisons that begins with a baseline's own time has them.
+    """
     from markupsafe import Markup
 
-    if isinstance(content, str) or content.against != str(BASELINE) or None in content.limits:
+    begins = not isinstance(first, str) and first.form == "amount" != form
+    if isinstance(content, str) or not begins:
         return ""
     low, high = content.limits
+    if content.form == "amount":
+        low = high = sort_key(content, form)
+    if low is None or high is None:
+        return ""
     form = ' data-added="yes"' if content.form == "added" else ""
     return Markup(f' data-low="{low:.6g}" data-high="{high:.6g}"{form}')  # noqa: S704 -- numbers
 

@@ -57,7 +57,7 @@ if (first)
   choose("show", "Only rows with", input({ type: "search", placeholder: "flax_nnx, haiku" }), first, (value) => {
     const words = value.toLowerCase().split(",").map((word) => word.trim()).filter(Boolean);
     for (const row of document.querySelectorAll("tbody tr"))
-      row.hidden = words.length > 0 && !words.some((word) => row.textContent.toLowerCase().includes(word));
+      row.hidden = words.length > 0 && !words.some((word) => row.textContent.replaceAll("\u00a0", " ").toLowerCase().includes(word));
   });
 /* Shows steps at one size. */
 const sizes = [...(first?.tHead.rows[0].cells ?? [])].map((head) => head.textContent.match(/^step at (.+)/)?.[1]);
@@ -72,8 +72,6 @@ if (first?.querySelector("[data-low]")) {
   const rows = [...first.tBodies[0].rows], box = select(rows.map((row) => row.cells[0].textContent.trim()));
   const added = [...rows[0].cells].map((_, i) => rows.some((row) => row.cells[i].dataset.added));
   const cells = rows.flatMap((row) => [...row.cells].slice(1)).map((cell) => [cell, cell.innerHTML, cell.className, cell.dataset.key]);
-  for (const cell of rows[0].cells) // the baseline itself: its own interval is a point
-    if (rows.some((row) => row.cells[cell.cellIndex].dataset.low)) cell.dataset.low = cell.dataset.high = cell.dataset.key;
   const keys = new Map(cells.map(([cell, , , key]) => [cell, key]));
   const words = (middle, least, most, how, between) => `${how(middle)} (${how(least)}${between}${how(most)})`;
   choose("base", "Beside", box, first, (value) => {
