@@ -57,7 +57,7 @@ STRUCTS = (
 """Structures of a run file, from the outside in."""
 FOLDER, README, INDEX = ROOT / "results", ROOT / "README.md", ROOT / "results/README.md"
 PICTURE = FOLDER / "calls.svg"
-BESIDE = FOLDER / "beside/README.md"
+BESIDE, TRACKING = FOLDER / "beside/README.md", FOLDER / "tracking/README.md"
 SITE = ROOT / "site"
 ANSWER = re.compile(r"<!-- answer (\S+\.json): ([^>]*) -->")
 PART = re.compile(r"(<!-- (answer|runs|trials|tools)[^>]* -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -102,7 +102,7 @@ def answer_run(file: str, styles: Sequence[str]) -> Iterator[str]:
 def list_runs() -> Iterator[str]:
     """Yield a table of the published run files: when, where and by which command each was made."""
     yield "| run | day | machine | command |\n|---|---|---|---|"
-    for path, run in sorted(find_runs().items(), key=lambda item: item[1].when, reverse=True):
+    for path, run in find_runs().items():
         where = path.relative_to(FOLDER).as_posix()
         machine = re.sub(r"\(R\)| Processor| CPU", "", run.processor.partition(" (")[0])
         command = run.results.make_command()
@@ -110,14 +110,17 @@ def list_runs() -> Iterator[str]:
 
 
 def find_runs() -> dict[Path, Run]:
-    """Return the published run files that pages are made of: not the tests of the measurements."""
+    """Return the published run files that pages are made of, the newest first.
+
+    They are not those of the tests of the measurements.
+    """
     runs = {}
     for path in sorted(FOLDER.glob("*/*.json")):
         try:
             runs[path] = read(path, samples=False)
         except NotARunError:
             continue
-    return runs
+    return dict(sorted(runs.items(), key=lambda item: item[1].when, reverse=True))
 
 
 def list_trials() -> Iterator[str]:
@@ -256,22 +259,23 @@ class Builder:
         )
 
     def make_navigation(self, path: Path) -> str:
-        """Return links to the site's beginning, its indexes, and the topics around a page."""
+        """Return links to the site's first pages, and to the topics or runs around a page."""
         pages = {"jax-bakeoff": README, "results": INDEX, "documentation": ROOT / "docs/README.md"}
+        if path.parent.name in ("history", "tracking"):
+            pages["what each release changed"] = TRACKING
         links = [f'<a href="{self.link(path, page)}">{name}</a>' for name, page in pages.items()]
-        topics = [
-            (title, ROOT / normpath(Path("results") / file))
+        topics = {
+            ROOT / normpath(Path("results") / file): title
             for title, file in TOPIC.findall(INDEX.read_text("utf-8"))
-        ]
-        places = [place for _, place in topics]
-        if path in places:
+        }
+        around = topics if path in topics else {place: place.stem for place in self.runs}
+        if path in around:
+            places = [*around]
             i = places.index(path)
             for j, arrow, rel in ((i - 1, "←", "prev"), (i + 1, "→", "next")):
-                if 0 <= j < len(topics):
-                    title, place = topics[j]
-                    links.append(
-                        f'{arrow} <a rel="{rel}" href="{self.link(path, place)}">{title}</a>'
-                    )
+                if 0 <= j < len(places):
+                    address, title = self.link(path, places[j]), around[places[j]]
+                    links.append(f'{arrow} <a rel="{rel}" href="{address}">{title}</a>')
         return f'<nav class="soft">{" · ".join(links)}</nav>'
 
     def follow(self, token: Token, path: Path, waiting: list[Path]) -> None:

@@ -31,11 +31,12 @@ def markdown(document: Document) -> str:
     head = [document.marker] if document.marker else []
     if document.headline:
         head += [f"{SIGNS.get(document.status, '')}**{escape_text(document.headline)}**", ""]
+    about = " ".join(document.subtitle.split())
+    head += [f"<sub>{escape_text(about)}.</sub>", ""] if about else []
     head += [f"* warning: {escape_text(text)}" for text in document.warnings]
     head += [""] if document.warnings else []
-    about = " ".join(document.subtitle.split())
-    fine_print = [*([f"{about}."] if about else []), *document.fine_print]
-    tail = [f"<sub>{' '.join(map(escape_text, fine_print))}</sub>"] if fine_print else []
+    fine_print = " ".join(map(escape_text, document.fine_print))
+    tail = [f"<sub>{fine_print}</sub>"] if fine_print else []
     text = "\n".join([*head, *chain.from_iterable(map(render_section, document.sections)), *tail])
     if len(text) > LONGEST:
         short = [section for section in document.sections if not section.folded]

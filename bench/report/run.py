@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from bench.runfile import CellResult, Results
     from bench.runfile.reader import Run
 
-WORTH_SECONDS = 1e-4
+WORTH_SECONDS = 5e-5
 """Seconds of a call from which on another way to write the step is worth an edit: 1 % of a step of
-10 ms."""
+5 ms."""
 MOST_SURPRISES = 3
 """Most surprises on the first screen; the others stand with the causes."""
 LAST_LINES = 5

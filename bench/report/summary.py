@@ -231,7 +231,8 @@ def make_table(view: View) -> Table:
         contents = (_find_content(view, arm, *place) for place in places)
         rows.append(Row((f"{arm}{' failed' * failed}", *contents)))
     title = f"On {view.backend}" if view.backend_suffix else ""
-    return Table(tuple(columns), tuple(rows), title).drop_empty_columns()
+    made = Table(tuple(columns), tuple(rows), title, margin=view.margin)
+    return made.drop_empty_columns()
 
 
 def _make_column(view: View, metric: str, workload: str) -> Column:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE
 from bench.estimates import MARGIN, PROGRAM, Estimate, Verdict
+from bench.metrics import METRICS, STAGES, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +32,9 @@ MARKS: dict[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIV
 SIZES = {"ratio": (1.02, 1.1, 1.3, 2.0), "added": (1e-5, 1e-4, 1e-3, 1e-2)}
 """Ratios and added seconds from which a difference is of a larger size: the same share of a step of
 a millisecond, roughly."""
-COLOURED_SIZE = 2
-"""Size from which a difference from plain JAX has a colour: 10 % or 100 µs."""
+COLOURED_SIZE, COLOURED_ONCE = 2, 3
+"""Sizes from which a difference from plain JAX has a colour: 10 % or 100 µs of each call, and 30 %
+of what happens once."""
 UNITS = {
     "s": {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9},
     "B": {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0},
@@ -75,6 +77,10 @@ class Table:
     arrays: int = 0
     """Parameter arrays of the last column, which is the second column, and as many times the third;
     a page lets its reader change them. 0 for any other table."""
+
+    margin: float = 0.0
+    """Fraction within which two times are equivalent, where a page lets its reader compare with any
+    row; the first one is the baseline. 0 for any other table."""
 
     def find_forms(self) -> list[str]:
         """Return the form of each column's estimates, below a baseline's amount, or ""."""
@@ -204,7 +210,10 @@ def colour(content: Content) -> str:
     """
     if isinstance(content, str) or content.verdict not in (Verdict.SLOWER, Verdict.FASTER):
         return ""
-    small = content.against == str(BASELINE) and measure_size(content) < COLOURED_SIZE
+    metric = METRICS[content.metric]
+    is_once = metric.kind is Kind.COLD or metric.turn == STAGES
+    least = COLOURED_ONCE if is_once else COLOURED_SIZE
+    small = content.against == str(BASELINE) and measure_size(content) < least
     return "" if small else content.verdict
 
 
@@ -235,11 +244,12 @@ def amount(value: float, unit: str) -> str:
 def percent(fraction: float, *, up: bool = False) -> str:
     """Return a fraction in per cent: 0.8 %, 2 %, 12 %; an upper bound is rounded `up`."""
     value = 100 * fraction
-    digits = 1 if value < 10 else 0
+    digits = 2 if up and value < 1 else 1 if value < 10 else 0
     if up:
         value = math.ceil(round(value * 10**digits, 6)) / 10**digits
     if value == 0 or value >= 0.1:
-        return f"{value:.{digits}f}".removesuffix(".0") + " %"
+        shown = f"{value:.{digits}f}"
+        return f"{shown.rstrip('0').rstrip('.') if digits else shown} %"
     return f"{value:.1g} %"
 
 

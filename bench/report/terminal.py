@@ -94,15 +94,18 @@ class _Terminal:
     def print_section(self, section: Section) -> None:
         """Print a section: its tables, then its sentences, which interpret them.
 
-        An empty line comes before its title, and around each table.
+        An empty line comes before its title and around each table, but not before its sentences.
         """
         tables = [table for table in section.tables if table.rows]
         titles = [section.title] if section.folded or section.for_page else []
         if tables or (titles and section.lines):
             self.leave_gap()
             self.print_lines(titles, "bold")
-        for table in tables:
+        for number, table in enumerate(tables):
+            self.print_lines([""] if number else [])
             self.print_table(table.drop_empty_columns())
+        if tables and not section.lines:
+            self.leave_gap()
         self.print_lines(section.lines, COLOURS.get(section.status, ""))
 
     def print_table(self, table: Table) -> None:
@@ -138,7 +141,6 @@ class _Terminal:
             self.console.print(shown)
         self.has_gap = False
         self.print_lines(table.notes)
-        self.leave_gap()
 
     def make_text(self, content: Content, column: Column) -> Text:
         """Return a cell; a large difference has a colour, a number without a mark is indented."""

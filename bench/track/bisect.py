@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 from bench.engine.journal import FOLDER
 from bench.metrics import label
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
-from bench.report.wording import pluralise, sentence
+from bench.report.wording import place, pluralise, sentence
 from bench.runfile import UNDECIDED, Results
 from bench.runfile.reader import read
 from bench.track.comparison import describe_releases, is_costlier
@@ -102,7 +102,7 @@ def zip_steps(results: Results) -> Iterator[tuple[Estimate, SearchStep]]:
 def document(results: Results) -> Document:
     """Return the document of a bisection."""
     record, rows = results.search, results.estimates
-    subject = f"{label(record.metric)} of {record.cell.arm} at {record.cell.workload}"
+    subject = f"{label(record.metric)} of {record.cell.arm} at {place(record.cell.workload)}"
     headline, status = f"Stopped: {record.stopped}", "open"
     if record.stopped is None:
         (old, new), row = order_releases(record.releases, rows[-1])

@@ -10,15 +10,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bench.cli.output import Output, finish
+from bench.cli.output import Output, finish, make_document
 from bench.estimates import Estimate
 from bench.runfile.reader import read
 from bench.runfile.writer import run_file, write
 from tests.commands import ROOT, Bakeoff, script
 from tests.report.runs import Planted, made_run
+from tests.report.test_renderers import terminal
 from tests.track.simulated import two_sides
 
 SITE = script("results/publish.py")
+MOST_LINES = 30
+"""Lines of a default run at 80 columns: it is read without scrolling."""
+MOST_WORDS = 900
+"""Words of README.md that somebody reads before trying anything."""
 MOST_BYTES = 10_000_000
 """Bytes of the site: what is published stays small."""
 COLUMNS = [
@@ -98,6 +103,11 @@ def test_published_tables_are_of_their_files() -> None:
         text = path.read_text("utf-8")
         assert SITE.insert_parts(text) == text
         assert len(SITE.PART.findall(text)) == parts
+    words = re.sub("<!--.*?-->", "", SITE.README.read_text("utf-8")).split()
+    assert len(words) <= MOST_WORDS
+    match = SITE.ANSWER.search(SITE.README.read_text("utf-8"))
+    shown = terminal(make_document(read(ROOT / match[1], samples=False)), 80)
+    assert len(shown.splitlines()) <= MOST_LINES
     pictures = SITE.draw_trials()
     assert len(pictures) == 2
     for place, drawn in pictures.items():
@@ -137,7 +147,11 @@ def test_figures_of_releases_are_of_the_searches() -> None:
         if match := re.search(r"\(([\w.-]+\.json)\)", row.split("|")[-2] if "|" in row else ""):
             results = read(folder / match[1], samples=False).results
             ends = next(zip(results.estimates, results.search.steps, strict=True))[0].ends
-            ratios[match[1]] = results.estimates[-1].value
+            last = results.estimates[-1]
+            ratios[match[1]] = last.value
+            if by := re.search(r"by (\d+) % \((\d+) to (\d+)\)", row.split("|")[4]):
+                sizes = [sorted(round(abs(100 * (e**n - 1))) for e in last.ends) for n in (1, -1)]
+                assert sorted(map(int, by.groups())) in sizes, row
             figures = {int(text) for text in re.findall(r"\d+", row.split("|")[3])}
             parts, inverse = ({round(abs(100 * (e**n - 1))) for e in ends} for n in (1, -1))
             assert figures in (parts, inverse, {*map(round, ends)}), row

@@ -191,12 +191,32 @@ def test_any_style_can_be_what_the_others_are_compared_with(tab: Page) -> None:
     tab.get_by_role("searchbox").fill("pure")
     assert tab.evaluate("location.hash") == "#show=pure&base=equinox%2Fjit", "nothing is forgotten"
     tab.get_by_role("searchbox").fill("")
+    legend = tab.locator("p.line").first
+    assert legend.inner_text().startswith("Beside equinox/jit, with 95")
     tab.get_by_label("Beside").select_option("pure_jax/pure")
+    assert legend.inner_text().startswith("Beside pure_jax/pure, with 95")
     assert tab.locator("table").first.inner_text() == usual
     tab.goto("about:blank")
     tab.goto(address.replace("equinox%2Fjit", "nobody%2Fjit"))
     assert tab.get_by_label("Beside").input_value() == "pure_jax/pure", "it is not on offer"
     assert tab.locator("table").first.inner_text() == usual
+
+
+def test_beside_another_style_what_is_equal_has_its_mark(browser: Browser, tmp_path: Path) -> None:
+    arms = dict.fromkeys(("haiku/pure", "stax/pure"), Planted(1.1, None))
+    place = tmp_path / "run.html"
+    place.write_text(page(make_document(made_run(arms))), encoding="utf-8")
+    tab = browser.new_page()
+    tab.goto(f"{place.as_uri()}#base=haiku%2Fpure")
+    rows = tab.locator("table").first.locator("tbody tr")
+    texts = {
+        name: rows.filter(has_text=name).locator("td").first.inner_text()
+        for name in ("pure_jax/pure", "stax/pure", "haiku/pure")
+    }
+    tab.close()
+    assert re.fullmatch(r"= (1\.00|0\.99)\d \(0\.99\d–1\.0\d\d\)", texts["stax/pure"])
+    assert re.match(r"0\.90\d \(", texts["pure_jax/pure"])
+    assert texts["haiku/pure"] == "–"
 
 
 def test_a_number_of_arrays_lives_in_the_address_beside_it(tab: Page) -> None:

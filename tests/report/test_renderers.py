@@ -128,7 +128,7 @@ def test_a_unit_stands_beside_its_number_and_sentences_before_a_table_stand_apar
     first, second = Section("a", ("It takes 12 µs of 100 ns.",), (table,)), Section("b", ("B.",))
     shown = Document("t", sections=(first, replace(first, lines=("C.",)), second))
     lines = [line.rstrip() for line in terminal(shown, 20).splitlines()]
-    assert lines[3:8] == ["", "It takes 12 µs of", "  100 ns.", "", "style"]
+    assert lines[3:7] == ["It takes 12 µs of", "  100 ns.", "", "style"]
     assert lines[-2:] == ["C.", "B."]
 
 

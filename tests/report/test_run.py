@@ -65,14 +65,14 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
         (
             LEVEL | {"equinox/filter_jit": Planted(1.2), NNX: Planted(1.5, differs={"add": 1})},
             {},
-            "At the tutorial's size, under one `jax.jit`: flax_linen costs at most 0.3 %; "
+            "At the tutorial's size, under one `jax.jit`: flax_linen costs at most 0.29 %; "
             "haiku +1.6 % (1.5 to 1.8). Slow ways to write the step: "
             "flax_nnx/jit +50.1 % (49.9 to 50.4), equinox/filter_jit +20",
         ),
         (
             LEVEL | {"stax/pure": Planted(0.87, differs={"add": 1})},
             {},
-            "At the tutorial's size, under one `jax.jit`: flax_linen costs at most 0.3 %; "
+            "At the tutorial's size, under one `jax.jit`: flax_linen costs at most 0.29 %; "
             "haiku +1.6 % (1.4 to 1.8), stax -13.0 % (-13.",
         ),
         (

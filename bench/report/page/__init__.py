@@ -111,15 +111,14 @@ def sort_key(content: Content, form: str) -> float | None:
     return content.value
 
 
-def limit_attributes(content: Content, first: Content, form: str) -> str:
+def limit_attributes(content: Content, form: str) -> str:
     """Return the attributes with the ends of a comparison, from which a page makes others.
 
-    Only a column of comparisons that begins with a baseline's own time has them.
+    The baseline's own interval is a point.
     """
     from markupsafe import Markup
 
-    begins = not isinstance(first, str) and first.form == "amount" != form
-    if isinstance(content, str) or not begins:
+    if isinstance(content, str) or form == "amount":
         return ""
     low, high = content.limits
     if content.form == "amount":

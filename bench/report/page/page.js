@@ -74,7 +74,11 @@ if (first?.querySelector("[data-low]")) {
   const cells = rows.flatMap((row) => [...row.cells].slice(1)).map((cell) => [cell, cell.innerHTML, cell.className, cell.dataset.key]);
   const keys = new Map(cells.map(([cell, , , key]) => [cell, key]));
   const words = (middle, least, most, how, between) => `${how(middle)} (${how(least)}${between}${how(most)})`;
+  const margin = Number(first.dataset.margin), usual = box.value;
+  const legend = [...document.querySelectorAll("p.line")].find((line) => line.textContent.startsWith(`Beside ${usual}`));
+  const about = legend?.textContent;
   choose("base", "Beside", box, first, (value) => {
+    if (legend) legend.textContent = about.replace(usual, value);
     const base = rows.slice(1).find((row) => row.cells[0].textContent.trim() === value);
     for (const [cell, html, look, key] of cells) {
       [cell.innerHTML, cell.className] = [html, look];
@@ -89,8 +93,9 @@ if (first?.querySelector("[data-low]")) {
       const beside = (a, b) => added[i] ? a - b : a / b;
       mine.key = beside(key, keys.get(base.cells[i]));
       const ends = [beside(mine.low, high), beside(mine.high, low)], none = added[i] ? 0 : 1;
-      const open = ends[0] <= none && none <= ends[1] ? "? " : "";
-      cell.textContent = open + (added[i] ? words(mine.key, ...ends, time, " to ") : words(mine.key, ...ends, (x) => Number(x).toPrecision(3), "–"));
+      const same = !added[i] && ends[0] >= 1 - margin && ends[1] <= 1 + margin;
+      const mark = same ? "= " : ends[0] <= none && none <= ends[1] ? "? " : "";
+      cell.textContent = mark + (added[i] ? words(mine.key, ...ends, time, " to ") : words(mine.key, ...ends, (x) => Number(x).toFixed(3), "–"));
     }
   });
 }
