@@ -1,9 +1,9 @@
 """`make results`: tables in Markdown, made anew from the published files, and the site of them.
 
 README.md has the answer of a run, between `<!-- answer FILE: STYLES -->` and `<!-- end -->`; other
-parts of that form are the published runs, and what trials of other tools say. The site, in `site/`,
-has a page of each run file and of each Markdown file that README.md leads to; links stay as they
-are.
+parts of that form are the published runs, costs, and what trials of other tools say. The site, in
+`site/`, has a page of each run file and of each Markdown file that README.md leads to; links stay
+as they are.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from markupsafe import Markup
 
 from bench import runfile
 from bench.cli.output import make_document
+from bench.cost import published
 from bench.estimates import Estimate
 from bench.report.charts import render_svg
 from bench.report.markdown import table_lines
@@ -57,10 +58,12 @@ STRUCTS = (
 """Structures of a run file, from the outside in."""
 FOLDER, README, INDEX = ROOT / "results", ROOT / "README.md", ROOT / "results/README.md"
 PICTURE = FOLDER / "calls.svg"
-BESIDE, TRACKING = FOLDER / "beside/README.md", FOLDER / "tracking/README.md"
+BESIDE, COST, TRACKING = (FOLDER / name / "README.md" for name in ("beside", "cost", "tracking"))
+COST_EXAMPLE = 147, 0.040
+"""Parameter arrays and seconds of the step that the table of costs is of, as its README says."""
 SITE = ROOT / "site"
 ANSWER = re.compile(r"<!-- answer (\S+\.json): ([^>]*) -->")
-PART = re.compile(r"(<!-- (answer|runs|trials|tools)[^>]* -->\n).*?(<!-- end -->)", re.DOTALL)
+PART = re.compile(r"(<!-- (answer|runs|costs|trials|tools)[^>]* -->\n).*?(<!-- end -->)", re.DOTALL)
 TOPIC = re.compile(r"^\* \[([^\]]+)\]\(([^)]+)\)", re.MULTILINE)
 """Lines of results/README.md that name the site's topics, in their order."""
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
@@ -73,7 +76,12 @@ def insert_parts(text: str) -> str:
     """Return a Markdown text whose parts, each from its name to `<!-- end -->`, are made anew."""
 
     def make(part: re.Match[str]) -> str:
-        makers = {"runs": list_runs, "trials": list_trials, "tools": list_tools}
+        makers = {
+            "runs": list_runs,
+            "costs": list_costs,
+            "trials": list_trials,
+            "tools": list_tools,
+        }
         answer = ANSWER.match(part[0])
         lines = answer_run(answer[1], answer[2].split()) if answer else makers[part[2]]()
         return "\n".join([part[1], *lines, "", part[3]])
@@ -121,6 +129,12 @@ def find_runs() -> dict[Path, Run]:
         except NotARunError:
             continue
     return dict(sorted(runs.items(), key=lambda item: item[1].when, reverse=True))
+
+
+def list_costs() -> Iterator[str]:
+    """Yield the table of what styles cost a model, as `bakeoff cost` prints it."""
+    costs = published.read_published()
+    yield from table_lines(published.make_table(costs, *COST_EXAMPLE, costs.styles))
 
 
 def list_trials() -> Iterator[str]:
@@ -327,7 +341,7 @@ for (const cell of document.querySelectorAll("td")) {
 
 def main() -> None:
     """Make the tables and the site anew."""
-    for path in (README, INDEX, BESIDE):
+    for path in (README, INDEX, COST, BESIDE):
         path.write_text(insert_parts(path.read_text("utf-8")), encoding="utf-8")
     PICTURE.write_text(draw_answer(README.read_text("utf-8")), encoding="utf-8")
     for place, drawn in draw_trials().items():

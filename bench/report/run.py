@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 import impls
 from bench.cells import BASELINE, Arm
 from bench.estimates import MIN_WORKERS, Verdict, find_detectable_difference, group_by_key
-from bench.metrics import HOST, STEP, WORKLOAD_GROUPS, label
+from bench.metrics import HOST, STEP, TINY, WORKLOAD_GROUPS, label
 from bench.report import charts, wording
 from bench.report.remedies import find_cheaper, write_change
 from bench.report.run_tables import group_by_place, is_timed, make_tables
@@ -101,7 +101,7 @@ def explain_marks(results: Results) -> Iterator[str]:
     if any(row.proven_bound is not None for row in compared):
         marks.append("proven: the same program")
     workloads = dict.fromkeys(row.cell.workload for row in compared)
-    widths = [f"{w.width} at {n}" for n in workloads if (w := WORKLOADS.get(n)) and n != "toy"]
+    widths = [f"{w.width} at {n}" for n in workloads if (w := WORKLOADS.get(n)) and n not in TINY]
     if any(row.form == "added" for row in compared):
         widths.append("8 for the added time")
     about = [f"beside {BASELINE}, with 95 % intervals; {', '.join(marks)}"]
