@@ -11,7 +11,7 @@ from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
 from bench.offer import NOT_IMPORTING
 from bench.prepare.sides import IN_TURNS
 from bench.report.table import Column, Document, Row, Section, Table, percent
-from bench.report.wording import MOST_NAMED, join_words, name_few, suggest_more
+from bench.report.wording import MOST_NAMED, join_words, name_few, place, suggest_more
 from bench.runfile import find_differing_releases
 from bench.track.comparison import (
     BASE,
@@ -122,14 +122,14 @@ def _make_headline(it: Comparison) -> str:
 def _describe_row(row: Estimate, it: Comparison) -> str:
     """Return a difference in a few words: `haiku/pure step at seed +1.2 % (0.8 to 1.7)`."""
     change = it.describe_difference(row)
-    return f"{row.cell.arm} {label(row.metric)} at {row.cell.workload} {change}"
+    return f"{row.cell.arm} {label(row.metric)} at {place(row.cell.workload)} {change}"
 
 
 def _make_times(it: Comparison, rows: Iterable[Estimate]) -> tuple[Table, ...]:
     """Return the table of some times, on both sides and as ratios; none without rows."""
     lines = []
     for row in rows:
-        name = f"{row.cell.arm} at {row.cell.workload}"
+        name = f"{row.cell.arm} at {place(row.cell.workload)}"
         sides = (it.describe_amount(side, row) for side in (BASE, NEW))
         lines.append(Row((name, label(row.metric), *sides, row), it.is_worse(row)))
     amounts = (Column(name, number=True, needed=False) for name in (BASE, NEW))

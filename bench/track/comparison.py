@@ -17,7 +17,14 @@ from msgspec.structs import replace
 from bench.estimates import COUNT, Estimate, Verdict, find_detectable_difference, group_by_key
 from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
 from bench.report.table import amount, change, percent
-from bench.report.wording import MOST_NAMED, main_workload, name_few, sentence, sort_workloads
+from bench.report.wording import (
+    MOST_NAMED,
+    main_workload,
+    name_few,
+    place,
+    sentence,
+    sort_workloads,
+)
 from common.config import TRAJECTORY_TOLERANCE, is_user_step
 
 if TYPE_CHECKING:
@@ -198,7 +205,7 @@ class Comparison:
             limit = find_detectable_difference(row for row in rows if row.cell.workload == workload)
             if limit > LARGEST_LIMIT:
                 continue
-            limits[metric] = f"{percent(limit)} ({label(metric)} at {workload})"
+            limits[metric] = f"{percent(limit)} ({label(metric)} at {place(workload)})"
             sides = [self.amounts.get((BASE, row.cell, metric)) for row in rows]
             times = [side.value for side in sides if side]
             if metric == HOST_PER_ARRAY and times:
