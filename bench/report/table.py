@@ -77,14 +77,13 @@ class Table:
     arrays: int = 0
     """Parameter arrays of the last column, which is the second column, and as many times the third;
     a page lets its reader change them. 0 for any other table."""
-
     margin: float = 0.0
     """Fraction within which two times are equivalent, where a page lets its reader compare with any
     row; the first one is the baseline. 0 for any other table."""
 
     def find_forms(self) -> list[str]:
         """Return the form of each column's estimates, below a baseline's amount, or ""."""
-        columns = zip(*(row.cells for row in self.rows), strict=True)
+        columns = ([row.cells[i] for row in self.rows] for i in range(len(self.columns)))
         forms = [{cell.form for cell in cells if not isinstance(cell, str)} for cells in columns]
         return [max(of_column - {"amount"} or of_column, default="") for of_column in forms]
 

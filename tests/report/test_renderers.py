@@ -139,6 +139,11 @@ def test_a_page_breaks_no_line_within_a_day_or_before_a_unit() -> None:
     )
 
 
+def test_a_table_without_rows_is_a_page_too() -> None:
+    table = Table((Column("style"), Column("step")), ())
+    assert "<thead>" in page(Document("t", sections=(Section("a", tables=(table,)),)))
+
+
 def test_a_chart_of_lines_has_a_dot_and_an_interval_at_each_point() -> None:
     drawn = render_svg(draw_lines("t", {Arm("haiku", "pure"): DAYS}))
     [dots] = re.findall(r'<path [^>]*d="([^"]*)"[^>]*stroke-width="5"', drawn)
