@@ -1,4 +1,4 @@
-"""Amounts: medians of samples, sums and differences of known ones, and a law of added time."""
+"""Amounts: medians of samples, differences of known ones, and a law of added time."""
 
 from __future__ import annotations
 

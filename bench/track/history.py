@@ -111,19 +111,21 @@ def _make_headline(it: Timeline) -> str:
 
 def _compare_ends(it: Timeline) -> Iterator[str]:
     """Yield how a metric of a measured history differs between the first day and the last."""
-    metrics = group_by_key(((row.metric, row.cell.backend), row) for row in it.ends)
-    for metric, rows in metrics.items():
+    metrics = group_by_key(
+        ((row.metric, row.cell.backend), row) for row in it.ends if row.metric in END_METRICS
+    )
+    for (metric, _), rows in metrics.items():
         workload = main_workload(row.cell.workload for row in rows)
         here = [row for row in rows if row.cell.workload == workload and row.differs]
-        measured = it.list_arms(metric[0], {row.place for row in here})
+        measured = it.list_arms(metric, {row.place for row in here})
         parts = []
         for worse in (True, False):
             if of_direction := [row for row in here if is_costlier(row) is worse]:
                 arms = [row.cell.arm for row in of_direction]
                 styles = f" ({_name_styles(arms, measured)})" if len(arms) < len(measured) else ""
                 parts.append(f"{describe_growth(of_direction)}{styles}")
-        if metric[0] in END_METRICS and parts:
-            yield f"{label(metric[0])} at {it.describe_place(here[0].cell)} {', '.join(parts)}"
+        if parts:
+            yield f"{label(metric)} at {it.describe_place(here[0].cell)} {', '.join(parts)}"
 
 
 def _count_changes(it: Timeline) -> Iterator[str]:
@@ -307,6 +309,7 @@ def _explain_method(it: Timeline) -> Iterator[str]:
         "counts need no test."
     )
     if it.is_measured:
+        yield "The first sentence compares the first and last day alone, corrected for all metrics."
         yield from suggest_more(it.results.estimates)
     if it.results.arguments:
         yield f"To repeat it: `{it.results.make_command()}`"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bench.report.table import Column, Row, Table
 from results.beside import tools
 from results.beside.plan import MAIN, NAMES, OURS, REQUIREMENTS
+from results.beside.scores import find_trial
 from results.selftest import trial
 from results.selftest.plants import ENTRANT
 
@@ -49,18 +50,13 @@ def describe_tools(rows: Sequence[Record]) -> Table:
         counts = [
             row["processes"]
             for row in rows
-            if "processes" in row and find_part(row) == (tool, MAIN.workload, MAIN.seconds)
+            if row["tool"] == tool and "processes" in row and find_trial(row)[2:] == MAIN[:2]
         ]
         ends = dict.fromkeys(str(end(counts)) for end in (min, max)) if counts else {}
         version = "".join(text.partition("==")[2] for text in REQUIREMENTS.get(tool, ()))
         name = f"{NAMES[tool]} {version}".rstrip()
         lines.append(Row((name, about.split("\n")[0], " to ".join(ends), str(count_lines(tool)))))
     return Table(columns, tuple(lines))
-
-
-def find_part(row: Record) -> tuple[str, str, int]:
-    """Return the tool, size and length of a trial."""
-    return row["tool"], row["workload"], row["seconds"]
 
 
 def count_lines(tool: str) -> int:

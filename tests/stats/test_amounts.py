@@ -1,4 +1,4 @@
-"""Amounts: medians of samples, and sums and differences of known ones."""
+"""Amounts: medians of samples, and differences of known ones."""
 
 import math
 

@@ -38,8 +38,8 @@ def page(*documents: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    own = mark_code, number, shade, sort_key, limit_attributes, picture
-    filters = *own, table.format_content, table.colour
+    cells = table.format_content, table.colour, number, shade, sort_key, limit_attributes
+    filters = *cells, mark_code, picture
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("page.html.jinja").render(
         documents=documents,
