@@ -13,6 +13,7 @@ import random
 import re
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from functools import partial
@@ -40,16 +41,19 @@ START_SECONDS = 4.0
 """Seconds until a new process has compiled the step, which its side's half of the time pays."""
 REPETITIONS = 12
 """Repetitions of Google's benchmark: its U test asks for nine at least."""
-ASV_PROCESSES = 2
+ASV_ROUNDS = 2
 """Processes of each side, as asv has them unless it is told otherwise."""
 ASV_SETTINGS = {
     "version": 1,
     "project": "step",
     "repo": ".",
     "branches": ["main"],
-    "environment_type": "existing",
+    "environment_type": "virtualenv",
     "benchmark_dir": "benchmarks",
     "results_dir": "results",
+    "build_command": [],
+    "install_command": [],
+    "uninstall_command": [],
 }
 TRIED_CALLS = 20
 """Calls from whose time the number of a repetition's calls follows."""
@@ -106,41 +110,50 @@ def read_pyperf(path: Path) -> float:
 
 
 def asv(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """Two commits of a repository, in this environment, compared with factors of 1.1 and 1.01."""
+    """Two commits of a repository: `continuous --interleave-rounds`, factors of 1.1 and 1.01."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run = partial(subprocess.run, cwd=folder, check=True, capture_output=True, text=True)
-        write_asv_suite(folder, (seconds / 2 - ASV_PROCESSES * START_SECONDS) / ASV_PROCESSES)
+        run = partial(subprocess.run, cwd=folder, capture_output=True, text=True)
+        write_asv_suite(folder, seconds / 2 / ASV_ROUNDS - START_SECONDS)
         git = ["git", "-c", "user.name=beside", "-c", "user.email=beside@localhost"]
-        run([*git, "init", "--quiet", "--initial-branch=main"])
-        run([sys.executable, "-m", "asv", "machine", "--yes"])
+        run([*git, "init", "--quiet", "--initial-branch=main"], check=True)
+        run([sys.executable, "-m", "asv", "machine", "--yes"], check=True)
         commits: list[str] = []
         for side in sides:
-            run([*git, "commit", "--quiet", "--allow-empty", "--message", f"side {len(commits)}"])
-            commits.append(run([*git, "rev-parse", "HEAD"]).stdout.strip())
-            words = ["run", f"--python={side.python}", "--set-commit-hash", commits[-1]]
-            env = os.environ | {"BESIDE_WAIT": str(side.wait)}
-            run([sys.executable, "-m", "asv", *words], env=env)
+            (folder / "side.py").write_text(f"NUMBER, WAIT = {len(commits)}, {side.wait}\n")
+            run([*git, "add", "side.py"], check=True)
+            run([*git, "commit", "--quiet", "--message", "a side"], check=True)
+            commits.append(run([*git, "rev-parse", "HEAD"], check=True).stdout.strip())
+        words = ["continuous", "--interleave-rounds", *commits]
+        printed = run([sys.executable, "-m", "asv", *words])  # fails where a step got slower
+        if not list(folder.glob("results/*/*-*.json")):
+            raise SystemExit(f"{words}: {printed.stdout[-400:]} {printed.stderr[-400:]}")
         base, new = (read_asv(folder, commit) for commit in commits)
         outcomes = []
         for factor in (1.1, 1.01):
             words = ["compare", "--factor", str(factor), "--only-changed", *commits]
-            shown = run([sys.executable, "-m", "asv", *words]).stdout
+            shown = run([sys.executable, "-m", "asv", *words], check=True).stdout
             row = {"called": "time_step" in shown, "base": base, "ratio": new / base}
-            outcomes.append({"rule": f"compare, factor {factor}"} | row)
+            outcomes.append({"rule": f"continuous, factor {factor}"} | row)
         return outcomes
 
 
 def write_asv_suite(folder: Path, seconds: float) -> None:
-    """Write asv's settings, and the task, with the seconds of a process."""
-    (folder / "asv.conf.json").write_text(json.dumps(ASV_SETTINGS))
+    """Write asv's settings, and the task, with the seconds of a process.
+
+    Its environment stays for the next trial, and has a side's checkout alone: one file without a
+    build, so what asv does between rounds takes little time. The rest is imported from this one.
+    """
+    pythons = [f"{sys.version_info.major}.{sys.version_info.minor}"]
+    settings = ASV_SETTINGS | {"pythons": pythons, "env_dir": f"{sys.prefix}-sides"}
+    (folder / "asv.conf.json").write_text(json.dumps(settings))
     (folder / "benchmarks").mkdir()
-    (folder / "benchmarks/__init__.py").write_text("")
     text = (HERE / "step_asv.py").read_text().replace("SECONDS", f"{max(1.0, seconds):g}")
-    path = (
-        f"import sys\n\nsys.path.insert(0, {str(HERE.parents[1])!r})\n"  # asv takes PYTHONPATH away
-    )
-    (folder / "benchmarks/step.py").write_text(path + text)
+    places = str(HERE.parents[1]), sysconfig.get_path("purelib")
+    checkout = "os.environ['ASV_ENV_DIR'] + '/project'"
+    path = f"import os\nimport sys\n\nsys.path += [{checkout}, *{places!r}]\n"
+    (folder / "benchmarks/__init__.py").write_text(path)
+    (folder / "benchmarks/step.py").write_text(text)
 
 
 def read_asv(folder: Path, commit: str) -> float:

@@ -84,7 +84,7 @@ def test_processes_are_counted_in_trials_and_lines_in_the_benchmarks() -> None:
     rows.append(Trial("asv", "nothing", "seed", 30)._asdict())
     cells = {row.cells[0]: row.cells[2:] for row in describe_tools(rows).rows}
     assert cells["pyperf 2.11.0"] == ("3 to 5", "6")
-    assert cells["asv 0.6.6"] == ("", "18")
+    assert cells["asv 0.6.6"] == ("", "27")
     assert cells["pytest-benchmark 5.3.1"] == ("", "5")
     assert cells["this project, `ab`"] == ("", "4")
 
