@@ -59,8 +59,12 @@ class Score(NamedTuple):
     its being slower is a find."""
     error: float
     """Root of the mean square of the errors of estimates, as fractions; NaN without any."""
+    median_error: float
+    """Within which half of the estimates are."""
     covered: tuple[int, int]
     """Intervals that hold what was planted, and all intervals."""
+    width: float
+    """Median of half an interval's length, as a fraction; infinite where it has no end."""
     estimates: int
     """Estimates with a known truth."""
     seconds: float
@@ -80,8 +84,14 @@ class Score(NamedTuple):
         return seconds, seconds * float(low), seconds * float(high)
 
 
-def score_trials(rows: Sequence[Record], part: Part = MAIN) -> Iterator[Score]:
-    """Yield a score for each rule of each tool, from one part of the plan."""
+def score_trials(rows: Sequence[Record], part: Part = MAIN) -> list[Score]:
+    """Return a score for each rule of each tool, from one part of the plan, the fastest first."""
+    return sorted(
+        _score_rules(rows, part), key=lambda score: (score.find_seconds() or [math.inf])[0]
+    )
+
+
+def _score_rules(rows: Sequence[Record], part: Part) -> Iterator[Score]:
     size = part.workload, part.seconds
     for tool in part.tools:
         rows_of_tool = [
@@ -102,14 +112,17 @@ def score_trials(rows: Sequence[Record], part: Part = MAIN) -> Iterator[Score]:
             known = [(row, o) for row, o in pairs if row["plant"] not in DESIGNS]
             truths = [1 + 1e-6 * row["wait"] / o["base"] for row, o in known]
             outcomes = [o for _, o in known]
-            errors = [o["ratio"] / t - 1 for o, t in zip(outcomes, truths, strict=True)]
+            errors = [abs(o["ratio"] / t - 1) for o, t in zip(outcomes, truths, strict=True)]
+            widths = [((o["high"] or math.inf) - o["low"]) / 2 for o in outcomes if "low" in o]
             ends = [(o, t) for o, t in zip(outcomes, truths, strict=True) if "low" in o]
             held = sum(o["low"] <= t <= (o["high"] or math.inf) for o, t in ends)
             yield Score(
                 f"{NAMES[tool]}: {rule}" if rule != INTERVAL else NAMES[tool],
                 calls,
                 math.sqrt(fmean(e * e for e in errors)) if errors else math.nan,
+                median(errors) if errors else math.nan,
                 (held, len(ends)),
+                median(widths) if widths else math.nan,
                 len(errors),
                 median(row["took"] for row, _ in pairs),
             )
@@ -181,18 +194,16 @@ def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
         )
 
 
-def make_table(scores: Iterator[Score], plants: Sequence[str] | None = None) -> Table:
+def make_table(scores: Sequence[Score], plants: Sequence[str] | None = None) -> Table:
     """Return a row for each score: false calls, finds and errors, or calls of some plants alone."""
     kept = plants or [name for name in PLANTS if name not in DESIGNS]
     lines = []
     for score in scores:
-        held, intervals = score.covered
         cells = {"tool and rule": score.name}
         cells |= {} if plants else {"to find 1 %": describe_times(score)}
         cells |= {name: describe_share(*score.calls[name]) for name in kept}
         if plants is None:
-            cells["error"] = "" if math.isnan(score.error) else percent(score.error)
-            cells["intervals hold"] = f"{held} of {intervals}" if intervals else ""
+            cells |= describe_errors(score)
             cells["seconds"] = f"{score.seconds:.0f}"
         if any([*cells.values()][1:]):
             lines.append(cells)
@@ -229,6 +240,17 @@ def describe_times(score: Score) -> str:
         return ""
     middle, low, high = map(describe_time, times)
     return f"{middle} ({low} to {high})"
+
+
+def describe_errors(score: Score) -> dict[str, str]:
+    """Return a score's errors and intervals: column → cell."""
+    held, intervals = score.covered
+    errors = f"{percent(score.error)} ({percent(score.median_error)})"
+    ends = f"{held} of {intervals} (±{percent(score.width)})"
+    return {
+        "error (half within)": "" if math.isnan(score.error) else errors,
+        "intervals hold": ends if intervals else "",
+    }
 
 
 def describe_time(seconds: float) -> str:

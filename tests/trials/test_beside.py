@@ -18,8 +18,10 @@ from tests.commands import script
 RUN = script("results/beside/run.py")
 
 
-def record(tool: str, plant: str, rule: str, *, called: bool, ratio: float) -> dict[str, object]:
-    outcome = {"rule": rule, "called": called, "base": 4e-3, "ratio": ratio}
+def record(
+    tool: str, plant: str, rule: str, *, called: bool, ratio: float, **ends: float
+) -> dict[str, object]:
+    outcome = {"rule": rule, "called": called, "base": 4e-3, "ratio": ratio, **ends}
     wait = 40.0 if plant == "+1 %" else 0.0
     trial = Trial(tool, plant, "seed", 30)._asdict()
     about = {"wait": wait, "took": 30.0, "loop": 100.0, "when": "2026-11-30T10:23"}
@@ -53,10 +55,16 @@ def test_the_table_counts_false_calls_and_finds() -> None:
     texts = [format_content(cell) for cell in row.cells]
     assert texts == [
         *("pyperf: compare_to", "1 of 2 (1 to 99 %)", "1 of 2 (1 to 99 %)"),
-        *("2.2 %", "30"),
+        *("2.2 % (1 %)", "30"),
     ]
     [row] = make_table(score_trials(rows * 5)).rows
     assert format_content(row.cells[1]) == "26 min (15 min to 54 min)"
+    ours = record("sides", "+1 %", "interval", called=True, ratio=1.012, low=1.005, high=1.019)
+    [first, second] = make_table(score_trials([*rows * 5, ours])).rows
+    assert first.cells[0] == "pyperf: compare_to"  # the other's time is not known
+    assert [format_content(cell) for cell in second.cells[-3:-1]] == [
+        *("0.2 % (0.2 %)", "1 of 1 (±0.7 %)"),
+    ]
     [row] = make_table(score_trials(rows), DESIGNS).rows
     assert [format_content(cell) for cell in row.cells] == [texts[0], "1 of 1 (3 to 100 %)"]
 

@@ -1,0 +1,152 @@
+"""The site of the published results: a page of each run file, and of each Markdown file around.
+
+It begins with README.md, and has each file that a page leads to; links stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import normpath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import jinja2
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from bench.cli.output import make_document
+from bench.report.page import Anchors, page
+from bench.worker.settings import ROOT
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+    from bench.runfile.reader import Run
+
+README, INDEX = ROOT / "README.md", ROOT / "results/README.md"
+TRACKING = ROOT / "results/tracking/README.md"
+TOPIC = re.compile(r"^\* \[([^\]]+)\]\(([^)]+)\)", re.MULTILINE)
+"""Lines of results/README.md that name the site's topics, in their order."""
+COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A site that is built: its folder, and the pages that are still to be made."""
+
+    folder: Path
+    runs: dict[Path, Run]
+
+    def build(self) -> int:
+        """Write all pages, beginning with README.md; return how many there are."""
+        waiting, done = [README], dict[Path, None]()
+        while waiting:
+            path = waiting.pop()
+            if path in done:
+                continue
+            done[path] = None
+            target = self.folder / self.find_address(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path in self.runs:
+                text = page(make_document(self.runs[path]))
+                text = text.replace("<main>", f"{self.make_navigation(path)}\n<main>", 1)
+                target.write_text(text, encoding="utf-8")
+            elif path.suffix == ".md":
+                target.write_text(self.render(path, waiting), encoding="utf-8")
+            else:
+                shutil.copyfile(path, target)
+        return len(done)
+
+    def find_address(self, path: Path) -> Path:
+        """Return where a file of the project stands in the site."""
+        place = path.relative_to(ROOT)
+        if place.name == "README.md":
+            return place.with_name("index.html")
+        return place.with_suffix(".html") if path in self.runs or path.suffix == ".md" else place
+
+    def render(self, path: Path, waiting: list[Path]) -> str:
+        """Return a Markdown file as a page; files that it leads to are made, too."""
+        parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+        tokens = parser.parse(COMMENT.sub("", path.read_text("utf-8")))
+        anchors, title = Anchors(), path.stem
+        for token, inner in zip(tokens, [*tokens[1:], None], strict=True):
+            if token.type == "heading_open" and inner is not None:
+                token.attrSet("id", anchors.make_id(inner.content))
+                title = inner.content if token.tag == "h1" else title
+            for child in token.children or ():
+                self.follow(child, path, waiting)
+        return TEMPLATE.render(
+            title=title,
+            body=Markup(parser.renderer.render(tokens, parser.options, {})),  # noqa: S704 -- ours
+            style=(ROOT / "bench/report/page/page.css").read_text("utf-8"),
+            navigation=Markup(self.make_navigation(path)),  # noqa: S704 -- ours
+        )
+
+    def make_navigation(self, path: Path) -> str:
+        """Return links to the site's first pages, and to the topics or runs around a page."""
+        pages = {"jax-bakeoff": README, "results": INDEX, "documentation": ROOT / "docs/README.md"}
+        if path.parent.name in ("history", "tracking"):
+            pages["what each release changed"] = TRACKING
+        links = [f'<a href="{self.link(path, page)}">{name}</a>' for name, page in pages.items()]
+        topics = {
+            ROOT / normpath(Path("results") / file): title
+            for title, file in TOPIC.findall(INDEX.read_text("utf-8"))
+        }
+        around = topics if path in topics else {place: place.stem for place in self.runs}
+        if path in around:
+            places = [*around]
+            i = places.index(path)
+            for j, arrow, rel in ((i - 1, "←", "prev"), (i + 1, "→", "next")):
+                if 0 <= j < len(places):
+                    address, title = self.link(path, places[j]), around[places[j]]
+                    links.append(f'{arrow} <a rel="{rel}" href="{address}">{title}</a>')
+        return f'<nav class="soft">{" · ".join(links)}</nav>'
+
+    def follow(self, token: Token, path: Path, waiting: list[Path]) -> None:
+        """Have a link lead to the page of its file, which is to be made."""
+        name = "href" if token.type == "link_open" else "src"
+        address = urlsplit(str(token.attrs.get(name, "")))
+        if address.scheme or not address.path:
+            return
+        target = ROOT / normpath(path.relative_to(ROOT).parent / address.path)
+        if target.is_dir():
+            target /= "README.md"
+        if not target.is_file():
+            where = path.relative_to(ROOT)
+            raise SystemExit(f"{where} leads to {address.path}, which is not there")
+        waiting.append(target)
+        fragment = f"#{address.fragment}" * bool(address.fragment)
+        token.attrSet(name, self.link(path, target) + fragment)
+
+    def link(self, path: Path, target: Path) -> str:
+        """Return the address of a file's page, as seen from another's."""
+        up = "../" * (len(self.find_address(path).parts) - 1)
+        return f"{up}{self.find_address(target).as_posix()}"
+
+
+TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string("""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{{ title }}</title>
+<style>{{ style | safe }}</style>
+</head>
+<body class="text">
+{{ navigation }}
+<main>{{ body }}</main>
+<script>
+for (const cell of document.querySelectorAll("td")) {
+  if (!/^\\d{4}-\\d{2}-\\d{2}$/.test(cell.textContent)) continue;
+  const days = Math.floor((Date.parse(cell.textContent) - Date.now()) / 864e5) + 1;
+  cell.append(`, ${new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(days, "day")}`);
+}
+</script>
+</body>
+</html>
+""")
