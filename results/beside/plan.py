@@ -13,7 +13,6 @@ NAMES = {
     "asv": "asv",
     "pytest_codspeed": "pytest-codspeed",
     "google_benchmark": "google-benchmark",
-    "samples_apart": "single calls, a process each",
     "samples_in_pairs": "calls in pairs (tango)",
     "runs": "this project, `compare`",
     "arms": "this project, arms of a run",
@@ -23,10 +22,9 @@ NAMES = {
 REQUIREMENTS = {
     "pytest_benchmark": ("pytest-benchmark==5.3.1",),
     "pyperf": ("pyperf==2.11.0",),
-    "asv": ("asv==0.6.6", "virtualenv"),
+    "asv": ("asv==0.6.6", "virtualenv==21.15.11"),
     "pytest_codspeed": ("pytest-codspeed==5.0.4",),
     "google_benchmark": ("google-benchmark==1.9.5",),
-    "samples_apart": (),
     "samples_in_pairs": (),
 }
 """Function of tools.py → what its environment has beside this project's lock."""

@@ -1,11 +1,12 @@
-"""Trials of each tool on one task, in random order, into rows.jsonl; the tables of all rows.
+"""Trials of each tool on one task, into rows.jsonl; the tables of all rows.
 
     python results/beside/run.py --minutes 60                   # goes on where it was stopped
-    python results/beside/run.py --tool pyperf --plant "+1 %" --times 3
-    python results/beside/run.py --seconds 120 --tool sides --plant "+0.5 %"
+    python results/beside/run.py --tool pyperf --plant "+1 %" --workload seed --seconds 30 --times 3
     python results/beside/run.py --table          # which `make results` puts into README.md
 
-Nothing else may run meanwhile. What fails costs its own row: the row says why.
+Trials are made in blocks: one of each tool, in random order, so that all have the same hours. With
+`--times`, trials beside the plan go into a file of their own, and are shown beside the published
+ones. Nothing else may run meanwhile. What fails costs its own row: the row says why.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ENVIRONMENTS = Path(".bakeoff/beside")
 """Folder of the tools' environments: this project's lock, and the tool."""
+REPEATED = ENVIRONMENTS / "repeated.jsonl"
+"""Rows of the last command with `--times`."""
+PLAIN = "samples_in_pairs"
+"""Tool whose environment has nothing but this project's lock: our own trials use it, too."""
+STEP_SECONDS = 4.0
+"""Seconds of calls that say how long a step takes, before a block."""
 PATIENCE = 5
 """Budgets after which a tool is taken to hang."""
 EMPTY_LOOP = 10_000
@@ -59,26 +66,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plant", choices=PLANTS, action="append")
     parser.add_argument("--workload", choices=list(dict.fromkeys(p.workload for p in PARTS)))
     parser.add_argument("--seconds", type=int, choices=sorted({p.seconds for p in PARTS}))
-    parser.add_argument("--times", type=int, help="this many of each, in place of what is left")
+    parser.add_argument("--times", type=int, help="this many of each, beside the plan")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args(arguments)
     if options.table:
-        print("\n".join(describe_trials(read_rows())))
+        print("\n".join(describe_trials(read_rows(ROWS))))
         return 0
-    end, measure_once = time.monotonic() + 60 * options.minutes, cache(measure_step)
-    trials = list_left(options.times)
-    for trial in random.sample(trials, len(trials)):
+    end = time.monotonic() + 60 * options.minutes
+    trials, path = list_left(), ROWS
+    if options.times is not None:
+        trials, path = [t for t in set(list_trials()) for _ in range(options.times)], REPEATED
+        path.unlink(missing_ok=True)
+    trials = [trial for trial in trials if is_wanted(trial, options)]
+    while trials and time.monotonic() < end:
+        make_block(choose_block(trials), path, trials, end)
+    if options.times is not None:
+        for title, rows in (("these trials", read_rows(path)), ("published", read_rows(ROWS))):
+            tools = options.tool or NAMES
+            print(f"\n# {title}\n")
+            print("\n".join(describe_trials([row for row in rows if row["tool"] in tools])))
+    return 0
+
+
+def choose_block(left: Sequence[Trial]) -> list[Trial]:
+    """Return a trial of each tool that has most of them left, of one plant, in random order."""
+    plant = random.choice(left)[1:]  # noqa: S311 -- an order
+    counts = Counter(trial for trial in left if trial[1:] == plant)
+    most = max(counts.values())
+    block = [trial for trial, count in counts.items() if count == most]
+    return random.sample(block, len(block))
+
+
+def make_block(block: Sequence[Trial], path: Path, left: list[Trial], end: float) -> None:
+    """Make a block's trials, which all wait for the same share of a step, and write their rows."""
+    step = measure_step(block[0].workload)
+    for trial in block:
         if time.monotonic() > end:
             break
-        if is_wanted(trial, options):
-            record = make_trial(trial, measure_once(trial.workload))
-            with ROWS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-            result = record.get("failed") or "; ".join(map(describe, record["outcomes"]))
-            name = f"{trial.tool}, {trial.plant}, {trial.workload}, {trial.seconds} s"
-            print(f"{name}: {result} ({record['took']:.0f} s)", flush=True)
-    return 0
+        record = make_trial(trial, step)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        left.remove(trial)
+        result = record.get("failed") or "; ".join(map(describe, record["outcomes"]))
+        name = f"{trial.tool}, {trial.plant}, {trial.workload}, {trial.seconds} s"
+        print(f"{name}: {result} ({record['took']:.0f} s)", flush=True)
 
 
 def is_wanted(trial: Trial, options: argparse.Namespace) -> bool:
@@ -96,24 +128,17 @@ def describe(outcome: Record) -> str:
     return f"{outcome['rule']}: {called}, {outcome['ratio']:.4f}"
 
 
-def list_left(times: int | None = None) -> list[Trial]:
-    """Return the plan's trials that rows.jsonl has not, or so many of each.
-
-    A trial that failed counts: `--times` repeats it.
-    """
-    planned = Counter(list_trials())
-    if times is not None:
-        return [trial for trial in planned for _ in range(times)]
+def list_left() -> list[Trial]:
+    """Return the plan's trials that rows.jsonl has not; `--times` repeats what failed."""
     made = Counter(find_trial(row) for row in read_rows(ROWS))
-    return list((planned - made).elements())
+    return list((Counter(list_trials()) - made).elements())
 
 
 def measure_step(workload: str) -> float:
-    """Return the seconds of a step, in the median of five seconds of calls."""
+    """Return the seconds of a step, in the median of some seconds of calls."""
     variables = {"BESIDE_WORKLOAD": workload}
-    times = json.loads(run_tool("samples_apart", "time_calls", [0.0, 9.0], 60, variables))
-    print(f"a step at {workload} takes {1e6 * median(times):.0f} µs", flush=True)
-    return median(times)
+    given = [0.0, STEP_SECONDS]
+    return median(json.loads(run_tool(PLAIN, "time_calls", given, 60, variables)))
 
 
 def make_trial(trial: Trial, step: float) -> Record:
@@ -126,7 +151,7 @@ def make_trial(trial: Trial, step: float) -> Record:
     record["versions"] = {name: version(name) for name in ("jax", "jaxlib")}
     start = time.monotonic()
     try:
-        tool = trial.tool if trial.tool in REQUIREMENTS else "samples_apart"
+        tool = trial.tool if trial.tool in REQUIREMENTS else PLAIN
         pythons = [str(build_environment(tool, number * plant.apart)) for number in (0, 1)]
         start = time.monotonic()
         variables = {"BESIDE_WORKLOAD": trial.workload}

@@ -9,14 +9,15 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scipy.stats import binomtest, chi2
+import numpy as np
+from scipy.stats import binomtest, bootstrap
 
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
 from results.beside.plan import MAIN, NAMES, PARTS, PLANTS, Trial, list_trials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from results.beside.plan import Part
 
@@ -29,10 +30,12 @@ FEWEST_ESTIMATES = 10
 """Estimates below which an error says too little of the time to find 1 %."""
 POWER_ERRORS = 1.96 + 1.28
 """Standard errors that a difference has to be, to be found at 5 % in nine runs of ten."""
+POWER_WIDTHS = POWER_ERRORS / 1.96
+"""The same, in half lengths of a 95 % interval."""
 INTERVAL = "interval"
 """Rule of this project: a difference is called where the interval excludes none."""
 VARIATION = "loops vary by"
-"""Field of a row: the fraction by which empty loops vary before the trial. First rows lack it."""
+"""Field of a row: the fraction by which empty loops vary before the trial."""
 CHART_ROW = 22
 """Pixels of a row of a chart."""
 DESIGNS = tuple(name for name, plant in PLANTS.items() if plant.without)
@@ -57,31 +60,40 @@ class Score(NamedTuple):
     calls: dict[str, tuple[int, int]]
     """Plant → trials that called a difference, and all trials. Where the new side is slower, only
     its being slower is a find."""
-    error: float
-    """Root of the mean square of the errors of estimates, as fractions; NaN without any."""
-    median_error: float
-    """Within which half of the estimates are."""
+    errors: tuple[float, ...]
+    """Errors of estimates with a known truth, as fractions, without their signs."""
+    repeated: bool
+    """Whether a rule of the tool that stands before it has the same estimates."""
     covered: tuple[int, int]
     """Intervals that hold what was planted, and all intervals."""
     width: float
-    """Median of half an interval's length, as a fraction; infinite where it has no end."""
-    estimates: int
-    """Estimates with a known truth."""
+    """Median of half an interval's length, as a fraction: infinite where it has no end, 0 where the
+    tool has none."""
     seconds: float
     """Median of what a trial took."""
 
-    def find_seconds(self) -> tuple[float, float, float] | None:
-        """Return the seconds in which a test of the estimates finds 1 % in nine runs of ten.
+    @property
+    def error(self) -> float:
+        """Root of the mean square of errors."""
+        return math.sqrt(fmean(e * e for e in self.errors))
 
-        It has false calls in 5 of 100; the error shrinks with the root of the time. The second and
-        third number are the ends of the 95 % interval, by the chi-square law of the error's square.
-        None from too few trials.
+    def find_seconds(self) -> tuple[float, float, float] | None:
+        """Return the seconds in which the tool finds 1 % in nine runs of ten.
+
+        By a test of its estimates with false calls in 5 of 100, or by its own interval where that
+        is longer than the errors ask for. Both shrink with the root of the time. The second and
+        third number are the ends of the 95 % interval, by the bootstrap of the errors' squares
+        (BCa, Efron 1987), as errors have heavy tails. None from too few trials.
         """
-        if self.estimates < FEWEST_ESTIMATES:
+        if len(self.errors) < FEWEST_ESTIMATES:
             return None
-        seconds = self.seconds * (POWER_ERRORS * self.error / 0.01) ** 2
-        low, high = (self.estimates / chi2.ppf(p, self.estimates) for p in (0.975, 0.025))
-        return seconds, seconds * float(low), seconds * float(high)
+        squares = [e * e for e in self.errors]
+        ends = bootstrap((squares,), np.mean, rng=0).confidence_interval
+        middle, low, high = (
+            self.seconds * max(square * POWER_ERRORS**2, (self.width * POWER_WIDTHS) ** 2) / 1e-4
+            for square in (fmean(squares), float(ends.low), float(ends.high))
+        )
+        return middle, low, high
 
 
 def score_trials(rows: Sequence[Record], part: Part = MAIN) -> list[Score]:
@@ -99,6 +111,7 @@ def _score_rules(rows: Sequence[Record], part: Part) -> Iterator[Score]:
             for row in rows
             if (row["tool"], row["workload"], row["seconds"]) == (tool, *size) and "outcomes" in row
         ]
+        known_errors = set()
         for rule in dict.fromkeys(o["rule"] for row in rows_of_tool for o in row["outcomes"]):
             pairs = [(row, o) for row in rows_of_tool for o in row["outcomes"] if o["rule"] == rule]
             calls = {}
@@ -116,14 +129,15 @@ def _score_rules(rows: Sequence[Record], part: Part) -> Iterator[Score]:
             widths = [((o["high"] or math.inf) - o["low"]) / 2 for o in outcomes if "low" in o]
             ends = [(o, t) for o, t in zip(outcomes, truths, strict=True) if "low" in o]
             held = sum(o["low"] <= t <= (o["high"] or math.inf) for o, t in ends)
+            repeated = tuple(errors) in known_errors
+            known_errors.add(tuple(errors))
             yield Score(
                 f"{NAMES[tool]}: {rule}" if rule != INTERVAL else NAMES[tool],
                 calls,
-                math.sqrt(fmean(e * e for e in errors)) if errors else math.nan,
-                median(errors) if errors else math.nan,
+                tuple(errors),
+                repeated,
                 (held, len(ends)),
-                median(widths) if widths else math.nan,
-                len(errors),
+                median(widths) if widths else 0.0,
                 median(row["took"] for row, _ in pairs),
             )
 
@@ -137,14 +151,19 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
             yield from table_lines(table)
             yield ""
             yield from describe_plants(rows, part)
-    varied = [row for row in rows if VARIATION in row and find_trial(row)[2:] == MAIN[:2]]
-    if varied:
-        limit = median(row[VARIATION] for row in varied)
+    main = [row for row in rows if find_trial(row)[2:] == MAIN[:2]]
+    if main:
+        limit = median(row[VARIATION] for row in main)
+        hours = {
+            "quieter": [row for row in main if row[VARIATION] <= limit],
+            "busier": [row for row in main if row[VARIATION] > limit],
+        }
         most = f"quieter: before a trial, empty loops varied by at most {percent(limit)}"
         size = f"A step at `{MAIN.workload}`, {MAIN.seconds} seconds"
         yield f"**{size}, in quieter and busier hours** ({most}):\n"
-        yield from table_lines(make_hours_table(varied, limit))
+        yield from table_lines(make_hours_table(main, hours))
         yield ""
+        yield from describe_goal({"in all hours": main} | hours)
     designs = make_table(score_trials(rows), DESIGNS)
     if designs.rows:
         yield "**What more time does not mend:**\n"
@@ -152,6 +171,17 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
         yield ""
     if rows:
         yield " ".join(describe_conditions(rows))
+
+
+def describe_goal(hours: Mapping[str, Sequence[Record]]) -> Iterator[str]:
+    """Yield, for hours, how many times the seconds of `ab` each other tool takes to find 1 %."""
+    for name, rows in hours.items():
+        times = {score.name: score.find_seconds() for score in score_trials(rows)}
+        base = times.pop(NAMES["sides"], None)
+        shares = {tool.partition(":")[0]: t[0] / base[0] for tool, t in times.items() if base and t}
+        if shares:
+            each = ", ".join(f"{tool} {share:.2g}" for tool, share in shares.items())
+            yield f"To find 1 %, in times of the seconds of `ab`, {name}: {each}.\n"
 
 
 def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
@@ -187,11 +217,11 @@ def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
         f"An empty loop of 10,000 turns took {loops[0]:.0f} to {loops[-1]:.0f} µs, "
         f"{median(loops):.0f} in the median."
     )
-    if varied := [row[VARIATION] for row in rows if VARIATION in row]:
-        yield (
-            f"Before a trial, it varied by {percent(min(varied))} to {percent(max(varied))}, "
-            f"{percent(median(varied))} in the median."
-        )
+    varied = [row[VARIATION] for row in rows]
+    yield (
+        f"Before a trial, it varied by {percent(min(varied))} to {percent(max(varied))}, "
+        f"{percent(median(varied))} in the median."
+    )
 
 
 def make_table(scores: Sequence[Score], plants: Sequence[str] | None = None) -> Table:
@@ -214,12 +244,8 @@ def make_table(scores: Sequence[Score], plants: Sequence[str] | None = None) -> 
     return Table(columns, rows).drop_empty_columns()
 
 
-def make_hours_table(rows: Sequence[Record], limit: float) -> Table:
-    """Return false calls, and the time to find 1 %, where empty loops vary less and more."""
-    hours = {
-        "quieter": [row for row in rows if row[VARIATION] <= limit],
-        "busier": [row for row in rows if row[VARIATION] > limit],
-    }
+def make_hours_table(rows: Sequence[Record], hours: Mapping[str, Sequence[Record]]) -> Table:
+    """Return false calls, and the time to find 1 %, in quieter and in busier hours."""
     cells: dict[str, dict[str, str]] = {score.name: {} for score in score_trials(rows)}
     for name, chosen in hours.items():
         for score in score_trials(chosen):
@@ -234,21 +260,21 @@ def make_hours_table(rows: Sequence[Record], limit: float) -> Table:
 
 
 def describe_times(score: Score) -> str:
-    """Return the time to find 1 % with its interval; nothing where it is not known."""
+    """Return the time to find 1 % with its interval; nothing where it is not known, or known."""
     times = score.find_seconds()
-    if times is None:
+    if times is None or score.repeated:
         return ""
     middle, low, high = map(describe_time, times)
-    return f"{middle} ({low} to {high})"
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def describe_errors(score: Score) -> dict[str, str]:
     """Return a score's errors and intervals: column → cell."""
     held, intervals = score.covered
-    errors = f"{percent(score.error)} ({percent(score.median_error)})"
+    errors = score.errors and f"{percent(score.error)} ({percent(median(score.errors))})"
     ends = f"{held} of {intervals} (±{percent(score.width)})"
     return {
-        "error (half within)": "" if math.isnan(score.error) else errors,
+        "error (half within)": errors or "",
         "intervals hold": ends if intervals else "",
     }
 
@@ -284,7 +310,7 @@ def draw_charts(rows: Sequence[Record]) -> dict[str, Record]:
         if count:
             low, high = find_share(calls, count)
             about |= {"false": calls / count, "false low": low, "false high": high}
-        if seconds := score.find_seconds():
+        if (seconds := score.find_seconds()) and not score.repeated:
             about |= dict(zip(("seconds", "seconds low", "seconds high"), seconds, strict=True))
         data.append(about)
     share = {"scale": {"domain": [0, 1]}, "axis": {"format": "%"}}

@@ -37,10 +37,12 @@ class Side(NamedTuple):
 
 
 HERE = Path(__file__).parent
-START_SECONDS = 4.0
+START_SECONDS = 3.0
 """Seconds until a new process has compiled the step, which its side's half of the time pays."""
-REPETITIONS = 12
-"""Repetitions of Google's benchmark: its U test asks for nine at least."""
+PYPERF_VALUES = 3
+"""Values of a process, pyperf's default: more time goes into more processes."""
+REPETITION_SECONDS = 0.1
+"""Length of a repetition of Google's benchmark: what its text on interleaving recommends."""
 ASV_ROUNDS = 2
 """Processes of each side, as asv has them unless it is told otherwise."""
 ASV_SETTINGS = {
@@ -66,7 +68,7 @@ VARIABLES = tuple(
 
 
 def pytest_benchmark(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """Two runs, compared by their medians: `--benchmark-compare-fail=median:1%` and `:5%`."""
+    """Two runs, compared by medians or by minima: `--benchmark-compare-fail=median:1%`."""
     options = f"--benchmark-max-time={max(1.0, seconds / 2 - START_SECONDS)}", "-q"
     with tempfile.TemporaryDirectory() as folder:
         for number, side in enumerate(sides):
@@ -74,28 +76,31 @@ def pytest_benchmark(sides: Sequence[Side], seconds: float) -> list[Outcome]:
             plain = "-c", os.devnull, "-p", "no:cacheprovider"
             run_python(["-m", "pytest", "step_benchmark.py", *plain, *options, output], side)
         reports = [json.loads(Path(folder, f"{n}.json").read_text()) for n in (0, 1)]
-    base, new = (report["benchmarks"][0]["stats"]["median"] for report in reports)
-    return [
-        {
-            "rule": f"median:{limit}%",
-            "called": new / base > 1 + limit / 100,
-            "base": base,
-            "ratio": new / base,
-        }
-        for limit in (1, 5)
-    ]
+    both = [report["benchmarks"][0]["stats"] for report in reports]
+    outcomes = []
+    for field, limits in (("median", (1, 5)), ("min", (1, 5))):
+        base, new = (stats[field] for stats in both)
+        outcomes += [
+            {
+                "rule": f"{field}:{limit}%",
+                "called": new / base > 1 + limit / 100,
+                "base": base,
+                "ratio": new / base,
+            }
+            for limit in limits
+        ]
+    return [*outcomes, compare_by_u_test("U test of rounds", *(stats["data"] for stats in both))]
 
 
 def pyperf(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """Two runs of several processes each, compared by `compare_to`, a t-test."""
-    processes = max(2, int(seconds / 2 / (START_SECONDS + 1)))
-    values = max(3, int((seconds / 2 / processes - START_SECONDS) / 0.1))
+    """Two runs of as many processes as fit the time, compared by `compare_to`, a t-test."""
+    processes = max(2, int(seconds / 2 / (START_SECONDS + 0.1 * PYPERF_VALUES)))
     with tempfile.TemporaryDirectory() as folder:
         for number, side in enumerate(sides):
-            size = f"--processes={processes}", f"--values={values}", "--warmups=1"
+            size = f"--processes={processes}", f"--values={PYPERF_VALUES}"
             output = f"--output={folder}/{number}.json"
             inherited = f"--inherit-environ={','.join(VARIABLES)}"
-            run_python(["step_pyperf.py", *size, "--min-time=0.1", inherited, output], side)
+            run_python(["step_pyperf.py", *size, inherited, output], side)
         files = [f"{folder}/{n}.json" for n in (0, 1)]
         shown = run_python(["-m", "pyperf", "compare_to", *files])
         base, new = (read_pyperf(Path(file)) for file in files)
@@ -110,7 +115,7 @@ def read_pyperf(path: Path) -> float:
 
 
 def asv(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """Two commits of a repository: `continuous --interleave-rounds`, factors of 1.1 and 1.01."""
+    """Two commits of a repository: `continuous --interleave-rounds`, factors of 1.01 and 1.1."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = partial(subprocess.run, cwd=folder, capture_output=True, text=True)
@@ -130,7 +135,7 @@ def asv(sides: Sequence[Side], seconds: float) -> list[Outcome]:
             raise SystemExit(f"{words}: {printed.stdout[-400:]} {printed.stderr[-400:]}")
         base, new = (read_asv(folder, commit) for commit in commits)
         outcomes = []
-        for factor in (1.1, 1.01):
+        for factor in (1.01, 1.1):
             words = ["compare", "--factor", str(factor), "--only-changed", *commits]
             shown = run([sys.executable, "-m", "asv", *words], check=True).stdout
             row = {"called": "time_step" in shown, "base": base, "ratio": new / base}
@@ -165,7 +170,7 @@ def read_asv(folder: Path, commit: str) -> float:
 
 
 def pytest_codspeed(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """Two runs in walltime mode, with thresholds of 10 %, its service's default, and 1 %."""
+    """Two runs in walltime mode, with thresholds of 1 %, and 10 %, its service's default."""
     options = "--codspeed", "--codspeed-mode=walltime", "--codspeed-warmup-time=1"
     most = f"--codspeed-max-time={max(1.0, seconds / 2 - START_SECONDS - 1)}"
     medians = []
@@ -178,12 +183,12 @@ def pytest_codspeed(sides: Sequence[Side], seconds: float) -> list[Outcome]:
             [row] = json.loads(path.read_text())["benchmarks"]
             medians.append(1e-9 * row["stats"]["median_ns"])
     base, ratio = medians[0], medians[1] / medians[0]
-    limits = {f"{n} %": abs(ratio - 1) > n / 100 for n in (10, 1)}
+    limits = {f"{n} %": abs(ratio - 1) > n / 100 for n in (1, 10)}
     return [{"rule": n, "called": c, "base": base, "ratio": ratio} for n, c in limits.items()]
 
 
 def google_benchmark(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """Repetitions of both in one process, in random order, compared by the U test of its tools."""
+    """Many repetitions of both in one process, interleaved, and the U test of its tools."""
     with tempfile.TemporaryDirectory() as folder:
         output = f"{folder}/out.json"
         waits = [side.wait for side in sides]
@@ -203,7 +208,7 @@ def run_google_benchmark(waits: Sequence[float], seconds: float, output: str) ->
     from results.beside.task import make_step
 
     took = 0.0
-    for name, wait in zip(("base", "new"), waits, strict=True):
+    for name, wait in shuffle(("base", "new"), waits):
         step = make_step(wait)
         before = time.perf_counter()
         for _ in range(TRIED_CALLS):
@@ -215,10 +220,12 @@ def run_google_benchmark(waits: Sequence[float], seconds: float, output: str) ->
                 step()
 
         gb.register(loop, name=name)
-    calls = int(TRIED_CALLS * (seconds - 2 * START_SECONDS) / took / REPETITIONS)
+    pair = took / TRIED_CALLS
+    calls = max(1, round(2 * REPETITION_SECONDS / pair))
+    repetitions = int((seconds - START_SECONDS - 2) / (calls * pair))
     sys.argv = [
         "step",
-        f"--benchmark_repetitions={REPETITIONS}",
+        f"--benchmark_repetitions={repetitions}",
         "--benchmark_enable_random_interleaving=true",
         f"--benchmark_min_time={calls}x",
         f"--benchmark_out={output}",
@@ -226,23 +233,12 @@ def run_google_benchmark(waits: Sequence[float], seconds: float, output: str) ->
     gb.main()
 
 
-def samples_apart(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """A process for each side, one after the other, and the U test that benchstat makes."""
-    times = [
-        json.loads(
-            run_python(["tools.py", "time_calls", json.dumps([side.wait, seconds / 2])], side)
-        )
-        for side in sides
-    ]
-    return [compare_by_u_test("U test", *times)]
-
-
 def time_calls(wait: float, seconds: float) -> None:
     """Print the times of calls that fill the time."""
     from results.beside.task import make_step
 
-    end, times = time.perf_counter() + seconds - START_SECONDS, list[float]()
-    step = make_step(wait)
+    step, times = make_step(wait), list[float]()
+    end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         before = time.perf_counter()
         step()
@@ -252,7 +248,7 @@ def time_calls(wait: float, seconds: float) -> None:
 
 def samples_in_pairs(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     """Calls of both in one process, in pairs of random order; tango's rule: |z| of 2.6, 0.5 %."""
-    given = json.dumps([[side.wait for side in sides], seconds])
+    given = json.dumps([[side.wait for side in sides], seconds - START_SECONDS])
     pairs = json.loads(run_python(["tools.py", "time_pairs", given]))
     away = [new - base for base, new in pairs]
     base = fmean(base for base, _ in pairs)
@@ -273,17 +269,21 @@ def time_pairs(waits: Sequence[float], seconds: float) -> None:
     """Print the times of pairs of calls that fill the time."""
     from results.beside.task import make_step
 
-    end, pairs = time.perf_counter() + seconds - START_SECONDS, list[list[float]]()
-    rng = random.Random(0)  # noqa: S311 -- an order
-    steps = [make_step(wait) for wait in waits]
+    steps = {side: make_step(wait) for side, wait in shuffle((0, 1), waits)}
+    end, pairs = time.perf_counter() + seconds, list[list[float]]()
     while not pairs or time.perf_counter() < end:
         pair = [0.0, 0.0]
-        for side in rng.sample((0, 1), 2):
+        for side in random.sample((0, 1), 2):
             before = time.perf_counter()
             steps[side]()
             pair[side] = time.perf_counter() - before
         pairs.append(pair)
     print(json.dumps(pairs))
+
+
+def shuffle[T](sides: Sequence[T], waits: Sequence[float]) -> list[tuple[T, float]]:
+    """Return sides and their waits in random order: the first may have an advantage."""
+    return random.sample(list(zip(sides, waits, strict=True)), len(sides))
 
 
 def compare_by_u_test(rule: str, base: Sequence[float], new: Sequence[float]) -> Outcome:
@@ -311,5 +311,9 @@ if __name__ == "__main__":
     if isinstance(arguments, list):  # one of its own processes
         globals()[name](*arguments)
     else:
+        if hasattr(
+            os, "sched_setaffinity"
+        ):  # one core steadies others; `ab` gives processes one, too
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         both = [Side(*side) for side in arguments["sides"]]
         print(json.dumps(globals()[name](both, arguments["seconds"])))

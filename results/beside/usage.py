@@ -30,7 +30,6 @@ FILES = {
 """Tool → the file of its benchmark."""
 FUNCTIONS: dict[str, tuple[Callable[..., object], ...]] = {
     "google_benchmark": (tools.run_google_benchmark,),
-    "samples_apart": (tools.time_calls, tools.compare_by_u_test),
     "samples_in_pairs": (tools.time_pairs, tools.samples_in_pairs),
 }
 """Tool → the functions that are its benchmark, and its rule where it brings none."""
@@ -53,7 +52,7 @@ def describe_tools(rows: Sequence[Record]) -> Table:
             if row["tool"] == tool and "processes" in row and find_trial(row)[2:] == MAIN[:2]
         ]
         ends = dict.fromkeys(str(end(counts)) for end in (min, max)) if counts else {}
-        version = "".join(text.partition("==")[2] for text in REQUIREMENTS.get(tool, ()))
+        [version, *_] = [text.partition("==")[2] for text in REQUIREMENTS.get(tool, ())] or [""]
         name = f"{NAMES[tool]} {version}".rstrip()
         lines.append(Row((name, about.split("\n")[0], " to ".join(ends), str(count_lines(tool)))))
     return Table(columns, tuple(lines))

@@ -25,7 +25,7 @@ def record(
     wait = 40.0 if plant == "+1 %" else 0.0
     trial = Trial(tool, plant, "seed", 30)._asdict()
     about = {"wait": wait, "took": 30.0, "loop": 100.0, "when": "2026-11-30T10:23"}
-    about |= {"machine": "a processor", "versions": {"jax": "0.12.0"}}
+    about |= {"machine": "a processor", "versions": {"jax": "0.12.0"}, VARIATION: 0.01}
     return trial | about | {"outcomes": [outcome]}
 
 
@@ -39,7 +39,39 @@ def test_the_plan_goes_on_where_it_was_stopped(
     row = record("pyperf", "+1 %", "compare_to", called=True, ratio=1.01)
     RUN.ROWS.write_text(f"{json.dumps(row)}\n")
     assert Counter(RUN.list_left())[planted] == 9
-    assert Counter(RUN.list_left(2))[planted] == 2
+
+
+def test_a_block_has_one_trial_of_each_tool_that_is_behind() -> None:
+    left = [Trial(tool, "nothing", "seed", 30) for tool in ("asv", "pyperf", "pyperf", "sides")]
+    assert RUN.choose_block(left) == [left[1]]
+    left.remove(left[1])
+    assert sorted(RUN.choose_block(left)) == left
+    assert {t[1:] for t in RUN.choose_block([*left, Trial("asv", "+1 %", "toy", 30)])} < {
+        *(("nothing", "seed", 30), ("+1 %", "toy", 30)),
+    }
+
+
+def test_trials_beside_the_plan_stand_beside_the_published_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(RUN, "ROWS", tmp_path / "rows.jsonl")
+    monkeypatch.setattr(RUN, "REPEATED", tmp_path / "repeated.jsonl")
+    monkeypatch.setattr(RUN, "measure_step", lambda _: 4e-3)
+
+    def make(trial: Trial, _: float) -> dict[str, object]:
+        row = record(trial.tool, trial.plant, "compare_to", called=True, ratio=1.03)
+        return row | trial._asdict()
+
+    monkeypatch.setattr(RUN, "make_trial", make)
+    words = "--tool pyperf --plant nothing --workload seed --times 2"
+    assert RUN.main(words.split()) == 0
+    assert len(RUN.REPEATED.read_text().splitlines()) == 2
+    assert not RUN.ROWS.exists()
+    shown = capsys.readouterr().out
+    assert "pyperf, nothing, seed, 30 s: compare_to: called, 1.0300 (30 s)" in shown
+    repeated, published = shown.split("# published")
+    assert "| pyperf: compare_to | 2 of 2 (16 to 100 %) |" in repeated
+    assert "asv" not in published
 
 
 def test_the_table_counts_false_calls_and_finds() -> None:
@@ -58,7 +90,7 @@ def test_the_table_counts_false_calls_and_finds() -> None:
         *("2.2 % (1 %)", "30"),
     ]
     [row] = make_table(score_trials(rows * 5)).rows
-    assert format_content(row.cells[1]) == "26 min (15 min to 54 min)"
+    assert format_content(row.cells[1]) == "26 min (13 min to 43 min)"
     ours = record("sides", "+1 %", "interval", called=True, ratio=1.012, low=1.005, high=1.019)
     [first, second] = make_table(score_trials([*rows * 5, ours])).rows
     assert first.cells[0] == "pyperf: compare_to"  # the other's time is not known
@@ -74,13 +106,16 @@ def test_quiet_and_busy_hours_stand_apart() -> None:
         made = record("pyperf", "nothing", "compare_to", called=ratio > 1.05, ratio=ratio)
         return made | {VARIATION: variation}
 
-    rows = [row(1.01, 0.01)] * 10 + [row(1.1, 0.2)] * 10
-    text = "\n".join(describe_trials([*rows, record("asv", "nothing", "U", called=True, ratio=1)]))
-    assert "empty loops varied by at most 11 %" in text
-    line = next(line for line in text.splitlines() if "10 of 10 (" in line)
+    shift = [1 + i / 1000 for i in range(10)]
+    rows = [row(1.01 * s, 0.01) for s in shift] + [row(1.1 * s, 0.2) for s in shift]
+    ours = record("sides", "nothing", "interval", called=False, ratio=1.001, low=0.9, high=1.1)
+    text = "\n".join(describe_trials([*rows, *[ours] * 10]))
+    assert "empty loops varied by at most 1 %" in text
+    line = next(line for line in text.splitlines() if "| 10 of 10 (69" in line)
     assert "| pyperf: compare_to | 0 of 10 (0 to 31 %) | 10 of 10 (69 to 100 %) | " in line
-    assert "| 5 min (3 min to 16 min) | 9 h (4 h to 27 h) |" in line
-    assert "asv" not in text.partition("busier hours")[2]
+    assert "| 12 min (9 min to 14 min) | 10 h (9 h to 10 h) |" in line
+    assert "of `ab`, in all hours: pyperf 4.8." in text
+    assert "of `ab`, quieter: pyperf 0.08." in text
 
 
 def test_processes_are_counted_in_trials_and_lines_in_the_benchmarks() -> None:
@@ -91,7 +126,7 @@ def test_processes_are_counted_in_trials_and_lines_in_the_benchmarks() -> None:
     ]
     rows.append(Trial("asv", "nothing", "seed", 30)._asdict())
     cells = {row.cells[0]: row.cells[2:] for row in describe_tools(rows).rows}
-    assert cells["pyperf 2.11.0"] == ("3 to 5", "6")
+    assert cells["pyperf 2.11.0"] == ("3 to 5", "9")
     assert cells["asv 0.6.6"] == ("", "27")
     assert cells["pytest-benchmark 5.3.1"] == ("", "5")
     assert cells["this project, `ab`"] == ("", "4")
@@ -130,6 +165,6 @@ def test_what_hangs_or_fails_costs_its_own_row_and_leaves_nothing(
     assert (row["failed"], row["wait"]) == ("no such option", 40.0)
     assert "outcomes" not in row
     text = " ".join(describe_trials([row, record("pyperf", "+1 %", "U", called=True, ratio=1)]))
-    assert "2 of 615 planned trials" in text
+    assert "2 of 555 planned trials" in text
     assert "Failed: 1 of pyperf." in text
     assert "planted as +1 % was 1 % of the base side's time, as tools" in text
