@@ -94,7 +94,7 @@ def pytest_benchmark(sides: Sequence[Side], seconds: float) -> list[Outcome]:
 
 def pyperf(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     """Two runs of as many processes as fit the time, compared by `compare_to`, a t-test."""
-    processes = max(2, int(seconds / 2 / (START_SECONDS + 0.1 * PYPERF_VALUES)))
+    processes = max(2, round(seconds / 2 / (START_SECONDS + 0.1 * PYPERF_VALUES)))
     with tempfile.TemporaryDirectory() as folder:
         for number, side in enumerate(sides):
             size = f"--processes={processes}", f"--values={PYPERF_VALUES}"

@@ -114,8 +114,8 @@ def test_quiet_and_busy_hours_stand_apart() -> None:
     line = next(line for line in text.splitlines() if "| 10 of 10 (69" in line)
     assert "| pyperf: compare_to | 0 of 10 (0 to 31 %) | 10 of 10 (69 to 100 %) | " in line
     assert "| 12 min (9 min to 14 min) | 10 h (9 h to 10 h) |" in line
-    assert "of `ab`, in all hours: pyperf 4.8." in text
-    assert "of `ab`, quieter: pyperf 0.08." in text
+    assert "of `ab`, in all hours: pyperf 2.2." in text
+    assert "of `ab`, quieter: pyperf 0.085." in text
 
 
 def test_processes_are_counted_in_trials_and_lines_in_the_benchmarks() -> None:
