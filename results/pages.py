@@ -90,7 +90,7 @@ class Builder:
         pages = {"jax-bakeoff": README, "results": INDEX, "documentation": ROOT / "docs/README.md"}
         if path.parent.name in ("history", "tracking"):
             pages["what each release changed"] = TRACKING
-        links = [f'<a href="{self.link(path, page)}">{name}</a>' for name, page in pages.items()]
+        links = [f'<a href="{self.link(path, place)}">{name}</a>' for name, place in pages.items()]
         topics = {
             ROOT / normpath(Path("results") / file): title
             for title, file in TOPIC.findall(INDEX.read_text("utf-8"))

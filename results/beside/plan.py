@@ -18,7 +18,7 @@ NAMES = {
     "arms": "this project, arms of a run",
     "sides": "this project, `ab`",
 }
-"""Tool → its name in tables, in the order of rows."""
+"""Tool → its name in tables."""
 REQUIREMENTS = {
     "pytest_benchmark": ("pytest-benchmark==5.3.1",),
     "pyperf": ("pyperf==2.11.0",),

@@ -129,8 +129,8 @@ def describe(outcome: Record) -> str:
 
 
 def list_left() -> list[Trial]:
-    """Return the plan's trials that rows.jsonl has not; `--times` repeats what failed."""
-    made = Counter(find_trial(row) for row in read_rows(ROWS))
+    """Return the plan's trials that rows.jsonl has not, with those that failed."""
+    made = Counter(find_trial(row) for row in read_rows(ROWS) if "outcomes" in row)
     return list((Counter(list_trials()) - made).elements())
 
 
@@ -165,7 +165,7 @@ def make_trial(trial: Trial, step: float) -> Record:
             record |= run_other(trial, sides, variables)
         else:
             record |= run_ours(trial, wait, variables, pythons if plant.apart else [])
-    except (subprocess.SubprocessError, OSError, ValueError) as error:
+    except (subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
         words = str(getattr(error, "stderr", "") or error).strip()
         record["failed"] = words[-300:]
     return record | {"took": round(time.monotonic() - start, 1)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,8 @@ from results.beside.plan import MAIN, NAMES, PARTS, PLANTS, Trial, list_trials
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from results.beside.plan import Part
 
     type Record = dict[str, Any]
@@ -32,8 +35,12 @@ POWER_ERRORS = 1.96 + 1.28
 """Standard errors that a difference has to be, to be found at 5 % in nine runs of ten."""
 POWER_WIDTHS = POWER_ERRORS / 1.96
 """The same, in half lengths of a 95 % interval."""
+NORMAL_DEVIATION = 1 / 0.6745
+"""Standard deviations of a normal distribution in the median of its deviations."""
 INTERVAL = "interval"
 """Rule of this project: a difference is called where the interval excludes none."""
+RULES = {"U test of rounds": "single calls, U test"}
+"""Rule that is not its tool's → its name: pytest-benchmark's rounds stand for anybody's calls."""
 VARIATION = "loops vary by"
 """Field of a row: the fraction by which empty loops vary before the trial."""
 CHART_ROW = 22
@@ -62,38 +69,68 @@ class Score(NamedTuple):
     its being slower is a find."""
     errors: tuple[float, ...]
     """Errors of estimates with a known truth, as fractions, without their signs."""
+    widths: tuple[float, ...]
+    """Half lengths of the intervals of these trials, as fractions; none if the tool has none."""
+    held: int
+    """Intervals that hold what was planted."""
     repeated: bool
     """Whether a rule of the tool that stands before it has the same estimates."""
-    covered: tuple[int, int]
-    """Intervals that hold what was planted, and all intervals."""
-    width: float
-    """Median of half an interval's length, as a fraction: infinite where it has no end, 0 where the
-    tool has none."""
     seconds: float
     """Median of what a trial took."""
 
-    @property
-    def error(self) -> float:
-        """Root of the mean square of errors."""
-        return math.sqrt(fmean(e * e for e in self.errors))
-
     def find_seconds(self) -> tuple[float, float, float] | None:
-        """Return the seconds in which the tool finds 1 % in nine runs of ten.
+        """Return the seconds in which the tool finds 1 % in nine runs of ten, and an interval.
 
-        By a test of its estimates with false calls in 5 of 100, or by its own interval where that
-        is longer than the errors ask for. Both shrink with the root of the time. The second and
-        third number are the ends of the 95 % interval, by the bootstrap of the errors' squares
-        (BCa, Efron 1987), as errors have heavy tails. None from too few trials.
+        None from too few trials.
         """
         if len(self.errors) < FEWEST_ESTIMATES:
             return None
-        squares = [e * e for e in self.errors]
-        ends = bootstrap((squares,), np.mean, rng=0).confidence_interval
-        middle, low, high = (
-            self.seconds * max(square * POWER_ERRORS**2, (self.width * POWER_WIDTHS) ** 2) / 1e-4
-            for square in (fmean(squares), float(ends.low), float(ends.high))
+        middle, ends, _ = bootstrap_times(self.errors, self.widths)
+        return self.seconds * middle, self.seconds * ends[0], self.seconds * ends[1]
+
+    def find_seconds_by_median(self) -> float:
+        """Return these seconds as the median of errors has them, for which tails count less."""
+        errors = np.full(len(self.errors), NORMAL_DEVIATION * median(self.errors))
+        widths = [np.array(self.widths)] if self.widths else []
+        return self.seconds * float(find_times(errors, *widths))
+
+    def compare_seconds(self, base: Score) -> tuple[float, float, float]:
+        """Return how many times another's seconds to find 1 % these are, and an interval."""
+        (middle, _, draws), (of_base, _, draws_of_base) = (
+            bootstrap_times(score.errors, score.widths) for score in (self, base)
         )
-        return middle, low, high
+        # both have the same random numbers: reversed, they are independent
+        ratios = draws / draws_of_base[::-1]
+        low, high = np.quantile(ratios, (0.025, 0.975))
+        share = self.seconds / base.seconds
+        return share * middle / of_base, share * float(low), share * float(high)
+
+
+@cache
+def bootstrap_times(
+    errors: tuple[float, ...], widths: tuple[float, ...]
+) -> tuple[float, tuple[float, float], NDArray[np.float64]]:
+    """Return the time to find 1 % in nine runs of ten, in trials; its interval; and its draws.
+
+    By a test of estimates with false calls in 5 of 100, or by the tool's own intervals where these
+    are longer than the errors ask for. Both shrink with the root of the time. The interval of 95 %
+    is that of the BCa bootstrap (Efron 1987), as errors have heavy tails.
+    """
+    samples = (errors, widths) if widths else (errors,)
+    result = bootstrap(samples, find_times, paired=True, rng=0)
+    ends = result.confidence_interval
+    middle = float(find_times(*map(np.array, samples)))
+    return middle, (float(ends.low), float(ends.high)), result.bootstrap_distribution
+
+
+def find_times(
+    errors: NDArray[np.float64], *widths: NDArray[np.float64], axis: int = -1
+) -> NDArray[np.float64]:
+    """Return the time to find 1 %, in trials, along an axis of trials."""
+    needed = POWER_ERRORS**2 * np.mean(errors**2, axis=axis)
+    for width in widths:
+        needed = np.maximum(needed, (POWER_WIDTHS * np.median(width, axis=axis)) ** 2)
+    return np.asarray(needed / 0.01**2)
 
 
 def score_trials(rows: Sequence[Record], part: Part = MAIN) -> list[Score]:
@@ -104,42 +141,35 @@ def score_trials(rows: Sequence[Record], part: Part = MAIN) -> list[Score]:
 
 
 def _score_rules(rows: Sequence[Record], part: Part) -> Iterator[Score]:
-    size = part.workload, part.seconds
     for tool in part.tools:
+        size = (tool, part.workload, part.seconds)
         rows_of_tool = [
             row
             for row in rows
-            if (row["tool"], row["workload"], row["seconds"]) == (tool, *size) and "outcomes" in row
+            if (row["tool"], row["workload"], row["seconds"]) == size and "outcomes" in row
         ]
         known_errors = set()
         for rule in dict.fromkeys(o["rule"] for row in rows_of_tool for o in row["outcomes"]):
             pairs = [(row, o) for row in rows_of_tool for o in row["outcomes"] if o["rule"] == rule]
-            calls = {}
-            for name, plant in PLANTS.items():
-                called = [
-                    o["called"] and (o["ratio"] > 1 or not plant.is_slower)
-                    for row, o in pairs
-                    if row["plant"] == name
-                ]
-                calls[name] = sum(called), len(called)
-            known = [(row, o) for row, o in pairs if row["plant"] not in DESIGNS]
-            truths = [1 + 1e-6 * row["wait"] / o["base"] for row, o in known]
-            outcomes = [o for _, o in known]
-            errors = [abs(o["ratio"] / t - 1) for o, t in zip(outcomes, truths, strict=True)]
-            widths = [((o["high"] or math.inf) - o["low"]) / 2 for o in outcomes if "low" in o]
-            ends = [(o, t) for o, t in zip(outcomes, truths, strict=True) if "low" in o]
-            held = sum(o["low"] <= t <= (o["high"] or math.inf) for o, t in ends)
+            calls: dict[str, tuple[int, int]] = dict.fromkeys(PLANTS, (0, 0))
+            errors, widths, held = list[float](), list[float](), 0
+            for row, outcome in pairs:
+                count, trials = calls[row["plant"]]
+                slower = outcome["ratio"] > 1 or not PLANTS[row["plant"]].is_slower
+                calls[row["plant"]] = count + (outcome["called"] and slower), trials + 1
+                if row["plant"] in DESIGNS:
+                    continue
+                truth = 1 + 1e-6 * row["wait"] / outcome["base"]
+                errors.append(abs(outcome["ratio"] / truth - 1))
+                if "low" in outcome:
+                    low, high = outcome["low"], outcome["high"] or math.inf
+                    widths.append((high - low) / 2)
+                    held += low <= truth <= high
+            name = RULES.get(rule, f"{NAMES[tool]}: {rule}" if rule != INTERVAL else NAMES[tool])
+            seconds = median(row["took"] for row, _ in pairs)
             repeated = tuple(errors) in known_errors
             known_errors.add(tuple(errors))
-            yield Score(
-                f"{NAMES[tool]}: {rule}" if rule != INTERVAL else NAMES[tool],
-                calls,
-                tuple(errors),
-                repeated,
-                (held, len(ends)),
-                median(widths) if widths else 0.0,
-                median(row["took"] for row, _ in pairs),
-            )
+            yield Score(name, calls, tuple(errors), tuple(widths), held, repeated, seconds)
 
 
 def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
@@ -163,7 +193,11 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
         yield f"**{size}, in quieter and busier hours** ({most}):\n"
         yield from table_lines(make_hours_table(main, hours))
         yield ""
-        yield from describe_goal({"in all hours": main} | hours)
+        goal = make_goal_table({"all hours": main} | hours)
+        if goal.rows:
+            yield "**To find 1 %: how many times the seconds of `ab`** (goal: at least 50):\n"
+            yield from table_lines(goal)
+            yield ""
     designs = make_table(score_trials(rows), DESIGNS)
     if designs.rows:
         yield "**What more time does not mend:**\n"
@@ -173,27 +207,45 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
         yield " ".join(describe_conditions(rows))
 
 
-def describe_goal(hours: Mapping[str, Sequence[Record]]) -> Iterator[str]:
-    """Yield, for hours, how many times the seconds of `ab` each other tool takes to find 1 %."""
+def make_goal_table(hours: Mapping[str, Sequence[Record]]) -> Table:
+    """Return how many times the seconds of `ab` each tool takes to find 1 %, in some hours.
+
+    The last column has the same by the medians of errors in all hours.
+    """
+    cells: dict[str, dict[str, str]] = {}
     for name, rows in hours.items():
-        times = {score.name: score.find_seconds() for score in score_trials(rows)}
-        base = times.pop(NAMES["sides"], None)
-        shares = {tool.partition(":")[0]: t[0] / base[0] for tool, t in times.items() if base and t}
-        if shares:
-            each = ", ".join(f"{tool} {share:.2g}" for tool, share in shares.items())
-            yield f"To find 1 %, in times of the seconds of `ab`, {name}: {each}.\n"
+        scores = {score.name: score for score in score_trials(rows) if score.find_seconds()}
+        base = scores.pop(NAMES["sides"], None)
+        for score in scores.values():
+            if base and not score.repeated:
+                middle, low, high = map(describe_multiple, score.compare_seconds(base))
+                row = cells.setdefault(score.name, {})
+                row[name] = f"{middle} ({low} to {high})"
+                by_median = score.find_seconds_by_median() / base.find_seconds_by_median()
+                row.setdefault("by median errors", describe_multiple(by_median))
+    heads = [*hours, "by median errors"]
+    columns = (Column("tool and rule"), *(Column(head, number=True) for head in heads))
+    lines = [Row((name, *(row.get(head, "") for head in heads))) for name, row in cells.items()]
+    return Table(columns, tuple(lines)).drop_empty_columns()
+
+
+def describe_multiple(times: float) -> str:
+    """Return how many times something is another: two digits below ten."""
+    return f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
 
 
 def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
     """Yield of how much of the tools' own steps a wait was that is a fraction of a step."""
     for name in part.trials:
+        if name in DESIGNS or not PLANTS[name].fraction:
+            continue
         waits = [
             1e-6 * row["wait"] / outcome["base"]
             for row in rows
-            if find_trial(row)[1:] == (name, part.workload, part.seconds) and PLANTS[name].fraction
+            if find_trial(row)[1:] == (name, part.workload, part.seconds)
             for outcome in row.get("outcomes", ())
         ]
-        if waits and name not in DESIGNS:
+        if waits:
             ends = dict.fromkeys(
                 percent(end).removesuffix(" %") for end in (min(waits), max(waits))
             )
@@ -203,7 +255,8 @@ def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
 
 def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
     """Yield how much of the plan is done, when, and on which machine in which hours."""
-    made, planned = Counter(map(find_trial, rows)), Counter(list_trials())
+    made = Counter(find_trial(row) for row in rows if "outcomes" in row)
+    planned = Counter(list_trials())
     done = (made & planned).total()
     days = sorted({row["when"][:10] for row in rows})
     period = " to ".join(dict.fromkeys((days[0], days[-1])))
@@ -260,7 +313,7 @@ def make_hours_table(rows: Sequence[Record], hours: Mapping[str, Sequence[Record
 
 
 def describe_times(score: Score) -> str:
-    """Return the time to find 1 % with its interval; nothing where it is not known, or known."""
+    """Return the time to find 1 %, and its interval, once for each estimate of a tool."""
     times = score.find_seconds()
     if times is None or score.repeated:
         return ""
@@ -270,13 +323,13 @@ def describe_times(score: Score) -> str:
 
 def describe_errors(score: Score) -> dict[str, str]:
     """Return a score's errors and intervals: column → cell."""
-    held, intervals = score.covered
-    errors = score.errors and f"{percent(score.error)} ({percent(median(score.errors))})"
-    ends = f"{held} of {intervals} (±{percent(score.width)})"
-    return {
-        "error (half within)": errors or "",
-        "intervals hold": ends if intervals else "",
-    }
+    errors = ends = ""
+    if score.errors:
+        rms = math.sqrt(fmean(e * e for e in score.errors))
+        errors = f"{percent(rms)} ({percent(median(score.errors))})"
+    if score.widths:
+        ends = f"{score.held} of {len(score.widths)} (±{percent(median(score.widths))})"
+    return {"error (half within)": errors, "intervals hold": ends}
 
 
 def describe_time(seconds: float) -> str:

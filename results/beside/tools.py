@@ -68,7 +68,7 @@ VARIABLES = tuple(
 
 
 def pytest_benchmark(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """Two runs, compared by medians or by minima: `--benchmark-compare-fail=median:1%`."""
+    """Two runs, compared by medians or minima, as by `--benchmark-compare-fail=median:1%`."""
     options = f"--benchmark-max-time={max(1.0, seconds / 2 - START_SECONDS)}", "-q"
     with tempfile.TemporaryDirectory() as folder:
         for number, side in enumerate(sides):
@@ -308,12 +308,11 @@ def run_python(words: Sequence[str], side: Side | None = None, **variables: str)
 
 if __name__ == "__main__":
     name, arguments = sys.argv[1], json.loads(sys.argv[2])
+    if hasattr(os, "sched_setaffinity"):
+        # one core steadies times, and `ab` gives each of its processes one, too
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if isinstance(arguments, list):  # one of its own processes
         globals()[name](*arguments)
     else:
-        if hasattr(
-            os, "sched_setaffinity"
-        ):  # one core steadies others; `ab` gives processes one, too
-            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         both = [Side(*side) for side in arguments["sides"]]
         print(json.dumps(globals()[name](both, arguments["seconds"])))
