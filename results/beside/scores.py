@@ -230,8 +230,8 @@ def make_goal_table(hours: Mapping[str, Sequence[Record]]) -> Table:
 
 
 def describe_multiple(times: float) -> str:
-    """Return how many times something is another: two digits below ten."""
-    return f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
+    """Return how many times something is another: with a digit after the point below ten."""
+    return f"{times:.1f}" if round(times, 1) < 10 else f"{times:,.0f}"
 
 
 def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
@@ -368,7 +368,7 @@ def draw_charts(rows: Sequence[Record]) -> dict[str, Record]:
         data.append(about)
     share = {"scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
     times = {"scale": {"type": "log"}, "axis": {"tickCount": 5}}
-    about_times = "seconds to find 1 % in nine runs of ten (extrapolated)"
+    about_times = "seconds to find 1 %"
     return {
         "false-calls": draw_chart(data, "false", "called although nothing was planted", share),
         "seconds": draw_chart(data, "seconds", about_times, times),
