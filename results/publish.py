@@ -30,7 +30,8 @@ from bench.report.table import Figure, Table
 from bench.runfile.reader import NotARunError, Run, read
 from bench.samples import Proof
 from bench.worker.settings import ROOT
-from results.beside import scores
+from results.beside import tables
+from results.beside.scores import read_rows
 from results.beside.usage import describe_tools
 from results.pages import INDEX, README, Builder
 
@@ -126,19 +127,19 @@ def list_costs() -> Iterator[str]:
 
 def list_trials() -> Iterator[str]:
     """Yield the tables of trials of other tools."""
-    yield from scores.describe_trials(scores.read_rows())
+    yield from tables.describe_trials(read_rows())
 
 
 def list_tools() -> Iterator[str]:
     """Yield the table of how these tools are used."""
-    yield from table_lines(describe_tools(scores.read_rows()))
+    yield from table_lines(describe_tools(read_rows()))
 
 
 def draw_trials() -> dict[Path, str]:
     """Return the charts of the trials of other tools, by their places beside their README."""
     return {
         BESIDE.with_name(f"{name}.svg"): render_svg(Figure(name, name, chart))
-        for name, chart in scores.draw_charts(scores.read_rows()).items()
+        for name, chart in tables.draw_charts(read_rows()).items()
     }
 
 

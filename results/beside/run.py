@@ -34,7 +34,8 @@ from uv import find_uv_bin
 
 from bench.worker.settings import ROOT
 from results.beside.plan import NAMES, PARTS, PLANTS, REQUIREMENTS, Trial, list_trials
-from results.beside.scores import INTERVAL, ROWS, VARIATION, describe_trials, find_trial, read_rows
+from results.beside.scores import INTERVAL, ROWS, VARIATION, find_trial, read_rows
+from results.beside.tables import describe_trials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

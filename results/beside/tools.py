@@ -39,6 +39,8 @@ class Side(NamedTuple):
 HERE = Path(__file__).parent
 START_SECONDS = 3.0
 """Seconds until a new process has compiled the step, which its side's half of the time pays."""
+SECOND_STEP_SECONDS = 2.0
+"""Seconds that a process needs for the second side's step."""
 PYPERF_VALUES = 3
 """Values of a process, pyperf's default: more time goes into more processes."""
 REPETITION_SECONDS = 0.1
@@ -222,7 +224,7 @@ def run_google_benchmark(waits: Sequence[float], seconds: float, output: str) ->
         gb.register(loop, name=name)
     pair = took / TRIED_CALLS
     calls = max(1, round(2 * REPETITION_SECONDS / pair))
-    repetitions = int((seconds - START_SECONDS - 2) / (calls * pair))
+    repetitions = int((seconds - START_SECONDS - SECOND_STEP_SECONDS) / (calls * pair))
     sys.argv = [
         "step",
         f"--benchmark_repetitions={repetitions}",

@@ -11,7 +11,8 @@ import pytest
 
 from bench.report.table import format_content
 from results.beside.plan import PLANTS, Trial
-from results.beside.scores import DESIGNS, VARIATION, describe_trials, make_table, score_trials
+from results.beside.scores import DESIGNS, VARIATION, score_trials
+from results.beside.tables import describe_trials, make_table
 from results.beside.usage import describe_tools
 from tests.commands import script
 

@@ -1,0 +1,246 @@
+"""The trials of tools as tables in Markdown, and as charts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from statistics import fmean, median
+from typing import TYPE_CHECKING
+
+from scipy.stats import binomtest
+
+from bench.report.markdown import table_lines
+from bench.report.table import Column, Row, Table, percent
+from results.beside.plan import MAIN, NAMES, PARTS, PLANTS, list_trials
+from results.beside.scores import DESIGNS, VARIATION, find_trial, score_trials
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from results.beside.plan import Part
+    from results.beside.scores import Record, Score
+
+CHART_ROW = 22
+"""Pixels of a row of a chart."""
+
+
+def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
+    """Yield the tables of all trials in Markdown, and in which hours they were made."""
+    for part in PARTS:
+        table = make_table(score_trials(rows, part))
+        if table.rows:
+            yield f"**A step at `{part.workload}`, {part.seconds} seconds for two sides:**\n"
+            yield from table_lines(table)
+            yield ""
+            yield from describe_plants(rows, part)
+    main = [row for row in rows if find_trial(row)[2:] == MAIN[:2]]
+    if main:
+        limit = median(row[VARIATION] for row in main)
+        hours = {
+            "quieter": [row for row in main if row[VARIATION] <= limit],
+            "busier": [row for row in main if row[VARIATION] > limit],
+        }
+        most = f"quieter: before a trial, empty loops varied by at most {percent(limit)}"
+        size = f"A step at `{MAIN.workload}`, {MAIN.seconds} seconds"
+        yield f"**{size}, in quieter and busier hours** ({most}):\n"
+        yield from table_lines(make_hours_table(main, hours))
+        yield ""
+        goal = make_goal_table({"all hours": main} | hours)
+        if goal.rows:
+            yield "**To find 1 %: how many times the seconds of `ab`** (goal: at least 50):\n"
+            yield from table_lines(goal)
+            yield ""
+    designs = make_table(score_trials(rows), DESIGNS)
+    if designs.rows:
+        yield "**What more time does not mend:**\n"
+        yield from table_lines(designs)
+        yield ""
+    if rows:
+        yield " ".join(describe_conditions(rows))
+
+
+def make_goal_table(hours: Mapping[str, Sequence[Record]]) -> Table:
+    """Return how many times the seconds of `ab` each tool takes to find 1 %, in some hours.
+
+    The last column has the same by the medians of errors in all hours.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    for name, rows in hours.items():
+        scores = {score.name: score for score in score_trials(rows) if score.find_seconds()}
+        base = scores.pop(NAMES["sides"], None)
+        for score in scores.values():
+            if base and not score.repeated:
+                middle, low, high = map(describe_multiple, score.compare_seconds(base))
+                row = cells.setdefault(score.name, {})
+                row[name] = f"{middle} ({low} to {high})"
+                by_median = score.find_seconds_by_median() / base.find_seconds_by_median()
+                row.setdefault("by median errors", describe_multiple(by_median))
+    heads = [*hours, "by median errors"]
+    columns = (Column("tool and rule"), *(Column(head, number=True) for head in heads))
+    lines = [Row((name, *(row.get(head, "") for head in heads))) for name, row in cells.items()]
+    return Table(columns, tuple(lines)).drop_empty_columns()
+
+
+def describe_multiple(times: float) -> str:
+    """Return how many times something is another: with a digit after the point below ten."""
+    return f"{times:.1f}" if round(times, 1) < 10 else f"{times:,.0f}"
+
+
+def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
+    """Yield of how much of the tools' own steps a wait was that is a fraction of a step."""
+    for name in part.trials:
+        if name in DESIGNS or not PLANTS[name].fraction:
+            continue
+        waits = [
+            1e-6 * row["wait"] / outcome["base"]
+            for row in rows
+            if find_trial(row)[1:] == (name, part.workload, part.seconds)
+            for outcome in row.get("outcomes", ())
+        ]
+        if waits:
+            ends = dict.fromkeys(
+                percent(end).removesuffix(" %") for end in (min(waits), max(waits))
+            )
+            shares = f"{' to '.join(ends)} % of the base side's time, as tools measured it"
+            yield f"What is planted as {name} was {shares}.\n"
+
+
+def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
+    """Yield how much of the plan is done, when, and on which machine in which hours."""
+    made = Counter(find_trial(row) for row in rows if "outcomes" in row)
+    planned = Counter(list_trials())
+    done = (made & planned).total()
+    days = sorted({row["when"][:10] for row in rows})
+    period = " to ".join(dict.fromkeys((days[0], days[-1])))
+    machines = dict.fromkeys(f"{r['machine']}, jax {r['versions']['jax']}" for r in rows)
+    yield f"{done} of {planned.total()} planned trials so far, {period}, on {'; '.join(machines)}."
+    failed = Counter(NAMES[row["tool"]] for row in rows if "failed" in row)
+    if failed:
+        yield f"Failed: {', '.join(f'{count} of {name}' for name, count in failed.items())}."
+    loops = sorted(row["loop"] for row in rows)
+    yield (
+        f"An empty loop of 10,000 turns took {loops[0]:.0f} to {loops[-1]:.0f} µs, "
+        f"{median(loops):.0f} in the median."
+    )
+    varied = [row[VARIATION] for row in rows]
+    yield (
+        f"Before a trial, it varied by {percent(min(varied))} to {percent(max(varied))}, "
+        f"{percent(median(varied))} in the median."
+    )
+
+
+def make_table(scores: Sequence[Score], plants: Sequence[str] | None = None) -> Table:
+    """Return a row for each score: false calls, finds and errors, or calls of some plants alone."""
+    kept = plants or [name for name in PLANTS if name not in DESIGNS]
+    lines = []
+    for score in scores:
+        cells = {"tool and rule": score.name}
+        cells |= {} if plants else {"to find 1 %": describe_times(score)}
+        cells |= {name: describe_share(*score.calls[name]) for name in kept}
+        if plants is None:
+            cells |= describe_errors(score)
+            cells["seconds"] = f"{score.seconds:.0f}"
+        if any([*cells.values()][1:]):
+            lines.append(cells)
+    first, *others = lines[0] if lines else ("",)
+    heads = ("false calls" if name == "nothing" else name for name in others)
+    columns = (Column(first), *(Column(head, number=True) for head in heads))
+    rows = tuple(Row(tuple(cells.values())) for cells in lines)
+    return Table(columns, rows).drop_empty_columns()
+
+
+def make_hours_table(rows: Sequence[Record], hours: Mapping[str, Sequence[Record]]) -> Table:
+    """Return false calls, and the time to find 1 %, in quieter and in busier hours."""
+    cells: dict[str, dict[str, str]] = {score.name: {} for score in score_trials(rows)}
+    for name, chosen in hours.items():
+        for score in score_trials(chosen):
+            row = cells[score.name]
+            row[f"false calls, {name}"] = describe_share(*score.calls["nothing"])
+            row[f"to find 1 %, {name}"] = describe_times(score)
+    heads = [f"{what}, {name}" for what in ("false calls", "to find 1 %") for name in hours]
+    columns = (Column("tool and rule"), *(Column(head, number=True) for head in heads))
+    lines = [Row((name, *(row.get(head, "") for head in heads))) for name, row in cells.items()]
+    kept = (line for line in lines if any(line.cells[1:]))
+    return Table(columns, tuple(kept)).drop_empty_columns()
+
+
+def describe_times(score: Score) -> str:
+    """Return the time to find 1 %, and its interval, once for each estimate of a tool."""
+    times = score.find_seconds()
+    if times is None or score.repeated:
+        return ""
+    middle, low, high = map(describe_time, times)
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def describe_errors(score: Score) -> dict[str, str]:
+    """Return a score's errors and intervals: column → cell."""
+    errors = ends = ""
+    if score.errors:
+        rms = math.sqrt(fmean(e * e for e in score.errors))
+        errors = f"{percent(rms)} ({percent(median(score.errors))})"
+    if score.widths:
+        ends = f"{score.held} of {len(score.widths)} (±{percent(median(score.widths))})"
+    return {"error (half within)": errors, "intervals hold": ends}
+
+
+def describe_time(seconds: float) -> str:
+    """Return seconds, minutes or hours in words."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def find_share(calls: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Clopper and Pearson 1934)."""
+    ends = binomtest(calls, count).proportion_ci(method="exact")
+    return float(ends.low), float(ends.high)
+
+
+def describe_share(calls: int, count: int) -> str:
+    """Return how many trials called a difference, of how many, and the interval of the share."""
+    if not count:
+        return ""
+    low, high = find_share(calls, count)
+    return f"{calls} of {count} ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def draw_charts(rows: Sequence[Record]) -> dict[str, Record]:
+    """Return the charts of false calls, and of the seconds to find 1 %, in Vega-Lite."""
+    data: list[Record] = []
+    for score in score_trials(rows):
+        about: Record = {"tool": score.name.replace("`", "")}
+        calls, count = score.calls["nothing"]
+        if count:
+            low, high = find_share(calls, count)
+            about |= {"false": calls / count, "false low": low, "false high": high}
+        if (seconds := score.find_seconds()) and not score.repeated:
+            about |= dict(zip(("seconds", "seconds low", "seconds high"), seconds, strict=True))
+        data.append(about)
+    share = {"scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
+    times = {"scale": {"type": "log"}, "axis": {"tickCount": 5}}
+    about_times = "seconds to find 1 %"
+    return {
+        "false-calls": draw_chart(data, "false", "called although nothing was planted", share),
+        "seconds": draw_chart(data, "seconds", about_times, times),
+    }
+
+
+def draw_chart(data: Sequence[Record], field: str, title: str, x: Record) -> Record:
+    """Return a chart of a field of each tool that has it, with its interval, in Vega-Lite."""
+    rows = [about for about in data if field in about]
+    x = x | {"type": "quantitative"}
+    low, high = ({"field": f"{field} {end}"} for end in ("low", "high"))
+    return {
+        "height": CHART_ROW * len(rows),
+        "data": {"values": rows},
+        "encoding": {"y": {"field": "tool", "type": "nominal", "sort": None, "title": None}},
+        "layer": [
+            {"mark": "rule", "encoding": {"x": x | low | {"title": title}, "x2": high}},
+            {
+                "mark": {"type": "point", "filled": True},
+                "encoding": {"x": x | {"field": field}},
+            },
+        ],
+    }
