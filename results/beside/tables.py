@@ -33,7 +33,7 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
             yield from table_lines(table)
             yield ""
             yield from describe_plants(rows, part)
-    main = [row for row in rows if find_trial(row)[2:] == MAIN[:2]]
+    main = [row for row in rows if find_trial(row)[2:] == MAIN[:2] and "outcomes" in row]
     if main:
         limit = median(row[VARIATION] for row in main)
         hours = {

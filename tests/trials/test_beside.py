@@ -168,6 +168,7 @@ def test_what_hangs_or_fails_costs_its_own_row_and_leaves_nothing(
     row = RUN.make_trial(Trial("pyperf", "+1 %", "seed", 30), 4e-3)
     assert (row["failed"], row["wait"]) == ("no such option", 40.0)
     assert "outcomes" not in row
+    assert "|" not in " ".join(describe_trials([row]))  # no table without rows
     text = " ".join(describe_trials([row, record("pyperf", "+1 %", "U", called=True, ratio=1)]))
     assert "1 of 555 planned trials" in text
     assert "Failed: 1 of pyperf." in text
