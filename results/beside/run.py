@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from cpuinfo import get_cpu_info  # type: ignore[import-untyped]
 from uv import find_uv_bin
 
+from bench.report.wording import pluralise
 from bench.worker.settings import ROOT
 from results.beside.plan import NAMES, PARTS, PLANTS, REQUIREMENTS, Trial, list_trials
 from results.beside.scores import INTERVAL, ROWS, VARIATION, find_trial, read_rows
@@ -82,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trials = [trial for trial in trials if is_wanted(trial, options)]
     while trials and time.monotonic() < end:
         make_block(choose_block(trials), path, trials, end)
-    if options.times is not None:
+    if options.times is None:
+        print(f"{pluralise(len(trials), 'trial')} left")
+    else:
         for title, rows in (("these trials", read_rows(path)), ("published", read_rows(ROWS))):
             tools = options.tool or NAMES
             print(f"\n# {title}\n")
@@ -246,10 +249,10 @@ def build_environment(tool: str, copy: int = 0) -> Path:
     ready, added, lock = folder / "ready", REQUIREMENTS[tool], ROOT / "requirements.lock"
     contents = f"{lock.read_text()}{added}"
     if not ready.exists() or ready.read_text() != contents:
-        uv, version = find_uv_bin(), f"{sys.version_info.major}.{sys.version_info.minor}"
+        uv = find_uv_bin()
         install = [uv, "pip", "install", "--quiet", "--python", str(python)]
         commands = [
-            [uv, "venv", "--quiet", "--clear", "--python", version, str(folder)],
+            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
             [*install, "-r", str(lock)],
             *([[*install, *added]] if added else []),
         ]
@@ -282,6 +285,7 @@ def time_empty_loops() -> tuple[float, float]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--table | head` ends without a traceback
     try:
         raise SystemExit(main())
     except KeyboardInterrupt:

@@ -11,7 +11,8 @@ from scipy.stats import binomtest
 
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
-from results.beside.plan import MAIN, NAMES, PARTS, PLANTS, list_trials
+from bench.report.wording import pluralise
+from results.beside.plan import MAIN, NAMES, PARTS, PLANTS
 from results.beside.scores import DESIGNS, VARIATION, find_trial, score_trials
 
 if TYPE_CHECKING:
@@ -106,14 +107,12 @@ def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
 
 
 def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
-    """Yield how much of the plan is done, when, and on which machine in which hours."""
-    made = Counter(find_trial(row) for row in rows if "outcomes" in row)
-    planned = Counter(list_trials())
-    done = (made & planned).total()
+    """Yield how many trials there are, made when, and on which machine in which hours."""
+    made = sum("outcomes" in row for row in rows)
     days = sorted({row["when"][:10] for row in rows})
     period = " to ".join(dict.fromkeys((days[0], days[-1])))
     machines = dict.fromkeys(f"{r['machine']}, jax {r['versions']['jax']}" for r in rows)
-    yield f"{done} of {planned.total()} planned trials so far, {period}, on {'; '.join(machines)}."
+    yield f"{pluralise(made, 'trial')}, {period}, on {'; '.join(machines)}."
     failed = Counter(NAMES[row["tool"]] for row in rows if "failed" in row)
     if failed:
         yield f"Failed: {', '.join(f'{count} of {name}' for name, count in failed.items())}."
