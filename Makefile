@@ -62,6 +62,9 @@ lock: | $(UV)
 			--constraint requirements.lock --output-file $$lock \
 			impls/$$(basename $$lock .txt).py || exit; \
 	done
+	$(BIN)/python results/beside/plan.py | $(UV) pip compile --quiet --universal --upgrade \
+		--python-version 3.12 --no-emit-index-url --custom-compile-command "make lock" \
+		--constraint requirements.lock --output-file results/beside/tools.lock -
 
 clean:
 	rm -rf $(VENV) .uv .mypy_cache .pytest_cache .ruff_cache

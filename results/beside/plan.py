@@ -46,7 +46,7 @@ class Plant(NamedTuple):
     apart: bool = False
     """Whether the sides have environments built apart, from one lock."""
     without: tuple[str, ...] = ()
-    """Tools that cannot have it."""
+    """Tools that cannot have it, or that cannot find it."""
 
     @property
     def is_slower(self) -> bool:
@@ -64,11 +64,16 @@ PLANTS = {
     "built apart": Plant(
         apart=True, without=("arms", "asv", "google_benchmark", "samples_in_pairs")
     ),
-    "+5 %, imported": Plant(fraction=0.05, imported=True, without=("arms", "runs")),
+    "+5 %, imported": Plant(
+        fraction=0.05,
+        imported=True,
+        without=("arms", "runs", "google_benchmark", "samples_in_pairs"),
+    ),
 }
 """What is planted. `slower later` and `built apart` are no differences of the step.
 
-Two arms, and `compare`, relate a planted arm to one of the same run that has no plant.
+Two arms, and `compare`, relate a planted arm to one of the same run that has no plant; tools with
+both sides in one process import for both.
 """
 
 
@@ -126,3 +131,12 @@ def list_trials() -> list[Trial]:
         if tool not in PLANTS[plant].without and (tool, plant, part.workload) not in UNMEASURABLE
         for _ in range(times)
     ]
+
+
+def find_pins(tool: str) -> dict[str, str]:
+    """Return what a tool's environment has beside this project's lock: package → version."""
+    return dict(text.split("==") for text in REQUIREMENTS.get(tool, ()))
+
+
+if __name__ == "__main__":  # for `make lock`
+    print("\n".join(text for texts in REQUIREMENTS.values() for text in texts))

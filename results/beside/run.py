@@ -34,7 +34,15 @@ from uv import find_uv_bin
 
 from bench.report.wording import pluralise
 from bench.worker.settings import ROOT
-from results.beside.plan import NAMES, PARTS, PLANTS, REQUIREMENTS, Trial, list_trials
+from results.beside.plan import (
+    NAMES,
+    PARTS,
+    PLANTS,
+    REQUIREMENTS,
+    Trial,
+    find_pins,
+    list_trials,
+)
 from results.beside.scores import INTERVAL, ROWS, VARIATION, find_trial, read_rows
 from results.beside.tables import describe_trials
 
@@ -49,6 +57,8 @@ ENVIRONMENTS = Path(".bakeoff/beside")
 """Folder of the tools' environments: this project's lock, and the tool."""
 REPEATED = ENVIRONMENTS / "repeated.jsonl"
 """Rows of the last command with `--times`."""
+TOOLS_LOCK = HERE / "tools.lock"
+"""Versions of all that the tools bring; `make lock` makes it anew."""
 PLAIN = "samples_in_pairs"
 """Tool whose environment has nothing but this project's lock: our own trials use it, too."""
 STEP_SECONDS = 4.0
@@ -58,7 +68,9 @@ PATIENCE = 5
 EMPTY_LOOP = 10_000
 """Turns of the loop whose time says how fast the machine is now."""
 EMPTY_LOOPS = 1000
-"""Number of empty loops before a trial: a tenth of a second."""
+"""Number of empty loops before a trial: less than a tenth of a second in quiet hours."""
+FAULTS = (subprocess.SubprocessError, OSError, ValueError, KeyError)
+"""Errors of a tool, of its environment, or of what it printed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,8 +115,17 @@ def choose_block(left: Sequence[Trial]) -> list[Trial]:
 
 
 def make_block(block: Sequence[Trial], path: Path, left: list[Trial], end: float) -> None:
-    """Make a block's trials, which all wait for the same share of a step, and write their rows."""
-    step = measure_step(block[0].workload)
+    """Make a block's trials, which all wait for the same share of a step, and write their rows.
+
+    If the step cannot be measured, the block is left out.
+    """
+    try:
+        step = measure_step(block[0].workload)
+    except FAULTS as error:
+        print(f"{block[0].workload}: no step was measured: {explain(error)}", flush=True)
+        for trial in block:
+            left.remove(trial)
+        return
     for trial in block:
         if time.monotonic() > end:
             break
@@ -153,6 +174,7 @@ def make_trial(trial: Trial, step: float) -> Record:
     record: Record = trial._asdict() | {"wait": wait, "loop": loop, VARIATION: variation}
     record |= {"when": time.strftime("%Y-%m-%dT%H:%M"), "machine": find_processor()}
     record["versions"] = {name: version(name) for name in ("jax", "jaxlib")}
+    record["versions"] |= find_pins(trial.tool)
     start = time.monotonic()
     try:
         tool = trial.tool if trial.tool in REQUIREMENTS else PLAIN
@@ -169,10 +191,14 @@ def make_trial(trial: Trial, step: float) -> Record:
             record |= run_other(trial, sides, variables)
         else:
             record |= run_ours(trial, wait, variables, pythons if plant.apart else [])
-    except (subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
-        words = str(getattr(error, "stderr", "") or error).strip()
-        record["failed"] = words[-300:]
+    except FAULTS as error:
+        record["failed"] = explain(error)
     return record | {"took": round(time.monotonic() - start, 1)}
+
+
+def explain(error: Exception) -> str:
+    """Return the end of what a command printed to stderr, or of the error's own words."""
+    return str(getattr(error, "stderr", "") or error).strip()[-300:]
 
 
 def run_other(
@@ -247,14 +273,14 @@ def build_environment(tool: str, copy: int = 0) -> Path:
     folder = ENVIRONMENTS.absolute() / (f"{tool}-{copy}" if copy else tool)
     python = folder / "bin/python"
     ready, added, lock = folder / "ready", REQUIREMENTS[tool], ROOT / "requirements.lock"
-    contents = f"{lock.read_text()}{added}"
+    contents = f"{lock.read_text()}{TOOLS_LOCK.read_text()}{added}"
     if not ready.exists() or ready.read_text() != contents:
         uv = find_uv_bin()
         install = [uv, "pip", "install", "--quiet", "--python", str(python)]
         commands = [
             [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
             [*install, "-r", str(lock)],
-            *([[*install, *added]] if added else []),
+            *([[*install, "-c", str(TOOLS_LOCK), *added]] if added else []),
         ]
         for command in commands:
             subprocess.run(command, check=True)  # noqa: S603

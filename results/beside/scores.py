@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from results.beside.plan import Part
 
+    type Numbers = tuple[float, ...]
+
     type Record = dict[str, Any]
     """One trial: its four names, microseconds of waiting, the empty loop, and the outcome of each
     of the tool's rules. What was planted is a fraction of the tool's own base side."""
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
 ROWS = Path(__file__).with_name("rows.jsonl")
 FEWEST_ESTIMATES = 10
 """Estimates below which an error says too little of the time to find 1 %."""
-POWER_ERRORS = 1.96 + 1.28
-"""Standard errors that a difference has to be, to be found at 5 % in nine runs of ten."""
-POWER_WIDTHS = POWER_ERRORS / 1.96
-"""The same, in half lengths of a 95 % interval."""
+CALLED = 1.96
+"""Standard errors from which a difference is called, with false calls in 5 of 100."""
+NINE_OF_TEN = 1.28
+"""Standard errors by which a difference has to be larger, to be called in nine runs of ten."""
 NORMAL_DEVIATION = 1 / 0.6745
 """Standard deviations of a normal distribution in the median of its deviations."""
 INTERVAL = "interval"
@@ -53,6 +55,16 @@ def read_rows(path: Path = ROWS) -> list[Record]:
 def find_trial(row: Record) -> Trial:
     """Return which trial of the plan a row is."""
     return Trial(*(row[name] for name in Trial._fields))
+
+
+def find_truth(row: Record, outcome: Record) -> float:
+    """Return the ratio of the sides that was planted, by the tool's own time of the base side."""
+    return 1 + 1e-6 * float(row["wait"]) / float(outcome["base"])
+
+
+def find_error(row: Record, outcome: Record) -> float:
+    """Return by what fraction of the planted ratio an estimate is larger."""
+    return float(outcome["ratio"]) / find_truth(row, outcome) - 1
 
 
 class Score(NamedTuple):
@@ -80,52 +92,57 @@ class Score(NamedTuple):
         """
         if len(self.errors) < FEWEST_ESTIMATES:
             return None
-        middle, ends, _ = bootstrap_times(self.errors, self.widths)
-        return self.seconds * middle, self.seconds * ends[0], self.seconds * ends[1]
+        middle, low, high = bootstrap_times((self.errors, self.widths))
+        return self.seconds * middle, self.seconds * low, self.seconds * high
 
     def find_seconds_by_median(self) -> float:
         """Return these seconds as the median of errors has them, for which tails count less."""
-        errors = np.full(len(self.errors), NORMAL_DEVIATION * median(self.errors))
-        widths = [np.array(self.widths)] if self.widths else []
-        return self.seconds * float(find_times(errors, *widths))
+        errors = np.array([NORMAL_DEVIATION * median(self.errors)])
+        return self.seconds * float(find_times(errors, np.array(self.widths)))
 
     def compare_seconds(self, base: Score) -> tuple[float, float, float]:
         """Return how many times another's seconds to find 1 % these are, and an interval."""
-        (middle, _, draws), (of_base, _, draws_of_base) = (
-            bootstrap_times(score.errors, score.widths) for score in (self, base)
-        )
-        # both have the same random numbers: reversed, they are independent
-        ratios = draws / draws_of_base[::-1]
-        low, high = np.quantile(ratios, (0.025, 0.975))
+        samples = [(score.errors, score.widths) for score in (self, base)]
+        middle, low, high = bootstrap_times(*samples)
         share = self.seconds / base.seconds
-        return share * middle / of_base, share * float(low), share * float(high)
+        return share * middle, share * low, share * high
 
 
 @cache
-def bootstrap_times(
-    errors: tuple[float, ...], widths: tuple[float, ...]
-) -> tuple[float, tuple[float, float], NDArray[np.float64]]:
-    """Return the time to find 1 % in nine runs of ten, in trials; its interval; and its draws.
+def bootstrap_times(*samples: tuple[Numbers, Numbers]) -> tuple[float, float, float]:
+    """Return the time to find 1 % in nine runs of ten, in trials, and its 95 % interval.
 
-    By a test of estimates with false calls in 5 of 100, or by the tool's own intervals where these
-    are longer than the errors ask for. Both shrink with the root of the time. The interval of 95 %
-    is that of the BCa bootstrap (Efron 1987), as errors have heavy tails.
+    A sample is the errors of a tool's estimates, and the half lengths of their intervals. Of two
+    samples, the times of the first are in those of the second. The interval is that of the BCa
+    bootstrap (Efron 1987), because errors have heavy tails.
     """
-    samples = (errors, widths) if widths else (errors,)
-    result = bootstrap(samples, find_times, paired=True, rng=0)
-    ends = result.confidence_interval
-    middle = float(find_times(*map(np.array, samples)))
-    return middle, (float(ends.low), float(ends.high)), result.bootstrap_distribution
+
+    def find_ratio(*indices: NDArray[np.int_], axis: int = -1) -> NDArray[np.float64]:
+        times = [
+            find_times(np.array(errors)[chosen], np.array(widths)[chosen if widths else ()], axis)
+            for (errors, widths), chosen in zip(samples, indices, strict=True)
+        ]
+        return times[0] if len(times) == 1 else times[0] / times[1]
+
+    # trials are drawn, not errors and lengths: these two belong together
+    indices = [np.arange(len(errors)) for errors, _ in samples]
+    ends = bootstrap(indices, find_ratio, rng=0).confidence_interval
+    return float(find_ratio(*indices)), float(ends.low), float(ends.high)
 
 
 def find_times(
-    errors: NDArray[np.float64], *widths: NDArray[np.float64], axis: int = -1
+    errors: NDArray[np.float64], widths: NDArray[np.float64], axis: int = -1
 ) -> NDArray[np.float64]:
-    """Return the time to find 1 %, in trials, along an axis of trials."""
-    needed = POWER_ERRORS**2 * np.mean(errors**2, axis=axis)
-    for width in widths:
-        needed = np.maximum(needed, (POWER_WIDTHS * np.median(width, axis=axis)) ** 2)
-    return np.asarray(needed / 0.01**2)
+    """Return the time to find 1 %, in trials, along an axis of trials.
+
+    A difference is called from 1.96 standard errors on, or from the half length of the tool's own
+    intervals, if it has any and that is more. Both shrink with the root of the time.
+    """
+    deviation = np.sqrt(np.mean(errors**2, axis=axis))
+    called = CALLED * deviation
+    if widths.size:
+        called = np.maximum(called, np.median(widths, axis=axis))
+    return np.asarray(((called + NINE_OF_TEN * deviation) / 0.01) ** 2)
 
 
 def score_trials(rows: Sequence[Record], part: Part = MAIN) -> list[Score]:
@@ -154,12 +171,11 @@ def _score_rules(rows: Sequence[Record], part: Part) -> Iterator[Score]:
                 calls[row["plant"]] = count + (outcome["called"] and slower), trials + 1
                 if row["plant"] in DESIGNS:
                     continue
-                truth = 1 + 1e-6 * row["wait"] / outcome["base"]
-                errors.append(abs(outcome["ratio"] / truth - 1))
+                errors.append(abs(find_error(row, outcome)))
                 if "low" in outcome:
                     low, high = outcome["low"], outcome["high"] or math.inf
                     widths.append((high - low) / 2)
-                    held += low <= truth <= high
+                    held += low <= find_truth(row, outcome) <= high
             name = RULES.get(rule, f"{NAMES[tool]}: {rule}" if rule != INTERVAL else NAMES[tool])
             seconds = median(row["took"] for row, _ in pairs)
             repeated = tuple(errors) in known_errors

@@ -13,7 +13,7 @@ from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
 from bench.report.wording import pluralise
 from results.beside.plan import MAIN, NAMES, PARTS, PLANTS
-from results.beside.scores import DESIGNS, VARIATION, find_trial, score_trials
+from results.beside.scores import DESIGNS, VARIATION, find_error, find_trial, score_trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CHART_ROW = 22
 """Pixels of a row of a chart."""
+BUSY = 0.1
+"""Variation of empty loops before a trial from which others use the machine: most
+trials have less than 5 %."""
 
 
 def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
@@ -37,18 +40,18 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
     main = [row for row in rows if find_trial(row)[2:] == MAIN[:2] and "outcomes" in row]
     if main:
         limit = median(row[VARIATION] for row in main)
-        hours = {
-            "quieter": [row for row in main if row[VARIATION] <= limit],
-            "busier": [row for row in main if row[VARIATION] > limit],
+        halves = {
+            "steadier half": [row for row in main if row[VARIATION] <= limit],
+            "other half": [row for row in main if row[VARIATION] > limit],
         }
-        most = f"quieter: before a trial, empty loops varied by at most {percent(limit)}"
+        most = f"steadier: before a trial, empty loops varied by at most {percent(limit)}"
         size = f"A step at `{MAIN.workload}`, {MAIN.seconds} seconds"
-        yield f"**{size}, in quieter and busier hours** ({most}):\n"
-        yield from table_lines(make_hours_table(main, hours))
+        yield f"**{size}, by how steady the machine was** ({most}):\n"
+        yield from table_lines(make_halves_table(main, halves))
         yield ""
-        goal = make_goal_table({"all hours": main} | hours)
+        goal = make_goal_table({"all trials": main} | halves)
         if goal.rows:
-            yield "**To find 1 %: how many times the seconds of `ab`** (goal: at least 50):\n"
+            yield "**Time to find 1 %, divided by that of `ab`** (goal: at least 50):\n"
             yield from table_lines(goal)
             yield ""
     designs = make_table(score_trials(rows), DESIGNS)
@@ -60,13 +63,13 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
         yield " ".join(describe_conditions(rows))
 
 
-def make_goal_table(hours: Mapping[str, Sequence[Record]]) -> Table:
-    """Return how many times the seconds of `ab` each tool takes to find 1 %, in some hours.
+def make_goal_table(parts: Mapping[str, Sequence[Record]]) -> Table:
+    """Return how many times the seconds of `ab` each tool takes to find 1 %, in parts of trials.
 
-    The last column has the same by the medians of errors in all hours.
+    The last column has the same by the medians of errors in the first part.
     """
     cells: dict[str, dict[str, str]] = {}
-    for name, rows in hours.items():
+    for name, rows in parts.items():
         scores = {score.name: score for score in score_trials(rows) if score.find_seconds()}
         base = scores.pop(NAMES["sides"], None)
         for score in scores.values():
@@ -76,7 +79,7 @@ def make_goal_table(hours: Mapping[str, Sequence[Record]]) -> Table:
                 row[name] = f"{middle} ({low} to {high})"
                 by_median = score.find_seconds_by_median() / base.find_seconds_by_median()
                 row.setdefault("by median errors", describe_multiple(by_median))
-    heads = [*hours, "by median errors"]
+    heads = [*parts, "by median errors"]
     columns = (Column("tool and rule"), *(Column(head, number=True) for head in heads))
     lines = [Row((name, *(row.get(head, "") for head in heads))) for name, row in cells.items()]
     return Table(columns, tuple(lines)).drop_empty_columns()
@@ -104,6 +107,26 @@ def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
             )
             shares = f"{' to '.join(ends)} % of the base side's time, as tools measured it"
             yield f"What is planted as {name} was {shares}.\n"
+    biases = [*describe_biases(rows, part)]
+    if biases:
+        yield f"Mean errors, without a wait and with one: {'; '.join(biases)}.\n"
+
+
+def describe_biases(rows: Sequence[Record], part: Part) -> Iterator[str]:
+    """Yield by how much this project's estimates are larger than what was planted, in the mean."""
+    for tool in ("arms", "sides"):
+        errors: dict[bool, list[float]] = {False: [], True: []}
+        for row in rows:
+            trial = find_trial(row)
+            if (
+                (trial.tool, *trial[2:]) == (tool, part.workload, part.seconds)
+                and trial.plant not in DESIGNS
+                and "outcomes" in row
+            ):
+                errors[row["wait"] > 0] += [find_error(row, o) for o in row["outcomes"]]
+        if all(errors.values()):
+            same, planted = (f"{100 * fmean(errors[key]):+.2f}" for key in (False, True))
+            yield f"{NAMES[tool].removeprefix('this project, ')} {same} and {planted} %"
 
 
 def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
@@ -124,7 +147,8 @@ def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
     varied = [row[VARIATION] for row in rows]
     yield (
         f"Before a trial, it varied by {percent(min(varied))} to {percent(max(varied))}, "
-        f"{percent(median(varied))} in the median."
+        f"{percent(median(varied))} in the median; "
+        f"before {sum(v > BUSY for v in varied)} trials, by more than {percent(BUSY)}."
     )
 
 
@@ -148,15 +172,15 @@ def make_table(scores: Sequence[Score], plants: Sequence[str] | None = None) -> 
     return Table(columns, rows).drop_empty_columns()
 
 
-def make_hours_table(rows: Sequence[Record], hours: Mapping[str, Sequence[Record]]) -> Table:
-    """Return false calls, and the time to find 1 %, in quieter and in busier hours."""
+def make_halves_table(rows: Sequence[Record], halves: Mapping[str, Sequence[Record]]) -> Table:
+    """Return false calls, and the time to find 1 %, in the steadier and in the other trials."""
     cells: dict[str, dict[str, str]] = {score.name: {} for score in score_trials(rows)}
-    for name, chosen in hours.items():
+    for name, chosen in halves.items():
         for score in score_trials(chosen):
             row = cells[score.name]
             row[f"false calls, {name}"] = describe_share(*score.calls["nothing"])
             row[f"to find 1 %, {name}"] = describe_times(score)
-    heads = [f"{what}, {name}" for what in ("false calls", "to find 1 %") for name in hours]
+    heads = [f"{what}, {name}" for what in ("false calls", "to find 1 %") for name in halves]
     columns = (Column("tool and rule"), *(Column(head, number=True) for head in heads))
     lines = [Row((name, *(row.get(head, "") for head in heads))) for name, row in cells.items()]
     kept = (line for line in lines if any(line.cells[1:]))

@@ -47,6 +47,9 @@ REPETITION_SECONDS = 0.1
 """Length of a repetition of Google's benchmark: what its text on interleaving recommends."""
 ASV_ROUNDS = 2
 """Processes of each side, as asv has them unless it is told otherwise."""
+ASV_NUMBERS = {"seed": 1, "toy": 175}
+"""Workload → calls of a sample: ten milliseconds at `toy`, as asv has without a `setup`. With one,
+it has samples of one call, and of 100,000 its statistics take minutes."""
 ASV_SETTINGS = {
     "version": 1,
     "project": "step",
@@ -121,7 +124,7 @@ def asv(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = partial(subprocess.run, cwd=folder, capture_output=True, text=True)
-        write_asv_suite(folder, seconds / 2 / ASV_ROUNDS - START_SECONDS)
+        write_asv_suite(folder, max(1.0, seconds / 2 / ASV_ROUNDS - START_SECONDS))
         git = ["git", "-c", "user.name=beside", "-c", "user.email=beside@localhost"]
         run([*git, "init", "--quiet", "--initial-branch=main"], check=True)
         run([sys.executable, "-m", "asv", "machine", "--yes"], check=True)
@@ -155,7 +158,9 @@ def write_asv_suite(folder: Path, seconds: float) -> None:
     settings = ASV_SETTINGS | {"pythons": pythons, "env_dir": f"{sys.prefix}-sides"}
     (folder / "asv.conf.json").write_text(json.dumps(settings))
     (folder / "benchmarks").mkdir()
-    text = (HERE / "step_asv.py").read_text().replace("SECONDS", f"{max(1.0, seconds):g}")
+    number = ASV_NUMBERS[os.environ["BESIDE_WORKLOAD"]]
+    text = (HERE / "step_asv.py").read_text()
+    text = text.replace("NUMBER", str(number)).replace("SECONDS", f"{seconds:g}")
     places = str(HERE.parents[1]), sysconfig.get_path("purelib")
     checkout = "os.environ['ASV_ENV_DIR'] + '/project'"
     path = f"import os\nimport sys\n\nsys.path += [{checkout}, *{places!r}]\n"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.report.table import Column, Row, Table
 from results.beside import tools
-from results.beside.plan import MAIN, NAMES, OURS, REQUIREMENTS
+from results.beside.plan import MAIN, NAMES, OURS, find_pins
 from results.beside.scores import find_trial
 from results.selftest import trial
 from results.selftest.plants import ENTRANT
@@ -52,8 +52,7 @@ def describe_tools(rows: Sequence[Record]) -> Table:
             if row["tool"] == tool and "processes" in row and find_trial(row)[2:] == MAIN[:2]
         ]
         ends = dict.fromkeys(str(end(counts)) for end in (min, max)) if counts else {}
-        [version, *_] = [text.partition("==")[2] for text in REQUIREMENTS.get(tool, ())] or [""]
-        name = f"{NAMES[tool]} {version}".rstrip()
+        name = " ".join([NAMES[tool], *[*find_pins(tool).values()][:1]])
         lines.append(Row((name, about.split("\n")[0], " to ".join(ends), str(count_lines(tool)))))
     return Table(columns, tuple(lines))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.report.table import format_content
-from results.beside.plan import PLANTS, Trial
-from results.beside.scores import DESIGNS, VARIATION, score_trials
+from results.beside.plan import PLANTS, Trial, find_pins
+from results.beside.scores import DESIGNS, VARIATION, read_rows, score_trials
 from results.beside.tables import describe_trials, make_table
 from results.beside.usage import describe_tools
 from tests.commands import script
@@ -105,7 +105,7 @@ def test_the_table_counts_false_calls_and_finds() -> None:
     assert [format_content(cell) for cell in row.cells] == [texts[0], "1 of 1 (3 to 100 %)"]
 
 
-def test_quiet_and_busy_hours_stand_apart() -> None:
+def test_steady_and_busy_trials_stand_apart() -> None:
     def row(ratio: float, variation: float) -> dict[str, object]:
         made = record("pyperf", "nothing", "compare_to", called=ratio > 1.05, ratio=ratio)
         return made | {VARIATION: variation}
@@ -115,11 +115,12 @@ def test_quiet_and_busy_hours_stand_apart() -> None:
     ours = record("sides", "nothing", "interval", called=False, ratio=1.001, low=0.9, high=1.1)
     text = "\n".join(describe_trials([*rows, *[ours] * 10]))
     assert "empty loops varied by at most 1 %" in text
+    assert "1 % in the median; before 10 trials, by more than 10 %." in text
     line = next(line for line in text.splitlines() if "| 10 of 10 (69" in line)
     assert "| pyperf: compare_to | 0 of 10 (0 to 31 %) | 10 of 10 (69 to 100 %) | " in line
     assert "| 12 min (9 min to 14 min) | 10 h (9 h to 10 h) |" in line
-    # `ab` has no busier hours here
-    assert "| pyperf: compare_to | 2.2 (1.3 to 3.0) | 0.1 (0.1 to 0.1) | 3.0 |" in text
+    # `ab` has steady trials alone
+    assert "| pyperf: compare_to | 5.8 (3.4 to 8.1) | 0.2 (0.2 to 0.3) | 7.9 |" in text
 
 
 def test_processes_are_counted_in_trials_and_lines_in_the_benchmarks() -> None:
@@ -131,7 +132,7 @@ def test_processes_are_counted_in_trials_and_lines_in_the_benchmarks() -> None:
     rows.append(Trial("asv", "nothing", "seed", 30)._asdict())
     cells = {row.cells[0]: row.cells[2:] for row in describe_tools(rows).rows}
     assert cells["pyperf 2.11.0"] == ("3 to 5", "9")
-    assert cells["asv 0.6.6"] == ("", "27")
+    assert cells["asv 0.6.6"] == ("", "28")
     assert cells["pytest-benchmark 5.3.1"] == ("", "5")
     assert cells["this project, `ab`"] == ("", "4")
 
@@ -185,9 +186,28 @@ def test_a_tool_with_wide_intervals_needs_the_time_that_they_ask_for() -> None:
         [score] = score_trials(rows)
         return (score.find_seconds() or [0])[0]
 
-    assert find(0.0005) == find(0.001)  # errors decide
-    assert find(0.01) == pytest.approx(30 * (3.24 / 1.96) ** 2)
-    assert find(0.02) == pytest.approx(4 * find(0.01))
+    deviation = 10**0.5 / 5000
+    assert find(0.0005) == find(0.001) == pytest.approx(30 * (3.24 * deviation / 0.01) ** 2)
+    assert find(0.01) == pytest.approx(30 * (1 + 1.28 * deviation / 0.01) ** 2)
+    assert find(0.02) == pytest.approx(30 * (2 + 1.28 * deviation / 0.01) ** 2)
+
+
+def test_mean_errors_say_whether_the_wait_is_what_it_should_be() -> None:
+    ends = {"low": 0.9, "high": 1.1}
+    rows = [
+        record("arms", "nothing", "interval", called=False, ratio=0.999, **ends),
+        record("arms", "+1 %", "interval", called=True, ratio=1.01 * 1.002, **ends),
+        record("arms", "slower later", "interval", called=True, ratio=1.5, **ends),
+        record("sides", "nothing", "interval", called=False, ratio=1.1, **ends),
+    ]
+    line = "Mean errors, without a wait and with one: arms of a run -0.10 and +0.20 %."
+    assert f"{line}\n" in [*describe_trials(rows)]
+
+
+def test_published_trials_are_of_the_versions_in_the_table_of_tools() -> None:
+    rows = read_rows()
+    assert len(rows) > 300
+    assert all(row["versions"].items() >= find_pins(row["tool"]).items() for row in rows)
 
 
 def test_rules_with_the_same_estimates_have_one_time() -> None:
@@ -201,6 +221,20 @@ def test_rules_with_the_same_estimates_have_one_time() -> None:
     assert times["pytest-benchmark: median:5%"] == ""
     assert next(iter(times)) == "pytest-benchmark: min:1%"
     assert times["pytest-benchmark: median:1%"] != times["pytest-benchmark: min:1%"]
+
+
+def test_a_step_that_cannot_be_measured_costs_its_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> float:
+        raise subprocess.CalledProcessError(1, "uv", stderr="no such package")
+
+    monkeypatch.setattr(RUN, "run_tool", fail)
+    left = [Trial("pyperf", "nothing", workload, 30) for workload in ("seed", "toy")]
+    RUN.make_block(left[:1], tmp_path / "rows.jsonl", left, time.monotonic() + 60)
+    assert capsys.readouterr().out == "seed: no step was measured: no such package\n"
+    assert [trial.workload for trial in left] == ["toy"]
+    assert not (tmp_path / "rows.jsonl").exists()
 
 
 def test_a_block_ends_at_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
