@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     while trials and time.monotonic() < end:
         make_block(choose_block(trials), path, trials, end)
     if options.times is None:
-        print(f"{pluralise(len(trials), 'trial')} left")
+        left = sum(is_wanted(trial, options) for trial in list_left())
+        print(f"{pluralise(left, 'trial')} left")
     else:
         for title, rows in (("these trials", read_rows(path)), ("published", read_rows(ROWS))):
             tools = options.tool or NAMES

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 ROWS = Path(__file__).with_name("rows.jsonl")
 FEWEST_ESTIMATES = 10
 """Estimates below which an error says too little of the time to find 1 %."""
-CALLED = 1.96
+CALL_ERRORS = 1.96
 """Standard errors from which a difference is called, with false calls in 5 of 100."""
-NINE_OF_TEN = 1.28
+POWER_ERRORS = 1.28
 """Standard errors by which a difference has to be larger, to be called in nine runs of ten."""
 NORMAL_DEVIATION = 1 / 0.6745
 """Standard deviations of a normal distribution in the median of its deviations."""
@@ -139,10 +139,10 @@ def find_times(
     intervals, if it has any and that is more. Both shrink with the root of the time.
     """
     deviation = np.sqrt(np.mean(errors**2, axis=axis))
-    called = CALLED * deviation
+    called = CALL_ERRORS * deviation
     if widths.size:
         called = np.maximum(called, np.median(widths, axis=axis))
-    return np.asarray(((called + NINE_OF_TEN * deviation) / 0.01) ** 2)
+    return np.asarray(((called + POWER_ERRORS * deviation) / 0.01) ** 2)
 
 
 def score_trials(rows: Sequence[Record], part: Part = MAIN) -> list[Score]:

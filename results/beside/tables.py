@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 CHART_ROW = 22
 """Pixels of a row of a chart."""
 BUSY = 0.1
-"""Variation of empty loops before a trial from which others use the machine: most
-trials have less than 5 %."""
+"""Variation of empty loops before a trial above which others use the machine: most trials have less
+than 5 %."""
 
 
 def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
@@ -79,10 +79,7 @@ def make_goal_table(parts: Mapping[str, Sequence[Record]]) -> Table:
                 row[name] = f"{middle} ({low} to {high})"
                 by_median = score.find_seconds_by_median() / base.find_seconds_by_median()
                 row.setdefault("by median errors", describe_multiple(by_median))
-    heads = [*parts, "by median errors"]
-    columns = (Column("tool and rule"), *(Column(head, number=True) for head in heads))
-    lines = [Row((name, *(row.get(head, "") for head in heads))) for name, row in cells.items()]
-    return Table(columns, tuple(lines)).drop_empty_columns()
+    return fill_table(cells, [*parts, "by median errors"])
 
 
 def describe_multiple(times: float) -> str:
@@ -181,10 +178,14 @@ def make_halves_table(rows: Sequence[Record], halves: Mapping[str, Sequence[Reco
             row[f"false calls, {name}"] = describe_share(*score.calls["nothing"])
             row[f"to find 1 %, {name}"] = describe_times(score)
     heads = [f"{what}, {name}" for what in ("false calls", "to find 1 %") for name in halves]
+    return fill_table({name: row for name, row in cells.items() if any(row.values())}, heads)
+
+
+def fill_table(cells: Mapping[str, Mapping[str, str]], heads: Sequence[str]) -> Table:
+    """Return a table of the cells of each rule, which may lack some; empty columns are left out."""
     columns = (Column("tool and rule"), *(Column(head, number=True) for head in heads))
     lines = [Row((name, *(row.get(head, "") for head in heads))) for name, row in cells.items()]
-    kept = (line for line in lines if any(line.cells[1:]))
-    return Table(columns, tuple(kept)).drop_empty_columns()
+    return Table(columns, tuple(lines)).drop_empty_columns()
 
 
 def describe_times(score: Score) -> str:
