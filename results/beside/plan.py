@@ -15,6 +15,7 @@ NAMES = {
     "google_benchmark": "google-benchmark",
     "samples_in_pairs": "calls in pairs (tango)",
     "runs": "this project, `compare`",
+    "runs_on_one_core": "this project, `compare`, `--cores=one`",
     "arms": "this project, arms of a run",
     "sides": "this project, `ab`",
 }
@@ -28,8 +29,16 @@ REQUIREMENTS = {
     "samples_in_pairs": (),
 }
 """Function of tools.py → what its environment has beside this project's lock."""
-OURS = ("runs", "arms", "sides")
-"""Trials of ../selftest/trial.py: two runs, two arms of one, and the two sides of `bakeoff ab`."""
+OURS: Mapping[str, Mapping[str, str]] = {
+    "runs": {"run": "runs"},
+    "runs_on_one_core": {"run": "runs", "cores": "one"},
+    "arms": {"run": "arms"},
+    "sides": {"run": "sides"},
+}
+"""Tool of this project → arguments of ../selftest/trial.py, which compares two runs, two arms of
+one, and the two sides of `bakeoff ab`."""
+TOOLS = tuple(name for name in NAMES if name != "runs_on_one_core")
+"""Tools of every part of the plan, each with its default cores or, if it is not ours, with one."""
 
 
 class Plant(NamedTuple):
@@ -85,7 +94,7 @@ class Part(NamedTuple):
     """Seconds of a trial, for two sides together."""
     trials: Mapping[str, int]
     """Plant → trials of each tool."""
-    tools: tuple[str, ...] = tuple(NAMES)
+    tools: tuple[str, ...] = TOOLS
 
 
 MAIN = Part(
@@ -103,7 +112,7 @@ MAIN = Part(
 )
 PARTS = (
     MAIN,
-    Part("toy", 30, {"nothing": 5, "+1 %": 5}),
+    Part("toy", 30, {"nothing": 5, "+1 %": 5}, (*TOOLS, "runs_on_one_core")),
     Part("seed", 120, {"nothing": 10, "+0.5 %": 10}, ("samples_in_pairs", "arms", "sides")),
 )
 """The plan: every tool for 30 seconds, and for 120 the three that estimate best."""

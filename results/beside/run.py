@@ -1,12 +1,13 @@
 """Trials of each tool on one task, into rows.jsonl; the tables of all rows.
 
-    python results/beside/run.py --minutes 60                   # goes on where it was stopped
-    python results/beside/run.py --tool pyperf --plant "+1 %" --workload seed --seconds 30 --times 3
-    python results/beside/run.py --table          # which `make results` puts into README.md
+    python results/beside/run.py --minutes 60      # the plan; goes on where it was stopped
+    python results/beside/run.py --tool pyperf --plant "+1 %" --seconds 30 --times 3
+    python results/beside/run.py --table           # which `make results` puts into README.md
 
-Trials are made in blocks: one of each tool, in random order, so that all have the same hours. With
-`--times`, trials beside the plan go into a file of their own, and are shown beside the published
-ones. Nothing else may run meanwhile. What fails costs its own row: the row says why.
+Trials are made in blocks: one of each tool, in random order, so that all have the
+same hours. With `--times`, trials beside the plan go into a file of their own, and
+are shown beside the published ones. Nothing else may run meanwhile. What fails costs
+its own row: the row says why.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
@@ -36,6 +37,7 @@ from bench.report.wording import pluralise
 from bench.worker.settings import ROOT
 from results.beside.plan import (
     NAMES,
+    OURS,
     PARTS,
     PLANTS,
     REQUIREMENTS,
@@ -75,15 +77,23 @@ FAULTS = (subprocess.SubprocessError, OSError, ValueError, KeyError)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make trials, or print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--tool", choices=NAMES, action="append")
-    parser.add_argument("--plant", choices=PLANTS, action="append")
-    parser.add_argument("--workload", choices=list(dict.fromkeys(p.workload for p in PARTS)))
-    parser.add_argument("--seconds", type=int, choices=sorted({p.seconds for p in PARTS}))
-    parser.add_argument("--times", type=int, help="this many of each, beside the plan")
-    parser.add_argument("--minutes", type=float, default=math.inf)
-    parser.add_argument("--table", action="store_true")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = partial(parser.add_argument, metavar="NAME", action="append")
+    add("--tool", choices=NAMES, help=f"{', '.join(NAMES)}; may be given again")
+    plants = "; ".join(PLANTS).replace("%", "%%")
+    add("--plant", choices=PLANTS, help=f"one of: {plants}; may be given again")
+    workloads = [*dict.fromkeys(part.workload for part in PARTS)]
+    add("--workload", choices=workloads, help=" or ".join(workloads))
+    sizes = sorted({part.seconds for part in PARTS})
+    parser.add_argument("--seconds", type=int, choices=sizes, help="of a trial")
+    parser.add_argument("--times", type=int, metavar="N", help="make N of each, beside the plan")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
+    parser.add_argument("--table", action="store_true", help="print the tables alone")
     options = parser.parse_args(arguments)
+    if not any(is_wanted(trial, options) for trial in list_trials()):
+        parser.error("the plan has no such trial: README.md says what is not for which tool")
     if options.table:
         print("\n".join(describe_trials(read_rows(ROWS))))
         return 0
@@ -217,7 +227,7 @@ def run_ours(
     trial: Trial, wait: float, variables: Mapping[str, str], pythons: Sequence[str]
 ) -> Record:
     """Return what this project says: in a folder of its own, by ../selftest/trial.py."""
-    given: Record = {"run": trial.tool, "budget": trial.seconds, "workload": trial.workload}
+    given: Record = {**OURS[trial.tool], "budget": trial.seconds, "workload": trial.workload}
     given["waits"] = [wait] if trial.tool == "arms" else [0.0, wait]
     if "BESIDE_SLOWER" in variables:
         given["plant"] = "slower_later()"

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bench.estimates import Estimate
+    from bench.options import CoreChoice
     from bench.runfile.reader import Run
     from bench.samples import Sample
 
@@ -234,7 +235,11 @@ def sides(
 
 
 def runs(
-    budget: float, waits: Sequence[float], workload: str = "seed", pythons: Sequence[str] = ()
+    budget: float,
+    waits: Sequence[float],
+    workload: str = "seed",
+    pythons: Sequence[str] = (),
+    cores: CoreChoice = "auto",
 ) -> Numbers:
     """Compare two runs, one after the other, as `bakeoff compare` does: half of the time each.
 
@@ -243,9 +248,10 @@ def runs(
         waits: Microseconds of the base run's planted arm and of the new one's.
         workload: Name of the size.
         pythons: Interpreters of the two runs; this one if none.
+        cores: Cores of workers, as `pytest bench` has them.
     """
     path = plants.write_entrant(Path("planted.py"), {"pure": "wait_of_side()"})
-    chosen = f"--entrant={path}", f"--workload={workload}", "--metric=step"
+    chosen = f"--entrant={path}", f"--workload={workload}", "--metric=step", f"--cores={cores}"
     both = []
     for number, wait in enumerate(waits):
         os.environ[plants.MICROSECONDS] = str(wait)

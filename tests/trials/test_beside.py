@@ -45,6 +45,33 @@ def test_the_plan_goes_on_where_it_was_stopped(
     assert Counter(RUN.list_left())[planted] == 9
 
 
+def test_trials_that_the_plan_does_not_have_are_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        RUN.main(["--tool", "arms", "--plant", "built apart"])
+    assert "error: the plan has no such trial" in capsys.readouterr().err
+
+
+def test_one_core_is_asked_for_where_a_tool_of_ours_is_named_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = []
+
+    def run(command: list[str], _: float, folder: Path, __: object) -> str:
+        given.append(json.loads(command[3]))
+        numbers = {"ratio": 1.0, "low": 0.99, "high": 1.01, "base": 50.0, "processes": 8}
+        Path(folder, "out.json").write_text(json.dumps({"numbers": numbers}))
+        return ""
+
+    monkeypatch.setattr(RUN, "run_command", run)
+    for tool in ("runs", "runs_on_one_core"):
+        RUN.run_ours(Trial(tool, "nothing", "toy", 30), 0.0, {}, ())
+    default, one_core = given
+    assert default["run"] == "runs"
+    assert one_core == default | {"cores": "one"}
+
+
 def test_a_block_has_one_trial_of_each_tool_that_is_behind() -> None:
     left = [Trial(tool, "nothing", "seed", 30) for tool in ("asv", "pyperf", "pyperf", "sides")]
     assert RUN.choose_block(left) == [left[1]]

@@ -54,7 +54,7 @@ def test_two_runs_are_compared_each_with_its_wait_its_python_and_half_of_the_tim
 
     def bench(*options: str, python: str) -> Run:
         wait = float(os.environ[plants.MICROSECONDS])
-        asked.append((options[-1], python, wait))
+        asked.append((*options[-2:], python, wait))
         when = f"2026-01-0{len(asked)}T12:00:00"
         run = a_run(len(asked), {HAIKU: 1 + 1e-6 * wait / STEP[HAIKU]}, when=when)
         packed: Any = run.results
@@ -64,8 +64,13 @@ def test_two_runs_are_compared_each_with_its_wait_its_python_and_half_of_the_tim
     monkeypatch.setattr(trial, "PLANTED", HAIKU.make_cell("seed", "cpu"))
     monkeypatch.setenv(plants.MICROSECONDS, "")
     monkeypatch.chdir(tmp_path)
-    numbers = trial.runs(20, [0.0, 800.0], pythons=["old", "new"])
-    assert asked == [("--budget=10.0", "old", 0.0), ("--budget=10.0", "new", 800.0)]
+    numbers = trial.runs(20, [0.0, 800.0], pythons=["old", "new"], cores="one")
+    assert asked == [
+        *(
+            ("--cores=one", "--budget=10.0", "old", 0.0),
+            ("--cores=one", "--budget=10.0", "new", 800.0),
+        ),
+    ]
     assert numbers["truth"] == pytest.approx(1.2, rel=0.02)
     assert 1.15 < numbers["low"] < numbers["ratio"] < numbers["high"] < 1.25
     assert numbers["right"]
