@@ -18,6 +18,7 @@ import json
 import math
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,6 +68,8 @@ STEP_SECONDS = 4.0
 """Seconds of calls that say how long a step takes, before a block."""
 PATIENCE = 5
 """Budgets after which a tool is taken to hang."""
+INSTALL_SECONDS = 600
+"""Seconds after which an environment is taken never to be built."""
 EMPTY_LOOP = 10_000
 """Turns of the loop whose time says how fast the machine is now."""
 EMPTY_LOOPS = 1000
@@ -93,27 +96,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true", help="print the tables alone")
     options = parser.parse_args(arguments)
     if not any(is_wanted(trial, options) for trial in list_trials()):
-        parser.error("the plan has no such trial: README.md says what is not for which tool")
+        given = shlex.join(sys.argv[1:] if arguments is None else arguments)
+        parser.error(f"the plan has no trial with {given}; README.md says which tool has what")
+    if options.times is not None and options.times < 1:
+        parser.error(f"--times {options.times}: at least 1")
+    published = [row for row in read_rows(ROWS) if row["tool"] in (options.tool or NAMES)]
     if options.table:
-        print("\n".join(describe_trials(read_rows(ROWS))))
+        print("\n".join(describe_trials(published)))
         return 0
+    others = {row["machine"] for row in published} - {find_processor()}
+    if options.times is None and others:
+        parser.error(
+            f"{ROWS.name} has trials of another machine ({', '.join(others)}): give --times"
+        )
     end = time.monotonic() + 60 * options.minutes
     trials, path = list_left(), ROWS
     if options.times is not None:
         trials, path = [t for t in set(list_trials()) for _ in range(options.times)], REPEATED
         path.unlink(missing_ok=True)
     trials = [trial for trial in trials if is_wanted(trial, options)]
+    failures = 0
     while trials and time.monotonic() < end:
-        make_block(choose_block(trials), path, trials, end)
+        failures += make_block(choose_block(trials), path, trials, end)
     if options.times is None:
         left = sum(is_wanted(trial, options) for trial in list_left())
         print(f"{pluralise(left, 'trial')} left")
     else:
-        for title, rows in (("these trials", read_rows(path)), ("published", read_rows(ROWS))):
-            tools = options.tool or NAMES
+        for title, rows in (("these trials", read_rows(path)), ("published", published)):
             print(f"\n# {title}\n")
-            print("\n".join(describe_trials([row for row in rows if row["tool"] in tools])))
-    return 0
+            print("\n".join(describe_trials(rows)))
+    return int(failures > 0)
 
 
 def choose_block(left: Sequence[Trial]) -> list[Trial]:
@@ -125,18 +137,19 @@ def choose_block(left: Sequence[Trial]) -> list[Trial]:
     return random.sample(block, len(block))
 
 
-def make_block(block: Sequence[Trial], path: Path, left: list[Trial], end: float) -> None:
+def make_block(block: Sequence[Trial], path: Path, left: list[Trial], end: float) -> int:
     """Make a block's trials, which all wait for the same share of a step, and write their rows.
 
-    If the step cannot be measured, the block is left out.
+    Return how many failed. If the step cannot be measured, the block is left out: all failed.
     """
+    failures = 0
     try:
         step = measure_step(block[0].workload)
     except FAULTS as error:
         print(f"{block[0].workload}: no step was measured: {explain(error)}", flush=True)
         for trial in block:
             left.remove(trial)
-        return
+        return len(block)
     for trial in block:
         if time.monotonic() > end:
             break
@@ -144,9 +157,11 @@ def make_block(block: Sequence[Trial], path: Path, left: list[Trial], end: float
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         left.remove(trial)
+        failures += "failed" in record
         result = record.get("failed") or "; ".join(map(describe, record["outcomes"]))
         name = f"{trial.tool}, {trial.plant}, {trial.workload}, {trial.seconds} s"
         print(f"{name}: {result} ({record['took']:.0f} s)", flush=True)
+    return failures
 
 
 def is_wanted(trial: Trial, options: argparse.Namespace) -> bool:
@@ -209,6 +224,8 @@ def make_trial(trial: Trial, step: float) -> Record:
 
 def explain(error: Exception) -> str:
     """Return the end of what a command printed to stderr, or of the error's own words."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"it took more than {error.timeout:.0f} s"
     return str(getattr(error, "stderr", "") or error).strip()[-300:]
 
 
@@ -286,6 +303,7 @@ def build_environment(tool: str, copy: int = 0) -> Path:
     ready, added, lock = folder / "ready", REQUIREMENTS[tool], ROOT / "requirements.lock"
     contents = f"{lock.read_text()}{TOOLS_LOCK.read_text()}{added}"
     if not ready.exists() or ready.read_text() != contents:
+        print(f"building the environment of {tool}", file=sys.stderr)
         uv = find_uv_bin()
         install = [uv, "pip", "install", "--quiet", "--python", str(python)]
         commands = [
@@ -294,7 +312,7 @@ def build_environment(tool: str, copy: int = 0) -> Path:
             *([[*install, "-c", str(TOOLS_LOCK), *added]] if added else []),
         ]
         for command in commands:
-            subprocess.run(command, check=True)  # noqa: S603
+            run_command(command, INSTALL_SECONDS, ROOT, {})
         ready.write_text(contents)
     return python
 
@@ -326,4 +344,5 @@ if __name__ == "__main__":
     try:
         raise SystemExit(main())
     except KeyboardInterrupt:
-        raise SystemExit("stopped: the same command goes on") from None
+        print("stopped: without --times, the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None

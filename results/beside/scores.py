@@ -43,7 +43,7 @@ RULES = {"U test of rounds": "single calls, U test"}
 VARIATION = "loops vary by"
 """Field of a row: the fraction by which empty loops vary before the trial."""
 DESIGNS = tuple(name for name, plant in PLANTS.items() if plant.without)
-"""Plants that try how a tool is designed, where longer trials do not help."""
+"""Plants that some tools cannot have or cannot find: changes of more than a step."""
 
 
 def read_rows(path: Path = ROWS) -> list[Record]:
@@ -84,6 +84,8 @@ class Score(NamedTuple):
     """Whether a rule of the tool that stands before it has the same estimates."""
     seconds: float
     """Median of what a trial took."""
+    base: float
+    """Median of the seconds of the base side's step, as the tool measured it."""
 
     def find_seconds(self) -> tuple[float, float, float] | None:
         """Return the seconds in which the tool finds 1 % in nine runs of ten, and an interval.
@@ -178,6 +180,8 @@ def _score_rules(rows: Sequence[Record], part: Part) -> Iterator[Score]:
                     held += low <= find_truth(row, outcome) <= high
             name = RULES.get(rule, f"{NAMES[tool]}: {rule}" if rule != INTERVAL else NAMES[tool])
             seconds = median(row["took"] for row, _ in pairs)
+            base = median(outcome["base"] for _, outcome in pairs)
             repeated = tuple(errors) in known_errors
             known_errors.add(tuple(errors))
-            yield Score(name, calls, tuple(errors), tuple(widths), held, repeated, seconds)
+            numbers = (tuple(errors), tuple(widths), held, repeated, seconds, base)
+            yield Score(name, calls, *numbers)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from scipy.stats import binomtest
 
 from bench.report.markdown import table_lines
-from bench.report.table import Column, Row, Table, percent
+from bench.report.table import Column, Row, Table, amount, percent
 from bench.report.wording import pluralise
-from results.beside.plan import MAIN, NAMES, PARTS, PLANTS
+from results.beside.plan import MAIN, NAMES, OURS, PARTS, PLANTS
 from results.beside.scores import DESIGNS, VARIATION, find_error, find_trial, score_trials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from results.beside.plan import Part
     from results.beside.scores import Record, Score
@@ -37,49 +37,36 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
             yield from table_lines(table)
             yield ""
             yield from describe_plants(rows, part)
-    main = [row for row in rows if find_trial(row)[2:] == MAIN[:2] and "outcomes" in row]
-    if main:
-        limit = median(row[VARIATION] for row in main)
-        halves = {
-            "steadier half": [row for row in main if row[VARIATION] <= limit],
-            "other half": [row for row in main if row[VARIATION] > limit],
-        }
-        most = f"steadier: before a trial, empty loops varied by at most {percent(limit)}"
-        size = f"A step at `{MAIN.workload}`, {MAIN.seconds} seconds"
-        yield f"**{size}, by how steady the machine was** ({most}):\n"
-        yield from table_lines(make_halves_table(main, halves))
+    goal = make_goal_table(rows)
+    if goal.rows:
+        yield "**Time to find 1 %, divided by that of `ab`** (goal: at least 50):\n"
+        yield from table_lines(goal)
         yield ""
-        goal = make_goal_table({"all trials": main} | halves)
-        if goal.rows:
-            yield "**Time to find 1 %, divided by that of `ab`** (goal: at least 50):\n"
-            yield from table_lines(goal)
-            yield ""
     designs = make_table(score_trials(rows), DESIGNS)
     if designs.rows:
-        yield "**What more time does not mend:**\n"
+        yield "**Changes of more than a step:**\n"
         yield from table_lines(designs)
         yield ""
     if rows:
         yield " ".join(describe_conditions(rows))
 
 
-def make_goal_table(parts: Mapping[str, Sequence[Record]]) -> Table:
-    """Return how many times the seconds of `ab` each tool takes to find 1 %, in parts of trials.
+def make_goal_table(rows: Sequence[Record]) -> Table:
+    """Return how many times the seconds of `ab` each tool takes to find 1 %.
 
-    The last column has the same by the medians of errors in the first part.
+    The last column has the same by the medians of errors.
     """
-    cells: dict[str, dict[str, str]] = {}
-    for name, rows in parts.items():
-        scores = {score.name: score for score in score_trials(rows) if score.find_seconds()}
-        base = scores.pop(NAMES["sides"], None)
-        for score in scores.values():
-            if base and not score.repeated:
-                middle, low, high = map(describe_multiple, score.compare_seconds(base))
-                row = cells.setdefault(score.name, {})
-                row[name] = f"{middle} ({low} to {high})"
-                by_median = score.find_seconds_by_median() / base.find_seconds_by_median()
-                row.setdefault("by median errors", describe_multiple(by_median))
-    return fill_table(cells, [*parts, "by median errors"])
+    scores = {score.name: score for score in score_trials(rows) if score.find_seconds()}
+    base = scores.pop(NAMES["sides"], None)
+    lines = []
+    for score in scores.values():
+        if base and not score.repeated:
+            middle, low, high = map(describe_multiple, score.compare_seconds(base))
+            by_median = score.find_seconds_by_median() / base.find_seconds_by_median()
+            times = f"{middle} ({low} to {high})", describe_multiple(by_median)
+            lines.append(Row((score.name, *times)))
+    columns = Column("times", number=True), Column("by median errors", number=True)
+    return Table((Column("tool and rule"), *columns), tuple(lines))
 
 
 def describe_multiple(times: float) -> str:
@@ -102,8 +89,8 @@ def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
             ends = dict.fromkeys(
                 percent(end).removesuffix(" %") for end in (min(waits), max(waits))
             )
-            shares = f"{' to '.join(ends)} % of the base side's time, as tools measured it"
-            yield f"What is planted as {name} was {shares}.\n"
+            shares = f"{' to '.join(ends)} % of the base side's time, as the tools measured it"
+            yield f"The wait for {name} was {shares}.\n"
     biases = [*describe_biases(rows, part)]
     if biases:
         yield f"Mean errors, without a wait and with one: {'; '.join(biases)}.\n"
@@ -111,7 +98,7 @@ def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
 
 def describe_biases(rows: Sequence[Record], part: Part) -> Iterator[str]:
     """Yield by how much this project's estimates are larger than what was planted, in the mean."""
-    for tool in ("arms", "sides"):
+    for tool in OURS:
         errors: dict[bool, list[float]] = {False: [], True: []}
         for row in rows:
             trial = find_trial(row)
@@ -155,7 +142,8 @@ def make_table(scores: Sequence[Score], plants: Sequence[str] | None = None) -> 
     lines = []
     for score in scores:
         cells = {"tool and rule": score.name}
-        cells |= {} if plants else {"to find 1 %": describe_times(score)}
+        if plants is None:
+            cells |= {"step": amount(score.base, "s"), "to find 1 %": describe_times(score)}
         cells |= {name: describe_share(*score.calls[name]) for name in kept}
         if plants is None:
             cells |= describe_errors(score)
@@ -167,25 +155,6 @@ def make_table(scores: Sequence[Score], plants: Sequence[str] | None = None) -> 
     columns = (Column(first), *(Column(head, number=True) for head in heads))
     rows = tuple(Row(tuple(cells.values())) for cells in lines)
     return Table(columns, rows).drop_empty_columns()
-
-
-def make_halves_table(rows: Sequence[Record], halves: Mapping[str, Sequence[Record]]) -> Table:
-    """Return false calls, and the time to find 1 %, in the steadier and in the other trials."""
-    cells: dict[str, dict[str, str]] = {score.name: {} for score in score_trials(rows)}
-    for name, chosen in halves.items():
-        for score in score_trials(chosen):
-            row = cells[score.name]
-            row[f"false calls, {name}"] = describe_share(*score.calls["nothing"])
-            row[f"to find 1 %, {name}"] = describe_times(score)
-    heads = [f"{what}, {name}" for what in ("false calls", "to find 1 %") for name in halves]
-    return fill_table({name: row for name, row in cells.items() if any(row.values())}, heads)
-
-
-def fill_table(cells: Mapping[str, Mapping[str, str]], heads: Sequence[str]) -> Table:
-    """Return a table of the cells of each rule, which may lack some; empty columns are left out."""
-    columns = (Column("tool and rule"), *(Column(head, number=True) for head in heads))
-    lines = [Row((name, *(row.get(head, "") for head in heads))) for name, row in cells.items()]
-    return Table(columns, tuple(lines)).drop_empty_columns()
 
 
 def describe_times(score: Score) -> str:
@@ -242,12 +211,12 @@ def draw_charts(rows: Sequence[Record]) -> dict[str, Record]:
         if (seconds := score.find_seconds()) and not score.repeated:
             about |= dict(zip(("seconds", "seconds low", "seconds high"), seconds, strict=True))
         data.append(about)
+    trial = f"{MAIN.seconds} s, {MAIN.workload}"
     share = {"scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
-    times = {"scale": {"type": "log"}, "axis": {"tickCount": 5}}
-    about_times = "seconds to find 1 %"
+    times = {"scale": {"type": "log"}, "axis": {"values": [10, 100, 1000, 10_000]}}
     return {
-        "false-calls": draw_chart(data, "false", "called although nothing was planted", share),
-        "seconds": draw_chart(data, "seconds", about_times, times),
+        "false-calls": draw_chart(data, "false", f"false calls of equal sides ({trial})", share),
+        "seconds": draw_chart(data, "seconds", f"seconds to find 1 % ({trial})", times),
     }
 
 
@@ -261,7 +230,10 @@ def draw_chart(data: Sequence[Record], field: str, title: str, x: Record) -> Rec
         "data": {"values": rows},
         "encoding": {"y": {"field": "tool", "type": "nominal", "sort": None, "title": None}},
         "layer": [
-            {"mark": "rule", "encoding": {"x": x | low | {"title": title}, "x2": high}},
+            {
+                "mark": {"type": "rule", "color": "#888"},
+                "encoding": {"x": x | low | {"title": title}, "x2": high},
+            },
             {
                 "mark": {"type": "point", "filled": True},
                 "encoding": {"x": x | {"field": field}},

@@ -27,9 +27,9 @@ def make_step(microseconds: float) -> Callable[[], None]:
     Each call is one update, and is waited for. A side without a plant looks at the clock as well.
     `BESIDE_WORKLOAD` is the name of the size, unless it is `seed`. Where `BESIDE_SLOWER` is set, to
     microseconds and a time, both sides wait so much more from then on: what is measured first has
-    an advantage. Where `BESIDE_IMPORTED` is set, what a side waits stands for a library that it has
-    imported: every call of its process waits, whichever side's it is. `BESIDE_PROCESSES` is a file
-    that gets the number of each process that makes a step.
+    an advantage. Where `BESIDE_IMPORTED` is set, the wait stands for a library that the side's
+    process has imported: every call of that process waits, whichever side's it is.
+    `BESIDE_PROCESSES` is a file that gets the number of each process that makes a step.
     """
     more, turn = map(float, os.environ.get("BESIDE_SLOWER", "0 inf").split())
     waits = [microseconds]

@@ -123,26 +123,26 @@ def asv(sides: Sequence[Side], seconds: float) -> list[Outcome]:
     """Two commits of a repository: `continuous --interleave-rounds`, factors of 1.01 and 1.1."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run = partial(subprocess.run, cwd=folder, capture_output=True, text=True)
+        run = partial(run_command, cwd=folder)
         write_asv_suite(folder, max(1.0, seconds / 2 / ASV_ROUNDS - START_SECONDS))
         git = ["git", "-c", "user.name=beside", "-c", "user.email=beside@localhost"]
-        run([*git, "init", "--quiet", "--initial-branch=main"], check=True)
-        run([sys.executable, "-m", "asv", "machine", "--yes"], check=True)
+        run([*git, "init", "--quiet", "--initial-branch=main"])
+        run([sys.executable, "-m", "asv", "machine", "--yes"])
         commits: list[str] = []
         for side in sides:
             (folder / "side.py").write_text(f"NUMBER, WAIT = {len(commits)}, {side.wait}\n")
-            run([*git, "add", "side.py"], check=True)
-            run([*git, "commit", "--quiet", "--message", "a side"], check=True)
-            commits.append(run([*git, "rev-parse", "HEAD"], check=True).stdout.strip())
-        words = ["continuous", "--interleave-rounds", *commits]
-        printed = run([sys.executable, "-m", "asv", *words])  # fails where a step got slower
+            run([*git, "add", "side.py"])
+            run([*git, "commit", "--quiet", "--message", "a side"])
+            commits.append(run([*git, "rev-parse", "HEAD"]).strip())
+        words = [sys.executable, "-m", "asv", "continuous", "--interleave-rounds", *commits]
+        printed = run(words, statuses=(0, 1))  # 1 where a step got slower, and where it failed
         if not list(folder.glob("results/*/*-*.json")):
-            raise SystemExit(f"{words}: {printed.stdout[-400:]} {printed.stderr[-400:]}")
+            raise SystemExit(f"{words}: {printed[-800:]}")
         base, new = (read_asv(folder, commit) for commit in commits)
         outcomes = []
         for factor in (1.01, 1.1):
             words = ["compare", "--factor", str(factor), "--only-changed", *commits]
-            shown = run([sys.executable, "-m", "asv", *words], check=True).stdout
+            shown = run([sys.executable, "-m", "asv", *words])
             row = {"called": "time_step" in shown, "base": base, "ratio": new / base}
             outcomes.append({"rule": f"continuous, factor {factor}"} | row)
         return outcomes
@@ -305,11 +305,14 @@ def run_python(words: Sequence[str], side: Side | None = None, **variables: str)
     """Run a side's Python, or this one, in this folder, and return what it prints."""
     env = os.environ | variables | ({"BESIDE_WAIT": str(side.wait)} if side else {})
     python = side.python if side else sys.executable
-    done = subprocess.run(  # noqa: S603 -- this folder's files
-        [python, *words], cwd=HERE, env=env, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(f"{words}: {done.stdout[-400:]} {done.stderr[-400:]}")
+    return run_command([python, *words], cwd=HERE, env=env)
+
+
+def run_command(command: Sequence[str], *, statuses: Sequence[int] = (0,), **options: Any) -> str:
+    """Return what a command prints, which may end with one of these statuses."""
+    done = subprocess.run(command, capture_output=True, text=True, **options)  # noqa: S603
+    if done.returncode not in statuses:
+        raise SystemExit(f"{command[1:]}: {done.stdout[-400:]} {done.stderr[-400:]}")
     return done.stdout
 
 

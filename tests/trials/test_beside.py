@@ -1,16 +1,20 @@
 """Trials of other tools: what is left of the plan, and the table of rows."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.report.table import format_content
-from results.beside.plan import PLANTS, Trial, find_pins
+from results.beside import tools
+from results.beside.plan import PLANTS, REQUIREMENTS, Trial, find_pins
 from results.beside.scores import DESIGNS, VARIATION, read_rows, score_trials
 from results.beside.tables import describe_trials, make_table
 from results.beside.usage import describe_tools
@@ -50,7 +54,24 @@ def test_trials_that_the_plan_does_not_have_are_an_error(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         RUN.main(["--tool", "arms", "--plant", "built apart"])
-    assert "error: the plan has no such trial" in capsys.readouterr().err
+    text = "error: the plan has no trial with --tool arms --plant 'built apart'; README.md says"
+    assert text in capsys.readouterr().err
+
+
+def test_trials_of_two_machines_are_not_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(RUN, "ROWS", tmp_path / "rows.jsonl")
+    RUN.ROWS.write_text(json.dumps(record("asv", "nothing", "U", called=False, ratio=1)) + "\n")
+    with pytest.raises(SystemExit, match="2"):
+        RUN.main(["--minutes", "60"])
+    text = "rows.jsonl has trials of another machine (a processor): give --times"
+    assert text in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        RUN.main(["--times", "0"])
+    assert "--times 0: at least 1" in capsys.readouterr().err
+    assert RUN.main(["--table", "--tool", "pyperf"]) == 0
+    assert "asv" not in capsys.readouterr().out
 
 
 def test_one_core_is_asked_for_where_a_tool_of_ours_is_named_so(
@@ -77,9 +98,9 @@ def test_a_block_has_one_trial_of_each_tool_that_is_behind() -> None:
     assert RUN.choose_block(left) == [left[1]]
     left.remove(left[1])
     assert sorted(RUN.choose_block(left)) == left
-    assert {t[1:] for t in RUN.choose_block([*left, Trial("asv", "+1 %", "toy", 30)])} < {
-        *(("nothing", "seed", 30), ("+1 %", "toy", 30)),
-    }
+    plants = {t[1:] for t in RUN.choose_block([*left, Trial("asv", "+1 %", "toy", 30)])}
+    assert len(plants) == 1
+    assert plants < {("nothing", "seed", 30), ("+1 %", "toy", 30)}
 
 
 def test_trials_beside_the_plan_stand_beside_the_published_ones(
@@ -88,6 +109,8 @@ def test_trials_beside_the_plan_stand_beside_the_published_ones(
     monkeypatch.setattr(RUN, "ROWS", tmp_path / "rows.jsonl")
     monkeypatch.setattr(RUN, "REPEATED", tmp_path / "repeated.jsonl")
     monkeypatch.setattr(RUN, "measure_step", lambda _: 4e-3)
+    before = [record(tool, "nothing", "U", called=False, ratio=1) for tool in ("asv", "pyperf")]
+    RUN.ROWS.write_text("".join(f"{json.dumps(row)}\n" for row in before))
 
     def make(trial: Trial, _: float) -> dict[str, object]:
         row = record(trial.tool, trial.plant, "compare_to", called=True, ratio=1.03)
@@ -97,12 +120,21 @@ def test_trials_beside_the_plan_stand_beside_the_published_ones(
     words = "--tool pyperf --plant nothing --workload seed --times 2"
     assert RUN.main(words.split()) == 0
     assert len(RUN.REPEATED.read_text().splitlines()) == 2
-    assert not RUN.ROWS.exists()
+    assert len(RUN.ROWS.read_text().splitlines()) == 2
     shown = capsys.readouterr().out
     assert "pyperf, nothing, seed, 30 s: compare_to: called, 1.0300 (30 s)" in shown
     repeated, published = shown.split("# published")
-    assert "| pyperf: compare_to | 2 of 2 (16 to 100 %) |" in repeated
+    assert "| pyperf: compare_to | 4.00 ms | 2 of 2 (16 to 100 %) |" in repeated
+    assert "| pyperf: U | 4.00 ms | 0 of 1" in published
     assert "asv" not in published
+
+    def fail(trial: Trial, step: float) -> dict[str, object]:
+        row = make(trial, step)
+        del row["outcomes"]
+        return row | {"failed": "it hangs"}
+
+    monkeypatch.setattr(RUN, "make_trial", fail)
+    assert RUN.main([*words.split(), "--seconds", "120", "--tool", "arms"]) == 1
 
 
 def test_the_table_counts_false_calls_and_finds() -> None:
@@ -117,11 +149,11 @@ def test_the_table_counts_false_calls_and_finds() -> None:
     [row] = make_table(score_trials(rows)).rows
     texts = [format_content(cell) for cell in row.cells]
     assert texts == [
-        *("pyperf: compare_to", "1 of 2 (1 to 99 %)", "1 of 2 (1 to 99 %)"),
+        *("pyperf: compare_to", "4.00 ms", "1 of 2 (1 to 99 %)", "1 of 2 (1 to 99 %)"),
         *("2.2 % (1 %)", "30"),
     ]
     [row] = make_table(score_trials(rows * 5)).rows
-    assert format_content(row.cells[1]) == "26 min (13 min to 43 min)"
+    assert format_content(row.cells[2]) == "26 min (13 min to 43 min)"
     ours = record("sides", "+1 %", "interval", called=True, ratio=1.012, low=1.005, high=1.019)
     [first, second] = make_table(score_trials([*rows * 5, ours])).rows
     assert first.cells[0] == "pyperf: compare_to"  # the other's time is not known
@@ -132,22 +164,78 @@ def test_the_table_counts_false_calls_and_finds() -> None:
     assert [format_content(cell) for cell in row.cells] == [texts[0], "1 of 1 (3 to 100 %)"]
 
 
-def test_steady_and_busy_trials_stand_apart() -> None:
-    def row(ratio: float, variation: float) -> dict[str, object]:
-        made = record("pyperf", "nothing", "compare_to", called=ratio > 1.05, ratio=ratio)
-        return made | {VARIATION: variation}
-
+def test_times_are_multiples_of_those_of_ab() -> None:
     shift = [1 + i / 1000 for i in range(10)]
-    rows = [row(1.01 * s, 0.01) for s in shift] + [row(1.1 * s, 0.2) for s in shift]
-    ours = record("sides", "nothing", "interval", called=False, ratio=1.001, low=0.9, high=1.1)
-    text = "\n".join(describe_trials([*rows, *[ours] * 10]))
-    assert "empty loops varied by at most 1 %" in text
-    assert "1 % in the median; before 10 trials, by more than 10 %." in text
-    line = next(line for line in text.splitlines() if "| 10 of 10 (69" in line)
-    assert "| pyperf: compare_to | 0 of 10 (0 to 31 %) | 10 of 10 (69 to 100 %) | " in line
-    assert "| 12 min (9 min to 14 min) | 10 h (9 h to 10 h) |" in line
-    # `ab` has steady trials alone
-    assert "| pyperf: compare_to | 5.8 (3.4 to 8.1) | 0.2 (0.2 to 0.3) | 7.9 |" in text
+    rows = [record("pyperf", "nothing", "U", called=False, ratio=s) for s in shift]
+    ends = {"low": 0.998, "high": 1.004}
+    ours = record("sides", "nothing", "interval", called=False, ratio=1.001, **ends)
+    rows += [ours | {VARIATION: 0.2}] * 10
+    text = "\n".join(describe_trials(rows))
+    assert "11 % in the median; before 10 trials, by more than 10 %." in text
+    # 3.24 deviations of 0.53 %, and a half length of 0.3 % and 1.28 deviations of 0.1 %
+    assert re.search(r"\| pyperf: U \| 16 \(\d+\.?\d* to \d+\) \| 19 \|", text)
+
+
+@pytest.mark.parametrize("times", [1.0, 1.03, 0.97])
+def test_a_rule_calls_what_its_tool_calls(times: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tool's files and words, as it writes them."""
+    base, new = 0.004, 0.004 * times
+
+    def write(path: Path | str, value: object) -> None:
+        Path(path).write_text(json.dumps(value))
+
+    def run_python(words: list[str], side: tools.Side | None = None, **folder: str) -> str:
+        step = new if side and side.wait else base
+        paths = dict(word.split("=", 1) for word in words if "=" in word)
+        if "compare_to" in words:
+            way = "slower" if times > 1 else "faster"
+            return "not significant (1): step" if times == 1 else f"[1] 4.1 ms: 1.03x {way}"
+        if "time_pairs" in words:
+            return json.dumps([(base * (1 + i / 1e5), new + base * i / 1e4) for i in range(9)])
+        if "run_google_benchmark" in words:
+            rows: list[Any] = [
+                {"run_type": "iteration", "name": name, "real_time": 1e9 * (step + i / 1e6)}
+                for name, step in (("base", base), ("new", new))
+                for i in range(100)
+            ]
+            write(json.loads(words[-1])[-1], {"benchmarks": rows})
+        elif folder:
+            stats = {"benchmarks": [{"stats": {"median_ns": 1e9 * step}}]}
+            write(f"{folder['CODSPEED_PROFILE_FOLDER']}/1.json", stats)
+        elif "--benchmark-json" in paths:
+            data = [step + i / 1e6 for i in range(100)]
+            row = {"stats": {"median": step, "min": step, "data": data}}
+            write(paths["--benchmark-json"], {"benchmarks": [row]})
+        else:
+            values = {"benchmarks": [{"runs": [{"warmups": [9]}, {"values": [step, step]}]}]}
+            write(paths["--output"], values)
+        return ""
+
+    def run_command(command: list[str], *, cwd: Path, **_: object) -> str:
+        if "rev-parse" in command:
+            return (
+                "base-base" if "NUMBER, WAIT = 0" in (cwd / "side.py").read_text() else "new-new-"
+            )
+        if "continuous" in command:
+            (cwd / "results/machine").mkdir(parents=True)
+            for commit, step in (("base-bas", base), ("new-new-", new)):
+                result = {"result_columns": ["result"], "results": {"time_step": [[step]]}}
+                write(cwd / f"results/machine/{commit}-env.json", result)
+        limit = float(dict(pairwise(command)).get("--factor", "inf"))
+        is_shown = max(times, 1 / times) > limit
+        return "| + | 4.00±0ms | 4.12±0ms | 1.03 | step.TimeStep.time_step |" if is_shown else ""
+
+    monkeypatch.setenv("BESIDE_WORKLOAD", "seed")
+    monkeypatch.setattr(tools, "run_python", run_python)
+    monkeypatch.setattr(tools, "run_command", run_command)
+    sides, called = [tools.Side(0.0, "python"), tools.Side(1.0, "python")], {}
+    for name in REQUIREMENTS:
+        for outcome in getattr(tools, name)(sides, 30.0):
+            assert outcome["ratio"] == pytest.approx(times, rel=2e-3)
+            called[outcome["rule"]] = outcome["called"]
+    far = ("median:5%", "min:5%", "10 %", "continuous, factor 1.1")
+    slower = dict.fromkeys(("median:1%", "min:1%"), times > 1)
+    assert called == dict.fromkeys(called, times != 1) | slower | dict.fromkeys(far, False)
 
 
 def test_processes_are_counted_in_trials_and_lines_in_the_benchmarks() -> None:
@@ -168,11 +256,13 @@ def test_what_hangs_or_fails_costs_its_own_row_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
-        "import pathlib, subprocess, time; child = subprocess.Popen(['sleep', '60']); "
+        "import pathlib, subprocess, sys, time; print('a warning', file=sys.stderr, flush=True); "
+        "child = subprocess.Popen(['sleep', '60']); "
         "pathlib.Path('child').write_text(str(child.pid)); time.sleep(60)"
     )
-    with pytest.raises(subprocess.TimeoutExpired):
+    with pytest.raises(subprocess.TimeoutExpired) as hung:
         RUN.run_command([sys.executable, "-c", code], 5, tmp_path, {})
+    assert RUN.explain(hung.value) == "it took more than 5 s"  # not what it warned of before
     child = Path("/proc", (tmp_path / "child").read_text(), "stat")
     end = time.monotonic() + 10  # a signal takes a moment
     while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
@@ -200,7 +290,7 @@ def test_what_hangs_or_fails_costs_its_own_row_and_leaves_nothing(
     text = " ".join(describe_trials([row, record("pyperf", "+1 %", "U", called=True, ratio=1)]))
     assert "1 trial, 20" in text
     assert "Failed: 1 of pyperf." in text
-    assert "planted as +1 % was 1 % of the base side's time, as tools" in text
+    assert "The wait for +1 % was 1 % of the base side's time, as the tools" in text
 
 
 def test_a_tool_with_wide_intervals_needs_the_time_that_they_ask_for() -> None:
@@ -244,7 +334,7 @@ def test_rules_with_the_same_estimates_have_one_time() -> None:
         low = {"rule": "min:1%", "called": False, "base": 4e-3, "ratio": 1 + i / 2000}
         row["outcomes"] += [dict(row["outcomes"][0], rule="median:5%"), low]  # type: ignore[index, operator]
         rows.append(row)
-    times = {row.cells[0]: row.cells[1] for row in make_table(score_trials(rows)).rows}
+    times = {row.cells[0]: row.cells[2] for row in make_table(score_trials(rows)).rows}
     assert times["pytest-benchmark: median:5%"] == ""
     assert next(iter(times)) == "pytest-benchmark: min:1%"
     assert times["pytest-benchmark: median:1%"] != times["pytest-benchmark: min:1%"]
@@ -258,7 +348,7 @@ def test_a_step_that_cannot_be_measured_costs_its_block(
 
     monkeypatch.setattr(RUN, "run_tool", fail)
     left = [Trial("pyperf", "nothing", workload, 30) for workload in ("seed", "toy")]
-    RUN.make_block(left[:1], tmp_path / "rows.jsonl", left, time.monotonic() + 60)
+    assert RUN.make_block(left[:1], tmp_path / "rows.jsonl", left, time.monotonic() + 60) == 1
     assert capsys.readouterr().out == "seed: no step was measured: no such package\n"
     assert [trial.workload for trial in left] == ["toy"]
     assert not (tmp_path / "rows.jsonl").exists()
