@@ -109,7 +109,7 @@ def pyperf(sides: Sequence[Side], seconds: float) -> list[Outcome]:
         files = [f"{folder}/{n}.json" for n in (0, 1)]
         shown = run_python(["-m", "pyperf", "compare_to", *files])
         base, new = (read_pyperf(Path(file)) for file in files)
-    called = bool(re.search(r"x (slower|faster)", shown)) and "not significant" not in shown
+    called = bool(re.search(r"x (slower|faster)", shown))  # it hides what is not significant
     return [{"rule": "compare_to", "called": called, "base": base, "ratio": new / base}]
 
 
