@@ -38,7 +38,7 @@ OURS: Mapping[str, Mapping[str, str]] = {
 """Tool of this project → arguments of ../selftest/trial.py, which compares two runs, two arms of
 one, and the two sides of `bakeoff ab`."""
 TOOLS = tuple(name for name in NAMES if name != "runs_on_one_core")
-"""Tools of every part of the plan, each with its default cores or, if it is not ours, with one."""
+"""Tools of a part that names none: ours with their default cores, the others with one core."""
 
 
 class Plant(NamedTuple):

@@ -97,17 +97,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not any(is_wanted(trial, options) for trial in list_trials()):
         given = shlex.join(sys.argv[1:] if arguments is None else arguments)
-        parser.error(f"the plan has no trial with {given}; README.md says which tool has what")
+        parser.error(f"the plan has no trial with {given}: see results/beside/README.md")
     if options.times is not None and options.times < 1:
         parser.error(f"--times {options.times}: at least 1")
-    published = [row for row in read_rows(ROWS) if row["tool"] in (options.tool or NAMES)]
+    rows = read_rows(ROWS)
+    published = [row for row in rows if is_wanted(find_trial(row), options)]
     if options.table:
         print("\n".join(describe_trials(published)))
         return 0
-    others = {row["machine"] for row in published} - {find_processor()}
+    others = {row["machine"] for row in rows} - {find_processor()}
     if options.times is None and others:
         parser.error(
-            f"{ROWS.name} has trials of another machine ({', '.join(others)}): give --times"
+            f"{ROWS.name} has trials of another machine ({', '.join(others)}): "
+            "give --times N, whose trials go into a file of their own"
         )
     end = time.monotonic() + 60 * options.minutes
     trials, path = list_left(), ROWS
@@ -122,9 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         left = sum(is_wanted(trial, options) for trial in list_left())
         print(f"{pluralise(left, 'trial')} left")
     else:
-        for title, rows in (("these trials", read_rows(path)), ("published", published)):
+        for title, shown in (("these trials", read_rows(path)), ("published", published)):
             print(f"\n# {title}\n")
-            print("\n".join(describe_trials(rows)))
+            print("\n".join(describe_trials(shown)))
     return int(failures > 0)
 
 

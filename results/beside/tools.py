@@ -134,10 +134,9 @@ def asv(sides: Sequence[Side], seconds: float) -> list[Outcome]:
             run([*git, "add", "side.py"])
             run([*git, "commit", "--quiet", "--message", "a side"])
             commits.append(run([*git, "rev-parse", "HEAD"]).strip())
-        words = [sys.executable, "-m", "asv", "continuous", "--interleave-rounds", *commits]
-        printed = run(words, statuses=(0, 1))  # 1 where a step got slower, and where it failed
-        if not list(folder.glob("results/*/*-*.json")):
-            raise SystemExit(f"{words}: {printed[-800:]}")
+        words = ["continuous", "--interleave-rounds", *commits]
+        is_done = partial(find_results, folder)  # its status is 1 where a step got slower, too
+        run([sys.executable, "-m", "asv", *words], is_done=is_done)
         base, new = (read_asv(folder, commit) for commit in commits)
         outcomes = []
         for factor in (1.01, 1.1):
@@ -168,9 +167,14 @@ def write_asv_suite(folder: Path, seconds: float) -> None:
     (folder / "benchmarks/step.py").write_text(text)
 
 
+def find_results(folder: Path, commit: str = "") -> list[Path]:
+    """Return asv's files of results, of one commit or of all."""
+    return [*folder.glob(f"results/*/{commit[:8]}*-*.json")]
+
+
 def read_asv(folder: Path, commit: str) -> float:
     """Return the median of a commit's results."""
-    [path] = folder.glob(f"results/*/{commit[:8]}-*.json")
+    [path] = find_results(folder, commit)
     result = json.loads(path.read_text())
     [row] = result["results"].values()
     return float(dict(zip(result["result_columns"], row, strict=False))["result"][0])
@@ -308,10 +312,12 @@ def run_python(words: Sequence[str], side: Side | None = None, **variables: str)
     return run_command([python, *words], cwd=HERE, env=env)
 
 
-def run_command(command: Sequence[str], *, statuses: Sequence[int] = (0,), **options: Any) -> str:
-    """Return what a command prints, which may end with one of these statuses."""
+def run_command(
+    command: Sequence[str], *, is_done: Callable[[], object] = lambda: False, **options: Any
+) -> str:
+    """Return what a command prints; its status may be an error's where `is_done` says so."""
     done = subprocess.run(command, capture_output=True, text=True, **options)  # noqa: S603
-    if done.returncode not in statuses:
+    if done.returncode and not is_done():
         raise SystemExit(f"{command[1:]}: {done.stdout[-400:]} {done.stderr[-400:]}")
     return done.stdout
 

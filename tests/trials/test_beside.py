@@ -54,7 +54,7 @@ def test_trials_that_the_plan_does_not_have_are_an_error(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         RUN.main(["--tool", "arms", "--plant", "built apart"])
-    text = "error: the plan has no trial with --tool arms --plant 'built apart'; README.md says"
+    text = "error: the plan has no trial with --tool arms --plant 'built apart': see results/beside"
     assert text in capsys.readouterr().err
 
 
@@ -64,7 +64,7 @@ def test_trials_of_two_machines_are_not_mixed(
     monkeypatch.setattr(RUN, "ROWS", tmp_path / "rows.jsonl")
     RUN.ROWS.write_text(json.dumps(record("asv", "nothing", "U", called=False, ratio=1)) + "\n")
     with pytest.raises(SystemExit, match="2"):
-        RUN.main(["--minutes", "60"])
+        RUN.main(["--tool", "pyperf", "--minutes", "60"])
     text = "rows.jsonl has trials of another machine (a processor): give --times"
     assert text in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
@@ -176,7 +176,7 @@ def test_times_are_multiples_of_those_of_ab() -> None:
     assert re.search(r"\| pyperf: U \| 16 \(\d+\.?\d* to \d+\) \| 19 \|", text)
 
 
-@pytest.mark.parametrize("times", [1.0, 1.03, 0.97])
+@pytest.mark.parametrize("times", [1.0, 1.03, 0.97, 1.2])
 def test_a_rule_calls_what_its_tool_calls(times: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each tool's files and words, as it writes them."""
     base, new = 0.004, 0.004 * times
@@ -231,11 +231,11 @@ def test_a_rule_calls_what_its_tool_calls(times: float, monkeypatch: pytest.Monk
     sides, called = [tools.Side(0.0, "python"), tools.Side(1.0, "python")], {}
     for name in REQUIREMENTS:
         for outcome in getattr(tools, name)(sides, 30.0):
-            assert outcome["ratio"] == pytest.approx(times, rel=2e-3)
+            assert outcome["ratio"] == pytest.approx(times, rel=5e-3)
             called[outcome["rule"]] = outcome["called"]
     far = ("median:5%", "min:5%", "10 %", "continuous, factor 1.1")
     slower = dict.fromkeys(("median:1%", "min:1%"), times > 1)
-    assert called == dict.fromkeys(called, times != 1) | slower | dict.fromkeys(far, False)
+    assert called == dict.fromkeys(called, times != 1) | slower | dict.fromkeys(far, times > 1.1)
 
 
 def test_processes_are_counted_in_trials_and_lines_in_the_benchmarks() -> None:
