@@ -178,7 +178,7 @@ def test_times_are_multiples_of_those_of_ab() -> None:
 
 @pytest.mark.parametrize("times", [1.0, 1.03, 0.97, 1.2])
 def test_a_rule_calls_what_its_tool_calls(times: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each tool's files and words, as it writes them."""
+    """The files and words are written here, in the form of each tool's own."""
     base, new = 0.004, 0.004 * times
 
     def write(path: Path | str, value: object) -> None:
