@@ -7,7 +7,7 @@
 Trials are made in blocks: one of each tool, in random order, so that all have the
 same hours. With `--times`, trials beside the plan go into a file of their own, and
 are shown beside the published ones. Nothing else may run meanwhile. What fails costs
-its own row: the row says why.
+its own row: the row says why. The exit status is 1 if a trial failed.
 """
 
 from __future__ import annotations

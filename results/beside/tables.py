@@ -16,7 +16,7 @@ from results.beside.plan import MAIN, NAMES, OURS, PARTS, PLANTS
 from results.beside.scores import DESIGNS, VARIATION, find_error, find_trial, score_trials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from results.beside.plan import Part
     from results.beside.scores import Record, Score
@@ -69,6 +69,11 @@ def make_goal_table(rows: Sequence[Record]) -> Table:
     return Table((Column("tool and rule"), *columns), tuple(lines))
 
 
+def describe_range[T: (float, str)](values: Sequence[T], write: Callable[[T], str]) -> str:
+    """Return the least and the largest value in words; one, if these are the same."""
+    return " to ".join(dict.fromkeys(write(end(values)) for end in (min, max)))
+
+
 def describe_multiple(times: float) -> str:
     """Return how many times something is another: with a digit after the point below ten."""
     return f"{times:.1f}" if round(times, 1) < 10 else f"{times:,.0f}"
@@ -86,10 +91,8 @@ def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
             for outcome in row.get("outcomes", ())
         ]
         if waits:
-            ends = dict.fromkeys(
-                percent(end).removesuffix(" %") for end in (min(waits), max(waits))
-            )
-            shares = f"{' to '.join(ends)} % of the base side's time, as the tools measured it"
+            ends = describe_range(waits, lambda wait: percent(wait).removesuffix(" %"))
+            shares = f"{ends} % of the base side's time, as the tools measured it"
             yield f"The wait for {name} was {shares}.\n"
     biases = [*describe_biases(rows, part)]
     if biases:
@@ -116,23 +119,23 @@ def describe_biases(rows: Sequence[Record], part: Part) -> Iterator[str]:
 def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
     """Yield how many trials there are, made when, and on which machine in which hours."""
     made = sum("outcomes" in row for row in rows)
-    days = sorted({row["when"][:10] for row in rows})
-    period = " to ".join(dict.fromkeys((days[0], days[-1])))
+    period = describe_range([row["when"][:10] for row in rows], str)
     machines = dict.fromkeys(f"{r['machine']}, jax {r['versions']['jax']}" for r in rows)
     yield f"{pluralise(made, 'trial')}, {period}, on {'; '.join(machines)}."
     failed = Counter(NAMES[row["tool"]] for row in rows if "failed" in row)
     if failed:
         yield f"Failed: {', '.join(f'{count} of {name}' for name, count in failed.items())}."
-    loops = sorted(row["loop"] for row in rows)
+    loops = [row["loop"] for row in rows]
     yield (
-        f"An empty loop of 10,000 turns took {loops[0]:.0f} to {loops[-1]:.0f} µs, "
+        f"An empty loop of 10,000 turns took {describe_range(loops, '{:.0f}'.format)} µs, "
         f"{median(loops):.0f} in the median."
     )
     varied = [row[VARIATION] for row in rows]
+    busy = sum(variation > BUSY for variation in varied)
     yield (
-        f"Before a trial, it varied by {percent(min(varied))} to {percent(max(varied))}, "
+        f"Before a trial, it varied by {describe_range(varied, percent)}, "
         f"{percent(median(varied))} in the median; "
-        f"before {sum(v > BUSY for v in varied)} trials, by more than {percent(BUSY)}."
+        f"before {pluralise(busy, 'trial') if busy else 'none'}, by more than {percent(BUSY)}."
     )
 
 

@@ -12,6 +12,7 @@ from bench.report.table import Column, Row, Table
 from results.beside import tools
 from results.beside.plan import MAIN, NAMES, OURS, find_pins
 from results.beside.scores import find_trial
+from results.beside.tables import describe_range
 from results.selftest import trial
 from results.selftest.plants import ENTRANT
 
@@ -51,9 +52,9 @@ def describe_tools(rows: Sequence[Record]) -> Table:
             for row in rows
             if row["tool"] == tool and "processes" in row and find_trial(row)[2:] == MAIN[:2]
         ]
-        ends = dict.fromkeys(str(end(counts)) for end in (min, max)) if counts else {}
+        ends = describe_range(counts, str) if counts else ""
         name = " ".join([NAMES[tool], *[*find_pins(tool).values()][:1]])
-        lines.append(Row((name, about.split("\n")[0], " to ".join(ends), str(count_lines(tool)))))
+        lines.append(Row((name, about.split("\n")[0], ends, str(count_lines(tool)))))
     return Table(columns, tuple(lines))
 
 
