@@ -19,7 +19,7 @@ from bench.options import ABOUT, BY_BUDGET, NAMES, Options
 from bench.plugin import MARK, RunPlugin, exit_on_wrong_use
 from bench.prepare.run import prepare_run
 from bench.runfile.writer import write
-from common.errors import require_new
+from common.errors import mask_secrets, require_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +103,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         measures = not config.getoption("collectonly")
         lock = machine_lock(wait=config.getoption("--wait")) if measures else None
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
-        arguments = tuple(map(str, config.invocation_params.args))
+        arguments = tuple(mask_secrets(str(word)) for word in config.invocation_params.args)
         builder = Builder(notify=streams.say)
         task, metrics = prepare_run(selection, options, spec, builder, arguments)
     config.pluginmanager.register(RunPlugin(config, task, metrics, lock), RunPlugin.NAME)

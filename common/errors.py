@@ -1,5 +1,6 @@
 """Errors for wrong use: the text of each is its whole message, on one line."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,11 +13,23 @@ class BakeoffError(Exception):
 
     exit_status = 2
 
+    def __init__(self, message: str) -> None:
+        super().__init__(mask_secrets(message))
+
 
 class InterruptedRunError(BakeoffError):
     """A run that Ctrl-C ended; its results are kept, and the message says how to go on."""
 
     exit_status = 130
+
+
+def mask_secrets(text: str) -> str:
+    """Return a text with stars in place of passwords and tokens in URLs.
+
+    The user of an ssh address is no secret; that of any other may be a token.
+    """
+    text = re.sub(r"(://[^/\s:@]*):[^/\s]*@", r"\1:***@", text)
+    return re.sub(r"(?<!ssh)://[^/\s]*@", "://***@", text)
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> BakeoffError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
 from typing import Annotated
 
@@ -85,7 +84,9 @@ def cost(
     extent = commands.check_options(Options(budget))
     name_step(file)  # what is wrong with it is told before another run is waited for
     with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
-        task, seconds = prepare_step(file, extent, styles, backend, builder, sys.argv[1:])
+        task, seconds = prepare_step(
+            file, extent, styles, backend, builder, commands.read_command_line()
+        )
         made = commands.measure_task(task, seconds, resume=resume, more=more)
     finish(made.results, shown, made.journal.path)
     return int(any(row.failure is not None for row in made.results.cells))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,7 @@ from bench.metrics import METRICS
 from bench.options import Options
 from bench.report.table import Document
 from common.config import WORKLOADS
-from common.errors import BakeoffError
+from common.errors import BakeoffError, mask_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,8 +88,11 @@ def ab(
     extent = commands.check_options(Options(budget, margin, pairs, blocks, cores=cores))
     specs = {BASE: parse(base, "--base"), NEW: parse(new, "--new")}
     # `@-7d` is another day tomorrow
-    written_out = {base: str(specs[BASE]), new: str(specs[NEW])}
-    arguments = [written_out.get(word, word) for word in sys.argv[1:]]
+    written_out = {
+        mask_secrets(text): str(spec)
+        for text, spec in zip((base, new), specs.values(), strict=True)
+    }
+    arguments = [written_out.get(word, word) for word in commands.read_command_line()]
     selection = commands.parse_selection(entrant, style, workload, backend, metric, step)
     if not any(spec.revision for spec in specs.values()):  # which may have other styles
         selection.check_styles()
@@ -175,7 +177,7 @@ def bisect(
             known = shlex.join(["--good", str(search.good), "--bad", str(search.bad)])
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
-    results.arguments = [word for word in sys.argv[1:] if word != "--resume"]
+    results.arguments = [word for word in commands.read_command_line() if word != "--resume"]
     is_needed = search.stopped is not None and target.form != "json" and kept.exists()
     if is_needed:  # or what it has measured would be lost
         console.print(f"what was measured is in {kept}: --more goes on with that file")

@@ -1,9 +1,9 @@
-"""Code that git keeps: libraries under development, and revisions of this project.
+"""Code of libraries under development, and of revisions of this project.
 
 In a SPEC, `flax @ ../flax` is a folder as it is, with changes that are not committed;
-`flax @ ../flax@v0.12.0` and `flax @ git+https://…@branch` are revisions. uv builds each from a
-commit of a repository in the cache, to which the changes of a checkout are committed; the checkout
-is only read.
+`flax @ ../flax@v0.12.0` and `flax @ git+https://…@branch` are revisions. A folder and its revisions
+are copied to folders in the cache, from which uv builds; a remote repository is cloned there. What
+is the user's is only read: git is never told to write to it.
 """
 
 from __future__ import annotations
@@ -13,34 +13,37 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from bench.worker.settings import ROOT
-from common.errors import BakeoffError
+from common.errors import BakeoffError, mask_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 SCHEMES = ("https", "ssh", "file")
 """Schemes of repositories that are fetched: git knows others, some of which run commands."""
 LABEL_DIGITS = 10
-"""Number of digits of a commit's or a tree's hash in a label: enough to tell them apart."""
+"""Number of digits of a commit or a digest in a label: enough to tell them apart."""
 COMMIT = re.compile("[0-9a-f]{40}")
 """Pattern of a whole commit, which names the same code wherever it is."""
-AUTHOR = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in {"NAME": "bakeoff", "EMAIL": "@", "DATE": "2000-01-01T00:00:00Z"}.items()
-}
-"""Environment variables of git that make the same changes the same commit every time."""
+KEPT_VARIABLES = re.compile(
+    "GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|TERMINAL|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY|VALUE))"
+)
+"""Variables of git that say how repositories are reached. All others are hidden from git: in a
+hook, they name the repository, and even the index, of the commit that is being made."""
+READ_ONLY = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
+"""Variables with which git reads a repository without writing its index or fetching objects."""
+NOT_COPIED = ("__pycache__", ".venv", ".git")
+"""Names in a folder without git that are no part of a package, and change by themselves."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +54,24 @@ class PackageSource:
     """A folder's absolute path, or a repository's URL."""
     revision: str = ""
     """Commit, tag or branch; empty for a folder as it is, or the head of a repository."""
-    part: str = ""
-    """Folder of the package in its repository; empty for the whole one."""
     label: str = ""
-    """Digits of a frozen source's commit, and of the changes beside it."""
+    """Digits of a frozen source's commit, of the changes beside it, or of a folder's contents."""
+    repository: str = ""
+    """Repository of a frozen source, which has its commit; empty for a folder without git."""
+    commit: str = ""
 
     def __str__(self) -> str:
-        git = "git+" if "://" in self.location else ""
         revision = f"@{self.revision}" if self.revision else ""
-        part = f"#subdirectory={self.part}" if self.part else ""
-        return f" @ {git}{self.location}{revision}{part}"
+        if "://" in self.location:
+            return mask_secrets(f" @ git+{self.location}{revision}")
+        if self.label:  # frozen: for uv
+            return f" @ {Path(self.location).as_uri()}"
+        return f" @ {self.location}{revision}"
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a frozen source has changes beside its commit."""
+        return self.label != self.commit[:LABEL_DIGITS]
 
 
 def parse_source(package: str, text: str, given: str) -> PackageSource:
@@ -104,60 +115,161 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
 
 
 def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -> PackageSource:
-    """Return a source as it is now: a commit of a repository that is kept in `folder`.
+    """Return a source as it is now: a folder or a repository that is kept in `folder`.
 
     Raises:
         BakeoffError: there is no such repository or revision.
     """
-    repository = folder / hashlib.sha256(source.location.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{repository}.lock"):
-        if "://" in source.location:
-            return _freeze_repository(source, repository, notify)
-        return _freeze_checkout(source, repository)
+    if "://" in source.location:
+        return _freeze_repository(source, folder, notify)
+    checkout = Path(source.location)
+    top, part = _find_repository(checkout)
+    if source.revision:
+        if top is None:
+            raise BakeoffError(f"{checkout} is no repository of git: it has no {source.revision!r}")
+        commit = find_commit(source.revision, top, str(checkout))
+    elif top is None or not _is_committed(checkout):
+        copy = _keep_copy(checkout, _list_folder(checkout), folder)
+        return PackageSource(str(copy), label=copy.name[:LABEL_DIGITS])
+    else:
+        commit = find_commit("HEAD", top, str(checkout))
+    label = commit[:LABEL_DIGITS]
+    if source.revision or not _is_changed(top):
+        copy = extract_commit(commit, folder, top)
+    else:
+        copy = _keep_copy(top, _list_checkout(top), folder)
+        label += f".changed.{copy.name[:LABEL_DIGITS]}"
+    if not (copy / part).is_dir():
+        raise BakeoffError(f"{checkout}: {source.revision!r} has no folder {part!r}; give another")
+    return PackageSource(str(copy / part), label=label, repository=str(top), commit=commit)
 
 
 def _freeze_repository(
-    source: PackageSource, copy: Path, notify: Callable[[str], None]
+    source: PackageSource, folder: Path, notify: Callable[[str], None]
 ) -> PackageSource:
-    """Return a remote repository's commit, fetched first unless it is a hash the copy has."""
-    location, revision, commit = source.location, source.revision or "HEAD", ""
-    if COMMIT.fullmatch(revision):
-        with suppress(BakeoffError):
-            commit = find_commit(revision, copy, location)
-    if not commit:
-        notify(f"fetching {location}")
-        command = ("clone", "--quiet", "--mirror", "--", location, str(copy))
-        if copy.exists():
-            command = ("-C", str(copy), "fetch", "--quiet", "--prune", "origin")
-        run_git(*command, failed=f"{location} cannot be fetched")
+    """Return a remote repository's commit, fetched first unless it is a hash the copy has.
+
+    A copy that cannot be brought up to date is made anew.
+    """
+    location, revision = source.location, source.revision or "HEAD"
+    failed = f"{location} cannot be fetched"
+    copy = folder / hashlib.sha256(location.encode()).hexdigest()[:16]
+
+    def freeze() -> PackageSource:
         commit = find_commit(revision, copy, location)
-    return PackageSource(copy.as_uri(), commit, label=commit[:LABEL_DIGITS])
+        return PackageSource(
+            copy.as_uri(), commit, commit[:LABEL_DIGITS], repository=str(copy), commit=commit
+        )
+
+    with FileLock(f"{copy}.lock"):
+        if COMMIT.fullmatch(revision):
+            with suppress(BakeoffError):
+                return freeze()
+        notify(f"fetching {mask_secrets(location)}")
+        refs = ("--prune", "--", location, "+refs/*:refs/*")
+        with suppress(BakeoffError):
+            run_git("-C", str(copy), "fetch", "--quiet", *refs)
+            return freeze()
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            new = Path(scratch) / "new"
+            run_git("clone", "--quiet", "--mirror", "--", location, str(new), failed=failed)
+            # It names the address, which may have a password
+            run_git("-C", str(new), "config", "--remove-section", "remote.origin")
+            shutil.rmtree(copy, ignore_errors=True)
+            new.rename(copy)
+        return freeze()
 
 
-def _freeze_checkout(source: PackageSource, copy: Path) -> PackageSource:
-    """Return the commit of a checkout's revision, or of the checkout with its changes."""
-    checkout = source.location
-    no_git = f"{checkout} is no repository of git"
-    ask = partial(run_git, "-C", checkout, "rev-parse", failed=no_git)
-    top, part = ask("--show-toplevel"), ask("--show-prefix").rstrip("/")
-    commit = find_commit(source.revision or "HEAD", Path(top), checkout)
-    label = commit[:LABEL_DIGITS]
-    if not copy.exists():
-        run_git("clone", "--quiet", "--bare", "--shared", "--", top, str(copy))
-    git = partial(run_git, "--git-dir", str(copy), "--work-tree", top)
-    # A shallow checkout shares nothing: its new commits are copied
-    git("fetch", "--quiet", "--prune", "--update-shallow", top, "HEAD", "+refs/*:refs/seen/*")
-    if not source.revision:
-        git("read-tree", commit)
-        git("add", "--update")
-        git("add", "--", ":/*.py")  # of the files that git does not know, modules alone
-        tree = git("write-tree")
-        if tree != git("rev-parse", f"{commit}^{{tree}}"):
-            commit = git("commit-tree", "-p", commit, "-m", "changes", tree)
-            label += f".changed.{tree[:LABEL_DIGITS]}"
-    git("update-ref", f"refs/kept/{commit}", commit)  # uv cannot fetch a commit without a ref
-    return PackageSource(copy.as_uri(), commit, part, label)
+def _find_repository(folder: Path) -> tuple[Path | None, str]:
+    """Return the top of the repository that a folder is in, and the folder's path there.
+
+    Raises:
+        BakeoffError: git does not read the repository.
+    """
+    ask = ("-C", str(folder), "rev-parse", "--show-toplevel", "--show-prefix")
+    try:
+        top, _, part = run_git(*ask).partition("\n")
+    except BakeoffError as error:
+        if "safe.directory" in str(error):
+            raise BakeoffError(
+                f"{folder} is another user's, and git does not read it: allow that by "
+                f"`git config --global --add safe.directory {folder}`"
+            ) from error
+        if (folder / ".git").exists():
+            raise BakeoffError(f"{folder}: {error}") from error
+        return None, ""
+    return Path(top), part
+
+
+def _is_committed(folder: Path) -> bool:
+    """Tell whether the last commit has a folder; else, the repository around it is another's."""
+    try:
+        run_git("-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD:./")
+    except BakeoffError:
+        return False
+    return True
+
+
+def _is_changed(top: Path) -> bool:
+    """Tell whether a checkout has changes: of files that git does not know, modules alone count."""
+    options = ("--porcelain", "-z", "--untracked-files=all", "--ignore-submodules=none")
+    status = run_git("-C", str(top), "status", "--no-renames", *options).split("\0")
+    return any(line[:2] != "??" or line.endswith(".py") for line in status if line)
+
+
+def _list_checkout(top: Path) -> list[Path]:
+    """Return the files of a checkout, and of its submodules, that are part of its state."""
+    ask = ("-C", str(top), "ls-files", "-z")
+    names = run_git(*ask).split("\0")
+    names += run_git(*ask, "--others", "--exclude-standard", "--", "*.py").split("\0")
+    files: list[Path] = []
+    for path in dict.fromkeys(top / name for name in names if name):
+        if path.is_dir() and not path.is_symlink():
+            files += _list_checkout(path) if (path / ".git").exists() else []
+        elif os.path.lexists(path):  # else it has been deleted
+            files.append(path)
+    return files
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    """Return the files of a folder without git, as `pip install` takes them."""
+    files: list[Path] = []
+    for path, folders, names in folder.walk():
+        folders[:] = [name for name in folders if name not in NOT_COPIED]
+        links = [name for name in folders if (path / name).is_symlink()]
+        files += [path / name for name in (*names, *links) if name not in NOT_COPIED]
+    return files
+
+
+def _keep_copy(top: Path, files: Iterable[Path], folder: Path) -> Path:
+    """Return the copy of some files in a folder of `folder`, which is named by their digest.
+
+    Raises:
+        BakeoffError: one of them cannot be read.
+    """
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        copy = Path(scratch) / "copy"
+        try:
+            for path in sorted(files):
+                to = copy / path.relative_to(top)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, to, follow_symlinks=False)
+                is_link = to.is_symlink()
+                contents = os.fsencode(to.readlink()) if is_link else to.read_bytes()
+                about = f"{path.relative_to(top)}\0{is_link}\0{len(contents)}\0"
+                digest.update(about.encode(errors="surrogateescape") + contents)
+        except OSError as error:  # it changes at the moment, or is not a regular file
+            raise BakeoffError(f"cannot copy {path}: {error.strerror or error}") from error
+        return _keep_folder(copy, folder / digest.hexdigest())
+
+
+def _keep_folder(made: Path, path: Path) -> Path:
+    """Give a folder its name, unless another process was faster; return the path."""
+    with suppress(OSError):
+        made.rename(path)
+    return path
 
 
 def list_commits(first: PackageSource, last: PackageSource) -> list[str]:
@@ -166,33 +278,44 @@ def list_commits(first: PackageSource, last: PackageSource) -> list[str]:
     Raises:
         BakeoffError: they are not of one repository.
     """
-    if first.location != last.location:
+    if first.repository != last.repository or not first.repository:
         raise BakeoffError(f"{first.label} and {last.label} are not states of one repository")
-    repository = unquote(urlsplit(first.location).path)
     for old, new, way in ((first, last, 1), (last, first, -1)):
-        between = f"{old.revision}..{new.revision}"
-        commits = run_git("-C", repository, "rev-list", "--first-parent", "--reverse", between)
-        if commits:
-            return commits.split()[:-1][::way]
+        between = f"{old.commit}..{new.commit}"
+        ask = ("-C", first.repository, "rev-list", "--first-parent", "--reverse", between)
+        if commits := run_git(*ask).split():
+            return (commits if new.is_changed else commits[:-1])[::way]
     return []
 
 
-def extract_commit(commit: str, folder: Path) -> Path:
-    """Return a folder in `folder` with this project's code at a commit.
-
-    The repository stays as it is.
-    """
+def extract_commit(commit: str, folder: Path, repository: Path = ROOT) -> Path:
+    """Return a folder in `folder` with the files of a commit, and of its submodules."""
     path = folder / commit
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            archive, code = Path(scratch) / "code.tar", Path(scratch) / "code"
-            command = ("-C", str(ROOT), "archive", f"--output={archive}", commit)
-            run_git(*command, failed=f"cannot extract {commit}")
-            shutil.unpack_archive(archive, code, filter="data")
-            with suppress(OSError):  # another process may have been faster
-                code.rename(path)
+            code = Path(scratch) / "code"
+            _extract(commit, repository, code)
+            _keep_folder(code, path)
     return path
+
+
+def _extract(commit: str, repository: Path, folder: Path) -> None:
+    """Extract the files of a commit, and of its submodules, into a new folder."""
+    archive, failed = folder.with_suffix(".tar"), f"cannot extract {commit} of {repository}"
+    ask = ("-C", str(repository))
+    run_git(*ask, "archive", f"--output={archive}", commit, failed=failed)
+    try:
+        shutil.unpack_archive(archive, folder, filter="data")
+    except tarfile.TarError as error:  # such as a link out of the folder
+        raise BakeoffError(f"{failed}: {error}") from error
+    for line in run_git(*ask, "ls-tree", "-r", "-z", commit).split("\0"):
+        kind, _, name = line.partition("\t")
+        if " commit " in kind:
+            module, its_commit = repository / name, kind.split()[2]
+            if not (module / ".git").exists():
+                raise BakeoffError(f"{failed}: its submodule {name} is not checked out there")
+            _extract(its_commit, module, folder / name)
 
 
 def find_commit(revision: str, repository: Path = ROOT, location: str = "") -> str:
@@ -205,8 +328,23 @@ def find_commit(revision: str, repository: Path = ROOT, location: str = "") -> s
         missing = f"{location}: {missing} there"
     else:
         missing += " of this project; give another one, or an environment, as in `flax==0.12.8`"
+        top = run_git("-C", str(repository), "rev-parse", "--show-toplevel", failed=missing)
+        if not repository.samefile(top):  # a copy, without a history, inside of another repository
+            raise BakeoffError(f"{missing} (this copy of it is no repository of git)")
     command = ("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
-    return run_git("-C", str(repository), *command, failed=missing)
+    commit = run_git("-C", str(repository), *command, failed=missing)
+    if not COMMIT.fullmatch(commit):  # `^main` is all that `main` has not
+        raise BakeoffError(missing)
+    return commit
+
+
+def hide_repository(variables: dict[str, str] | os._Environ[str]) -> dict[str, str]:
+    """Return environment variables without those that name a repository of git."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith("GIT_") or KEPT_VARIABLES.match(name)
+    }
 
 
 def run_git(*arguments: str, failed: str = "git failed") -> str:
@@ -215,12 +353,14 @@ def run_git(*arguments: str, failed: str = "git failed") -> str:
     Raises:
         BakeoffError: it failed; the message is `failed` and the last line of its output.
     """
-    command = ["git", *arguments]
+    # A daemon would be started for the repository; hooks are the user's
+    command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
         done = subprocess.run(  # noqa: S603 -- a list of arguments, no shell
-            command, capture_output=True, text=True, check=True, env=os.environ | AUTHOR
+            command, capture_output=True, check=True, env=hide_repository(os.environ) | READ_ONLY
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        why = str(getattr(error, "stderr", error)).strip().splitlines()
-        raise BakeoffError(f"{failed} ({why[-1] if why else error})") from error
-    return done.stdout.strip()
+        stderr = getattr(error, "stderr", None)
+        why = os.fsdecode(stderr).strip().splitlines() if stderr else [str(error)]
+        raise BakeoffError(f"{failed} ({why[-1].strip() if why else error})") from error
+    return os.fsdecode(done.stdout).strip("\n")

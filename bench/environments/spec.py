@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 
 import impls
 from bench.environments.sources import PackageSource, parse_source
-from common.errors import BakeoffError, shorten, shorten_message, unknown
+from common.errors import BakeoffError, mask_secrets, shorten, shorten_message, unknown
 from common.files import read_regular
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def parse_pins(given: str, option: str) -> Spec:
         if name in pins:
             raise BakeoffError(f"{where} pins {name} twice; give one pin")
         pins[name] = parse_source(name, pin.url, where) if pin.url else str(pin.specifier)
-    return Spec(given, date, tuple(pins.items()))
+    return Spec(mask_secrets(given), date, tuple(pins.items()))
 
 
 def parse_file(path: Path, option: str) -> Spec:

@@ -17,6 +17,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
+from bench.environments.sources import hide_repository
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ def run_uv(*arguments: str, input_: str = "") -> str:
         BakeoffError: the index cannot be reached, and the cache does not have what is needed; or it
             failed in another way.
     """
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(HIDDEN_PREFIXES)}
+    inherited = hide_repository(os.environ)  # uv and builds run git, too
+    variables = {k: v for k, v in inherited.items() if not k.startswith(HIDDEN_PREFIXES)}
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     pythons = sorted(str(path) for path in pyenv.glob("versions/*/bin"))
     variables["PATH"] = os.pathsep.join([variables.get("PATH", os.defpath), *pythons])

@@ -1,17 +1,31 @@
 """Libraries under development: what a checkout or a revision is now, and what uv makes of it."""
 
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
+from bench.cli import commands
 from bench.environments import builder as builders
 from bench.environments.builder import Builder
-from bench.environments.sources import PackageSource, freeze, list_commits, parse_source
+from bench.environments.sources import (
+    PackageSource,
+    find_commit,
+    freeze,
+    list_commits,
+    parse_source,
+)
 from bench.environments.spec import parse
 from bench.environments.uv import WHEELS, UnsolvableError, compile_pins
-from common.errors import BakeoffError
+from bench.worker.settings import ROOT
+from common.errors import BakeoffError, mask_secrets
 from common.versions import PYTHON
+from tests.commands import Bakeoff
 from tests.environments.repository import git, repository
 
 
@@ -63,8 +77,18 @@ def test_what_is_not_there_is_one_line(folder: Path) -> None:
         state("git+file:///nowhere@main", folder)
     (folder / "plain").mkdir()
     (folder / "plain" / "setup.py").write_text("")
-    with pytest.raises(BakeoffError, match="is no repository of git"):
+    with pytest.raises(BakeoffError, match="is no repository of git: it has no 'main'"):
         state(f"{folder}/plain@main", folder)
+    for no_commit in ("^HEAD", "HEAD~9", "-x"):
+        with pytest.raises(
+            BakeoffError, match=f"there is no revision '{re.escape(no_commit)}' there"
+        ):
+            state(f"{folder}/optax@{no_commit}", folder)
+    part = folder / "optax" / "part"
+    part.mkdir()
+    (part / "setup.py").write_text("")
+    with pytest.raises(BakeoffError, match="'HEAD' has no folder 'part/'"):
+        state(f"{part}@HEAD", folder)
 
 
 def test_uv_builds_a_state_and_says_in_one_line_what_it_cannot_build(folder: Path) -> None:
@@ -74,11 +98,11 @@ def test_uv_builds_a_state_and_says_in_one_line_what_it_cannot_build(folder: Pat
 
     checkout = folder / "optax"
     [pin] = pins(f"{checkout}")
-    assert pin.endswith(f"@{git(checkout, 'rev-parse', 'HEAD')}")
+    assert pin.endswith(f"/{git(checkout, 'rev-parse', 'HEAD')}")
     (checkout / "optax.py").write_text("VERSION = 'changed'\n")
     [changed] = pins(f"{checkout}")
     assert changed != pin
-    with pytest.raises(UnsolvableError, match="Failed to build `optax @ git"):
+    with pytest.raises(UnsolvableError, match="Failed to build `optax @ file"):
         pins(f"{checkout}@HEAD~1")
     with pytest.raises(BakeoffError, match="`optax` does not match given name `flax`"):
         pins(f"{checkout}", "flax")
@@ -88,7 +112,7 @@ def test_uv_builds_a_state_and_says_in_one_line_what_it_cannot_build(folder: Pat
     git(checkout, "add", "-A")
     git(checkout, "commit", "-qm", "with a part")
     [pin] = pins(f"{part}", "jmp")
-    assert pin.endswith("#subdirectory=part")
+    assert pin.endswith("/part")
 
 
 @pytest.mark.slow
@@ -133,6 +157,216 @@ def test_shallow_checkouts_worktrees_and_submodules_are_sources_too(folder: Path
         assert state(str(place), folder).label.startswith(f"{first}.changed.")
         git(place, "commit", "-qam", "changed")
         later = state(str(place), folder)
-        assert later.revision == git(place, "rev-parse", "HEAD")
+        assert later.commit == git(place, "rev-parse", "HEAD")
+        assert "@" not in later.label
         [pin] = compile_pins([f"optax{later}"], PYTHON, options=(*WHEELS, "--no-binary=optax"))
-        assert pin.endswith(later.revision)
+        assert pin.endswith(later.commit)
+
+
+def read(source: PackageSource, name: str = "optax.py") -> str:
+    """Return a file of a frozen folder."""
+    return (Path(source.location) / name).read_text()
+
+
+def test_a_submodule_is_part_of_the_state(folder: Path) -> None:
+    outer = folder / "outer"
+    repository(outer, "jmp", ["1"])
+    allowed = ("-c", "protocol.file.allow=always")
+    git(outer, *allowed, "submodule", "add", "-q", f"file://{folder}/optax", "sub")
+    git(outer, "commit", "-qam", "with a submodule")
+    clean = state(str(outer), folder)
+    assert read(clean, "sub/optax.py") == "VERSION = '3'\n"
+    (outer / "sub" / "optax.py").write_text("VERSION = 'changed'\n")
+    (outer / "sub" / "new.py").write_text("")
+    changed = state(str(outer), folder)
+    assert changed.label.startswith(f"{clean.label}.changed.")
+    assert read(changed, "sub/optax.py") == "VERSION = 'changed'\n"
+    assert read(changed, "sub/new.py") == ""
+    copy = folder / "without"
+    git(folder, "clone", "-q", str(outer), str(copy))
+    with pytest.raises(BakeoffError, match="its submodule sub is not checked out there"):
+        state(f"{copy}@{clean.commit}", folder / "elsewhere")
+
+
+def test_a_hook_can_ask_and_finds_the_repository_as_it_was(folder: Path) -> None:
+    """Git tells a hook its index and repository by variables, which no other repository may get.
+
+    Index, objects and status are as they were, and the state has what is not staged, too.
+    """
+    checkout, kept = folder / "optax", folder / "kept"
+    kept.mkdir()
+    [elsewhere] = repository(folder / "elsewhere", "optax", ["9"])
+    git(checkout, "worktree", "add", "-q", "-b", "other", str(folder / "tree"))
+    for place in (checkout, folder / "tree"):
+        (place / "optax.py").write_text("VERSION = 'staged'\n")
+        git(place, "add", "optax.py")
+        (place / "backend.py").write_text("changed = 'not staged'\n")
+        program = (
+            "import sys; from pathlib import Path\n"
+            "from bench.environments.sources import *\n"
+            f"for text in ('.', '.@HEAD', '../elsewhere', 'git+file://{folder}/elsewhere'):\n"
+            f"  s = freeze(parse_source('optax', text, '--new'), Path({str(kept)!r}), list)\n"
+            "  print(s.label)\n"
+        )
+        (folder / "ask.py").write_text(program)
+        objects = Path(git(place, "rev-parse", "--path-format=absolute", "--git-common-dir"))
+        index = Path(git(place, "rev-parse", "--path-format=absolute", "--git-path", "index"))
+        hook = objects / "hooks" / "pre-commit"
+        hook.parent.mkdir(exist_ok=True)
+        ask = f"PYTHONPATH={ROOT} {sys.executable} {folder}/ask.py > {folder}/labels 2>&1"
+        hook.write_text(
+            f"#!/bin/sh\ncp {index} {folder}/before; find {objects}/objects > {folder}/had\n"
+            f"{ask}\ncmp {index} {folder}/before || exit 1\n"
+            f"find {objects}/objects | cmp - {folder}/had\n"
+        )
+        hook.chmod(0o755)
+        head = git(place, "rev-parse", "HEAD")[:10]
+        git(place, "commit", "-qm", "by a hook")
+        hook.unlink()
+        labels = (folder / "labels").read_text().split("\n")
+        assert labels[0].startswith(f"{head}.changed."), labels
+        assert labels[1] == head
+        assert labels[2:4] == [elsewhere[:10]] * 2
+        assert git(place, "status", "--porcelain") == "M backend.py"
+        assert git(place, "show", "HEAD:backend.py") != (place / "backend.py").read_text()
+        assert "missing" not in git(place, "fsck")
+        assert "not staged" in read(state(str(place), folder), "backend.py")
+        git(place, "checkout", "-q", ".")
+
+
+def amend_and_prune(checkout: Path) -> None:
+    (checkout / "optax.py").write_text("VERSION = '4'\n")
+    git(checkout, "commit", "-qa", "--amend", "-m", "again")
+    git(checkout, "reflog", "expire", "--expire=now", "--all")
+    git(checkout, "gc", "-q", "--prune=now")
+
+
+def clone_anew(checkout: Path) -> None:
+    shutil.rmtree(checkout)
+    repository(checkout, "optax", ["7", "8"])
+
+
+def unshallow(checkout: Path) -> None:
+    git(checkout, "fetch", "-q", "--unshallow")
+
+
+@pytest.mark.parametrize("change", [amend_and_prune, clone_anew, unshallow])
+@pytest.mark.parametrize("remote", [False, True])
+def test_what_is_kept_serves_when_the_repository_is_another_one(
+    folder: Path, change: Callable[[Path], None], *, remote: bool
+) -> None:
+    checkout = folder / "place"
+    depth = ("--depth", "1") if change is unshallow else ()
+    git(folder, "clone", "-q", *depth, f"file://{folder}/optax", str(checkout))
+    text = f"git+file://{checkout}" if remote else str(checkout)
+    first = state(text, folder)
+    change(checkout)
+    later = state(text, folder)
+    assert later.commit == git(checkout, "rev-parse", "HEAD")
+    old = git(checkout, "rev-list", "--max-parents=0", "HEAD")
+    oldest = state(f"{text}@{old}", folder)
+    commits = git(checkout, "rev-list", "--reverse", "HEAD").split()
+    assert list_commits(oldest, later) == commits[1:-1]
+    for source in (first, later, oldest):
+        [pin] = compile_pins([f"optax{source}"], PYTHON, options=(*WHEELS, "--no-binary=optax"))
+        assert source.commit in pin
+
+
+def test_a_copy_that_is_damaged_is_made_anew(folder: Path) -> None:
+    text = f"git+file://{folder}/optax@main"
+    first = state(text, folder)
+    shutil.rmtree(Path(first.repository) / "refs")
+    shutil.rmtree(Path(first.repository) / "objects")
+    assert state(text, folder) == first
+    assert "file:" not in (Path(first.repository) / "config").read_text()
+
+
+def test_a_folder_without_git_is_taken_as_it_is(folder: Path) -> None:
+    plain = folder / "plain"
+    shutil.copytree(folder / "optax", plain)
+    shutil.rmtree(plain / ".git")
+    (plain / ".gitignore").write_text("*.py\n")
+    first = state(str(plain), folder)
+    assert (len(first.label), first.commit) == (10, "")
+    assert read(first) == read(PackageSource(str(plain)))
+    (plain / "__pycache__").mkdir()
+    (plain / "__pycache__" / "optax.pyc").write_text("made by an import")
+    assert state(str(plain), folder) == first
+    (plain / "optax.py").write_text("VERSION = 'changed'\n")
+    changed = state(str(plain), folder)
+    assert changed.label != first.label
+    [pin] = compile_pins([f"optax{changed}"], PYTHON, options=(*WHEELS, "--no-binary=optax"))
+    assert changed.label in pin
+    with pytest.raises(BakeoffError, match="not states of one repository"):
+        list_commits(first, changed)
+    inside = folder / "optax" / "vendored"  # which the repository around it does not know
+    shutil.copytree(plain, inside)
+    assert state(str(inside), folder).label == state(str(inside), folder).label
+    assert state(str(inside), folder).commit == ""
+    git(folder / "optax", "add", "-Af", "vendored")
+    assert state(str(inside), folder).commit == ""
+    git(folder / "optax", "commit", "-qm", "known")
+    assert state(str(inside), folder).commit == git(folder / "optax", "rev-parse", "HEAD")
+
+
+def test_a_checkout_without_modules_and_one_without_commits(folder: Path) -> None:
+    empty = folder / "empty"
+    empty.mkdir()
+    git(empty, "init", "-q")
+    (empty / "setup.py").write_text("")
+    assert len(state(str(empty), folder).label) == 10
+    (empty / "setup.py").unlink()
+    (empty / "pyproject.toml").write_text("")
+    git(empty, "add", "pyproject.toml")
+    git(empty, "commit", "-qm", "no module")
+    (empty / "pyproject.toml").write_text("[project]\n")
+    assert state(str(empty), folder).is_changed
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_checkout_of_another_user_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    for path in (folder / "optax", folder / "optax" / ".git"):
+        os.chown(path, 12345, -1)
+    with pytest.raises(BakeoffError, match=r"is another user's, .* allow that by `git config "):
+        state(f"{folder}/optax", folder)
+
+
+def test_a_copy_of_this_project_in_another_repository_has_no_revisions(folder: Path) -> None:
+    copy = folder / "optax" / "project"
+    copy.mkdir()
+    with pytest.raises(BakeoffError, match="this copy of it is no repository of git"):
+        find_commit("HEAD", copy)
+    with pytest.raises(BakeoffError, match="no revision 'HEAD' of this project"):
+        find_commit("HEAD", folder)
+
+
+def test_secrets_of_addresses_are_masked(folder: Path) -> None:
+    for shown, text in {
+        "https://***@host/a/b@main": "https://user:TOKEN@host/a/b@main",
+        "https://***@host/x": "https://TOKEN@host/x",
+        "ssh://git@host/x": "ssh://git@host/x",
+        "ssh://git:***@host/x": "ssh://git:TOKEN@host/x",
+        "`a @ git+https://***@h/x, b @ https://h/y`": "`a @ git+https://T@h/x, b @ https://h/y`",
+    }.items():
+        assert mask_secrets(text) == shown
+    spec = parse("optax @ git+https://user:TOKEN@localhost:1/optax.git@main")
+    notes: list[str] = []
+    with pytest.raises(BakeoffError) as error:
+        Builder(folder / "environments", notes.append).build(spec)
+    shown = " ".join([str(spec), str(spec.replace_pins({})), str(error.value), *notes])
+    assert "TOKEN" not in shown
+    assert "https://***@localhost:1/optax.git" in shown
+
+
+def test_no_secret_of_a_command_line_is_kept_or_shown(
+    monkeypatch: pytest.MonkeyPatch, bakeoff: Bakeoff
+) -> None:
+    base = "optax @ git+https://user:TOKEN@localhost:1/optax.git@main"
+    words = ["ab", "--base", base, "--new", "current", "--budget", "20"]
+    monkeypatch.setattr(sys, "argv", ["bakeoff", *words])
+    assert commands.read_command_line()[2] == base.replace("user:TOKEN", "***")
+    done = bakeoff(*words)
+    assert done.status == 2
+    assert "TOKEN" not in done.out + done.err
+    assert done.err.count("https://***@localhost:1/optax.git") == 2, "progress, and the error"

@@ -99,7 +99,7 @@ class World(Steps):
         }
         pins |= {name: str(wanted).lstrip("=") for name, wanted in spec.pins}
         for package, source in spec.sources.items():
-            commit = self.builder.freeze(source).revision
+            commit = self.builder.freeze(source).commit
             if commit in self.impossible:
                 raise UnsolvableError("no compiler")
             pins[package] = self.versions[commit]
