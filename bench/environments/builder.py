@@ -29,7 +29,8 @@ import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
 from bench.engine.task import Environment
 from bench.environments import uv
-from bench.environments.sources import PackageSource, extract_commit, find_commit, freeze
+from bench.environments.git import extract_commit, find_commit
+from bench.environments.sources import PackageSource, freeze
 from bench.environments.spec import Spec, make_day_spec, make_entrant_spec, today
 from bench.runfile import EnvironmentInfo
 from bench.worker.protocol import Describe

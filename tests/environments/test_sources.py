@@ -13,9 +13,9 @@ import pytest
 from bench.cli import commands
 from bench.environments import builder as builders
 from bench.environments.builder import Builder
+from bench.environments.git import find_commit
 from bench.environments.sources import (
     PackageSource,
-    find_commit,
     freeze,
     list_commits,
     parse_source,
