@@ -30,6 +30,8 @@ SCHEMES = ("https", "ssh", "file")
 """Schemes of repositories that are fetched: git knows others, some of which run commands."""
 LABEL_DIGITS = 10
 """Number of digits of a commit or a digest in a label: enough to tell them apart."""
+PROJECT_FILES = ("pyproject.toml", "setup.py")
+"""Files of which each package has one."""
 NOT_COPIED = ("__pycache__", ".venv", ".git")
 """Names in a folder without git that are no part of a package, and change by themselves."""
 
@@ -95,7 +97,7 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
                 f"`{package} @ ../{package}`, a revision of it, `@ ../{package}@main`, or "
                 f"`@ git+https://…@branch`"
             )
-    if not any((folder / name).exists() for name in ("pyproject.toml", "setup.py")):
+    if not any((folder / name).exists() for name in PROJECT_FILES):
         raise BakeoffError(
             f"{given}: {text!r} is no package: it has neither pyproject.toml nor setup.py"
         )
@@ -191,12 +193,12 @@ def _find_repository(folder: Path) -> tuple[Path | None, str]:
 
 
 def _is_committed(folder: Path) -> bool:
-    """Tell whether the last commit has a folder; else, the repository around it is another's."""
-    try:
-        run_git("-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD:./")
-    except BakeoffError:
-        return False
-    return True
+    """Tell whether the last commit has a package; else, the repository around it is another's."""
+    for name in PROJECT_FILES:
+        with suppress(BakeoffError):
+            run_git("-C", str(folder), "rev-parse", "--verify", "--quiet", f"HEAD:./{name}")
+            return True
+    return False
 
 
 def _is_changed(top: Path) -> bool:

@@ -303,6 +303,9 @@ def test_a_folder_without_git_is_taken_as_it_is(folder: Path) -> None:
     shutil.copytree(plain, inside)
     assert state(str(inside), folder).label == state(str(inside), folder).label
     assert state(str(inside), folder).commit == ""
+    git(folder / "optax", "add", "-f", "vendored/optax.py")
+    git(folder / "optax", "commit", "-qm", "known in part")
+    assert state(str(inside), folder).commit == ""
     git(folder / "optax", "add", "-Af", "vendored")
     assert state(str(inside), folder).commit == ""
     git(folder / "optax", "commit", "-qm", "known")
