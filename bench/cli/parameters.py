@@ -60,9 +60,7 @@ BackendName = Annotated[
     str | None,
     typer.Option("--backend", metavar="NAME", show_default="an accelerator, else cpu"),
 ]
-Budget = Annotated[
-    float, make_option("budget", help="Wall time in seconds, once environments are built.")
-]
+Budget = Annotated[float, make_option("budget", help="Wall time of measuring, in seconds.")]
 Margin = Annotated[float, make_option("margin")]
 Pairs = Annotated[
     int | None,

@@ -6,7 +6,6 @@ costs of a user's own step the styles of its library.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -109,8 +108,8 @@ def prepare_step(
     backend: str | None,
     builder: Builder,
     arguments: Sequence[str],
-) -> tuple[Task, float]:
-    """Return the task of a step, and the seconds of its budget that asking a worker took.
+) -> Task:
+    """Return the task of a step.
 
     All styles of its library are measured if none are given; on an accelerator, or else the CPU,
     if no backend is.
@@ -120,7 +119,6 @@ def prepare_step(
     """
     name = name_step(file)
     files, environment = {name: str(file.resolve())}, builder.build(Spec(CURRENT))
-    start = time.monotonic()
     try:
         environment = ask_environment(environment, (), files)
     except WorkerFailedError as error:
@@ -136,7 +134,7 @@ def prepare_step(
     usual = next((b for b in offer.backends if b != "cpu"), "cpu")
     entrants = tuple(offer.styles)  # named, so that unusual styles take part, too
     selection = Selection(entrants, styles, (name,), (backend or usual,), ASKED, files)
-    task = Task(
+    return Task(
         kind="cost",
         arguments=tuple(arguments),
         needed={"": {cell: frozenset(ASKED) for cell in selection.cells(offer)}},
@@ -144,4 +142,3 @@ def prepare_step(
         options=options,
         outside=files,
     )
-    return task, time.monotonic() - start
