@@ -41,8 +41,6 @@ class Environment:
     alone, named by their commits."""
     python: str = PYTHON
     """Minor version of Python, as in `3.12`."""
-    heavy: bool = False
-    """Whether its libraries may take minutes to import."""
     offer: Offer = field(default_factory=Offer)
     """Contents, as a worker reports them; empty until one was asked."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import Arm, Selection, name_step
-from bench.engine.process import HEAVY_SILENCE, WorkerFailedError, choose_silence
+from bench.engine.process import WorkerFailedError
 from bench.engine.task import Environment, Task
 from bench.environments import ask_environment
 from bench.environments.spec import CURRENT, Spec
@@ -50,7 +50,7 @@ def prepare_run(
         BakeoffError: an environment cannot be built, or no style has a metric that is asked for.
         WorkerFailedError: not even the baseline can be loaded.
     """
-    sides = ask_environments(selection, spec, builder, choose_silence(options.budget))
+    sides = ask_environments(selection, spec, builder)
     offer, left_out = sides[""].offer, {}
     if options.donate:
         kept = [Arm(name, s) for name, styles in offer.not_donating.items() for s in styles]
@@ -73,9 +73,7 @@ def prepare_run(
     return task, metrics
 
 
-def ask_environments(
-    selection: Selection, spec: Spec, builder: Builder, silence: float
-) -> dict[str, Environment]:
+def ask_environments(selection: Selection, spec: Spec, builder: Builder) -> dict[str, Environment]:
     """Return the shared environment, named "", and those of entrants that have their own.
 
     All have one offer, of all entrants; an environment that cannot be built or asked is a problem
@@ -85,14 +83,13 @@ def ask_environments(
     isolated = [n for n, e in entrants.items() if impls.find_declaration(e).own_environment]
     names = tuple(name for name in entrants if name not in isolated)
     names = names or (impls.BASELINE,) * bool(isolated)
-    sides = {"": ask_environment(builder.build(spec), names, selection.files, silence)}
+    sides = {"": ask_environment(builder.build(spec), names, selection.files)}
     offer = sides[""].offer
     for name in isolated:
         try:
             environment = builder.build_entrant(entrants[name])
             builder.notify(f"importing {name} in its environment")
-            patience = max(silence, HEAVY_SILENCE)
-            side = ask_environment(environment, (name,), selection.files, patience)
+            side = ask_environment(environment, (name,), selection.files)
         except (BakeoffError, WorkerFailedError) as error:
             why = f"import failed: {error}" if isinstance(error, WorkerFailedError) else str(error)
             offer = replace(offer, problems=offer.problems | {name: why})

@@ -44,9 +44,9 @@ class FakeWorker:
     def __init__(self, lab: "Lab") -> None:
         self.lab, self.number = lab, next(lab.numbers)
         lab.living.add(self.number)
-        self.start = self.kill = lambda: None
+        self.start = self.kill = lambda *_: None
 
-    def ask(self, command: Command, _: float) -> Any:
+    def ask(self, command: Command, *_: object) -> Any:
         given = dataclasses.asdict(command)
         arms = given.get("arms") or (given["arm"],)
         about = {name: given[name] for name in FIELDS & given.keys()}
