@@ -21,6 +21,7 @@ from bench.engine.actions import (
 )
 from bench.engine.machine import make_cache
 from bench.engine.process import Worker, WorkerFailedError, find_descendants, link
+from bench.streams import say
 from bench.worker.__main__ import adopt
 from bench.worker.settings import end_processes
 
@@ -65,6 +66,7 @@ class Driver:
             BakeoffError: the journal cannot be written.
         """
         self.zero = time.monotonic() - self.plan.workers.spent.wall_seconds
+        self.plan.workers.notify = say
         self.cache = make_cache()
         adopt()  # what a worker that died has left in a session of its own
         self.processes_before = find_descendants(os.getpid())
