@@ -65,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--wait",
         action="store_true",
-        help="wait for another run on this machine; without it, that is an error",
+        help="queue behind other runs on this machine; without it, one is an error",
     )
     group.addoption(
         "--environment",

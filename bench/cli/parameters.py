@@ -99,7 +99,7 @@ With = Annotated[
 Wait = Annotated[
     bool,
     typer.Option(
-        "--wait", help="Wait for another run on this machine; without it, that is an error."
+        "--wait", help="Queue behind other runs on this machine; without it, one is an error."
     ),
 ]
 Output = Annotated[

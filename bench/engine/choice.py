@@ -301,10 +301,11 @@ class Choice:
         return processes + self.costs.proving(pairs, lanes)
 
     def forecast_needs(self) -> dict[tuple[str, str], float]:
-        """Return (workload, kind of work) → seconds that it still takes, once a proof was timed."""
+        """Return (workload, kind of work) → seconds of its first answer, if a proof was timed."""
         if not self.costs.proof_seconds:
             return {}
-        needs = {(*job.work.turn,): job.least for job in self.warm_jobs()}
+        turns = self.agenda.find_open_turns()
+        needs = {(*turn,): self.warm_job(groups, turn).least for turn, groups in turns}
         for workload in self.agenda.workloads:
             if pairs := self.agenda.find_unswept_cells(workload):
                 seconds = self.cold_seconds(pairs, self.agenda.count_sweeps(pairs))

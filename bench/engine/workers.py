@@ -164,6 +164,8 @@ class Workers:
                 else:
                     yield from self.make_steps(side, worker, cells, visit)
                 return worker
+            if self.spent_seconds > self.agenda.end:
+                break
         raise WorkerEndedError
 
     def load_worker(self, side: SideState, cells: Sequence[Cell], cores: Cores) -> Steps[int]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ class Queue:
     def told(self, name: str) -> str:
         return (self.folder / f"err-{name}").read_text()
 
+    def has(self, name: str) -> bool:
+        """Tell whether a run got the machine last."""
+        return self.log[-1] == name
+
+    def knows(self, name: str, other: str) -> bool:
+        """Tell whether a run has said that another one has the machine."""
+        return self.holder(other) in self.told(name)
+
     def end(self, name: str) -> None:
         (self.folder / f"end-{name}").touch()
         assert self.runs.pop(name).wait(60) == 0
@@ -108,9 +117,9 @@ def test_runs_that_wait_get_the_machine_in_the_order_in_which_they_came(queue: Q
     assert queue.start("rude", "now").wait(60) == 1
     for name, later in (("a", "b"), ("b", "c"), ("c", "d")):
         queue.end(name)
-        until(lambda later=later: queue.log[-1] == later)
+        until(partial(queue.has, later))
         if later != "d":  # which is told who has the machine now
-            until(lambda later=later: queue.holder(later) in queue.told("d"))
+            until(partial(queue.knows, "d", later))
     assert len(queue.told("d").splitlines()) == 3, "each holder once"
     queue.end("d")
     assert queue.log == ["a", "b", "c", "d"]

@@ -10,6 +10,7 @@ import pytest
 from bench.cells import BASELINE
 from bench.engine.actions import Action
 from bench.engine.choice import OVERRUN
+from bench.engine.plan import Plan
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STEP
 from tests.engine.plans import (
@@ -101,6 +102,13 @@ class Large(Machine):
         return usual.get(action.do) or super().seconds(action)
 
 
+def listen(plan: Plan, machine: Machine) -> list[tuple[float, str]]:
+    """Return what a plan will say, with the time."""
+    told = list[tuple[float, str]]()
+    plan.workers.notify = lambda text: told.append((machine.now, text))
+    return told
+
+
 LARGE = needed(("seed",), (HOST, STEP), FEW | {"flax_nnx": STYLES["flax_nnx"]})
 
 
@@ -110,8 +118,8 @@ def test_what_cannot_be_proven_in_time_is_said_at_once_and_the_rest_is_measured(
 ) -> None:
     for seed in range(5):
         plan = plan_of(LARGE, budget, before=0.0, seed=seed)
-        machine, told = Large(noise=0.02, seed=seed), list[tuple[float, str]]()
-        plan.workers.notify = lambda text, m=machine, t=told: t.append((m.now, text))
+        machine = Large(noise=0.02, seed=seed)
+        told = listen(plan, machine)
         machine.drive(plan)
         assert machine.now <= (1 + OVERRUN) * budget
         assert machine.now > 0.8 * budget, "what fits is measured"
