@@ -189,12 +189,15 @@ class Workers:
     ) -> Steps[None]:
         """Prove or open cells in random order, the baseline at no fixed place.
 
+        Only before any proof was timed, the baseline comes first: without it, there are no numbers.
         Cells that another worker is proving come last: they can be opened by then. Cells that are
         proven on the other side of a pair come first: only common arms are measured.
         """
         waiting = self.rng.sample(cells, len(cells))
         others = [other for other in visit.group if other is not side]
         waiting.sort(key=lambda cell: not all(other.is_proven(cell) for other in others))
+        if not self.costs.proof_seconds:
+            waiting.sort(key=lambda cell: not cell.is_baseline)
         while waiting:
             claimed = {cell for cell, prover in side.provers.items() if prover in self.held_arms}
             free = (c for c in waiting if side.is_proven(c) or c not in claimed)
@@ -226,7 +229,8 @@ class Workers:
 
     def tell_late(self, side: SideState, cells: Sequence[Cell]) -> None:
         """Say once which arms there is no time to prove, and how long that takes."""
-        late = [c for c in cells if not side.is_proven(c) and (side, c) not in self.told_late]
+        late = [c for c in cells if c.arm not in REFERENCE and not side.is_proven(c)]
+        late = [c for c in late if (side, c) not in self.told_late]
         if late and self.costs.proof_seconds:
             self.told_late.update((side, cell) for cell in late)
             arms = ", ".join(sorted(str(cell.arm) for cell in late))

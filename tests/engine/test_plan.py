@@ -102,6 +102,19 @@ class Large(Machine):
         return usual.get(action.do) or super().seconds(action)
 
 
+class Endless(Machine):
+    """A machine on which proofs are ended when the budget is spent."""
+
+    def seconds(self, action: Action) -> float:
+        return 70.0 if action.do == "prove" else super().seconds(action)
+
+
+def test_a_worker_that_was_ended_with_the_budget_is_not_started_again() -> None:
+    plan, machine = run(FEW_AT_SEED, 60, Endless(dies("prove", times=99)))
+    assert max(start for start, _, action in machine.log if action.do == "start") < plan.agenda.end
+    assert not plan.failed, "an arm fails that dies twice"
+
+
 def listen(plan: Plan, machine: Machine) -> list[tuple[float, str]]:
     """Return what a plan will say, with the time."""
     told = list[tuple[float, str]]()
