@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.engine import machine
 from bench.engine.machine import machine_lock
 from tests.commands import SCAN, Bakeoff, bench, how
 
@@ -28,7 +27,7 @@ def busy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         raise AssertionError("it waits")
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(machine.time, "sleep", sleep)
+    monkeypatch.setattr("bench.engine.machine.time.sleep", sleep)
 
 
 @pytest.mark.parametrize(
