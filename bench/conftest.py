@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,12 +13,13 @@ import impls
 from bench import streams
 from bench.cells import Selection, require_known
 from bench.engine import journal as journals
-from bench.engine.machine import machine_lock
+from bench.engine.machine import require_free_machine
 from bench.environments.builder import Builder
 from bench.environments.spec import CURRENT, parse
 from bench.options import ABOUT, BY_BUDGET, NAMES, Options
 from bench.plugin import MARK, RunPlugin, exit_on_wrong_use
 from bench.prepare.run import prepare_run
+from bench.runfile.reader import read
 from bench.runfile.writer import write
 from common.errors import mask_secrets, require_new
 
@@ -63,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--wait",
         action="store_true",
-        help="wait for another run on this machine; without it, that is an error",
+        help="queue behind other runs on this machine; without it, one is an error",
     )
     group.addoption(
         "--environment",
@@ -100,13 +102,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             benchmarks.save_json = partial(write, path)
         if (resume := config.getoption("--resume")) is not None:
             next(journals.open_journals("run", resume))
-        measures = not config.getoption("collectonly")
-        lock = machine_lock(wait=config.getoption("--wait")) if measures else None
+        if more := config.getoption("--more"):
+            read(Path(more))
+        if not (config.getoption("collectonly") or config.getoption("--wait")):
+            require_free_machine()
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
         arguments = tuple(mask_secrets(str(word)) for word in config.invocation_params.args)
         builder = Builder(notify=streams.say)
         task, metrics = prepare_run(selection, options, spec, builder, arguments)
-    config.pluginmanager.register(RunPlugin(config, task, metrics, lock), RunPlugin.NAME)
+    config.pluginmanager.register(RunPlugin(config, task, metrics), RunPlugin.NAME)
 
 
 def parse_selection(config: pytest.Config) -> Selection:

@@ -58,7 +58,7 @@ def make_option(text: str, metavar: str = "N", type_: type = int, **more: Any) -
 
 
 ABOUT = {
-    "budget": make_option("wall time for the whole run, shared out by a planner", "SECONDS", float),
+    "budget": make_option("wall time of measuring, shared out by a planner", "SECONDS", float),
     "margin": make_option(
         "within this fraction, two times are called equivalent", "FRACTION", float
     ),

@@ -5,7 +5,6 @@ The first benchmark measures all of them; each passes its samples to pytest-benc
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import psutil
 import pytest
 from rich.console import Console
 
@@ -38,9 +36,6 @@ if TYPE_CHECKING:
 
 MARK = "bakeoff"
 """Mark with a benchmark's metric and cell; a benchmark whose mark has neither is dropped."""
-MOST_BEFORE = 600.0
-"""Most seconds that pytest can have run before measuring: more, such as days, comes from another
-machine's /proc."""
 
 
 @contextmanager
@@ -60,15 +55,12 @@ class RunPlugin:
         config: Pytest's.
         task: Of all environments; without cells before the collection ends.
         metrics: Selected cell → its metrics.
-        lock: This machine's lock, given back when pytest ends.
     """
 
     NAME = "bakeoff-run"
 
-    def __init__(
-        self, config: pytest.Config, task: Task, metrics: dict[Cell, list[str]], lock: object
-    ) -> None:
-        self.config, self.task, self.metrics, self.lock = config, task, metrics, lock
+    def __init__(self, config: pytest.Config, task: Task, metrics: dict[Cell, list[str]]) -> None:
+        self.config, self.task, self.metrics = config, task, metrics
         self.measurement: Measurement | None = None
         self.numbers = 0
         """Number of benchmarks that have samples."""
@@ -127,7 +119,6 @@ class RunPlugin:
         if self.measurement is not None:
             return self.measurement
         resume, more = self.config.getoption("--resume"), self.config.getoption("--more")
-        before = time.time() - psutil.Process().create_time()
         try:
             with (
                 interrupt_on_signals(),
@@ -137,7 +128,7 @@ class RunPlugin:
             ):
                 self.measurement = measure(
                     self.task,
-                    before=before if 0 <= before <= MOST_BEFORE else 0.0,
+                    wait=self.config.getoption("--wait"),
                     resume=resume,
                     on_progress=progress,
                     more=Path(more) if more else None,

@@ -228,7 +228,7 @@ def test_what_is_to_be_done_where_no_benchmark_has_a_number(
     results = Mock(cells=[Mock(failure=failure) for failure in failures])
     task = Mock()
     task.options.budget = 40
-    plugin = RunPlugin(Mock(), task, {}, None)
+    plugin = RunPlugin(Mock(), task, {})
     assert words in plugin.advise(Mock(interrupted=False, results=results))
 
 
@@ -307,7 +307,7 @@ def test_a_journal_stays_unless_the_run_file_is_written(
     config, session = Mock(), Mock(exitstatus=0)
     config.getoption.return_value = path
     config.pluginmanager.get_plugin.return_value = reporter
-    plugin = RunPlugin(config, Mock(), {}, None)
+    plugin = RunPlugin(config, Mock(), {})
     plugin.measurement, plugin.numbers = Mock(interrupted=False, journal=journal), numbers
     hook = plugin.pytest_sessionfinish(session)
     next(hook)

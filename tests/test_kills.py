@@ -49,7 +49,7 @@ COMMANDS = {
         *("--metric=step", "--pairs=2", "--blocks=6", *OUT),
     ),
 }
-"""Short ones. A budget is how long a worker may be silent: 30 s at least."""
+"""Short ones."""
 TIMED = re.compile(rb'"metric":"(step|host_cost)"')
 """What a journal has when blocks were measured."""
 BY_DAY = "bisect", "history"

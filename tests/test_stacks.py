@@ -33,7 +33,6 @@ COUNTED = ("equinox/filter_jit", "flax_nnx/jit", "pure_jax/pure")
 """On a day; counting costs the most, for it clears what was compiled."""
 OWN_STAGES = ("equinox", "flax_nnx")
 """Entrants whose own styles have other stages than what `jax.jit` returns."""
-SILENCE = 180.0
 AT = "toy", "cpu"
 
 pytestmark = [
@@ -65,13 +64,13 @@ def there(request: pytest.FixtureRequest) -> There:
             environment = builder.build(parse(name), ["3.12"])
         except BakeoffError as error:
             pytest.skip(str(error))
-        side = ask_environment(environment, (), {}, SILENCE)
+        side = ask_environment(environment, (), {})
         return There(name, side.place, side.offer)
     if builder.find_folder(name) is None:
         if name not in LIGHT:
             pytest.skip(f"the environment of {name} is not built: bakeoff entrants --build {name}")
         request.getfixturevalue("needs_network")
-    side = ask_environment(builder.build_entrant(name), (name,), {}, SILENCE)
+    side = ask_environment(builder.build_entrant(name), (name,), {})
     return There(name, side.place, side.offer)
 
 
@@ -97,13 +96,13 @@ def test_every_entrant_is_there_and_measured_cold(there: There) -> None:
     for entrant in OWN_STAGES if there.name == DAY else (there.name,):
         jax, styles = impls.read_declaration(entrant).jax, there.offer.styles[entrant]
         command = MeasureCold(*AT, f"{entrant}/{styles[-1 if jax else 0]}")
-        answer = ask_once(command, there.place, SILENCE)
+        answer = ask_once(command, there.place)
         assert set(by_metric(answer)) == set(COLD), entrant
 
 
 def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
     arms, jax = there.arms, there.name == DAY or impls.read_declaration(there.name).jax
-    with Worker(there.place, SILENCE) as worker:
+    with Worker(there.place) as worker:
         worker.start()
 
         def time_block(kind: str, arms: list[str]) -> None:

@@ -80,25 +80,25 @@ def error_console() -> Console:
     return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
 
 
-@contextmanager
-def reserve_machine(
+def make_builder(
     *, wait: bool, packages: Sequence[str] | None, more: Path | None = None
-) -> Iterator[Builder]:
-    """Hold the lock of this machine, and yield a builder of environments.
+) -> Builder:
+    """Return a builder of environments, once it is known that nothing else is in the way.
 
     Args:
-        wait: Whether to wait for another run; without it, that is a BakeoffError.
+        wait: Whether another run on this machine is no BakeoffError: it is waited for later.
         packages: Requirements that all environments have, too.
         more: A run file to go on with: what is wrong with it is told before anything is built.
     """
-    from bench.engine.machine import machine_lock
+    from bench.engine.machine import require_free_machine
     from bench.environments.builder import Builder
     from bench.runfile.reader import read
 
     if more is not None:
         read(more)
-    with machine_lock(wait=wait):
-        yield Builder(notify=error_console().print, extras=parse_requirements(packages))
+    if not wait:
+        require_free_machine()
+    return Builder(notify=error_console().print, extras=parse_requirements(packages))
 
 
 @contextmanager
@@ -117,21 +117,24 @@ def promise_resumption(is_kept: Callable[[], bool] = lambda: True) -> Iterator[N
         raise DiskError(f"{error}{hint}") from error
 
 
-def measure_task(task: Task, before: float, *, resume: bool, more: Path | None) -> Measurement:
+def measure_task(task: Task, *, wait: bool, resume: bool, more: Path | None) -> Measurement:
     """Measure a task, and show the progress; if it is cut off, say how to go on.
-
-    `before` is the number of seconds of the budget that are spent already.
 
     Raises:
         KeyboardInterrupt: it was cut off.
         DiskError: the disk is full.
     """
+    from bench.engine.journal import find_journals
     from bench.engine.session import measure
     from bench.report.terminal import Progress
 
-    console = error_console()
+    console, before = error_console(), find_journals(task.kind)
     for note in dict.fromkeys(note for side in task.sides.values() for note in side.offer.notes):
         console.print(note)
-    with promise_resumption(), Progress(console, task.options.budget) as shown:
+
+    def is_kept() -> bool:  # not while another run is waited for
+        return resume or find_journals(task.kind) != before
+
+    with promise_resumption(is_kept), Progress(console, task.options.budget) as shown:
         resumed = "" if resume else None
-        return measure(task, before=before, resume=resumed, on_progress=shown, more=more)
+        return measure(task, wait=wait, resume=resumed, on_progress=shown, more=more)

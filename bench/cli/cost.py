@@ -82,12 +82,10 @@ def cost(
     from bench.prepare.run import prepare_step
 
     extent = commands.check_options(Options(budget))
-    name_step(file)  # what is wrong with it is told before another run is waited for
-    with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
-        task, seconds = prepare_step(
-            file, extent, styles, backend, builder, commands.read_command_line()
-        )
-        made = commands.measure_task(task, seconds, resume=resume, more=more)
+    name_step(file)  # what is wrong with it is told before anything is built
+    builder = commands.make_builder(wait=wait, packages=with_, more=more)
+    task = prepare_step(file, extent, styles, backend, builder, commands.read_command_line())
+    made = commands.measure_task(task, wait=wait, resume=resume, more=more)
     finish(made.results, shown, made.journal.path)
     return int(any(row.failure is not None for row in made.results.cells))
 

@@ -59,7 +59,7 @@ def history(
         float,
         parameters.make_option(
             "budget",
-            help="Wall time after environments are built; each day gets two pairs first.",
+            help="Wall time of measuring; each day gets two pairs first.",
         ),
     ] = 900.0,
     pairs: parameters.Pairs = None,
@@ -109,11 +109,9 @@ def history(
         until = max(name for name in names if name[:1].isdigit())
     newest = parse_day(until, "--until") if until else today()
     dates = list_days(parse_day(since, "--since"), newest, every)
-    with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
-        task, seconds, others = prepare_days(
-            dates, selection, extent, builder, commands.read_command_line()
-        )
-        made = commands.measure_task(task, seconds, resume=resume, more=more)
+    builder = commands.make_builder(wait=wait, packages=with_, more=more)
+    task, others = prepare_days(dates, selection, extent, builder, commands.read_command_line())
+    made = commands.measure_task(task, wait=wait, resume=resume, more=more)
     add_days(made.results, others)
     finish(made.results, shown, made.journal.path)
     return 0 if Timeline(made.results).comparisons else 2

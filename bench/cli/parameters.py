@@ -60,9 +60,7 @@ BackendName = Annotated[
     str | None,
     typer.Option("--backend", metavar="NAME", show_default="an accelerator, else cpu"),
 ]
-Budget = Annotated[
-    float, make_option("budget", help="Wall time in seconds, once environments are built.")
-]
+Budget = Annotated[float, make_option("budget", help="Wall time of measuring, in seconds.")]
 Margin = Annotated[float, make_option("margin")]
 Pairs = Annotated[
     int | None,
@@ -101,7 +99,7 @@ With = Annotated[
 Wait = Annotated[
     bool,
     typer.Option(
-        "--wait", help="Wait for another run on this machine; without it, that is an error."
+        "--wait", help="Queue behind other runs on this machine; without it, one is an error."
     ),
 ]
 Output = Annotated[

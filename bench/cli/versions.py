@@ -96,16 +96,16 @@ def ab(
     selection = commands.parse_selection(entrant, style, workload, backend, metric, step)
     if not any(spec.revision for spec in specs.values()):  # which may have other styles
         selection.check_styles()
-    with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
-        try:
-            task, seconds = prepare_sides(specs, selection, extent, builder, arguments)
-        except DoesNotRunError as error:
-            if shown.file is not None and shown.form != "json":
-                title = f"{new} beside {base}"
-                answer = Document(title, headline=str(error), status="bad", marker=MARKER)
-                publish([answer], shown)
-            raise
-        made = commands.measure_task(task, seconds, resume=resume, more=more)
+    builder = commands.make_builder(wait=wait, packages=with_, more=more)
+    try:
+        task = prepare_sides(specs, selection, extent, builder, arguments)
+    except DoesNotRunError as error:
+        if shown.file is not None and shown.form != "json":
+            title = f"{new} beside {base}"
+            answer = Document(title, headline=str(error), status="bad", marker=MARKER)
+            publish([answer], shown)
+        raise
+    made = commands.measure_task(task, wait=wait, resume=resume, more=more)
     finish(made.results, shown, made.journal.path)
     return int(Comparison(made.results).status)
 
@@ -163,13 +163,13 @@ def bisect(
     earlier = Earlier() if file is None else Earlier.read(file, resume=resume)
     if kept.exists() and not resume:
         console.print("the same search was cut off: --resume goes on; without it, this one is new")
+    builder = commands.make_builder(wait=wait, packages=with_)
     with (
-        commands.reserve_machine(wait=wait, packages=with_) as builder,
         commands.promise_resumption(kept.exists),
         Progress(console, budget) as shown,
     ):
         stacks = Stacks(selection, builder)
-        steps = Steps(stacks, selection.metrics[0], budget, shown, earlier)
+        steps = Steps(stacks, selection.metrics[0], budget, shown, earlier, wait=wait)
         search = Search(*ends, steps, console.print, kept)
         try:
             results = search.run()

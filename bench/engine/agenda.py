@@ -16,7 +16,7 @@ from bench.options import MOST_COUNT
 from common.config import find_workload
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bench.engine.actions import Do
     from bench.engine.task import Group, GroupCell, SideState
@@ -52,6 +52,8 @@ class WarmVisits(NamedTuple):
     seconds: float
     """Seconds of blocks in each worker."""
     rounds: int
+    proves: bool = True
+    """Whether arms that are not proven yet take part."""
 
 
 class ColdSweeps(NamedTuple):
@@ -249,8 +251,13 @@ class Agenda:
             works += [OnceWork(do, side, cells)] if cells else []
         return works
 
-    def note_missing(self, samples: Iterable[Sample]) -> None:
-        """Note for each cell and metric without a number why it has none."""
+    def note_missing(
+        self, samples: Iterable[Sample], needs: Mapping[tuple[str, str], float] | None = None
+    ) -> None:
+        """Note for each cell and metric without a number why it has none.
+
+        `needs` has (workload, kind of work) → seconds that it takes, as far as that is known.
+        """
         programs = {(row.environment, row.cell): row.program for row in self.rows}
 
         def pool(environment: str, cell: Cell, metric: str) -> tuple[str, str, str]:
@@ -274,6 +281,9 @@ class Agenda:
                         and result.failure is None
                     ):
                         reason = "not measured within the budget"
+                        kind = COLD_KIND if name in COLD else METRICS[name].turn
+                        if seconds := (needs or {}).get((cell.workload, kind)):
+                            reason += f": it takes about {float(f'{seconds:.2g}'):.0f} s"
                         at = product((str(cell.arm), ""), (cell.workload, ""))
                         if death := next(filter(None, map(side.deaths.get, at)), ""):
                             reason = f"{death}, and there was no time to try again"

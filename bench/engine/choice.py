@@ -7,13 +7,13 @@ history. Nothing here measures, or changes what is known: `bench.engine.plan` do
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import PURE, REFERENCE
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Job, Question, choose_job
-from bench.engine.task import find_live_cells
+from bench.engine.task import find_arms, has_proven_style
 from bench.metrics import HOST, STAGES, STEP
 from common.config import find_workload
 
@@ -54,6 +54,26 @@ block of three rounds each made the intervals of a default run twice as wide."""
 OVERRUN = 0.03
 """Fraction of the budget by which a run may exceed it, to complete a first answer or a sweep:
 otherwise some cells have one sample too few."""
+
+
+class Visits(NamedTuple):
+    """Visits that can be begun together, and what they take."""
+
+    groups: Sequence[Group]
+    pairs: Sequence[GroupCell]
+    """Cells that take part."""
+    in_a_row: int
+    """Visits that measure one after the other."""
+    again: float
+    """Seconds of opening workers when all arms are proven."""
+    opening: float
+    """Seconds of opening these, with the proofs that are due."""
+    block: float
+    """Seconds of a block of all arms."""
+    fewest: float
+    """Seconds of the shortest block."""
+    room: float
+    """Seconds that are left for measuring in each."""
 
 
 class Choice:
@@ -153,26 +173,45 @@ class Choice:
         part = weight / max(weight, lacking) * self.seconds_left
         return (part - opening - (visits - 1) * again) / visits / in_a_row
 
-    def warm_job(self, groups: Sequence[Group], turn: TurnKind) -> Job:
-        """Return a visit of the first groups, with a lane each, or of a single one in all lanes."""
+    def plan_visits(self, groups: Sequence[Group], turn: TurnKind, *, proves: bool) -> Visits:
+        """Return visits of the first groups, as many as fit; with or without unproven arms."""
         agenda, costs, workload = self.agenda, self.costs, turn.workload
         cores, made = agenda.cores(groups[0], turn.kind), agenda.worker_counts[groups[0], turn]
         most = len(groups) if len(groups) > 1 else agenda.most_workers - made
-        enough = agenda.find_least(turn.kind)
-        few_rounds = turn.rounds if made >= enough else min(FEWEST_ROUNDS, turn.rounds)
+        few_rounds = self.choose_few_rounds(turn, made)
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
-            distinct = dict.fromkeys(visits)
-            pairs = [(g, cell) for g in distinct for cell in find_live_cells(g, workload).values()]
+            arms = {g: find_arms(g, workload, unproven=proves) for g in visits}
+            pairs = [(g, cell) for g, cells in arms.items() for cell in cells.values()]
             in_a_row = 1 if cores[0] else count
-            again = max(costs.opening(group, *turn) for group in distinct)
+            again = max(costs.opening(g, *turn, cells) for g, cells in arms.items())
             alone = agenda.is_paired or turn.kind == STAGES  # others prove before all visits
             opening = again + costs.proving(pairs, count, alone=alone)
-            block = max(costs.block(g, turn, [*find_live_cells(g, workload)]) for g in distinct)
+            block = max(costs.block(g, turn, [*cells]) for g, cells in arms.items())
             fewest = few_rounds / turn.rounds * block
             room = (self.seconds_left - opening) / in_a_row
             if room >= fewest or not made:  # several workers share the first proofs
                 break
+        return Visits(visits, pairs, in_a_row, again, opening, block, fewest, room)
+
+    def choose_few_rounds(self, turn: TurnKind, made: int) -> int:
+        """Return the least rounds of a block, where so many workers have come to their end."""
+        enough = self.agenda.find_least(turn.kind)
+        return turn.rounds if made >= enough else min(FEWEST_ROUNDS, turn.rounds)
+
+    def warm_job(self, groups: Sequence[Group], turn: TurnKind) -> Job:
+        """Return a visit of the first groups, with a lane each, or of a single one in all lanes.
+
+        Where there is no time to prove further arms, those that are proven are measured.
+        """
+        agenda, workload = self.agenda, turn.workload
+        made, enough = agenda.worker_counts[groups[0], turn], agenda.find_least(turn.kind)
+        few_rounds, proves = self.choose_few_rounds(turn, made), True
+        planned = self.plan_visits(groups, turn, proves=True)
+        if planned.room < planned.fewest and all(has_proven_style(g, workload) for g in groups):
+            planned, proves = self.plan_visits(groups, turn, proves=False), False
+        visits, pairs, in_a_row, again, opening, block, fewest, room = planned
+        count, cores = len(visits), agenda.cores(groups[0], turn.kind)
         part = self.find_workload_factor(workload)
         for_opening = part * TURNS[turn.kind].seconds_for_opening * opening
         seconds = max(block, PAIR_FOR_OPENING * again if agenda.is_paired else for_opening)
@@ -192,9 +231,9 @@ class Choice:
         if blocks < 2 and rounds > 1:
             rounds = max(few_rounds, int(rounds * blocks / 2))
         return Job(
-            WarmVisits(visits, turn, cores[:count], seconds, rounds),
+            WarmVisits(visits, turn, cores[:count], seconds, rounds, proves),
             [*self.doubts.list_questions(pairs, *turn, self.weight(*turn), blocks * turn.rounds)],
-            several * count / len(distinct),
+            several * count / len({*visits}),
             opening + in_a_row * seconds + (several - 1) * (again + in_a_row * seconds),
             least,
             begun=not agenda.is_paired and 0 < made < enough,
@@ -261,6 +300,18 @@ class Choice:
         processes = sweeps * sum(self.costs.cold(group) for group, _ in pairs) / lanes
         return processes + self.costs.proving(pairs, lanes)
 
+    def forecast_needs(self) -> dict[tuple[str, str], float]:
+        """Return (workload, kind of work) → seconds of its first answer, if a proof was timed."""
+        if not self.costs.proof_seconds:
+            return {}
+        turns = self.agenda.find_open_turns()
+        needs = {(*turn,): self.warm_job(groups, turn).least for turn, groups in turns}
+        for workload in self.agenda.workloads:
+            if pairs := self.agenda.find_unswept_cells(workload):
+                seconds = self.cold_seconds(pairs, self.agenda.count_sweeps(pairs))
+                needs[workload, COLD_KIND] = seconds
+        return needs
+
     def choose_fitting_cells(self, pairs: Sequence[GroupCell], sweeps: int) -> Sequence[GroupCell]:
         """Return the first cells, as many as fit into the time left, each on all of its sides."""
         while (
@@ -277,8 +328,8 @@ class Choice:
             side, cells, lanes = work.side, work.cells, len(self.agenda.cores((work.side,)))
             alive = [((side,), cell) for cell in side.list_live_cells(cells[0].workload)]
             seconds = self.costs.opening((side,), cells[0].workload, work.do)
-            seconds += self.costs.proving(alive, lanes, alone=False)
             if work.do == "train":
+                seconds += self.costs.proving(alive, lanes, alone=False)
                 seconds += self.costs.training(side, cells) / lanes
             question = Question(WEIGHTS[work.do], WIDEST, 0.0, 0, 1)
             yield Job(work, [question] * len(cells), 1, seconds, seconds)

@@ -11,7 +11,7 @@ from bench.worker import protocol
 from common.config import find_workload, is_user_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from bench.cells import Cell
     from bench.engine.task import Group, GroupCell, SideState
@@ -105,19 +105,27 @@ class Costs:
         """Return the seconds until a side's worker has imported everything."""
         return self.load_seconds.get(side, LOAD_SECONDS)
 
-    def opening(self, group: Group, workload: str, kind: str) -> float:
+    def open(self, side: SideState, cell: Cell) -> float:
+        """Return the seconds of opening a proven arm: its own, those of others, or by proofs."""
+        seen = [s for (_, other), s in self.open_seconds.items() if other.workload == cell.workload]
+        usual = sum(seen) / len(seen) if seen else OPEN_SECONDS * self.proof / PROVE_SECONDS
+        return self.open_seconds.get((side, cell), usual)
+
+    def opening(
+        self, group: Group, workload: str, kind: str, arms: Container[str] | None = None
+    ) -> float:
         """Return the seconds to open proven arms on all sides at once; stages open none."""
         totals = []
         for side in group:
             cells = [] if kind == STAGES else side.list_live_cells(workload)
-            seconds = (self.open_seconds.get((side, cell), OPEN_SECONDS) for cell in cells)
+            seconds = (self.open(side, c) for c in cells if arms is None or str(c.arm) in arms)
             totals.append(self.load(side) + sum(seconds))
         return max(totals)
 
     def making(self, group: Group, workload: str, arms: Sequence[str]) -> float:
         """Return the seconds of making the steps of some arms anew, on all sides."""
         cells = [(s, s.cell(arm, workload)) for s in group for arm in arms]
-        seconds = sum(self.open_seconds.get(pair, OPEN_SECONDS) for pair in cells)
+        seconds = sum(self.open(*pair) for pair in cells)
         return self.making_seconds.get((group, workload), seconds / len(group))
 
     def proving(self, pairs: Iterable[GroupCell], lanes: int, *, alone: bool = True) -> float:
@@ -128,7 +136,7 @@ class Costs:
         """
         unproven = {(s, c) for group, c in pairs for s in group if not s.is_proven(c)}
         if not alone:
-            return len(unproven) * (self.proof - OPEN_SECONDS) / lanes
+            return len(unproven) * self.proof * (1 - OPEN_SECONDS / PROVE_SECONDS) / lanes
         loads = [self.load(side) for side in {side for side, _ in unproven}]
         loading = math.ceil(len(loads) / lanes) * max(loads, default=0.0)
         return loading + len(unproven) * self.proof / lanes
@@ -157,5 +165,6 @@ class Costs:
         """Return the seconds of a cold process on each of a group's sides, added up."""
         seen = [self.cold_seconds[side] for side in group if side in self.cold_seconds]
         guess = COLD_SECONDS * max(map(self.load, group)) / LOAD_SECONDS
+        guess += max(0.0, self.proof - PROVE_SECONDS)  # a large model compiles as long there
         usual = max(seen or self.cold_seconds.values(), default=guess)
         return sum(self.cold_seconds.get(side, usual) for side in group)

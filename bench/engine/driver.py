@@ -19,18 +19,9 @@ from bench.engine.actions import (
     make_command,
     parse_answer,
 )
-from bench.engine.costs import STAGES_SECONDS
 from bench.engine.machine import make_cache
-from bench.engine.process import (
-    HEAVY_SILENCE,
-    LEAST_SILENCE,
-    SILENCE_SECONDS,
-    Worker,
-    WorkerFailedError,
-    find_descendants,
-    link,
-)
-from bench.metrics import STAGES
+from bench.engine.process import Worker, WorkerFailedError, find_descendants, link
+from bench.streams import say
 from bench.worker.__main__ import adopt
 from bench.worker.settings import end_processes
 
@@ -42,20 +33,11 @@ if TYPE_CHECKING:
     from bench.engine.task import Task
     from bench.runfile import TimeSpent
 
-MOST_SILENCE = 300.0
-"""Maximum silence before a worker counts as hung, in seconds; a third of the budget if that is
-less, but at least `LEAST_SILENCE`."""
-LAST_SILENCE = 20.0
-"""Silence allowed when the budget is nearly spent, in seconds: compiling takes ten on a slow
-machine."""
-USUAL, LEAST_USUAL = 10, 10.0
-"""Silence allowed for a known kind of action, as a multiple of the longest so far, and its minimum
-in seconds: ten times is more than a busy machine adds."""
+GRACE_SECONDS = 10.0
+"""Seconds that a worker may go on computing when the budget is spent, beyond the longest action of
+its kind so far: what began in time is worth that much."""
 MOST_LANES = 256
 """Maximum number of threads, one for each lane: no machine has as many lanes."""
-TOKEN_SHARE = 0.8
-"""Fraction of the allowed silence after which a worker stops waiting for its partner: before it
-counts as hung itself."""
 
 
 @dataclass
@@ -74,7 +56,6 @@ class Driver:
         """Worker → the arms that it has loaded, in their order."""
         self.longest: dict[tuple[str, str, str, str], float] = {}
         """Key of an action (`make_duration_key`) → the longest seconds of such actions so far."""
-        self.silence = min(MOST_SILENCE, max(LEAST_SILENCE, self.plan.options.budget / 3))
         self.running: dict[Future[Outcome], Action] = {}
         self.closing = threading.Event()
 
@@ -85,6 +66,7 @@ class Driver:
             BakeoffError: the journal cannot be written.
         """
         self.zero = time.monotonic() - self.plan.workers.spent.wall_seconds
+        self.plan.workers.notify = say
         self.cache = make_cache()
         adopt()  # what a worker that died has left in a session of its own
         self.processes_before = find_descendants(os.getpid())
@@ -147,27 +129,27 @@ class Driver:
 
     def get_answers(self, action: Action) -> list[Any]:
         """Return the answer of each of an action's workers; start and end workers where due."""
-        patience, answers = self.choose_patience(action), [None]
+        limit, answers = self.choose_limit(action), [None]
         if action.do in ("start", "cold"):
             if self.closing.is_set():
                 raise WorkerFailedError("the run has ended", "", None)
-            worker = Worker(self.task.sides[action.environment].place, patience, action.cores)
+            worker = Worker(self.task.sides[action.environment].place, action.cores)
             self.workers[action.worker] = worker
-            worker.start()
+            worker.start(limit)
         if action.partner:
-            answers = self.ask_partners(action, patience)
+            answers = self.ask_partners(action, limit)
         elif action.do in EXCHANGES:
-            answers = [self.ask_worker(action, action.worker, patience)]
+            answers = [self.ask_worker(action, action.worker, limit)]
         if action.do in ("cold", "close"):
             self.end(action)
         return answers
 
-    def ask_partners(self, action: Action, patience: float) -> list[Any]:
+    def ask_partners(self, action: Action, limit: float) -> list[Any]:
         """Return the answers of two workers that alternate."""
         link(*(self.workers[number] for number in action.workers))
         with ThreadPoolExecutor(len(action.workers)) as pool:
             answers = {
-                number: pool.submit(self.ask_worker, action, number, patience, place)
+                number: pool.submit(self.ask_worker, action, number, limit, place)
                 for place, number in enumerate(action.workers)
             }
         errors = {number: answer.exception() for number, answer in answers.items()}
@@ -179,22 +161,23 @@ class Driver:
         return [answer.result() for answer in answers.values()]
 
     def ask_worker(
-        self, action: Action, number: int, silence: float, place: int | None = None
+        self, action: Action, number: int, limit: float, place: int | None = None
     ) -> Any:
         """Ask a worker for an action, and return its answer, checked.
 
         Of two workers that alternate, `place` is its number.
         """
         worker = self.workers[number]
+        partner = None if place is None else self.workers[action.workers[1 - place]]
         command = make_command(
             action,
             cache=str(self.cache / self.name_compiler(action.environment)),
             outside=dict(self.task.outside),
             donate=self.plan.options.donate,
             place=place,
-            patience=TOKEN_SHARE * silence,
+            patience=limit,
         )
-        record = worker.ask(command, silence)
+        record = worker.ask(command, limit, partner)
         try:
             return parse_answer(action, record)
         except AnswerError as error:
@@ -209,23 +192,14 @@ class Driver:
         names = (versions.get(name, environment) for name in ("jax", "jaxlib"))
         return "-".join(names).replace("/", "-")
 
-    def choose_patience(self, action: Action) -> float:
-        """Return the silence before a worker counts as hung, in seconds: less near the end."""
-        longest = self.longest.get(make_duration_key(action))
-        if longest is not None:
-            patience = max(LEAST_USUAL, USUAL * longest)
-        else:
-            left = self.plan.agenda.end - (time.monotonic() - self.zero)
-            patience = max(LAST_SILENCE, left + LAST_SILENCE / 2)
-        patience = min(self.silence, patience)
-        of_user = action.workload in self.task.outside
-        if action.do in ("prove", "open", "count", "cold") and of_user:
-            patience = max(patience, SILENCE_SECONDS)  # a model of any size is compiled for it
-        if action.do == "block" and action.kind == STAGES:
-            turns = len(action.arms) * action.rounds * len(action.workers)
-            patience = max(patience, USUAL * STAGES_SECONDS * turns)
-        imports = action.do in ("load", "cold") and self.task.sides[action.environment].heavy
-        return max(patience, HEAVY_SILENCE) if imports else patience
+    def choose_limit(self, action: Action) -> float:
+        """Return the seconds after which an action has hung, although its worker computes.
+
+        They end with the budget and the longest action of its kind so far.
+        """
+        left = self.plan.agenda.end - (time.monotonic() - self.zero)
+        left = min(max(0.0, left), self.plan.options.budget)  # a given number of blocks has no end
+        return left + self.longest.get(make_duration_key(action), 0.0) + GRACE_SECONDS
 
     def find_arm(self, worker: int, index: int | None) -> str:
         """Return the arm that was at work when a worker died; empty if none was."""

@@ -48,6 +48,8 @@ class Journal:
     path: Path
     known: Part
     """Contents when it was opened or created."""
+    size: int | None = None
+    """Bytes of its whole lines when it was opened; what follows is cut off when a run goes on."""
     known_texts: set[bytes | str] = field(default_factory=set)
     """Cells, as JSON, and notes of a run that it has."""
     known_samples: int = 0
@@ -71,7 +73,7 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> Journal:
-        """Read a journal to go on with. Half a line at its end is cut off: it was never finished.
+        """Read a journal to go on with, except half a line at its end: it was never finished.
 
         Raises:
             BakeoffError: it cannot be read, is damaged before its end, or is of another version.
@@ -97,8 +99,6 @@ class Journal:
                 f"{path} is no journal of a run: its first line does not say so; "
                 "name another one, or start anew without --resume"
             )
-        if len(whole) < len(data):
-            os.truncate(path, len(whole))
         rows = {(row.environment, row.cell): row for part in parts for row in part.cells}
         known = msgspec.structs.replace(
             parts[0],
@@ -111,7 +111,7 @@ class Journal:
             raise BakeoffError(
                 f"the journal {path} is damaged: {problem}; start anew without --resume"
             )
-        return cls(path, known)
+        return cls(path, known, len(whole))
 
     def continue_run(self, agenda: Agenda, workers: Workers) -> None:
         """Continue a run from it, and from what that run adds to.
@@ -121,6 +121,8 @@ class Journal:
         """
         from bench.engine.workers import NOT_JAX, UNKNOWN_PROGRAM  # a file is read without these
 
+        if self.size is not None:
+            os.truncate(self.path, self.size)
         known = self.known
         sides = {(side.environment, cell): side for side in agenda.sides for cell in side.cells}
         for row in known.cells:

@@ -3,79 +3,155 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
 import psutil
 
 from bench.runfile import TimeSpent
 from bench.streams import say
 from bench.worker.settings import affinity
-from common.errors import BakeoffError
-from common.files import atomic_write, read_regular
+from common.errors import BakeoffError, shorten
+from common.files import lock_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bench.samples import Cores
 
-LONGEST_PID = 20
-"""Longest process id that is read, in characters."""
 LOCK = "jax-bakeoff.lock"
 """Name of the lock's file, in the folder for temporary files."""
 CACHE_PREFIX = "bakeoff-compiled-"
 """Beginning of the names of folders for compiled programs, which lie beside the lock."""
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 """File that lists the hardware threads that share a core, on Linux."""
+TICKET = re.compile(rf"{re.escape(LOCK)}\.(\d{{1,20}})\.(\d{{1,10}})")
+"""Pattern of a ticket's name, beside the lock: the nanosecond at which a run asked for the machine,
+and its process id."""
 WAIT_SECONDS = 0.5
-"""Seconds between two looks at another run's lock: each takes some microseconds of its time."""
+"""Seconds between two looks at an earlier ticket: each takes some microseconds of another run's
+time."""
 NOTABLE = 0.1
 """Mean number of cores that a process has to use to be named: less is not worth a sentence."""
 
 
-def machine_lock(*, wait: bool = False) -> filelock.AcquireReturnProxy:
-    """Take the lock of this machine, which a `with` or the end of the process gives back.
+@contextmanager
+def machine_lock(*, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of this machine, which ends with the process.
 
-    A process may take it several times, and then gives it back as often.
+    Runs that come later get it in their order: each has a ticket, a locked file whose name says
+    when it came, from when it asks for the machine until it gives it back. The first one measures.
 
     Args:
-        wait: Whether to wait until another run gives it back, and say so on standard error.
+        wait: Whether to wait for the runs before this one, and say so on standard error.
 
     Raises:
         BakeoffError: another run has it, and two would measure each other.
     """
-    path = Path(tempfile.gettempdir()) / LOCK
-    # The next run may be another user's
-    lock = filelock.FileLock(path, timeout=0, mode=0o666, is_singleton=True)
-    owner = path.with_suffix(".owner")
-    try:
+    path, told = Path(tempfile.gettempdir()) / LOCK, ""
+    with ExitStack() as held:
         try:
-            taken = lock.acquire()
-        except filelock.Timeout as error:
-            process = ""
-            with suppress(OSError, ValueError):
-                process = f" (process {int(read_regular(owner, LONGEST_PID))})"
-            if not wait:
-                raise BakeoffError(
-                    f"another run{process} is measuring on this machine, and two would measure "
-                    "each other: wait until it has ended, or give --wait"
-                ) from error
-            say(f"waiting for another run{process} that is measuring on this machine")
-            taken = lock.acquire(timeout=-1, poll_interval=WAIT_SECONDS)
-    except OSError as error:
-        raise BakeoffError(f"cannot take the lock {path}: {error.strerror}") from error
-    with suppress(OSError):
-        atomic_write(owner, str(os.getpid()))  # over a link that anybody may have put there
-    if lock.lock_counter == 1:  # nobody measures here, so these are of runs that were killed
-        for left in path.parent.glob(f"{CACHE_PREFIX}*"):
+            with suppress(FileExistsError):
+                make_shared_file(path)
+            ticket = held.enter_context(take_ticket(path))
+            ahead = list_tickets_before(ticket)
+            while not is_first(ahead) or not take_lock(held, path):
+                holder = describe_holder(ahead)
+                if not wait:
+                    raise BakeoffError(
+                        f"another run{holder} is measuring on this machine, and two would measure "
+                        "each other: wait until it has ended, or give --wait"
+                    )
+                words = f"waiting for another run{holder} that is measuring on this machine"
+                if words != told:
+                    say(told := words)
+                time.sleep(WAIT_SECONDS)
+        except OSError as error:
+            raise BakeoffError(f"cannot take the lock {path}: {error.strerror or error}") from error
+        for left in path.parent.glob(f"{CACHE_PREFIX}*"):  # of runs that were killed
             shutil.rmtree(left, ignore_errors=True)
-    return taken
+        yield
+
+
+def require_free_machine() -> None:
+    """Raise BakeoffError if another run has this machine."""
+    with machine_lock():
+        pass
+
+
+def make_shared_file(path: Path) -> None:
+    """Make an empty file that all users may lock; raise FileExistsError if the name is taken."""
+    path.touch(exist_ok=False)
+    path.chmod(0o666)
+
+
+@contextmanager
+def take_ticket(lock: Path) -> Iterator[Path]:
+    """Yield a new ticket of this process beside the machine's lock; it is locked, and then goes."""
+    with ExitStack() as held:
+        while True:
+            ticket = lock.with_name(f"{LOCK}.{time.time_ns()}.{os.getpid()}")
+            make_shared_file(ticket)
+            with suppress(BlockingIOError, FileNotFoundError):
+                held.enter_context(lock_file(ticket))
+                if ticket.exists():  # or another run took it for a dead one's, and removed it
+                    break
+        try:
+            yield ticket
+        finally:
+            ticket.unlink(missing_ok=True)
+
+
+def list_tickets_before(ticket: Path) -> list[tuple[int, int, Path]]:
+    """Return the time, process id and path of each earlier ticket, in their order."""
+    found = ((TICKET.fullmatch(path.name), path) for path in ticket.parent.glob(f"{LOCK}.*"))
+    tickets = {path: (int(match[1]), int(match[2]), path) for match, path in found if match}
+    return sorted(row for row in tickets.values() if row < tickets[ticket])
+
+
+def is_first(ahead: list[tuple[int, int, Path]]) -> bool:
+    """Tell whether none of the earlier tickets is held; forget those before the first held one."""
+    while ahead:
+        path = ahead[0][-1]
+        try:
+            with lock_file(path):  # its run was killed
+                path.unlink()
+        except BlockingIOError:
+            return False
+        except OSError:  # it has gone, or is no ticket
+            pass
+        ahead.pop(0)
+    return True
+
+
+def take_lock(held: ExitStack, path: Path) -> bool:
+    """Have a file locked until the end of a block, unless another process has it locked."""
+    try:
+        held.enter_context(lock_file(path))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def describe_holder(ahead: Sequence[tuple[int, int, Path]]) -> str:
+    """Return the process of the first ticket, and the first words of its command, if known.
+
+    Further words may hold secrets, such as those of an address.
+    """
+    if not ahead:
+        return ""
+    _, pid, _ = ahead[0]
+    command: list[str] = []
+    with suppress(psutil.Error):
+        command = psutil.Process(pid).cmdline()[1:]
+    words = [Path(word).name for word in command if word.isprintable() and word[:1] != "-"]
+    return f" ({', '.join(filter(None, [f'process {pid}', shorten(' '.join(words[:2]))]))})"
 
 
 def make_cache() -> Path:

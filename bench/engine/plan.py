@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bench.cells import BASELINE, REFERENCE
 from bench.engine.agenda import Agenda, ColdSweeps, OnceWork, WarmVisits
 from bench.engine.choice import OVERRUN, Choice
-from bench.engine.task import find_live_cells
+from bench.engine.task import find_arms, find_live_cells
 from bench.engine.workers import Visit, WorkerEndedError, Workers
 from bench.estimates import group_by_key
 from bench.metrics import STAGES, STEP
@@ -62,7 +62,7 @@ class Plan:
                     yield from self.sweep(work)
                 case OnceWork():
                     yield from self.do_once(work)
-        self.agenda.note_missing(self.workers.samples)
+        self.agenda.note_missing(self.workers.samples, self.choice.forecast_needs())
 
     def visit(self, work: WarmVisits) -> Lanes:
         """Open workers, measure in them, and close them.
@@ -74,12 +74,13 @@ class Plan:
         turn, counts, failures = work.turn, self.agenda.worker_counts, self.agenda.failed_visits
         groups, workload, compiles = work.groups, turn.workload, turn.kind == STAGES
         until = self.workers.spent_seconds + PROVE_SHARE * self.choice.seconds_left
+        arms = {group: find_arms(group, workload, unproven=work.proves) for group in groups}
         if self.agenda.is_paired or compiles:
-            pairs = [(g, cell) for g in groups for cell in find_live_cells(g, workload).values()]
+            pairs = [(group, cell) for group in groups for cell in arms[group].values()]
             yield from self.prove(pairs, workload, work.cores, until)
         alive = {group: find_live_cells(group, workload).keys() for group in groups}
         visits = [
-            Visit(group, workload, alive[group], until, compiles=compiles, cores=cores)
+            Visit(group, workload, arms[group].keys(), until, compiles=compiles, cores=cores)
             for group, cores in zip(groups, work.cores, strict=True)
         ]
         opened = yield from self.open_visits(visits)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -24,25 +25,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODULE = "bench.worker"
-SILENCE_SECONDS = 120.0
-"""Silence before a worker counts as hung, in seconds: no command of a shared environment takes a
-quarter of that on two cores."""
-HEAVY_SILENCE = 180.0
-"""Silence allowed while a library with its own environment is imported, in seconds: PyTorch took a
-minute on a cold disk."""
+SILENCE_SECONDS = 30.0
+"""Seconds in which a worker that neither answers nor computes counts as hung: what it waits for,
+such as a cold disk, lets it compute now and then."""
+COMPUTING = 0.02
+"""Fraction of a core from which on a worker computes: idle threads that wake up now and then use a
+tenth of it, and a process gets more where ten want the core."""
+LIMIT_SECONDS = 300.0
+"""Longest time in which a worker says what it offers, in seconds: PyTorch took a minute to import
+from a cold disk, and nothing takes that long without a mistake in a user's file."""
 MOST_AT_ONCE = 1 << 16
 """Maximum number of bytes of a worker's output that are read at once."""
-LEAST_SILENCE = 30.0
-"""Minimum silence before a worker counts as hung, in seconds, however small the budget is."""
 LAST_SECONDS = 10.0
 """Seconds that a worker may live on after its output has ended."""
 STDERR_LINES = 8
 """Lines of a failed worker's stderr that are kept: the end of a traceback."""
-
-
-def choose_silence(budget: float) -> float:
-    """Return the silence after which a worker that describes its environment counts as hung."""
-    return min(SILENCE_SECONDS, max(LEAST_SILENCE, budget / 5))
 
 
 @dataclass(eq=False)
@@ -88,14 +85,8 @@ class Place:
 class Worker:
     """One worker process. Several may live, in different places, and work at the same time."""
 
-    def __init__(
-        self,
-        place: Place | None = None,
-        silence: float = SILENCE_SECONDS,
-        cores: Sequence[int] = (),
-    ) -> None:
+    def __init__(self, place: Place | None = None, cores: Sequence[int] = ()) -> None:
         place = Place() if place is None else place
-        self.silence = silence
         self.recorder = Recorder()
         self.channel, channel = socket.socketpair()
         self.stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- `close` does
@@ -121,23 +112,30 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self) -> None:
-        """Wait until the worker is ready for its first command."""
-        records = self._read_records(self.silence)
+    def start(self, limit: float = LIMIT_SECONDS) -> None:
+        """Wait until the worker is ready for its first command, at most `limit` seconds."""
+        records = self._read_records(limit, self)
         if records:
             raise self.make_failure(f"it spoke before it was asked: {str(records[0])[:80]}")
 
-    def ask(self, command: Command, silence: float | None = None) -> dict[str, Any]:
+    def ask(
+        self, command: Command, limit: float = LIMIT_SECONDS, partner: Worker | None = None
+    ) -> dict[str, Any]:
         """Send the worker a command, and return its record.
 
+        Args:
+            command: Command to send.
+            limit: Seconds after which it has hung, although it computes.
+            partner: Worker that it alternates with: while that one computes, this one may wait.
+
         Raises:
-            WorkerFailedError: it died, was silent for too long, or broke the protocol.
+            WorkerFailedError: it died, hung, or broke the protocol.
         """
         assert self.process.stdin is not None
         with suppress(OSError):  # it may have died already; reading says how
             self.process.stdin.write(command.encode())
             self.process.stdin.flush()
-        records = self._read_records(silence or self.silence)
+        records = self._read_records(limit, self, *filter(None, [partner]))
         if len(records) != 1:
             raise self.make_failure(f"it said {len(records)} records where one belongs")
         return records[0]
@@ -165,11 +163,12 @@ class Worker:
         with suppress(ProcessLookupError, PermissionError):  # all of them have ended
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def _read_records(self, silence: float) -> list[dict[str, Any]]:
+    def _read_records(self, limit: float, *computing: Worker) -> list[dict[str, Any]]:
         """Return the records that come before the worker is ready again."""
         records: list[dict[str, Any]] = []
+        end = time.monotonic() + limit
         while True:
-            line = self._read_line(silence)
+            line = self._read_line(end, computing)
             try:
                 record = msgspec.json.decode(line, type=dict[str, Any])
             except msgspec.DecodeError as error:
@@ -183,21 +182,52 @@ class Worker:
                     f"it speaks protocol {record.get('protocol')!r}, not {PROTOCOL}"
                 )
 
-    def _read_line(self, silence: float) -> str:
+    def _read_line(self, end: float, computing: Sequence[Worker]) -> str:
         assert self.process.stdout is not None
         while b"\n" not in self.unread:
-            silent = not self.output.poll(1000 * silence)
-            data = b"" if silent else os.read(self.process.stdout.fileno(), MOST_AT_ONCE)
+            self._await_output(end, computing)
+            data = os.read(self.process.stdout.fileno(), MOST_AT_ONCE)
             if not data:
-                raise self._explain_end(silence if silent else None)
+                raise self._explain_end()
             self.unread += data
         line, _, self.unread = self.unread.partition(b"\n")
         return line.decode(errors="replace")
 
-    def _explain_end(self, silence: float | None) -> WorkerFailedError:
-        """Return the error that says why no line came, in so many seconds or at all."""
-        if silence is not None and self.process.poll() is None:
-            return self.make_failure(f"silent for {silence:g} s")
+    def _await_output(self, end: float, computing: Sequence[Worker]) -> None:
+        """Wait for output, as long as one of some workers computes, until a time at most.
+
+        Processor time is read after `SILENCE_SECONDS`, since that disturbs what is timed.
+        """
+        start, used = time.monotonic(), sum(worker.read_own_seconds() for worker in computing)
+        while True:
+            seconds = min(SILENCE_SECONDS, max(0.0, end - time.monotonic()))
+            if self.output.poll(1000 * seconds):
+                return
+            before, used = used, sum(worker.read_processor_seconds() for worker in computing)
+            if self.process.poll() is not None:  # what it has started holds its output open
+                raise self._explain_end()
+            if time.monotonic() >= end:
+                waited = time.monotonic() - start
+                raise self.make_failure(f"it was still at work after {waited:.0f} s")
+            if used - before < COMPUTING * seconds:
+                raise self.make_failure(f"it neither answered nor computed for {seconds:g} s")
+
+    def read_own_seconds(self) -> float:
+        """Return the processor seconds of the process, without those of living descendants."""
+        with suppress(psutil.Error):
+            return sum(psutil.Process(self.process.pid).cpu_times()[:4])
+        return 0.0
+
+    def read_processor_seconds(self) -> float:
+        """Return the processor seconds of the process and its descendants."""
+        total = self.read_own_seconds()
+        for pid in find_descendants(self.process.pid):
+            with suppress(psutil.Error):
+                total += sum(psutil.Process(pid).cpu_times()[:4])
+        return total
+
+    def _explain_end(self) -> WorkerFailedError:
+        """Return the error that says why the output has ended."""
         try:
             status = self.process.wait(LAST_SECONDS)
             self._end_group()
@@ -234,10 +264,8 @@ def find_descendants(pid: int) -> set[int]:
     return set()
 
 
-def ask_once(
-    command: Command, place: Place | None = None, silence: float = SILENCE_SECONDS
-) -> dict[str, Any]:
+def ask_once(command: Command, place: Place | None = None) -> dict[str, Any]:
     """Let a fresh worker do one thing, and return its record."""
-    with Worker(place, silence) as worker:
+    with Worker(place) as worker:
         worker.start()
         return worker.ask(command)

@@ -77,7 +77,7 @@ class Measurement:
 def measure(
     task: Task,
     *,
-    before: float = 0.0,
+    wait: bool = False,
     resume: str | None = None,
     on_progress: Callable[[Action, TimeSpent], None] = lambda _action, _spent: None,
     more: Path | None = None,
@@ -86,9 +86,11 @@ def measure(
 ) -> Measurement:
     """Measure a task; every sample is in a journal first.
 
+    The clock of its budget begins when it has the machine.
+
     Args:
         task: Cells to measure, and how.
-        before: Seconds of the budget that have gone already.
+        wait: Whether to wait for other runs on this machine.
         resume: A journal to go on with; empty for the newest of this kind that fits.
         on_progress: Called before each action.
         more: A file of a measurement of the same task that has ended: its samples count, too.
@@ -96,16 +98,19 @@ def measure(
         partial: Whether Ctrl-C leaves a part of the results.
 
     Raises:
-        BakeoffError: the journal or the file is of another task.
+        BakeoffError: the journal or the file is of another task, or another run is measuring.
         DiskError: the disk is full; what was measured before is in the journal.
         KeyboardInterrupt: it was cut off, and no part of the results was asked for.
     """
-    with machine_lock():
-        setup = digest_setup(task, more)
-        if resume is None:
-            journal = begin_journal(task, setup, before, more)
+    setup = digest_setup(task, more)
+    begun = resume is not None and resume_journal(task.kind, setup, resume)
+    first = None if begun else make_first_part(task, setup, more)
+    with machine_lock(wait=wait):
+        if first is None:  # another run may have gone on with it until now
+            journal = resume_journal(task.kind, setup, str(resume))
         else:
-            journal = resume_journal(task.kind, setup, resume)
+            name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{task.kind}{SUFFIX}"
+            journal = Journal.create(FOLDER / name, first)
         agenda = Agenda(make_groups(task), task.options, list_lanes(), task.base)
         plan = Plan(agenda, is_enough)
         journal.continue_run(agenda, plan.workers)
@@ -125,8 +130,8 @@ def measure(
 # journals
 
 
-def begin_journal(task: Task, setup: dict[str, str], before: float, more: Path | None) -> Journal:
-    """Start a journal; with `more`, from the contents of an ended run's file.
+def make_first_part(task: Task, setup: dict[str, str], more: Path | None) -> Part:
+    """Return the beginning of a journal; with `more`, the contents of an ended run's file.
 
     Raises:
         BakeoffError: the file cannot be read, or was made in another way.
@@ -136,7 +141,6 @@ def begin_journal(task: Task, setup: dict[str, str], before: float, more: Path |
         arguments=list(task.arguments),
         environments={name: task.sides[name].info for name in task.needed},
         setup=setup,
-        spent=TimeSpent(wall_seconds=before),
     )
     if more is not None:
         run = read(more)
@@ -151,15 +155,13 @@ def begin_journal(task: Task, setup: dict[str, str], before: float, more: Path |
             )
         known.cells, known.samples = earlier.cells, pack_samples(run.samples)
         known.spent = TimeSpent(
-            wall_seconds=before,
             sampling_seconds=spent.sampling_seconds,
             processes=spent.processes,
             blocks=spent.blocks,
             earlier_seconds=spent.wall_seconds,
             earlier_processes=spent.processes,
         )
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{task.kind}{SUFFIX}"
-    return Journal.create(FOLDER / name, known)
+    return known
 
 
 def resume_journal(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal:

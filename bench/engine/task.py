@@ -7,7 +7,7 @@ from dataclasses import InitVar, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import BASELINE, CONTROL, Arm, Cell
+from bench.cells import BASELINE, CONTROL, REFERENCE, Arm, Cell
 from bench.engine.actions import Action
 from bench.estimates import group_by_key
 from bench.offer import Offer
@@ -41,8 +41,6 @@ class Environment:
     alone, named by their commits."""
     python: str = PYTHON
     """Minor version of Python, as in `3.12`."""
-    heavy: bool = False
-    """Whether its libraries may take minutes to import."""
     offer: Offer = field(default_factory=Offer)
     """Contents, as a worker reports them; empty until one was asked."""
 
@@ -196,6 +194,27 @@ def find_live_cells(group: Group, workload: str) -> dict[str, Cell]:
     """Return arm → cell, for cells alive on all sides, in a fixed order."""
     sides = [{str(cell.arm): cell for cell in side.list_live_cells(workload)} for side in group]
     return {arm: sides[0][arm] for arm in sorted(set.intersection(*map(set, sides)))}
+
+
+def find_arms(group: Group, workload: str, *, unproven: bool) -> dict[str, Cell]:
+    """Return arm → cell, for cells alive on all sides; with those that a side has not proven."""
+    cells = find_live_cells(group, workload)
+    return {
+        arm: cell
+        for arm, cell in cells.items()
+        if unproven or all(side.is_proven(cell) for side in group)
+    }
+
+
+def has_proven_style(group: Group, workload: str) -> bool:
+    """Tell whether the baseline and another style are proven on all sides, and not yet all arms."""
+    proven = find_arms(group, workload, unproven=False)
+    others = [cell for cell in proven.values() if cell.arm not in REFERENCE]
+    return (
+        str(BASELINE) in proven
+        and bool(others)
+        and len(proven) < len(find_live_cells(group, workload))
+    )
 
 
 def make_groups(task: Task) -> list[Group]:

@@ -19,7 +19,7 @@ from bench.worker import protocol
 from common.config import find_workload, is_user_step
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from bench.cells import Cell
     from bench.engine.actions import Action, Do, Lanes, LaneWork, Outcome, Steps
@@ -68,6 +68,10 @@ class Workers:
         self.spent = TimeSpent()
         self.samples: list[Sample] = []
         self.costs = Costs()
+        self.notify: Callable[[str], None] = lambda _: None
+        """Called with a line about what there is no time for."""
+        self.told_late: set[tuple[SideState, Cell]] = set()
+        """Cells of which that was said."""
         self.lanes_in_use = 1
         """Lanes of the present phase."""
         self.held_arms: dict[int, set[str]] = {}
@@ -160,6 +164,8 @@ class Workers:
                 else:
                     yield from self.make_steps(side, worker, cells, visit)
                 return worker
+            if self.spent_seconds > self.agenda.end:
+                break
         raise WorkerEndedError
 
     def load_worker(self, side: SideState, cells: Sequence[Cell], cores: Cores) -> Steps[int]:
@@ -183,25 +189,55 @@ class Workers:
     ) -> Steps[None]:
         """Prove or open cells in random order, the baseline at no fixed place.
 
+        Only before any proof was timed, the baseline comes first: without it, there are no numbers.
         Cells that another worker is proving come last: they can be opened by then. Cells that are
         proven on the other side of a pair come first: only common arms are measured.
         """
         waiting = self.rng.sample(cells, len(cells))
         others = [other for other in visit.group if other is not side]
         waiting.sort(key=lambda cell: not all(other.is_proven(cell) for other in others))
+        if not self.costs.proof_seconds:
+            waiting.sort(key=lambda cell: not cell.is_baseline)
         while waiting:
             claimed = {cell for cell, prover in side.provers.items() if prover in self.held_arms}
             free = (c for c in waiting if side.is_proven(c) or c not in claimed)
             cell = next(free, waiting[0])
             waiting.remove(cell)
-            late = self.spent_seconds > visit.prove_until and cell.arm not in REFERENCE
-            if side.cells[cell].failure is not None or (late and not side.is_proven(cell)):
+            if side.cells[cell].failure is not None:
                 continue
             if visit.only_proves and (side.is_proven(cell) or cell in claimed):
+                continue
+            if not side.is_proven(cell) and self.is_too_late(side, cell, visit):
+                if cell not in claimed:
+                    self.tell_late(side, [cell, *(c for c in waiting if c not in claimed)])
                 continue
             yield from self.ask_arm(side, worker, "open" if side.is_proven(cell) else "prove", cell)
             if side.cells[cell].failure is None:
                 self.held_arms[worker].add(str(cell.arm))
+
+    def is_too_late(self, side: SideState, cell: Cell, visit: Visit) -> bool:
+        """Tell whether a proof that begins now would end too late to measure something after it.
+
+        The baseline is always proven, its control and a first style as long as anything may begin.
+        """
+        others = {c for c in side.provers if c.workload == cell.workload and c.arm not in REFERENCE}
+        until = visit.prove_until
+        if cell.arm in REFERENCE or not others:
+            again = visit.only_proves and self.costs.opening(visit.group, cell.workload, "", ())
+            until = max(until, self.agenda.end - again)
+        return not cell.is_baseline and self.spent_seconds + self.costs.proof > until
+
+    def tell_late(self, side: SideState, cells: Sequence[Cell]) -> None:
+        """Say once which arms there is no time to prove, and how long that takes."""
+        late = [c for c in cells if c.arm not in REFERENCE and not side.is_proven(c)]
+        late = [c for c in late if (side, c) not in self.told_late]
+        if late and self.costs.proof_seconds:
+            self.told_late.update((side, cell) for cell in late)
+            arms = ", ".join(sorted(str(cell.arm) for cell in late))
+            self.notify(
+                f"no time to prove {arms} at {late[0].workload}: "
+                f"each takes about {self.costs.proof:.0f} s"
+            )
 
     def ask_arm(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[None]:
         """Let a worker prove, open, count or train one arm, and keep the result."""

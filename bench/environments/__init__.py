@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import impls
-from bench.engine.process import SILENCE_SECONDS, WorkerFailedError, ask_once
+from bench.engine.process import WorkerFailedError, ask_once
 from bench.offer import Offer
 from bench.worker.protocol import Describe
 from bench.worker.settings import conditions, restore_user_settings
@@ -24,7 +24,6 @@ def ask_environment(
     environment: Environment,
     entrants: tuple[str, ...],
     outside: Mapping[str, str],
-    silence: float = SILENCE_SECONDS,
 ) -> Environment:
     """Return an environment with its offer, for which a worker of it is asked.
 
@@ -35,7 +34,6 @@ def ask_environment(
         environment: The environment, as it was built.
         entrants: Names, beside the baseline; the usual ones if none.
         outside: Name → file of an entrant that is not in `impls/`, or of a user's own step.
-        silence: Seconds without an answer after which a worker counts as hung.
 
     Raises:
         WorkerFailedError: not even the baseline can be loaded.
@@ -51,7 +49,7 @@ def ask_environment(
     while True:
         command = Describe(asked, dict(outside))
         try:
-            offer = msgspec.convert(ask_once(command, place, silence), Offer)
+            offer = msgspec.convert(ask_once(command, place), Offer)
             break
         except WorkerFailedError as error:
             if not error.arm:

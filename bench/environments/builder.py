@@ -104,7 +104,7 @@ class Builder:
             version = info.pins[name].partition("+")[0]
             info.pins[name] = info.versions[name] = f"{version}+{source.label}"
         place = Place.from_python(str(folder / INTERPRETER), root)
-        return Environment(place, info, python, heavy=spec.entrant is not None)
+        return Environment(place, info, python)
 
     def build_entrant(self, entrant: str | Path) -> Environment:
         """Return an entrant's own environment; build it if that has not been done before."""

@@ -6,13 +6,12 @@ costs of a user's own step the styles of its library.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import Arm, Selection, name_step
-from bench.engine.process import HEAVY_SILENCE, WorkerFailedError, choose_silence
+from bench.engine.process import WorkerFailedError
 from bench.engine.task import Environment, Task
 from bench.environments import ask_environment
 from bench.environments.spec import CURRENT, Spec
@@ -51,7 +50,7 @@ def prepare_run(
         BakeoffError: an environment cannot be built, or no style has a metric that is asked for.
         WorkerFailedError: not even the baseline can be loaded.
     """
-    sides = ask_environments(selection, spec, builder, choose_silence(options.budget))
+    sides = ask_environments(selection, spec, builder)
     offer, left_out = sides[""].offer, {}
     if options.donate:
         kept = [Arm(name, s) for name, styles in offer.not_donating.items() for s in styles]
@@ -74,9 +73,7 @@ def prepare_run(
     return task, metrics
 
 
-def ask_environments(
-    selection: Selection, spec: Spec, builder: Builder, silence: float
-) -> dict[str, Environment]:
+def ask_environments(selection: Selection, spec: Spec, builder: Builder) -> dict[str, Environment]:
     """Return the shared environment, named "", and those of entrants that have their own.
 
     All have one offer, of all entrants; an environment that cannot be built or asked is a problem
@@ -86,14 +83,13 @@ def ask_environments(
     isolated = [n for n, e in entrants.items() if impls.find_declaration(e).own_environment]
     names = tuple(name for name in entrants if name not in isolated)
     names = names or (impls.BASELINE,) * bool(isolated)
-    sides = {"": ask_environment(builder.build(spec), names, selection.files, silence)}
+    sides = {"": ask_environment(builder.build(spec), names, selection.files)}
     offer = sides[""].offer
     for name in isolated:
         try:
             environment = builder.build_entrant(entrants[name])
             builder.notify(f"importing {name} in its environment")
-            patience = max(silence, HEAVY_SILENCE)
-            side = ask_environment(environment, (name,), selection.files, patience)
+            side = ask_environment(environment, (name,), selection.files)
         except (BakeoffError, WorkerFailedError) as error:
             why = f"import failed: {error}" if isinstance(error, WorkerFailedError) else str(error)
             offer = replace(offer, problems=offer.problems | {name: why})
@@ -109,8 +105,8 @@ def prepare_step(
     backend: str | None,
     builder: Builder,
     arguments: Sequence[str],
-) -> tuple[Task, float]:
-    """Return the task of a step, and the seconds of its budget that asking a worker took.
+) -> Task:
+    """Return the task of a step.
 
     All styles of its library are measured if none are given; on an accelerator, or else the CPU,
     if no backend is.
@@ -120,7 +116,6 @@ def prepare_step(
     """
     name = name_step(file)
     files, environment = {name: str(file.resolve())}, builder.build(Spec(CURRENT))
-    start = time.monotonic()
     try:
         environment = ask_environment(environment, (), files)
     except WorkerFailedError as error:
@@ -136,7 +131,7 @@ def prepare_step(
     usual = next((b for b in offer.backends if b != "cpu"), "cpu")
     entrants = tuple(offer.styles)  # named, so that unusual styles take part, too
     selection = Selection(entrants, styles, (name,), (backend or usual,), ASKED, files)
-    task = Task(
+    return Task(
         kind="cost",
         arguments=tuple(arguments),
         needed={"": {cell: frozenset(ASKED) for cell in selection.cells(offer)}},
@@ -144,4 +139,3 @@ def prepare_step(
         options=options,
         outside=files,
     )
-    return task, time.monotonic() - start

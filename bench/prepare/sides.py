@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -240,8 +239,8 @@ def prepare_sides(
     options: Options,
     builder: Builder,
     arguments: Sequence[str],
-) -> tuple[Task, float]:
-    """Return the task of an A/B, and the seconds of its budget that asking both sides took.
+) -> Task:
+    """Return the task of an A/B.
 
     `specs` has the base and the new side by their names, the base first. If neither entrants nor a
     step are named, entrants that depend on the difference are measured.
@@ -251,7 +250,6 @@ def prepare_sides(
         DoesNotRunError: a side cannot run a user's own step.
     """
     environments = build_environments([*specs.values()], builder)
-    start = time.monotonic()
     sides = {
         name: ask_side(environment, selection)
         for name, environment in zip(specs, environments, strict=True)
@@ -260,5 +258,4 @@ def prepare_sides(
         builder.notify(f"entrants that depend on the difference: {', '.join(depending)}")
         selection = replace(selection, entrants=depending)
     cells = choose_cells(selection, sides)
-    task = make_task("ab", selection, sides, cells, options, arguments)
-    return task, time.monotonic() - start
+    return make_task("ab", selection, sides, cells, options, arguments)

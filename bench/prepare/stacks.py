@@ -8,7 +8,6 @@ from __future__ import annotations
 import calendar
 import datetime
 import re
-import time
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -78,38 +77,36 @@ def prepare_days(
     options: Options,
     builder: Builder,
     arguments: Sequence[str],
-) -> tuple[Task, float, dict[str, EnvironmentInfo]]:
-    """Return the task of a history, and what `ask_days` returns beside the sides.
+) -> tuple[Task, dict[str, EnvironmentInfo]]:
+    """Return the task of a history, and its days without a side.
 
     Days have the reference's cells, as far as their libraries have them.
 
     Raises:
         BakeoffError: the last day cannot be built or asked, or has no cell that is asked for.
     """
-    sides, seconds, others = ask_days(days, selection, builder)
+    sides, others = ask_days(days, selection, builder)
     chosen = choose_cells(selection, {REFERENCE: sides[REFERENCE]})[REFERENCE]
     cells = {
         name: [cell for cell in chosen if name == REFERENCE or not find_gap(side, cell)]
         for name, side in sides.items()
     }
-    return make_task("history", selection, sides, cells, options, arguments), seconds, others
+    return make_task("history", selection, sides, cells, options, arguments), others
 
 
 def ask_days(
     days: Sequence[datetime.date], selection: Selection, builder: Builder
-) -> tuple[dict[str, Environment], float, dict[str, EnvironmentInfo]]:
+) -> tuple[dict[str, Environment], dict[str, EnvironmentInfo]]:
     """Build each day's stack and ask for its offer; the last day's is the reference, too.
 
     Returns:
         The reference, and the first day of each stack, with the reference's Python if possible;
-        the seconds of the budget spent on asking; and the days without a side: those that cannot
+        and the days without a side: those that cannot
         be built or asked, and those with an earlier day's stack.
     """
     environment = builder.build(make_day_spec(days[-1]))
     pythons = list(dict.fromkeys([environment.python, *PYTHONS]))
-    start = time.monotonic()
     sides = {REFERENCE: ask_side(environment, selection)}
-    seconds = time.monotonic() - start
     stacks: dict[object, EnvironmentInfo] = {}
     others: dict[str, EnvironmentInfo] = {}
     for day in days:
@@ -121,14 +118,12 @@ def ask_days(
             if stack in stacks:
                 others[name] = replace(stacks[stack], spec=f"@{name}", gaps={})
                 continue
-            start = time.monotonic()
             sides[name] = ask_side(environment, selection)
-            seconds += time.monotonic() - start
             stacks[stack] = sides[name].info
         except BakeoffError as error:
             others[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
             builder.notify(f"{name}: {error}")
-    return sides, seconds, others
+    return sides, others
 
 
 def add_days(results: Results, others: Mapping[str, EnvironmentInfo]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -95,6 +94,8 @@ class Steps:
     """Called before each action of a step."""
     earlier: Earlier = field(default_factory=Earlier)
     """Earlier search, whose decided steps are not measured again."""
+    wait: bool = False
+    """Whether the first step waits for other runs on this machine; later ones always do."""
 
     cell: Cell = field(init=False)
     setup: dict[str, str] = field(default_factory=dict)
@@ -119,7 +120,7 @@ class Steps:
         Raises:
             BakeoffError: there is none, or the earlier search is another one.
         """
-        start, spent = time.monotonic(), self.earlier.results.spent
+        spent = self.earlier.results.spent
         self.outcomes, self.samples = [self.earlier.results], [*self.earlier.samples]
         self.cell = self.stacks.choose_cell(good, bad)
         ends = {str(spec): spec for spec in (good, bad)}
@@ -127,7 +128,7 @@ class Steps:
         question = *ends, str(self.cell), self.metric
         self.setup = dict(zip(QUESTION, question, strict=True)) | digest_setup(task)
         self.earlier.require_same(self.setup)
-        self.spent_seconds = spent.wall_seconds - spent.earlier_seconds + time.monotonic() - start
+        self.spent_seconds = spent.wall_seconds - spent.earlier_seconds
 
     def take(self, phase: SearchPhase, base: Spec, new: Spec) -> str:
         """Take a step, and return its conclusion.
@@ -150,12 +151,8 @@ class Steps:
 
     def decide(self, phase: SearchPhase, base: Spec, new: Spec) -> None:
         """Conclude from a new A/B on which side of the boundary the new stack lies."""
-        start, boundary = time.monotonic(), self.boundary
-        try:
-            row = self.measure(base, new, Looks(boundary))
-        finally:
-            seconds = time.monotonic() - start
-            self.spent_seconds += seconds
+        before, boundary = self.spent_seconds, self.boundary
+        row = self.measure(base, new, Looks(boundary))
         low, high = find_interval(row)
         conclusion: Conclusion = UNDECIDED
         if low > boundary or high < boundary:
@@ -171,15 +168,11 @@ class Steps:
             verdict=None,
         )
         self.estimates.append(row)
-        self.taken.append(SearchStep(phase, conclusion, seconds))
+        self.taken.append(SearchStep(phase, conclusion, self.spent_seconds - before))
 
     def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
         """Measure two stacks until it is decided, or until there is no time left."""
-        start, specs = time.monotonic(), {BASE: base, NEW: new}
-        if self.spent_seconds < self.budget:
-            for spec in specs.values():  # a stack that is new is asked for its contents first
-                self.stacks.side(spec)
-        left = self.budget - self.spent_seconds - (time.monotonic() - start)
+        specs, left = {BASE: base, NEW: new}, self.budget - self.spent_seconds
         if left <= 0:
             self.missing_seconds = self.budget
             raise StoppedError("the budget is spent")
@@ -197,11 +190,13 @@ class Steps:
 
         task = self.stacks.make_task(specs, self.cell, options)
         try:
-            made = measure(task, on_progress=on_progress, is_enough=is_enough)
+            wait = self.wait or bool(self.taken)
+            made = measure(task, wait=wait, on_progress=on_progress, is_enough=is_enough)
         finally:  # no other search can use a step's journal, nor one that a killed step left
             for path in FOLDER.glob(f"*-{task.kind}{SUFFIX}"):
                 path.unlink(missing_ok=True)
         self.outcomes.append(made.results)
+        self.spent_seconds += made.results.spent.wall_seconds
         row = made.results.table.comparison(self.cell, self.metric)
         if row is None:
             raise StoppedError(f"{new} cannot be measured beside {base}: {self.explain_failure()}")

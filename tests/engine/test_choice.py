@@ -8,7 +8,7 @@ import pytest
 from bench.cells import BASELINE, Arm, Cell
 from bench.engine.agenda import ColdSweeps
 from bench.engine.choice import WEIGHTS
-from bench.engine.costs import FEW_ROUNDS, OPEN_SECONDS, TURNS, Costs, TurnKind
+from bench.engine.costs import FEW_ROUNDS, OPEN_SECONDS, PROVE_SECONDS, TURNS, Costs, TurnKind
 from bench.engine.doubts import (
     COLD_TARGET,
     HOST_SECONDS,
@@ -37,8 +37,13 @@ def test_each_kind_of_turns_has_traits_and_a_weight() -> None:
 def test_sides_are_opened_at_the_same_time_and_proven_in_lanes() -> None:
     costs, pair, cells = Costs(), (BASE, NEW), [*BASE.cells]
     costs.load_seconds[NEW] = 9.0
+    assert costs.opening(pair, "seed", STEP) == pytest.approx(9 + len(cells) * OPEN_SECONDS)
+    costs.proof_seconds = [10 * PROVE_SECONDS]
+    opening = costs.opening(pair, "seed", STEP)
+    assert opening == pytest.approx(9 + 10 * len(cells) * OPEN_SECONDS), "as its proofs"
     costs.open_seconds[NEW, cells[0]] = 1.0
-    assert costs.opening(pair, "seed", STEP) == 9 + 1 + (len(cells) - 1) * OPEN_SECONDS
+    assert costs.opening(pair, "seed", STEP) == 9 + len(cells) * 1.0, "as others"
+    assert costs.opening(pair, "seed", STEP, [str(cells[1].arm)]) == 9 + 1.0
     assert costs.opening(pair, "seed", STAGES) == 9, "stages open none"
     pairs = [(pair, cell) for cell in cells]
     proofs = 2 * len(cells) * costs.proof

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,7 +18,7 @@ import pytest
 
 from bench.cells import Cell
 from bench.engine.actions import EXCHANGES, Action
-from bench.engine.driver import Driver
+from bench.engine.driver import GRACE_SECONDS, Driver, make_duration_key
 from bench.engine.journal import DiskError, Journal, Part
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
@@ -44,9 +46,9 @@ class FakeWorker:
     def __init__(self, lab: "Lab") -> None:
         self.lab, self.number = lab, next(lab.numbers)
         lab.living.add(self.number)
-        self.start = self.kill = lambda: None
+        self.start = self.kill = lambda *_: None
 
-    def ask(self, command: Command, _: float) -> Any:
+    def ask(self, command: Command, *_: object) -> Any:
         given = dataclasses.asdict(command)
         arms = given.get("arms") or (given["arm"],)
         about = {name: given[name] for name in FIELDS & given.keys()}
@@ -271,3 +273,20 @@ def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -
     [note] = plan.sides[0].notes
     assert "answered `block`: 'step' of nobody-pure-toy-cpu was not asked about" in note
     assert is_whole(plan)
+
+
+@pytest.mark.parametrize(("options", "left"), [({}, 20.0), (FIXED, 60.0)])
+def test_a_worker_that_computes_is_ended_with_the_budget(
+    options: Any, left: float, lab: Lab, tmp_path: Path
+) -> None:
+    """And as long after that as the longest action of its kind took before; with a given number of
+    blocks, each has the whole budget."""
+    driver = Driver(plan_of(SMALL, 60.0, **options), begun(tmp_path / "journal"), TASK)
+    action = Action("prove", 1, workload="toy", arms=("haiku/pure",))
+    driver.zero = time.monotonic() - driver.plan.options.budget + 20
+    about = partial(pytest.approx, abs=10)
+    assert driver.choose_limit(action) == about(left + GRACE_SECONDS)
+    driver.longest[make_duration_key(action)] = 50.0
+    assert driver.choose_limit(action) == about(left + 50 + GRACE_SECONDS)
+    driver.zero -= 1e6
+    assert driver.choose_limit(action) == about((left if options else 0) + 50 + GRACE_SECONDS)

@@ -1,68 +1,180 @@
-"""The lock of the machine, and the signals that end a process."""
+"""The lock of the machine and its queue, and the signals that end a process."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import filelock
 import pytest
 
-from bench.engine.machine import LOCK, machine_lock
-from tests.commands import ROOT, refusal
+from bench.engine.machine import LOCK, machine_lock, require_free_machine
+from bench.runfile.reader import read
+from common.files import lock_file
+from tests.commands import ROOT, how, refusal
+from tests.test_bench import Lab
 
-KILLED = """
-import os
+QUEUED = """
+import sys, time
+from pathlib import Path
 from bench.engine.machine import machine_lock
-lock = machine_lock()
-os.kill(os.getpid(), 9)
+name, wait = sys.argv[1:]
+with machine_lock(wait=wait == "wait"):
+    with open("log", "a") as log:
+        print(name, file=log, flush=True)
+    while not Path(f"end-{name}").exists():
+        time.sleep(0.02)
 """
+"""A run named by its first argument: it says when it has the machine, and ends when it is told."""
 
 
-def test_a_second_run_is_refused_but_not_after_one_that_was_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    here = os.environ | {"TMPDIR": str(tmp_path)}
-    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, env=here, check=False)
-    assert killed.returncode == -9
-    first, owner = machine_lock().lock, (tmp_path / LOCK).with_suffix(".owner")
-    machine_lock().lock.release()  # of one process, a command and what it measures both take it
-    first.release()
-    first = filelock.FileLock(tmp_path / LOCK)
-    first.acquire()
-    assert refusal(machine_lock).startswith(f"another run (process {os.getpid()}) is measuring")
-    first.release()
-    (tmp_path / "mine").write_text("mine")
-    for put in (
-        lambda: owner.write_text("nonsense"),
-        lambda: os.mkfifo(owner),
-        lambda: owner.symlink_to(tmp_path / "mine"),
-    ):
-        first.acquire()
-        owner.unlink(missing_ok=True)
-        put()
-        assert refusal(machine_lock).startswith("another run is measuring")
-        first.release()
-        machine_lock().lock.release()
-    assert (tmp_path / "mine").read_text() == "mine"
+def until(what: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.02)
+    return value
 
 
-def test_a_run_waits_for_another_one_if_asked_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    other = filelock.FileLock(tmp_path / LOCK)
-    other.acquire()
-    told: list[str] = []
+class Queue:
+    """Runs in a folder with a lock of its own."""
 
-    def goes_on(text: str) -> None:
-        told.append(text)
-        other.release()  # the other run ends once this one waits
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.temporary = folder, folder / "tmp"
+        self.runs: dict[str, subprocess.Popen[str]] = {}
 
-    monkeypatch.setattr("bench.engine.machine.say", goes_on)
-    machine_lock(wait=True).lock.release()
-    assert told == ["waiting for another run that is measuring on this machine"]
+    def start(self, name: str, wait: str = "wait") -> subprocess.Popen[str]:
+        """Start a run, and return when it has the machine or waits for it."""
+        (self.folder / "queued.py").write_text(QUEUED)
+        command, given = [sys.executable, "queued.py", name, wait], how(self.folder)
+        with (self.folder / f"err-{name}").open("w") as err:
+            run = self.runs[name] = subprocess.Popen(command, **given, stderr=err)
+        until(lambda: self.told(name) or name in self.log or run.poll() is not None)
+        return run
+
+    @property
+    def log(self) -> list[str]:
+        """Names of runs that have had the machine, in their order."""
+        path = self.folder / "log"
+        return path.read_text().split() if path.exists() else []
+
+    def told(self, name: str) -> str:
+        return (self.folder / f"err-{name}").read_text()
+
+    def has(self, name: str) -> bool:
+        """Tell whether a run got the machine last."""
+        return self.log[-1] == name
+
+    def knows(self, name: str, other: str) -> bool:
+        """Tell whether a run has said that another one has the machine."""
+        return self.holder(other) in self.told(name)
+
+    def end(self, name: str) -> None:
+        (self.folder / f"end-{name}").touch()
+        assert self.runs.pop(name).wait(60) == 0
+
+    def holder(self, name: str) -> str:
+        """Return the words for a run that has the machine."""
+        return f"another run (process {self.runs[name].pid}, queued.py {name})"
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
+    made = Queue(tmp_path)
+    made.temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(made.temporary))
+    yield made
+    for run in made.runs.values():
+        run.kill()
+        run.wait()
+
+
+def test_a_second_run_is_refused_but_not_after_one_that_was_killed(queue: Queue) -> None:
+    first = queue.start("first", "now")
+    assert refusal(require_free_machine).startswith(queue.holder("first"))
+    (queue.temporary / "bakeoff-compiled-left").mkdir()
+    first.kill()
+    first.wait()
+    require_free_machine()
+    assert [path.name for path in queue.temporary.iterdir()] == [LOCK], "it tidies up"
+
+
+def test_runs_that_wait_get_the_machine_in_the_order_in_which_they_came(queue: Queue) -> None:
+    """One of them is killed, and one that does not wait passes none of them."""
+    names = ["a", "b", "killed", "c", "d"]
+    for name in names:
+        queue.start(name)
+    assert queue.log == ["a"]
+    waits = f"bakeoff: waiting for {queue.holder('a')}"
+    assert [waits in queue.told(name) for name in names] == [False, True, True, True, True]
+    killed = queue.runs.pop("killed")
+    killed.kill()
+    killed.wait()
+    assert queue.start("rude", "now").wait(60) == 1
+    for name, later in (("a", "b"), ("b", "c"), ("c", "d")):
+        queue.end(name)
+        until(partial(queue.has, later))
+        if later != "d":  # which is told who has the machine now
+            until(partial(queue.knows, "d", later))
+    assert len(queue.told("d").splitlines()) == 3, "each holder once"
+    queue.end("d")
+    assert queue.log == ["a", "b", "c", "d"]
+    assert [path.name for path in queue.temporary.iterdir()] == [LOCK]
+
+
+def test_what_anybody_may_have_put_there_does_no_harm(queue: Queue) -> None:
+    mine = queue.folder / "mine"
+    mine.write_text("mine")
+    names = [f"{LOCK}.{number}.1" for number in range(5)]
+    puts: list[Callable[[Path], object]] = [
+        lambda path: path.write_text("nonsense"),
+        lambda path: path.symlink_to(mine),
+        lambda path: path.symlink_to(queue.folder / "nowhere"),
+        lambda path: path.mkdir(),
+        os.mkfifo,
+    ]
+    for put, name in zip(puts, names, strict=True):
+        put(queue.temporary / name)
+    (queue.temporary / f"{LOCK}.{'9' * 30}.1").touch()
+    (queue.temporary / f"{LOCK}.owner").touch()
+    with machine_lock(wait=True):
+        pass
+    (queue.temporary / LOCK).unlink()
+    (queue.temporary / LOCK).symlink_to(mine)
+    with machine_lock():
+        pass
+    assert mine.read_text() == "mine"
+    assert not (queue.folder / "nowhere").exists()
+    with lock_file(mine):  # by an older version of this project, which has no ticket
+        words = "another run is measuring on this machine, and two would measure each other"
+        assert refusal(require_free_machine).startswith(words)
+
+
+def test_two_real_runs_take_turns_and_waiting_is_no_budget(tmp_path: Path) -> None:
+    lab, logs = Lab(tmp_path), [tmp_path / "first.txt", tmp_path / "second.txt"]
+
+    def start(log: Path) -> subprocess.Popen[str]:
+        usual = ("--entrant=pure_jax", "--metric=host_cost", "--budget=15", "--wait")
+        command = lab.command(*usual, f"--benchmark-json={log.with_suffix('.json')}")
+        with log.open("w") as out:
+            return subprocess.Popen(command, **lab.how, stdout=out, stderr=subprocess.STDOUT)
+
+    first = start(logs[0])
+    until(lambda: [*(tmp_path / "tmp").glob("bakeoff-compiled-*")])
+    os.kill(first.pid, signal.SIGSTOP)  # it has the machine for as long as the test wants
+    second = start(logs[1])
+    until(lambda: "waiting for another run" in logs[1].read_text())
+    time.sleep(3)
+    os.kill(first.pid, signal.SIGCONT)
+    assert (first.wait(300), second.wait(300)) == (0, 0), logs[1].read_text()
+    _, _, told = logs[1].read_text().partition("waiting for another run ")
+    assert told.startswith(f"(process {first.pid}, pytest bench) that is measuring on this machine")
+    assert "\n0 of 15 s: starting a worker" in told, "the clock began when it had the machine"
+    assert all(read(log.with_suffix(".json")).samples for log in logs)
 
 
 SIGNALS = """

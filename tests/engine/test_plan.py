@@ -1,5 +1,6 @@
 """The plan of runs, A/Bs and histories, on a made-up machine: no process is started."""
 
+import re
 from collections import Counter, defaultdict
 from itertools import accumulate
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from bench.cells import BASELINE
 from bench.engine.actions import Action
 from bench.engine.choice import OVERRUN
+from bench.engine.plan import Plan
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STEP
 from tests.engine.plans import (
@@ -21,10 +23,13 @@ from tests.engine.plans import (
     REFERENCES,
     ab,
     history,
+    plan_of,
     run,
     usual,
 )
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed
+
+UNMEASURED = r"not measured within the budget: it takes about \d+ s"
 
 # What a budget buys.
 
@@ -81,12 +86,64 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
                 continue  # their library's
             assert (metric in state.cells[cell].missing) == (have == 0), (cell, metric)
     missing = state.cells[GOOD_CELL].missing
-    assert missing.pop("first_step") == "not measured within the budget"
+    assert re.fullmatch(UNMEASURED, missing.pop("first_step"))
     state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = "worker failed (silent for 20 s)"
     plan.agenda.note_missing(plan.workers.samples)
     assert missing["first_step"].startswith(
         "worker failed (silent for 20 s), and there was no time"
     )
+
+
+class Large(Machine):
+    """A machine on which a model takes as long to prove and to open as one of 150 arrays."""
+
+    def seconds(self, action: Action) -> float:
+        usual = {"prove": 20.0, "open": 3.0, "cold": 15.0}
+        return usual.get(action.do) or super().seconds(action)
+
+
+class Endless(Machine):
+    """A machine on which proofs are ended when the budget is spent."""
+
+    def seconds(self, action: Action) -> float:
+        return 70.0 if action.do == "prove" else super().seconds(action)
+
+
+def test_a_worker_that_was_ended_with_the_budget_is_not_started_again() -> None:
+    plan, machine = run(FEW_AT_SEED, 60, Endless(dies("prove", times=99)))
+    assert max(start for start, _, action in machine.log if action.do == "start") < plan.agenda.end
+    assert not plan.failed, "an arm fails that dies twice"
+
+
+def listen(plan: Plan, machine: Machine) -> list[tuple[float, str]]:
+    """Return what a plan will say, with the time."""
+    told = list[tuple[float, str]]()
+    plan.workers.notify = lambda text: told.append((machine.now, text))
+    return told
+
+
+LARGE = needed(("seed",), (HOST, STEP), FEW | {"flax_nnx": STYLES["flax_nnx"]})
+
+
+@pytest.mark.parametrize("budget", [60, 120, 180, 300])
+def test_what_cannot_be_proven_in_time_is_said_at_once_and_the_rest_is_measured(
+    budget: float,
+) -> None:
+    for seed in range(5):
+        plan = plan_of(LARGE, budget, before=0.0, seed=seed)
+        machine = Large(noise=0.02, seed=seed)
+        told = listen(plan, machine)
+        machine.drive(plan)
+        assert machine.now <= (1 + OVERRUN) * budget
+        assert machine.now > 0.8 * budget, "what fits is measured"
+        [state] = plan.sides
+        late = {cell for cell in state.needed if not state.is_proven(cell)}
+        others = {*state.needed} - late
+        assert any(cell in plan.counts(STEP) for cell in others)
+        assert {cell for text in told for cell in late if str(cell.arm) in text[1]} == late
+        assert all(at < 0.6 * budget + 10 and "each takes about 20 s" in text for at, text in told)
+        reasons = [state.cells[cell].missing[STEP] for cell in late]
+        assert all(re.fullmatch(UNMEASURED, reason) for reason in reasons)
 
 
 def test_cold_metrics_of_a_style_alone_are_beside_the_reference() -> None:
@@ -141,7 +198,7 @@ def test_steps_of_a_wide_model_are_measured_if_they_can_be_told_or_take_little_o
     assert (measured >= MIN_WORKERS) is expected
     assert expected or (not measured and plan.visits["seed step"] > 3 * MIN_WORKERS)
     reasons = {row.missing.get(STEP) for row in plan.sides[0].cells.values()}
-    assert ("not measured within the budget" in reasons) is not expected
+    assert any(re.fullmatch(UNMEASURED, reason or "") for reason in reasons) is not expected
 
 
 def test_where_nothing_can_be_settled_something_is_measured() -> None:

@@ -39,10 +39,10 @@ def script(text: str) -> Place:
     return Place(command=(sys.executable, "-c", SPEAKS + textwrap.dedent(text)))
 
 
-def failure(text: str, silence: float = 60) -> WorkerFailedError:
+def failure(text: str) -> WorkerFailedError:
     """Return how a worker failed that is asked for one thing."""
     with pytest.raises(WorkerFailedError) as caught:
-        ask_once(Command(), script(text), silence)
+        ask_once(Command(), script(text))
     return caught.value
 
 
@@ -74,21 +74,97 @@ def test_what_the_protocol_does_not_allow(
 
 
 @pytest.mark.parametrize(
-    ("end", "reason"), [("time.sleep(60)", "silent for 3 s"), ("sys.exit(3)", "exit status 3")]
+    ("end", "reason"),
+    [
+        ("time.sleep(60)", "it neither answered nor computed for 3 s"),
+        ("sys.exit(3)", "exit status 3"),
+    ],
 )
-def test_a_child_that_holds_the_output_open_ends_with_its_worker(end: str, reason: str) -> None:
+def test_a_child_that_holds_the_output_open_ends_with_its_worker(
+    end: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.engine.process.SILENCE_SECONDS", 3.0)
     error = failure(
         f"""
         import subprocess
         child = subprocess.Popen(["sleep", "300"])
         print(child.pid, file=sys.stderr)
         {end}
-        """,
-        silence=3.0,
+        """
     )
     assert error.reason == f"worker failed ({reason})"
     with suppress(psutil.NoSuchProcess):
         psutil.Process(int(error.stderr)).wait(10)  # raises TimeoutExpired if it lives
+
+
+BURN = """
+def burn(seconds):
+    while time.process_time() < seconds:
+        pass
+"""
+"""Computes until its process has used so many processor seconds."""
+
+
+@pytest.fixture
+def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count a worker as hung after a second in which it neither answers nor computes."""
+    monkeypatch.setattr("bench.engine.process.SILENCE_SECONDS", 1.0)
+
+
+@pytest.mark.parametrize(
+    "hangs",
+    [
+        "time.sleep(1e9)",
+        "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
+    ],
+)
+@pytest.mark.parametrize("before", ["pass", "burn(2)"])
+def test_a_worker_that_neither_answers_nor_computes_has_hung(
+    before: str, hangs: str, one_second: None
+) -> None:
+    error = failure(f"{BURN}\nready(); heard(); {before}; {hangs}")
+    assert error.reason == "worker failed (it neither answered nor computed for 1 s)"
+
+
+@pytest.mark.parametrize(
+    "computes",
+    ["burn(4)", "import subprocess; subprocess.run([sys.executable, '-c', code + 'burn(4)'])"],
+)
+def test_a_worker_that_computes_has_not_hung(computes: str, one_second: None) -> None:
+    """Itself, or what it has started."""
+    code = f"import time\n{BURN}"
+    answer = ask_once(
+        Command(),
+        script(f"code = {code!r}\nexec(code)\nready(); heard(); {computes}; say(a=1); ready()"),
+    )
+    assert answer == {"a": 1}
+
+
+def test_a_worker_that_computes_without_end_is_ended(one_second: None) -> None:
+    with Worker(script("ready(); heard()\nwhile True: pass")) as worker:
+        worker.start()
+        with pytest.raises(
+            WorkerFailedError, match=r"^worker failed \(it was still at work after 3 s"
+        ):
+            worker.ask(Command(), 3.0)
+
+
+def test_a_worker_that_waits_for_its_partner_has_not_hung_while_that_one_computes(
+    one_second: None,
+) -> None:
+    busy, idle = (
+        script(f"{BURN}\nready(); heard(); burn(4)"),
+        script("ready(); heard(); time.sleep(99)"),
+    )
+    with Worker(busy) as one, Worker(idle) as other:
+        for worker in (one, other):
+            worker.start()
+        one.process.stdin.write(Command().encode())  # type: ignore[union-attr]
+        one.process.stdin.flush()  # type: ignore[union-attr]
+        with pytest.raises(WorkerFailedError, match="nor computed for 1 s"):
+            other.ask(Command(), 60.0, one)
+        used = psutil.Process(one.process.pid).cpu_times()
+        assert sum(used[:2]) >= 3, "its partner had stopped computing"
 
 
 def test_the_recorder_says_whose_turn_it_was() -> None:

@@ -177,7 +177,6 @@ def test_a_complete_environment_is_used_as_it_is(
     assert builder.find_folder("penzai") == path
     built = builder.build_entrant("penzai")
     assert (built.place.command[0], built.python) == (str(path / INTERPRETER), PYTHON)
-    assert built.heavy
 
 
 def test_an_environment_that_another_process_builds_is_waited_for(builder: Builder) -> None:

@@ -38,18 +38,18 @@ def test_an_entrant_that_cannot_be_built_costs_itself_only(
 
     def ask(environment: Environment, entrants: tuple[str, ...], *_: Any) -> Environment:
         asked.append(entrants)
-        backends = ["cpu"] if environment.heavy else ["cpu", "gpu"]
+        backends = ["cpu"] if "mine" in environment.info.spec else ["cpu", "gpu"]
         offer = Offer({name: ["pure"] for name in entrants}, {}, backends)
         return replace(environment, offer=offer)
 
     def build(self: Builder, spec: Spec, *_: Any) -> Environment:
         info = EnvironmentInfo(spec=str(spec))
-        return Environment(Place(), info, heavy=spec.entrant is not None)
+        return Environment(Place(), info)
 
     monkeypatch.setattr(room, "ask_environment", ask)
     monkeypatch.setattr(Builder, "build", build)
     builder = Builder(tmp_path / "environments")
-    sides = ask_environments(Selection(tuple(files), files=files), Spec("current"), builder, 120.0)
+    sides = ask_environments(Selection(tuple(files), files=files), Spec("current"), builder)
     assert asked == [("pure_jax",), ("mine",)]
     specs = {name: side.info.spec for name, side in sides.items()}
     assert specs == {"": "current", "mine": "the environment of 'mine'"}

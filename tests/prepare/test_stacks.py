@@ -45,7 +45,7 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
     monkeypatch.setattr(room, "ask_side", lambda environment, _: environment)
     dates = [date(2025, 5, day) for day in range(1, 6)]
     options, builder = Options(), Mock(build=build)
-    task, _, others = prepare_days(dates, Selection(), options, builder, ["history"])
+    task, others = prepare_days(dates, Selection(), options, builder, ["history"])
     assert list(task.sides) == ["reference", "2025-05-01", "2025-05-04"]
     assert task.groups == [("reference", "2025-05-01"), ("reference", "2025-05-04")]
     assert {cell.entrant for cell in task.needed["2025-05-01"]} == {"pure_jax"}

@@ -122,6 +122,7 @@ class World(Steps):
             estimate = ratio(float(np.mean(data)), error, n)
             if is_decided(estimate):
                 break
+        self.spent_seconds += 0.1 * n
         return estimate
 
     def run(self, good: str, bad: str) -> ResultsWithSamples:
@@ -320,9 +321,10 @@ def search(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return a call that runs `bakeoff bisect` in a world, between two ends."""
 
     def run(world: World, good: str, bad: str, *more: str) -> Done:
-        def make_steps(stacks: Stacks, metric: str, *given: Any) -> World:
+        def make_steps(stacks: Stacks, metric: str, *given: Any, wait: bool) -> World:
             stacks.builder = world.builder
             world.stacks, world.metric, world.earlier = stacks, metric, given[-1]
+            world.wait = wait
             return world
 
         arguments = ["bisect", "--metric", "compile", "--good", good, "--bad", bad, *more]
@@ -466,11 +468,14 @@ def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
 ) -> None:
     spec = parse("jax==0.5.0")
     row = Sample(CELL, "compile", 1.0, environment="base", worker=2, block=5)
-    monkeypatch.setattr("bench.track.steps.measure", Mock(return_value=Mock(samples=[row])))
+    made = Mock(samples=[row])
+    made.results.spent.wall_seconds = 2.0
+    monkeypatch.setattr("bench.track.steps.measure", Mock(return_value=made))
     steps = Steps(World(FLAX).stacks, "compile", 9.0, Mock())
     steps.cell, steps.samples = CELL, [row._replace(worker=6003)]
     steps.measure(spec, spec, lambda _: True)
     assert steps.samples[1] == row._replace(environment=str(spec), worker=7002, block=7_000_005)
+    assert steps.spent_seconds == 2.0, "building, asking and waiting are no budget"
 
 
 def test_a_spent_budget_is_given_once_more() -> None:
