@@ -35,6 +35,9 @@ guess."""
 MIN_COLD = 3
 """Cold samples below which a cell has no cold estimate: two gave intervals such as 1 (0 to 9), five
 of each library took a sixth of a default run for ±3 %."""
+WIDEST_ANSWER = 2.0
+"""Largest ratio of an interval's ends that is an answer where no difference is shown: beyond, a
+time may have doubled or halved, and no choice between two styles would be safe."""
 PROGRAM, COUNT = "same program", "count"
 """Ways to settle a verdict without timing: a proof with a known host cost; a number without
 noise."""
@@ -130,6 +133,21 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether the interval excludes `no_difference`."""
         above = self.low is not None and self.low > self.no_difference
         return above or (self.high is not None and self.high < self.no_difference)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it is no answer yet: it may be no difference, or one of `WIDEST_ANSWER`.
+
+        Added time is judged by the whole call's. What certainly differs is an answer, and so are
+        amounts.
+        """
+        settled = self.verdict not in (None, Verdict.INCONCLUSIVE)
+        if self.form == "amount" or settled or self.differs:
+            return False
+        (low, high), level = self.limits, 0.0 if self.form == "ratio" else self.level
+        if level is None:  # the difference of two counts, or a prediction
+            return False
+        return low is None or high is None or high + level > WIDEST_ANSWER * (low + level)
 
     @property
     def is_preliminary(self) -> bool:

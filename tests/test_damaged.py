@@ -187,7 +187,8 @@ def test_files_of_all_commands(
     assert getrusage(RUSAGE_SELF).ru_maxrss - size < MOST_KILOBYTES
     out, error = capsys.readouterr()
     assert status in (0, 1, 2)
-    assert_printable(out if words[-1] != "html" else "")
+    assert_printable(out)
+    assert_printable(page.read_text("utf-8") if (page := Path("FILE.html")).exists() else "")
     assert_printable(error)
     if status == 2 and not out:
         assert error.startswith("bakeoff: ")

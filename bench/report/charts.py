@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import impls
 from bench.metrics import label
 from bench.report.table import Figure, words
+from bench.streams import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -167,8 +168,19 @@ def render_svg(figure: Figure) -> str:
         "legend": {"labelColor": text, "labelFontSize": FONT_SIZE, "columns": 3},
     }
     fit = {"width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, "config": config}
-    drawn: str = vl_convert.vegalite_to_svg(figure.chart | fit).replace("</svg>", STYLE)
+    drawn: str = vl_convert.vegalite_to_svg(_clean_texts(figure.chart) | fit).replace(
+        "</svg>", STYLE
+    )
     return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.1f}", IDLE_ATTRIBUTE.sub("", drawn))
+
+
+def _clean_texts(part: Any) -> Any:
+    """Return a part of a specification with printable texts: others would end this process."""
+    if isinstance(part, dict):
+        return {name: _clean_texts(inner) for name, inner in part.items()}
+    if isinstance(part, list):
+        return [_clean_texts(inner) for inner in part]
+    return one_line(part) if isinstance(part, str) else part
 
 
 def _name_axis(row: Estimate) -> str:

@@ -19,6 +19,7 @@ from bench.report import wording
 from bench.report.run_tables import compare
 from bench.report.table import (
     COLOURED_SIZE,
+    UNKNOWN,
     Column,
     Row,
     Table,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from bench.report.table import Content
     from bench.runfile import CellResult, Results
 
+NOTHING_SETTLED = "nothing is settled yet"
+"""Words of a headline where every comparison is open."""
 ONCE = ("compile", STARTUP, "peak_rss")
 """Metrics of what happens once, beside the steps."""
 
@@ -156,7 +159,17 @@ def _state_steps(view: View) -> list[str]:
     place = view.place_words(view.main_workload)
     if view.main_workload == "seed":  # which a new reader takes for that of a generator
         place = f"the tutorial's size{view.backend_suffix}"
+    if rows and all(row.verdict is Verdict.INCONCLUSIVE for row in rows.values()):
+        return [f"at {place}, {NOTHING_SETTLED}"]
     parts = [f"{title}: {_phrase_costs(costs)}" for title, costs in groups.items() if costs]
+    absent = [
+        str(cell.arm)
+        for cell, result in view.cells.items()
+        if cell.workload == view.main_workload and not cell.is_baseline and cell.arm not in rows
+        if result.failure is None
+    ]
+    if parts and absent:
+        parts.append(f"not measured: {name_few(absent)}")
     return [f"at {place}, {parts[0]}", *parts[1:]] if parts else []
 
 
@@ -169,13 +182,16 @@ def _phrase_costs(rows: Mapping[str, Estimate]) -> str:
     """Return what rows cost beside the baseline: nothing, an unknown part, or how much each."""
     free = {name: row for name, row in rows.items() if _may_cost_nothing(row)}
     undecided = {n: row for n, row in rows.items() if row.verdict is Verdict.INCONCLUSIVE}
+    unknown = [name for name, row in undecided.items() if row.is_unknown]
+    bounded = {name: row for name, row in undecided.items() if name not in unknown}
     clauses = []
     if free:
         cost = f"cost{'s' * (len(free) == 1)}"
         clauses.append(f"{name_few([*free])} {cost} {_find_most(free.values())}")
-    if undecided:
-        most = _find_most(undecided.values())
-        clauses.append(f"{name_few([*undecided])} undecided{f', {most}' if most else ''}")
+    if bounded:
+        clauses.append(f"{name_few([*bounded])} undecided, {_find_most(bounded.values())}")
+    if unknown:
+        clauses.append(f"{name_few(unknown)} {UNKNOWN}")
     known = {name: row for name, row in rows.items() if name not in free | undecided}
     changes = (
         f"{name} {change(row)}{' as long' * (row.value >= 2)}" for name, row in known.items()
@@ -190,13 +206,9 @@ def _may_cost_nothing(ratio: Estimate) -> bool:
 
 
 def _find_most(ratios: Iterable[Estimate]) -> str:
-    """Return how much more time ratios allow at most; nothing if that is not known."""
-    ends = [ratio.limits[1] for ratio in ratios]
-    most = max(math.inf if end is None else end for end in ends)
-    if math.isinf(most):
-        return ""
-    more = percent(max(0.0, most - 1), up=True)
-    return f"at most {more if most < 10 else f'{math.ceil(most)} times the time'}"
+    """Return how much more time ratios allow at most."""
+    most = max(ratio.limits[1] or math.inf for ratio in ratios)
+    return f"at most {percent(max(0.0, most - 1), up=True)}"
 
 
 def _state_calls(view: View) -> list[str]:
@@ -205,6 +217,8 @@ def _state_calls(view: View) -> list[str]:
     if not costs:
         return []
     dear = {arm: row for arm, row in costs.items() if row.verdict is Verdict.SLOWER}
+    if all(row.verdict is Verdict.INCONCLUSIVE for row in costs.values()):
+        return [f"what styles add to a call{view.backend_suffix}: {NOTHING_SETTLED}"]
     if not dear:
         names = name_few([*map(str, costs)])
         return [f"no style is shown to add to a call{view.backend_suffix}: {names}"]

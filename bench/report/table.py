@@ -27,6 +27,8 @@ LARGEST = 10_000
 """Ratio, or amount of a unit, above which further digits say nothing."""
 MISSING = "–"
 """Content of a cell whose number was asked for, but not measured."""
+UNKNOWN = "not yet"
+"""Words for a comparison that is no answer yet."""
 MARKS: dict[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 """Verdict → sign before the estimate; slower and faster ones have a colour instead."""
 SIZES = {"ratio": (1.02, 1.1, 1.3, 2.0), "added": (1e-5, 1e-4, 1e-3, 1e-2)}
@@ -54,6 +56,8 @@ class Column:
     """Meaning, in a few words."""
     needed: bool = True
     """Whether a narrow terminal has to show it; `-v` shows the others."""
+    wraps: bool = False
+    """Whether a narrow terminal may break its texts between words."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,8 @@ def words(estimate: Estimate) -> str:
     Examples are `1.21 (1.19–1.24)`, `+57 µs (55 to 59)` and `5.14 ms`.
     """
     value, low, high = estimate.value, estimate.low, estimate.high
+    if estimate.is_unknown:
+        return UNKNOWN
     if estimate.form == "amount":
         return amount(value, estimate.unit)
     if estimate.form == "added":
@@ -183,7 +189,7 @@ def ratio_words(ratio: Estimate) -> str:
 
 def change(estimate: Estimate) -> str:
     """Return a ratio as a change in per cent, `+1.2 % (0.8 to 1.7)`; one from 2 on as a factor."""
-    if estimate.form != "ratio":
+    if estimate.form != "ratio" or estimate.is_unknown:
         return words(estimate)
     if estimate.value >= 2:
         factor = ratio_words(estimate)
@@ -199,7 +205,9 @@ def change(estimate: Estimate) -> str:
 
 def mark(content: Content) -> str:
     """Return the sign that stands before a cell's number: `=`, `?`, or nothing."""
-    return "" if isinstance(content, str) else MARKS.get(content.verdict, "")
+    if isinstance(content, str) or content.is_unknown:
+        return ""
+    return MARKS.get(content.verdict, "")
 
 
 def colour(content: Content) -> str:

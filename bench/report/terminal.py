@@ -14,7 +14,7 @@ from bench.report.table import colour, format_content, mark, percent
 from bench.report.wording import NO_BREAK, keep_units, make_printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
@@ -111,33 +111,47 @@ class _Terminal:
     def print_table(self, table: Table) -> None:
         """Print a table as one, or as several where its columns do not fit beside each other.
 
-        No cell is shortened; one is wrapped only if two columns are too wide. Without details,
-        columns that are not needed are left out where they do not fit.
+        No cell is shortened; one is wrapped only if its column may be, or if two are too wide.
+        Without details, columns that are not needed are left out where they do not fit.
         """
         if table.title:
             self.print_lines([table.title], "bold", indent=0)
         texts = [list(map(self.make_text, row.cells, table.columns)) for row in table.rows]
         titles = [self.clean_text(column.title) for column in table.columns]
-        widths = [
+        whole = [
             max(*map(len, title.split("\n")), *(row[i].cell_len for row in texts)) + GAP
             for i, title in enumerate(titles)
         ]
-        for number, chosen in enumerate(self.pack_columns(table, widths)):
+        least = [
+            max(
+                len(part)
+                for row, cells in zip(table.rows, texts, strict=True)
+                for part in (title, *split_cell(row.cells[i], cells[i]))
+            )
+            + GAP
+            if table.columns[i].wraps
+            else whole[i]
+            for i, title in enumerate(titles)
+        ]
+        for number, chosen in enumerate(self.pack_columns(table, least)):
+            widths = shrink_widths({i: (least[i], whole[i]) for i in chosen}, self.console.width)
             self.print_lines([""] if number else [])
             shown = RichTable(
                 box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
             )
-            fits = sum(widths[i] for i in chosen) - GAP <= self.console.width
+            fits = sum(widths.values()) - GAP <= self.console.width
+            broken = [i for i in chosen if fits and widths[i] < whole[i]]
+            shown.leading = int(0 in broken)  # else, each row begins with its name
             for i in chosen:
                 shown.add_column(
                     Text(titles[i]),
                     no_wrap=fits,
                     overflow="fold",
-                    vertical="bottom",
+                    vertical="top" if broken else "bottom",
                     justify="right" if table.columns[i].number else "left",
                 )
             for row in texts:
-                shown.add_row(*(row[i] for i in chosen))
+                shown.add_row(*(break_lines(row[i], widths[i] - GAP) for i in chosen))
             self.console.print(shown)
         self.has_gap = False
         self.print_lines(table.notes)
@@ -160,6 +174,33 @@ class _Terminal:
             elif i in needed:
                 tables.append([0, i])
         return [sorted(chosen) for chosen in tables]
+
+
+def shrink_widths(bounds: Mapping[int, tuple[int, int]], most: int) -> dict[int, int]:
+    """Return the width of each column, between its least and its whole one, that fit together.
+
+    The column that would have the fewest lines becomes narrower; of several, the widest.
+    """
+    widths = {i: whole for i, (_, whole) in bounds.items()}
+    while sum(widths.values()) - GAP > most:
+        able = [i for i, (least, _) in bounds.items() if widths[i] > least]
+        if not able:
+            break
+        widths[min(able, key=lambda i: (bounds[i][1] // (widths[i] - 1), -widths[i]))] -= 1
+    return widths
+
+
+def split_cell(content: Content, text: Text) -> list[str]:
+    """Return the parts of a cell between which a line may end: a number stands in one."""
+    return text.plain.split() if isinstance(content, str) else [text.plain]
+
+
+def break_lines(text: Text, width: int) -> Text:
+    """Return a cell in lines of this width, with each number beside its unit."""
+    if text.cell_len <= width:
+        return text
+    lines = textwrap.fill(keep_units(text.plain), width, break_on_hyphens=False)
+    return Text(lines.replace(NO_BREAK, " "), style=text.style)
 
 
 class Progress(progress.Progress):

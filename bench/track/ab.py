@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import impls
 from bench.environments.spec import PACKAGES
 from bench.estimates import Estimate, group_by_key
-from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
+from bench.metrics import label
 from bench.offer import NOT_IMPORTING
 from bench.prepare.sides import IN_TURNS
-from bench.report.table import Column, Document, Row, Section, Table, percent
-from bench.report.wording import MOST_NAMED, join_words, name_few, place, suggest_more
+from bench.report.table import UNKNOWN, Column, Document, Row, Section, Table, percent
+from bench.report.wording import (
+    MOST_NAMED,
+    join_words,
+    name_few,
+    place,
+    pluralise,
+    suggest_more,
+)
 from bench.runfile import find_differing_releases
 from bench.track.comparison import (
     BASE,
@@ -34,6 +43,8 @@ if TYPE_CHECKING:
 MARKER = "<!-- bakeoff comparison -->"
 """First line of a pull request's comment, by which a later run can replace it."""
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
+NOTHING_SETTLED = "Inconclusive: no row could be settled."
+"""Whole headline where every row is open."""
 MEASURED_NOTE = (
     "Both sides were measured now, their workers alternating. In brackets: 95 % intervals over "
     "pairs of processes, corrected for all rows together; steps and calls have the most "
@@ -108,15 +119,29 @@ def _make_headline(it: Comparison) -> str:
     ]
     if not parts:
         is_known = it.status is not Status.CANNOT_SAY
-        parts = ["No change found." if is_known else "Inconclusive: no row could be settled."]
-    host = HOST_PER_ARRAY if HOST_PER_ARRAY in it.limits else HOST
-    limits = [it.limits[name] for name in (STEP, host) if name in it.limits]
-    if limits := limits or list(it.limits.values())[:1]:
-        parts.append(f"Changes above {join_words(limits)} would show.")
-    if same := len(it.exact_pairs) - len(it.counts):
-        parts.append(f"{same} exact counts are identical.")
+        parts = ["No change found." if is_known else NOTHING_SETTLED]
+    if parts != [NOTHING_SETTLED]:
+        parts += _count_rows(it)
     first = f"{join_words(broken)}." if broken else ""
     return " ".join(filter(None, [first, f"{subject}:" if subject else "", *parts]))
+
+
+def _count_rows(it: Comparison) -> Iterator[str]:
+    """Yield how many rows are settled, how many are open and how wide, and what is missing."""
+    rows = [*it.rows]
+    settled = sum(map(it.is_settled, rows))
+    gaps = Counter(it.find_gap(row) or UNKNOWN for row in rows if row.is_unknown)
+    widths = [r.half_width for r in rows if not it.is_settled(r) and not r.is_unknown]
+    parts = [f"{settled} settled"]
+    if widths:
+        parts.append(f"{len(widths)} open, the widest ±{percent(math.expm1(max(widths)))}")
+    parts += [f"{count} {words}" for words, count in gaps.items()]
+    if rows:
+        yield f"{pluralise(len(rows), 'row')}: {'; '.join(parts)}."
+    if missing := {(cell, metric) for (_, cell), metric in _find_missing(it)}:
+        yield f"{pluralise(len(missing), 'number')} not measured."
+    if same := len(it.exact_pairs) - len(it.counts):
+        yield f"{pluralise(same, 'exact count')} identical."
 
 
 def _describe_row(row: Estimate, it: Comparison) -> str:
@@ -131,9 +156,10 @@ def _make_times(it: Comparison, rows: Iterable[Estimate]) -> tuple[Table, ...]:
     for row in rows:
         name = f"{row.cell.arm} at {place(row.cell.workload)}"
         sides = (it.describe_amount(side, row) for side in (BASE, NEW))
-        lines.append(Row((name, label(row.metric), *sides, row), it.is_worse(row)))
+        content = it.find_gap(row) or row
+        lines.append(Row((name, label(row.metric), *sides, content), it.is_worse(row)))
     amounts = (Column(name, number=True, needed=False) for name in (BASE, NEW))
-    columns = Column("cell"), Column("metric"), *amounts, Column("new / base")
+    columns = Column("cell"), Column("metric"), *amounts, Column("new / base", wraps=True)
     return (Table(columns, tuple(lines)),) if lines else ()
 
 
@@ -216,7 +242,7 @@ def _explain_method(it: Comparison) -> Iterator[str]:
     """Yield the method, the smallest changes that would show, and equal and differing releases."""
     yield MEASURED_NOTE if it.is_measured else JOINED_NOTE
     if it.limits:
-        yield f"Smallest change that would show: {', '.join(it.limits.values())}."
+        yield f"Smallest change that would show in each row: {', '.join(it.limits.values())}."
     yield from suggest_more(it.times) if it.is_measured else _suggest_ab(it)
     base, new = it.sides
     same = [f"{n} {v}" for n, v in new.versions.items() if base.versions.get(n) == v]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,8 +14,8 @@ from packaging.version import InvalidVersion, Version
 from bench.engine.journal import FOLDER
 from bench.metrics import label
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
-from bench.report.wording import place, pluralise, sentence
-from bench.runfile import UNDECIDED, Results
+from bench.report.wording import MOST_NAMED, place, pluralise, sentence
+from bench.runfile import DIFFERS, LIKE_BAD, LIKE_GOOD, UNDECIDED, Results
 from bench.runfile.reader import read
 from bench.track.comparison import describe_releases, is_costlier
 from common.errors import BakeoffError
@@ -103,7 +104,9 @@ def document(results: Results) -> Document:
     """Return the document of a bisection."""
     record, rows = results.search, results.estimates
     subject = f"{label(record.metric)} of {record.cell.arm} at {place(record.cell.workload)}"
-    headline, status = f"Stopped: {record.stopped}", "open"
+    known = describe_known(results)
+    headline = f"{f'{subject}: {known}. ' if known else ''}Stopped: {record.stopped}"
+    status = "open"
     if record.stopped is None:
         (old, new), row = order_releases(record.releases, rows[-1])
         headline = f"{subject}: {change(row)} from {record.package} {old} to {new}"
@@ -136,6 +139,42 @@ def document(results: Results) -> Document:
     )
 
 
+def find_whole(results: Results) -> Estimate | None:
+    """Return the difference of both ends; None if it is not decided."""
+    decided = "whole", DIFFERS
+    rows = [r for r, step in zip_steps(results) if (step.phase, step.conclusion) == decided]
+    return rows[-1] if rows else None
+
+
+def describe_known(results: Results) -> str:
+    """Return what a search had decided when it stopped: the difference, and where most of it is."""
+    record, row = results.search, find_whole(results)
+    if row is None:
+        return ""
+    if record.package is None:
+        is_part = (record.good, record.bad) != (row.against, row.environment)
+        return f"{change(row)}{', most of it' * is_part} between {record.good} and {record.bad}"
+    (old, new), row = order_releases(record.releases, row)
+    return f"{change(row)}, most of it from {record.package} {old} to {new}"
+
+
+def list_further_changes(results: Results) -> Iterator[str]:
+    """Yield the certain changes that steps show on either side of the one that was searched."""
+    whole = find_whole(results)
+    for row, step in zip_steps(results):
+        if step.conclusion == LIKE_GOOD and row.differs:
+            yield f"{row.environment} relative to {row.against}: {change(row)}"
+        elif step.conclusion == LIKE_BAD and whole and are_apart(row, whole):
+            rest = f"{whole.environment} {change(whole)}, both relative to {row.against}"
+            yield f"{row.environment} {change(row)}, {rest}"
+
+
+def are_apart(row: Estimate, other: Estimate) -> bool:
+    """Tell whether the intervals of two ratios have nothing in common."""
+    (low, high), (least, most) = row.limits, other.limits
+    return (low or 0.0) > (most or math.inf) or (high or math.inf) < (least or 0.0)
+
+
 def order_releases(
     releases: tuple[str | None, str | None], row: Estimate
 ) -> tuple[tuple[str | None, str | None], Estimate]:
@@ -146,7 +185,7 @@ def order_releases(
     good, bad = releases
     with suppress(InvalidVersion):
         if good and bad and Version(good) > Version(bad):
-            low, high = (None if end is None else 1 / end for end in (row.high, row.low))
+            low, high = (1 / end if end else None for end in (row.high, row.low))
             return (bad, good), replace(row, value=1 / row.value, low=low, high=high)
     return releases, row
 
@@ -174,6 +213,8 @@ def describe_result(results: Results) -> Iterator[str]:
             yield f"These had to change with it: {along}."
     elif any(step.phase != "whole" for step in record.steps):
         yield f"The change lies between {record.good} and {record.bad}."
+    if further := list(list_further_changes(results)):
+        yield f"Not all of the difference lies there: {'; '.join(further[:MOST_NAMED])}."
     decided = sum(step.conclusion != UNDECIDED for step in record.steps)
     # An undecided step could have been decided wrongly, too, and once more where it was repeated
     right = percent(max(0.0, 1 - ALPHA * len(rows)))

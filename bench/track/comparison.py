@@ -6,6 +6,7 @@ results of both have the amounts of `base` and `new`, and rows of `new` against 
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise
@@ -138,9 +139,13 @@ class Comparison:
         return row.differs and row.value < 1 - self.margin - SLACK
 
     def is_settled(self, row: Estimate) -> bool:
-        """Tell whether it is known that a row differs, or that it is not worse by the margin."""
-        known = row.verdict not in (None, Verdict.INCONCLUSIVE)
-        return known or (row.high is not None and row.high <= 1 + self.margin)
+        """Tell whether it is known that a row differs, or that it does not by the margin."""
+        return row.verdict not in (None, Verdict.INCONCLUSIVE)
+
+    def find_gap(self, row: Estimate) -> str:
+        """Return why a row cannot be compared, whatever its number of samples; or ""."""
+        known = self.cells.get((NEW, row.cell))
+        return known.missing.get(row.metric, "") if known else ""
 
     @cached_property
     def differing_times(self) -> list[Estimate]:
@@ -194,7 +199,7 @@ class Comparison:
 
     @cached_property
     def limits(self) -> dict[str, str]:
-        """Metric → its detectable difference (found in four cases of five), and its workload.
+        """Metric → the difference that each row of a workload would detect in four cases of five.
 
         The workload is the one that sentences name first. Metrics without a limit are left out.
         """
@@ -202,7 +207,14 @@ class Comparison:
         for metric in sorted({row.metric for row in self.times}, key=ORDER.index):
             rows = [row for row in self.times if row.metric == metric]
             workload = main_workload(row.cell.workload for row in rows)
-            limit = find_detectable_difference(row for row in rows if row.cell.workload == workload)
+            limit = max(
+                (
+                    find_detectable_difference([row])
+                    for row in rows
+                    if row.cell.workload == workload and not row.is_noiseless
+                ),
+                default=math.inf,
+            )
             if limit > LARGEST_LIMIT:
                 continue
             limits[metric] = f"{percent(limit)} ({label(metric)} at {place(workload)})"

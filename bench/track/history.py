@@ -26,6 +26,7 @@ from bench.report.wording import (
     suggest_more,
 )
 from bench.track.comparison import describe_by_reason, describe_releases, is_costlier
+from bench.track.run_files import ON_ALL_CORES, list_commits
 from bench.track.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -43,8 +44,14 @@ CHARTS = ("trace", "compile")
 if none of these was measured."""
 FIRST_CHANGES = 12
 """Number of changes that are shown unfolded."""
-COLUMNS = Column("what"), Column("change", number=True), Column("styles"), Column("between")
-"""First columns of a table of changes; those of packages and of the commit follow."""
+COLUMNS = (
+    Column("what", wraps=True),
+    Column("change", number=True, wraps=True),
+    Column("styles", wraps=True),
+    Column("between", wraps=True),
+    Column("releases", help="all that differ, the likeliest cause first", wraps=True),
+)
+"""Columns of a table of changes."""
 MOST_STYLES = 2
 """Most styles that are named; more are counted."""
 END_METRICS = STEP, HOST, "compile", "first_step"
@@ -73,7 +80,9 @@ def document(results: Results) -> Document:
     others = tuple(figure for name, figure in charts.items() if name not in shown)
     ends = dict.fromkeys(name[:DAY] for name in it.moments[:1] + it.moments[-1:])
     days = " to ".join(ends)
-    about = [pluralise(len(it.moments), "stack" if it.is_measured else "run"), days]
+    commits = list_commits(results.environments[moment] for moment in it.moments)
+    of = f" of {len(commits)} commits" if len(commits) > 1 else ""
+    about = [pluralise(len(it.moments), "stack" if it.is_measured else "run") + of, days]
     return Document(
         title=f"{days}: what became slower, and when",
         subtitle=", ".join([*about, *results.conditions.devices.values()]),
@@ -82,7 +91,13 @@ def document(results: Results) -> Document:
         sections=(
             Section(
                 "What changed",
-                (*describe_by_reason(_find_failures(it)), *_count_changes(it)),
+                (
+                    *describe_by_reason(_find_failures(it)),
+                    *describe_by_reason(
+                        (f"({label(n)}): {ON_ALL_CORES}", c) for c, n in it.untested
+                    ),
+                    *_count_changes(it),
+                ),
                 first,
             ),
             Section("More changes", tables=more, folded=True),
@@ -97,16 +112,35 @@ def document(results: Results) -> Document:
 
 def _make_headline(it: Timeline) -> str:
     if not it.comparisons:
-        more = ", and a --budget for all of them" if it.is_measured else ""
-        return f"Nothing could be compared: this needs a metric at two moments{more}."
+        why = "this needs a metric at two moments"
+        if it.untested:
+            why = ON_ALL_CORES
+        return " ".join(filter(None, [f"Nothing could be compared: {why}.", _ask_for_time(it)]))
     ends = "; ".join(_compare_ends(it)) if it.is_measured else ""
     first = f"From {it.moments[0]} to {it.moments[-1]}: {ends}." if ends else ""
     if it.changes and not ends:
         first = sentence(_describe_changes(it.changes[0], it))
+    rest = ""
+    if it.untested:
+        rest = f"{len(it.untested)} of {len(it.series)} times are not compared: {ON_ALL_CORES}."
+    return " ".join(filter(None, [first or "No change was found.", rest, _ask_for_time(it)]))
+
+
+def _ask_for_time(it: Timeline) -> str:
+    """Return for how many days there was no time, and the budget for all; or nothing.
+
+    A day takes what each of the others took, on average.
+    """
     late = {row.environment for row in it.results.cells if row.missing}
     late -= {it.results.base, *it.moments}
-    rest = f"There was no time for {pluralise(len(late), 'day')}: give --budget." if late else ""
-    return " ".join(filter(None, [first or "No change was found.", rest]))
+    if not late:
+        return ""
+    measured = len(it.moments)
+    needed = it.results.spent.wall_seconds * (1 + len(late) / max(1, measured))
+    return (
+        f"There was no time for {len(late)} of {pluralise(len(late) + measured, 'day')}: give a "
+        f"--budget of {float(f'{needed:.1e}'):.0f} or more."
+    )
 
 
 def _compare_ends(it: Timeline) -> Iterator[str]:
@@ -150,21 +184,15 @@ def _summarise(rows: Iterable[Estimate], *, worse: bool) -> str:
 
 
 def _make_table(groups: Sequence[Sequence[Estimate]], it: Timeline) -> Table:
-    """Return a row for each group of changes, with a column for each package that may be why."""
-    differing = [it.find_differing(changes) for changes in groups]
-    packages = dict.fromkeys(name for pairs in differing for name in pairs)
+    """Return a row for each group of changes, with all that differs between its moments."""
     rows = []
-    for changes, pairs in zip(groups, differing, strict=True):
-        releases = (
-            f"{pairs[n][0] or 'none'} → {pairs[n][1] or 'none'}" if n in pairs else ""
-            for n in packages
-        )
+    for changes in groups:
         what, styles, by, between = _describe_change(changes, it)
-        first = what, by.removesuffix(" as much"), styles, between
-        cells = (*first, *releases, it.find_commits(changes))
+        releases = describe_releases(it.find_differing(changes))
+        releases += [f"commit {commits}"] if (commits := it.find_commits(changes)) else []
+        cells = what, by.removesuffix(" as much"), styles, between, ", ".join(releases)
         rows.append(Row(cells, is_costlier(changes[0])))
-    further = (Column(name, needed=False) for name in (*packages, "commit"))
-    return Table((*COLUMNS, *further), tuple(rows)).drop_empty_columns()
+    return Table(COLUMNS, tuple(rows)).drop_empty_columns()
 
 
 def _describe_change(changes: Sequence[Estimate], it: Timeline) -> tuple[str, str, str, str]:
@@ -241,7 +269,8 @@ def describe_range(ratios: Sequence[float]) -> str:
 
 def find_causes(changes: Sequence[Estimate], it: Timeline) -> str:
     """Return the releases and commits that differ between two moments and can be the cause."""
-    pairs, commits = it.find_differing(changes), it.find_commits(changes)
+    differing, commits = it.find_differing(changes), it.find_commits(changes)
+    pairs = {name: pair for name, pair in differing.items() if not it.is_no_cause(name, changes)}
     parts = [name_few(describe_releases(pairs))] if pairs else []
     parts += [f"commit {commits}"] if commits else []
     if not parts and all(info.versions for info in it.list_sides(changes)):
@@ -308,6 +337,8 @@ def _explain_method(it: Timeline) -> Iterator[str]:
         f"styles and metrics: the probability of any false one is {percent(ALPHA)}. Exact "
         "counts need no test."
     )
+    if len(list_commits(map(it.results.environments.__getitem__, it.moments))) > 1:
+        yield "Runs of different commits are one series: a change may be this project's own."
     if it.is_measured:
         yield "The first sentence compares the first and last day alone, corrected for all metrics."
         yield from suggest_more(it.results.estimates)

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from bench.cells import BASELINE, Cell
-from bench.estimates import MARGIN, Estimate
+from bench.engine.costs import TURNS
+from bench.estimates import MARGIN, Estimate, group_by_key
+from bench.metrics import METRICS, Kind
 from bench.report.wording import make_printable, name_few, pluralise
 from bench.runfile import (
+    CellResult,
     EnvironmentInfo,
     Results,
     ResultsWithSamples,
@@ -33,11 +36,22 @@ from bench.track.comparison import BASE, CHANGED_SUFFIX, NEW, describe_releases,
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
 DETAILS = ("driver", "matmul_precision")
 """Details of a device that change measurements."""
+SHORT_SECONDS = 1e-3
+"""Seconds of a call below which, on all cores, two runs of the same code differ by more than their
+errors say: waking a thread on another core takes up to 0.1 ms. Of a step of 0.04 ms, the intervals
+of 6 in 10 pairs of runs were right, of one of 2.4 ms those of 35 in 35 (results/beside); a busy
+hour makes the first one 0.4 ms long (results/selftest/aa). The limit lies between."""
+ON_ALL_CORES = "cannot say on all cores: `--cores=one`"
+"""Reason why two runs of a short call are not compared, and what to do."""
+LEAST_RUNS = 3
+"""Base runs that show how much runs of the same code differ."""
+UNKNOWN_SPREAD = Spread(math.inf, 0.0)
+"""Spread of rows about which two runs say nothing."""
 SKIPPED_FOLDERS = {".git", ".venv", "node_modules", "__pycache__"}
 """Folders that hold many files and no run."""
 SKIPPED_PREFIX = "skipped: "
@@ -71,7 +85,15 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
         results.environments[side] = describe_environment(run)
         results.estimates += [replace(row, environment=side) for row in run.results.estimates]
         results.cells += [replace(row, environment=side) for row in run.results.cells]
-    results.estimates += compare_rows([run.results for run in bases], new.results, margin)
+    unsteady = {key for run in runs for key in find_unsteady(run.results)}
+    rows = [*compare_rows([run.results for run in bases], new.results, margin, unsteady)]
+    results.estimates += rows
+    unknown = (row for row in rows if row.standard_error is None)
+    gaps = group_by_key((r.cell, r.metric) for r in unknown if (r.cell, r.metric) in unsteady)
+    results.cells = [
+        replace(row, missing=row.missing | dict.fromkeys(gaps.get(row.cell, ()), ON_ALL_CORES))
+        for row in results.cells
+    ]
     return results
 
 
@@ -144,6 +166,11 @@ def describe_environment(run: Run) -> EnvironmentInfo:
     return replace(environments[0], spec=run.name, versions=versions, pins={}, commit=commit)
 
 
+def list_commits(environments: Iterable[EnvironmentInfo]) -> list[str]:
+    """Return the known commits of runs, each once, in their order."""
+    return list(dict.fromkeys(info.commit for info in environments if info.commit))
+
+
 def make_relative(results: Results) -> dict[tuple[Cell, str], Estimate]:
     """Return a run's comparisons with its baseline as ratios, without that of the control.
 
@@ -165,21 +192,53 @@ def make_relative(results: Results) -> dict[tuple[Cell, str], Estimate]:
     return out
 
 
-def compare_rows(bases: Sequence[Results], new: Results, margin: float) -> Iterator[Estimate]:
+def find_unsteady(results: Results) -> Iterator[tuple[Cell, str]]:
+    """Yield the cells and metrics whose ratios vary from run to run by more than their errors say.
+
+    They are short calls that may use several cores.
+    """
+    cores, affinity, table = results.options.cores, results.conditions.affinity, results.table
+    if cores == "one" or (affinity and len(affinity) == 1):
+        return
+    for cell, metric in make_relative(results):
+        about = METRICS[metric]
+        pinned = cores == "auto" and about.turn in TURNS and TURNS[about.turn].on_one_core
+        if about.kind is Kind.WARM and cell.backend == "cpu" and not pinned:
+            amounts = (table.amount(each, metric) for each in (cell, cell.baseline))
+            if min((row.value for row in amounts if row), default=math.inf) < SHORT_SECONDS:
+                yield cell, metric
+
+
+def compare_rows(
+    bases: Sequence[Results], new: Results, margin: float, unsteady: Collection[tuple[Cell, str]]
+) -> Iterator[Estimate]:
     """Yield a new run's ratios to the baseline, relative to those of base runs.
 
-    If three or more base runs differ by more than their errors, so may the new one; two say little.
+    If three or more base runs differ by more than their errors, so may the new one; two say little,
+    and nothing of `unsteady` cells and metrics.
     """
     *before, after = [make_relative(results) for results in (*bases, new)]
     common = {key: rows for key in after if (rows := [run[key] for run in before if key in run])}
+    unknown = {key for key, rows in common.items() if key in unsteady and len(rows) < LEAST_RUNS}
     # For all metrics together: corrected for each alone, 2 of 48 pairs of the same code were called
-    number = len({find_key(rows[-1]) for rows in common.values()})
+    number = len({find_key(rows[-1]) for key, rows in common.items() if key not in unknown})
     for key, rows in common.items():
-        row, least = after[key], NO_SPREAD
-        if len(rows) > 2:
+        row, least = after[key], UNKNOWN_SPREAD if key in unknown else NO_SPREAD
+        spread, is_unsteady = find_spread(row), key in unsteady
+        if len(rows) >= LEAST_RUNS:
             least = Spread(math.sqrt(2) * stdev(map(log_ratio, rows)), len(rows) - 1)
-        spread = find_spread(row)
-        made = compare_ratios(rows, [row], spread, comparisons=number, margin=margin, least=least)
+            if is_unsteady:  # the runs' own errors are worth no more than that
+                spread = spread._replace(df=least.df)
+                *rows, row = (replace(r, df=least.df) for r in (*rows, row))
+        made = compare_ratios(
+            rows,
+            [row],
+            spread,
+            comparisons=max(1, number),
+            pooled=is_unsteady,
+            margin=margin,
+            least=least,
+        )
         yield replace(made, environment=NEW, against=BASE)
 
 
@@ -187,6 +246,8 @@ def warn_of_differences(runs: Sequence[Run]) -> Iterator[str]:
     """Yield warnings: of releases and variables that change the baseline, and of the runs' own."""
     *bases, new = runs
     differing: dict[str, tuple[str | None, str | None]] = {}
+    if len(commits := list_commits(map(describe_environment, bases))) > 1:
+        yield f"base runs are of {len(commits)} commits, as if of one code: {name_few(commits)}"
     for run in bases:
         packages = find_differing_releases(*(describe_environment(r).versions for r in (run, new)))
         differing |= {name: pair for name, pair in packages.items() if name in SHARED_PACKAGES}
@@ -219,28 +280,34 @@ def read_history(places: Sequence[Path]) -> ResultsWithSamples:
             f"{', '.join(map(str, places))}: none of {len(paths)} JSON files is a run{first}; give "
             "what `pytest bench --benchmark-autosave` or --benchmark-json wrote"
         )
-    machine, devices, others = runs[-1].processor, dict[str, str](), Counter[str]()
+    conditions, others = dict[str, str](), Counter[str]()
     for run in reversed(runs):
-        there = run.results.conditions.devices
-        if run.processor != machine or any(devices.get(b, d) != d for b, d in there.items()):
-            others[", ".join(filter(None, [run.processor, *there.values()]))] += 1
+        there = list_conditions(run)
+        if differing := [f"{w} {v}" for w, v in there.items() if conditions.get(w, v) != v]:
+            others[", ".join(differing)] += 1
             continue
-        devices |= there
+        conditions |= there
+        results.conditions.devices = run.results.conditions.devices | results.conditions.devices
         moment = run.when
         if moment in results.environments:  # two runs may have the same second
             moment += f".{len(results.environments):03}"
         rows = (*make_relative(run.results).values(), *filter(is_exact, run.results.estimates))
         failed = (r for r in run.results.cells if r.failure is not None and not r.cell.is_control)
+        unsteady = group_by_key(find_unsteady(run.results)).items()
         results.environments[moment] = describe_environment(run)
         results.estimates += [replace(row, environment=moment) for row in rows]
         results.cells += [replace(row, environment=moment) for row in failed]
+        results.cells += [
+            CellResult(cell=c, environment=moment, missing=dict.fromkeys(metrics, ON_ALL_CORES))
+            for c, metrics in unsteady
+        ]
         results.options.margin = max(results.options.margin, run.results.options.margin)
     for other, count in others.items():
         results.warnings.append(
-            f"{count} × a run on {other} left out: give its files alone to see it"
+            f"{count} × a run with another {other} left out: give its files alone to see it"
         )
     results.environments = dict(sorted(results.environments.items()))
-    results.conditions.devices = devices | {"cpu": machine or "unknown processor"}
+    results.conditions.devices |= {"cpu": runs[-1].processor or "unknown processor"}
     return results
 
 

@@ -22,7 +22,7 @@ from bench.estimates import MARGIN
 from bench.report.table import change, percent
 from bench.runfile import LIKE_BAD, UNDECIDED, SearchRecord, find_differing_releases
 from bench.stats.changes import log_ratio
-from bench.track.steps import StoppedError
+from bench.track.steps import StoppedError, UnmeasurableError
 from common.errors import BakeoffError
 from common.files import atomic_write
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 JAX = ("jax", "jaxlib")
 """Packages that are released together."""
 MOST_TRIED = 10
-"""Largest number of stacks that are tried in a row for one that can be built: each takes
-seconds."""
+"""Largest number of stacks that are tried in a row for one that can be built and measured: each
+takes seconds."""
 
 
 @dataclass
@@ -63,6 +63,8 @@ class Search:
         self.stacks = self.steps.stacks
         self.first = self.good
         """The good end, which all steps but the last compare with."""
+        self.unmeasurable: list[dict[str, str]] = []
+        """Releases of the stacks that cannot be measured."""
 
     def run(self) -> ResultsWithSamples:
         """Search, and return the results, also where the search stops early.
@@ -119,7 +121,7 @@ class Search:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self.file, data)
         row = self.steps.estimates[-1]
-        pairs = f"{change(row)} in {row.workers} pairs"
+        pairs = f"{change(row)} after {row.workers} pairs"
         self.notify(f"{phase}: {new} beside {base}: {pairs}: {conclusion}")
         return conclusion
 
@@ -129,6 +131,20 @@ class Search:
         if conclusion == UNDECIDED:
             raise StoppedError(f"{spec} cannot be decided: {self.steps.explain_doubt()}")
         return conclusion == LIKE_BAD
+
+    def find_end(self, phase: SearchPhase, spec: Spec) -> bool | None:
+        """Tell whether a stack is like the bad end; None if that cannot be measured."""
+        pins = self.stacks.releases(spec)
+        if pins in (ends := [*map(self.stacks.releases, (self.bad, self.good))]):
+            return pins == ends[0]
+        if pins in self.unmeasurable:
+            return None
+        try:
+            return self.is_like_bad(phase, spec)
+        except UnmeasurableError as error:
+            self.unmeasurable.append(pins)
+            self.notify(f"{spec} is passed over: {error}")
+            return None
 
     def compare_ends(self) -> None:
         """Measure the whole difference; half of it is the boundary of all further steps."""
@@ -157,13 +173,16 @@ class Search:
         candidates = [n for n in PACKAGES if n in differing and n in bad and n not in led]
         if not candidates:
             raise StoppedError(f"no package that can be pinned differs: {', '.join(differing)}")
+        untried = []
         for name in candidates:
             together = JAX if name == JAX[0] else (name,)
             if len(candidates) > 1:
                 pins = {n: f"=={bad[n]}" for n in together if n in bad and bad[n] != good.get(n)}
                 source = {n: source for n, source in self.bad.sources.items() if n == name}
                 swapped = self.find_buildable([self.good.replace_pins(source or pins)])
-                if swapped is None or not self.is_like_bad("package", swapped):
+                is_like_bad = None if swapped is None else self.find_end("package", swapped)
+                if swapped is None or not is_like_bad:
+                    untried += [name] if is_like_bad is None else []
                     continue
                 pairs = find_differing_releases(good, self.stacks.releases(swapped)).items()
                 self.moved_along = {n: pair for n, pair in pairs if n not in together}
@@ -173,6 +192,7 @@ class Search:
         raise StoppedError(
             f"none of {', '.join(candidates)} does it alone: the change takes several of them, or "
             "what came with them"
+            + (f"; alone, {', '.join(untried)} cannot be measured" if untried else "")
         )
 
     def search_releases(self) -> None:
@@ -204,19 +224,20 @@ class Search:
         Args:
             phase: Phase of the steps.
             choices: Ways to ask for each stack, of which the first that can be built is taken.
-                Stacks that cannot be built are passed over.
+                Stacks that cannot be built or measured are passed over.
         """
         left = list(range(len(choices)))
         while left:
             middle = (left[0] + left[-1]) / 2
             for place in sorted(left, key=lambda place: abs(place - middle))[:MOST_TRIED]:
-                if spec := self.find_buildable(choices[place]):
+                spec = self.find_buildable(choices[place])
+                is_like_bad = None if spec is None else self.find_end(phase, spec)
+                if spec is not None and is_like_bad is not None:
                     break
                 left.remove(place)
             else:
                 return
-            pins, good, bad = map(self.stacks.releases, (spec, self.good, self.bad))
-            if pins == bad or (pins != good and self.is_like_bad(phase, spec)):
+            if is_like_bad:
                 self.bad, left = spec, [other for other in left if other < place]
             else:
                 self.good, left = spec, [other for other in left if other > place]

@@ -13,6 +13,7 @@ from bench.engine.journal import FOLDER, SUFFIX
 from bench.engine.session import digest_setup, make_estimates, measure
 from bench.estimates import MARGIN, Estimate, EstimateTable
 from bench.options import Options
+from bench.prepare.stacks import require_style
 from bench.report.table import change
 from bench.runfile import (
     DIFFERS,
@@ -29,6 +30,7 @@ from bench.runfile import (
 )
 from bench.runfile.warnings import warn_of_processes
 from bench.stats.changes import log_ratio
+from bench.stats.verdicts import exp, finite_or_none
 from bench.track.bisect import ALPHA, QUESTION, Earlier
 from bench.track.comparison import BASE, NEW
 from common.errors import BakeoffError
@@ -46,12 +48,14 @@ if TYPE_CHECKING:
 LOOKS = (3, 4, 6, 8, 12, 18, 26)
 """Numbers of pairs at which the data are tested: each look gets an equal share of `ALPHA`
 (Bonferroni), and a factor of about 1.4 between looks loses little."""
-WIDEST_HALF = math.log(10)
-"""Half width of an interval, as a logarithm, above which the interval is not shown."""
 
 
 class StoppedError(BakeoffError):
     """Reason why a search goes no further."""
+
+
+class UnmeasurableError(StoppedError):
+    """Reason why a stack cannot be measured, whatever the budget."""
 
 
 class Looks:
@@ -158,24 +162,27 @@ class Steps:
         if low > boundary or high < boundary:
             beyond = (log_ratio(row) > boundary) == (boundary > 0)
             conclusion = (LIKE_BAD if beyond else LIKE_GOOD) if boundary else DIFFERS
-        known = high - low < 2 * WIDEST_HALF
-        row = replace(
-            row,
-            environment=str(new),
-            against=str(base),
-            low=math.exp(low) if known else None,
-            high=math.exp(high) if known else None,
-            verdict=None,
-        )
+        ends = {"low": exp(low) or None, "high": finite_or_none(exp(high))}
+        about = {"environment": str(new), "against": str(base), "verdict": None}
+        row = replace(row, **about, **ends)
         self.estimates.append(row)
         self.taken.append(SearchStep(phase, conclusion, self.spent_seconds - before))
 
     def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
-        """Measure two stacks until it is decided, or until there is no time left."""
+        """Measure two stacks until it is decided, or until there is no time left.
+
+        Raises:
+            UnmeasurableError: one of them does not run, or computes something else.
+            StoppedError: there is no time.
+        """
         specs, left = {BASE: base, NEW: new}, self.budget - self.spent_seconds
         if left <= 0:
             self.missing_seconds = self.budget
             raise StoppedError("the budget is spent")
+        try:  # a stack that is new is asked for its contents first
+            require_style({str(s): self.stacks.side(s) for s in specs.values()}, self.cell)
+        except BakeoffError as error:
+            raise UnmeasurableError(f"{new} cannot be measured: {error}") from error
         # A number of cold samples is taken at once, whatever the looks say: the budget sets it
         options = Options(left, processes=LOOKS[-1], cores="one")
 
@@ -199,7 +206,14 @@ class Steps:
         self.spent_seconds += made.results.spent.wall_seconds
         row = made.results.table.comparison(self.cell, self.metric)
         if row is None:
-            raise StoppedError(f"{new} cannot be measured beside {base}: {self.explain_failure()}")
+            failures = [r.failure for r in made.results.cells if r.cell == self.cell and r.failure]
+            about = f"{new} cannot be measured beside {base}"
+            if failures:
+                raise UnmeasurableError(f"{about}: {failures[0]}")
+            self.missing_seconds = self.budget if self.taken else 2 * self.budget
+            raise StoppedError(
+                f"{about}: there was no time for a pair of workers in a --budget of {self.budget:g}"
+            )
         self.add_samples(
             sample._replace(environment=str(specs[sample.environment])) for sample in made.samples
         )
@@ -213,13 +227,6 @@ class Steps:
             s._replace(worker=s.worker + worker, block=s.block + block) for s in samples
         ]
 
-    def explain_failure(self) -> str:
-        """Return the reason why the last measurement has no estimate."""
-        rows = self.outcomes[-1].cells
-        failures = [row.failure for row in rows if row.cell == self.cell and row.failure]
-        lacking = f"there was no time for a pair of workers in a --budget of {self.budget:g}"
-        return next(iter(failures), f"{lacking}; give a larger one")
-
     def explain_doubt(self) -> str:
         """Return the last step's result, and how long it would take to decide it."""
         row, step = self.estimates[-1], self.taken[-1]
@@ -227,7 +234,9 @@ class Steps:
         known = row.half_width < math.inf
         times = (row.half_width / distance) ** 2 if known else LOOKS[1] / max(1, row.workers)
         self.missing_seconds = float(f"{max(times, 1.5) * step.seconds:.1g}")
-        return f"{change(row)} in {row.workers} pairs; it needs about {self.missing_seconds:.0f} s"
+        return (
+            f"{change(row)} after {row.workers} pairs; it needs about {self.missing_seconds:.0f} s"
+        )
 
     def make_results(self, record: SearchRecord) -> ResultsWithSamples:
         """Return the results of all steps, with those of the earlier search."""

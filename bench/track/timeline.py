@@ -13,7 +13,7 @@ from bench.metrics import METRICS
 from bench.report.wording import place, sort_workloads
 from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
-from bench.stats.changes import NO_SPREAD, compare_ratios, find_shifts, find_spread
+from bench.stats.changes import LONG_SERIES, NO_SPREAD, compare_ratios, find_shifts, find_spread
 from bench.track.comparison import ORDER, find_exact_changes, is_costlier, is_exact
 
 if TYPE_CHECKING:
@@ -36,10 +36,19 @@ class Timeline:
         """Cell and metric → comparisons along time."""
         self.counts = sort_series(filter(is_exact, rows))
         """Cell and metric → exact numbers along time."""
+        unsteady = {(row.cell, name) for row in results.cells for name in row.missing}
+        self.untested = [
+            key
+            for key, rows in self.series.items()
+            if not self.is_measured and key in unsteady and len(rows) < LONG_SERIES
+        ]
+        """Series too short to show how much runs of the same code differ, where errors do not."""
         points = [*self.series.values(), *self.counts.values()]
         present = {row.environment for rows in points for row in rows}
         self.moments = [name for name in results.environments if name in present]
-        self.comparisons = sum(len(rows) - 1 for rows in points)
+        self.comparisons = sum(len(rows) - 1 for rows in points) - sum(
+            len(self.series[key]) - 1 for key in self.untested
+        )
         """Number of neighbours in time that are compared."""
         self.backends = {cell.backend for cell, _ in (*self.series, *self.counts)}
 
@@ -48,7 +57,8 @@ class Timeline:
         """Differences of neighbouring stretches of one level; p is corrected for all places."""
         of_runs = (lambda _: NO_SPREAD) if self.is_measured else find_spread
         margin = self.results.options.margin
-        return find_shifts(self.series.values(), of_runs, pooled=self.is_measured, margin=margin)
+        series = [rows for key, rows in self.series.items() if key not in self.untested]
+        return find_shifts(series, of_runs, pooled=self.is_measured, margin=margin)
 
     @cached_property
     def ends(self) -> list[Estimate]:
@@ -100,19 +110,25 @@ class Timeline:
     def find_differing(
         self, changes: Sequence[Estimate]
     ) -> dict[str, tuple[str | None, str | None]]:
-        """Return package → its releases before and after a change, if they differ and may be why.
+        """Return package → its releases before and after a change, the likeliest cause first.
 
-        The libraries of entrants without such a change are no cause.
+        If the styles of one library alone changed, that is the library, else JAX. The libraries of
+        entrants without such a change come last.
         """
         before, after = self.list_sides(changes)
+        pairs = find_differing_releases(before.versions, after.versions)
+        changed = {_find_distribution(row.cell.entrant) for row in changes}
+
+        def rank(name: str) -> tuple[bool, ...]:
+            return self.is_no_cause(name, changes), {name} != changed, not name.startswith("jax")
+
+        return {name: pairs[name] for name in sorted(pairs, key=rank)}
+
+    def is_no_cause(self, package: str, changes: Sequence[Estimate]) -> bool:
+        """Tell whether a package is a library whose entrants were measured without a change."""
         changed = {_find_distribution(row.cell.entrant) for row in changes}
         measured = {_find_distribution(cell.entrant) for cell, _ in (*self.series, *self.counts)}
-        unchanged = measured - changed
-        return {
-            name: pair
-            for name, pair in find_differing_releases(before.versions, after.versions).items()
-            if name in SHARED_PACKAGES or name not in unchanged
-        }
+        return package not in SHARED_PACKAGES and package in measured - changed
 
     def find_commits(self, changes: Sequence[Estimate]) -> str:
         """Return the commits before and after a change, if they differ."""

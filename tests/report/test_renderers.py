@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from itertools import product
 from typing import Any, get_args
+from urllib.parse import unquote
 
 import pytest
 from rich.console import Console
@@ -22,6 +23,7 @@ from bench.runfile import TimeSpent
 from tests.estimates import ratio
 from tests.report.runs import Planted, made_run
 
+CONTROLS = "\x00\x07\x1b[31m\x9b\u202e\t\r"
 HOSTILE = "<b>[red]|`@you\x1b[31m #1 {{ 7*7 }} </script>"
 SLOWER = ratio(1.2, 1.1, 1.3, verdict=Verdict.SLOWER)
 DAYS = {f"2026-0{month}-01": ratio(1 + month / 10, 1, 2) for month in range(1, 6)}
@@ -51,6 +53,32 @@ def small(text: str = "name", *, folded: bool = False) -> Document:
         Section("folded", ("folded line",), folded=folded),
     )
     return Document(f"title {text}", "", f"headline {text}", "bad", (f"warning {text}",), parts)
+
+
+def test_no_control_character_reaches_a_page_whatever_it_is_in() -> None:
+    chart = draw_intervals(CONTROLS, {f"a{CONTROLS}": SLOWER}, band=0.1)
+    sections = (*small(CONTROLS).sections, Section(CONTROLS, figures=(chart,), status=CONTROLS))
+    about: Any = dict.fromkeys(("subtitle", "marker", "status"), CONTROLS)
+    shown = replace(small(CONTROLS), sections=sections, fine_print=(CONTROLS,), **about)
+    text = unquote(page(shown))
+    assert "a [31m" in re.sub(" +", " ", text), "the chart's label is there"
+    assert not {c for c in text if not c.isprintable()} - {"\n", "\u00a0"}
+
+
+def test_a_narrow_terminal_breaks_texts_and_no_number() -> None:
+    """Nothing is left out: not the name of a release, and not a reason in place of a number."""
+    releases = "flax 0.12.0 → 0.12.1, jax 0.7.2 → 0.8.1, numpy 2.3.3 → 2.3.5"
+    columns = (Column("what", wraps=True), Column("change"), Column("releases", wraps=True))
+    rows = (Row(("call at 12 layers", SLOWER, releases)), Row(("step", FASTER, "jax 1 → 2")))
+    for width in (40, 60, 200):
+        text = terminal(Document("", sections=(Section("", (), (Table(columns, rows),)),)), width)
+        words = text.split()
+        expected = f"what change releases call at 12 layers 1.2 (1.1–1.3) {releases} step "
+        expected += "0.90 (0.80–0.95) jax 1 → 2"
+        assert sorted(w for w in words if "─" not in w) == sorted(expected.split())
+        assert max(map(len, text.splitlines())) <= width
+        assert "1.2 (1.1–1.3)" in text
+        assert text.count("what") == 1, "one table"
 
 
 def test_every_renderer_shows_everything_and_nothing_of_it_acts() -> None:

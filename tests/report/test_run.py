@@ -49,6 +49,9 @@ def test_what_was_not_measured_is_said_once() -> None:
     shown = document(run)
     [table] = section(shown, "What it costs").tables
     assert [format_content(row.cells[1]) for row in table.rows] == ["4.09 ms", "–"]
+    run = made_run({HAIKU: Planted(), NNX: Planted()})
+    run.results.estimates = [row for row in run.results.estimates if str(row.cell.arm) != NNX]
+    assert document(run).headline.endswith(f" Not measured: {NNX}.")
     assert "Not measured: 6 numbers." in section(shown, "What it costs").lines[-1]
     why = "Not measured within the budget: step, import and compile of flax_nnx/jit."
     assert section(shown, "Not measured").lines == tuple(
@@ -78,7 +81,22 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
         (
             {HAIKU: Planted(1.03), "haiku/transform": Planted(1.02)},
             {"noise": 0.1},
-            "At the tutorial's size, under one `jax.jit`: haiku undecided, at most 1",
+            "At the tutorial's size, under one `jax.jit`: haiku undecided, at most 14 %.",
+        ),
+        (
+            {HAIKU: Planted(), NNX: Planted()},
+            {"noise": 0.05},
+            "At the tutorial's size, nothing is settled yet.",
+        ),
+        (
+            {HAIKU: Planted(1.1), NNX: Planted(30.0)},
+            {"noise": 0.6, "workers": 4},
+            "At the tutorial's size, under one `jax.jit`: haiku not yet. Slow ways to write ",
+        ),
+        (
+            {HAIKU: Planted(), NNX: Planted(host=None)},
+            {"noise": 0.3, "workloads": ("toy",)},
+            "What styles add to a call: nothing is settled yet.",
         ),
         (
             {HAIKU: Planted(1.0), "haiku/transform": Planted(1.0)},

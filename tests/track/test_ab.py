@@ -20,6 +20,7 @@ from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
 from tests.estimates import ratio
 from tests.report.runs import section
+from tests.report.test_renderers import terminal
 from tests.track.simulated import BLOG, FILTER_JIT, HAIKU, two_sides
 
 SLOWER = two_sides(1, {HAIKU: 1.012, FILTER_JIT: 1.06, BLOG: 0.9}, flax="0.12.9")
@@ -37,11 +38,11 @@ WITHIN = "Differs, within the margin of 2 %: haiku/pure "
         (
             *(SLOWER, 0.02, Status.WORSE),
             f"flax 0.12.8 → 0.12.9: Worse: equinox/filter_jit |{WITHIN}|Faster: flax_linen/blog "
-            "|Changes above |20 exact counts are identical.",
+            "|16 rows: 14 settled; 2 open, the widest ±4|20 exact counts identical.",
         ),
         (
             *(SAME, 0.02, Status.NOT_WORSE),
-            "No change found. Changes above |% (step at seed)|% (call at toy)|20 exact counts",
+            "No change found. 16 rows: 12 settled; 4 open, the widest ±7.9 %. 20 exact counts ",
         ),
     ],
 )
@@ -112,6 +113,30 @@ def test_a_row_that_differs_only_by_itself_is_open_wherever_it_is_told() -> None
     assert step.p == pytest.approx(3 * (rows[0].p or 0)), "3 of 9 parts of the odds are a step's"
     assert widen_intervals(rows[:1], MARGIN)[0].low == pytest.approx(rows[0].low)
     assert document(of_rows(rows)).headline.startswith("Inconclusive")
+
+
+def test_a_headline_counts_and_says_nothing_beside_that_nothing_is_settled() -> None:
+    """Six open rows, one of which is not slower, are no "no change found"."""
+    errors = [0.02] * 5 + [0.11]
+    rows = [make_row(*cell, 0.0, e, 30) for cell, e in zip(CELLS, errors, strict=False)]
+    rows[0] = make_row(*CELLS[0], -0.04, 0.025, 30)
+    assert (rows[0].high or 9) < 1 + MARGIN
+    it = Comparison(replace(SAME, estimates=rows))
+    assert it.status is Status.CANNOT_SAY
+    assert document(it.results).headline == "Inconclusive: no row could be settled."
+    rows[1] = replace(rows[1], low=0.99, high=1.01, verdict=Verdict.EQUIVALENT)
+    rows[2] = replace(rows[2], value=2.0, low=1e-3, high=323.0)
+    cell = replace(SAME.cells[-1], missing={"import": "no time"})
+    it = Comparison(replace(SAME, estimates=rows, cells=[*SAME.cells[:-1], cell]))
+    assert it.status is Status.NOT_WORSE
+    made = document(it.results)
+    assert made.headline == (
+        "No change found. 6 rows: 1 settled; 4 open, the widest ±25 %; 1 not yet. "
+        "1 number not measured."
+    )
+    for text in (terminal(made, details=True), markdown(made), page(made)):
+        assert "–323" not in text
+        assert "not yet" in text
 
 
 @pytest.mark.parametrize("results", [SLOWER, SAME])

@@ -3,7 +3,7 @@
 import datetime
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -30,6 +30,7 @@ from bench.runfile import (
     DIFFERS,
     LIKE_BAD,
     UNDECIDED,
+    CellResult,
     EnvironmentInfo,
     ResultsWithSamples,
     TimeSpent,
@@ -39,7 +40,7 @@ from bench.runfile.writer import write
 from bench.samples import Sample
 from bench.track.bisect import Earlier, document
 from bench.track.search import Search
-from bench.track.steps import LOOKS, Looks, Steps
+from bench.track.steps import LOOKS, Looks, Steps, StoppedError, UnmeasurableError
 from common.errors import BakeoffError
 from tests import estimates
 from tests.commands import Bakeoff, Done, refusal
@@ -69,6 +70,8 @@ class World(Steps):
         sd: Of a pair's log-ratio.
         impossible: Stacks and commits that cannot be built.
         cut: Step at which Ctrl-C comes.
+        broken: Stacks that are built, but cannot be measured.
+        most: Steps after which the budget is spent.
     """
 
     search: Search
@@ -79,11 +82,14 @@ class World(Steps):
         sd: float = 0.02,
         impossible: Sequence[str] = (),
         cut: int = 99,
+        broken: Collection[str] = (),
+        most: int = 99,
     ) -> None:
         self.builder = Mock(build=self.build)
         stacks = Stacks(Selection(("pure_jax",), ("pure",), ("toy",)), self.builder)
         super().__init__(stacks, "compile", 1200.0, Mock())
         self.seconds, self.sd, self.impossible, self.cut = seconds, sd, impossible, cut
+        self.broken, self.most = broken, most
         self.rng = np.random.default_rng(0)
         self.measured_sides: list[str] = []
         self.versions: dict[str, str] = {}
@@ -107,6 +113,10 @@ class World(Steps):
         return Environment(Place(), EnvironmentInfo(spec=str(spec), pins=pins), offer=offer)
 
     def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
+        if str(new) in self.broken:
+            raise UnmeasurableError(f"{new} cannot be measured: it does not import")
+        if len(self.measured_sides) == self.most:
+            raise StoppedError(f"{new} cannot be measured beside {base}: there was no time")
         if len(self.measured_sides) == self.cut:
             raise KeyboardInterrupt
         self.measured_sides.append(str(new))
@@ -228,13 +238,63 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
     stopped = world.search.stopped
     assert stopped is not None
     assert why in stopped
-    assert made.headline == f"Stopped: {stopped}."
+    assert made.headline.endswith(f"Stopped: {stopped}.")
     assert "e+" not in stopped
     about = f"about {world.missing_seconds:.0f} s"
     assert (f"it needs {about}" in stopped) is ("cannot" in stopped) is (len(made.fine_print) == 2)
     if "cannot" in stopped:
         assert f"a `--budget` of {about}" in made.fine_print[1]
         assert "`--more` with this search's JSON file, if one was written" in made.fine_print[1]
+
+
+@pytest.mark.parametrize(
+    ("most", "known"),
+    [
+        (1, "between @2025-05-01 and @2025-12-01"),
+        (2, "most of it between @2025-07-19 and @2025-07-20"),
+        (4, "most of it from flax 0.10.0 to 0.11.0"),
+    ],
+)
+def test_what_was_decided_is_the_headline_wherever_it_stopped(most: int, known: str) -> None:
+    """The steps are of both ends, a day, two packages, and one that confirms the release."""
+    made = document(World(FLAX, most=most).run(*DAYS))
+    words = made.headline.partition(". Stopped: ")
+    assert re.fullmatch(rf"Compile of pure_jax/pure at toy: \+5\d % \(.*\),? {known}", words[0])
+    assert words[2].endswith("there was no time.")
+    assert made.status == "open"
+
+
+def test_a_stack_that_cannot_be_measured_is_passed_over() -> None:
+    """So are further days with the same releases, and a package's stack."""
+    middle = {f"@2025-04-{day:02}" for day in range(7, 12)}
+    world = World(JAX_6, broken=middle)
+    found = world.run("@2025-01-15", "@2025-07-01").search
+    assert (found.stopped, found.package, found.releases) == (None, "jax", ("0.5.0", "0.6.0"))
+    assert not middle & {*world.measured_sides}
+    alone = "@2025-07-19,jax==0.7.0,jaxlib==0.7.0"
+    assert World(FLAX, broken=[alone]).run("@2025-07-19", "@2025-07-20").search.package == "flax"
+    stopped = World(both, broken=[alone]).run("@2025-07-19", "@2025-07-20").search.stopped
+    assert str(stopped).endswith("; alone, jax cannot be measured")
+
+
+def test_a_certain_change_elsewhere_is_told() -> None:
+    def earlier(pins: dict[str, str]) -> float:
+        return (1.1 if pins["jax"] >= "0.6.0" else 1.0) * FLAX(pins)
+
+    world = World(earlier, sd=0.005)
+    made = document(world.run("@2025-01-15", "@2025-12-01"))
+    assert "from flax 0.10.0 to 0.11.0" in made.headline
+    [text] = [line for line in made.sections[0].lines if "Not all of the difference" in line]
+    assert re.search(r"there: @2025-06-2\d relative to @2025-01-15: \+10\.\d % \(", text)
+    third = jumps("flax", "0.12.0", 1.5)
+    later = World(lambda pins: third(pins) * JAX_6(pins), sd=0.005)
+    made = document(later.run("@2025-01-15", "@2025-12-01"))
+    [text] = [line for line in made.sections[0].lines if "Not all of the difference" in line]
+    assert re.search(
+        r"@2025-06-2\d \+100 % .*, @2025-12-01 3\.\d+ .* times, both relative to", text
+    )
+    quiet = document(World(FLAX, sd=0.005).run(*DAYS))
+    assert not any("Not all" in line for line in quiet.sections[0].lines)
 
 
 def test_two_names_of_one_stack_are_refused() -> None:
@@ -476,6 +536,24 @@ def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
     steps.measure(spec, spec, lambda _: True)
     assert steps.samples[1] == row._replace(environment=str(spec), worker=7002, block=7_000_005)
     assert steps.spent_seconds == 2.0, "building, asking and waiting are no budget"
+
+
+@pytest.mark.parametrize("failure", ["not equal", None])
+def test_only_a_failure_is_no_question_of_time(
+    monkeypatch: pytest.MonkeyPatch, failure: str | None
+) -> None:
+    results = ResultsWithSamples(kind="bisect", cells=[CellResult(cell=CELL, failure=failure)])
+    made = Mock(samples=[], results=results)
+    monkeypatch.setattr("bench.track.steps.measure", Mock(return_value=made))
+    steps = Steps(World(FLAX).stacks, "compile", 9.0, Mock())
+    steps.cell = CELL
+    with pytest.raises(StoppedError, match=failure or "no time for a pair of workers") as error:
+        steps.measure(parse(ENDS[0]), parse(ENDS[1]), lambda _: True)
+    assert isinstance(error.value, UnmeasurableError) is (failure is not None)
+    assert steps.missing_seconds == (0 if failure else 18)
+    monkeypatch.setattr(Stacks, "side", Mock(side_effect=BakeoffError("it does not import")))
+    with pytest.raises(UnmeasurableError, match="cannot be measured: it does not import"):
+        steps.measure(parse(ENDS[0]), parse(ENDS[1]), lambda _: True)
 
 
 def test_a_spent_budget_is_given_once_more() -> None:

@@ -11,6 +11,9 @@ from msgspec.structs import replace
 
 from bench.cells import BASELINE, Arm
 from bench.estimates import Estimate
+from bench.report.markdown import markdown
+from bench.report.page import page
+from bench.runfile import RunOptions
 from bench.runfile.reader import Processor, Run, read
 from bench.runfile.writer import write
 from bench.track.ab import MARKER, document
@@ -18,6 +21,7 @@ from bench.track.comparison import BASE, NEW, Comparison, Status, is_costlier
 from bench.track.run_files import compare
 from tests.commands import Bakeoff, refusal
 from tests.report.runs import section
+from tests.report.test_renderers import terminal
 from tests.track.simulated import ARMS, BLOG, FILTER_JIT, HAIKU, VERSIONS, a_run, file_of, two_sides
 
 BEFORE = a_run(1, name="before")
@@ -116,6 +120,49 @@ def test_several_base_runs_tell_what_runs_vary_by() -> None:
     alone, together = (Comparison(compare(few, new)) for few in (bases[2:3], bases))
     assert row_of(alone, FILTER_JIT).differs
     assert not row_of(together, FILTER_JIT).differs
+
+
+def on_all_cores(run: Run) -> Run:
+    """Return a run whose calls at `toy`, of 0.1 ms, were timed on all cores."""
+    return replaced(run, options=RunOptions(cores="all"))
+
+
+def test_two_runs_of_a_short_call_on_all_cores_have_no_verdict(
+    bakeoff: Bakeoff, tmp_path: Path
+) -> None:
+    """Unless runs of the same code say how much they differ there: `Spread` is of one core."""
+    slower = a_run(2, {FILTER_JIT: 1.09})
+    assert row_of(both(BEFORE, slower), FILTER_JIT, "host_cost").differs
+    it = both(on_all_cores(BEFORE), on_all_cores(slower))
+    row = row_of(it, FILTER_JIT, "host_cost")
+    assert (row.low, row.high, row.differs, row.is_unknown) == (None, None, False, True)
+    assert row_of(it, FILTER_JIT).differs, "a step of 4 ms"
+    assert "3 cannot say on all cores: `--cores=one`" in document(it.results).headline
+    calls = [
+        [r for r in run.results.estimates if r.metric == "host_cost"] for run in (BEFORE, slower)
+    ]
+    for name, run, rows in zip(("base", "new"), (BEFORE, slower), calls, strict=True):
+        write(tmp_path / f"{name}.json", file_of(on_all_cores(replaced(run, estimates=rows))))
+    done = bakeoff("compare", "base.json", "new.json", "-o", "both.json")
+    assert (done.status, "Inconclusive: no row could be settled." in done.err) == (2, True)
+    made = document(read(tmp_path / "both.json").results)
+    for text in (terminal(made, 80), markdown(made), page(made)):
+        plain = " ".join(re.sub("[`*]|<[^>]*>", "", text).split())
+        assert "cannot say on all cores: --cores=one" in plain
+    bases = [a_run(n, when=f"2026-01-0{n}T00:00:00") for n in range(3, 9)]
+    runs = [on_all_cores(run) for run in (*bases, a_run(2, {FILTER_JIT: 2.0}))]
+    it = Comparison(compare(runs[:-1], runs[-1]))
+    assert row_of(it, FILTER_JIT, "host_cost").differs
+    assert row_of(it, FILTER_JIT, "host_cost").df == 5
+    one_core = replaced(BEFORE, conditions=replace(BEFORE.results.conditions, affinity=[0]))
+    pinned = [dataclasses.replace(one_core, when=f"2026-01-0{n}T00:00:00") for n in (1, 2)]
+    assert not row_of(both(*map(on_all_cores, pinned)), FILTER_JIT, "host_cost").is_unknown
+
+
+def test_base_runs_of_several_commits_are_told() -> None:
+    bases = [a_run(n, commit=f"{n}" * 40, when=f"2026-01-0{n}T00:00:00") for n in (1, 2)]
+    [text] = compare(bases, a_run(3)).warnings
+    assert text == "base runs are of 2 commits, as if of one code: 1111111111 and 2222222222"
 
 
 def test_exact_counts_are_compared_exactly() -> None:

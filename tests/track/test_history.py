@@ -16,7 +16,8 @@ from bench.track.run_files import read_history
 from bench.track.timeline import Timeline
 from tests.commands import Bakeoff
 from tests.report.runs import section
-from tests.track.simulated import ARMS, FILTER_JIT, HAIKU, a_run, file_of, of_days
+from tests.report.test_renderers import terminal
+from tests.track.simulated import ARMS, BLOG, FILTER_JIT, HAIKU, a_run, file_of, of_days
 
 DAYS = ["2025-06-01", "2025-08-01", "2025-10-01", "2025-12-01"]
 QUARTER = dict.fromkeys(ARMS, 0.25)
@@ -40,9 +41,9 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     ]
     results = replace(FASTER, estimates=calls)
     made, rows = document(results), changes(results)
-    about = "all 4 styles", "2025-08-01 to 2025-10-01", "0.12.0 → 0.13.0"
+    about = "all 4 styles", "2025-08-01 to 2025-10-01", "jax 0.12.0 → 0.13.0"
     [table] = section(made, "What changed").tables
-    assert [column.title for column in table.columns[2:]] == ["styles", "between", "jax"]
+    assert [column.title for column in table.columns[2:]] == ["styles", "between", "releases"]
     assert rows["step at seed"] == ("75 % less", *about)
     assert rows["Python calls at seed"] == ("+7", *about)
     assert (
@@ -112,7 +113,8 @@ def test_days_without_time_are_told() -> None:
     results = of_days(2, {DAYS[0]: {}, DAYS[1]: {}})
     cell, why = HAIKU.make_cell("seed", "cpu"), {"step": "not measured within the budget"}
     results.cells.append(CellResult(cell=cell, environment=DAYS[2], missing=why))
-    assert document(results).headline.endswith(" There was no time for 1 day: give --budget.")
+    headline = document(results).headline
+    assert headline.endswith("There was no time for 1 of 3 days: give a --budget of 90 or more.")
 
 
 def night(number: int, **more: Any) -> Run:
@@ -149,12 +151,61 @@ def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) ->
     assert find_causes(step, it) == "jax 0.12.0 → 0.13.0; commit 3333333333 → 4444444444"
     assert not any(row.cell.is_baseline for row in it.differences)
     assert document(results).subtitle == (
-        "6 runs, 2026-01-15 to 2026-06-15, CPU X (family 6), 2 cores"
+        "6 runs of 6 commits, 2026-01-15 to 2026-06-15, CPU X (family 6), 2 cores"
     )
     assert document(results).fine_print[0].startswith("Values are relative to pure_jax/pure in ")
     calls = changes(results)["Python calls at seed"]
     assert calls[:3] == ("+63", "equinox/filter_jit", "2026-04-15 08:00 to 2026-05-15 08:00")
     assert results.warnings == []
+
+
+def test_a_short_call_on_all_cores_has_no_change_in_a_few_runs(tmp_path: Path) -> None:
+    """In a long series, the differences of neighbours say how much runs differ."""
+    for number in range(20):
+        factors = {FILTER_JIT: 1.5} if number > 9 else {}
+        run = a_run(number, factors, when=f"2026-01-{number + 1:02}T00:00:00", workers=(1, 2))
+        run.results.options.cores = "all"
+        saved(tmp_path / f"{number:02}.json", run)
+    files = sorted(tmp_path.iterdir())
+
+    def called(files: list[Path]) -> list[str]:
+        it = Timeline(read_history(files))
+        return [rows[0].metric for rows in it.changes if rows[0].cell.workload == "toy"]
+
+    few = document(read_history(files[5:15]))
+    assert called(files[5:15]) == []
+    assert "3 of 12 times are not compared: cannot say on all cores: `--cores=one`" in few.headline
+    assert any("toy (call): cannot say" in text for text in section(few, "What changed").lines)
+    assert called(files) == ["host_cost"]
+
+
+def test_runs_of_other_cores_are_no_part_of_a_series(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        run = night(number)
+        run.results.options.cores = "all" if number == 1 else "one"
+        saved(tmp_path / f"{number}.json", run)
+    results = read_history([tmp_path])
+    assert [moment[:7] for moment in results.environments] == ["2026-02", "2026-03"]
+    why = "1 × a run with another cores of workers all left out: give its files alone to see it"
+    assert results.warnings == [why]
+
+
+def test_the_guilty_release_comes_first_at_any_width() -> None:
+    releases = [
+        {"flax": "0.12.0", "numpy": "2.4", "equinox": "0.13.1"},
+        {"jax": "0.8.1", "jaxlib": "0.8.1", "flax": "0.12.1", "numpy": "2.5", "equinox": "0.13.2"},
+    ]
+    made = document(of_days(2, {DAYS[0]: {}, DAYS[1]: {BLOG: 1.8}}, releases))
+    for width in (80, 170):
+        text = " ".join(terminal(made, width).split())
+        places = [text.find(name) for name in ("flax ", "jax ", "numpy ", "equinox ")]
+        assert -1 not in places
+    every, alone = dict.fromkeys(ARMS, 1.8), {BLOG: 1.8}
+    for factors, first in ((alone, "flax 0.12.0 → 0.12.1, jax 0.12.0"), (every, "jax 0.12.0")):
+        results = of_days(2, {DAYS[0]: {}, DAYS[1]: factors}, releases)
+        assert str(changes(results)["step at seed"][3]).startswith(first)
+    cell = str(changes(of_days(2, {DAYS[0]: {}, DAYS[1]: alone}, releases))["step at seed"][3])
+    assert cell.endswith("numpy 2.4 → 2.5, equinox 0.13.1 → 0.13.2")
 
 
 def test_what_is_left_out_is_named(tmp_path: Path) -> None:
@@ -174,7 +225,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     assert results.conditions.devices == {"cpu": "CPU X (family 6), 2 cores"}
     assert results.warnings == [
         "ab.json left out: it is the result of `bakeoff history`, no run",
-        "1 × a run on CPU Z, 2 cores, cpu left out: give its files alone to see it",
+        "1 × a run with another processor CPU Z left out: give its files alone to see it",
     ]
     assert section(document(results), "What changed").lines == (
         "haiku/pure at toy and seed failed on 2026-02-15 08:00: it broke",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from bench.estimates import WIDEST_ANSWER
 from bench.report import table
 from bench.report.charts import render_svg
 from bench.report.wording import NO_BREAK, keep_units
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from bench.estimates import Estimate
     from bench.report.table import Content, Document, Figure
 
+KEPT = f"\n{NO_BREAK}"
+"""Characters of a page, beside the printable ones."""
 PLAIN = "/:=;,.()'!*+@$?~"
 """Characters that an address in an attribute holds as they are; spaces would end it."""
 
@@ -41,11 +44,22 @@ def page(*documents: Document) -> str:
     cells = table.format_content, table.colour, number, shade, sort_key, limit_attributes
     filters = *cells, mark_code, picture
     environment.filters |= {function.__name__: function for function in filters}
-    return environment.get_template("page.html.jinja").render(
+    text = environment.get_template("page.html.jinja").render(
         documents=documents,
         anchor=Anchors().make_id,
         version=versions().get("jax-bakeoff", ""),
+        widest=WIDEST_ANSWER,
+        unknown=table.UNKNOWN,
     )
+    return keep_printable(text)
+
+
+def keep_printable(text: str) -> str:
+    """Return a text without control characters, whatever it was made of; line breaks stay.
+
+    It is the last step before a page leaves: no name, version or warning can pass by it.
+    """
+    return "".join(c if c.isprintable() or c in KEPT else " " for c in text)
 
 
 class Anchors:
@@ -106,6 +120,8 @@ def sort_key(content: Content, form: str) -> float | None:
     """
     if isinstance(content, str):
         return 0.0 if content == "=" else None
+    if content.is_unknown:
+        return None
     if content.form != form or content.proven_bound is not None:
         return 1.0 if form == "ratio" else 0.0
     return content.value
@@ -118,7 +134,7 @@ def limit_attributes(content: Content, form: str) -> str:
     """
     from markupsafe import Markup
 
-    if isinstance(content, str) or form == "amount":
+    if isinstance(content, str) or form == "amount" or content.is_unknown:
         return ""
     low, high = content.limits
     if content.form == "amount":

@@ -95,6 +95,10 @@ if (first?.querySelector("[data-low]")) {
       const ends = [beside(mine.low, high), beside(mine.high, low)], none = added[i] ? 0 : 1;
       const same = !added[i] && ends[0] >= 1 - margin && ends[1] <= 1 + margin;
       const mark = same ? "= " : ends[0] <= none && none <= ends[1] ? "? " : "";
+      if (mark === "? " && !added[i] && ends[1] > first.dataset.widest * ends[0]) {
+        cell.textContent = first.dataset.unknown;
+        continue;
+      }
       cell.textContent = mark + (added[i] ? words(mine.key, ...ends, time, " to ") : words(mine.key, ...ends, (x) => Number(x).toFixed(3), "–"));
     }
   });
