@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         text = f"measure this {name} only; may be given again, or as a,b (default: {default})"
         group.addoption(f"--{name}", action="append", default=[], metavar="NAME", help=text)
     for name, about in ABOUT.items():
-        default, text = getattr(Options, name), about["help"]
+        default, text = getattr(Options(), name), about["help"]
         if default is not False:
             text += f" (default: {BY_BUDGET if default is None else default})"
         flag = f"--{name.replace('_', '-')}"
@@ -76,6 +76,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark of benchmarks, and set two options of pytest-benchmark."""
+    streams.prepare_streams()
     config.addinivalue_line("markers", f"{MARK}(metric, cell): what a benchmark measures")
     # pytest-benchmark looks for its fixture in a test's arguments, where ours are not.
     config.option.benchmark_only = False
@@ -103,7 +104,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         measures = not config.getoption("collectonly")
         lock = machine_lock(wait=config.getoption("--wait")) if measures else None
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
-        arguments = tuple(map(str, config.invocation_params.args))
+        arguments = tuple(map(streams.replace_bytes, config.invocation_params.args))
         builder = Builder(notify=streams.say)
         task, metrics = prepare_run(selection, options, spec, builder, arguments)
     config.pluginmanager.register(RunPlugin(config, task, metrics, lock), RunPlugin.NAME)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from bench.cli import commands, parameters
 from bench.cli.output import Output, finish, publish
 from bench.cost.published import document, read_published
 from bench.options import Options
+from bench.streams import read_arguments
 from common.config import check_rate, check_size
 from common.errors import BakeoffError
 
@@ -85,7 +85,7 @@ def cost(
     extent = commands.check_options(Options(budget))
     name_step(file)  # what is wrong with it is told before another run is waited for
     with commands.reserve_machine(wait=wait, packages=with_, more=more) as builder:
-        task, seconds = prepare_step(file, extent, styles, backend, builder, sys.argv[1:])
+        task, seconds = prepare_step(file, extent, styles, backend, builder, read_arguments())
         made = commands.measure_task(task, seconds, resume=resume, more=more)
     finish(made.results, shown, made.journal.path)
     return int(any(row.failure is not None for row in made.results.cells))

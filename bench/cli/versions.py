@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +14,7 @@ from bench.estimates import MARGIN
 from bench.metrics import METRICS
 from bench.options import Options
 from bench.report.table import Document
+from bench.streams import read_arguments
 from common.config import WORKLOADS
 from common.errors import BakeoffError
 
@@ -90,7 +90,7 @@ def ab(
     specs = {BASE: parse(base, "--base"), NEW: parse(new, "--new")}
     # `@-7d` is another day tomorrow
     written_out = {base: str(specs[BASE]), new: str(specs[NEW])}
-    arguments = [written_out.get(word, word) for word in sys.argv[1:]]
+    arguments = [written_out.get(word, word) for word in read_arguments()]
     selection = commands.parse_selection(entrant, style, workload, backend, metric, step)
     if not any(spec.revision for spec in specs.values()):  # which may have other styles
         selection.check_styles()
@@ -175,7 +175,7 @@ def bisect(
             known = shlex.join(["--good", str(search.good), "--bad", str(search.bad)])
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
-    results.arguments = [word for word in sys.argv[1:] if word != "--resume"]
+    results.arguments = [word for word in read_arguments() if word != "--resume"]
     is_needed = search.stopped is not None and target.form != "json" and kept.exists()
     if is_needed:  # or what it has measured would be lost
         console.print(f"what was measured is in {kept}: --more goes on with that file")
