@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from bench.cells import BASELINE, Arm
 from bench.estimates import Estimate
+from bench.runfile import RunOptions
 from bench.runfile.reader import Processor, Run, read
 from bench.runfile.writer import write
 from bench.track.ab import MARKER, document
@@ -181,7 +182,7 @@ def test_nothing_settled_is_no_pass() -> None:
             *("cpu device cpu, then cpu, overclocked", "results.conditions.devices"),
             {"cpu": "cpu, overclocked"},
         ),
-        ("donation of buffers False, then True", "results.options.donate", True),
+        ("--donate False, then True", "results.options", RunOptions(donate=True)),
         ("cores 2, then 1", "results.conditions.affinity", [1]),
         # the rest is told
         ("X 1 → 2", "results.conditions.variables", {"X": "2"}),
