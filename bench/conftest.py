@@ -21,7 +21,7 @@ from bench.plugin import MARK, RunPlugin, exit_on_wrong_use
 from bench.prepare.run import prepare_run
 from bench.runfile.reader import read
 from bench.runfile.writer import write
-from common.errors import mask_secrets, require_new
+from common.errors import require_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         text = f"measure this {name} only; may be given again, or as a,b (default: {default})"
         group.addoption(f"--{name}", action="append", default=[], metavar="NAME", help=text)
     for name, about in ABOUT.items():
-        default, text = getattr(Options, name), about["help"]
+        default, text = getattr(Options(), name), about["help"]
         if default is not False:
             text += f" (default: {BY_BUDGET if default is None else default})"
         flag = f"--{name.replace('_', '-')}"
@@ -78,6 +78,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark of benchmarks, and set two options of pytest-benchmark."""
+    streams.prepare_streams()
     config.addinivalue_line("markers", f"{MARK}(metric, cell): what a benchmark measures")
     # pytest-benchmark looks for its fixture in a test's arguments, where ours are not.
     config.option.benchmark_only = False
@@ -107,7 +108,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if not (config.getoption("collectonly") or config.getoption("--wait")):
             require_free_machine()
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)
-        arguments = tuple(mask_secrets(str(word)) for word in config.invocation_params.args)
+        arguments = tuple(map(streams.clean_argument, config.invocation_params.args))
         builder = Builder(notify=streams.say)
         task, metrics = prepare_run(selection, options, spec, builder, arguments)
     config.pluginmanager.register(RunPlugin(config, task, metrics), RunPlugin.NAME)

@@ -1,8 +1,8 @@
 """The table of metrics: the name of each, its unit, how it is sampled and compared.
 
-A new metric is a row here, the code in `bench.worker` that samples it, and the `test_*.py` in which
-pytest sees it; tables, pages and comparisons take it from here. The first table has the columns of
-`bench.report.summary.make_table`; `--details` show all.
+A new metric is a row here, the code in `bench.worker` that samples it, and, if it is not exact, the
+`test_*.py` in which pytest sees it; tables, pages and comparisons take it from here. The first
+table has the columns of `bench.report.summary.make_table`; `--details` show all.
 """
 
 from __future__ import annotations
@@ -232,12 +232,7 @@ SAMPLED = {m.name: m for m in TABLE if m.kind is not Kind.EXACT and m.name != HO
 """Name → metric that a run can be asked for; exact numbers are counted beside them, and host cost
 per array follows from host costs."""
 COLD = tuple(m.name for m in TABLE if m.kind is Kind.COLD)
-START_STAGES = tuple(
-    m.name
-    for m in TABLE
-    if m.unit == "s" and m.name != STARTUP and (m.kind is Kind.COLD or m.turn == STAGES)
-)
-"""Stages that a process goes through before its second step."""
+TRAINED = tuple(m.name for m in TABLE if m.kind is Kind.ONCE)
 
 
 def label(name: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, inspect
 
 from bench.estimates import MARGIN
 from common.config import check_size
@@ -22,16 +23,23 @@ BY_BUDGET = "to fit the budget"
 """Default shown for options whose value the planner chooses."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """Extent of a measurement; `ABOUT` describes each field."""
+AMOUNT = Meta(extra={"amount": True})
+"""Mark of options that say how much is measured, or what is concluded from it."""
 
-    budget: float = 300.0
-    margin: float = MARGIN
-    processes: int | None = None
-    blocks: int | None = None
+
+class Options(Struct, frozen=True):
+    """Options of a measurement; `ABOUT` describes each.
+
+    Those without the mark `AMOUNT` say how it is measured, and have to be the same in a run that
+    adds to another (`--more`), and in runs that are compared.
+    """
+
+    budget: Annotated[float, AMOUNT] = 300.0
+    margin: Annotated[float, Meta(gt=0), AMOUNT] = MARGIN
+    processes: Annotated[int | None, AMOUNT] = None
+    blocks: Annotated[int | None, AMOUNT] = None
     rounds: int | None = None
-    cold_samples: int | None = None
+    cold_samples: Annotated[int | None, AMOUNT] = None
     cores: CoreChoice = "auto"
     donate: bool = False
 
@@ -50,6 +58,14 @@ class Options:
         for name in ("processes", "blocks", "rounds", "cold_samples"):
             if (value := getattr(self, name)) is not None:
                 check_size(f"--{name.replace('_', '-')}", value, most=MOST_COUNT)
+
+
+METHOD = tuple(
+    field.name
+    for field in inspect.type_info(Options).fields  # type: ignore[attr-defined]
+    if not isinstance(field.type, inspect.Metadata)
+)
+"""Options without that mark."""
 
 
 def make_option(text: str, metavar: str = "N", type_: type = int, **more: Any) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from common.errors import mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +21,19 @@ SHOW_CURSOR = b"\x1b[?25h"
 """Terminal sequence that shows the cursor again, which progress displays hide."""
 END_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals of Ctrl-C, of services and CI, and of a closed terminal; Windows lacks the last."""
+
+
+def prepare_streams() -> None:
+    """Let standard output take any text, with `?` for what its encoding lacks; open closed streams.
+
+    A closed stream (`>&-`) would let the next file take its descriptor, and with it what is printed
+    there; a closed standard error would have messages printed on standard output.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def say(message: object) -> None:
@@ -39,7 +55,22 @@ def print_text(text: str) -> None:
 
 def one_line(message: object) -> str:
     """Return a message as one line, with a space for each character that is not printable."""
-    return "".join(c if c.isprintable() else " " for c in str(message))
+    return "".join(c if c.isprintable() else " " for c in replace_bytes(message))
+
+
+def replace_bytes(text: object) -> str:
+    """Return a text with `?` for each byte of a file's name that is not UTF-8: no JSON has one."""
+    return str(text).encode(errors="replace").decode()
+
+
+def clean_argument(word: object) -> str:
+    """Return a word of a command line as run files keep it: readable, and without secrets."""
+    return mask_secrets(replace_bytes(word))
+
+
+def read_arguments() -> list[str]:
+    """Return the words of this process's command line, as run files keep them."""
+    return list(map(clean_argument, sys.argv[1:]))
 
 
 def discard_output(descriptor: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import fetch, synthetic
-from common.errors import BakeoffError, shorten, unknown
+from common.errors import BakeoffError, require_utf8, shorten, unknown
 from common.files import LargeFileError, read_regular
 
 TOY = "abcd..." * 10
@@ -105,6 +105,7 @@ def _find_file(given: str, known: list[str]) -> Path:
     path = Path(given)
     try:
         if given and path.stat():
+            require_utf8(path, "corpus")
             return path
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
         pass

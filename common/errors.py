@@ -49,6 +49,15 @@ def shorten(name: object) -> str:
     return text if len(text) <= LONG else f"{text[:60]}…{text[-20:]}"
 
 
+def require_utf8(path: Path, given: str) -> None:
+    """Raise BakeoffError unless a file's path is UTF-8: neither JAX nor JSON takes another."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        problem = f"its path {shorten(ascii(str(path)))} is not UTF-8"
+        raise BakeoffError(f"{given}: {problem}; rename the file or its folder") from None
+
+
 def require_new(path: Path, option: str) -> None:
     """Raise BakeoffError unless a new file can be written at `path`, which `option` gave."""
     given = f"{option} {shorten(path)}"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.config import WORKLOADS
 from common.declaration import Declaration, read_constants
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError, require_utf8, unknown
 from common.versions import COMMON
 from impls import older
 
@@ -220,6 +220,7 @@ def read_name(file: str | Path) -> str:
     path, given = Path(file).resolve(), f"entrant {str(file)!r}"
     if path.suffix != ".py" or not path.is_file():
         raise BakeoffError(f"no such {given}; give a name, or a Python file's path")
+    require_utf8(path, given)
     name = path.stem
     problem = ""
     if not name.isidentifier():

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from bench import runfile
 from bench.cost import published
 from bench.estimates import Estimate
+from bench.options import ABOUT, Options
 from bench.report.charts import render_svg
 from bench.report.markdown import table_lines
 from bench.report.run import describe_origin, draw_calls, explain_marks
@@ -42,8 +43,15 @@ if TYPE_CHECKING:
 MADE = "<!-- made by `make results` -->\n"
 """First line of a reference that is made from the code."""
 STRUCTS = (
-    *(runfile.ResultsWithSamples, runfile.Results, runfile.RunOptions, runfile.EnvironmentInfo),
-    *(runfile.Conditions, runfile.TimeSpent, runfile.CellResult, Proof, Estimate),
+    *(runfile.ResultsWithSamples, runfile.Results, runfile.RunOptions, Options),
+    *(
+        runfile.EnvironmentInfo,
+        runfile.Conditions,
+        runfile.TimeSpent,
+        runfile.CellResult,
+        Proof,
+        Estimate,
+    ),
     *(runfile.Series, runfile.SampleRow, runfile.SearchRecord, runfile.SearchStep),
 )
 """Structures of a run file, from the outside in."""
@@ -187,6 +195,8 @@ def describe_run_file() -> str:
         lines += ["", f"## {struct.__name__}", "", inspect.getdoc(struct) or "", ""]
         lines += ["| field | type | meaning |", "|---|---|---|"]
         meanings = read_meanings(struct)
+        if struct is Options:
+            meanings = {name: about["help"] for name, about in ABOUT.items()}
         for name, kind in struct.__annotations__.items():
             alternatives = str(kind).replace("|", "or")
             lines.append(f"| `{name}` | `{alternatives}` | {meanings.get(name, '')} |")

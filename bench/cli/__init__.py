@@ -29,6 +29,13 @@ INTERNAL_ERROR = 70
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 PLACE_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
+NO_MEMORY_WORDS = (
+    "MemoryError",
+    "failed to map segment from shared object",
+    "numpy._core.multiarray failed to import",
+    os.strerror(errno.ENOMEM),
+)
+"""Words of Python, the loader, NumPy inside of jaxlib, and the system for refused memory."""
 COMMANDS = {
     "cost": ("cost", "Measure"),
     "ab": ("versions", "Measure"),
@@ -106,15 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, status = explain_wrong_use(error), 2
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except MemoryError:
-        message, status = "there is too little memory for this, or `ulimit -v` is too low", 2
     except BrokenPipeError:
         status = BROKEN_PIPE
     except SystemExit as error:  # Rich's
         if not isinstance(error.__context__, BrokenPipeError):
             raise
         status = BROKEN_PIPE
-    except OSError as error:
+    except Exception as error:
         message, status = explain_unusable(error), 2
         if not message:
             raise
@@ -125,8 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def explain_unusable(error: OSError) -> str:
+def explain_unusable(error: Exception) -> str:
     """Return what is wrong with a file or with the machine; empty for a mistake of our own."""
+    story = "".join(traceback.format_exception(error, limit=0))  # with the errors that led to it
+    if any(words in story for words in NO_MEMORY_WORDS):
+        return "there is too little memory for this, or `ulimit -v` is too low"
+    if not isinstance(error, OSError):
+        return ""
     named = error.filename is not None  # neither file nor output has a name while it is written to
     name = shorten(error.filename) if named else "a file or standard output"
     if error.errno in FULL_DISK_ERRORS:
@@ -152,8 +162,7 @@ def explain_wrong_use(error: typer.TyperException) -> str:
 
 def run() -> None:
     """Run `bakeoff` as a program, with its exit status."""
-    if sys.stdout is None:  # `>&-`, which also lets the next file be descriptor 1
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    streams.prepare_streams()
     try:
         with interrupt_on_signals():
             status = main()

@@ -12,7 +12,7 @@ from bench.cells import Selection, name_step
 from bench.cli.parameters import parse_requirements
 from bench.options import MOST_COUNT, Options
 from common.config import check_size
-from common.errors import BakeoffError, mask_secrets
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,11 +66,6 @@ def check_options(options: Options) -> Options:
         check_size("--pairs", options.processes, most=MOST_COUNT)
     options.check()
     return options
-
-
-def read_command_line() -> list[str]:
-    """Return the words of this command line that results keep, to repeat it by."""
-    return [mask_secrets(word) for word in sys.argv[1:]]
 
 
 def error_console() -> Console:

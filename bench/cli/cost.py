@@ -12,6 +12,7 @@ from bench.cli import commands, parameters
 from bench.cli.output import Output, finish, publish
 from bench.cost.published import document, read_published
 from bench.options import Options
+from bench.streams import read_arguments
 from common.config import check_rate, check_size
 from common.errors import BakeoffError
 
@@ -84,7 +85,7 @@ def cost(
     extent = commands.check_options(Options(budget))
     name_step(file)  # what is wrong with it is told before anything is built
     builder = commands.make_builder(wait=wait, packages=with_, more=more)
-    task = prepare_step(file, extent, styles, backend, builder, commands.read_command_line())
+    task = prepare_step(file, extent, styles, backend, builder, read_arguments())
     made = commands.measure_task(task, wait=wait, resume=resume, more=more)
     finish(made.results, shown, made.journal.path)
     return int(any(row.failure is not None for row in made.results.cells))

@@ -11,6 +11,7 @@ from bench.cli import commands, parameters
 from bench.cli.output import Output, finish
 from bench.estimates import MARGIN
 from bench.options import Options
+from bench.streams import read_arguments
 from common.errors import BakeoffError
 
 SHOWING_PARAMETERS = ("runs", "output", "format_", "details")
@@ -89,7 +90,7 @@ def history(
 
         require_showing_parameters(context)
         results = read_history(runs)
-        results.arguments = commands.read_command_line()
+        results.arguments = read_arguments()
         finish(results, shown)
         if any(text.startswith(SKIPPED_PREFIX) for text in results.warnings):
             return 1
@@ -110,7 +111,7 @@ def history(
     newest = parse_day(until, "--until") if until else today()
     dates = list_days(parse_day(since, "--since"), newest, every)
     builder = commands.make_builder(wait=wait, packages=with_, more=more)
-    task, others = prepare_days(dates, selection, extent, builder, commands.read_command_line())
+    task, others = prepare_days(dates, selection, extent, builder, read_arguments())
     made = commands.measure_task(task, wait=wait, resume=resume, more=more)
     add_days(made.results, others)
     finish(made.results, shown, made.journal.path)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WIDTH = 100
 """Characters of a line in a text file."""
 FORMATS = ("text", "md", "json", "html")
+UTF8_FORMATS = ("json", "html")
+"""Formats that have one encoding; others have that of the terminal."""
 ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "htm")}
 """Format → endings of its files; other formats have their name."""
 
@@ -61,6 +63,8 @@ class Output(NamedTuple):
     def write(self, text: str) -> None:
         """Write a text to the file, whole or not at all, and name it; or to standard output."""
         if self.file is None:
+            if self.form in UTF8_FORMATS and isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8", errors="replace")
             sys.stdout.write(text)
             return
         from bench.runfile.writer import whole_file
@@ -93,7 +97,7 @@ def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None
             write(output.file, data)
             print(output.file)
         else:
-            print(msgspec.json.encode(data, enc_hook=float).decode())
+            output.write(msgspec.json.encode(data, enc_hook=float).decode() + "\n")
     if kept is not None:
         kept.unlink(missing_ok=True)
 

@@ -14,8 +14,9 @@ from bench.estimates import MARGIN
 from bench.metrics import METRICS
 from bench.options import Options
 from bench.report.table import Document
+from bench.streams import clean_argument, read_arguments
 from common.config import WORKLOADS
-from common.errors import BakeoffError, mask_secrets
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,10 +90,10 @@ def ab(
     specs = {BASE: parse(base, "--base"), NEW: parse(new, "--new")}
     # `@-7d` is another day tomorrow
     written_out = {
-        mask_secrets(text): str(spec)
+        clean_argument(text): str(spec)
         for text, spec in zip((base, new), specs.values(), strict=True)
     }
-    arguments = [written_out.get(word, word) for word in commands.read_command_line()]
+    arguments = [written_out.get(word, word) for word in read_arguments()]
     selection = commands.parse_selection(entrant, style, workload, backend, metric, step)
     if not any(spec.revision for spec in specs.values()):  # which may have other styles
         selection.check_styles()
@@ -177,7 +178,7 @@ def bisect(
             known = shlex.join(["--good", str(search.good), "--bad", str(search.bad)])
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
-    results.arguments = [word for word in commands.read_command_line() if word != "--resume"]
+    results.arguments = [word for word in read_arguments() if word != "--resume"]
     is_needed = search.stopped is not None and target.form != "json" and kept.exists()
     if is_needed:  # or what it has measured would be lost
         console.print(f"what was measured is in {kept}: --more goes on with that file")

@@ -52,7 +52,7 @@ class OwnCost:
     """Views of the results of a step on one backend."""
 
     def __init__(self, results: Results) -> None:
-        self.table, self.budget = results.table, results.options.budget_seconds or 0.0
+        self.table, self.budget = results.table, results.options.budget or 0.0
         self.baseline = results.cells[0].cell.baseline
         """Plain JAX's cell."""
         self.step = self.table.amount(self.baseline, STEP) or self.table.amount(self.baseline, HOST)

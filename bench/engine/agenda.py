@@ -11,7 +11,7 @@ from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.costs import TURNS, TurnKind
 from bench.engine.task import find_live_cells
 from bench.estimates import MIN_COLD, MIN_WORKERS
-from bench.metrics import COLD, METRICS, WORKLOAD_GROUPS
+from bench.metrics import COLD, METRICS, TRAINED, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT
 from common.config import find_workload
 
@@ -246,7 +246,7 @@ class Agenda:
                 for cell in side.list_live_cells(workload)
                 if not (cell.is_control or side.given_up or str(cell.arm) in self.unrequested_arms)
                 and (do, side, cell) not in self.finished_once
-                and (do == "count" or "final_loss" in side.needed.get(cell, ()))
+                and (do == "count" or side.needed.get(cell, frozenset()).intersection(TRAINED))
             ]
             works += [OnceWork(do, side, cells)] if cells else []
         return works

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bench.metrics import TRAINED
 from bench.runfile import ResultsWithSamples, pack_samples, unpack_samples
 from bench.runfile.gate import check_rows
 from common.errors import BakeoffError, shorten_message
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(".bakeoff")
 SUFFIX = ".journal"
-ONCE: dict[str, Do] = {"compilations_first": "count", "final_loss": "train"}
+ONCE: dict[str, Do] = {"compilations_first": "count", **dict.fromkeys(TRAINED, "train")}
 """Metric → the action that always samples it, once for a cell."""
 SAFE = "what was measured before is in the journal: go on with --resume"
 

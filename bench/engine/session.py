@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from bench.engine.plan import Plan
 from bench.engine.task import find_programs, find_same_programs, make_groups
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
+from bench.options import METHOD
 from bench.runfile import (
     LONGEST_TEXT,
     CellResult,
@@ -187,7 +188,7 @@ def digest_setup(task: Task, more: Path | None = None) -> dict[str, str]:
     """Return part of the setup → digest; they must be the same where a measurement goes on."""
     options = task.options
     parts = {
-        "options": (options.cores, options.donate, options.rounds),
+        "options": {name: getattr(options, name) for name in METHOD},
         "needed": {
             name: {str(cell): sorted(metrics) for cell, metrics in cells.items()}
             for name, cells in task.needed.items()
@@ -203,7 +204,7 @@ def digest_setup(task: Task, more: Path | None = None) -> dict[str, str]:
         },
         "code": digest_code(),
         "amount": options,
-        "more": more and str(more.resolve()),
+        "more": more and bytes(more.resolve()),
     }
     return {
         name: hashlib.sha256(msgspec.json.encode(part, order="sorted")).hexdigest()[:16]
@@ -260,7 +261,7 @@ def collect_results(
         base=task.base,
         arguments=known.arguments,
         metrics=list(task.metrics),
-        options=msgspec.convert({**asdict(options), "budget_seconds": options.budget}, RunOptions),
+        options=msgspec.convert(options, RunOptions, from_attributes=True),
         environments={name: side.info for name, side in task.sides.items()},
         setup=known.setup,
         conditions=msgspec.convert(conditions, Conditions),

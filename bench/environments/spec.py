@@ -15,6 +15,7 @@ import re
 import tomllib
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,10 @@ def parse_pins(given: str, option: str) -> Spec:
             given = given.replace(part, f"@{date}")  # the day that `@-7d` means now
             continue
         where = f"{option} {given!r}"
+        [written] = re.findall(r"^[\w.-]*", part)
+        close = get_close_matches(canonicalize_name(written), PACKAGES, 1)
+        if close and canonicalize_name(written) not in PACKAGES:
+            raise BakeoffError(f"{where}: unknown package {written!r}; did you mean {close[0]}?")
         try:
             pin = Requirement(part)
         except InvalidRequirement:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE, PURE
 from bench.estimates import group_by_key
-from bench.metrics import HOST, METRICS, SAMPLED, STAGES, START_STAGES, STARTUP, STEP, Kind
+from bench.metrics import HOST, METRICS, SAMPLED, STAGES, STEP, Kind
 from bench.report import wording
 from bench.report.table import MISSING, Column, Row, Table
 from bench.stats.amounts import subtract_amount
@@ -23,11 +23,12 @@ PROGRAM = "program"
 """Column that is no metric: how the compiled program differs from the baseline's."""
 EXACT_METRICS = [metric for metric in METRICS.values() if not metric.varies]
 CALL_METRICS = [m for m in METRICS.values() if m.kind is Kind.WARM and m.turn != STAGES]
+START_METRICS = [m for m in METRICS.values() if m.kind is Kind.COLD or m.turn == STAGES]
 COLUMNS = {
     "calls": [*(metric.name for metric in CALL_METRICS), PROGRAM],
-    "start-up": [*START_STAGES, STARTUP],
+    "start-up": [metric.name for metric in START_METRICS if metric.unit != "B"],
     "programs and training": [metric.name for metric in EXACT_METRICS if metric.unit != "B"],
-    "memory": ["peak_rss", *(metric.name for metric in EXACT_METRICS if metric.unit == "B")],
+    "memory": [m.name for m in (*START_METRICS, *EXACT_METRICS) if m.unit == "B"],
 }
 """Title of a table → its columns."""
 COMPARED_METRICS = [metric.name for metric in METRICS.values() if metric.varies and metric.compared]

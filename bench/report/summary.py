@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import impls
 from bench.cells import BASELINE, PURE, Arm, Cell
 from bench.estimates import Estimate, EstimateTable, Verdict, group_by_key
-from bench.metrics import HOST, SAMPLED, STARTUP, STEP, TINY
+from bench.metrics import HOST, METRICS, STARTUP, STEP, TINY
 from bench.report import wording
 from bench.report.run_tables import compare
 from bench.report.table import (
@@ -252,7 +252,7 @@ def make_table(view: View) -> Table:
 def _make_column(view: View, metric: str, workload: str) -> Column:
     if metric == HOST:
         return Column("added to a call", help="at a tiny size, each call waited for")
-    about, first = SAMPLED[metric], metric == STEP and workload == view.main_workload
+    about, first = METRICS[metric], metric == STEP and workload == view.main_workload
     head = about.label if metric != STEP else f"step at {wording.place(workload)}"
     return Column(head, help=about.help, needed=first or not view.main_workload)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import msgspec
 
 from bench.cells import Cell
-from bench.estimates import MARGIN, Estimate, EstimateTable, group_by_key
+from bench.estimates import Estimate, EstimateTable, group_by_key
+from bench.options import Options
 from bench.samples import Proof, Sample
 
 if TYPE_CHECKING:
@@ -170,15 +171,11 @@ class SearchRecord(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True
     steps: list[SearchStep] = []
 
 
-class RunOptions(msgspec.Struct, kw_only=True):
-    """Extent of a measurement, and its rules."""
+class RunOptions(Options, frozen=True, kw_only=True, rename={"budget": "budget_seconds"}):
+    """Options that it was measured with: those of `Options`."""
 
-    budget_seconds: Positive | None = None
-    margin: Positive = MARGIN
-    """Fraction within which two times are equivalent."""
-    cores: Name = "auto"
-    donate: bool = False
-    """Whether every style donates its state."""
+    budget: Positive | None = None  # type: ignore[assignment]
+    """In a file, `budget_seconds`; null where files were compared."""
 
 
 class Results(msgspec.Struct, kw_only=True):

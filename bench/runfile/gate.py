@@ -40,8 +40,10 @@ def list_contradictions(results: Results, samples: Iterable[Sample], when: str) 
             yield f"its date is {shorten(when)}, which is none"
     if results.kind == "bisect":
         yield from check_search(results)
-    if results.kind == "cost" and not results.cells:
+    if results.kind in ("run", "cost") and not results.cells:
         yield "it has no cells"
+    if results.kind == "history" and not results.environments:
+        yield "it has no environments"
     yield from check_rows(results, samples)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from bench.runfile import SCHEMA, Count, Name, Results, ResultsWithSamples, unpack_samples
 from bench.runfile.gate import list_contradictions
+from bench.streams import one_line
 from common.errors import BakeoffError, shorten, shorten_message
 from common.files import MIB, MOST_JSON, read_regular
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 32 * MIB
 """Largest part of a run file beside its samples: a history of 30 months has less than 1 MiB."""
+
+
+NO_COMMIT = ("unversioned", "unknown")
+"""What pytest-benchmark calls the commit of a folder that has none, or that git cannot read."""
 
 
 class NotARunError(BakeoffError):
@@ -67,7 +72,12 @@ class Commit(msgspec.Struct):
     """Commit of the folder that a run was made in, of pytest-benchmark."""
 
     id: Name | None = ""
+    """Empty for a folder without version control."""
     dirty: bool | None = False
+
+    def __post_init__(self) -> None:
+        if self.id in NO_COMMIT:
+            self.id = ""
 
 
 class _File(msgspec.Struct):
@@ -91,7 +101,7 @@ class Run:
     """One run file."""
 
     name: str
-    """The file's name, without its ending."""
+    """The file's name, without its ending, on one line."""
     results: Results
     samples: list[Sample] = field(default_factory=list)
     """Samples; empty if they were not read."""
@@ -163,7 +173,7 @@ def _decode(path: Path, *, samples: bool) -> Run:
         )
     results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
     return Run(
-        name=path.stem,
+        name=one_line(path.stem),
         results=results,
         samples=unpack_samples(results.samples) if isinstance(results, ResultsWithSamples) else [],
         machine=msgspec.json.decode(file.machine_info, type=Machine),

@@ -12,6 +12,7 @@ import msgspec
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.utils import get_commit_info
 
+from bench.streams import replace_bytes
 from common.errors import BakeoffError
 from common.files import partial_file
 
@@ -29,12 +30,17 @@ def run_file(results: ResultsWithSamples) -> dict[str, Any]:
     """
     return {
         "machine_info": pytest_benchmark_generate_machine_info(),
-        "commit_info": get_commit_info(None),
+        "commit_info": clean_commit(get_commit_info(None)),
         "benchmarks": [],
         "datetime": datetime.datetime.now(datetime.UTC).isoformat(),
         "version": "5",
         "bakeoff": results,
     }
+
+
+def clean_commit(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what pytest-benchmark says of a commit; its folder's name may not be UTF-8."""
+    return {name: replace_bytes(v) if isinstance(v, str) else v for name, v in about.items()}
 
 
 def write(path: Path, data: Mapping[str, object]) -> None:

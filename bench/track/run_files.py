@@ -20,6 +20,7 @@ from bench.cells import BASELINE, Cell
 from bench.engine.costs import TURNS
 from bench.estimates import MARGIN, Estimate, group_by_key
 from bench.metrics import METRICS, Kind
+from bench.options import METHOD
 from bench.report.wording import make_printable, name_few, pluralise
 from bench.runfile import (
     CellResult,
@@ -32,6 +33,7 @@ from bench.runfile import (
 from bench.runfile.reader import NotARunError, Run, read
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import NO_SPREAD, Spread, compare_ratios, find_spread, log_ratio
+from bench.streams import one_line
 from bench.track.comparison import BASE, CHANGED_SUFFIX, NEW, describe_releases, find_key, is_exact
 from common.errors import BakeoffError
 
@@ -144,9 +146,8 @@ def list_conditions(run: Run) -> dict[str, str]:
         "garbage collector": about.garbage_collector,
         "datum of a block": about.datum,
         "threads": about.threads,
-        "cores of workers": options.cores,
-        "donation of buffers": options.donate,
     }
+    values |= {f"--{name}": getattr(options, name) for name in METHOD}
     values |= {f"{backend} device": kind for backend, kind in about.devices.items()}
     for backend, details in about.device_details.items():
         values |= {f"{n.replace('_', ' ')} on {backend}": details.get(n) for n in DETAILS}
@@ -301,7 +302,8 @@ def read_history(places: Sequence[Path]) -> ResultsWithSamples:
             CellResult(cell=c, environment=moment, missing=dict.fromkeys(metrics, ON_ALL_CORES))
             for c, metrics in unsteady
         ]
-        results.options.margin = max(results.options.margin, run.results.options.margin)
+        margin = max(results.options.margin, run.results.options.margin)
+        results.options = replace(results.options, margin=margin)
     for other, count in others.items():
         results.warnings.append(
             f"{count} × a run with another {other} left out: give its files alone to see it"
@@ -338,7 +340,9 @@ def read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:
         kind, values = run.results.kind, (row.value for row in run.results.estimates)
         content = hash((run.commit.id, *values))
         if kind != "run":
-            warnings.append(f"{path.name} left out: it is the result of `bakeoff {kind}`, no run")
+            warnings.append(
+                f"{one_line(path.name)} left out: it is the result of `bakeoff {kind}`, no run"
+            )
         elif content not in known:
             known.add(content)
             yield run

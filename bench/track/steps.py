@@ -249,7 +249,7 @@ class Steps:
             kind="bisect",
             environments=self.earlier.results.environments | sides,
             setup=self.setup,
-            options=RunOptions(budget_seconds=self.budget, cores="one"),
+            options=RunOptions(budget=self.budget, cores="one"),
             conditions=self.outcomes[-1].conditions,
             spent=replace(
                 worst,

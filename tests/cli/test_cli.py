@@ -3,6 +3,7 @@
 What is refused has its own tests.
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.commands import ROOT, Bakeoff, command
 
 RUN = ROOT / "results/selftest/aa/hour/05.json"
 SEARCH = ROOT / "results/tracking/flax-0.12.1.json"
+NO_MEMORY = "there is too little memory for this, or `ulimit -v` is too low"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -45,7 +47,8 @@ def test_help(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch, command: str) -
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (InterruptedRunError("interrupted; go on with: x"), 130, "interrupted; go on with: x"),
-        (MemoryError(), 2, "there is too little memory for this, or `ulimit -v` is too low"),
+        (MemoryError(), 2, NO_MEMORY),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 2, NO_MEMORY),
         (OSError(30, "Read-only", "x"), 2, "cannot use x: Read-only; name another place"),
         (OSError(28, "No space", "x"), 2, "cannot write x: No space; make room there"),
         (KeyError("ours"), 70, "this is a mistake of bakeoff's own; please report it"),

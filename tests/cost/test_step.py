@@ -16,7 +16,7 @@ from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
 from bench.prepare.run import ASKED
 from bench.prepare.sides import choose_cells
-from bench.runfile import CellResult, EnvironmentInfo, Results
+from bench.runfile import CellResult, EnvironmentInfo, Results, RunOptions
 from bench.runfile.reader import read
 from bench.samples import Proof
 from bench.track.comparison import Comparison
@@ -79,7 +79,7 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     advice, _ = advise(OwnCost(lacking))
     assert advice.endswith("(-100 to 1300). Not measured yet: `flax_nnx/pure`.")
     lacking.estimates = [row for row in lacking.estimates if row.form == "amount"]
-    lacking.options.budget_seconds = 60.0
+    lacking.options = RunOptions(budget=60.0)
     asked = "`flax_nnx/jit`, `flax_nnx/jit_partial` and `flax_nnx/pure`"
     assert advise(OwnCost(lacking))[0] == f"There was no time for {asked}: give --budget 120."
     only = {"jit": (6e-4, 2e-5)}

@@ -275,8 +275,10 @@ DISTANCES = dataclasses.asdict(PROOF)
         ("block", {"samples": [row("a/b", value=0.0), OTHER]}, "'step' of a-b-toy-cpu is 0.0"),
         ("block", {"samples": [ROW, OTHER, row("e/f")]}, "'step' of e-f-toy-cpu was not asked"),
         ("block", {"samples": [ROW, row("c/d", "host_cost")]}, "not measured in a turn of"),
+        ("block", {"samples": [ROW, OTHER, row("a/b", "newer")]}, "'newer' of a-b-toy-cpu was not"),
         ("cold", {"samples": [row("a/b", "import")]}, None),
         ("cold", {"samples": [row("a/b", "trace")]}, "'trace' is not measured in a cold process"),
+        ("cold", {"samples": [row("a/b", "newer")]}, "'newer' of a-b-toy-cpu was not asked"),
     ],
 )
 def test_an_answer_has_to_be_one_to_its_question(
@@ -289,3 +291,12 @@ def test_an_answer_has_to_be_one_to_its_question(
         return
     with pytest.raises(AnswerError, match=wrong):
         parse_answer(action, record)
+
+
+def test_counts_that_only_the_worker_s_code_knows_are_left_out() -> None:
+    """A revision with another table of metrics can be compared in all that both have."""
+    samples, about = [FLOPS, row("a/b", "newer")], {"proof": DISTANCES, "losses": [1.0]}
+    for do in ("prove", "count"):
+        action = Action(do, 1, "", "cpu", "toy", ("a/b",))
+        answer = parse_answer(action, {"samples": samples, **about})
+        assert [sample.metric for sample in answer.samples] == ["flops"]

@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import MagicMock, Mock
 
 import pytest
+from msgspec import structs
 
 from bench.cells import BASELINE, Cell
 from bench.cli import commands
@@ -96,7 +97,7 @@ def test_a_journal_of_another_task_is_left_alone(
         ),
         "other cells or metrics, another budget, margin or count": replace(
             base,
-            options=replace(OPTIONS, margin=0.1),
+            options=structs.replace(OPTIONS, margin=0.1),
             needed={"": {**NEEDED, PLAIN: NEEDED[HAIKU]}},
         ),
     }
@@ -127,7 +128,7 @@ def test_what_there_is_to_resume(drives: Any) -> None:
     with pytest.raises(BakeoffError, match="cannot read the journal none: No such file"):
         measure(task_of("run"), resume="none")
     first = measure(task_of("run"))
-    measure(task_of("run", options=replace(OPTIONS, rounds=3)))
+    measure(task_of("run", options=structs.replace(OPTIONS, rounds=3)))
     assert measure(task_of("run"), resume="").journal.path == first.journal.path
 
 

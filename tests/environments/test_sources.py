@@ -10,7 +10,6 @@ from unittest.mock import Mock
 
 import pytest
 
-from bench.cli import commands
 from bench.environments import builder as builders
 from bench.environments.builder import Builder
 from bench.environments.git import find_commit
@@ -22,6 +21,7 @@ from bench.environments.sources import (
 )
 from bench.environments.spec import parse
 from bench.environments.uv import WHEELS, UnsolvableError, compile_pins
+from bench.streams import read_arguments
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError, mask_secrets
 from common.versions import PYTHON
@@ -368,7 +368,7 @@ def test_no_secret_of_a_command_line_is_kept_or_shown(
     base = "optax @ git+https://user:TOKEN@localhost:1/optax.git@main"
     words = ["ab", "--base", base, "--new", "current", "--budget", "20"]
     monkeypatch.setattr(sys, "argv", ["bakeoff", *words])
-    assert commands.read_command_line()[2] == base.replace("user:TOKEN", "***")
+    assert read_arguments()[2] == base.replace("user:TOKEN", "***")
     done = bakeoff(*words)
     assert done.status == 2
     assert "TOKEN" not in done.out + done.err

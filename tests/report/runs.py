@@ -80,7 +80,7 @@ def made_run(
     same = {row.cell for row in cells if row.proof and row.proof.same_program}
     about: dict[str, Any] = {
         "arguments": ["bench", "--budget", "60"],
-        "options": RunOptions(budget_seconds=60.0),
+        "options": RunOptions(budget=60.0),
         "environments": {"": EnvironmentInfo(versions={"python": "3.13.5", "jax": "0.12.0.1"})},
         "conditions": Conditions(devices={backend: backend}, affinity=[0, 1]),
         "spent": TimeSpent(wall_seconds=60.0, sampling_seconds=45.0, processes=11),

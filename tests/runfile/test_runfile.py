@@ -70,10 +70,13 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_what_a_run_leaves_out_has_a_default(tmp_path: Path) -> None:
     path = tmp_path / "small.json"
-    path.write_text(json.dumps({"bakeoff": {"schema": SCHEMA, "later": 1}}))
+    cell = ["haiku", "pure", "seed", "cpu"]
+    few = {"schema": SCHEMA, "later": 1, "cells": [{"cell": cell}]}
+    path.write_text(json.dumps({"bakeoff": few, "commit_info": {"id": "unversioned"}}))
     run = read(path)
     assert (run.results.kind, run.results.options.margin) == ("run", 0.02)
     assert (run.results.estimates, run.samples, run.processor, run.when) == ([], [], "", "")
+    assert run.commit.id == "", "a folder without git has none"
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -114,6 +117,8 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("bisect", "bakeoff.search.metric", "speed", "it searches a metric speed, which this version"),
     ("bisect", "bakeoff.estimates.0.form", "amount", "a step of it has no ratio"),
     ("cost", "bakeoff.cells", [], "it has no cells"),
+    ("run", "bakeoff", {"schema": SCHEMA}, "it has no cells"),
+    ("run", "bakeoff", {"schema": SCHEMA, "kind": "history"}, "it has no environments"),
     # names
     ("run", "bakeoff.estimates.0.metric", "speed", "it has a metric speed, which this version"),
     ("run", "bakeoff.samples.0.metric", "speed", "it has a metric speed, which this version"),

@@ -568,7 +568,11 @@ OTHER = "give one of the same, or leave --more and --resume out"
 @pytest.mark.parametrize(
     ("change", "given", "message"),
     [
-        ({"kind": "run"}, "", "why.json is of kind 'run'; give what `bakeoff bisect -o FILE.json`"),
+        (
+            {"kind": "history"},
+            "",
+            "why.json is of kind 'history'; give what `bakeoff bisect -o FILE.json`",
+        ),
         ({"search": {}}, "", "why.json is damaged: it has no search"),
         ({"setup": {}}, "", f"why.json is of another search (an older version); {OTHER}"),
         (

@@ -228,7 +228,7 @@ def test_nothing_settled_is_no_pass() -> None:
             *("cpu device cpu, then cpu, overclocked", "results.conditions.devices"),
             {"cpu": "cpu, overclocked"},
         ),
-        ("donation of buffers False, then True", "results.options.donate", True),
+        ("--donate False, then True", "results.options", RunOptions(donate=True)),
         ("cores 2, then 1", "results.conditions.affinity", [1]),
         # the rest is told
         ("X 1 → 2", "results.conditions.variables", {"X": "2"}),

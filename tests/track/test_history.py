@@ -241,7 +241,8 @@ def test_a_corrupt_file_among_many_is_named_and_skipped(
     done = bakeoff("history", str(nights), ".", "-o", "all.json")
     assert (done.status, done.out) == (0, "all.json\n"), done.err
     assert len(Timeline(read(tmp_path / "all.json").results).moments) == 6
-    (tmp_path / "undated.json").write_text('{"benchmarks": [], "bakeoff": {"schema": 4}}')
+    undated = '{"bakeoff": {"schema": 4, "cells": [{"cell": ["haiku", "pure", "seed", "cpu"]}]}}'
+    (tmp_path / "undated.json").write_text(undated)
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     done = bakeoff("history", str(nights), ".")
     assert done.status == 1
