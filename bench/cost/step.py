@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from bench.runfile import CellResult, Results
 
-CARRY_ADVICE = "Carry the `state` or `key` that `loss` takes in the same way."
+CARRY_ADVICE = "Carry the `state` or `key` that `loss` takes beside `opt_state`, in the same way."
 """Sentence below the advised lines, as they show no state or key."""
 COLUMNS = (
     Column("style"),

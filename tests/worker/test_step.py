@@ -213,6 +213,9 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
     [note] = told.notes
     assert "`first` and `second` share a Variable, so jit_tree, jit_partial, jax_jit" in note
     assert set(told.styles["flax_nnx"]) == {"pure", "jit", "cached_partial"}
+    many = text.replace("self.second = ", "self.second = self.c = self.d = self.e = self.f = ")
+    [note] = offered(written(many, "many")).notes
+    assert "many.py: `c`, `d`, `e` and 3 more share a Variable, so" in note
 
 
 @pytest.mark.parametrize(
