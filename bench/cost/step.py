@@ -104,7 +104,7 @@ def document(results: Results) -> Document:
         else "",
         headline=advice,
         status="good" if advice and not failures else "open",
-        warnings=tuple(results.warnings),
+        warnings=(*results.warnings, *wording.name_constant_losses(results.cells)),
         sections=(
             Section("Failures", failures, status="bad"),
             Section("Cost of a step", tables=(make_table(it),)),
