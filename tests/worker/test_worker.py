@@ -311,7 +311,7 @@ def test_a_step_s_file_may_leave_nothing_behind(code: str, tmp_path: Path) -> No
     [
         pytest.param(
             MODEL.replace(
-                "make_model():\n", "make_model(made=[]):\n    made.append(10 // (3 - len(made)))\n"
+                "make_model():\n", "make_model(made=[]):\n    made.append(10 // (2 - len(made)))\n"
             ),
             "pure_jax/pure",
             "mine.py:8 raised ZeroDivisionError: integer division or modulo by zero",
