@@ -34,7 +34,8 @@ def step(arrays, batch):
     params, opt_state = jax.tree.unflatten(structure, arrays)
     model = eqx.combine(params, static)
     model, opt_state, loss = train_step(model, opt_state, batch)
-    return jax.tree.leaves((eqx.filter(model, eqx.is_inexact_array), opt_state)), loss
+    params = eqx.filter(model, eqx.is_inexact_array)
+    return jax.tree.leaves((params, opt_state)), loss
 arrays, loss = step(arrays, batch)""",
 }
 BEGIN = '''\

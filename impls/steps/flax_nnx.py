@@ -67,15 +67,17 @@ def step(model, optimizer, batch):
 model, optimizer, loss = step(model, optimizer, batch)""",
     "flat": """\
 graphdef, params, others = nnx.split(model, nnx.Param, ...)
-arrays, structure = jax.tree.flatten((params, others, optimiser.init(params)))
+opt_state = optimiser.init(params)
+arrays, structure = jax.tree.flatten((params, others, opt_state))
 @jax.jit
 def step(arrays, batch):
     params, others, opt_state = jax.tree.unflatten(structure, arrays)
     model = nnx.merge(graphdef, params, others)
     loss, grads = nnx.value_and_grad(loss_of)(model, batch)
     updates, opt_state = optimiser.update(grads, opt_state, params)
+    params = optax.apply_updates(params, updates)
     others = nnx.state(model, nnx.Not(nnx.Param))
-    return jax.tree.leaves((optax.apply_updates(params, updates), others, opt_state)), loss
+    return jax.tree.leaves((params, others, opt_state)), loss
 arrays, loss = step(arrays, batch)""",
     "pure": """\
 graphdef, params, others = nnx.split(model, nnx.Param, ...)

@@ -22,6 +22,8 @@ from tests.worker.test_step import HOW_TO, LIBRARIES, how_to
 pytestmark = pytest.mark.usefixtures("own_folder")
 
 STEPS = 4
+WIDTH = 78
+"""Characters of a line of code in a terminal, behind its sign."""
 SHARED = """
 class Path(nnx.Module):
     def __init__(self, rngs):
@@ -72,6 +74,7 @@ def test_advised_lines_train_as_they_were_measured(names: str, library: str, blo
     assert len(set(usual)) == STEPS or "MultiSteps" in text
     for style in styles - ({"blog"} if file.takes else set()):  # which only the RNN has
         lines = [line[3:-1] for line in write_change(library, WHOLE, style) if line[1] == "+"]
+        assert max(map(len, lines)) <= WIDTH, "no line is broken in a terminal"
         assert train(arms, "\n".join(lines)) == pytest.approx(usual, rel=1e-5), style
         if Arm(library, style) in file.arms:
             measured = arms.compute_losses(arms.make(Arm(library, style)))[:STEPS]
