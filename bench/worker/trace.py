@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from bench.worker.step_file import read_bits
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -20,7 +22,7 @@ def count_operations(jaxpr: Any) -> Counter[tuple[Any, ...]]:
 
     Two traces of a function differ in it if Python drew other numbers, or took another way.
     """
-    counts = Counter((np.asarray(array).tobytes(),) for array in getattr(jaxpr, "consts", ()))
+    counts = Counter[tuple[Any, ...]](read_bits(list(getattr(jaxpr, "consts", ()))))
     for equation in jaxpr.eqns:
         values = equation.params.values()
         numbers = [np.asarray(var.val).tobytes() for var in equation.invars if hasattr(var, "val")]

@@ -308,8 +308,12 @@ def test_what_is_unusual_in_a_loss_is_told_and_measured(text: str, note: str) ->
     prove_arm(arms_of("mine"), BASELINE)
 
 
-def test_a_loss_that_uses_all_that_it_takes_has_no_remarks() -> None:
+def test_an_ordinary_loss_has_no_remarks() -> None:
     assert offered(written(PLAIN)).notes == []
+    closed = PLAIN.replace("import jax,", "import jax\nKEY = jax.random.key(1)\nimport jax,")
+    closed = closed.replace("logits - mean", "logits - mean + jax.random.normal(KEY, (8, 4))")
+    told = offered(written(closed, "closed"))
+    assert (told.problems, told.notes) == ({}, [])
 
 
 MEMOISED = """
