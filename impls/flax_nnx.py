@@ -16,7 +16,7 @@ from common.steps import (
     AtRest,
     Converting,
     FunctionalStep,
-    jit_update,
+    plain_style,
     pure_style,
     rnn_style,
     state_argnums,
@@ -163,42 +163,27 @@ def jit_partial(
     return function, stages_of(function)
 
 
-def make_object_style(*, flat: bool) -> ModelStyle:
-    """Return `jax.jit` over model and optimiser, or over their arrays alone."""
+def jax_jit(
+    model: nnx.Module,
+    loss: ModelLoss,
+    optimiser: optax.GradientTransformation,
+    *,
+    donate: bool = False,
+) -> FunctionalStep:
+    """`jax.jit` over model and optimiser, which are pytrees: each call returns new ones."""
+    train, pair = make_train_step(loss), (model, nnx.Optimizer(model, optimiser, wrt=nnx.Param))
+    shapes, structure = jax.tree.flatten(jax.eval_shape(lambda: pair))
 
-    def style(
-        model: nnx.Module,
-        loss: ModelLoss,
-        optimiser: optax.GradientTransformation,
-        *,
-        donate: bool = False,
-    ) -> FunctionalStep:
-        train, pair = make_train_step(loss), (model, nnx.Optimizer(model, optimiser, wrt=nnx.Param))
-        shapes, structure = jax.tree.flatten(jax.eval_shape(lambda: pair))
+    @partial(jax.jit, donate_argnums=state_argnums(donate))
+    def update(pair: Pair, hidden: Hidden, chunk: Chunk) -> tuple[Pair, Hidden, Array]:
+        model, optimizer = pair
+        hidden, value = train(model, optimizer, hidden, chunk)
+        return pair, hidden, value
 
-        def update(pair: Pair, hidden: Hidden, chunk: Chunk) -> tuple[Pair, Hidden, Array]:
-            model, optimizer = pair
-            hidden, value = train(model, optimizer, hidden, chunk)
-            return pair, hidden, value
+    def load(rest: AtRest) -> Pair:
+        return load_training(jax.tree.unflatten(structure, shapes), rest)
 
-        jitted = jit_update(update, donate=donate, structure=structure if flat else None)
-
-        def load(rest: AtRest) -> Any:
-            pair = load_training(jax.tree.unflatten(structure, shapes), rest)
-            return jax.tree.leaves(pair) if flat else pair
-
-        def save(state: Any) -> AtRest:
-            return save_training(jax.tree.unflatten(structure, state) if flat else state)
-
-        return FunctionalStep(jitted, load, save, jax_stages_of(jitted))
-
-    return style
-
-
-jax_jit = make_object_style(flat=False)
-"""`jax.jit` over model and optimiser, which are pytrees: each call returns new ones."""
-flat = make_object_style(flat=True)
-"""`jax.jit` over their arrays alone: objects are flattened once, and made while tracing."""
+    return FunctionalStep(update, load, save_training, jax_stages_of(update))
 
 
 class InPlaceStep(Converting):
@@ -260,6 +245,12 @@ def split(model: nnx.Module) -> tuple[nnx.State, nnx.State, nnx.GraphDef]:
     return params, others, graphdef
 
 
+def merge(params: nnx.State, others: nnx.State, graphdef: nnx.GraphDef) -> nnx.Module:
+    """Put a model together again."""
+    # Make new Variables: those of another trace level cannot be changed
+    return nnx.merge(graphdef, params, jax.tree.map(lambda array: array, others))
+
+
 def stages_of(function: Any, *arguments: Any) -> Stages:
     """Return a function that makes the stages of one of NNX's jitted functions."""
     return lambda *data: Program.from_trace(lambda: function.trace(*arguments, *data).traced)
@@ -277,5 +268,5 @@ STYLES = {
     "cached_partial": rnn_style(cached_partial, build, make_rnn),
     "jit_partial": rnn_style(jit_partial, build, make_rnn),
     "jax_jit": rnn_style(jax_jit, build, make_rnn),
-    "flat": rnn_style(flat, build, make_rnn),
+    "flat": rnn_style(plain_style(split, merge, flat=True), build, make_rnn),
 }

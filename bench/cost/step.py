@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from bench.runfile import CellResult, Results
 
-CARRY_ADVICE = "Carry the `state` or `key` that `loss` takes in the same way."
+CARRY_ADVICE = "Carry the `state` or `key` that `loss` takes beside `opt_state`, in the same way."
 """Sentence below the advised lines, as they show no state or key."""
 COLUMNS = (
     Column("style"),
@@ -104,7 +104,7 @@ def document(results: Results) -> Document:
         else "",
         headline=advice,
         status="good" if advice and not failures else "open",
-        warnings=tuple(results.warnings),
+        warnings=(*results.warnings, *wording.name_constant_losses(results.cells)),
         sections=(
             Section("Failures", failures, status="bad"),
             Section("Cost of a step", tables=(make_table(it),)),

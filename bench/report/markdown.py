@@ -75,7 +75,7 @@ def table_lines(table: Table) -> Iterator[str]:
 
 def escape_text(text: str) -> str:
     """Return a text as one line of Markdown, escaped but for its code spans."""
-    parts = re.split(r"(`[^`]+`)", " ".join(wording.make_printable(text).split()))
+    parts = re.split(r"(`[^`]+`)", wording.make_printable(text).replace("\n", " ").strip())
     # In a table, a bar would end the cell even within code.
     return "".join(
         p.replace("|", r"\|") if i % 2 else _escape_plain(p) for i, p in enumerate(parts)

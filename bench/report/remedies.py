@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 FLAT_CODE = """\
 arrays, structure = jax.tree.flatten((params, opt_state))
-step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)
+@jax.jit
+def step(arrays, batch):
+    params, opt_state = jax.tree.unflatten(structure, arrays)
+    params, opt_state, loss = train_step(params, opt_state, batch)
+    return jax.tree.leaves((params, opt_state)), loss
 arrays, loss = step(arrays, batch)"""
 """Code of a step over a list of arrays, for a library whose `WRITE` lacks it."""
 

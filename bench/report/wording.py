@@ -109,6 +109,16 @@ def explain_missing(rows: Sequence[CellResult]) -> Iterator[str]:
         yield sentence(f"{reason}: {join_words(list(metrics))}{of}")
 
 
+def name_constant_losses(rows: Iterable[CellResult]) -> Iterator[str]:
+    """Yield which steps have the same loss in all ten steps of their proof, in a sentence."""
+    arms = [str(row.cell.arm) for row in rows if len(set(row.losses)) == 1]
+    if arms:
+        yield (
+            f"{name_few(arms)}: the loss is the same in each of ten steps. Either the learning "
+            "rate is zero there, or the step trains nothing, or it keeps its results."
+        )
+
+
 def suggest_more(rows: Iterable[Estimate]) -> Iterator[str]:
     """Yield how to go on after a measurement, if any of its comparisons is inconclusive."""
     if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):

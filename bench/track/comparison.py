@@ -21,6 +21,7 @@ from bench.report.table import amount, change, percent
 from bench.report.wording import (
     MOST_NAMED,
     main_workload,
+    name_constant_losses,
     name_few,
     place,
     sentence,
@@ -124,6 +125,7 @@ class Comparison:
             to = f", to {rounding:.1g} of a loss" if rounding else ""
             yield f"Both sides have the same losses in ten steps{to}: {name_few(same)}."
         yield from map(sentence, changed)
+        yield from name_constant_losses(new for _, new in self.common_cells if new.cell in asked)
 
     @property
     def is_measured(self) -> bool:

@@ -138,6 +138,8 @@ class Arms:
     """Metrics that turns do not sample."""
     jax_without_program: bool | None = False
     """Whether a step without a program is JAX's; None where that is not known."""
+    user_file: str | None = None
+    """A user's own training step; failures name its lines."""
     case: Any
     """Maker of a step's inputs: `common.equality.Case`, or `StepInputs` of a user's file."""
 

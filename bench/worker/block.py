@@ -114,7 +114,7 @@ class TimedBlock:
     def attempt[Result](self, arm: Arm, when: str, action: Callable[[], Result]) -> Result | None:
         """Return what `action` returns for an arm; None after a failure of the arm."""
         self.mark_arm(arm)
-        result = catch_failure(action)
+        result = catch_failure(action, self.arms.user_file)
         if changed := self.changes():
             self.failures[arm] = f"{when} it was timed it {changed}"
         elif isinstance(result, Failed):

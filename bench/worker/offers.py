@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import impls
-from bench.cells import FLAT, PURE
+from bench.cells import PURE
 from bench.offer import NOT_IMPORTING, Offer
 from bench.worker.arms import describe_exception, locate_error
-from bench.worker.step_file import STATE_FORM, StepFile
+from bench.worker.step_file import STATE_FORM, StepFile, describe_other_loss
+from bench.worker.trace import count_operations, find_used, find_zeros, locate_operation
 from common.errors import BakeoffError, shorten_message
 from common.versions import versions
 from impls import steps
@@ -92,17 +91,50 @@ def add_step(offer: Offer, path: Path) -> list[str]:
 
 
 def check_step(file: StepFile) -> list[str]:
-    """Return remarks on a file's untrained arrays, and on styles that cannot train its model.
+    """Return remarks on what a file's loss leaves unused or uses twice, and on unsuited styles.
 
     Raises:
-        BakeoffError: the batch changes, the loss is not one number, or nothing is trained.
+        BakeoffError: the batch or the model changes, the loss is not one number, or nothing is
+            trained.
     """
     batch = file.make_batch()
     if not file.has_model:
         return []
-    (model, carried), (again, _) = file.make_start(), file.make_start()
+    start, again = file.make_start(), file.make_start()
+    for what, part in (("parameters", 0), ("state", 1)):
+        first, second = (file.library.split(model)[part] for model, _ in (start, again))
+        file.require_same("make_model", what, first, second)
+    file.require_same("make_model", "state", start[1], again[1])
+
+    def trace(start: tuple[Any, Any]) -> tuple[Any, Any]:
+        value, arguments = bind_loss(file, start, batch)
+        function = jax.value_and_grad(value, has_aux=True)
+        return jax.make_jaxpr(function, return_shape=True)(*arguments)
+
+    program, ((_, after), _) = trace(start)
+    if why := describe_other_state(start[1], after):
+        raise file.problem("loss", why)
+    if (operations := count_operations(program)) != count_operations(trace(again)[0]):
+        if operations != count_operations(trace(start)[0]):
+            why = (
+                "loss draws other numbers each time it is traced; take a `key`, or draw them "
+                "with a fixed seed"
+            )
+            raise file.problem("loss", why)
+        why = "make_model draws other numbers in its second call; draw them with a fixed seed"
+        raise file.problem("make_model", why)
+    return [
+        *find_untrained(file, file.library.split(start[0])[0], program.jaxpr),
+        *find_unused(file, after, program.jaxpr),
+        *find_used_twice(file, *bind_loss(file, start, batch)),
+        *describe_unsuited(file),
+    ]
+
+
+def bind_loss(file: StepFile, start: tuple[Any, Any], batch: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return a file's loss as a function of a start's arrays, and these."""
+    model, carried = start
     params, others, static = file.library.split(model)
-    file.require_same("make_model", "parameters", params, file.library.split(again)[0])
 
     def value(params: Any, others: Any, carried: Any) -> Any:
         model = file.library.merge(params, others, static)
@@ -112,33 +144,45 @@ def check_step(file: StepFile) -> list[str]:
             raise file.problem("loss", why)
         return loss, after
 
-    arguments = params, others, carried
-    _, after = jax.eval_shape(value, *arguments)
-    if why := describe_other_state(carried, after):
-        raise file.problem("loss", why)
-    if hasattr(jax, "debug_key_reuse"):  # from jax 0.4.26 on
-        try:
-            with jax.debug_key_reuse(True):
-                jax.jit(value).lower(*arguments)
-        except jax.errors.KeyReuseError as error:
-            why = (
-                "loss uses a key twice, and what it draws is the same: split it by jax.random.split"
-            )
-            raise file.problem("loss", why) from error
-    grads = jax.make_jaxpr(jax.grad(value, has_aux=True))(*arguments)
-    return [*find_untrained(file, params, grads.jaxpr), *describe_unsuited(file)]
+    return value, (params, others, carried)
 
 
-def describe_other_loss(loss: Any) -> str:
-    """Return in words what a loss returns that is not one floating-point number; or empty."""
-    dtype, shape = (getattr(loss, name, None) for name in ("dtype", "shape"))
-    if isinstance(loss, int | float):  # of Python's
-        dtype, shape = np.result_type(loss), ()
-    if shape is None or dtype is None:
-        return f"a {type(loss).__name__}"
-    if shape != ():
-        return f"an array of shape {shape}"
-    return "" if jnp.issubdtype(dtype, jnp.floating) else f"a number of type {dtype}"
+def find_used_twice(file: StepFile, value: Any, arguments: tuple[Any, ...]) -> list[str]:
+    """Return in words where a key of random numbers is used twice, if JAX finds one."""
+    if not hasattr(jax, "debug_key_reuse"):  # from jax 0.4.26 on
+        return []
+    try:
+        with jax.debug_key_reuse(True):
+            jax.jit(value).lower(*arguments)
+    except jax.errors.KeyReuseError as error:
+        place = locate_operation(error)
+        where = f"{locate_error(file.path, error.__cause__ or error)}: loss uses a key twice"
+        return [
+            f"{where}{f', in {place}' if place else ''}: what it draws may not be independent. "
+            "jax.random.split makes new keys."
+        ]
+    return []
+
+
+def find_unused(file: StepFile, after: Any, jaxpr: Any) -> list[str]:
+    """Return in words what a loss takes and does not use: its key; a state that it does not change.
+
+    Args:
+        file: The file.
+        after: The values that the loss returns to carry on, by name.
+        jaxpr: Program of the loss and its gradients.
+    """
+    names = [path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(after)]
+    given, returned = jaxpr.invars[len(jaxpr.invars) - len(names) :], jaxpr.outvars[1:]
+    carried = list(zip(names, given, returned, strict=False))
+    state = [pair for name, *pair in carried if name == "state"]
+    used = find_used(jaxpr, [jaxpr.outvars[0], *(new for _, new in state)])
+    remarks = []
+    if any(name == "key" and old not in used for name, old, _ in carried):
+        remarks.append("loss takes `key` and does not use it")
+    if state and all(new is old for old, new in state):
+        remarks.append("loss returns its `state` as it was given: nothing in it changes")
+    return [str(file.problem("loss", f"{remark}.")) for remark in remarks]
 
 
 def describe_other_state(before: Any, after: Any) -> str:
@@ -163,7 +207,7 @@ def list_types(tree: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(p): f"{leaf.dtype}{[*leaf.shape]}" for p, leaf in leaves}
 
 
-def find_untrained(file: StepFile, params: Any, grads: Any) -> list[str]:
+def find_untrained(file: StepFile, params: Any, jaxpr: Any) -> list[str]:
     """Return in words which arrays get no gradient, if there are any.
 
     Their gradients are constant zeros in the traced program, so nothing needs to be compiled.
@@ -172,9 +216,10 @@ def find_untrained(file: StepFile, params: Any, grads: Any) -> list[str]:
         BakeoffError: no array gets a gradient.
     """
     paths = jax.tree_util.tree_leaves_with_path(params)
+    zeros = find_zeros(jaxpr, jaxpr.outvars[len(jaxpr.outvars) - len(paths) :])
     still = [
         jax.tree_util.keystr(path)
-        for (path, _), has_none in zip(paths, find_zero_outputs(grads), strict=False)
+        for (path, _), has_none in zip(paths, zeros, strict=True)
         if has_none
     ]
     if not paths:
@@ -191,25 +236,11 @@ def find_untrained(file: StepFile, params: Any, grads: Any) -> list[str]:
     ]
 
 
-def find_zero_outputs(jaxpr: Any) -> list[bool]:
-    """Return for each output of a jaxpr whether it is a constant zero: a literal or a broadcast."""
-
-    def is_zero(var: Any) -> bool:
-        return hasattr(var, "val") and not np.any(var.val)
-
-    zeros = {
-        equation.outvars[0]
-        for equation in jaxpr.eqns
-        if equation.primitive.name == "broadcast_in_dim" and is_zero(equation.invars[0])
-    }
-    return [is_zero(var) or (not hasattr(var, "val") and var in zeros) for var in jaxpr.outvars]
-
-
 def describe_unsuited(file: StepFile) -> list[str]:
     """Return in words which styles cannot train a file's model, a sentence for each reason."""
     remarks = []
     for reason in dict.fromkeys(file.unsuited.values()):
-        styles = [s for s, why in file.unsuited.items() if why == reason and s != FLAT]
+        styles = [style for style, why in file.unsuited.items() if why == reason]
         remarks.append(f"{file.path.name}: {reason}, so {', '.join(styles)} cannot train it.")
     return remarks
 

@@ -136,13 +136,13 @@ class Session:
         self, command: ArmCommand, action: Callable[[Arms, Arm], Answer]
     ) -> Answer | Failed:
         """Return what `action` returns for one arm; after a failure, drop the arm's step."""
-        arms = catch_failure(partial(self.find_arms, command.workload, command.backend))
+        file = self.loaded.outside.get(command.workload)
+        arms = catch_failure(partial(self.find_arms, command.workload, command.backend), file)
         if isinstance(arms, Failed):
             return arms
         arm = Arm.parse(command.arm)
         self.mark_arm(arm)
         before = Surroundings()
-        file = self.loaded.outside.get(command.workload)
         answer = catch_failure(partial(action, arms, arm), file)
         if changes := before.changes():
             failures = [answer.failure] if isinstance(answer, Failed) else []
@@ -156,7 +156,8 @@ class Session:
     def prove(self, command: Prove) -> Proven | Failed:
         """Prove an arm, or say why there is no baseline to compare it with."""
         arms = partial(self.find_arms, command.workload, command.backend)
-        reference = catch_failure(lambda: arms().reference)
+        file = self.loaded.outside.get(command.workload)
+        reference = catch_failure(lambda: arms().reference, file)
         return reference if isinstance(reference, Failed) else self.guard(command, prove_arm)
 
     def open(self, command: Open) -> Opened | Failed:

@@ -20,7 +20,13 @@ from bench.cells import BASELINE, WHOLE, Arm
 from bench.samples import Proof
 from bench.worker.arms import Arms, End
 from bench.worker.counts import count_code_lines, measure_collections, measure_dispatch
-from bench.worker.step_file import CarryingStep, StepFile, WholeStep, is_key
+from bench.worker.step_file import (
+    CarryingStep,
+    StepFile,
+    WholeStep,
+    describe_other_loss,
+    is_key,
+)
 from common.equality import TRAJECTORY_STEPS, NotEqualError
 from common.steps import AtRest, plain_style
 
@@ -69,7 +75,7 @@ class StepArms(Arms):
     jax_without_program = None
 
     def __init__(self, path: Path, backend: str, *, donate: bool) -> None:
-        self.file = StepFile(path)
+        self.file, self.user_file = StepFile(path), str(path)
         super().__init__(self.file.name, backend, donate=donate)
 
     def prepare(self, _workload: str) -> None:
@@ -90,7 +96,7 @@ class StepArms(Arms):
         """Return a new step of an arm, which has to be loaded."""
         file = self.file
         if arm.entrant == file.name or not file.has_model:
-            return WholeStep(file.module.make_step)
+            return WholeStep(file)
         model, carried = file.make_start()
         flat = arm.code == BASELINE and file.entrant != BASELINE.entrant  # its arrays alone
         split, merge = file.library.split, file.library.merge
@@ -118,18 +124,25 @@ class StepArms(Arms):
         """Return the losses of ten steps from the first parameters.
 
         Raises:
-            BakeoffError: one is not a number.
+            BakeoffError: one is not a number, or is kept from an earlier call.
         """
         function = "loss"
         if isinstance(step, WholeStep):  # which cannot begin anew
             function, step = "make_step", self.make(Arm(self.file.name, WHOLE))
         step.load(self.case.fresh())
         losses = []
+        again = self.case.data()  # in a block, a step is given the same object again
         for number in range(1, TRAJECTORY_STEPS + 1):
-            _, loss = step((), self.case.data())
-            losses.append(float(loss))
+            _, loss = step((), self.case.data() if number % 2 else again)
+            try:
+                losses.append(float(loss))
+            except TypeError as error:
+                why = f"the step returns {describe_other_loss(loss)}; it has to return the loss"
+                raise self.file.problem(function, f"{why}, one number") from error
             if not math.isfinite(losses[-1]):
                 raise self.file.problem(function, f"the loss is {losses[-1]} in step {number}")
+        if isinstance(step, WholeStep):
+            step.require_new_losses(again)
         rest = step.save() or AtRest((), ())
         for path, leaf in jax.tree_util.tree_leaves_with_path((rest.others, rest.carried)):
             if any(np.isnan(array).any() for array in list_numbers(leaf)):

@@ -7,6 +7,7 @@ file may have a whole `make_step()` as well, or in place of a model.
 from __future__ import annotations
 
 import inspect
+import random
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,13 @@ import numpy as np
 import optax
 
 import impls
-from bench.cells import BASELINE, FLAT, PURE, WHOLE, Arm
+from bench.cells import BASELINE, PURE, WHOLE, Arm
 from common.errors import BakeoffError
 from common.steps import plain_style
 from impls import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from common.contract import Hidden, Library, ModelStyle, TrainStep
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 TAKES = ("state", "key")
 """Arguments that a file's loss may have beside the model and the batch: the state that its last
 call returned, and a new key."""
+KEPT_PAIRS = 20
+"""Pairs of calls after which a step is known to keep results by object; any other step differs from
+it in one of the first. A loss of two random values differs in none of them once in a million."""
 STATE_FORM = "`loss(model, batch, *, state)`, which returns `(loss, state)`"
 """Form of a loss with a state, as messages recommend it."""
 
@@ -56,8 +60,8 @@ class StepFile:
         if not all(callable(getattr(self.optimiser, n, None)) for n in ("init", "update")):
             raise self.problem(
                 "optimiser",
-                f"optimiser is a {type(self.optimiser).__name__}; give one of optax, as "
-                "`nnx.Optimizer` is given it",
+                f"optimiser is a {type(self.optimiser).__name__}; give what a function of optax "
+                "returns: optimiser = optax.adam(1e-3)",
             )
         if self.has_model:
             arguments = inspect.signature(self.module.loss).parameters
@@ -65,10 +69,13 @@ class StepFile:
             self.entrant, self.library = self.find_library()
 
     def problem(self, function: str, text: str) -> BakeoffError:
-        """Return an error that names the file, and the line where one of its functions begins."""
+        """Return an error that names the file, and the line where one of its functions begins.
+
+        A function that another file defines has no line here.
+        """
         defined: Any = getattr(self.module, function, None)
         code = getattr(inspect.unwrap(defined), "__code__", None)
-        line = f":{code.co_firstlineno}" if code else ""
+        line = f":{code.co_firstlineno}" if code and code.co_filename == str(self.path) else ""
         return BakeoffError(f"{self.path.name}{line}: {text}")
 
     def split_state(self, library: Library, made: Any) -> tuple[Any, Any]:
@@ -89,6 +96,7 @@ class StepFile:
             model, state = self.split_state(library, made)
             if library.is_model(model):
                 self.require_state(bool(jax.tree.leaves(state)))
+                self.require_arrays(library.split(model)[0])
                 return name, library
         raise self.problem(
             "make_model",
@@ -96,6 +104,14 @@ class StepFile:
             f"give one of {', '.join(names)}; for Linen, Haiku and plain JAX, the parameters and "
             "a function that applies them",
         )
+
+    def require_arrays(self, params: Any) -> None:
+        """Raise BakeoffError unless parameters are arrays: a Python number is not trained."""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+                name = jax.tree_util.keystr(path)
+                why = f"the parameter {name} is a {type(leaf).__name__}; give an array"
+                raise self.problem("make_model", f"{why}: jnp.asarray({leaf!r})")
 
     def require_state(self, has_state: bool) -> None:
         """Raise BakeoffError unless the loss takes a state where `make_model` returns one."""
@@ -134,8 +150,7 @@ class StepFile:
     @cached_property
     def styles(self) -> Mapping[str, ModelStyle]:
         """Ways to write the step in the model's library."""
-        left_out = {*self.missing, FLAT}  # which is the baseline
-        named = {n: s for n, s in self.library.styles.items() if n not in left_out}
+        named = {n: s for n, s in self.library.styles.items() if n not in self.missing}
         return {PURE: plain_style(self.library.split, self.library.merge, flat=False)} | named
 
     @property
@@ -208,8 +223,11 @@ class WholeStep:
     is_in_flight = False
     """Whether updates are still made when a call has returned."""
 
-    def __init__(self, make_step: Callable[[], Callable[[Any], Any]]) -> None:
-        self.call = make_step()
+    def __init__(self, file: StepFile) -> None:
+        self.file, self.call = file, file.module.make_step()
+        if not callable(self.call):
+            why = f"make_step returns a {type(self.call).__name__}; it has to return a function"
+            raise file.problem("make_step", f"{why}, which takes a batch and returns the loss")
 
     def load(self, start: Any) -> None:
         """Do nothing: the step keeps its own state, and trains on."""
@@ -223,6 +241,38 @@ class WholeStep:
 
     def program(self, hidden: Hidden, batch: Any) -> None:
         """Return None: its program is not known."""
+
+    def require_new_losses(self, batch: Any) -> None:
+        """Raise BakeoffError if the step keeps results by object, and does nothing in a block.
+
+        Two calls with one object then have the same loss, and two with copies of it have not. A
+        training that stands still has the same loss in both. Pairs come in an irregular order,
+        since some steps alternate between several losses.
+        """
+        order = random.Random(0)  # noqa: S311 -- no secret
+        for number in range(KEPT_PAIRS):
+            is_again = not number or order.random() < 0.5
+            pair = [batch if is_again else jax.tree.map(jnp.copy, batch) for _ in range(2)]
+            first, second = (float(self.call(given)) for given in pair)
+            if (first == second) != is_again:
+                return
+        raise self.file.problem(
+            "make_step",
+            "the step returns an old loss for a batch that it is given again, and new ones for "
+            "copies of it: it keeps results by object; compute each call anew",
+        )
+
+
+def describe_other_loss(loss: Any) -> str:
+    """Return in words what a loss returns that is not one floating-point number; or empty."""
+    dtype, shape = (getattr(loss, name, None) for name in ("dtype", "shape"))
+    if isinstance(loss, int | float):  # of Python's
+        dtype, shape = np.result_type(loss), ()
+    if shape is None or dtype is None:
+        return f"a {type(loss).__name__}"
+    if shape != ():
+        return f"an array of shape {shape}"
+    return "" if jnp.issubdtype(dtype, jnp.floating) else f"a number of type {dtype}"
 
 
 def read_bits(tree: Any) -> list[tuple[Any, ...]]:

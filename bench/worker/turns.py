@@ -82,9 +82,9 @@ class Turn:
         self, kind: str, arms: Arms, arm: Arm, chunk: Chunk, scale: float, *, paired: bool = False
     ) -> None:
         """Warm up over buffers of the arm's own, whose content a block's arms share."""
-        self.step, self.hidden, self.chunk = arms.steps[arm], arms.case.zero(), chunk
-        arms.load(self.step, scale)
-        step: Any = self.step
+        step: Any = arms.steps[arm]
+        self.step, self.hidden, self.chunk = step, arms.case.zero(), chunk
+        arms.load(step, scale)
         for _ in range(WARMING_CALLS):
             if isinstance(known := getattr(step, "is_in_flight", None), bool):
                 WAIT(list_live_arrays(arms.backend))
@@ -127,8 +127,15 @@ class Turn:
         return taken
 
     def end(self) -> End:
-        """Return the step's state after its calls."""
-        return End(self.calls, float(self.loss), self.step.save())
+        """Return the step's state after its calls.
+
+        Raises:
+            BakeoffError: the step returned a loss that it had kept, if its state is not known.
+        """
+        end = End(self.calls, float(self.loss), self.step.save())
+        if end.checkpoint is None:
+            self.step.require_new_losses(self.chunk)
+        return end
 
 
 @contextmanager

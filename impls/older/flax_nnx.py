@@ -24,7 +24,6 @@ NEEDS = {
     "cached_partial": ("nnx.cached_partial", (0, 10, 4)),
     "jit_partial": ("nnx.jit_partial", (0, 12, 5)),
     "jax_jit": ("modules that are pytrees", (0, 11, 0)),
-    "flat": ("modules that are pytrees", (0, 11, 0)),
 }
 """Style → its need of NNX, and the first release of Flax that meets it."""
 

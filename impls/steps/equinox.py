@@ -15,14 +15,28 @@ LIBRARY = Library(
     styles={"filter_jit": filter_jit},
 )
 WRITE = {
-    "filter_jit": "step = eqx.filter_jit(train_step)\n"
-    "model, opt_state, loss = step(model, opt_state, batch)",
-    "pure": "params, static = eqx.partition(model, eqx.is_inexact_array)\n"
-    "step = jax.jit(train_step)  # which begins with eqx.combine(params, static)\n"
-    "params, opt_state, loss = step(params, opt_state, batch)",
-    "flat": "arrays, structure = jax.tree.flatten((params, opt_state))\n"
-    "step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)\n"
-    "arrays, loss = step(arrays, batch)",
+    "filter_jit": """\
+step = eqx.filter_jit(train_step)
+model, opt_state, loss = step(model, opt_state, batch)""",
+    "pure": """\
+params, static = eqx.partition(model, eqx.is_inexact_array)
+@jax.jit
+def step(params, opt_state, batch):
+    model = eqx.combine(params, static)
+    model, opt_state, loss = train_step(model, opt_state, batch)
+    return eqx.filter(model, eqx.is_inexact_array), opt_state, loss
+params, opt_state, loss = step(params, opt_state, batch)""",
+    "flat": """\
+params, static = eqx.partition(model, eqx.is_inexact_array)
+arrays, structure = jax.tree.flatten((params, opt_state))
+@jax.jit
+def step(arrays, batch):
+    params, opt_state = jax.tree.unflatten(structure, arrays)
+    model = eqx.combine(params, static)
+    model, opt_state, loss = train_step(model, opt_state, batch)
+    params = eqx.filter(model, eqx.is_inexact_array)
+    return jax.tree.leaves((params, opt_state)), loss
+arrays, loss = step(arrays, batch)""",
 }
 BEGIN = '''\
 """NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""

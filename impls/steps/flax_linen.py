@@ -39,7 +39,8 @@ LIBRARY = Library(
     carrying=("train_state",),
 )
 WRITE = {
-    "blog": "loss, grads = jax.jit(jax.value_and_grad(loss_of))(params, batch)\n"
+    "blog": "compute_grads = jax.jit(jax.value_and_grad(loss_of))\n"
+    "loss, grads = compute_grads(params, batch)\n"
     "updates, opt_state = optimiser.update(grads, opt_state, params)\n"
     "params = optax.apply_updates(params, updates)",
     "train_state": "state = TrainState.create(apply_fn=model.apply, params=params, tx=optimiser)\n"

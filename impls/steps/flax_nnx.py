@@ -6,15 +6,12 @@ import jax
 from flax import nnx
 
 from common.contract import Library
-from impls.flax_nnx import cached_partial, flat, jax_jit, jit, jit_partial, jit_tree, split
+from impls.flax_nnx import cached_partial, jax_jit, jit, jit_partial, jit_tree, merge, split
 
 MODELS = "flax.nnx"
-
-
-def merge(params: nnx.State, others: nnx.State, graphdef: nnx.GraphDef) -> nnx.Module:
-    """Put a model together again."""
-    # Make new Variables: those of another trace level cannot be changed
-    return nnx.merge(graphdef, params, jax.tree.map(lambda array: array, others))
+MOST_PLACES = 3
+"""Most places of a shared Variable that a sentence names; it counts the others. An `Rngs` that all
+modules keep is in dozens of places."""
 
 
 def find_unsuited(model: nnx.Module) -> dict[str, str]:
@@ -24,8 +21,11 @@ def find_unsuited(model: nnx.Module) -> dict[str, str]:
     # A module without Variables may be in two places
     if not shared or len(jax.tree.leaves(model)) == len(jax.tree.leaves(nnx.state(model))):
         return {}
-    places = " and ".join(f"`{'.'.join(map(str, path))}`" for path in shared[0])
-    return dict.fromkeys(LIMITS, f"{places} share a Variable")
+    places = [f"`{'.'.join(map(str, path))}`" for path in shared[0]]
+    if len(places) > MOST_PLACES + 1:
+        places[MOST_PLACES:] = [f"{len(places) - MOST_PLACES} more"]
+    named = f"{', '.join(places[:-1])} and {places[-1]}"
+    return dict.fromkeys(LIMITS, f"{named} share a Variable")
 
 
 LIBRARY = Library(
@@ -38,7 +38,6 @@ LIBRARY = Library(
         "cached_partial": cached_partial,
         "jit_partial": jit_partial,
         "jax_jit": jax_jit,
-        "flat": flat,
     },
     find_unsuited=find_unsuited,
 )
@@ -46,23 +45,51 @@ LIMITS = {
     "jit_tree": "only models in which no two places share a Variable",
     "jit_partial": "only models in which no two places share a Variable",
     "jax_jit": "only models in which no two places share a Variable",
-    "flat": "only models in which no two places share a Variable",
 }
 WRITE = {
-    "jit": "step = nnx.jit(train_step)\nloss = step(model, optimizer, batch)",
-    "jit_tree": "step = nnx.jit(train_step, graph=False)\nloss = step(model, optimizer, batch)",
-    "cached_partial": "step = nnx.cached_partial(nnx.jit(train_step), model, optimizer)\n"
-    "loss = step(batch)",
-    "jit_partial": "step = nnx.jit_partial(train_step, model, optimizer, graph=False)\n"
-    "loss = step(batch)",
-    "jax_jit": "step = jax.jit(train_step)  # which returns model and optimizer, too\n"
-    "model, optimizer, loss = step(model, optimizer, batch)",
-    "flat": "arrays, structure = jax.tree.flatten((model, optimizer))\n"
-    "step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)\n"
-    "arrays, loss = step(arrays, batch)",
-    "pure": "graphdef, params, others = nnx.split(model, nnx.Param, ...)\n"
-    "step = jax.jit(train_step)  # which begins with nnx.merge(graphdef, params, others)\n"
-    "params, opt_state, loss = step(params, opt_state, batch)",
+    "jit": """\
+step = nnx.jit(train_step)
+loss = step(model, optimizer, batch)""",
+    "jit_tree": """\
+step = nnx.jit(train_step, graph=False)
+loss = step(model, optimizer, batch)""",
+    "cached_partial": """\
+step = nnx.cached_partial(nnx.jit(train_step), model, optimizer)
+loss = step(batch)""",
+    "jit_partial": """\
+step = nnx.jit_partial(train_step, model, optimizer, graph=False)
+loss = step(batch)""",
+    "jax_jit": """\
+@jax.jit
+def step(model, optimizer, batch):
+    loss = train_step(model, optimizer, batch)
+    return model, optimizer, loss
+model, optimizer, loss = step(model, optimizer, batch)""",
+    "flat": """\
+graphdef, params, others = nnx.split(model, nnx.Param, ...)
+opt_state = optimiser.init(params)
+arrays, structure = jax.tree.flatten((params, others, opt_state))
+@jax.jit
+def step(arrays, batch):
+    params, others, opt_state = jax.tree.unflatten(structure, arrays)
+    model = nnx.merge(graphdef, params, others)
+    loss, grads = nnx.value_and_grad(loss_of)(model, batch)
+    updates, opt_state = optimiser.update(grads, opt_state, params)
+    params = optax.apply_updates(params, updates)
+    others = nnx.state(model, nnx.Not(nnx.Param))
+    return jax.tree.leaves((params, others, opt_state)), loss
+arrays, loss = step(arrays, batch)""",
+    "pure": """\
+graphdef, params, others = nnx.split(model, nnx.Param, ...)
+opt_state = optimiser.init(params)
+@jax.jit
+def step(params, others, opt_state, batch):
+    model = nnx.merge(graphdef, params, others)
+    loss, grads = nnx.value_and_grad(loss_of)(model, batch)
+    updates, opt_state = optimiser.update(grads, opt_state, params)
+    others = nnx.state(model, nnx.Not(nnx.Param))
+    return optax.apply_updates(params, updates), others, opt_state, loss
+params, others, opt_state, loss = step(params, others, opt_state, batch)""",
 }
 BEGIN = '''\
 """NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""

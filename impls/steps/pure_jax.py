@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import Any
 
 import jax
@@ -13,13 +14,13 @@ from impls.steps import is_pair, merge_pair, split_pair
 MODELS = "jax"
 
 
-def has_only_arrays(leaves: list[Any]) -> bool:
-    """Tell whether there are leaves, and each is an array."""
-    return bool(leaves) and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
+def has_only_numbers(leaves: list[Any]) -> bool:
+    """Tell whether there are leaves, and each is an array or a number."""
+    return bool(leaves) and all(isinstance(n, jax.Array | np.ndarray | Number) for n in leaves)
 
 
 LIBRARY = Library(
-    is_model=lambda model: is_pair(model) or has_only_arrays(jax.tree.leaves(model)),
+    is_model=lambda model: is_pair(model) or has_only_numbers(jax.tree.leaves(model)),
     split=lambda model: split_pair(model) if is_pair(model) else (model, (), None),
     merge=lambda params, _, apply: merge_pair(params, _, apply) if apply else params,
 )

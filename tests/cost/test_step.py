@@ -149,8 +149,9 @@ def test_sides_whose_states_differ_are_told(state: list[float] | None, words: st
     row = Estimate(cell=cell, environment="new", metric=STEP, form="amount", value=1.0)
     environments = {"base": EnvironmentInfo(), "new": EnvironmentInfo()}
     made = Results(kind="ab", environments=environments, cells=sides, estimates=[row])
-    [computed] = Comparison(made).computation_sentences
+    computed, still = Comparison(made).computation_sentences
     assert computed.startswith(words)
+    assert still.startswith("equinox/pure: the loss is the same in each of ten steps.")
 
 
 def test_a_document_without_numbers_says_what_is_missing() -> None:
@@ -160,6 +161,10 @@ def test_a_document_without_numbers_says_what_is_missing() -> None:
     made = document(Results(kind="cost", cells=cells))
     [line] = section(made, "Not measured").lines
     assert line == "Not measured within the budget: call."
+    assert document(Results(kind="cost", cells=cells)).warnings == ()
+    still = [replace(lacking, losses=[2.0] * 10), replace(cells[0], losses=[2.0, 1.0])]
+    [warning] = document(Results(kind="cost", cells=still)).warnings
+    assert warning.startswith("flax_nnx/jit: the loss is the same in each of ten steps. Either")
     plain = Results(kind="cost", cells=[replace(cells[0], failure="it broke")])
     [failures] = document(plain).sections[:1]
     assert failures.lines == ("pure_jax/pure failed: it broke",)

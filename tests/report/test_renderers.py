@@ -167,6 +167,13 @@ def test_a_page_breaks_no_line_within_a_day_or_before_a_unit() -> None:
     )
 
 
+def test_lines_of_code_keep_their_indentation() -> None:
+    shown = Document("t", sections=(Section("Change", ("`+     return loss`",)),))
+    assert "+     return loss" in terminal(shown, 80)
+    assert "* `+     return loss`\n" in markdown(shown)
+    assert "<code>+     return loss</code>" in page(shown)
+
+
 def test_a_table_without_rows_is_a_page_too() -> None:
     table = Table((Column("style"), Column("step")), ())
     assert "<thead>" in page(Document("t", sections=(Section("a", tables=(table,)),)))

@@ -214,7 +214,7 @@ def block_of_made_steps(rounds: int, programs: dict[str, str] | None = None) -> 
         made.append(weakref.ref(step))
         return step
 
-    arms = Mock(make=make, backend="cpu", chunks=[()])
+    arms = Mock(make=make, backend="cpu", chunks=[()], user_file=None)
     arms.load = lambda *_: None  # a mock would keep the steps
     arms.case.zero = arms.case.data = tuple
     arms.find_cell = lambda arm: arm.make_cell("toy", "cpu")

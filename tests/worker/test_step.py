@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from bench.cells import BASELINE, Arm
 from bench.worker.arms import catch_failure
+from bench.worker.block import TimedBlock
 from bench.worker.proof import prove_arm
-from bench.worker.protocol import Failed
+from bench.worker.protocol import Failed, TimeBlock
 from bench.worker.step_file import CarryingStep
 from common.errors import BakeoffError
 from tests.commands import ROOT
@@ -213,6 +215,9 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
     [note] = told.notes
     assert "`first` and `second` share a Variable, so jit_tree, jit_partial, jax_jit" in note
     assert set(told.styles["flax_nnx"]) == {"pure", "jit", "cached_partial"}
+    many = text.replace("self.second = ", "self.second = self.c = self.d = self.e = self.f = ")
+    [note] = offered(written(many, "many")).notes
+    assert "many.py: `c`, `d`, `e` and 3 more share a Variable, so" in note
 
 
 @pytest.mark.parametrize(
@@ -231,18 +236,31 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
             "jnp.full((4, 4), 0.1)", "jnp.asarray(np.random.rand(4, 4))"
         ): "make_model returns other parameters in its second call",
         MODEL.replace("jnp.full", "jnp.fill"): "AttributeError: module 'jax.numpy' has no attr",
-        MODEL + "optimiser = 1e-3\n": "optimiser is a float; give one of optax",
+        MODEL + "optimiser = 1e-3\n": "optimiser is a float; give what a function of optax",
+        MODEL
+        + "optimiser = optax.adam\n": "mine.py: optimiser is a function; give what a function",
+        MODEL.replace(
+            "jnp.zeros((1, 4))", "0.5"
+        ): "['b'] is a float; give an array: jnp.asarray(0.5)",
+        MODEL.replace(
+            '0.1), "b": jnp.zeros((1, 4))}', '0.1), "b": 0.5}, lambda p, x: x @ p["w"]'
+        ): "mine.py:7: the parameter ['b'] is a float",
+        MODEL.replace("- 1)", "- np.random.rand())"): "mine.py:13: loss draws other numbers each",
+        MODEL.replace("- 1)", "- np.random.rand(2, 4))"): "mine.py:13: loss draws other numbers",
+        MODEL.replace("batch @", "batch[np.random.randint(9999) % 2 :] @")
+        .replace("np.ones((2, ", "np.ones((9999, ")
+        .replace("% 2", ""): "mine.py:13: loss draws other numbers each",
+        MODEL.replace("return {", "s = np.random.rand()\n    return {")
+        .replace("((1, 4))}", "((1, 4))}, lambda p, x: s * x @ p['w'] + p['b']")
+        .replace('batch @ model["w"] + model["b"]', "model[1](model[0], batch)"): (
+            "mine.py:7: make_model draws other numbers in its second call"
+        ),
+        PLAIN.replace("jnp.zeros((1, 4))}", "np.random.rand(1, 4)}"): "returns other state in its",
         PLAIN.replace('{"mean": mean}', '{"mean": mean, "n": 1}'): "loss is given nothing as",
         PLAIN.replace('{"mean": mean}', '{"mean": mean[0]}'): "and returns float32[4]: a step",
         PLAIN.replace('{"mean": mean}', "(mean,)"): "as ['state']['mean'] and returns nothing",
         PLAIN.replace(', {"mean": mean}', ""): "takes `state` and does not return it",
         PLAIN.replace(', {"mean": jnp.zeros((1, 4))}', ""): "and make_model returns none",
-        PLAIN.replace("logits - mean", "keep - jax.random.normal(key, (8, 4))"): "key twice",
-        MODEL.replace(
-            "return jnp.mean((batch",
-            "key = jax.random.key(0)\n    batch = batch + jax.random.normal(key, (2, 4))\n"
-            "    return jnp.mean((jax.random.uniform(key, (2, 4)) + batch",
-        ): "key twice",
         PLAIN.replace("keep, logits - mean", "keep, 0.0"): "no array of the model gets a gradient",
     }.items(),
 )
@@ -253,6 +271,116 @@ def test_what_is_wrong_with_a_file_is_one_line(text: str, problem: str) -> None:
     assert why.startswith("mine.py")
     assert "\n" not in why
     assert not told.styles
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    {
+        PLAIN.replace("jax.random.bernoulli(key, 0.5, logits.shape)", "logits > 0"): (
+            "mine.py:7: loss takes `key` and does not use it."
+        ),
+        PLAIN.replace('{"mean": mean}', "state"): (
+            "mine.py:7: loss returns its `state` as it was given: nothing in it changes."
+        ),
+        "from library import draw\n"
+        + PLAIN.replace(
+            "jax.random.bernoulli(key, 0.5, logits.shape)", "draw(key, logits.shape)"
+        ): (
+            "mine.py:11: loss uses a key twice, in library.py:5: what it draws may not be "
+            "independent. jax.random.split makes new keys."
+        ),
+        PLAIN.replace("logits - mean", "jax.random.normal(key, (8, 4)) * logits"): (
+            "mine.py:11: loss uses a key twice, in mine.py:11: what it draws may not be "
+        ),
+    }.items(),
+)
+def test_what_is_unusual_in_a_loss_is_told_and_measured(text: str, note: str) -> None:
+    Path("library.py").write_text(
+        "import jax\n\ndef draw(key, shape):\n"
+        "    kept = jax.random.bernoulli(key, 0.5, shape)\n"
+        "    return kept & jax.random.bernoulli(key, 0.5, shape)\n"
+    )
+    sys.modules.pop("library", None)
+    told = offered(written(text))
+    assert not told.problems
+    [remark] = told.notes
+    assert remark.startswith(note)
+    prove_arm(arms_of("mine"), BASELINE)
+
+
+def test_an_ordinary_loss_has_no_remarks() -> None:
+    assert offered(written(PLAIN)).notes == []
+    closed = PLAIN.replace("import jax,", "import jax\nKEY = jax.random.key(1)\nimport jax,")
+    closed = closed.replace("logits - mean", "logits - mean + jax.random.normal(KEY, (8, 4))")
+    told = offered(written(closed, "closed"))
+    assert (told.problems, told.notes) == ({}, [])
+
+
+MEMOISED = """
+CALLS = []
+
+def make_step():
+    real, kept = make_real_step(), {}
+    def step(batch):
+        CALLS.append(batch)
+        if len(CALLS) < FIRST or id(batch) not in kept:
+            FORGET
+            kept[id(batch)] = real(batch)
+        return kept[id(batch)]
+    return step
+"""
+MEMOISED = WHOLE.replace("def make_step", "def make_real_step") + MEMOISED
+
+
+@pytest.mark.parametrize("forget", ["kept.clear()", "pass"])
+def test_a_step_that_keeps_results_by_object_is_told(forget: str) -> None:
+    """Those of all objects, or of the last one."""
+    text = MEMOISED.replace("FORGET", forget)
+    arms, arm = arms_of(written(text.replace("FIRST", "0"), "kept")), Arm("kept", "step")
+    with pytest.raises(
+        BakeoffError, match=r"^kept.py:\d+: the step returns an old loss for a batch"
+    ):
+        prove_arm(arms, arm)
+    arms, arm = arms_of(written(text.replace("FIRST", "60"), "late")), Arm("late", "step")
+    prove_arm(arms, arm)
+    command = TimeBlock("late", "cpu", "step", [str(arm)], 40, seed=1)
+    timed = TimedBlock(arms, command, lambda _: None, lambda: 0, str).run()
+    assert re.match(r"late.py:\d+: the step returns an old loss", timed.failures[str(arm)])
+    assert not timed.samples
+
+
+@pytest.mark.parametrize("rate", ["0.0", "0.1 * (state[1] > 12)"], ids=["never", "warm-up"])
+@pytest.mark.parametrize("noise", ["", "+ state[1] % 2", "+ (state[1] % 3 == 0)"])
+def test_a_training_that_stands_still_is_not_refused(rate: str, noise: str) -> None:
+    """Nor one whose loss alternates, as two networks' do that train in turns."""
+    text = WHOLE.replace("[jnp.zeros(4)]", "[jnp.zeros(4), 0]").replace(
+        "state[0], loss = update(state[0], batch)",
+        f"after, loss = update(state[0], batch)\n"
+        f"        state[:] = state[0] + ({rate}) * (after - state[0]), state[1] + 1",
+    )
+    arms = arms_of(written(text.replace("return loss", f"return loss {noise}"), "still"))
+    prove_arm(arms, Arm("still", "step"))
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        ("return None", "make_step returns a NoneType; it has to return a function, which takes"),
+        ("return step, state", "make_step returns a tuple; it has to return a function"),
+    ],
+)
+def test_what_make_step_returns_is_a_function(returned: str, problem: str) -> None:
+    arms = arms_of(written(WHOLE.replace("return step", returned), "whole"))
+    with pytest.raises(BakeoffError, match=rf"^whole.py:\d+: {problem}"):
+        prove_arm(arms, Arm("whole", "step"))
+
+
+@pytest.mark.parametrize(("returned", "what"), [("None", "NoneType"), ("loss, state", "tuple")])
+def test_what_a_step_returns_is_its_loss(returned: str, what: str) -> None:
+    arms = arms_of(written(WHOLE.replace("return loss", f"return {returned}"), "whole"))
+    problem = rf"^whole.py:\d+: the step returns a {what}; it has to return the loss, one number"
+    with pytest.raises(BakeoffError, match=problem):
+        prove_arm(arms, Arm("whole", "step"))
 
 
 def test_a_library_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from bench.worker.proof import MISSING_DONATION, UNEXPECTED_DONATION
 from bench.worker.protocol import OWN_SEEDS, Load, MeasureCold, Open, Prove, TimeBlock, Train
 from bench.worker.settings import Surroundings
 from tests.commands import ROOT
+from tests.worker.step_files import MODEL, WHOLE
 
 TOY = "toy", "cpu"
 PLAIN, HAIKU = "pure_jax/pure", "haiku/pure"
@@ -303,3 +304,38 @@ def test_a_step_s_file_may_leave_nothing_behind(code: str, tmp_path: Path) -> No
         command = Load(["mine/step"], 0, str(tmp_path / "cache"), outside={"mine": str(path)})
         [why] = worker.ask(command)["failures"].values()
     assert why.startswith(f"mine.py: importing it {LEAVING[code]}")
+
+
+@pytest.mark.parametrize(
+    ("text", "arm", "failure"),
+    [
+        pytest.param(
+            MODEL.replace(
+                "make_model():\n", "make_model(made=[]):\n    made.append(10 // (2 - len(made)))\n"
+            ),
+            "pure_jax/pure",
+            "mine.py:8 raised ZeroDivisionError: integer division or modulo by zero",
+            id="before the baseline's proof",
+        ),
+        pytest.param(
+            WHOLE.replace(
+                "return loss", "CALLS.append(10 // (60 - len(CALLS)))\n        return loss"
+            )
+            + "\nCALLS = []\n",
+            "mine/step",
+            "mine.py:14 raised ZeroDivisionError: integer division or modulo by zero (while",
+            id="while it is timed",
+        ),
+    ],
+)
+def test_an_exception_of_a_user_s_step_is_told_with_its_line(
+    text: str, arm: str, failure: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with Child() as child:
+        loading = Load([arm], seed=0, cache=str(tmp_path), outside={"mine": str(path)})
+        assert child.ask(loading)["failures"] == {}
+        proven = child.ask(Prove("mine", "cpu", arm))
+        timed = child.ask(TimeBlock("mine", "cpu", "step", [arm], 40, seed=1))
+    assert proven.get("failure", timed["failures"].get(arm)).startswith(failure)

@@ -1,0 +1,88 @@
+"""The traced program of a user's loss and its gradients: what it uses, and what it leaves alone."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from bench.worker.step_file import read_bits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def count_operations(jaxpr: Any) -> Counter[tuple[Any, ...]]:
+    """Return how often each operation occurs with which numbers, in whatever order.
+
+    Two traces of a function differ in it if Python drew other numbers, or took another way.
+    """
+    counts = Counter[tuple[Any, ...]](read_bits(list(getattr(jaxpr, "consts", ()))))
+    for equation in jaxpr.eqns:
+        values = equation.params.values()
+        numbers = [np.asarray(var.val).tobytes() for var in equation.invars if hasattr(var, "val")]
+        numbers += [repr(value).encode() for value in values if is_plain_number(value)]
+        counts[equation.primitive.name, *numbers] += 1
+        for inner in list_inner(values):
+            counts += count_operations(inner)
+    return counts
+
+
+def is_plain_number(value: Any) -> bool:
+    """Tell whether an operation's parameter is a number, or a tuple of them."""
+    return isinstance(value, int | float) or (
+        isinstance(value, tuple) and all(map(is_plain_number, value))
+    )
+
+
+def list_inner(values: Any) -> Iterator[Any]:
+    """Yield the programs among an operation's parameters."""
+    for value in values:
+        if hasattr(value, "eqns"):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from list_inner(value)
+
+
+def find_used(jaxpr: Any, outputs: Sequence[Any]) -> set[Any]:
+    """Return the variables of a program that some of its outputs depend on."""
+    used = {var for var in outputs if not hasattr(var, "val")}
+    for equation in reversed(jaxpr.eqns):
+        if used & set(equation.outvars):
+            used |= {var for var in equation.invars if not hasattr(var, "val")}
+    return used
+
+
+def find_zeros(jaxpr: Any, outputs: Sequence[Any]) -> list[bool]:
+    """Return for each output whether it is a constant zero: a literal or a broadcast."""
+
+    def is_zero(var: Any) -> bool:
+        return hasattr(var, "val") and not np.any(var.val)
+
+    zeros = {
+        equation.outvars[0]
+        for equation in jaxpr.eqns
+        if equation.primitive.name == "broadcast_in_dim" and is_zero(equation.invars[0])
+    }
+    return [is_zero(var) or (not hasattr(var, "val") and var in zeros) for var in outputs]
+
+
+def locate_operation(error: BaseException) -> str:
+    """Return file and line of the operation that an error of JAX is about; empty if unknown.
+
+    JAX chains the operation's own stack as the cause. The innermost frame outside of JAX counts.
+    """
+    own = str(Path(jax.__file__).parent)
+    stack = traceback.extract_tb(error.__cause__.__traceback__) if error.__cause__ else []
+    frames = [frame for frame in stack if not frame.filename.startswith(own)]
+    if not frames:
+        return ""
+    path = Path(frames[-1].filename)
+    folders = sorted(filter(None, sys.path), key=len, reverse=True)
+    name = next((path.relative_to(f) for f in folders if path.is_relative_to(f)), path.name)
+    return f"{name}:{frames[-1].lineno}"
