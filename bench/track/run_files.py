@@ -306,7 +306,7 @@ def read_history(places: Sequence[Path]) -> ResultsWithSamples:
         results.options = replace(results.options, margin=margin)
     for other, count in others.items():
         results.warnings.append(
-            f"{count} × a run with another {other} left out: give its files alone to see it"
+            f"{count} × a run with {other} left out: give its files alone to see it"
         )
     results.environments = dict(sorted(results.environments.items()))
     results.conditions.devices |= {"cpu": runs[-1].processor or "unknown processor"}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from bench.options import CoreChoice
 from bench.report.page import page
 from bench.runfile import CellResult, Results
 from bench.runfile.reader import Processor, Run, read
@@ -164,7 +165,7 @@ def test_a_short_call_on_all_cores_has_no_change_in_a_few_runs(tmp_path: Path) -
     for number in range(20):
         factors = {FILTER_JIT: 1.5} if number > 9 else {}
         run = a_run(number, factors, when=f"2026-01-{number + 1:02}T00:00:00", workers=(1, 2))
-        run.results.options.cores = "all"
+        run.results.options = replace(run.results.options, cores="all")
         saved(tmp_path / f"{number:02}.json", run)
     files = sorted(tmp_path.iterdir())
 
@@ -182,11 +183,12 @@ def test_a_short_call_on_all_cores_has_no_change_in_a_few_runs(tmp_path: Path) -
 def test_runs_of_other_cores_are_no_part_of_a_series(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         run = night(number)
-        run.results.options.cores = "all" if number == 1 else "one"
+        cores: CoreChoice = "all" if number == 1 else "one"
+        run.results.options = replace(run.results.options, cores=cores)
         saved(tmp_path / f"{number}.json", run)
     results = read_history([tmp_path])
     assert [moment[:7] for moment in results.environments] == ["2026-02", "2026-03"]
-    why = "1 × a run with another cores of workers all left out: give its files alone to see it"
+    why = "1 × a run with --cores all left out: give its files alone to see it"
     assert results.warnings == [why]
 
 
@@ -225,7 +227,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     assert results.conditions.devices == {"cpu": "CPU X (family 6), 2 cores"}
     assert results.warnings == [
         "ab.json left out: it is the result of `bakeoff history`, no run",
-        "1 × a run with another processor CPU Z left out: give its files alone to see it",
+        "1 × a run with processor CPU Z left out: give its files alone to see it",
     ]
     assert section(document(results), "What changed").lines == (
         "haiku/pure at toy and seed failed on 2026-02-15 08:00: it broke",
