@@ -2,12 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
 
-from bench.options import CoreChoice
 from bench.report.page import page
 from bench.runfile import CellResult, Results
 from bench.runfile.reader import Processor, Run, read
@@ -19,6 +18,9 @@ from tests.commands import Bakeoff
 from tests.report.runs import section
 from tests.report.test_renderers import terminal
 from tests.track.simulated import ARMS, BLOG, FILTER_JIT, HAIKU, a_run, file_of, of_days
+
+if TYPE_CHECKING:
+    from bench.options import CoreChoice
 
 DAYS = ["2025-06-01", "2025-08-01", "2025-10-01", "2025-12-01"]
 QUARTER = dict.fromkeys(ARMS, 0.25)
