@@ -111,6 +111,7 @@ def explain_missing(rows: Sequence[CellResult]) -> Iterator[str]:
 
 def name_constant_losses(rows: Iterable[CellResult]) -> Iterator[str]:
     """Yield which steps have the same loss in all ten steps of their proof, in a sentence."""
+    rows = (row for row in rows if not row.cell.is_control)
     arms = [str(row.cell.arm) for row in rows if len(set(row.losses)) == 1]
     if arms:
         yield (

@@ -162,7 +162,8 @@ def test_a_document_without_numbers_says_what_is_missing() -> None:
     [line] = section(made, "Not measured").lines
     assert line == "Not measured within the budget: call."
     assert document(Results(kind="cost", cells=cells)).warnings == ()
-    still = [replace(lacking, losses=[2.0] * 10), replace(cells[0], losses=[2.0, 1.0])]
+    control = CellResult(cell=Arm("control", "pure").make_cell("mine", "cpu"), losses=[2.0] * 10)
+    still = [control, replace(lacking, losses=[2.0] * 10), replace(cells[0], losses=[2.0, 1.0])]
     [warning] = document(Results(kind="cost", cells=still)).warnings
     assert warning.startswith("flax_nnx/jit: the loss is the same in each of ten steps. Either")
     plain = Results(kind="cost", cells=[replace(cells[0], failure="it broke")])
