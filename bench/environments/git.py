@@ -2,61 +2,128 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import re
-import shutil
+import stat
 import subprocess
-import tarfile
 import tempfile
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from bench.estimates import group_by_key
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-COMMIT = re.compile("[0-9a-f]{40}")
+COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 """Pattern of a whole commit, which names the same code wherever it is."""
 KEPT_VARIABLES = re.compile(
-    "GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|TERMINAL|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY|VALUE))"
+    "GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|TERMINAL|EXEC_PATH|CEILING|DISCOVERY"
+    "|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY|VALUE))"
 )
 """Variables of git that say how repositories are reached. All others are hidden from git: in a
 hook, they name the repository, and even the index, of the commit that is being made."""
+SHA1_DIGITS = 40
+"""Digits of a hash of git, unless a repository has the longer SHA-256."""
 READ_ONLY = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
 """Variables with which git reads a repository without writing its index or fetching objects."""
 
 
-def extract_commit(commit: str, folder: Path, repository: Path = ROOT) -> Path:
-    """Return a folder in `folder` with the files of a commit, and of its submodules."""
+class Entry(NamedTuple):
+    """A file of a state."""
+
+    mode: str
+    """As git has it: `100644`, `100755` for a program, `120000` for a link."""
+    object: str
+    """Git's hash of its contents."""
+
+
+type Tree = dict[str, Entry]
+"""Path → file."""
+
+
+def list_commit(commit: str, repository: Path) -> Tree:
+    """Return the files of a commit, and of its submodules, if they are checked out."""
+    return {name: entry for name, (entry, _) in _list_blobs(commit, repository).items()}
+
+
+def _list_blobs(commit: str, repository: Path) -> dict[str, tuple[Entry, Path]]:
+    """Return path → file and the repository that has its contents."""
+    blobs: dict[str, tuple[Entry, Path]] = {}
+    rows = run_git("-C", str(repository), "ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
+    for about, name in (row.split("\t", 1) for row in rows if row):
+        mode, kind, object_ = about.split()
+        if kind == "blob":
+            blobs[name] = Entry(mode, object_), repository
+        elif ((module := repository / name) / ".git").exists():
+            inner = _list_blobs(object_, module).items()
+            blobs |= {f"{name}/{path}": blob for path, blob in inner}
+    return blobs
+
+
+def write_commit(commit: str, repository: Path, folder: Path) -> None:
+    """Write the files of a commit into a new folder as they are in it: no attributes, no filters.
+
+    Raises:
+        BakeoffError: the repository lacks some, as a partial clone does.
+    """
+    by_repository = group_by_key(
+        (place, (name, entry)) for name, (entry, place) in _list_blobs(commit, repository).items()
+    )
+    folder.mkdir()
+    for place, entries in by_repository.items():
+        objects = "\n".join(entry.object for _, entry in entries)
+        data = io.BytesIO(read_git("-C", str(place), "cat-file", "--batch", input_=objects))
+        for name, entry in entries:
+            header = data.readline().split()
+            if header[1:2] != [b"blob"]:
+                raise BakeoffError(f"{place} lacks {name} of {commit}; fetch it there first")
+            contents, path = data.read(int(header[2])), folder / name
+            data.read(1)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if entry.mode == "120000":
+                path.symlink_to(os.fsdecode(contents))
+            else:
+                path.write_bytes(contents)
+                path.chmod(int(entry.mode[-3:], 8))
+
+
+def list_folder(folder: Path, like: Tree) -> Tree:
+    """Return the files of a folder, with hashes as those of `like`; SHA-1 if it is empty."""
+    is_long = any(len(entry.object) > SHA1_DIGITS for entry in like.values())
+    tree: Tree = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            mode, contents = "120000", os.fsencode(path.readlink())
+        elif path.is_file():
+            mode = "100755" if path.stat().st_mode & stat.S_IXUSR else "100644"
+            contents = path.read_bytes()
+        else:
+            continue
+        blob = b"blob %d\0" % len(contents) + contents
+        digest = hashlib.new("sha256" if is_long else "sha1", blob, usedforsecurity=False)
+        tree[str(path.relative_to(folder))] = Entry(mode, digest.hexdigest())
+    return tree
+
+
+def extract_commit(commit: str, folder: Path) -> Path:
+    """Return a folder in `folder` with this project's code at a commit."""
     path = folder / commit
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             code = Path(scratch) / "code"
-            _extract(commit, repository, code)
-            keep_folder(code, path)
+            write_commit(commit, ROOT, code)
+            try:
+                code.rename(path)
+            except OSError:
+                if not path.exists():  # else another process was faster
+                    raise
     return path
-
-
-def _extract(commit: str, repository: Path, folder: Path) -> None:
-    """Extract the files of a commit, and of its submodules, into a new folder."""
-    archive, failed = folder.with_suffix(".tar"), f"cannot extract {commit} of {repository}"
-    ask = ("-C", str(repository))
-    run_git(*ask, "archive", f"--output={archive}", commit, failed=failed)
-    try:
-        shutil.unpack_archive(archive, folder, filter="data")
-    except tarfile.TarError as error:  # such as a link out of the folder
-        raise BakeoffError(f"{failed}: {error}") from error
-    for line in run_git(*ask, "ls-tree", "-r", "-z", commit).split("\0"):
-        kind, _, name = line.partition("\t")
-        if " commit " in kind:
-            module, its_commit = repository / name, kind.split()[2]
-            if not (module / ".git").exists():
-                raise BakeoffError(f"{failed}: its submodule {name} is not checked out there")
-            _extract(its_commit, module, folder / name)
 
 
 def find_commit(revision: str, repository: Path = ROOT, location: str = "") -> str:
@@ -74,7 +141,7 @@ def find_commit(revision: str, repository: Path = ROOT, location: str = "") -> s
             raise BakeoffError(f"{missing} (this copy of it is no repository of git)")
     command = ("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
     commit = run_git("-C", str(repository), *command, failed=missing)
-    if not COMMIT.fullmatch(commit):  # `^main` is all that `main` has not
+    if not COMMIT.fullmatch(commit):  # `^main` excludes commits, and names none
         raise BakeoffError(missing)
     return commit
 
@@ -89,26 +156,27 @@ def hide_repository(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_git(*arguments: str, failed: str = "git failed") -> str:
-    """Run git, and return its output.
+    """Run git, and return its output as text.
 
     Raises:
         BakeoffError: it failed; the message is `failed` and the last line of its output.
     """
+    return os.fsdecode(read_git(*arguments, failed=failed)).strip("\n")
+
+
+def read_git(*arguments: str, input_: str = "", failed: str = "git failed") -> bytes:
+    """Run git on some input, and return its output; it fails as `run_git` does."""
     # A daemon would be started for the repository; hooks are the user's
     command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
-        done = subprocess.run(  # noqa: S603 -- a list of arguments, no shell
-            command, capture_output=True, check=True, env=hide_repository(os.environ) | READ_ONLY
-        )
+        return subprocess.run(  # noqa: S603 -- a list of arguments, no shell
+            command,
+            input=os.fsencode(input_),
+            capture_output=True,
+            check=True,
+            env=hide_repository(os.environ) | READ_ONLY,
+        ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         stderr = getattr(error, "stderr", None)
         why = os.fsdecode(stderr).strip().splitlines() if stderr else [str(error)]
         raise BakeoffError(f"{failed} ({why[-1].strip() if why else error})") from error
-    return os.fsdecode(done.stdout).strip("\n")
-
-
-def keep_folder(made: Path, path: Path) -> Path:
-    """Give a folder its name, unless another process was faster; return the path."""
-    with suppress(OSError):
-        made.rename(path)
-    return path

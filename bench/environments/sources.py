@@ -2,7 +2,7 @@
 
 In a SPEC, `flax @ ../flax` is a folder as it is, with changes that are not committed;
 `flax @ ../flax@v0.12.0` and `flax @ git+https://…@branch` are revisions. A folder and its revisions
-are copied to folders in the cache, from which uv builds; a remote repository is cloned there. What
+are copied to archives in the cache, from which uv builds; a remote repository is cloned there. What
 is the user's is only read: git is never told to write to it.
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import tarfile
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,11 +22,20 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from bench.environments.git import COMMIT, extract_commit, find_commit, keep_folder, run_git
+from bench.environments.git import (
+    COMMIT,
+    find_commit,
+    list_commit,
+    list_folder,
+    run_git,
+    write_commit,
+)
 from common.errors import BakeoffError, mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from bench.environments.git import Tree
 
 SCHEMES = ("https", "ssh", "file")
 """Schemes of repositories that are fetched: git knows others, some of which run commands."""
@@ -32,8 +43,14 @@ LABEL_DIGITS = 10
 """Number of digits of a commit or a digest in a label: enough to tell them apart."""
 PROJECT_FILES = ("pyproject.toml", "setup.py")
 """Files of which each package has one."""
-NOT_COPIED = ("__pycache__", ".venv", ".git")
+NOT_COPIED = ("__pycache__", ".venv", ".git", ".bakeoff")
 """Names in a folder without git that are no part of a package, and change by themselves."""
+ARCHIVE = ".tar.gz"
+"""Ending of the archive of a frozen folder."""
+VERSION_FILE = ".git_archival.txt"
+"""File from which builds take the version where there is no repository."""
+NO_DATE = "2000-01-01T00:00:00+00:00"
+"""Date of each commit in an archive: a version says the number of commits, and no day."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,7 @@ class PackageSource:
     """Source of a package's code: a folder, or a revision of a repository."""
 
     location: str
-    """A folder's absolute path, or a repository's URL."""
+    """A folder's absolute path, or a repository's URL; for uv, a frozen source's archive, too."""
     revision: str = ""
     """Commit, tag or branch; empty for a folder as it is, or the head of a repository."""
     label: str = ""
@@ -51,12 +68,10 @@ class PackageSource:
     commit: str = ""
 
     def __str__(self) -> str:
-        revision = f"@{self.revision}" if self.revision else ""
-        if "://" in self.location:
-            return mask_secrets(f" @ git+{self.location}{revision}")
-        if self.label:  # frozen: for uv
+        if self.location.endswith(ARCHIVE):
             return f" @ {Path(self.location).as_uri()}"
-        return f" @ {self.location}{revision}"
+        git = "git+" if "://" in self.location else ""
+        return mask_secrets(f" @ {git}{self.location}{f'@{self.revision}' * bool(self.revision)}")
 
     @property
     def is_changed(self) -> bool:
@@ -95,7 +110,7 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
             raise BakeoffError(
                 f"{given}: there is no folder {text!r}; give a checkout of {package}, as in "
                 f"`{package} @ ../{package}`, a revision of it, `@ ../{package}@main`, or "
-                f"`@ git+https://…@branch`"
+                f"`@ git+https://…/{package}@branch`"
             )
     if not any((folder / name).exists() for name in PROJECT_FILES):
         raise BakeoffError(
@@ -105,7 +120,7 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
 
 
 def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -> PackageSource:
-    """Return a source as it is now: a folder or a repository that is kept in `folder`.
+    """Return a source as it is now: an archive or a repository that is kept in `folder`.
 
     Raises:
         BakeoffError: there is no such repository or revision.
@@ -113,26 +128,36 @@ def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -
     folder.mkdir(parents=True, exist_ok=True)
     if "://" in source.location:
         return _freeze_repository(source, folder, notify)
-    checkout = Path(source.location)
-    top, part = _find_repository(checkout)
-    if source.revision:
-        if top is None:
-            raise BakeoffError(f"{checkout} is no repository of git: it has no {source.revision!r}")
-        commit = find_commit(source.revision, top, str(checkout))
-    elif top is None or not _is_committed(checkout):
-        copy = _keep_copy(checkout, _list_folder(checkout), folder)
-        return PackageSource(str(copy), label=copy.name[:LABEL_DIGITS])
-    else:
-        commit = find_commit("HEAD", top, str(checkout))
-    label = commit[:LABEL_DIGITS]
-    if source.revision or not _is_changed(top):
-        copy = extract_commit(commit, folder, top)
-    else:
-        copy = _keep_copy(top, _list_checkout(top), folder)
-        label += f".changed.{copy.name[:LABEL_DIGITS]}"
-    if not (copy / part).is_dir():
-        raise BakeoffError(f"{checkout}: {source.revision!r} has no folder {part!r}; give another")
-    return PackageSource(str(copy / part), label=label, repository=str(top), commit=commit)
+    place = Path(source.location)
+    top, part = _find_repository(place)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        code = Path(scratch) / "code"
+        if source.revision:
+            if top is None:
+                raise BakeoffError(
+                    f"{place} is no repository of git: it has no {source.revision!r}"
+                )
+            commit = find_commit(source.revision, top, str(place))
+            write_commit(commit, top, code)
+            if not (code / part).is_dir():
+                raise BakeoffError(
+                    f"{place}: {source.revision!r} has no folder {part!r}; give another revision"
+                )
+        elif top is None or not _is_committed(place):
+            _copy_files(place, _list_folder(place), code)
+            archive, digest = _make_archive(code, list_folder(code, {}), folder)
+            return PackageSource(str(archive), label=digest)
+        else:
+            commit = find_commit("HEAD", top, str(place))
+            _copy_files(top, _list_checkout(top), code)
+        committed = list_commit(commit, top)
+        tree, label = list_folder(code, committed), commit[:LABEL_DIGITS]
+        package = code / part  # alone, as in a release
+        archive, digest = _make_archive(package, tree, folder, _describe_version(commit, top))
+    if tree != committed:
+        label += f".changed.{digest}"
+    history = run_git("-C", str(top), "rev-parse", "--path-format=absolute", "--git-common-dir")
+    return PackageSource(str(archive), "", label, history, commit)
 
 
 def _freeze_repository(
@@ -143,32 +168,38 @@ def _freeze_repository(
     A copy that cannot be brought up to date is made anew.
     """
     location, revision = source.location, source.revision or "HEAD"
-    failed = f"{location} cannot be fetched"
     copy = folder / hashlib.sha256(location.encode()).hexdigest()[:16]
-
-    def freeze() -> PackageSource:
-        commit = find_commit(revision, copy, location)
-        return PackageSource(
-            copy.as_uri(), commit, commit[:LABEL_DIGITS], repository=str(copy), commit=commit
-        )
-
     with FileLock(f"{copy}.lock"):
+        commit = ""
         if COMMIT.fullmatch(revision):
             with suppress(BakeoffError):
-                return freeze()
-        notify(f"fetching {mask_secrets(location)}")
-        refs = ("--prune", "--", location, "+refs/*:refs/*")
+                commit = find_commit(revision, copy, location)
+        if not commit:
+            notify(f"fetching {mask_secrets(location)}")
+            _fetch(location, copy)
+            commit = find_commit(revision, copy, location)
+    label = commit[:LABEL_DIGITS]
+    return PackageSource(copy.as_uri(), commit, label, repository=str(copy), commit=commit)
+
+
+def _fetch(location: str, copy: Path) -> None:
+    """Bring a copy of a repository up to date; clone anew where that cannot be done.
+
+    Raises:
+        BakeoffError: it cannot be fetched.
+    """
+    if not (copy / "shallow").exists():  # else it stays so, whatever the repository has become
         with suppress(BakeoffError):
+            refs = ("--prune", "--", location, "+refs/*:refs/*")
             run_git("-C", str(copy), "fetch", "--quiet", *refs)
-            return freeze()
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            new = Path(scratch) / "new"
-            run_git("clone", "--quiet", "--mirror", "--", location, str(new), failed=failed)
-            # It names the address, which may have a password
-            run_git("-C", str(new), "config", "--remove-section", "remote.origin")
-            shutil.rmtree(copy, ignore_errors=True)
-            new.rename(copy)
-        return freeze()
+            return
+    with tempfile.TemporaryDirectory(dir=copy.parent) as scratch:
+        new, failed = Path(scratch) / "new", f"{location} cannot be fetched"
+        run_git("clone", "--quiet", "--mirror", "--", location, str(new), failed=failed)
+        # It names the address, which may have a password
+        run_git("-C", str(new), "config", "--remove-section", "remote.origin")
+        shutil.rmtree(copy, ignore_errors=True)
+        new.rename(copy)
 
 
 def _find_repository(folder: Path) -> tuple[Path | None, str]:
@@ -181,10 +212,10 @@ def _find_repository(folder: Path) -> tuple[Path | None, str]:
     try:
         top, _, part = run_git(*ask).partition("\n")
     except BakeoffError as error:
-        if "safe.directory" in str(error):
+        if allowing := re.search(r"\((git config .*)\)$", str(error)):
             raise BakeoffError(
                 f"{folder} is another user's, and git does not read it: allow that by "
-                f"`git config --global --add safe.directory {folder}`"
+                f"`{allowing[1]}`"
             ) from error
         if (folder / ".git").exists():
             raise BakeoffError(f"{folder}: {error}") from error
@@ -201,15 +232,11 @@ def _is_committed(folder: Path) -> bool:
     return False
 
 
-def _is_changed(top: Path) -> bool:
-    """Tell whether a checkout has changes: of files that git does not know, modules alone count."""
-    options = ("--porcelain", "-z", "--untracked-files=all", "--ignore-submodules=none")
-    status = run_git("-C", str(top), "status", "--no-renames", *options).split("\0")
-    return any(line[:2] != "??" or line.endswith(".py") for line in status if line)
-
-
 def _list_checkout(top: Path) -> list[Path]:
-    """Return the files of a checkout, and of its submodules, that are part of its state."""
+    """Return the files of a checkout, and of its submodules, that are part of its state.
+
+    Of the files that git does not know, modules alone are.
+    """
     ask = ("-C", str(top), "ls-files", "-z")
     names = run_git(*ask).split("\0")
     names += run_git(*ask, "--others", "--exclude-standard", "--", "*.py").split("\0")
@@ -232,27 +259,57 @@ def _list_folder(folder: Path) -> list[Path]:
     return files
 
 
-def _keep_copy(top: Path, files: Iterable[Path], folder: Path) -> Path:
-    """Return the copy of some files in a folder of `folder`, which is named by their digest.
+def _copy_files(top: Path, files: Iterable[Path], folder: Path) -> None:
+    """Copy files of `top` to a new folder; of links that lead out of `top`, what they lead to.
 
     Raises:
         BakeoffError: one of them cannot be read.
     """
-    digest = hashlib.sha256()
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        copy = Path(scratch) / "copy"
+    folder.mkdir()
+    for path in files:
+        to = folder / path.relative_to(top)
+        leads_out = path.is_symlink() and not path.resolve().is_relative_to(top.resolve())
         try:
-            for path in sorted(files):
-                to = copy / path.relative_to(top)
-                to.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, to, follow_symlinks=False)
-                is_link = to.is_symlink()
-                contents = os.fsencode(to.readlink()) if is_link else to.read_bytes()
-                about = f"{path.relative_to(top)}\0{is_link}\0{len(contents)}\0"
-                digest.update(about.encode(errors="surrogateescape") + contents)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, to, follow_symlinks=leads_out)
         except OSError as error:  # it changes at the moment, or is not a regular file
             raise BakeoffError(f"cannot copy {path}: {error.strerror or error}") from error
-        return keep_folder(copy, folder / digest.hexdigest())
+
+
+def _describe_version(commit: str, repository: Path) -> str:
+    """Return the file from which builds take the version where a copy has no repository.
+
+    `git archive` writes it too: https://setuptools-scm.readthedocs.io/en/latest/usage
+    """
+    described = f"0.0-1-g{commit[:LABEL_DIGITS]}"  # as if it had a first tag
+    with suppress(BakeoffError):
+        described = run_git("-C", str(repository), "describe", "--tags", "--long", commit)
+    return f"node: {commit}\nnode-date: {NO_DATE}\ndescribe-name: {described}\nref-names:\n"
+
+
+def _make_archive(code: Path, tree: Tree, folder: Path, version: str = "") -> tuple[Path, str]:
+    """Return the archive of a package, kept in `folder` by its contents, and digits of these.
+
+    uv builds in a copy of its own, so that an archive stays what it was.
+
+    Args:
+        code: Folder of the package.
+        tree: Files that the package is built from.
+        folder: Folder of archives.
+        version: Contents of the file that says the version; empty for none.
+    """
+    digest = hashlib.sha256(repr(sorted(tree.items())).encode(errors="surrogateescape")).hexdigest()
+    archive = folder / (
+        hashlib.sha256(f"{digest}{code.name}{version}".encode()).hexdigest() + ARCHIVE
+    )
+    if not archive.exists():
+        if version:
+            (code / VERSION_FILE).write_text(version, encoding="utf-8")
+        made = code.with_name(f"made{ARCHIVE}")
+        with tarfile.open(made, "w:gz", compresslevel=1) as file:
+            file.add(code, "source")
+        made.replace(archive)
+    return archive, digest[:LABEL_DIGITS]
 
 
 def list_commits(first: PackageSource, last: PackageSource) -> list[str]:

@@ -170,6 +170,7 @@ def test_a_worker_that_waits_for_its_partner_has_not_hung_while_that_one_compute
 def test_the_recorder_says_whose_turn_it_was() -> None:
     """The worker is killed in its second round, when it is the third arm's turn."""
     error = failure("""
+        from types import SimpleNamespace
         from bench.worker.block import TimedBlock
         from bench.worker.protocol import ArmMarker, TimeBlock
 
@@ -187,7 +188,7 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
         ready()
         heard()
         command = TimeBlock("seed", "cpu", "step", [], 3, seed=0)
-        block = TimedBlock(None, command, marker.mark, int, str)
+        block = TimedBlock(SimpleNamespace(user_file=None), command, marker.mark, int, str)
         block.members = range(4)
         block.interleave(lambda: {i: arm(i) for i in range(4)})
     """)

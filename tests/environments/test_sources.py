@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
@@ -20,7 +21,7 @@ from bench.environments.sources import (
     parse_source,
 )
 from bench.environments.spec import parse
-from bench.environments.uv import WHEELS, UnsolvableError, compile_pins
+from bench.environments.uv import WHEELS, UnsolvableError, compile_pins, run_uv
 from bench.streams import read_arguments
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError, mask_secrets
@@ -98,7 +99,7 @@ def test_uv_builds_a_state_and_says_in_one_line_what_it_cannot_build(folder: Pat
 
     checkout = folder / "optax"
     [pin] = pins(f"{checkout}")
-    assert pin.endswith(f"/{git(checkout, 'rev-parse', 'HEAD')}")
+    assert pin == f"optax{state(str(checkout), folder)}"
     (checkout / "optax.py").write_text("VERSION = 'changed'\n")
     [changed] = pins(f"{checkout}")
     assert changed != pin
@@ -112,7 +113,8 @@ def test_uv_builds_a_state_and_says_in_one_line_what_it_cannot_build(folder: Pat
     git(checkout, "add", "-A")
     git(checkout, "commit", "-qm", "with a part")
     [pin] = pins(f"{part}", "jmp")
-    assert pin.endswith("/part")
+    assert read(state(str(part), folder), "jmp.py") == "VERSION = '5'\n"
+    assert pin == f"jmp{state(str(part), folder)}"
 
 
 @pytest.mark.slow
@@ -160,12 +162,15 @@ def test_shallow_checkouts_worktrees_and_submodules_are_sources_too(folder: Path
         assert later.commit == git(place, "rev-parse", "HEAD")
         assert "@" not in later.label
         [pin] = compile_pins([f"optax{later}"], PYTHON, options=(*WHEELS, "--no-binary=optax"))
-        assert pin.endswith(later.commit)
+        assert pin == f"optax{later}"
 
 
 def read(source: PackageSource, name: str = "optax.py") -> str:
     """Return a file of a frozen folder."""
-    return (Path(source.location) / name).read_text()
+    with tarfile.open(source.location) as archive:
+        file = archive.extractfile(f"source/{name}")
+        assert file is not None
+        return file.read().decode()
 
 
 def test_a_submodule_is_part_of_the_state(folder: Path) -> None:
@@ -184,8 +189,8 @@ def test_a_submodule_is_part_of_the_state(folder: Path) -> None:
     assert read(changed, "sub/new.py") == ""
     copy = folder / "without"
     git(folder, "clone", "-q", str(outer), str(copy))
-    with pytest.raises(BakeoffError, match="its submodule sub is not checked out there"):
-        state(f"{copy}@{clean.commit}", folder / "elsewhere")
+    with pytest.raises(KeyError, match=r"sub/optax\.py"):  # which is not checked out there
+        read(state(f"{copy}@{clean.commit}", folder / "elsewhere"), "sub/optax.py")
 
 
 def test_a_hook_can_ask_and_finds_the_repository_as_it_was(folder: Path) -> None:
@@ -269,7 +274,7 @@ def test_what_is_kept_serves_when_the_repository_is_another_one(
     assert list_commits(oldest, later) == commits[1:-1]
     for source in (first, later, oldest):
         [pin] = compile_pins([f"optax{source}"], PYTHON, options=(*WHEELS, "--no-binary=optax"))
-        assert source.commit in pin
+        assert pin == f"optax{source}"
 
 
 def test_a_copy_that_is_damaged_is_made_anew(folder: Path) -> None:
@@ -288,7 +293,9 @@ def test_a_folder_without_git_is_taken_as_it_is(folder: Path) -> None:
     (plain / ".gitignore").write_text("*.py\n")
     first = state(str(plain), folder)
     assert (len(first.label), first.commit) == (10, "")
-    assert read(first) == read(PackageSource(str(plain)))
+    assert read(first) == (plain / "optax.py").read_text()
+    (plain / ".bakeoff").mkdir()
+    (plain / ".bakeoff" / "a.journal").write_text("of a run there")
     (plain / "__pycache__").mkdir()
     (plain / "__pycache__" / "optax.pyc").write_text("made by an import")
     assert state(str(plain), folder) == first
@@ -296,7 +303,7 @@ def test_a_folder_without_git_is_taken_as_it_is(folder: Path) -> None:
     changed = state(str(plain), folder)
     assert changed.label != first.label
     [pin] = compile_pins([f"optax{changed}"], PYTHON, options=(*WHEELS, "--no-binary=optax"))
-    assert changed.label in pin
+    assert pin == f"optax{changed}"
     with pytest.raises(BakeoffError, match="not states of one repository"):
         list_commits(first, changed)
     inside = folder / "optax" / "vendored"  # which the repository around it does not know
@@ -310,6 +317,72 @@ def test_a_folder_without_git_is_taken_as_it_is(folder: Path) -> None:
     assert state(str(inside), folder).commit == ""
     git(folder / "optax", "commit", "-qm", "known")
     assert state(str(inside), folder).commit == git(folder / "optax", "rev-parse", "HEAD")
+
+
+@pytest.mark.usefixtures("needs_network")
+@pytest.mark.parametrize(("tag", "version"), [("v1.4.0", "1.4.1.dev1"), ("", "0.1.dev1")])
+def test_a_version_that_a_build_reads_from_tags_is_there(
+    folder: Path, tag: str, version: str
+) -> None:
+    checkout = folder / "tagged"
+    checkout.mkdir()
+    git(checkout, "init", "-q")
+    (checkout / "pyproject.toml").write_text(
+        "[build-system]\nrequires = ['hatchling', 'hatch-vcs']\nbuild-backend = 'hatchling.build'\n"
+        "[project]\nname = 'jmp'\ndynamic = ['version']\n[tool.hatch.version]\nsource = 'vcs'\n"
+    )
+    (checkout / "jmp.py").write_text("")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "one")
+    if tag:
+        git(checkout, "tag", tag)
+        git(checkout, "commit", "-qm", "two", "--allow-empty")
+    options = (*WHEELS, "--no-binary=jmp", "--no-deps")
+    run_uv(
+        "pip",
+        "install",
+        "--quiet",
+        *options,
+        "--target",
+        str(folder / "there"),
+        f"jmp{state(str(checkout), folder)}",
+    )
+    [about] = (folder / "there").glob("jmp-*.dist-info")
+    assert about.name.startswith(f"jmp-{version}+g{git(checkout, 'rev-parse', 'HEAD')[:7]}")
+
+
+def test_what_git_would_change_is_as_it_is(folder: Path) -> None:
+    """Neither attributes nor filters: all states have the files as they are."""
+    checkout = folder / "optax"
+    git(checkout, "config", "filter.loud.smudge", f"touch {folder}/smudged; cat")
+    git(checkout, "config", "filter.loud.clean", f"touch {folder}/cleaned; cat")
+    (checkout / "backend.py").chmod(0o755)
+    (checkout / "link.py").symlink_to("optax.py")
+    (checkout / ".gitattributes").write_text("optax.py export-ignore filter=loud\n")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "attributes")
+    for name in ("smudged", "cleaned"):
+        (folder / name).unlink(missing_ok=True)
+    for text in (str(checkout), f"{checkout}@HEAD"):
+        clean = state(text, folder / text[-4:])
+        assert (read(clean), read(clean, "link.py")) == ("VERSION = '3'\n",) * 2
+        with tarfile.open(clean.location) as archive:
+            assert archive.getmember("source/backend.py").mode & 0o100
+            assert archive.getmember("source/link.py").issym()
+        assert clean.label == clean.commit[:10]
+    (checkout / "link.py").unlink()
+    (checkout / "link.py").symlink_to(folder / "out.py")
+    (folder / "out.py").write_text("out")
+    assert read(state(str(checkout), folder), "link.py") == "out", "it leads out of the checkout"
+    assert not list(folder.glob("*ed"))
+
+
+def test_worktrees_of_one_repository_have_one_history(folder: Path) -> None:
+    checkout, tree = folder / "optax", folder / "tree"
+    first, *between = git(checkout, "rev-list", "--reverse", "HEAD").split()
+    git(checkout, "worktree", "add", "-q", str(tree), first)
+    old, new = state(str(tree), folder), state(str(checkout), folder)
+    assert list_commits(old, new) == between[:1]
 
 
 def test_a_checkout_without_modules_and_one_without_commits(folder: Path) -> None:

@@ -33,7 +33,7 @@ from tests.commands import TOY, StepOf, every_style
 
 ROWS = [(entrant, style) for entrant in impls.list_usual() for style in impls.load(entrant).styles]
 COUNTS_TWICE = {("flax_linen", "train_state")} | {
-    ("flax_nnx", style) for style in impls.load("flax_nnx").styles if style != "pure"
+    ("flax_nnx", style) for style in impls.load("flax_nnx").styles if style not in ("pure", "flat")
 }
 """TrainState and nnx.Optimizer count steps, besides Adam's own count."""
 DIFFERENT = COUNTS_TWICE | {
