@@ -20,11 +20,11 @@ from bench import streams
 from bench.engine import journal as journals
 from bench.engine.process import WorkerFailedError
 from bench.engine.session import Measurement, measure
+from bench.environments.git import describe_commit
 from bench.metrics import METRICS
 from bench.report import terminal
 from bench.report.run import document
 from bench.runfile.reader import Run
-from bench.runfile.writer import clean_commit
 from bench.streams import interrupt_on_signals
 from common.errors import BakeoffError
 
@@ -179,10 +179,14 @@ class RunPlugin:
 
     # the end
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_benchmark_generate_commit_info(self) -> dict[str, Any]:
+        """Return what the run file says of the commit in this folder."""
+        return describe_commit()
+
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Add the run's results and samples to the run file, failed cells and reasons included."""
         assert self.measurement is not None
-        output_json["commit_info"] = clean_commit(output_json["commit_info"])
         output_json["bakeoff"] = msgspec.to_builtins(self.measurement.results, enc_hook=float)
         for benchmark in output_json["benchmarks"]:
             benchmark["stats"].pop("data", None)  # samples stand in `bakeoff.samples`, once

@@ -26,10 +26,16 @@ class InterruptedRunError(BakeoffError):
 def mask_secrets(text: str) -> str:
     """Return a text with stars in place of passwords and tokens in URLs.
 
-    The user of an ssh address is no secret; that of any other may be a token.
+    The user of an ssh address is no secret; that of any other may be a token. A password may have
+    been written with characters that no URL has, and a token may be a value of the query.
     """
     text = re.sub(r"(://[^/\s:@]*):[^/\s]*@", r"\1:***@", text)
-    return re.sub(r"(?<!ssh)://[^/\s]*@", "://***@", text)
+    text = re.sub(r"(://[^/\s:@]+):(?!\*|\d+(/|\b))[^@\n]{1,200}@", r"\1:***@", text)
+    text = re.sub(r"(?<!ssh)://[^/\s]*@", "://***@", text)
+    text = re.sub(
+        r"(\?|&)([^=&\s]*(?:token|key|secret|password)[^=&\s]*)=[^&\s`'\"]+", r"\1\2=***", text
+    )
+    return re.sub(r"(git\+\S*?#)[^\s`'\",]+", r"\1***", text)
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> BakeoffError:

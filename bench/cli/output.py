@@ -83,10 +83,11 @@ def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None
     `kept`, the file that holds them so far, is removed at the end.
     """
     with promise_resumption(lambda: kept is not None):
+        from bench.environments.git import describe_commit
         from bench.runfile.reader import Machine, Run
         from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
 
-        data = run_file(results)
+        data = run_file(results, describe_commit())
         machine = msgspec.convert(data["machine_info"], Machine)
         shown = make_document(Run("", results, machine=machine, when=data["datetime"][:19]))
         if output.file is not None:

@@ -85,7 +85,7 @@ EXCHANGES: dict[str, tuple[type[protocol.Command], Any]] = {
     "cold": (protocol.MeasureCold, protocol.Cold),
 }
 """Action → the command to a worker, and the type of its answer; `start` and `close` have none."""
-COUNTING = ("count", "prove")
+COUNTING = ("count", "prove", "train")
 """Actions that list all exact counts, whichever there are: one that only the worker's code knows is
 left out. Times are of turns that are asked for by name: an unknown one answers another question."""
 OF_ONE_ARM = ("count", "prove", "open", "train")

@@ -9,15 +9,19 @@ import re
 import stat
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_benchmark.utils import get_project_name
 
 from bench.estimates import group_by_key
+from bench.streams import replace_bytes
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 """Pattern of a whole commit, which names the same code wherever it is."""
@@ -54,7 +58,8 @@ def list_commit(commit: str, repository: Path) -> Tree:
 def _list_blobs(commit: str, repository: Path) -> dict[str, tuple[Entry, Path]]:
     """Return path → file and the repository that has its contents."""
     blobs: dict[str, tuple[Entry, Path]] = {}
-    rows = run_git("-C", str(repository), "ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
+    ask = (*point_at(repository), "ls-tree", "-r", "-z", "--full-tree", commit)
+    rows = run_git(*ask).split("\0")
     for about, name in (row.split("\t", 1) for row in rows if row):
         mode, kind, object_ = about.split()
         if kind == "blob":
@@ -77,7 +82,7 @@ def write_commit(commit: str, repository: Path, folder: Path) -> None:
     folder.mkdir()
     for place, entries in by_repository.items():
         objects = "\n".join(entry.object for _, entry in entries)
-        data = io.BytesIO(read_git("-C", str(place), "cat-file", "--batch", input_=objects))
+        data = io.BytesIO(read_git(*point_at(place), "cat-file", "--batch", input_=objects))
         for name, entry in entries:
             header = data.readline().split()
             if header[1:2] != [b"blob"]:
@@ -136,14 +141,43 @@ def find_commit(revision: str, repository: Path = ROOT, location: str = "") -> s
         missing = f"{location}: {missing} there"
     else:
         missing += " of this project; give another one, or an environment, as in `flax==0.12.8`"
-        top = run_git("-C", str(repository), "rev-parse", "--show-toplevel", failed=missing)
-        if not repository.samefile(top):  # a copy, without a history, inside of another repository
-            raise BakeoffError(f"{missing} (this copy of it is no repository of git)")
     command = ("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
-    commit = run_git("-C", str(repository), *command, failed=missing)
+    commit = run_git(*point_at(repository), *command, failed=missing)
     if not COMMIT.fullmatch(commit):  # `^main` excludes commits, and names none
         raise BakeoffError(missing)
     return commit
+
+
+def point_at(repository: Path) -> Sequence[str]:
+    """Return the options with which git uses a checkout or a bare repository: no other around it.
+
+    A kept copy that is damaged may lie inside of a repository of the user's.
+    """
+    if (repository / ".git").exists():
+        return ("-C", str(repository))
+    return ("--git-dir", str(repository))
+
+
+def describe_commit() -> dict[str, Any]:
+    """Return what run files say of the commit in this folder: the fields of pytest-benchmark.
+
+    Its own way to ask git whether files have changed renews the index of the user's repository.
+    """
+    about: dict[str, Any] = {
+        "id": "unversioned",
+        "time": None,
+        "author_time": None,
+        "dirty": False,
+        "project": replace_bytes(get_project_name()),
+        "branch": "(unknown)",
+    }
+    with suppress(BakeoffError):
+        shown = run_git("show", "-s", "--format=%H%n%cI%n%aI", "HEAD").split("\n")
+        about |= zip(("id", "time", "author_time"), shown, strict=True)
+        about["dirty"] = bool(run_git("status", "--porcelain", "--untracked-files=no"))
+        branch = run_git("rev-parse", "--abbrev-ref", "HEAD")
+        about["branch"] = "(detached head)" if branch == "HEAD" else replace_bytes(branch)
+    return about
 
 
 def hide_repository(variables: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
@@ -97,26 +97,37 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
             raise BakeoffError(f"{given}: {text!r} is no URL ({error}); give another") from error
         if url.fragment:
             raise BakeoffError(f"{given}: {text!r} names a part of a repository; give a whole one")
-        path, _, revision = url.path.partition("@")
+        path, revision = _split_revision(url.path, unquote)
         if url.scheme not in SCHEMES:
             known = ", ".join(f"git+{scheme}://" for scheme in SCHEMES)
             raise BakeoffError(f"{given}: {text!r} is no repository's URL; give {known}…")
         return PackageSource(url._replace(path=path).geturl(), revision)
-    folder, revision = Path(os.path.expanduser(text)), ""  # noqa: PTH111 -- `~nobody` stays
-    if not folder.is_dir():
-        name, _, revision = text.rpartition("@")
-        folder = Path(os.path.expanduser(name))  # noqa: PTH111
-        if not name or not revision or not folder.is_dir():
-            raise BakeoffError(
-                f"{given}: there is no folder {text!r}; give a checkout of {package}, as in "
-                f"`{package} @ ../{package}`, a revision of it, `@ ../{package}@main`, or "
-                f"`@ git+https://…/{package}@branch`"
-            )
+    name, revision = _split_revision(text, os.path.expanduser)  # `~nobody` stays
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111
+    if not folder.is_dir() or name + "@" == text:
+        raise BakeoffError(
+            f"{given}: there is no folder {text!r}; give a checkout of {package}, as in "
+            f"`{package} @ ../{package}`, a revision of it, `@ ../{package}@main`, or "
+            f"`@ git+https://…/{package}@branch`"
+        )
     if not any((folder / name).exists() for name in PROJECT_FILES):
         raise BakeoffError(
             f"{given}: {text!r} is no package: it has neither pyproject.toml nor setup.py"
         )
     return PackageSource(str(folder.resolve()), revision)
+
+
+def _split_revision(text: str, decode: Callable[[str], str]) -> tuple[str, str]:
+    """Split a place and its revision: the longest folder counts, else what is before the first `@`.
+
+    Names of folders and of revisions may have an `@`, too.
+    """
+    ends = [len(text), *(match.start() for match in re.finditer("@", text))]
+    for end in sorted(ends, reverse=True):
+        if end and Path(decode(text[:end])).is_dir():
+            return text[:end], text[end + 1 :]
+    place, _, revision = text.partition("@")
+    return place, revision
 
 
 def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -> PackageSource:
@@ -191,13 +202,13 @@ def _fetch(location: str, copy: Path) -> None:
     if not (copy / "shallow").exists():  # else it stays so, whatever the repository has become
         with suppress(BakeoffError):
             refs = ("--prune", "--", location, "+refs/*:refs/*")
-            run_git("-C", str(copy), "fetch", "--quiet", *refs)
+            run_git("--git-dir", str(copy), "fetch", "--quiet", *refs)
             return
     with tempfile.TemporaryDirectory(dir=copy.parent) as scratch:
         new, failed = Path(scratch) / "new", f"{location} cannot be fetched"
         run_git("clone", "--quiet", "--mirror", "--", location, str(new), failed=failed)
         # It names the address, which may have a password
-        run_git("-C", str(new), "config", "--remove-section", "remote.origin")
+        run_git("--git-dir", str(new), "config", "--remove-section", "remote.origin")
         shutil.rmtree(copy, ignore_errors=True)
         new.rename(copy)
 
@@ -322,7 +333,8 @@ def list_commits(first: PackageSource, last: PackageSource) -> list[str]:
         raise BakeoffError(f"{first.label} and {last.label} are not states of one repository")
     for old, new, way in ((first, last, 1), (last, first, -1)):
         between = f"{old.commit}..{new.commit}"
-        ask = ("-C", first.repository, "rev-list", "--first-parent", "--reverse", between)
+        place = ("--git-dir", first.repository)
+        ask = (*place, "rev-list", "--first-parent", "--reverse", between)
         if commits := run_git(*ask).split():
             return (commits if new.is_changed else commits[:-1])[::way]
     return []

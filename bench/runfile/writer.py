@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
-from pytest_benchmark.utils import get_commit_info
 
-from bench.streams import replace_bytes
 from common.errors import BakeoffError
 from common.files import partial_file
 
@@ -23,24 +21,22 @@ if TYPE_CHECKING:
     from bench.runfile import ResultsWithSamples
 
 
-def run_file(results: ResultsWithSamples) -> dict[str, Any]:
+def run_file(
+    results: ResultsWithSamples, commit_info: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the run file of a command that measures by itself, without pytest.
 
-    It has no entries of pytest-benchmark: sides, days or styles are compared here.
+    It has no entries of pytest-benchmark: sides, days or styles are compared here. `commit_info`
+    has the fields of pytest-benchmark about the commit of this folder.
     """
     return {
         "machine_info": pytest_benchmark_generate_machine_info(),
-        "commit_info": clean_commit(get_commit_info(None)),
+        "commit_info": commit_info or {},
         "benchmarks": [],
         "datetime": datetime.datetime.now(datetime.UTC).isoformat(),
         "version": "5",
         "bakeoff": results,
     }
-
-
-def clean_commit(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what pytest-benchmark says of a commit; its folder's name may not be UTF-8."""
-    return {name: replace_bytes(v) if isinstance(v, str) else v for name, v in about.items()}
 
 
 def write(path: Path, data: Mapping[str, object]) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from pytest_benchmark.utils import get_commit_info
 
 from bench.environments import builder as builders
 from bench.environments.builder import Builder
-from bench.environments.git import find_commit
+from bench.environments.git import describe_commit, find_commit
 from bench.environments.sources import (
     PackageSource,
     freeze,
@@ -408,10 +409,63 @@ def test_a_checkout_of_another_user_is_named(folder: Path, monkeypatch: pytest.M
         state(f"{folder}/optax", folder)
 
 
+def test_places_and_revisions_may_have_an_at(folder: Path) -> None:
+    checkout = folder / "a@b"
+    shutil.copytree(folder / "optax", checkout)
+    git(checkout, "tag", "rel@1.0", "HEAD~2")
+    head, tagged = git(checkout, "rev-parse", "HEAD"), git(checkout, "rev-parse", "rel@1.0")
+    for text, commit in {
+        f"{checkout}": head,
+        f"{checkout}@HEAD@{{0}}": head,
+        f"{checkout}@rel@1.0": tagged,
+        f"git+file://{checkout}@rel@1.0": tagged,
+        f"git+{checkout.as_uri()}": head,
+    }.items():
+        assert state(text, folder).commit == commit, text
+    for text in (f"{checkout}@", f"{folder}/none@x"):
+        with pytest.raises(BakeoffError, match="there is no folder"):
+            state(text, folder)
+
+
+def test_a_damaged_copy_in_another_repository_touches_nothing_of_that(folder: Path) -> None:
+    """Git would look for a repository in the folders above, and fetch into that."""
+    outer = folder / "outer"
+    repository(outer, "jmp", ["1"])
+    git(outer, "tag", "precious")
+    git(outer, "checkout", "-q", "--detach")
+    text = f"git+file://{folder}/optax@main"
+    first = state(text, outer)
+    shutil.rmtree(Path(first.repository) / "refs")
+    before = git(outer, "for-each-ref")
+    assert state(text, outer) == first
+    assert git(outer, "for-each-ref") == before
+    assert state(f"{folder}/optax", outer).commit == first.commit
+
+
+def test_what_a_file_says_of_the_commit_does_not_renew_the_index(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout, index = folder / "optax", folder / "optax" / ".git" / "index"
+    os.utime(checkout / "optax.py", (1, 1))
+    before = index.read_bytes()
+    monkeypatch.chdir(checkout)
+    about, theirs = describe_commit(), get_commit_info()
+    assert about == theirs
+    assert (about["id"], about["dirty"]) == (git(checkout, "rev-parse", "HEAD"), False)
+    assert index.read_bytes() != before, "theirs has"
+    os.utime(checkout / "optax.py", (1, 1))
+    before = index.read_bytes()
+    (checkout / "optax.py").write_text("changed")
+    assert describe_commit()["dirty"]
+    assert index.read_bytes() == before
+    monkeypatch.chdir(folder)
+    assert describe_commit()["id"] == "unversioned"
+
+
 def test_a_copy_of_this_project_in_another_repository_has_no_revisions(folder: Path) -> None:
     copy = folder / "optax" / "project"
     copy.mkdir()
-    with pytest.raises(BakeoffError, match="this copy of it is no repository of git"):
+    with pytest.raises(BakeoffError, match="no revision 'HEAD' of this project"):
         find_commit("HEAD", copy)
     with pytest.raises(BakeoffError, match="no revision 'HEAD' of this project"):
         find_commit("HEAD", folder)
@@ -424,6 +478,12 @@ def test_secrets_of_addresses_are_masked(folder: Path) -> None:
         "ssh://git@host/x": "ssh://git@host/x",
         "ssh://git:***@host/x": "ssh://git:TOKEN@host/x",
         "`a @ git+https://***@h/x, b @ https://h/y`": "`a @ git+https://T@h/x, b @ https://h/y`",
+        "https://***@h/x@main": "https://u:TO/KEN@h/x@main",
+        "'https://***@h/x'": "'https://u:TO KEN@h/x'",
+        "https://h:8080/x@main": "https://h:8080/x@main",
+        "https://h/x?a=1&private_token=***&b=2": "https://h/x?a=1&private_token=TOKEN&b=2",
+        "git+https://h/x#***": "git+https://h/x#TOKEN",
+        "`@ git+https://…/flax@branch`": "`@ git+https://…/flax@branch`",
     }.items():
         assert mask_secrets(text) == shown
     spec = parse("optax @ git+https://user:TOKEN@localhost:1/optax.git@main")
