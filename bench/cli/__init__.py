@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sys
 import traceback
 from importlib import import_module
@@ -105,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     message, status = "", 0
     try:
+        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+            import numpy  # noqa: F401 -- where jaxlib imports it first, it prints a traceback
         status = app(arguments, prog_name="bakeoff", standalone_mode=False) or 0
         sys.stdout.flush()
     except BakeoffError as error:

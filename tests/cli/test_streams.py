@@ -88,10 +88,13 @@ def test_closed_streams_leave_the_others_as_they_are(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "past.json").read_text())["bakeoff"]["kind"] == "history"
 
 
-@pytest.mark.parametrize("given", ["report run.json -o page.html", "entrants", "train"])
-def test_too_little_memory_for_a_library_is_one_line(tmp_path: Path, given: str) -> None:
+@pytest.mark.parametrize("kilobytes", [60_000, 300_000])
+@pytest.mark.parametrize("given", ["report run.json --format text", "entrants", "train"])
+def test_too_little_memory_for_a_library_is_one_line(
+    tmp_path: Path, given: str, kilobytes: int
+) -> None:
     """A library wraps what the loader says: it cannot be imported."""
     shutil.copy(RUN, tmp_path / "run.json")
-    done = run(tmp_path, f"ulimit -v 60000; exec bakeoff {given}")
+    done = run(tmp_path, f"ulimit -v {kilobytes}; exec bakeoff {given}")
     words = b"bakeoff: there is too little memory for this, or `ulimit -v` is too low\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, b"", words)
