@@ -249,8 +249,8 @@ class StepArms(Arms):
         Losses that all are the same number say nothing about updates. A step that stands still has
         to stand where the baseline is.
         """
-        step, expected = self.steps[Arm(self.file.name, WHOLE)], self.expected_losses
-        assert isinstance(step, WholeStep)
+        step: Any = self.steps[Arm(self.file.name, WHOLE)]
+        expected = self.expected_losses
         is_equal = self.compare_losses(BASELINE, step.losses, expected) <= self.tolerance
         if not is_equal or len({*expected}) == 1:
             return ""
