@@ -17,20 +17,14 @@ from pytest_benchmark.utils import get_project_name
 
 from bench.estimates import group_by_key
 from bench.streams import replace_bytes
-from bench.worker.settings import ROOT
+from bench.worker.settings import ROOT, hide_repository
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 """Pattern of a whole commit, which names the same code wherever it is."""
-KEPT_VARIABLES = re.compile(
-    "GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|TERMINAL|EXEC_PATH|CEILING|DISCOVERY"
-    "|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY|VALUE))"
-)
-"""Variables of git that say how repositories are reached. All others are hidden from git: in a
-hook, they name the repository, and even the index, of the commit that is being made."""
 SHA1_DIGITS = 40
 """Digits of a hash of git, unless a repository has the longer SHA-256."""
 READ_ONLY = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
@@ -178,15 +172,6 @@ def describe_commit() -> dict[str, Any]:
         branch = run_git("rev-parse", "--abbrev-ref", "HEAD")
         about["branch"] = "(detached head)" if branch == "HEAD" else replace_bytes(branch)
     return about
-
-
-def hide_repository(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return environment variables without those that name a repository of git."""
-    return {
-        name: value
-        for name, value in variables.items()
-        if not name.startswith("GIT_") or KEPT_VARIABLES.match(name)
-    }
 
 
 def run_git(*arguments: str, failed: str = "git failed") -> str:

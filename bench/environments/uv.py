@@ -17,7 +17,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
-from bench.environments.git import hide_repository
+from bench.worker.settings import hide_repository
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

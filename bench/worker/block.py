@@ -221,7 +221,8 @@ class TimedBlock:
             self.failures |= dict.fromkeys(ends, why)
             return
         for arm, end in ends.items():
-            if wrong := self.arms.describe_difference(end, baseline):
+            compare = partial(self.arms.describe_difference, end, baseline)
+            if wrong := self.attempt(arm, "after", compare):
                 self.failures[arm] = f"its timed training gave a wrong result: {wrong}"
 
 

@@ -240,8 +240,9 @@ def describe_unsuited(file: StepFile) -> list[str]:
     """Return in words which styles cannot train a file's model, a sentence for each reason."""
     remarks = []
     for reason in dict.fromkeys(file.unsuited.values()):
-        styles = [style for style, why in file.unsuited.items() if why == reason]
-        remarks.append(f"{file.path.name}: {reason}, so {', '.join(styles)} cannot train it.")
+        *others, last = [style for style, why in file.unsuited.items() if why == reason]
+        styles = " and ".join(filter(None, (", ".join(others), last)))
+        remarks.append(f"{file.path.name}: {reason}, so {styles} cannot train it.")
     return remarks
 
 

@@ -9,6 +9,7 @@ Nothing of jax is imported here: a cold process imports this module before it ti
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -46,6 +47,12 @@ RECORDED_PREFIXES = (
 """Prefixes of the variables that every run records."""
 DATUM = "mean of the fastest half of turns, each its fastest call"
 """Statistic of an arm's calls in a block; runs with different ones cannot be compared."""
+KEPT_VARIABLES = re.compile(
+    "GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|TERMINAL|EXEC_PATH|CEILING|DISCOVERY"
+    "|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY|VALUE))"
+)
+"""Variables of git that say how repositories are reached. All others are hidden: in a
+hook, they name the repository, and even the index, of the commit that is being made."""
 CORES = "BAKEOFF_CORES"
 """Name of the variable that tells a worker its cores."""
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +80,15 @@ BUSY = 0.2
 want the cores, one that computes gets only a part."""
 
 
+def hide_repository(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables without those that name a repository of git."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith("GIT_") or KEPT_VARIABLES.match(name)
+    }
+
+
 def environment(root: Path = ROOT, *, own: bool = True) -> dict[str, str]:
     """Return the environment variables that a worker is started with.
 
@@ -81,7 +97,8 @@ def environment(root: Path = ROOT, *, own: bool = True) -> dict[str, str]:
         own: If true, the worker runs in this program's environment; others see nothing of it.
     """
     left_out = DEBUG_PREFIXES if own else (*DEBUG_PREFIXES, "PYTHONHOME", "VIRTUAL_ENV")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    inherited = hide_repository(os.environ)
+    kept = {name: value for name, value in inherited.items() if not name.startswith(left_out)}
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH") if own else None])]
     return kept | ENVIRONMENT | threads() | {"PYTHONPATH": os.pathsep.join(paths)}
 

@@ -24,7 +24,6 @@ from bench.worker.step_file import (
     CarryingStep,
     StepFile,
     WholeStep,
-    describe_other_loss,
     is_key,
 )
 from common.equality import TRAJECTORY_STEPS, NotEqualError
@@ -126,23 +125,18 @@ class StepArms(Arms):
         Raises:
             BakeoffError: one is not a number, or is kept from an earlier call.
         """
-        function = "loss"
-        if isinstance(step, WholeStep):  # which cannot begin anew
-            function, step = "make_step", self.make(Arm(self.file.name, WHOLE))
+        function = "make_step" if isinstance(step, WholeStep) else "loss"
         step.load(self.case.fresh())
         losses = []
         again = self.case.data()  # in a block, a step is given the same object again
         for number in range(1, TRAJECTORY_STEPS + 1):
             _, loss = step((), self.case.data() if number % 2 else again)
-            try:
-                losses.append(float(loss))
-            except TypeError as error:
-                why = f"the step returns {describe_other_loss(loss)}; it has to return the loss"
-                raise self.file.problem(function, f"{why}, one number") from error
+            losses.append(self.file.read_loss(function, loss))
             if not math.isfinite(losses[-1]):
                 raise self.file.problem(function, f"the loss is {losses[-1]} in step {number}")
         if isinstance(step, WholeStep):
             step.require_new_losses(again)
+            step.losses = np.array(losses)
         rest = step.save() or AtRest((), ())
         for path, leaf in jax.tree_util.tree_leaves_with_path((rest.others, rest.carried)):
             if any(np.isnan(array).any() for array in list_numbers(leaf)):
@@ -236,8 +230,10 @@ class StepArms(Arms):
         """Return in words how an arm differs from the baseline after a block; empty if equal."""
         if not math.isfinite(end.loss):
             return f"its loss is {end.loss}"
-        if baseline is None or end.checkpoint is None:
+        if baseline is None or baseline.checkpoint is None:
             return ""
+        if end.checkpoint is None:
+            return self.describe_other_course(end, baseline)
         params, expected = (self.measure_displacement(e.checkpoint)[0] for e in (end, baseline))
         away = measure_deviation(params, expected)
         if not away <= BLOCK_TOLERANCE:
@@ -246,6 +242,29 @@ class StepArms(Arms):
                 f"that the baseline's went (allowed: {BLOCK_TOLERANCE:g})"
             )
         return ""
+
+    def describe_other_course(self, end: End, baseline: End) -> str:
+        """Return in words how a whole step with the baseline's first losses went on; or empty.
+
+        Losses that all are the same number say nothing about updates. A step that stands still has
+        to stand where the baseline is.
+        """
+        step: Any = self.steps[Arm(self.file.name, WHOLE)]
+        expected = self.expected_losses
+        is_equal = self.compare_losses(BASELINE, step.losses, expected) <= self.tolerance
+        if not is_equal or len({*expected}) == 1:
+            return ""
+        allowed = self.tolerance * np.max(np.abs(expected))
+        if float(step((), self.case.data())[1]) != end.loss:
+            way = np.max(np.abs(np.append(expected, baseline.loss) - expected[0]))
+            allowed = max(allowed, BLOCK_TOLERANCE * way)
+        if abs(end.loss - baseline.loss) <= allowed:
+            return ""
+        return (
+            f"after {end.calls} calls its loss is {end.loss:.4g}, and the baseline's "
+            f"{baseline.loss:.4g} (allowed: {allowed:.2g} apart); the first {len(expected)} were "
+            "the same. Compute each call anew, and give the file the step's `optimiser`"
+        )
 
 
 def list_numbers(tree: Any) -> list[np.ndarray]:

@@ -6,9 +6,11 @@ file may have a whole `make_step()` as well, or in place of a model.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import random
 import sys
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +36,8 @@ TAKES = ("state", "key")
 """Arguments that a file's loss may have beside the model and the batch: the state that its last
 call returned, and a new key."""
 KEPT_PAIRS = 20
-"""Pairs of calls after which a step is known to keep results by object; any other step differs from
-it in one of the first. A loss of two random values differs in none of them once in a million."""
+"""Pairs of calls before a step counts as memoised: the chance of a false alarm is one in a
+million."""
 STATE_FORM = "`loss(model, batch, *, state)`, which returns `(loss, state)`"
 """Form of a loss with a state, as messages recommend it."""
 
@@ -60,7 +62,7 @@ class StepFile:
         if not all(callable(getattr(self.optimiser, n, None)) for n in ("init", "update")):
             raise self.problem(
                 "optimiser",
-                f"optimiser is a {type(self.optimiser).__name__}; give what a function of optax "
+                f"optimiser is {describe_type(self.optimiser)}; give what a function of optax "
                 "returns: optimiser = optax.adam(1e-3)",
             )
         if self.has_model:
@@ -106,12 +108,17 @@ class StepFile:
         )
 
     def require_arrays(self, params: Any) -> None:
-        """Raise BakeoffError unless parameters are arrays: a Python number is not trained."""
+        """Raise BakeoffError unless parameters are arrays that have gradients."""
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-            if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
-                name = jax.tree_util.keystr(path)
-                why = f"the parameter {name} is a {type(leaf).__name__}; give an array"
-                raise self.problem("make_model", f"{why}: jnp.asarray({leaf!r})")
+            is_array = isinstance(leaf, jax.Array | np.ndarray | np.generic)
+            if is_array and jnp.issubdtype(leaf.dtype, jnp.inexact):
+                continue
+            what = f"an array of type {leaf.dtype}" if is_array else describe_type(leaf)
+            to_do = "leave it out of the parameters: it cannot be trained"
+            if isinstance(leaf, float | complex):
+                to_do = f"give an array: jnp.asarray({leaf!r})"
+            why = f"the parameter {jax.tree_util.keystr(path)} is {what}; {to_do}"
+            raise self.problem("make_model", why)
 
     def require_state(self, has_state: bool) -> None:
         """Raise BakeoffError unless the loss takes a state where `make_model` returns one."""
@@ -186,6 +193,20 @@ class StepFile:
             why = f"returns other {what} in its second call; draw them with a fixed seed"
             raise self.problem(function, f"{function} {why}")
 
+    def read_loss(self, function: str, loss: Any) -> float:
+        """Return what a call of a step has returned as a number.
+
+        Raises:
+            BakeoffError: it is none, or something that would be computed only when it is read.
+        """
+        if isinstance(loss, jax.Array | np.ndarray | np.generic | int | float):
+            with suppress(TypeError):
+                return float(loss)
+        why = f"the step returns {describe_other_loss(loss) or describe_type(loss)}"
+        raise self.problem(
+            function, f"{why}; it has to return the loss, one number of JAX, NumPy or Python"
+        )
+
 
 class CarryingStep:
     """A step whose loss takes a state or a key: each call gets those that the last one returned."""
@@ -222,15 +243,21 @@ class WholeStep:
 
     is_in_flight = False
     """Whether updates are still made when a call has returned."""
+    losses = np.zeros(0)
+    """Its first losses, as `StepArms.compute_losses` has seen them."""
 
     def __init__(self, file: StepFile) -> None:
-        self.file, self.call = file, file.module.make_step()
-        if not callable(self.call):
-            why = f"make_step returns a {type(self.call).__name__}; it has to return a function"
-            raise file.problem("make_step", f"{why}, which takes a batch and returns the loss")
+        self.file = file
+        self.call: Any = None
 
-    def load(self, start: Any) -> None:
-        """Do nothing: the step keeps its own state, and trains on."""
+    def load(self, _: Any) -> None:
+        """Make the function anew: it keeps its own state, and begins from the file's start."""
+        self.call = None
+        gc.collect()  # its arrays go before new ones come
+        self.call = self.file.module.make_step()
+        if not callable(self.call):
+            why = f"make_step returns {describe_type(self.call)}; it has to return a function"
+            raise self.file.problem("make_step", f"{why}, which takes a batch and returns the loss")
 
     def save(self) -> None:
         """Return None: its state is not known."""
@@ -253,13 +280,13 @@ class WholeStep:
         for number in range(KEPT_PAIRS):
             is_again = not number or order.random() < 0.5
             pair = [batch if is_again else jax.tree.map(jnp.copy, batch) for _ in range(2)]
-            first, second = (float(self.call(given)) for given in pair)
+            first, second = (self.file.read_loss("make_step", self.call(given)) for given in pair)
             if (first == second) != is_again:
                 return
         raise self.file.problem(
             "make_step",
-            "the step returns an old loss for a batch that it is given again, and new ones for "
-            "copies of it: it keeps results by object; compute each call anew",
+            "the step returns a kept result when it gets the same batch object again; compute "
+            "each call anew",
         )
 
 
@@ -269,10 +296,16 @@ def describe_other_loss(loss: Any) -> str:
     if isinstance(loss, int | float):  # of Python's
         dtype, shape = np.result_type(loss), ()
     if shape is None or dtype is None:
-        return f"a {type(loss).__name__}"
+        return describe_type(loss)
     if shape != ():
         return f"an array of shape {shape}"
     return "" if jnp.issubdtype(dtype, jnp.floating) else f"a number of type {dtype}"
+
+
+def describe_type(value: Any) -> str:
+    """Return the type of a value in words: `a tuple`."""
+    name = "" if value is None else type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}" if name else "None"
 
 
 def read_bits(tree: Any) -> list[tuple[Any, ...]]:

@@ -234,7 +234,11 @@ def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    monkeypatch.setenv("GIT_INDEX_FILE", "a hook's")
+    monkeypatch.setenv("GIT_SSH_COMMAND", "ssh -v")
     given = environment()
+    assert "GIT_INDEX_FILE" not in given
+    assert given["GIT_SSH_COMMAND"] == "ssh -v"
     assert not set(unwanted) & set(given)
     assert given["XLA_FLAGS"] == "--xla_cpu_multi_thread_eigen=false"
     assert {name: given[name] for name in ENVIRONMENT} == ENVIRONMENT

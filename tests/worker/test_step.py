@@ -14,7 +14,8 @@ from bench.cells import BASELINE, Arm
 from bench.worker.arms import catch_failure
 from bench.worker.block import TimedBlock
 from bench.worker.proof import prove_arm
-from bench.worker.protocol import Failed, TimeBlock
+from bench.worker.protocol import Failed, TimeBlock, Timed
+from bench.worker.step_arms import StepArms
 from bench.worker.step_file import CarryingStep
 from common.errors import BakeoffError
 from tests.commands import ROOT
@@ -213,7 +214,8 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
     text = text.replace("self.second = nnx.Linear(64, 64, rngs=rngs)", "self.second = self.first")
     told = offered(written(text, "tied"))
     [note] = told.notes
-    assert "`first` and `second` share a Variable, so jit_tree, jit_partial, jax_jit" in note
+    unsuited = "jit_tree, jit_partial and jax_jit cannot train it."
+    assert note == f"tied.py: `first` and `second` share a Variable, so {unsuited}"
     assert set(told.styles["flax_nnx"]) == {"pure", "jit", "cached_partial"}
     many = text.replace("self.second = ", "self.second = self.c = self.d = self.e = self.f = ")
     [note] = offered(written(many, "many")).notes
@@ -245,6 +247,12 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
         MODEL.replace(
             '0.1), "b": jnp.zeros((1, 4))}', '0.1), "b": 0.5}, lambda p, x: x @ p["w"]'
         ): "mine.py:7: the parameter ['b'] is a float",
+        MODEL.replace('0.1), "b": jnp.zeros((1, 4))}', '0.1), "b": 4}, lambda p, x: x @ p["w"]'): (
+            "['b'] is an int; leave it out of the parameters: it cannot be trained"
+        ),
+        MODEL.replace("jnp.zeros((1, 4))", "jnp.asarray(4)"): (
+            "['b'] is an array of type int32; leave it out of the parameters"
+        ),
         MODEL.replace("- 1)", "- np.random.rand())"): "mine.py:13: loss draws other numbers each",
         MODEL.replace("- 1)", "- np.random.rand(2, 4))"): "mine.py:13: loss draws other numbers",
         MODEL.replace("batch @", "batch[np.random.randint(9999) % 2 :] @")
@@ -338,15 +346,92 @@ def test_a_step_that_keeps_results_by_object_is_told(forget: str) -> None:
     text = MEMOISED.replace("FORGET", forget)
     arms, arm = arms_of(written(text.replace("FIRST", "0"), "kept")), Arm("kept", "step")
     with pytest.raises(
-        BakeoffError, match=r"^kept.py:\d+: the step returns an old loss for a batch"
+        BakeoffError, match=r"^kept.py:\d+: the step returns a kept result when it gets the same"
     ):
         prove_arm(arms, arm)
     arms, arm = arms_of(written(text.replace("FIRST", "60"), "late")), Arm("late", "step")
     prove_arm(arms, arm)
-    command = TimeBlock("late", "cpu", "step", [str(arm)], 40, seed=1)
-    timed = TimedBlock(arms, command, lambda _: None, lambda: 0, str).run()
-    assert re.match(r"late.py:\d+: the step returns an old loss", timed.failures[str(arm)])
+    timed = take_block(arms, [arm])
+    assert re.match(r"late.py:\d+: the step returns a kept result", timed.failures[str(arm)])
     assert not timed.samples
+
+
+def take_block(arms: StepArms, members: list[Arm]) -> Timed:
+    """Return a block of 123 calls."""
+    command = TimeBlock(arms.workload, "cpu", "step", [*map(str, members)], 40, seed=1)
+    return TimedBlock(arms, command, lambda _: None, lambda: 0, str).run()
+
+
+TWO = (
+    MODEL
+    + """
+optimiser = optax.sgd(RATE)
+
+@jax.jit
+def update(params, batch):
+    value, gradients = jax.value_and_grad(loss)(params, batch)
+    return jax.tree.map(lambda p, g: p - OTHER * g, params, gradients), value
+
+def make_step():
+    params, calls, kept = make_model(), 0, {}
+    def step(batch):
+        nonlocal params, calls
+        calls += 1
+        if (CHEATS) and batch.shape in kept:
+            return kept[batch.shape]
+        after, value = update(params, batch)
+        if not (SKIPS):
+            params = after
+        kept[batch.shape] = value
+        return value
+    return step
+"""
+)
+"""A model, and a whole step that trains it by hand."""
+
+
+def take_block_of_both(cheats: str = "False", skips: str = "False", **rates: str) -> str:
+    """Return in words what is wrong with the whole step after a block; empty if nothing."""
+    text = TWO.replace("CHEATS", cheats).replace("SKIPS", skips)
+    rate = rates.get("rate", "0.001")
+    text = text.replace("RATE", rate).replace("OTHER", rates.get("other", rate))
+    arms, arm = arms_of(written(text, "two")), Arm("two", "step")
+    prove_arm(arms, BASELINE)
+    prove_arm(arms, arm)
+    for _ in range(2):
+        timed = take_block(arms, [BASELINE, arm])
+        assert set(timed.failures) <= {str(arm)}
+    return timed.failures.get(str(arm), "")
+
+
+@pytest.mark.parametrize(
+    ("cheats", "skips"),
+    [
+        ("calls > 60", "False"),
+        ("calls > 120", "False"),
+        ("False", "calls > 40"),
+        ("False", "calls > 40 and calls % 2"),
+    ],
+    ids=["kept", "kept at the end", "stops", "every second"],
+)
+def test_a_step_that_does_less_after_its_proof_is_told(cheats: str, skips: str) -> None:
+    told = take_block_of_both(cheats, skips)
+    assert re.search(r"after 12[0-9] calls its loss is [\d.]+, and the baseline's", told)
+    assert "the first 10 were the same. Compute each call anew" in told
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        {},
+        {"rate": "0.5"},  # it has converged by the end of a block
+        {"rate": "0.0"},
+        {"rate": "lambda n: 0.1 * (n > 12)", "other": "0.0"},
+        {"other": "0.002"},  # another training from the first call on: its proof says that
+    ],
+)
+def test_a_step_that_goes_on_as_its_proof_is_not_refused(rates: dict[str, str]) -> None:
+    assert not take_block_of_both(**rates)
 
 
 @pytest.mark.parametrize("rate", ["0.0", "0.1 * (state[1] > 12)"], ids=["never", "warm-up"])
@@ -365,7 +450,7 @@ def test_a_training_that_stands_still_is_not_refused(rate: str, noise: str) -> N
 @pytest.mark.parametrize(
     ("returned", "problem"),
     [
-        ("return None", "make_step returns a NoneType; it has to return a function, which takes"),
+        ("return None", "make_step returns None; it has to return a function, which takes"),
         ("return step, state", "make_step returns a tuple; it has to return a function"),
     ],
 )
@@ -375,10 +460,29 @@ def test_what_make_step_returns_is_a_function(returned: str, problem: str) -> No
         prove_arm(arms, Arm("whole", "step"))
 
 
-@pytest.mark.parametrize(("returned", "what"), [("None", "NoneType"), ("loss, state", "tuple")])
+LAZY = """
+class Lazy:
+    def __init__(self, *given):
+        self.given = given
+
+    def __float__(self):
+        return float(self.given[0](*self.given[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "what"),
+    [
+        ("None", "None"),
+        ("loss, state", "a tuple"),
+        ("batch", r"an array of shape \(4,\)"),
+        ("Lazy(jnp.sum, batch)", "a Lazy"),
+    ],
+)
 def test_what_a_step_returns_is_its_loss(returned: str, what: str) -> None:
-    arms = arms_of(written(WHOLE.replace("return loss", f"return {returned}"), "whole"))
-    problem = rf"^whole.py:\d+: the step returns a {what}; it has to return the loss, one number"
+    """And not a promise to compute it later, of which nothing would be timed."""
+    arms = arms_of(written(LAZY + WHOLE.replace("return loss", f"return {returned}"), "whole"))
+    problem = rf"^whole.py:\d+: the step returns {what}; it has to return the loss, one number of"
     with pytest.raises(BakeoffError, match=problem):
         prove_arm(arms, Arm("whole", "step"))
 
