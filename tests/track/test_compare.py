@@ -122,6 +122,12 @@ def test_several_base_runs_tell_what_runs_vary_by() -> None:
     assert not row_of(together, FILTER_JIT).differs
 
 
+def test_a_number_of_rounds_is_another_way_of_measuring_than_the_default() -> None:
+    eight = replaced(LATER, options=replace(LATER.results.options, rounds=8))
+    assert "--rounds default, then 8" in refusal(compare, [BEFORE], eight)
+    assert "--rounds 8, then default" in refusal(compare, [eight], BEFORE)
+
+
 def on_all_cores(run: Run) -> Run:
     """Return a run whose calls at `toy`, of 0.1 ms, were timed on all cores."""
     return replaced(run, options=RunOptions(cores="all"))
