@@ -201,9 +201,9 @@ def advise(it: OwnCost) -> Advice:
 
 
 def explain_silence(it: OwnCost) -> str:
-    """Return that nothing was measured, and what would help; empty where all styles failed."""
+    """Return that nothing was measured, and what would help unless all styles failed."""
     if not it.missing:
-        return ""
+        return "Nothing was measured."
     needs = f": a first answer needs about {it.missing_seconds:.0f} s" if it.missing_seconds else ""
     within = f" in {it.budget:g} s" if it.budget else ""
     return f"Nothing could be measured{within}{needs}; {suggest_budget(it)}."
