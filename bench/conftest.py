@@ -65,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--wait",
         action="store_true",
-        help="queue behind other runs on this machine; without it, one is an error",
+        help="wait in line for other runs on this machine; without it, a running one is an error",
     )
     group.addoption(
         "--environment",
@@ -105,6 +105,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             next(journals.open_journals("run", resume))
         if more := config.getoption("--more"):
             read(Path(more))
+        if not config.getoption("collectonly"):
+            journals.require_journals_folder()
         if not (config.getoption("collectonly") or config.getoption("--wait")):
             require_free_machine()
         spec = parse(config.getoption("--environment"), "--environment", revisions=False)

@@ -30,8 +30,8 @@ AMOUNT = Meta(extra={"amount": True})
 class Options(Struct, frozen=True):
     """Options of a measurement; `ABOUT` describes each.
 
-    Those without the mark `AMOUNT` say how it is measured, and have to be the same in a run that
-    adds to another (`--more`), and in runs that are compared.
+    `rounds`, `cores` and `donate`, without the mark `AMOUNT`, say how it is measured: they have to
+    be the same in a run that adds to another (`--more`), and in runs that are compared.
     """
 
     budget: Annotated[float, AMOUNT] = 300.0

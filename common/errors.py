@@ -74,15 +74,15 @@ def require_new(path: Path, option: str) -> None:
     _require_writable(path.parent, given)
 
 
-def require_folder_to_be(folder: Path, option: str) -> None:
+def require_folder_to_be(folder: Path, given: str, advice: str = "name another one") -> None:
     """Raise BakeoffError unless `folder` takes new files, or can be made with its parents.
 
-    Nothing is made.
+    Nothing is made. The message names what was `given`, and ends in an advice.
     """
     nearest = folder
-    while not _exists(nearest, option):
+    while not _exists(nearest, given):
         nearest = nearest.parent
-    _require_writable(nearest, f"{option} {shorten(folder)}")
+    _require_writable(nearest, f"{given} {shorten(folder)}", advice)
 
 
 def _exists(path: Path, option: str) -> bool:
@@ -96,7 +96,7 @@ def _exists(path: Path, option: str) -> bool:
     return True
 
 
-def _require_writable(folder: Path, given: str) -> None:
+def _require_writable(folder: Path, given: str, advice: str = "name another one") -> None:
     """Make a temporary file: permissions do not bind root, and say nothing about /proc."""
     import tempfile  # here, since it would add to the import time that is measured
 
@@ -108,4 +108,4 @@ def _require_writable(folder: Path, given: str) -> None:
             problem = f"the folder {shorten(folder)} takes no new files ({error.strerror})"
         else:
             return
-    raise BakeoffError(f"{given}: {problem}; name another one")
+    raise BakeoffError(f"{given}: {problem}; {advice}")

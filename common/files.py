@@ -107,12 +107,15 @@ def partial_file(path: Path, name: Callable[[Path, Path], object] = os.replace) 
 
 
 @contextmanager
-def lock_file(path: Path) -> Iterator[None]:
-    """Hold a file's lock, which ends with the process; raise OSError if another one holds it."""
+def lock_file(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a file's lock, which ends with the process; raise OSError if another one holds it.
+
+    Several may hold it `shared`.
+    """
     if fcntl is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     with path.open("r+b") as file:  # as locks of NFS need it
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         yield
 
 

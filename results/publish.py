@@ -198,7 +198,8 @@ def describe_run_file() -> str:
         if struct is Options:
             meanings = {name: about["help"] for name, about in ABOUT.items()}
         for name, kind in struct.__annotations__.items():
-            alternatives = str(kind).replace("|", "or")
+            plain = re.sub(r"^Annotated\[(.*?),.*\]$", r"\1", str(kind))
+            alternatives = plain.replace("|", "or")
             lines.append(f"| `{name}` | `{alternatives}` | {meanings.get(name, '')} |")
     return "\n".join(lines) + "\n"
 

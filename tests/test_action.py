@@ -138,7 +138,7 @@ def test_a_step_of_ones_own_and_further_options(tmp_path: Path) -> None:
         (1, "new (flax==1) does not run mine.py.", "", ["api {}/7/comments -F body=@"]),
         (0, "Faster: haiku/pure step at seed -5 %.", "", ["api {}/7/comments -F body=@"]),
         (0, "No change found. Changes above 1 % would show.", "", []),
-        (2, "Inconclusive: no row could be settled.", "", []),
+        (2, "Nothing is settled yet.", "", []),
         (0, "No change found.", "41\n42", ["api -X PATCH {}/comments/41 -F body=@"]),
     ],
 )

@@ -85,12 +85,14 @@ def make_builder(
         packages: Requirements that all environments have, too.
         more: A run file to go on with: what is wrong with it is told before anything is built.
     """
+    from bench.engine.journal import require_journals_folder
     from bench.engine.machine import require_free_machine
     from bench.environments.builder import Builder
     from bench.runfile.reader import read
 
     if more is not None:
         read(more)
+    require_journals_folder()
     if not wait:
         require_free_machine()
     return Builder(notify=error_console().print, extras=parse_requirements(packages))

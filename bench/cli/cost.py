@@ -67,7 +67,8 @@ def cost(
     published table says what to expect: it grows with the number of the model's parameter arrays,
     and with the time that Python takes.
 
-    Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
+    Exit status: 0 done; 1 a style failed; 2 cannot say: there was no time to compare a style, or
+    wrong use; 130 Ctrl-C.
     """
     shown = Output.choose(format_, output, details=False)
     styles = parse_names(style)
@@ -80,6 +81,7 @@ def cost(
         return 0
     if arrays is not None or step_ms is not None:
         raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
+    from bench.cost.step import find_status
     from bench.prepare.run import prepare_step
 
     extent = commands.check_options(Options(budget))
@@ -88,7 +90,7 @@ def cost(
     task = prepare_step(file, extent, styles, backend, builder, read_arguments())
     made = commands.measure_task(task, wait=wait, resume=resume, more=more)
     finish(made.results, shown, made.journal.path)
-    return int(any(row.failure is not None for row in made.results.cells))
+    return find_status(made.results)
 
 
 def show_published(

@@ -99,7 +99,8 @@ With = Annotated[
 Wait = Annotated[
     bool,
     typer.Option(
-        "--wait", help="Queue behind other runs on this machine; without it, one is an error."
+        "--wait",
+        help="Wait in line for other runs on this machine; without it, a running one is an error.",
     ),
 ]
 Output = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import impls
 from bench.cells import FLAT, PURE, REFERENCE
@@ -24,6 +24,7 @@ from bench.report.table import (
     words,
 )
 from bench.report.wording import join_words
+from bench.runfile import find_needed_seconds
 from bench.stats.amounts import make_zero_cost
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from bench.runfile import CellResult, Results
 
-CARRY_ADVICE = "Carry the `state` or `key` that `loss` takes beside `opt_state`, in the same way."
+CARRY_ADVICE = "If `loss` takes a `state` or `key`, pass it in and return it as `opt_state` is."
 """Sentence below the advised lines, as they show no state or key."""
 COLUMNS = (
     Column("style"),
@@ -46,6 +47,16 @@ COUNT_COLUMNS = (
     Column("style"),
     *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in COUNTS),
 )
+
+
+class Advice(NamedTuple):
+    """What to write, or why that is not known."""
+
+    text: str
+    change: str = ""
+    """Lines of code to change."""
+    is_known: bool = True
+    """Whether the styles that the results are about were compared."""
 
 
 class OwnCost:
@@ -80,6 +91,14 @@ class OwnCost:
             f"`{row.cell.arm}`" for row in rows if row.failure is None and not added[row.cell.style]
         ]
         """Styles whose added time was not measured within the budget."""
+        self.has_numbers = any(
+            self.table.comparison(row.cell, metric) for row in self.cells for metric in ASKED
+        )
+        """Whether any style is compared with plain JAX's."""
+        self.missing = [why for row in results.cells for why in row.missing.values()]
+        """Reasons why numbers are missing."""
+        self.missing_seconds = max(map(find_needed_seconds, self.missing), default=0.0)
+        """Seconds that the missing numbers need, as far as the reasons say."""
         self.carries = any(row.proof and row.proof.state for row in cells)
         """Whether the model has a state."""
 
@@ -88,7 +107,7 @@ def document(results: Results) -> Document:
     """Return the costs of a step's styles, from the results of `bakeoff cost`."""
     it = OwnCost(results)
     file = f"{it.baseline.workload}.py"
-    advice, change = advise(it)
+    advice, calls = advise(it), count_calls(it)
     trained, state = (it.table.amount(it.baseline, f"{n}_arrays") for n in ("parameter", "state"))
     beside = f" and {amount(state.value, '')} of state" if state and state.value else ""
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
@@ -102,30 +121,41 @@ def document(results: Results) -> Document:
         f"{f' ({device})' if device and device != it.baseline.backend else ''}"
         if trained
         else "",
-        headline=advice,
-        status="good" if advice and not failures else "open",
+        headline=advice.text,
+        status="good" if advice.is_known and not failures else "open",
         warnings=(*results.warnings, *wording.name_constant_losses(results.cells)),
         sections=(
             Section("Failures", failures, status="bad"),
-            Section("Cost of a step", tables=(make_table(it),)),
-            Section("Python and garbage", tables=(count_calls(it),)),
-            Section("Change", tuple(change.splitlines())),
+            Section("Cost of a step", tables=(make_table(it),) * (it.step is not None)),
+            Section("Python and garbage", tables=(calls,) * bool(calls.rows)),
+            Section("Change", tuple(advice.change.splitlines())),
             Section("Not compared", tuple(describe_other_steps(it))),
             Section("Not measured", tuple(wording.explain_missing(it.cells))),
         ),
         fine_print=(
-            f"Compared with {it.baseline_words}. Each style with a number has the same losses and "
-            "parameters in ten steps. In brackets: 95 % intervals.",
+            *(
+                f"Compared with {it.baseline_words}. Each style with a number has the same losses "
+                "and parameters in ten steps. In brackets: 95 % intervals.",
+            )
+            * it.has_numbers,
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
             *wording.suggest_more(results.estimates),
         ),
     )
 
 
-def advise(it: OwnCost) -> tuple[str, str]:
-    """Return the advice in a sentence, and the lines to change; empty where nothing is known."""
+def find_status(results: Results) -> int:
+    """Return the exit status: 1 if a style failed, 2 if no style could be compared in time."""
+    it = OwnCost(results)
+    if any(row.failure is not None for row in results.cells):
+        return 1
+    return 0 if it.has_numbers or not it.missing else 2
+
+
+def advise(it: OwnCost) -> Advice:
+    """Return what to write, as far as it is known."""
     if it.step is None:
-        return "", ""
+        return Advice(explain_silence(it), is_known=False)
     at = f"At {amount(it.step.value, 's')} a step"
     plain, library = FLAT, it.entrant
     if library == it.baseline.workload:  # a plain JAX model, or no model
@@ -136,30 +166,55 @@ def advise(it: OwnCost) -> tuple[str, str]:
     rest = f" Not measured yet: {join_words(it.unknown)}." if it.unknown else ""
     if not style:
         if it.unknown:
-            given = f"--budget {2 * it.budget:g}" if it.budget else "a larger --budget"
-            return f"There was no time for {join_words(it.unknown)}: give {given}.", ""
+            text = f"There was no time for {join_words(it.unknown)}: {suggest_budget(it)}."
+            return Advice(text, is_known=False)
         few = "plain JAX has one style" if plain == PURE else "no other style has a number"
-        return f"{at}, there is nothing to choose: {few}.", ""
+        others = [f"`{row.cell.arm}`" for row in it.other_steps]
+        if others:
+            few += f", and {join_words(others)} cannot be compared"
+        return Advice(f"{at}, there is nothing to choose: {few}.", is_known=not others)
     names = {row.cell.style: f"`{row.cell.arm}`" for row in it.cells}
     names[plain] = f"`{library}/{plain}`"
     usual, name = it.costs[style], names[style]
     if usual.high is not None and usual.high < MARGIN * it.step.value:
         part = percent(max(0.0, usual.value) / it.step.value)
-        return f"{at}, no other style is worth it: {name} adds {part} ({words(usual)}).{rest}", ""
+        return Advice(
+            f"{at}, no other style is worth it: {name} adds {part} ({words(usual)}).{rest}"
+        )
+    if usual.is_unknown:
+        by_one = " (one process)" * (usual.workers == 1)
+        return Advice(f"{at}, {name}: not known yet{by_one}.{rest}", is_known=False)
     better = find_cheaper(library, style, it.costs | {plain: make_zero_cost(it.baseline)})
     if not better:
         most = "" if usual.high else ", by one process, which has no interval"
         end = f".{rest}" if rest else "; no style certainly adds less."
-        return f"{at}, {name} adds {unsigned_words(usual)}{most}{end}", ""
+        return Advice(f"{at}, {name} adds {unsigned_words(usual)}{most}{end}")
     lines = write_change(library, style, better)
     less = unsigned_words(it.costs[better]) if better in it.costs else "nothing"
     what = " (a list of arrays)" * (better == FLAT)
     where = " on one core" if it.baseline.backend == "cpu" else ""
-    return (
+    return Advice(
         f"{at}, write {names[better]}{what}: {name} adds {unsigned_words(usual)} to plain JAX's "
         f"call{where}, and {names[better]} {less}.{rest}",
         "\n".join(lines + [CARRY_ADVICE] * it.carries),
     )
+
+
+def explain_silence(it: OwnCost) -> str:
+    """Return that nothing was measured, and what would help unless all styles failed."""
+    if not it.missing:
+        return "Nothing was measured."
+    needs = f": a first answer needs about {it.missing_seconds:.0f} s" if it.missing_seconds else ""
+    within = f" in {it.budget:g} s" if it.budget else ""
+    return f"Nothing could be measured{within}{needs}; {suggest_budget(it)}."
+
+
+def suggest_budget(it: OwnCost) -> str:
+    """Return the advice to give a larger budget: by what is missing, if known, else twice it."""
+    if not it.budget:
+        return "give a larger --budget"
+    more = 10 * math.ceil((it.budget + it.missing_seconds) / 10)
+    return f"give --budget {more if it.missing_seconds else 2 * it.budget:g}"
 
 
 def describe_other_steps(it: OwnCost) -> Iterator[str]:

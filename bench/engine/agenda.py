@@ -283,7 +283,7 @@ class Agenda:
                         reason = "not measured within the budget"
                         kind = COLD_KIND if name in COLD else METRICS[name].turn
                         if seconds := (needs or {}).get((cell.workload, kind)):
-                            reason += f": it takes about {float(f'{seconds:.2g}'):.0f} s"
+                            reason = f"not measured (about {float(f'{seconds:.2g}'):.0f} s needed)"
                         at = product((str(cell.arm), ""), (cell.workload, ""))
                         if death := next(filter(None, map(side.deaths.get, at)), ""):
                             reason = f"{death}, and there was no time to try again"

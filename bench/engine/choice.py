@@ -13,7 +13,7 @@ from bench.cells import PURE, REFERENCE
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Job, Question, choose_job
-from bench.engine.task import find_arms, has_proven_style
+from bench.engine.task import find_arms, is_partly_proven
 from bench.metrics import HOST, STAGES, STEP
 from common.config import find_workload
 
@@ -207,34 +207,39 @@ class Choice:
         agenda, workload = self.agenda, turn.workload
         made, enough = agenda.worker_counts[groups[0], turn], agenda.find_least(turn.kind)
         few_rounds, proves = self.choose_few_rounds(turn, made), True
-        planned = self.plan_visits(groups, turn, proves=True)
-        if planned.room < planned.fewest and all(has_proven_style(g, workload) for g in groups):
-            planned, proves = self.plan_visits(groups, turn, proves=False), False
-        visits, pairs, in_a_row, again, opening, block, fewest, room = planned
-        count, cores = len(visits), agenda.cores(groups[0], turn.kind)
-        part = self.find_workload_factor(workload)
-        for_opening = part * TURNS[turn.kind].seconds_for_opening * opening
-        seconds = max(block, PAIR_FOR_OPENING * again if agenda.is_paired else for_opening)
+        plan = self.plan_visits(groups, turn, proves=True)
+        if plan.room < plan.fewest and all(is_partly_proven(g, workload) for g in groups):
+            plan, proves = self.plan_visits(groups, turn, proves=False), False
+        count, cores = len(plan.groups), agenda.cores(groups[0], turn.kind)
+        part, block = self.find_workload_factor(workload), plan.block
+        for_opening = part * TURNS[turn.kind].seconds_for_opening * plan.opening
+        seconds = max(block, PAIR_FOR_OPENING * plan.again if agenda.is_paired else for_opening)
         missing = math.ceil((enough - made) / count)
         if missing > 0:
-            its_part = self.seconds_of_first_answer(turn, missing, opening, again, in_a_row)
+            its_part = self.seconds_of_first_answer(
+                turn, missing, plan.opening, plan.again, plan.in_a_row
+            )
             shortest = block if part < 1 else min(2, turn.rounds) * block
             seconds = max(shortest, min(seconds, its_part))
-        seconds = max(fewest, min(seconds, room))
+        seconds = max(plan.fewest, min(seconds, plan.room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
         several = 1 if agenda.is_paired else max(1, missing)
         first = not agenda.worker_counts.total()
-        shortest = fewest if first or made else seconds  # costs of what was never done are guesses
-        least = opening + in_a_row * shortest
-        least += (not first) * (several - 1) * (again + in_a_row * shortest)
+        # costs of what was never done are guesses
+        shortest = plan.fewest if first or made else seconds
+        least = plan.opening + plan.in_a_row * shortest
+        least += (not first) * (several - 1) * (plan.again + plan.in_a_row * shortest)
         rounds, blocks = turn.rounds, seconds / block
         if blocks < 2 and rounds > 1:
             rounds = max(few_rounds, int(rounds * blocks / 2))
+        weight, whole = self.weight(*turn), blocks * turn.rounds
         return Job(
-            WarmVisits(visits, turn, cores[:count], seconds, rounds, proves),
-            [*self.doubts.list_questions(pairs, *turn, self.weight(*turn), blocks * turn.rounds)],
-            several * count / len({*visits}),
-            opening + in_a_row * seconds + (several - 1) * (again + in_a_row * seconds),
+            WarmVisits(plan.groups, turn, cores[:count], seconds, rounds, proves),
+            [*self.doubts.list_questions(plan.pairs, *turn, weight, whole)],
+            several * count / len({*plan.groups}),
+            plan.opening
+            + plan.in_a_row * seconds
+            + (several - 1) * (plan.again + plan.in_a_row * seconds),
             least,
             begun=not agenda.is_paired and 0 < made < enough,
         )

@@ -17,7 +17,7 @@ import msgspec
 from bench.metrics import TRAINED
 from bench.runfile import ResultsWithSamples, pack_samples, unpack_samples
 from bench.runfile.gate import check_rows
-from common.errors import BakeoffError, shorten_message
+from common.errors import BakeoffError, require_folder_to_be, shorten_message
 from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
@@ -192,6 +192,12 @@ def find_journals(kind: str, folder: Path = FOLDER) -> list[Path]:
     """Return the journals of a kind of measurement that are not empty, the newest first."""
     begun = [path for path in folder.glob(f"*-{kind}{SUFFIX}") if path.stat().st_size]
     return sorted(begun, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def require_journals_folder() -> None:
+    """Raise BakeoffError unless journals can be written in this folder."""
+    advice = "remove it, or start in a folder of your own"
+    require_folder_to_be(FOLDER, "the journals' folder", advice)
 
 
 def open_journals(kind: str, path: str = "") -> Iterator[Journal]:

@@ -37,6 +37,9 @@ and its process id."""
 WAIT_SECONDS = 0.5
 """Seconds between two looks at an earlier ticket: each takes some microseconds of another run's
 time."""
+LOOK_SECONDS = 0.05
+"""Seconds after which a lock is tried again: another process may have looked whether it is free,
+which takes microseconds."""
 NOTABLE = 0.1
 """Mean number of cores that a process has to use to be named: less is not worth a sentence."""
 
@@ -54,35 +57,53 @@ def machine_lock(*, wait: bool = False) -> Iterator[None]:
     Raises:
         BakeoffError: another run has it, and two would measure each other.
     """
-    path, told = Path(tempfile.gettempdir()) / LOCK, ""
+    told = ""
     with ExitStack() as held:
-        try:
-            with suppress(FileExistsError):
-                make_shared_file(path)
+        with reach_lock() as path:
             ticket = held.enter_context(take_ticket(path))
-            ahead = list_tickets_before(ticket)
-            while not is_first(ahead) or not take_lock(held, path):
-                holder = describe_holder(ahead)
+            ahead = list_tickets(path)
+            del ahead[[row[-1] for row in ahead].index(ticket) :]
+            while not drop_ended(ahead) or not take_lock(held, path):
                 if not wait:
-                    raise BakeoffError(
-                        f"another run{holder} is measuring on this machine, and two would measure "
-                        "each other: wait until it has ended, or give --wait"
-                    )
-                words = f"waiting for another run{holder} that is measuring on this machine"
+                    raise make_refusal(path, ahead)
+                holder, doing = describe_holder(path, ahead)
+                words = f"waiting for another run{holder} that {doing}"
                 if words != told:
                     say(told := words)
                 time.sleep(WAIT_SECONDS)
-        except OSError as error:
-            raise BakeoffError(f"cannot take the lock {path}: {error.strerror or error}") from error
         for left in path.parent.glob(f"{CACHE_PREFIX}*"):  # of runs that were killed
             shutil.rmtree(left, ignore_errors=True)
         yield
 
 
 def require_free_machine() -> None:
-    """Raise BakeoffError if another run has this machine."""
-    with machine_lock():
-        pass
+    """Raise BakeoffError if another run has this machine; nobody else notices this look."""
+    with reach_lock() as path:
+        if is_locked(path):
+            tickets = list_tickets(path)
+            drop_ended(tickets)
+            raise make_refusal(path, tickets)
+
+
+@contextmanager
+def reach_lock() -> Iterator[Path]:
+    """Yield the file of this machine's lock; raise BakeoffError where it cannot be used."""
+    path = Path(tempfile.gettempdir()) / LOCK
+    try:
+        with suppress(FileExistsError):
+            make_shared_file(path)
+        yield path
+    except OSError as error:
+        raise BakeoffError(f"cannot take the lock {path}: {error.strerror or error}") from error
+
+
+def make_refusal(path: Path, ahead: Sequence[tuple[int, int, Path]]) -> BakeoffError:
+    """Return the error that another run has this machine, or comes first."""
+    holder, doing = describe_holder(path, ahead)
+    return BakeoffError(
+        f"another run{holder} {doing}, and two would measure each other: wait until it has ended, "
+        "or give --wait"
+    )
 
 
 def make_shared_file(path: Path) -> None:
@@ -108,15 +129,14 @@ def take_ticket(lock: Path) -> Iterator[Path]:
             ticket.unlink(missing_ok=True)
 
 
-def list_tickets_before(ticket: Path) -> list[tuple[int, int, Path]]:
-    """Return the time, process id and path of each earlier ticket, in their order."""
-    found = ((TICKET.fullmatch(path.name), path) for path in ticket.parent.glob(f"{LOCK}.*"))
-    tickets = {path: (int(match[1]), int(match[2]), path) for match, path in found if match}
-    return sorted(row for row in tickets.values() if row < tickets[ticket])
+def list_tickets(lock: Path) -> list[tuple[int, int, Path]]:
+    """Return the time, process id and path of each ticket, in their order."""
+    found = ((TICKET.fullmatch(path.name), path) for path in lock.parent.glob(f"{LOCK}.*"))
+    return sorted((int(match[1]), int(match[2]), path) for match, path in found if match)
 
 
-def is_first(ahead: list[tuple[int, int, Path]]) -> bool:
-    """Tell whether none of the earlier tickets is held; forget those before the first held one."""
+def drop_ended(ahead: list[tuple[int, int, Path]]) -> bool:
+    """Remove the tickets before the first held one; tell whether none is left."""
     while ahead:
         path = ahead[0][-1]
         try:
@@ -132,26 +152,41 @@ def is_first(ahead: list[tuple[int, int, Path]]) -> bool:
 
 def take_lock(held: ExitStack, path: Path) -> bool:
     """Have a file locked until the end of a block, unless another process has it locked."""
+    for _ in range(2):
+        with suppress(BlockingIOError):
+            held.enter_context(lock_file(path))
+            return True
+        time.sleep(LOOK_SECONDS)
+    return False
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a run has a file locked; two that only look do not see each other."""
     try:
-        held.enter_context(lock_file(path))
+        with lock_file(path, shared=True):
+            return False
     except BlockingIOError:
-        return False
-    return True
+        return True
 
 
-def describe_holder(ahead: Sequence[tuple[int, int, Path]]) -> str:
-    """Return the process of the first ticket, and the first words of its command, if known.
+def describe_holder(path: Path, ahead: Sequence[tuple[int, int, Path]]) -> tuple[str, str]:
+    """Return the process of the first ticket with its command, if known, and what it does.
 
-    Further words may hold secrets, such as those of an address.
+    Only the first words of the command, as further ones may hold secrets: those of an address.
     """
+    measures = "is measuring on this machine"
     if not ahead:
-        return ""
+        return "", measures
     _, pid, _ = ahead[0]
-    command: list[str] = []
+    command, is_stopped = list[str](), False
     with suppress(psutil.Error):
-        command = psutil.Process(pid).cmdline()[1:]
+        process = psutil.Process(pid)
+        is_stopped = process.status() == psutil.STATUS_STOPPED
+        command = process.cmdline()[1:]
     words = [Path(word).name for word in command if word.isprintable() and word[:1] != "-"]
-    return f" ({', '.join(filter(None, [f'process {pid}', shorten(' '.join(words[:2]))]))})"
+    holder = f" ({', '.join(filter(None, [f'process {pid}', shorten(' '.join(words[:2]))]))})"
+    waits = is_stopped and not is_locked(path)  # others take the machine when it is free
+    return holder, "is stopped and first in line for this machine" if waits else measures
 
 
 def make_cache() -> Path:

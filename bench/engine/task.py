@@ -206,7 +206,7 @@ def find_arms(group: Group, workload: str, *, unproven: bool) -> dict[str, Cell]
     }
 
 
-def has_proven_style(group: Group, workload: str) -> bool:
+def is_partly_proven(group: Group, workload: str) -> bool:
     """Tell whether the baseline and another style are proven on all sides, and not yet all arms."""
     proven = find_arms(group, workload, unproven=False)
     others = [cell for cell in proven.values() if cell.arm not in REFERENCE]

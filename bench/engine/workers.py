@@ -235,8 +235,8 @@ class Workers:
             self.told_late.update((side, cell) for cell in late)
             arms = ", ".join(sorted(str(cell.arm) for cell in late))
             self.notify(
-                f"no time to prove {arms} at {late[0].workload}: "
-                f"each takes about {self.costs.proof:.0f} s"
+                f"skipped {arms} at {late[0].workload}: "
+                f"proving one takes about {self.costs.proof:.0f} s"
             )
 
     def ask_arm(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[None]:

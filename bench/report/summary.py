@@ -19,7 +19,6 @@ from bench.report import wording
 from bench.report.run_tables import compare
 from bench.report.table import (
     COLOURED_SIZE,
-    UNKNOWN,
     Column,
     Row,
     Table,
@@ -29,7 +28,7 @@ from bench.report.table import (
     ratio_words,
     words,
 )
-from bench.report.wording import MOST_NAMED, name_few
+from bench.report.wording import MOST_NAMED, NOTHING_SETTLED, name_few
 from bench.stats.verdicts import GROWTH
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from bench.report.table import Content
     from bench.runfile import CellResult, Results
 
-NOTHING_SETTLED = "nothing is settled yet"
-"""Words of a headline where every comparison is open."""
 ONCE = ("compile", STARTUP, "peak_rss")
 """Metrics of what happens once, beside the steps."""
 
@@ -191,7 +188,7 @@ def _phrase_costs(rows: Mapping[str, Estimate]) -> str:
     if bounded:
         clauses.append(f"{name_few([*bounded])} undecided, {_find_most(bounded.values())}")
     if unknown:
-        clauses.append(f"{name_few(unknown)} {UNKNOWN}")
+        clauses.append(f"{name_few(unknown)}: not known yet")
     known = {name: row for name, row in rows.items() if name not in free | undecided}
     changes = (
         f"{name} {change(row)}{' as long' * (row.value >= 2)}" for name, row in known.items()

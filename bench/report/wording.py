@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 3
 """Most arms, releases or operations that a sentence names; it counts the others."""
+NOTHING_SETTLED = "nothing is settled yet"
+"""Words of a headline where every comparison is open."""
 NO_BREAK = "\u00a0"
 UNIT_SPACE = re.compile(rf"(?<=\d) (?=%|→|(?:{'|'.join(UNITS['s'] | UNITS['B'])})\b)")
 """Space between a number and its unit, or an arrow: no line ends there."""

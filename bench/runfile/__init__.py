@@ -8,6 +8,7 @@ bytes; a number that is not known is null or left out. `bench.runfile.reader` re
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -41,6 +42,8 @@ DIFFERS: Conclusion = "differs"
 LIKE_GOOD: Conclusion = "like good"
 LIKE_BAD: Conclusion = "like bad"
 UNDECIDED: Conclusion = "undecided"
+NEEDED_SECONDS = re.compile(r"\babout (\d+) s\b")
+"""Seconds in a reason why a number is missing, where time would help."""
 
 
 class CellResult(msgspec.Struct, kw_only=True):
@@ -271,3 +274,9 @@ def find_differing_releases(
     if differing.get("jaxlib") == differing.get("jax"):
         differing.pop("jaxlib", None)
     return differing
+
+
+def find_needed_seconds(reason: str) -> float:
+    """Return the seconds that a reason for a missing number asks for; 0 if it names none."""
+    match = NEEDED_SECONDS.search(reason)
+    return float(match[1]) if match else 0.0

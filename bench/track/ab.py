@@ -15,10 +15,12 @@ from bench.prepare.sides import IN_TURNS
 from bench.report.table import UNKNOWN, Column, Document, Row, Section, Table, percent
 from bench.report.wording import (
     MOST_NAMED,
+    NOTHING_SETTLED,
     join_words,
     name_few,
     place,
     pluralise,
+    sentence,
     suggest_more,
 )
 from bench.runfile import find_differing_releases
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 MARKER = "<!-- bakeoff comparison -->"
 """First line of a pull request's comment, by which a later run can replace it."""
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
-NOTHING_SETTLED = "Inconclusive: no row could be settled."
-"""Whole headline where every row is open."""
 MEASURED_NOTE = (
     "Both sides were measured now, their workers alternating. In brackets: 95 % intervals over "
     "pairs of processes, corrected for all rows together; steps and calls have the most "
@@ -117,10 +117,11 @@ def _make_headline(it: Comparison) -> str:
         for title, words in (("Worse", worse), (within_title, within), ("Faster", faster))
         if words
     ]
+    nothing = sentence(NOTHING_SETTLED)
     if not parts:
         is_known = it.status is not Status.CANNOT_SAY
-        parts = ["No change found." if is_known else NOTHING_SETTLED]
-    if parts != [NOTHING_SETTLED]:
+        parts = ["No change found." if is_known else nothing]
+    if parts != [nothing]:
         parts += _count_rows(it)
     first = f"{join_words(broken)}." if broken else ""
     return " ".join(filter(None, [first, f"{subject}:" if subject else "", *parts]))

@@ -26,7 +26,7 @@ from bench.report.wording import (
     suggest_more,
 )
 from bench.track.comparison import describe_by_reason, describe_releases, is_costlier
-from bench.track.run_files import ON_ALL_CORES, list_commits
+from bench.track.run_files import ON_ALL_CORES, list_known_commits
 from bench.track.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def document(results: Results) -> Document:
     others = tuple(figure for name, figure in charts.items() if name not in shown)
     ends = dict.fromkeys(name[:DAY] for name in it.moments[:1] + it.moments[-1:])
     days = " to ".join(ends)
-    commits = list_commits(results.environments[moment] for moment in it.moments)
+    commits = list_known_commits(results.environments[moment] for moment in it.moments)
     of = f" of {len(commits)} commits" if len(commits) > 1 else ""
     about = [pluralise(len(it.moments), "stack" if it.is_measured else "run") + of, days]
     return Document(
@@ -122,7 +122,7 @@ def _make_headline(it: Timeline) -> str:
         first = sentence(_describe_changes(it.changes[0], it))
     rest = ""
     if it.untested:
-        rest = f"{len(it.untested)} of {len(it.series)} times are not compared: {ON_ALL_CORES}."
+        rest = f"{len(it.untested)} of {len(it.series)} times are {ON_ALL_CORES}."
     return " ".join(filter(None, [first or "No change was found.", rest, _ask_for_time(it)]))
 
 
@@ -337,7 +337,7 @@ def _explain_method(it: Timeline) -> Iterator[str]:
         f"styles and metrics: the probability of any false one is {percent(ALPHA)}. Exact "
         "counts need no test."
     )
-    if len(list_commits(map(it.results.environments.__getitem__, it.moments))) > 1:
+    if len(list_known_commits(map(it.results.environments.__getitem__, it.moments))) > 1:
         yield "Runs of different commits are one series: a change may be this project's own."
     if it.is_measured:
         yield "The first sentence compares the first and last day alone, corrected for all metrics."

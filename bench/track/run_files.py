@@ -48,7 +48,7 @@ SHORT_SECONDS = 1e-3
 errors say: waking a thread on another core takes up to 0.1 ms. Of a step of 0.04 ms, the intervals
 of 6 in 10 pairs of runs were right, of one of 2.4 ms those of 35 in 35 (results/beside); a busy
 hour makes the first one 0.4 ms long (results/selftest/aa). The limit lies between."""
-ON_ALL_CORES = "cannot say on all cores: `--cores=one`"
+ON_ALL_CORES = "not comparable on all cores (use `--cores=one`)"
 """Reason why two runs of a short call are not compared, and what to do."""
 LEAST_RUNS = 3
 """Base runs that show how much runs of the same code differ."""
@@ -147,7 +147,8 @@ def list_conditions(run: Run) -> dict[str, str]:
         "datum of a block": about.datum,
         "threads": about.threads,
     }
-    values |= {f"--{name}": getattr(options, name) for name in METHOD}
+    method = {f"--{name}": getattr(options, name) for name in METHOD}
+    values |= {name: "default" if value is None else value for name, value in method.items()}
     values |= {f"{backend} device": kind for backend, kind in about.devices.items()}
     for backend, details in about.device_details.items():
         values |= {f"{n.replace('_', ' ')} on {backend}": details.get(n) for n in DETAILS}
@@ -167,7 +168,7 @@ def describe_environment(run: Run) -> EnvironmentInfo:
     return replace(environments[0], spec=run.name, versions=versions, pins={}, commit=commit)
 
 
-def list_commits(environments: Iterable[EnvironmentInfo]) -> list[str]:
+def list_known_commits(environments: Iterable[EnvironmentInfo]) -> list[str]:
     """Return the known commits of runs, each once, in their order."""
     return list(dict.fromkeys(info.commit for info in environments if info.commit))
 
@@ -247,8 +248,8 @@ def warn_of_differences(runs: Sequence[Run]) -> Iterator[str]:
     """Yield warnings: of releases and variables that change the baseline, and of the runs' own."""
     *bases, new = runs
     differing: dict[str, tuple[str | None, str | None]] = {}
-    if len(commits := list_commits(map(describe_environment, bases))) > 1:
-        yield f"base runs are of {len(commits)} commits, as if of one code: {name_few(commits)}"
+    if len(commits := list_known_commits(map(describe_environment, bases))) > 1:
+        yield f"base runs come from {len(commits)} commits and are pooled: {name_few(commits)}"
     for run in bases:
         packages = find_differing_releases(*(describe_environment(r).versions for r in (run, new)))
         differing |= {name: pair for name, pair in packages.items() if name in SHARED_PACKAGES}

@@ -22,7 +22,7 @@ from bench.estimates import MARGIN
 from bench.report.table import change, percent
 from bench.runfile import LIKE_BAD, UNDECIDED, SearchRecord, find_differing_releases
 from bench.stats.changes import log_ratio
-from bench.track.steps import StoppedError, UnmeasurableError
+from bench.track.steps import StoppedError, UnmeasurableError, describe_pairs
 from common.errors import BakeoffError
 from common.files import atomic_write
 
@@ -120,8 +120,7 @@ class Search:
             data = msgspec.json.encode({"bakeoff": self.make_results()}, enc_hook=float)
             self.file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self.file, data)
-        row = self.steps.estimates[-1]
-        pairs = f"{change(row)} after {row.workers} pairs"
+        pairs = describe_pairs(self.steps.estimates[-1])
         self.notify(f"{phase}: {new} beside {base}: {pairs}: {conclusion}")
         return conclusion
 

@@ -50,6 +50,12 @@ LOOKS = (3, 4, 6, 8, 12, 18, 26)
 (Bonferroni), and a factor of about 1.4 between looks loses little."""
 
 
+def describe_pairs(row: Estimate) -> str:
+    """Return what pairs of workers have shown so far, in words."""
+    answer = "no answer yet" if row.is_unknown else change(row)
+    return f"{answer} after {row.workers} pairs"
+
+
 class StoppedError(BakeoffError):
     """Reason why a search goes no further."""
 
@@ -179,10 +185,11 @@ class Steps:
         if left <= 0:
             self.missing_seconds = self.budget
             raise StoppedError("the budget is spent")
-        try:  # a stack that is new is asked for its contents first
-            require_style({str(s): self.stacks.side(s) for s in specs.values()}, self.cell)
-        except BakeoffError as error:
-            raise UnmeasurableError(f"{new} cannot be measured: {error}") from error
+        for spec in specs.values():
+            try:  # a stack that is new is asked for its contents first
+                require_style({str(spec): self.stacks.side(spec)}, self.cell)
+            except BakeoffError as error:
+                raise UnmeasurableError(f"{spec} cannot be measured: {error}") from error
         # A number of cold samples is taken at once, whatever the looks say: the budget sets it
         options = Options(left, processes=LOOKS[-1], cores="one")
 
@@ -234,9 +241,7 @@ class Steps:
         known = row.half_width < math.inf
         times = (row.half_width / distance) ** 2 if known else LOOKS[1] / max(1, row.workers)
         self.missing_seconds = float(f"{max(times, 1.5) * step.seconds:.1g}")
-        return (
-            f"{change(row)} after {row.workers} pairs; it needs about {self.missing_seconds:.0f} s"
-        )
+        return f"{describe_pairs(row)}; it needs about {self.missing_seconds:.0f} s"
 
     def make_results(self, record: SearchRecord) -> ResultsWithSamples:
         """Return the results of all steps, with those of the earlier search."""

@@ -117,6 +117,7 @@ def test_published_tables_are_of_their_files() -> None:
         ("run-file", SITE.describe_run_file()),
     ):
         assert (ROOT / f"docs/{name}.md").read_text("utf-8") == made
+        assert "Annotated" not in made, "users read plain types"
 
 
 def test_every_link_of_the_site_leads_to_a_part_of_a_page(tmp_path: Path) -> None:

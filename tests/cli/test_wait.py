@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.engine.machine import machine_lock
-from tests.commands import SCAN, Bakeoff, bench, how
+from tests.commands import SCAN, Bakeoff, bench, command, how
 
 BROKEN = {
     "without_loss": (SCAN.replace("def loss", "def lost"), "without_loss.py has no function loss"),
@@ -83,3 +83,22 @@ def test_so_it_is_in_pytest(wait: list[str], tmp_path: Path) -> None:
     assert done.returncode == 2
     assert ("nothing.json" if wait else "another run (process ") in done.stdout + done.stderr
     assert "waiting" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["cost", "ab", "pytest"])
+def test_a_folder_without_room_for_a_journal_is_told_before_all_that(
+    name: str, tmp_path: Path
+) -> None:
+    lines = {"cost": "cost scan.py --wait", "ab": "ab --base current --step scan.py --wait"}
+    (tmp_path / "scan.py").write_text(SCAN)
+    (tmp_path / ".bakeoff").write_text("mine")
+    line = bench("--metric=step", "--wait") if name == "pytest" else command(*lines[name].split())
+    given = how(tmp_path) | {"capture_output": True, "check": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", given["env"]["TMPDIR"])
+        with machine_lock():
+            done = subprocess.run(line, **given, timeout=60)
+    assert done.returncode == 2
+    words = "the journals' folder .bakeoff: .bakeoff is not a folder; remove it, or start in a"
+    assert words in done.stdout + done.stderr
+    assert (tmp_path / ".bakeoff").read_text() == "mine"

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from uv import find_uv_bin
 
 from bench.cells import BASELINE, WHOLE, Arm, Selection
-from bench.cost.step import OwnCost, advise, document
+from bench.cost.step import OwnCost, advise, document, find_status
 from bench.engine.process import Place
 from bench.engine.task import Environment
 from bench.estimates import Estimate
@@ -62,33 +62,76 @@ def results(costs: dict[str, tuple[float, float]], step: float) -> Results:
 
 def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     costs = {"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6), "jax_jit": (0.0, 1e-6)}
-    advice, change = advise(OwnCost(results(costs, 2.3e-4)))
+    advice, change, _ = advise(OwnCost(results(costs, 2.3e-4)))
     assert advice == (
         "At 230 µs a step, write `flax_nnx/jit_partial`: `flax_nnx/jit` adds 600 µs (580 to 620) "
         "to plain JAX's call on one core, and `flax_nnx/jit_partial` 10 µs (8 to 12)."
     )
     assert "- step = nnx.jit(train_step)" in change
     assert "+ step = nnx.jit_partial(train_step, model, optimizer, graph=False)" in change
-    advice, change = advise(OwnCost(results(costs, 1.0)))
+    advice, change, _ = advise(OwnCost(results(costs, 1.0)))
     assert (advice.count("no other style is worth it"), change) == (1, "")
     unsure = {"jit": (6e-4, 7e-4), "jit_partial": (1e-5, 2e-4)}
-    advice, change = advise(OwnCost(results(unsure, 2.3e-4)))
+    advice, change, _ = advise(OwnCost(results(unsure, 2.3e-4)))
     assert ("no style certainly adds less" in advice, change) == (True, "")
     lacking = results(unsure, 2.3e-4)
     lacking.cells.append(CellResult(cell=Arm("flax_nnx", "pure").make_cell("mine", "cpu")))
-    advice, _ = advise(OwnCost(lacking))
+    advice, _, _ = advise(OwnCost(lacking))
     assert advice.endswith("(-100 to 1300). Not measured yet: `flax_nnx/pure`.")
     lacking.estimates = [row for row in lacking.estimates if row.form == "amount"]
     lacking.options = RunOptions(budget=60.0)
     asked = "`flax_nnx/jit`, `flax_nnx/jit_partial` and `flax_nnx/pure`"
     assert advise(OwnCost(lacking))[0] == f"There was no time for {asked}: give --budget 120."
+    needs = {HOST: "not measured (about 21 s needed)", STEP: "not measured (about 9 s needed)"}
+    lacking.cells[-1].missing = needs
+    assert advise(OwnCost(lacking))[0] == f"There was no time for {asked}: give --budget 90."
+    shown = document(lacking)
+    assert (shown.status, find_status(lacking)) == ("open", 2)
     only = {"jit": (6e-4, 2e-5)}
-    advice, change = advise(OwnCost(results(only, 2.3e-4)))
+    advice, change, _ = advise(OwnCost(results(only, 2.3e-4)))
     assert "write `flax_nnx/flat` (a list of arrays): `flax_nnx/jit` adds" in advice, (
         "the baseline itself, where no usual style is cheaper"
     )
     assert advice.endswith(" on one core, and `flax_nnx/flat` nothing.")
     assert "jax.tree.unflatten(structure, arrays)" in change
+
+
+def test_an_answer_that_is_not_known_is_not_good() -> None:
+    by_one = results({"cached_partial": (3e-5, 0.0)}, 2.3e-4)
+    [row] = [row for row in by_one.estimates if row.form == "added"]
+    ends = {"low": None, "high": None, "level": 2e-4, "workers": 1, "verdict": None}
+    by_one.estimates[by_one.estimates.index(row)] = replace(row, **ends)
+    shown = document(by_one)
+    name = "`flax_nnx/cached_partial`"
+    assert shown.headline == f"At 230 µs a step, {name}: not known yet (one process)."
+    assert (shown.status, find_status(by_one)) == ("open", 0)
+    plain = results({}, 2.3e-4)
+    assert (document(plain).status, find_status(plain)) == ("good", 0)
+    other = Proof(loss=0, gradient=0, trajectory=0.5, equal=False)
+    plain.cells.append(CellResult(cell=Arm("mine", WHOLE).make_cell("mine", "cpu"), proof=other))
+    shown = document(plain)
+    assert shown.headline.endswith("plain JAX has one style, and `mine/step` cannot be compared.")
+    assert shown.status == "open"
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("not measured (about 21 s needed)", ": a first answer needs about 21 s; give --budget 40"),
+        ("not measured within the budget", "; give --budget 30"),
+    ],
+)
+def test_nothing_measured_is_the_answer_and_has_no_tables(reason: str, words: str) -> None:
+    cells = [BASELINE.make_cell("mine", "cpu"), Arm("flax_nnx", "jit").make_cell("mine", "cpu")]
+    rows = [CellResult(cell=cells[0]), CellResult(cell=cells[1], missing={HOST: reason})]
+    nothing = Results(kind="cost", cells=rows, options=RunOptions(budget=15.0))
+    shown = document(nothing)
+    assert shown.headline == f"Nothing could be measured in 15 s{words}."
+    assert not any(part.tables for part in shown.sections)
+    assert not any("same losses" in text for text in shown.fine_print)
+    assert (shown.status, find_status(nothing)) == ("open", 2)
+    rows[1].failure = "it broke"
+    assert find_status(nothing) == 1
 
 
 def styles_added() -> set[str]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from bench.engine.machine import LOCK, machine_lock, require_free_machine
 from bench.runfile.reader import read
+from common.errors import BakeoffError
 from common.files import lock_file
 from tests.commands import ROOT, how, refusal
 from tests.test_bench import Lab
@@ -100,6 +102,8 @@ def test_a_second_run_is_refused_but_not_after_one_that_was_killed(queue: Queue)
     first.kill()
     first.wait()
     require_free_machine()
+    with machine_lock():
+        pass
     assert [path.name for path in queue.temporary.iterdir()] == [LOCK], "it tidies up"
 
 
@@ -124,6 +128,36 @@ def test_runs_that_wait_get_the_machine_in_the_order_in_which_they_came(queue: Q
     queue.end("d")
     assert queue.log == ["a", "b", "c", "d"]
     assert [path.name for path in queue.temporary.iterdir()] == [LOCK]
+
+
+def test_who_only_looks_is_no_run(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several look at the same time, as in two shells: none is refused, nor is who measures."""
+    look = "from bench.engine.machine import require_free_machine as look"
+    command = [sys.executable, "-c", f"{look}\nfor _ in range(5_000): look()"]
+    lookers = [subprocess.Popen(command, **how(queue.folder)) for _ in range(3)]
+    assert [looker.wait(60) for looker in lookers] == [0, 0, 0]
+    with ExitStack() as held:
+        held.enter_context(lock_file(queue.temporary / LOCK, shared=True))
+        require_free_machine()
+        monkeypatch.setattr("time.sleep", lambda _: held.close())
+        with machine_lock():
+            pass
+
+
+def test_a_stopped_run_that_waits_is_not_said_to_measure(queue: Queue) -> None:
+    queue.start("a")
+    stopped = queue.start("stopped")
+    os.kill(stopped.pid, signal.SIGSTOP)
+    queue.end("a")
+    queue.start("late")
+    first = "is stopped and first in line for this machine"
+    assert f"waiting for {queue.holder('stopped')} that {first}" in queue.told("late")
+    with pytest.raises(BakeoffError, match=first), machine_lock():
+        pass
+    os.kill(stopped.pid, signal.SIGCONT)
+    until(lambda: queue.has("stopped"))
+    queue.end("stopped")
+    until(lambda: queue.has("late"))
 
 
 def test_what_anybody_may_have_put_there_does_no_harm(queue: Queue) -> None:

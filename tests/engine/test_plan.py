@@ -29,7 +29,7 @@ from tests.engine.plans import (
 )
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed
 
-UNMEASURED = r"not measured within the budget: it takes about \d+ s"
+UNMEASURED = r"not measured \(about \d+ s needed\)"
 
 # What a budget buys.
 
@@ -87,10 +87,12 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
             assert (metric in state.cells[cell].missing) == (have == 0), (cell, metric)
     missing = state.cells[GOOD_CELL].missing
     assert re.fullmatch(UNMEASURED, missing.pop("first_step"))
-    state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = "worker failed (silent for 20 s)"
+    state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = (
+        "worker failed (it was still at work after 20 s)"
+    )
     plan.agenda.note_missing(plan.workers.samples)
     assert missing["first_step"].startswith(
-        "worker failed (silent for 20 s), and there was no time"
+        "worker failed (it was still at work after 20 s), and there was no time"
     )
 
 
@@ -141,7 +143,9 @@ def test_what_cannot_be_proven_in_time_is_said_at_once_and_the_rest_is_measured(
         others = {*state.needed} - late
         assert any(cell in plan.counts(STEP) for cell in others)
         assert {cell for text in told for cell in late if str(cell.arm) in text[1]} == late
-        assert all(at < 0.6 * budget + 10 and "each takes about 20 s" in text for at, text in told)
+        assert all(
+            at < 0.6 * budget + 10 and "proving one takes about 20 s" in text for at, text in told
+        )
         reasons = [state.cells[cell].missing[STEP] for cell in late]
         assert all(re.fullmatch(UNMEASURED, reason) for reason in reasons)
 

@@ -91,7 +91,7 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
         (
             {HAIKU: Planted(1.1), NNX: Planted(30.0)},
             {"noise": 0.6, "workers": 4},
-            "At the tutorial's size, under one `jax.jit`: haiku not yet. Slow ways to write ",
+            "At the tutorial's size, under one `jax.jit`: haiku: not known yet. Slow ways ",
         ),
         (
             {HAIKU: Planted(), NNX: Planted(host=None)},

@@ -112,7 +112,7 @@ def test_a_row_that_differs_only_by_itself_is_open_wherever_it_is_told() -> None
     step = widen_intervals([replace(rows[0], metric="step"), *rows], MARGIN)[0]
     assert step.p == pytest.approx(3 * (rows[0].p or 0)), "3 of 9 parts of the odds are a step's"
     assert widen_intervals(rows[:1], MARGIN)[0].low == pytest.approx(rows[0].low)
-    assert document(of_rows(rows)).headline.startswith("Inconclusive")
+    assert document(of_rows(rows)).headline.startswith("Nothing is settled")
 
 
 def test_a_headline_counts_and_says_nothing_beside_that_nothing_is_settled() -> None:
@@ -123,7 +123,7 @@ def test_a_headline_counts_and_says_nothing_beside_that_nothing_is_settled() -> 
     assert (rows[0].high or 9) < 1 + MARGIN
     it = Comparison(replace(SAME, estimates=rows))
     assert it.status is Status.CANNOT_SAY
-    assert document(it.results).headline == "Inconclusive: no row could be settled."
+    assert document(it.results).headline == "Nothing is settled yet."
     rows[1] = replace(rows[1], low=0.99, high=1.01, verdict=Verdict.EQUIVALENT)
     rows[2] = replace(rows[2], value=2.0, low=1e-3, high=323.0)
     cell = replace(SAME.cells[-1], missing={"import": "no time"})

@@ -552,8 +552,9 @@ def test_only_a_failure_is_no_question_of_time(
     assert isinstance(error.value, UnmeasurableError) is (failure is not None)
     assert steps.missing_seconds == (0 if failure else 18)
     monkeypatch.setattr(Stacks, "side", Mock(side_effect=BakeoffError("it does not import")))
-    with pytest.raises(UnmeasurableError, match="cannot be measured: it does not import"):
+    with pytest.raises(UnmeasurableError, match="cannot be measured: it does not import") as error:
         steps.measure(parse(ENDS[0]), parse(ENDS[1]), lambda _: True)
+    assert str(error.value).startswith(str(parse(ENDS[0]))), "the one that fails"
 
 
 def test_a_spent_budget_is_given_once_more() -> None:

@@ -122,6 +122,12 @@ def test_several_base_runs_tell_what_runs_vary_by() -> None:
     assert not row_of(together, FILTER_JIT).differs
 
 
+def test_a_number_of_rounds_is_another_way_of_measuring_than_the_default() -> None:
+    eight = replaced(LATER, options=replace(LATER.results.options, rounds=8))
+    assert "--rounds default, then 8" in refusal(compare, [BEFORE], eight)
+    assert "--rounds 8, then default" in refusal(compare, [eight], BEFORE)
+
+
 def on_all_cores(run: Run) -> Run:
     """Return a run whose calls at `toy`, of 0.1 ms, were timed on all cores."""
     return replaced(run, options=RunOptions(cores="all"))
@@ -137,18 +143,18 @@ def test_two_runs_of_a_short_call_on_all_cores_have_no_verdict(
     row = row_of(it, FILTER_JIT, "host_cost")
     assert (row.low, row.high, row.differs, row.is_unknown) == (None, None, False, True)
     assert row_of(it, FILTER_JIT).differs, "a step of 4 ms"
-    assert "3 cannot say on all cores: `--cores=one`" in document(it.results).headline
+    assert "3 not comparable on all cores (use `--cores=one`)" in document(it.results).headline
     calls = [
         [r for r in run.results.estimates if r.metric == "host_cost"] for run in (BEFORE, slower)
     ]
     for name, run, rows in zip(("base", "new"), (BEFORE, slower), calls, strict=True):
         write(tmp_path / f"{name}.json", file_of(on_all_cores(replaced(run, estimates=rows))))
     done = bakeoff("compare", "base.json", "new.json", "-o", "both.json")
-    assert (done.status, "Inconclusive: no row could be settled." in done.err) == (2, True)
+    assert (done.status, "Nothing is settled yet." in done.err) == (2, True)
     made = document(read(tmp_path / "both.json").results)
     for text in (terminal(made, 80), markdown(made), page(made)):
         plain = " ".join(re.sub("[`*]|<[^>]*>", "", text).split())
-        assert "cannot say on all cores: --cores=one" in plain
+        assert "not comparable on all cores (use --cores=one)" in plain
     bases = [a_run(n, when=f"2026-01-0{n}T00:00:00") for n in range(3, 9)]
     runs = [on_all_cores(run) for run in (*bases, a_run(2, {FILTER_JIT: 2.0}))]
     it = Comparison(compare(runs[:-1], runs[-1]))
@@ -162,7 +168,7 @@ def test_two_runs_of_a_short_call_on_all_cores_have_no_verdict(
 def test_base_runs_of_several_commits_are_told() -> None:
     bases = [a_run(n, commit=f"{n}" * 40, when=f"2026-01-0{n}T00:00:00") for n in (1, 2)]
     [text] = compare(bases, a_run(3)).warnings
-    assert text == "base runs are of 2 commits, as if of one code: 1111111111 and 2222222222"
+    assert text == "base runs come from 2 commits and are pooled: 1111111111 and 2222222222"
 
 
 def test_exact_counts_are_compared_exactly() -> None:
@@ -212,7 +218,7 @@ def test_nothing_settled_is_no_pass() -> None:
     unknown = [replace(r, standard_error=None, low=None, high=None, df=0.0) for r in few]
     it = both(replaced(BEFORE, estimates=unknown), replaced(LATER, estimates=few))
     assert it.status is Status.CANNOT_SAY
-    assert document(it.results).headline.startswith("Inconclusive")
+    assert document(it.results).headline.startswith("Nothing is settled")
     exact = [row for row in BEFORE.results.estimates if row.metric == "python_calls"]
     it = both(replaced(BEFORE, estimates=exact), replaced(LATER, estimates=exact))
     assert it.status is Status.NOT_WORSE

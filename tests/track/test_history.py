@@ -177,8 +177,8 @@ def test_a_short_call_on_all_cores_has_no_change_in_a_few_runs(tmp_path: Path) -
 
     few = document(read_history(files[5:15]))
     assert called(files[5:15]) == []
-    assert "3 of 12 times are not compared: cannot say on all cores: `--cores=one`" in few.headline
-    assert any("toy (call): cannot say" in text for text in section(few, "What changed").lines)
+    assert "3 of 12 times are not comparable on all cores (use `--cores=one`)" in few.headline
+    assert any("toy (call): not comparable" in text for text in section(few, "What changed").lines)
     assert called(files) == ["host_cost"]
 
 
