@@ -78,7 +78,8 @@ def escape_text(text: str) -> str:
     parts = re.split(r"(`[^`]+`)", wording.make_printable(text).replace("\n", " ").strip())
     # In a table, a bar would end the cell even within code.
     return "".join(
-        p.replace("|", r"\|") if i % 2 else _escape_plain(p) for i, p in enumerate(parts)
+        p.replace("|", r"\|") if i % 2 else _escape_plain(re.sub(r" +", " ", p))
+        for i, p in enumerate(parts)
     )
 
 
