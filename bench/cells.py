@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import impls
-from bench.metrics import SAMPLED, USUAL, WORKLOAD_GROUPS
-from common.config import WORKLOADS, Device
+from bench.metrics import HOST, SAMPLED, USUAL, WORKLOAD_GROUPS
+from common.config import SKELETON, WORKLOADS, Device, is_skeleton
 from common.errors import BakeoffError, unknown
 from impls import steps
 
@@ -185,13 +186,14 @@ class Selection:
         names = self.workloads or DEFAULT_WORKLOADS
         workloads = dict.fromkeys(w for name in names for w in WORKLOAD_GROUPS.get(name, (name,)))
         cells = [
-            Cell(entrant, style, workload, backend)
+            cell
             for backend in self.backends or offer.backends
             for workload in workloads
             for entrant in entrants
             if Device.parse(backend).backend not in offer.lacking.get(entrant, ())
             for style in by_entrant.get(entrant) or [PURE]
             if self.is_wanted(Arm(entrant, style), workload, offer)
+            for cell in self.add_skeleton(Cell(entrant, style, workload, backend))
         ]
         if not cells:
             known = sorted({s for name in entrants for s in offer.styles.get(name, [])})
@@ -209,9 +211,28 @@ class Selection:
         named = arm.entrant in self.entrants or workload in WORKLOAD_GROUPS["depth"]
         return named or arm.style not in offer.if_named.get(arm.entrant, ())
 
+    @cached_property
+    def has_skeleton(self) -> bool:
+        """Whether a user's own training step takes part, and has a model."""
+        return bool(self.step) and steps.has_model(Path(self.files[self.step]))
+
+    def add_skeleton(self, cell: Cell) -> list[Cell]:
+        """Return a cell, and that of the step's skeleton if there is one, which is on the CPU."""
+        if cell.workload != self.step or not self.has_skeleton or cell.style == WHOLE:
+            return [cell]
+        return [cell._replace(workload=cell.workload + SKELETON, backend="cpu"), cell]
+
     def is_measured(self, metric: str, cell: Cell) -> bool:
-        """Tell whether a metric of a cell is measured."""
+        """Tell whether a metric of a cell is measured.
+
+        Of a user's own step with a model, that is what a call adds, unless others are named.
+        """
         about = SAMPLED[metric]
+        if self.has_skeleton and metric == HOST:
+            is_asked = not self.metrics or HOST in self.metrics
+            return is_asked and (is_skeleton(cell.workload) or cell.style == WHOLE)
+        if self.has_skeleton and not self.metrics:
+            return False
         several = any(cell.workload in names for names in WORKLOAD_GROUPS.values())
         if self.metrics or about.named:
             return metric in self.metrics and about.is_measured_at(cell.workload)

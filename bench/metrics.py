@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.config import DEPTH, SWEEP, is_user_step
+from common.config import DEPTH, SWEEP, is_skeleton, is_user_step
 
 
 class Kind(StrEnum):
@@ -69,8 +69,11 @@ class Metric:
 
     def is_measured_at(self, workload: str) -> bool:
         """Tell whether a workload's cells have this metric."""
-        of_user = self.name == HOST and is_user_step(workload)
-        return of_user or not self.added or workload in TINY
+        if is_skeleton(workload):
+            return self.name in OF_SKELETON
+        if is_user_step(workload):
+            return self.name not in OF_OUTLINE and (not self.added or self.name == HOST)
+        return not self.added or workload in TINY
 
 
 WORKLOAD_GROUPS = {
@@ -82,7 +85,10 @@ TINY = ("toy", *WORKLOAD_GROUPS["depth"])
 """Workloads where the device has next to nothing to do, so that a call's time is the host's."""
 STEP, HOST, STAGES = "step", "host_cost", "stages"
 """The two metrics that people ask for first, and the turns that trace, lower and compile."""
-STARTUP = "startup"
+OF_OUTLINE = ("trace", "lower")
+"""Metrics that need no numbers in a user's arrays: they are measured beside the skeleton."""
+OF_SKELETON = (HOST, *OF_OUTLINE)
+STARTUP, STARTS = "startup", "python_starts"
 HOST_IN_A_ROW, HOST_PER_ARRAY = "host_cost_pipelined", "host_cost_per_array"
 USUAL: dict[str, tuple[str, ...]] = {
     "toy": (HOST,),
@@ -180,9 +186,7 @@ TABLE = (
     ),
     Metric("python_calls", "calls of one warm step", head="Python\ncalls"),
     # Calls cost what they cost, whoever is called: more starts explain them, and are not worse
-    Metric(
-        "python_starts", "functions that a warm step starts", head="Python\nstarts", neutral=True
-    ),
+    Metric(STARTS, "functions that a warm step starts", head="Python\nstarts", neutral=True),
     Metric(
         "flattening_starts",
         "functions that a warm step starts to take trees apart and put them together",

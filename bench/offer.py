@@ -31,6 +31,8 @@ class Offer:
     """Conditions of measuring: flags, affinity."""
     notes: list[str] = field(default_factory=list)
     """Remarks on a user's own step."""
+    too_large: list[str] = field(default_factory=list)
+    """Backends into whose memory a user's real step does not fit: only its skeleton does."""
     uncached: int = 0
     """Modules that each process compiles from source, since Python can keep no bytecode of them."""
     unfit: dict[str, tuple[str, str]] = field(default_factory=dict)

@@ -215,11 +215,30 @@ WORKLOADS = Workloads(
 one size each, the sweep the width alone, and the depths the number of layers alone."""
 
 
+SKELETON = ".skeleton"
+"""End of the name of a workload that is the skeleton of a user's own step: the trees of `mine`, with
+arrays of one element, are `mine.skeleton`."""
+
+
 def is_user_step(workload: str) -> bool:
-    """Tell whether a workload is a user's own training step: no name of the project's."""
+    """Tell whether a workload is a user's own training step, or its skeleton."""
     return workload not in WORKLOADS
 
 
+def is_skeleton(workload: str) -> bool:
+    """Tell whether a workload is the skeleton of a user's own training step."""
+    return workload.endswith(SKELETON)
+
+
+def is_real_step(workload: str) -> bool:
+    """Tell whether a workload is a user's own step itself: making it may take a minute."""
+    return is_user_step(workload) and not is_skeleton(workload)
+
+
 def find_workload(name: str) -> Workload:
-    """Return a workload; in place of a user's own step, whose sizes are unknown, `seed`'s."""
-    return WORKLOADS.get(name) or replace(WORKLOADS["seed"], name=name, corpus="")
+    """Return a workload; in place of a user's own step, whose sizes are unknown, `seed`'s.
+
+    A skeleton computes as little as `toy`.
+    """
+    like = "toy" if is_skeleton(name) else "seed"
+    return WORKLOADS.get(name) or replace(WORKLOADS[like], name=name, corpus="")

@@ -133,6 +133,8 @@ class Library(NamedTuple):
     state, empty where it has none."""
     find_unsuited: Callable[[Any], Mapping[str, str]] = lambda model: {}  # noqa: ARG005
     """Return the styles that cannot train a model, and why."""
+    replace_others: Callable[[Any, Any], None] = lambda model, others: None  # noqa: ARG005
+    """Give a model other arrays in place, where its library's steps change them so."""
     carrying: Sequence[str] = ()
     """Styles that keep carried values in a state of their own; others are given them."""
 

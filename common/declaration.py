@@ -57,6 +57,8 @@ class Declaration:
     """`LIMITS`: for styles that do not suit every model, which models they suit."""
     begin: str = ""
     """`BEGIN`: a file with a step of a user's own, which `bakeoff new --model` writes."""
+    stack: str = ""
+    """`STACK`: a file whose model is a stack of linear layers, with `ARRAYS` arrays."""
     write: dict[str, str] = field(default_factory=dict)
     """`WRITE`: by style, the lines that make and call the step of any model."""
     requirements: tuple[str, ...] = ()

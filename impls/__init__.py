@@ -180,17 +180,6 @@ def colours(names: Iterable[str]) -> dict[str, str]:
     return {name: colour or next(spare) for name, colour in known.items()}
 
 
-def caveat(name: str, before: str, after: str) -> str:
-    """Return the caveat of replacing an entrant's style `before` by `after`; often empty."""
-    about = find_declaration(name)
-    parts = []
-    if after in about.limits and about.limits.get(before) != about.limits[after]:
-        parts.append(about.limits[after])
-    if before in about.waits and after not in about.waits:
-        parts.append(f"`{before}` waits for the device in each call, `{after}` does not")
-    return "; ".join(parts)
-
-
 def find_declaration(entrant: str | Path) -> Declaration:
     """Return the declaration in an entrant's file; the defaults where it cannot be read."""
     try:

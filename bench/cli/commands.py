@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bench.engine.session import Measurement
     from bench.engine.task import Task
     from bench.environments.builder import Builder
+    from bench.samples import Sample
 
 SAFE_TEXT = "what was measured is safe: go on with the same command and --resume"
 
@@ -114,8 +115,17 @@ def promise_resumption(is_kept: Callable[[], bool] = lambda: True) -> Iterator[N
         raise DiskError(f"{error}{hint}") from error
 
 
-def measure_task(task: Task, *, wait: bool, resume: bool, more: Path | None) -> Measurement:
+def measure_task(
+    task: Task,
+    *,
+    wait: bool,
+    resume: bool,
+    more: Path | None,
+    is_enough: Callable[[Sequence[Sample]], bool] = lambda _samples: False,
+) -> Measurement:
     """Measure a task, and show the progress; if it is cut off, say how to go on.
+
+    `is_enough` gets the samples between visits, and says whether they do.
 
     Raises:
         KeyboardInterrupt: it was cut off.
@@ -134,4 +144,6 @@ def measure_task(task: Task, *, wait: bool, resume: bool, more: Path | None) -> 
 
     with promise_resumption(is_kept), Progress(console, task.options.budget) as shown:
         resumed = "" if resume else None
-        return measure(task, wait=wait, resume=resumed, on_progress=shown, more=more)
+        return measure(
+            task, wait=wait, resume=resumed, on_progress=shown, more=more, is_enough=is_enough
+        )

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
-from typing import Annotated
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import impls
 from bench.cells import name_step, parse_names, require_known
 from bench.cli import commands, parameters
-from bench.cli.output import Output, finish, publish
-from bench.cost.published import document, read_published
+from bench.cli.output import UTF8_FORMATS, Output, finish
 from bench.options import Options
 from bench.streams import read_arguments
-from common.config import check_rate, check_size
+from common.config import check_size
 from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 EXAMPLES = """\
 bakeoff cost mine.py
-bakeoff cost mine.py --style jit,jit_partial --budget 120 -o mine.html
-bakeoff cost --arrays 147 --step-ms 40"""
-DEFAULT_BUDGET = 60.0
-"""Default budget in seconds: enough for eight styles of a step of a few milliseconds."""
-DEFAULT_STEP_MS = 10.0
-"""Default step time in milliseconds: that of a small model on a CPU."""
+bakeoff cost mine.py --style jit,jit_partial --budget 180 -o mine.html
+bakeoff cost --arrays 147
+bakeoff cost --arrays 300 --model equinox"""
+STEP_BUDGET, STACK_BUDGET = 60.0, 20.0
+"""Default budgets in seconds: what a step's styles add to a call is known after some ten of them,
+and a stack has nothing else to measure."""
+MOST_ARRAYS = 10_000
+"""Most arrays of a stack: making one of them takes milliseconds in some libraries."""
 
 
 def cost(
@@ -32,26 +38,33 @@ def cost(
         typer.Argument(
             metavar="FILE",
             help="A file with your model, batch and loss, as `bakeoff new mine --model equinox` "
-            "begins one: each style's step is proven equal and measured here.",
+            "begins one.",
             show_default=False,
         ),
     ] = None,
     style: parameters.StyleNames = None,
     backend: parameters.BackendName = None,
-    budget: parameters.Budget = DEFAULT_BUDGET,
+    budget: Annotated[
+        float | None,
+        parameters.make_option(
+            "budget",
+            help="Wall time of measuring, in seconds; with --arrays, for each library.",
+            show_default=f"{STEP_BUDGET:g}, with --arrays {STACK_BUDGET:g}",
+        ),
+    ] = None,
     arrays: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Without a file: parameter arrays of your model, for the published table.",
+            help="In place of a file: a stack of linear layers with so many parameter arrays.",
         ),
     ] = None,
-    step_ms: Annotated[
-        float | None,
+    model: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="MS",
-            help="With --arrays: milliseconds of your step, as plain JAX would take.",
-            show_default=f"{DEFAULT_STEP_MS:g}",
+            metavar="LIBRARY",
+            help="With --arrays: libraries of the stack; again, or as a,b.",
+            show_default="all",
         ),
     ] = None,
     format_: parameters.Format = None,
@@ -63,57 +76,73 @@ def cost(
 ) -> int:
     """Show what each style adds to your training step, and what to write instead.
 
-    With a file, your own step is measured in every style of its library. With --arrays, the
-    published table says what to expect: it grows with the number of the model's parameter arrays,
-    and with the time that Python takes.
+    What Python does in a call is measured on your model's skeleton: its trees, with arrays of one
+    element. It takes seconds, and is printed while the real step is compiled, proven equal and
+    timed. With --arrays, a stack of linear layers stands for a model.
 
     Exit status: 0 done; 1 a style failed; 2 cannot say: there was no time to compare a style, or
     wrong use; 130 Ctrl-C.
     """
     shown = Output.choose(format_, output, details=False)
-    styles = parse_names(style)
-    if file is None:
-        if backend is not None or budget != DEFAULT_BUDGET or resume or more is not None:
-            raise BakeoffError(
-                "--backend, --budget, --resume and --more are for measuring: name a file"
-            )
-        show_published(styles, arrays, step_ms, shown)
-        return 0
-    if arrays is not None or step_ms is not None:
-        raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
-    from bench.cost.step import find_status
+    styles, libraries = parse_names(style), parse_names(model)
+    if (file is None) == (arrays is None):
+        raise BakeoffError(
+            "give either the file of your step, as in `bakeoff cost mine.py`, or --arrays, the "
+            "number of your model's parameter arrays"
+        )
+    usual = STEP_BUDGET if arrays is None else STACK_BUDGET
+    extent = commands.check_options(Options(usual if budget is None else budget))
+    if file is not None:
+        if libraries:
+            raise BakeoffError("--model is for --arrays: a file has its own model; leave it out")
+        name_step(file)  # what is wrong with it is told before anything is built
+    else:
+        if backend is not None or resume or more is not None:
+            raise BakeoffError("--backend, --resume and --more are for a file: name one")
+        chosen = choose_libraries(libraries, shown)
+        check_size("--arrays", arrays or 0, most=MOST_ARRAYS)
+
+    from bench.cost.step import FirstAnswer, find_status
     from bench.prepare.run import prepare_step
 
-    extent = commands.check_options(Options(budget))
-    name_step(file)  # what is wrong with it is told before anything is built
     builder = commands.make_builder(wait=wait, packages=with_, more=more)
-    task = prepare_step(file, extent, styles, backend, builder, read_arguments())
-    made = commands.measure_task(task, wait=wait, resume=resume, more=more)
-    finish(made.results, shown, made.journal.path)
-    return find_status(made.results)
+    statuses = []
+    with TemporaryDirectory(prefix="bakeoff-stack-") as folder:
+        files = [file] if file is not None else write_stacks(chosen, arrays or 0, Path(folder))
+        for path in files:
+            task = prepare_step(
+                path, extent, styles, backend, builder, read_arguments(), is_stack=file is None
+            )
+            made = commands.measure_task(
+                task,
+                wait=wait,
+                resume=resume,
+                more=more,
+                is_enough=FirstAnswer(extent.margin, commands.error_console().print),
+            )
+            finish(made.results, shown, made.journal.path)
+            statuses.append(find_status(made.results))
+    return max(statuses)
 
 
-def show_published(
-    styles: tuple[str, ...], arrays: int | None, step_ms: float | None, output: Output
-) -> None:
-    """Show the published costs for a model of so many parameter arrays.
+def choose_libraries(names: Sequence[str], output: Output) -> list[str]:
+    """Return the libraries whose stacks are measured: all that have one, unless some are named.
 
     Raises:
-        BakeoffError: an option is missing, out of its limits, or unknown.
+        BakeoffError: one is unknown, or several are to be written to one file.
     """
-    if arrays is None:
-        raise BakeoffError(
-            "nothing to look at: name the file of your step, as in `bakeoff cost mine.py`, or give "
-            "--arrays, the number of your model's parameter arrays"
-        )
-    assumed = " (assumed: no --step-ms is given)" if step_ms is None else ""
-    step_ms = DEFAULT_STEP_MS if step_ms is None else step_ms
-    check_size("--arrays", arrays)
-    check_rate("--step-ms", step_ms)
-    if output.form == "json":
-        raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
-    costs = read_published()
-    names = {cost: {cost.style, str(cost.arm)} for cost in costs.styles}
-    require_known("style", styles, sorted(set.union(*names.values())))
-    rows = [cost for cost, known in names.items() if not styles or known & {*styles}]
-    publish([document(costs, arrays, step_ms / 1e3, rows, assumed)], output)
+    known = [name for name in impls.list_shared() if impls.find_declaration(name).stack]
+    require_known("model", names, known)
+    if (output.file is not None or output.form in UTF8_FORMATS) and len(names) != 1:
+        what = "a file" if output.file is not None else output.form
+        raise BakeoffError(f"{what} has one library's stack: name it, as in --model equinox")
+    return [*names] or known
+
+
+def write_stacks(libraries: Sequence[str], arrays: int, folder: Path) -> Iterator[Path]:
+    """Yield files of stacks with so many parameter arrays, one for each library."""
+    for library in libraries:
+        path = folder / f"{library}_{arrays}.py"
+        text = impls.find_declaration(library).stack
+        path.write_text(f"{text}\n\nARRAYS = {arrays}\n", "utf-8")
+        yield path

@@ -133,15 +133,9 @@ def make_document(run: Run) -> Document:
     """
     kind = run.results.kind
     if kind == "run":
-        from bench.cost.published import make_section
-        from bench.report.run import document
+        from bench.report.run import document as run_document
 
-        answer = document(run)
-        cells = (result.cell for result in run.results.cells)
-        calculator = make_section({cell.arm for cell in cells if cell.backend == "cpu"})
-        folded = next(i for i, section in enumerate(answer.sections) if section.folded)
-        sections = (*answer.sections[:folded], calculator, *answer.sections[folded:])
-        return replace(answer, sections=sections)
+        return run_document(run)
     module = "bench.cost.step" if kind == "cost" else f"bench.track.{kind}"
     made: Document = import_module(module).document(run.results)
     where = filter(None, [run.when[:16].replace("T", " "), run.processor.partition(" (")[0]])

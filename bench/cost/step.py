@@ -6,10 +6,9 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import impls
-from bench.cells import FLAT, PURE, REFERENCE
+from bench.cells import BASELINE, FLAT, PURE, REFERENCE, WHOLE
 from bench.estimates import MARGIN, Estimate, group_by_key
-from bench.metrics import HOST, METRICS, STEP
-from bench.prepare.run import ASKED
+from bench.metrics import HOST, METRICS, OF_OUTLINE, STEP
 from bench.report import wording
 from bench.report.remedies import find_cheaper, write_change
 from bench.report.table import (
@@ -26,20 +25,35 @@ from bench.report.table import (
 from bench.report.wording import join_words
 from bench.runfile import find_needed_seconds
 from bench.stats.amounts import make_zero_cost
+from bench.stats.estimate import estimate
+from common.config import SKELETON, is_skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from bench.cells import Arm, Cell
     from bench.runfile import CellResult, Results
+    from bench.samples import Sample
 
 CARRY_ADVICE = "If `loss` takes a `state` or `key`, pass it in and return it as `opt_state` is."
 """Sentence below the advised lines, as they show no state or key."""
+ADDED = Column(
+    "added to\na call",
+    number=True,
+    help="on the model's skeleton, on one core, waited for, with a 95 % interval",
+)
 COLUMNS = (
     Column("style"),
-    Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
+    ADDED,
     Column("step", number=True, help="on all cores or the accelerator, beside plain JAX's"),
     Column("step,\nin a row", number=True, help="50 calls, of which only the last is waited for"),
     Column("program", needed=False),
+)
+STARTS = ("trace", "lower", "compile", "peak_rss")
+"""Metrics of what comes before the first step."""
+START_COLUMNS = (
+    Column("style"),
+    *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in STARTS),
 )
 COUNTS = ("python_starts", "flattening_starts", "gc_pauses", "gc_longest", "gc_share")
 """Metrics that explain why a call is dear: functions of Python, and pauses for garbage."""
@@ -60,88 +74,153 @@ class Advice(NamedTuple):
 
 
 class OwnCost:
-    """Views of the results of a step on one backend."""
+    """Views of the results of a step, and of its skeleton, on one backend."""
 
     def __init__(self, results: Results) -> None:
         self.table, self.budget = results.table, results.options.budget or 0.0
-        self.baseline = results.cells[0].cell.baseline
-        """Plain JAX's cell."""
-        self.step = self.table.amount(self.baseline, STEP) or self.table.amount(self.baseline, HOST)
-        """Time of plain JAX's step, else of its call on one core."""
-        cells = [row for row in results.cells if row.cell.arm not in REFERENCE]
-        self.other_steps = [row for row in cells if row.proof and not row.proof.equal]
+        first = min((row.cell for row in results.cells), key=lambda c: is_skeleton(c.workload))
+        self.is_stack = any(word.startswith("--arrays") for word in results.arguments)
+        """Whether a stack of layers stands for a model."""
+        self.file = first.workload.removesuffix(SKELETON)
+        """Name of the user's file."""
+        self.baseline = BASELINE.make_cell(self.file, first.backend)
+        """Plain JAX's cell at the real step."""
+        self.light = BASELINE.make_cell(self.file + SKELETON, "cpu")
+        """Plain JAX's cell at the skeleton."""
+        self.step, self.call = (
+            self.table.amount(self.baseline, STEP),
+            self.table.amount(self.light, HOST),
+        )
+        """Time of plain JAX's step, and of its call of the skeleton."""
+        rows = [row for row in results.cells if row.cell.arm not in REFERENCE]
+        self.other_steps = [row for row in rows if row.proof and not row.proof.equal]
         """Results of whole steps that compute something else than the model."""
-        self.cells = [row for row in cells if row not in self.other_steps]
-        """All other results but the references'."""
-        file, entrants = self.baseline.workload, (row.cell.entrant for row in self.cells)
-        self.entrant = next((name for name in entrants if name != file), file)
+        self.rows = [row for row in rows if row not in self.other_steps]
+        """All other results but the references', of skeletons and of real steps."""
+        entrants = (row.cell.entrant for row in self.rows)
+        self.entrant = next((name for name in entrants if name != self.file), self.file)
         """The model's library; the file's name if that is plain JAX or there is no model."""
-        rows = sorted(self.cells, key=lambda row: row.cell.entrant == self.entrant)
         self.plain, self.baseline_words = "jax.jit", "`jax.jit` over the model as it is"
         """Name of the baseline, and what it is."""
-        if self.entrant != file:
+        if self.entrant != self.file:
             self.plain = f"{self.entrant}/{FLAT}"
             self.baseline_words = (
                 f"`{self.plain}`: `jax.jit` over a list of the same model's arrays"
             )
-        added = {row.cell.style: self.table.comparison(row.cell, HOST) for row in rows}
-        self.costs = {style: row for style, row in added.items() if row is not None}
-        """Style → seconds that it adds to a call, the file's own step first."""
+        arms = dict.fromkeys(row.cell.arm for row in self.rows)
+        self.arms = sorted(arms, key=lambda arm: arm.entrant == self.entrant)
+        """Arms, the file's own step first."""
+        added = {arm: self.table.comparison(self.find_light(arm), HOST) for arm in self.arms}
+        self.costs = {arm.style: row for arm, row in added.items() if row is not None}
+        """Style → seconds that it adds to a call."""
+        failed = {row.cell for row in self.rows if row.failure is not None}
         self.unknown = [
-            f"`{row.cell.arm}`" for row in rows if row.failure is None and not added[row.cell.style]
+            f"`{arm}`"
+            for arm in self.arms
+            if self.find_light(arm) not in failed and added[arm] is None
         ]
         """Styles whose added time was not measured within the budget."""
-        self.has_numbers = any(
-            self.table.comparison(row.cell, metric) for row in self.cells for metric in ASKED
-        )
+        compared = [self.table.comparison(self.find_real(arm), STEP) for arm in self.arms]
+        self.has_numbers = bool(self.costs) or any(compared)
         """Whether any style is compared with plain JAX's."""
         self.missing = [why for row in results.cells for why in row.missing.values()]
         """Reasons why numbers are missing."""
         self.missing_seconds = max(map(find_needed_seconds, self.missing), default=0.0)
         """Seconds that the missing numbers need, as far as the reasons say."""
-        self.carries = any(row.proof and row.proof.state for row in cells)
+        self.carries = any(row.proof and row.proof.state for row in rows)
         """Whether the model has a state."""
+
+    def find_light(self, arm: Arm) -> Cell:
+        """Return the cell at which an arm's call is timed: a skeleton has no `make_step`."""
+        real = self.find_real(arm)
+        return (
+            real if arm.style == WHOLE else arm.make_cell(self.light.workload, self.light.backend)
+        )
+
+    def find_step(self, style: str) -> Estimate | None:
+        """Return the time of a style's real step; of the list of arrays, the baseline's."""
+        arm = next((arm for arm in self.arms if arm.style == style), BASELINE)
+        return self.table.amount(self.find_real(arm), STEP)
+
+    def find_real(self, arm: Arm) -> Cell:
+        """Return an arm's cell at the real step."""
+        return arm.make_cell(self.baseline.workload, self.baseline.backend)
 
 
 def document(results: Results) -> Document:
     """Return the costs of a step's styles, from the results of `bakeoff cost`."""
     it = OwnCost(results)
-    file = f"{it.baseline.workload}.py"
-    advice, calls = advise(it), count_calls(it)
-    trained, state = (it.table.amount(it.baseline, f"{n}_arrays") for n in ("parameter", "state"))
+    advice, calls, starts = advise(it), count_calls(it), make_starts_table(it)
+    trained, state = (it.table.amount(it.light, f"{n}_arrays") for n in ("parameter", "state"))
     beside = f" and {amount(state.value, '')} of state" if state and state.value else ""
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
     device = results.conditions.devices.get(it.baseline.backend, "")
     broken = (row for row in results.cells if row.failure and not row.cell.is_control)
     failed = group_by_key((row.failure, str(row.cell.arm)) for row in broken)
-    failures = tuple(f"{join_words(arms)} failed: {why}" for why, arms in failed.items())
+    failures = tuple(
+        f"{join_words([*dict.fromkeys(arms)])} failed: {why}" for why, arms in failed.items()
+    )
     return Document(
-        title=f"What each style costs {file}",
+        title=f"What each style costs {it.file}{'' if it.is_stack else '.py'}",
         subtitle=f"{amount(trained.value, '')} parameter arrays{beside}; on {it.baseline.backend}"
         f"{f' ({device})' if device and device != it.baseline.backend else ''}"
         if trained
         else "",
         headline=advice.text,
         status="good" if advice.is_known and not failures else "open",
-        warnings=(*results.warnings, *wording.name_constant_losses(results.cells)),
+        warnings=(*results.warnings, *wording.name_constant_losses(real_rows(it))),
         sections=(
             Section("Failures", failures, status="bad"),
-            Section("Cost of a step", tables=(make_table(it),) * (it.step is not None)),
+            Section("Cost of a step", tables=(make_table(it),) * bool(it.call or it.step)),
+            Section("Before the first step", tables=(starts,) * bool(starts.rows)),
             Section("Python and garbage", tables=(calls,) * bool(calls.rows)),
             Section("Change", tuple(advice.change.splitlines())),
             Section("Not compared", tuple(describe_other_steps(it))),
-            Section("Not measured", tuple(wording.explain_missing(it.cells))),
+            Section("Not measured", tuple(wording.explain_missing(it.rows))),
         ),
         fine_print=(
             *(
-                f"Compared with {it.baseline_words}. Each style with a number has the same losses "
-                "and parameters in ten steps. In brackets: 95 % intervals.",
+                f"Compared with {it.baseline_words}. What a style adds to a call is measured on "
+                "the model's skeleton: its trees, with arrays of one element. In training, whose "
+                "programs push Python out of the caches, it is up to a third more. Styles with a "
+                "time of steps have the same losses and parameters in ten real steps. In brackets: "
+                "95 % intervals.",
             )
             * it.has_numbers,
+            "A device that needs longer for a step than Python for a call hides what is added, "
+            "except for styles that wait for it.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
             *wording.suggest_more(results.estimates),
         ),
     )
+
+
+class FirstAnswer:
+    """Tells once what styles add to a call, as soon as that has an interval; the rest goes on."""
+
+    def __init__(self, margin: float, tell: Callable[[str], None]) -> None:
+        self.margin, self.tell = margin, tell
+        self.is_told = False
+
+    def __call__(self, samples: Sequence[Sample]) -> bool:
+        """Look at the samples so far; return False: there is more to measure."""
+        light = [s for s in samples if s.metric == HOST and is_skeleton(s.cell.workload)]
+        if not self.is_told and light:
+            rows = estimate(light, margin=self.margin)
+            added = [row for row in rows if row.form == "added" and not row.cell.is_control]
+            self.is_told = bool(added) and all(
+                row.high is not None and not row.is_unknown for row in added
+            )
+            if self.is_told:
+                added.sort(key=lambda row: row.value)
+                named = ", ".join(f"{row.cell.arm} {words(row)}" for row in added)
+                self.tell(f"added to a call, so far: {named}")
+        return False
+
+
+def real_rows(it: OwnCost) -> list[CellResult]:
+    """Return the results of real steps: a skeleton's losses mean nothing."""
+    return [row for row in it.rows if not is_skeleton(row.cell.workload)]
 
 
 def find_status(results: Results) -> int:
@@ -154,11 +233,11 @@ def find_status(results: Results) -> int:
 
 def advise(it: OwnCost) -> Advice:
     """Return what to write, as far as it is known."""
-    if it.step is None:
+    if it.call is None and it.step is None:
         return Advice(explain_silence(it), is_known=False)
-    at = f"At {amount(it.step.value, 's')} a step"
+    at = f"At {amount(it.step.value, 's')} a step, " if it.step else ""
     plain, library = FLAT, it.entrant
-    if library == it.baseline.workload:  # a plain JAX model, or no model
+    if library == it.file:  # a plain JAX model, or no model
         plain, library = PURE, it.baseline.entrant
     about = impls.find_declaration(library)
     # What people change: their own step, or what most tutorials write
@@ -172,32 +251,50 @@ def advise(it: OwnCost) -> Advice:
         others = [f"`{row.cell.arm}`" for row in it.other_steps]
         if others:
             few += f", and {join_words(others)} cannot be compared"
-        return Advice(f"{at}, there is nothing to choose: {few}.", is_known=not others)
-    names = {row.cell.style: f"`{row.cell.arm}`" for row in it.cells}
+        nothing = wording.sentence(f"{at}there is nothing to choose: {few}")
+        return Advice(nothing, is_known=not others)
+    names = {arm.style: f"`{arm}`" for arm in it.arms}
     names[plain] = f"`{library}/{plain}`"
     usual, name = it.costs[style], names[style]
-    if usual.high is not None and usual.high < MARGIN * it.step.value:
+    if it.step and usual.high is not None and usual.high < MARGIN * it.step.value:
         part = percent(max(0.0, usual.value) / it.step.value)
-        return Advice(
-            f"{at}, no other style is worth it: {name} adds {part} ({words(usual)}).{rest}"
-        )
+        return Advice(f"{at}no other style is worth it: {name} adds {part} ({words(usual)}).{rest}")
     if usual.is_unknown:
         by_one = " (one process)" * (usual.workers == 1)
-        return Advice(f"{at}, {name}: not known yet{by_one}.{rest}", is_known=False)
-    better = find_cheaper(library, style, it.costs | {plain: make_zero_cost(it.baseline)})
+        return Advice(f"{at}{name}: not known yet{by_one}.{rest}", is_known=False)
+    known = {s: cost for s, cost in it.costs.items() if not cost.is_unknown}
+    better = find_cheaper(library, style, known | {plain: make_zero_cost(it.light)})
     if not better:
         most = "" if usual.high else ", by one process, which has no interval"
         end = f".{rest}" if rest else "; no style certainly adds less."
-        return Advice(f"{at}, {name} adds {unsigned_words(usual)}{most}{end}")
+        return Advice(f"{at}{name} adds {unsigned_words(usual)} to a call{most}{end}")
     lines = write_change(library, style, better)
     less = unsigned_words(it.costs[better]) if better in it.costs else "nothing"
     what = " (a list of arrays)" * (better == FLAT)
-    where = " on one core" if it.baseline.backend == "cpu" else ""
     return Advice(
-        f"{at}, write {names[better]}{what}: {name} adds {unsigned_words(usual)} to plain JAX's "
-        f"call{where}, and {names[better]} {less}.{rest}",
+        f"Write {names[better]}{what}: of the {unsigned_words(usual)} that {name} adds to a call, "
+        f"it adds {less}{describe_gain(it, style, better)}.{rest}",
         "\n".join(lines + [CARRY_ADVICE] * it.carries),
     )
+
+
+def describe_gain(it: OwnCost, usual: str, better: str) -> str:
+    """Return in words what another style makes of a real step, as far as steps were timed."""
+    before, after = (it.find_step(style) for style in (usual, better))
+    if before is None:
+        return ""
+    if after is None or not is_certain_gain(before, after):
+        return f"; your step takes {amount(before.value, 's')} here"
+    return (
+        f"; on this machine your step of {amount(before.value, 's')} became "
+        f"{amount(after.value, 's')}"
+    )
+
+
+def is_certain_gain(before: Estimate, after: Estimate) -> bool:
+    """Tell whether one step certainly takes less than another one, by both intervals."""
+    doubt = math.hypot(before.half_width, after.half_width)
+    return after.value + doubt < before.value
 
 
 def explain_silence(it: OwnCost) -> str:
@@ -237,30 +334,50 @@ def unsigned_words(added: Estimate) -> str:
 def make_table(it: OwnCost) -> Table:
     """Return a row for each style, the cheapest first."""
 
-    def cost(row: CellResult) -> float:
-        host = it.table.comparison(row.cell, HOST)
-        return host.value if host else math.inf
+    def sort_by_cost(arm: Arm) -> float:
+        added = it.costs.get(arm.style)
+        return added.value if added else math.inf
 
     rows = []
-    for row in sorted(it.cells, key=cost):
-        if row.failure is None:
-            numbers = [it.table.comparison(row.cell, metric) or "" for metric in ASKED]
-            numbers[-1] = step_content(numbers[-1])
-            rows.append(Row((str(row.cell.arm), *numbers, wording.program(row.proof))))
-    first = [it.table.amount(it.baseline, metric) or "" for metric in ASKED]
-    plain = Row((f"{it.plain} (times)", *first, ""))
+    proofs = {row.cell: row.proof for row in real_rows(it)}
+    failed = {row.cell for row in it.rows if row.failure is not None}
+    for arm in sorted(it.arms, key=sort_by_cost):
+        real = it.find_real(arm)
+        if not {real, it.find_light(arm)} <= failed:
+            steps = [it.table.comparison(real, name) or "" for name in (STEP, "step_pipelined")]
+            steps[-1] = step_content(steps[-1])
+            added = it.costs.get(arm.style) or ""
+            rows.append(Row((str(arm), added, *steps, wording.program(proofs.get(real)))))
+    steps = [it.table.amount(it.baseline, name) or "" for name in (STEP, "step_pipelined")]
+    plain = Row((f"{it.plain} (times)", it.call or "", *steps, ""))
     notes = [
-        f"`{row.cell.arm}` waits for the device in each call: nothing overlaps."
-        for row in it.cells
-        if row.cell.style in impls.find_declaration(row.cell.entrant).waits
+        f"`{arm}` waits for the device in each call: nothing overlaps."
+        for arm in it.arms
+        if arm.style in impls.find_declaration(arm.entrant).waits
     ]
-    whole, least = (it.table.amount(it.baseline, name) for name in (HOST, "dispatch"))
-    if whole and least:
+    if it.is_stack:  # of a model, the styles that cannot train it are left out
+        for arm in it.arms:
+            if limit := impls.find_declaration(arm.entrant).limits.get(arm.style):
+                notes.append(f"`{arm}`: {limit}.")
+    least = it.table.amount(it.light, "dispatch")
+    if it.call and least:
         notes.append(
-            f"{it.plain} takes {words(whole)}; a call of as many empty arrays, which computes "
+            f"{it.plain} takes {words(it.call)}; a call of as many empty arrays, which computes "
             f"nothing, takes {words(least)}: about the least for any style."
         )
     return Table(COLUMNS, (plain, *rows), notes=tuple(notes)).drop_empty_columns()
+
+
+def make_starts_table(it: OwnCost) -> Table:
+    """Return a row for each style: what comes before its first step."""
+    rows = []
+    names = {BASELINE: it.plain} | {arm: str(arm) for arm in it.arms}
+    for arm, name in names.items():
+        light, real = it.find_light(arm), it.find_real(arm)
+        cells = {metric: light if metric in OF_OUTLINE else real for metric in STARTS}
+        numbers = [it.table.amount(cell, metric) or "" for metric, cell in cells.items()]
+        rows += [Row((name, *numbers))] * any(numbers)
+    return Table(START_COLUMNS, tuple(rows)).drop_empty_columns()
 
 
 def step_content(ratio: Content) -> Content:
@@ -276,7 +393,9 @@ def step_content(ratio: Content) -> Content:
 def count_calls(it: OwnCost) -> Table:
     """Return a row for each style: why a call is dear, and how long its worst pauses are."""
     rows = []
-    for cell, name in [(it.baseline, it.plain), *((r.cell, str(r.cell.arm)) for r in it.cells)]:
+    names = {BASELINE: it.plain} | {arm: str(arm) for arm in it.arms}
+    for arm, name in names.items():
+        cell = it.find_light(arm)
         numbers: list[Content] = [it.table.amount(cell, metric) or "" for metric in COUNTS]
         if isinstance(numbers[-1], Estimate):
             numbers[-1] = percent(numbers[-1].value)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.costs import TURNS, TurnKind
-from bench.engine.task import find_live_cells
+from bench.engine.task import find_arms, find_live_cells
 from bench.estimates import MIN_COLD, MIN_WORKERS
-from bench.metrics import COLD, METRICS, TRAINED, WORKLOAD_GROUPS
+from bench.metrics import COLD, METRICS, STAGES, TRAINED, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT
-from common.config import find_workload
+from common.config import find_workload, is_real_step, is_skeleton, is_user_step
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -75,6 +75,11 @@ class OnceWork(NamedTuple):
 type Work = WarmVisits | ColdSweeps | OnceWork
 
 
+def find_counted(workload: str) -> str | int:
+    """Return what Python's work depends on: the number of layers, or a user's file or skeleton."""
+    return workload if is_user_step(workload) else find_workload(workload).layers
+
+
 class Agenda:
     """The requested work of a run, and its progress.
 
@@ -104,14 +109,15 @@ class Agenda:
         work = {cell.workload: find_workload(cell.workload).work for cell in cells}
         sweeps = [w for names in WORKLOAD_GROUPS.values() for w in names if w in work]
         others = [w for w in work if w not in sweeps]
-        others.sort(key=lambda w: (w != "seed", -work[w]))
+        others.sort(key=lambda w: (not is_skeleton(w), w != "seed", -work[w]))
         self.workloads = [*others, *sorted(sweeps, key=work.__getitem__)]
-        """Workloads in order: the tutorial's first, which people ask about; sweeps last, going
-        up."""
+        """Workloads in order: a skeleton, which takes a second; the tutorial's, which people ask
+        about; sweeps last, going up."""
         going_down = sorted(work, key=work.__getitem__, reverse=True)
-        layers = {find_workload(workload).layers: workload for workload in going_down}
-        self.counted_workloads = [*layers.values()]
-        """Workloads to count at: Python's work depends on the number of layers alone."""
+        self.counted_workloads = [
+            *{find_counted(workload): workload for workload in going_down}.values()
+        ]
+        """Workloads to count at."""
         self.worker_counts: Counter[tuple[Group, TurnKind]] = Counter()
         """Numbers of workers, or pairs, that have come to their end, or are measuring."""
         self.failed_visits: Counter[tuple[Group, TurnKind]] = Counter()
@@ -184,6 +190,26 @@ class Agenda:
             and not any(m.name in side.cells[cell].missing for m in metrics for side in group)
         }
 
+    def proves_before(self, turn: TurnKind) -> bool:
+        """Tell whether workers that do nothing else prove the arms of a kind of turns."""
+        return self.is_paired or turn.kind == STAGES or is_skeleton(turn.workload)
+
+    def is_counted(self, turn: TurnKind) -> bool:
+        """Tell whether a skeleton's counts give the numbers of a kind of turns, too.
+
+        What tracing takes is told, and compared between two environments alone.
+        """
+        return turn.kind == STAGES and is_skeleton(turn.workload) and not self.is_paired
+
+    def find_arms(self, group: Group, turn: TurnKind, *, unproven: bool) -> dict[str, Cell]:
+        """Return arm → cell, for arms that a kind of turns measures, and references.
+
+        They are alive on all sides; without unproven ones if so asked.
+        """
+        asked = self.find_metrics(group, *turn)
+        arms = find_arms(group, turn.workload, unproven=unproven)
+        return {arm: c for arm, c in arms.items() if c in asked or c.arm in REFERENCE}
+
     def cores(self, group: Group, kind: str = COLD_KIND) -> Sequence[Cores]:
         """Return each lane's cores: its own, or `()` for all."""
         if group[0].backend != "cpu":
@@ -198,7 +224,8 @@ class Agenda:
             for turn in (TurnKind(workload, kind) for kind in TURNS):
                 for group in self.groups:
                     able = (
-                        self.failed_visits[group, turn] < TRIES
+                        not self.is_counted(turn)
+                        and self.failed_visits[group, turn] < TRIES
                         and self.worker_counts[group, turn] < self.most_workers
                     )
                     if able and self.find_metrics(group, workload, turn.kind):
@@ -246,6 +273,7 @@ class Agenda:
                 for cell in side.list_live_cells(workload)
                 if not (cell.is_control or side.given_up or str(cell.arm) in self.unrequested_arms)
                 and (do, side, cell) not in self.finished_once
+                and (side.is_proven(cell) or not is_real_step(workload))
                 and (do == "count" or side.needed.get(cell, frozenset()).intersection(TRAINED))
             ]
             works += [OnceWork(do, side, cells)] if cells else []

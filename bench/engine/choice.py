@@ -13,9 +13,9 @@ from bench.cells import PURE, REFERENCE
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
 from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Job, Question, choose_job
-from bench.engine.task import find_arms, is_partly_proven
+from bench.engine.task import is_partly_proven
 from bench.metrics import HOST, STAGES, STEP
-from common.config import find_workload
+from common.config import find_workload, is_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,7 +94,7 @@ class Choice:
         if self.options.is_fixed:
             return self.choose_given_work()
         warm, agenda = self.warm_jobs(), self.agenda
-        if warm and not agenda.worker_counts and not agenda.failed_visits:
+        if warm and not agenda.failed_visits.total() and self.is_main(warm[0]):
             return warm[0].work  # the main question has a first answer, whatever else there is
         most = self.seconds_left + OVERRUN * self.options.budget * (not self.workers.samples)
         jobs = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
@@ -105,6 +105,14 @@ class Choice:
         fits = [job for job in jobs if job.least + (not job.begun) * kept <= most]
         job = choose_job(fits, self.seconds_left)
         return None if job is None else job.work
+
+    def is_main(self, job: Job) -> bool:
+        """Tell whether a visit is the first of all, or what a skeleton's first answer lacks."""
+        counts, work = self.agenda.worker_counts, job.work
+        assert isinstance(work, WarmVisits)
+        made = counts[work.groups[0], work.turn]
+        lacks = is_skeleton(work.turn.workload) and made < self.agenda.find_least(work.turn.kind)
+        return not counts or (lacks and job.least <= self.seconds_left)
 
     def choose_given_work(self) -> Work | None:
         """Return the next work where a number of blocks was given, however long it takes.
@@ -175,18 +183,17 @@ class Choice:
 
     def plan_visits(self, groups: Sequence[Group], turn: TurnKind, *, proves: bool) -> Visits:
         """Return visits of the first groups, as many as fit; with or without unproven arms."""
-        agenda, costs, workload = self.agenda, self.costs, turn.workload
+        agenda, costs = self.agenda, self.costs
         cores, made = agenda.cores(groups[0], turn.kind), agenda.worker_counts[groups[0], turn]
         most = len(groups) if len(groups) > 1 else agenda.most_workers - made
         few_rounds = self.choose_few_rounds(turn, made)
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
-            arms = {g: find_arms(g, workload, unproven=proves) for g in visits}
+            arms = {g: agenda.find_arms(g, turn, unproven=proves) for g in visits}
             pairs = [(g, cell) for g, cells in arms.items() for cell in cells.values()]
             in_a_row = 1 if cores[0] else count
             again = max(costs.opening(g, *turn, cells) for g, cells in arms.items())
-            alone = agenda.is_paired or turn.kind == STAGES  # others prove before all visits
-            opening = again + costs.proving(pairs, count, alone=alone)
+            opening = again + costs.proving(pairs, count, alone=agenda.proves_before(turn))
             block = max(costs.block(g, turn, [*cells]) for g, cells in arms.items())
             fewest = few_rounds / turn.rounds * block
             room = (self.seconds_left - opening) / in_a_row
@@ -261,8 +268,10 @@ class Choice:
             usual = factor * TURNS[turn.kind].seconds_for_opening * again
             its_part = self.seconds_of_first_answer(turn, visits, 0.0, again, in_a_row)
             seconds = max(seconds, min(usual, its_part))
-        rest = self.seconds_left - in_a_row * seconds
-        fits = rest >= min((job.least for job in self.warm_jobs()), default=0.0)
+        rest, jobs = self.seconds_left - in_a_row * seconds, self.warm_jobs()
+        if is_skeleton(turn.workload):  # its counts, with the proof of its trees, come next
+            jobs += self.once_jobs()
+        fits = rest >= min((job.least for job in jobs), default=0.0)
         return seconds + (0.0 if fits else rest / in_a_row)
 
     def cold_jobs(self) -> Iterator[Job]:
@@ -307,11 +316,10 @@ class Choice:
 
     def forecast_needs(self) -> dict[tuple[str, str], float]:
         """Return (workload, kind of work) → seconds of its first answer, if a proof was timed."""
-        if not self.costs.proof_seconds:
-            return {}
-        turns = self.agenda.find_open_turns()
+        turns, has_proofs = self.agenda.find_open_turns(), self.costs.has_proofs
+        turns = [(turn, groups) for turn, groups in turns if has_proofs(turn.workload)]
         needs = {(*turn,): self.warm_job(groups, turn).least for turn, groups in turns}
-        for workload in self.agenda.workloads:
+        for workload in filter(has_proofs, self.agenda.workloads):
             if pairs := self.agenda.find_unswept_cells(workload):
                 seconds = self.cold_seconds(pairs, self.agenda.count_sweeps(pairs))
                 needs[workload, COLD_KIND] = seconds

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.cells import PURE
 from bench.metrics import HOST, STAGES, STEP
 from bench.worker import protocol
-from common.config import find_workload, is_user_step
+from common.config import find_workload, is_skeleton, is_user_step
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -22,8 +22,11 @@ of a cold process; on one core of an EPYC."""
 STAGES_SECONDS = 0.7
 """Guessed seconds of a turn of stages: an arm is made, traced, lowered, and unless another one has
 the same program compiled, however wide; one of 48 layers takes five times as long."""
-SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
-"""Guessed seconds of a step at `seed`, over all arms, and of the smallest step."""
+SKELETON_ROUNDS = 24
+"""Least rounds in a block of a skeleton, whose turns have one call each."""
+SEED_STEP_SECONDS, LEAST_STEP_SECONDS, SKELETON_SECONDS = 4.5e-3, 2e-4, 3e-3
+"""Guessed seconds of a step at `seed`, over all arms, of the smallest step, and of a skeleton's
+call: a model of 150 arrays takes 1 to 20 ms, by its style."""
 
 
 class TurnTraits(NamedTuple):
@@ -66,6 +69,8 @@ class TurnKind(NamedTuple):
     def rounds(self) -> int:
         """Rounds in a block."""
         long = find_workload(self.workload).work > find_workload("seed").work
+        if is_skeleton(self.workload) and self.kind == HOST:
+            return SKELETON_ROUNDS
         if is_user_step(self.workload) and self.kind == HOST:
             return FEW_ROUNDS  # its steps take far longer than a tiny model's
         return FEW_ROUNDS if long and self.kind == STEP else TURNS[self.kind].rounds
@@ -75,6 +80,8 @@ class TurnKind(NamedTuple):
         """Guessed seconds of one arm in a block, for when none has been measured."""
         if self.kind == STAGES:
             return STAGES_SECONDS * self.rounds
+        if is_skeleton(self.workload):
+            return SKELETON_SECONDS * 2 * self.rounds
         work = find_workload(self.workload).work / find_workload("seed").work
         return max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * CALLS[self.kind] * self.rounds
 
@@ -88,17 +95,25 @@ class Costs:
         self.open_seconds: dict[tuple[SideState, Cell], float] = {}
         self.making_seconds: dict[tuple[Group, str], float] = {}
         """Seconds of the last making of a workload's steps, on all sides."""
-        self.proof_seconds: list[float] = []
-        """Seconds of each proof so far."""
+        self.proof_seconds: dict[bool, list[float]] = {True: [], False: []}
+        """Whether it was a skeleton's → seconds of each proof so far."""
         self.load_seconds: dict[SideState, float] = {}
         """Seconds until a side's worker has imported everything."""
         self.cold_seconds: dict[SideState, float] = {}
         """Seconds of a side's last cold process."""
 
-    @property
-    def proof(self) -> float:
-        """Seconds of the proof of one arm."""
-        seen = self.proof_seconds or [PROVE_SECONDS]
+    def note_proof(self, workload: str, seconds: float) -> None:
+        """Keep the seconds of a proof."""
+        self.proof_seconds[is_skeleton(workload)].append(seconds)
+
+    def has_proofs(self, workload: str) -> bool:
+        """Tell whether a proof like those of a workload was timed."""
+        return bool(self.proof_seconds[is_skeleton(workload)])
+
+    def proof(self, workload: str) -> float:
+        """Return the seconds of the proof of one arm: a real step's is not a skeleton's."""
+        of_skeletons = self.proof_seconds[True] or [PROVE_SECONDS]
+        seen = self.proof_seconds[is_skeleton(workload)] or of_skeletons
         return sum(seen) / len(seen)
 
     def load(self, side: SideState) -> float:
@@ -108,7 +123,11 @@ class Costs:
     def open(self, side: SideState, cell: Cell) -> float:
         """Return the seconds of opening a proven arm: its own, those of others, or by proofs."""
         seen = [s for (_, other), s in self.open_seconds.items() if other.workload == cell.workload]
-        usual = sum(seen) / len(seen) if seen else OPEN_SECONDS * self.proof / PROVE_SECONDS
+        usual = (
+            sum(seen) / len(seen)
+            if seen
+            else OPEN_SECONDS * self.proof(cell.workload) / PROVE_SECONDS
+        )
         return self.open_seconds.get((side, cell), usual)
 
     def opening(
@@ -135,11 +154,12 @@ class Costs:
         arms.
         """
         unproven = {(s, c) for group, c in pairs for s in group if not s.is_proven(c)}
+        seconds = sum(self.proof(cell.workload) for _, cell in unproven)
         if not alone:
-            return len(unproven) * self.proof * (1 - OPEN_SECONDS / PROVE_SECONDS) / lanes
+            return seconds * (1 - OPEN_SECONDS / PROVE_SECONDS) / lanes
         loads = [self.load(side) for side in {side for side, _ in unproven}]
         loading = math.ceil(len(loads) / lanes) * max(loads, default=0.0)
-        return loading + len(unproven) * self.proof / lanes
+        return loading + seconds / lanes
 
     def block(self, group: Group, turn: TurnKind, arms: Sequence[str]) -> float:
         """Return the seconds of a block of some arms, on all sides."""
@@ -147,6 +167,10 @@ class Costs:
         known = [seconds for seconds in seen if seconds is not None]
         usual = sum(known) / len(known) if known else turn.guess * self.slowness
         return sum(usual if seconds is None else seconds for seconds in seen)
+
+    def is_timed(self, group: Group, turn: TurnKind) -> bool:
+        """Tell whether a block of a kind of turns was timed on all sides."""
+        return {*group} <= {side for side, known, _ in self.turn_seconds if known == turn}
 
     @property
     def slowness(self) -> float:
@@ -165,6 +189,6 @@ class Costs:
         """Return the seconds of a cold process on each of a group's sides, added up."""
         seen = [self.cold_seconds[side] for side in group if side in self.cold_seconds]
         guess = COLD_SECONDS * max(map(self.load, group)) / LOAD_SECONDS
-        guess += max(0.0, self.proof - PROVE_SECONDS)  # a large model compiles as long there
+        guess += max(0.0, self.proof("") - PROVE_SECONDS)  # a large model compiles as long there
         usual = max(seen or self.cold_seconds.values(), default=guess)
         return sum(self.cold_seconds.get(side, usual) for side in group)

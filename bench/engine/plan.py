@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from bench.cells import BASELINE, REFERENCE
 from bench.engine.agenda import Agenda, ColdSweeps, OnceWork, WarmVisits
 from bench.engine.choice import OVERRUN, Choice
-from bench.engine.task import find_arms, find_live_cells
+from bench.engine.costs import FEW_ROUNDS
+from bench.engine.task import find_live_cells
 from bench.engine.workers import Visit, WorkerEndedError, Workers
 from bench.estimates import group_by_key
 from bench.metrics import STAGES, STEP
+from common.config import is_real_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,13 +71,13 @@ class Plan:
 
         In a process that has compiled, a call costs the host about 8 % more until its end. The arms
         of one worker have that in common, the two workers of a pair do not: others prove for them,
-        and for a worker that compiles its arms anew.
+        and for a worker that compiles its arms anew. On skeletons, it changes ratios by a tenth.
         """
         turn, counts, failures = work.turn, self.agenda.worker_counts, self.agenda.failed_visits
         groups, workload, compiles = work.groups, turn.workload, turn.kind == STAGES
         until = self.workers.spent_seconds + PROVE_SHARE * self.choice.seconds_left
-        arms = {group: find_arms(group, workload, unproven=work.proves) for group in groups}
-        if self.agenda.is_paired or compiles:
+        arms = {g: self.agenda.find_arms(g, turn, unproven=work.proves) for g in groups}
+        if self.agenda.proves_before(turn):
             pairs = [(group, cell) for group in groups for cell in arms[group].values()]
             yield from self.prove(pairs, workload, work.cores, until)
         alive = {group: find_live_cells(group, workload).keys() for group in groups}
@@ -155,6 +157,8 @@ class Plan:
                 break
             one = workers.costs.block(visit.group, turn, arms) / turn.rounds
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
+            if is_real_step(turn.workload) and not workers.costs.is_timed(visit.group, turn):
+                count = given or min(rounds, FEW_ROUNDS)  # a step may take milliseconds or seconds
             if self.options.blocks is None and number:
                 count = given or max(rounds, min(count, int((end - workers.spent_seconds) / one)))
                 last = workers.spent_seconds + one * count > self.options.budget

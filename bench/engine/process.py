@@ -53,6 +53,8 @@ class WorkerFailedError(Exception):
     """Index of the arm that was at work, or None."""
     lost_token: bool = False
     """Whether it ended because its partner, with which it alternated, did not go on."""
+    is_late: bool = False
+    """Whether it was ended since the run's time was over."""
     number: int = 0
     """Number of the worker; of two that alternated, both are ended."""
     blamed: str = ""
@@ -208,7 +210,9 @@ class Worker:
                 raise self._explain_end()
             if time.monotonic() >= end:
                 waited = time.monotonic() - start
-                raise self.make_failure(f"it was still at work after {waited:.0f} s")
+                late = self.make_failure(f"it was still at work after {waited:.0f} s")
+                late.is_late = True
+                raise late
             if used - before < COMPUTING * seconds:
                 raise self.make_failure(f"it neither answered nor computed for {seconds:g} s")
 

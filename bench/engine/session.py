@@ -34,7 +34,7 @@ from bench.runfile.reader import read
 from bench.runfile.warnings import collect_warnings
 from bench.stats.changes import estimate_array_costs
 from bench.stats.estimate import estimate, widen_intervals
-from bench.stats.verdicts import find_impossible, settle_by_program
+from bench.stats.verdicts import find_impossible, find_other_work, settle_by_program
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
@@ -251,6 +251,10 @@ def collect_results(
     if not task.base and (wrong := find_impossible(estimates, find_same_programs(cells))):
         for row in cells:
             row.failure = row.failure or wrong.get(row.cell)
+        return collect_results(task, plan, known, watch)
+    if other := find_other_work(estimates):
+        for row in cells:
+            row.failure = row.failure or other.get((row.environment, row.cell))
         return collect_results(task, plan, known, watch)
     spent, usage, offer = plan.workers.spent, watch.usage(), next(iter(task.sides.values())).offer
     conditions = {"devices": offer.devices, "device_details": offer.details, **offer.conditions}

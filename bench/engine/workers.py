@@ -9,14 +9,17 @@ import math
 import random
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import REFERENCE
+from bench.cells import PURE, REFERENCE, WHOLE
+from bench.engine.agenda import find_counted
 from bench.engine.costs import Costs
-from bench.metrics import STAGES
+from bench.metrics import HOST, METRICS, STAGES
 from bench.runfile import TimeSpent
 from bench.worker import protocol
-from common.config import find_workload, is_user_step
+from common.config import SKELETON, is_real_step, is_skeleton, is_user_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -194,9 +197,11 @@ class Workers:
         proven on the other side of a pair come first: only common arms are measured.
         """
         waiting = self.rng.sample(cells, len(cells))
+        if is_real_step(visit.workload):
+            waiting.sort(key=partial(self.rank_style, side))
         others = [other for other in visit.group if other is not side]
         waiting.sort(key=lambda cell: not all(other.is_proven(cell) for other in others))
-        if not self.costs.proof_seconds:
+        if not self.costs.has_proofs(visit.workload):
             waiting.sort(key=lambda cell: not cell.is_baseline)
         while waiting:
             claimed = {cell for cell, prover in side.provers.items() if prover in self.held_arms}
@@ -215,6 +220,19 @@ class Workers:
             if side.cells[cell].failure is None:
                 self.held_arms[worker].add(str(cell.arm))
 
+    def rank_style(self, side: SideState, cell: Cell) -> tuple[bool, float]:
+        """Return the place of a real step's style, which may take a minute to compile.
+
+        A file's own `make_step` and the style that most tutorials write come first, then those that
+        add the least to a call, by their skeletons.
+        """
+        styles = [c for c in side.needed if c.workload == cell.workload and c.style != PURE]
+        if cell.style == WHOLE or cell.arm in REFERENCE or cell == next(iter(styles), None):
+            return False, 0.0
+        light = cell.workload + SKELETON, cell.arm, HOST
+        calls = [s.value for s in self.samples if (s.cell.workload, s.cell.arm, s.metric) == light]
+        return True, median(calls) if calls else math.inf
+
     def is_too_late(self, side: SideState, cell: Cell, visit: Visit) -> bool:
         """Tell whether a proof that begins now would end too late to measure something after it.
 
@@ -225,18 +243,18 @@ class Workers:
         if cell.arm in REFERENCE or not others:
             again = visit.only_proves and self.costs.opening(visit.group, cell.workload, "", ())
             until = max(until, self.agenda.end - again)
-        return not cell.is_baseline and self.spent_seconds + self.costs.proof > until
+        return not cell.is_baseline and self.spent_seconds + self.costs.proof(cell.workload) > until
 
     def tell_late(self, side: SideState, cells: Sequence[Cell]) -> None:
         """Say once which arms there is no time to prove, and how long that takes."""
         late = [c for c in cells if c.arm not in REFERENCE and not side.is_proven(c)]
         late = [c for c in late if (side, c) not in self.told_late]
-        if late and self.costs.proof_seconds:
+        if late and self.costs.has_proofs(cells[0].workload):
             self.told_late.update((side, cell) for cell in late)
             arms = ", ".join(sorted(str(cell.arm) for cell in late))
             self.notify(
                 f"skipped {arms} at {late[0].workload}: "
-                f"proving one takes about {self.costs.proof:.0f} s"
+                f"proving one takes about {self.costs.proof(late[0].workload):.0f} s"
             )
 
     def ask_arm(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[None]:
@@ -250,20 +268,22 @@ class Workers:
         if isinstance(answer, protocol.Proven):
             result.proof = answer.proof
             result.losses, result.program = answer.losses, answer.program
-            if not result.program:
+            if not (result.program or is_skeleton(cell.workload)):
                 reason = UNKNOWN_PROGRAM if is_user_step(cell.workload) else NOT_JAX
                 asked = side.needed.get(cell, frozenset()) & {*protocol.KINDS[STAGES]}
                 result.missing |= dict.fromkeys(asked, reason)
-            self.costs.proof_seconds.append(outcome.took)
+            self.costs.note_proof(cell.workload, outcome.took)
         elif do == "open":
             self.costs.open_seconds[side, cell] = outcome.took
         elif do == "train":
             self.spent.sampling_seconds += outcome.took / self.lanes_in_use
-        elif do == "count":  # what Python does depends on the layers alone
-            layers = find_workload(cell.workload).layers
-            alike = (other for other in side.list_live_cells() if other.arm == cell.arm)
-            cells = [other for other in alike if find_workload(other.workload).layers == layers]
+        elif do == "count":
+            alike, key = side.list_live_cells(), find_counted(cell.workload)
+            alike = [other for other in alike if other.arm == cell.arm]
+            cells = [other for other in alike if find_counted(other.workload) == key]
         samples: list[Sample] = getattr(answer, "samples", [])
+        if self.agenda.is_paired:  # what varies is compared in turns alone
+            samples = [row for row in samples if not METRICS[row.metric].varies]
         for other in cells:
             self.keep_samples(side, [row._replace(cell=other) for row in samples], worker)
 

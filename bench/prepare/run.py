@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import Arm, Selection, name_step
+from bench.cells import WHOLE, Arm, Selection, name_step
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Environment, Task
 from bench.environments import ask_environment
 from bench.environments.spec import CURRENT, Spec
-from bench.metrics import HOST, SAMPLED, STEP
+from bench.metrics import HOST, OF_SKELETON, SAMPLED, STEP
 from bench.prepare.sides import require_cells
+from common.config import is_skeleton
 from common.errors import BakeoffError
 from impls import steps
 
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 NO_KEYWORD = "cannot donate: its factory has no keyword `donate`"
 """Reason why `--donate` leaves a style out."""
-ASKED = (HOST, STEP, "step_pipelined")
-"""Metrics of a user's own step: host cost, on one core; and the time of a step, on all cores or on
-the accelerator, waited for, and in a row of 50."""
+ASKED = (STEP, "step_pipelined", "compile", "peak_rss")
+"""Metrics of a user's real step, beside those of its skeleton: its time on all cores or on the
+accelerator, waited for, and in a row of 50; what its start takes."""
 
 
 def prepare_run(
@@ -98,6 +99,13 @@ def ask_environments(selection: Selection, spec: Spec, builder: Builder) -> dict
     return {name: replace(side, offer=offer) for name, side in sides.items()}
 
 
+def list_metrics(cell: Cell) -> frozenset[str]:
+    """Return the metrics of a cell of a user's own step."""
+    if is_skeleton(cell.workload):
+        return frozenset(OF_SKELETON)
+    return frozenset(ASKED + (HOST,) * (cell.style == WHOLE))
+
+
 def prepare_step(
     file: Path,
     options: Options,
@@ -105,8 +113,10 @@ def prepare_step(
     backend: str | None,
     builder: Builder,
     arguments: Sequence[str],
+    *,
+    is_stack: bool = False,
 ) -> Task:
-    """Return the task of a step.
+    """Return the task of a step; of a stack, what its skeleton adds to a call is all.
 
     All styles of its library are measured if none are given; on an accelerator, or else the CPU,
     if no backend is.
@@ -128,13 +138,15 @@ def prepare_step(
             f"{file.name} has only make_step, so there is nothing to compare: compare releases by "
             f"`bakeoff ab --step {file.name}`, or add make_model and loss"
         )
-    usual = next((b for b in offer.backends if b != "cpu"), "cpu")
+    backend = backend or next((b for b in offer.backends if b != "cpu"), "cpu")
+    is_real = not is_stack and backend not in offer.too_large
     entrants = tuple(offer.styles)  # named, so that unusual styles take part, too
-    selection = Selection(entrants, styles, (name,), (backend or usual,), ASKED, files)
+    selection = Selection(entrants, styles, (name,), (backend,), (), files)
+    cells = [c for c in selection.cells(offer) if is_real or is_skeleton(c.workload)]
     return Task(
         kind="cost",
         arguments=tuple(arguments),
-        needed={"": {cell: frozenset(ASKED) for cell in selection.cells(offer)}},
+        needed={"": {c: frozenset([HOST]) if is_stack else list_metrics(c) for c in cells}},
         sides={"": environment},
         options=options,
         outside=files,

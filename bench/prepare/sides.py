@@ -18,6 +18,7 @@ from bench.environments.uv import PYTHONS, UnsolvableError, suggest_stack
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
+from common.config import is_skeleton
 from common.errors import BakeoffError
 from common.versions import PYTHON
 from impls import steps
@@ -171,7 +172,10 @@ def choose_cells(selection: Selection, sides: Mapping[str, Environment]) -> dict
     backends = [{cell.backend for cell in of_side} for of_side in cells.values()]
     shared = sorted(set.intersection(*backends) or set.union(*backends))
     backend = next((name for name in shared if name != "cpu"), shared[0])
-    chosen = {name: [c for c in of_side if c.backend == backend] for name, of_side in cells.items()}
+    chosen = {
+        name: [c for c in of_side if c.backend == backend or is_skeleton(c.workload)]
+        for name, of_side in cells.items()
+    }
     if not set.intersection(*map(set, chosen.values())):
         raise BakeoffError(explain_mismatch(sides))
     return chosen

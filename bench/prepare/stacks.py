@@ -15,7 +15,14 @@ from msgspec.structs import replace
 from bench.cells import Arm
 from bench.environments.spec import make_day_spec
 from bench.environments.uv import PYTHONS
-from bench.prepare.sides import ask_side, build_environments, choose_cells, find_gap, make_task
+from bench.prepare.sides import (
+    IN_TURNS,
+    ask_side,
+    build_environments,
+    choose_cells,
+    find_gap,
+    make_task,
+)
 from bench.runfile import EnvironmentInfo
 from common.errors import BakeoffError
 
@@ -179,8 +186,12 @@ class Stacks:
             arm = Arm(chosen.entrants[0], chosen.styles[0])
             require_style(sides, arm.make_cell(chosen.workloads[0], ""))
         of_good, of_bad = choose_cells(chosen, sides).values()
-        # Of a user's step, plain JAX's `pure` may be there beside that of its library
-        return min((c for c in of_good if c in of_bad), key=lambda cell: cell.is_baseline)
+        # Of a user's step, plain JAX's `pure` may be there beside that of its library, and the
+        # skeleton beside the real step
+        both = [cell for cell in of_good if cell in of_bad]
+        asked = chosen.metrics or IN_TURNS
+        measured = [c for c in both if any(chosen.is_measured(name, c) for name in asked)]
+        return min(measured or both, key=lambda cell: cell.is_baseline)
 
     def make_task(self, specs: Mapping[str, Spec], cell: Cell, options: Options) -> Task:
         """Return the task of an A/B of one cell; the first of `specs`, by their names, is the base.

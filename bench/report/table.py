@@ -78,9 +78,6 @@ class Table:
     title: str = ""
     notes: tuple[str, ...] = ()
     """Sentences below it: why numbers are missing, how to read a cell."""
-    arrays: int = 0
-    """Parameter arrays of the last column, which is the second column, and as many times the third;
-    a page lets its reader change them. 0 for any other table."""
     margin: float = 0.0
     """Fraction within which two times are equivalent, where a page lets its reader compare with any
     row; the first one is the baseline. 0 for any other table."""

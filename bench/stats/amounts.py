@@ -1,17 +1,14 @@
-"""Amounts: medians of samples, differences of known ones, and a law of added time."""
+"""Amounts: medians of samples, and differences of known ones."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec.structs import replace
 
-from bench.cells import BASELINE
 from bench.estimates import Estimate, group_by_key
 from bench.metrics import HOST
-from bench.stats.verdicts import make_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,21 +16,6 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.metrics import Metric
     from bench.samples import Sample
-
-
-class Law(msgspec.Struct, frozen=True, kw_only=True):
-    """Law of added time: seconds added to a call are `fixed` + `of_array` * parameter arrays."""
-
-    fixed: float
-    of_array: float
-    """Seconds of one array."""
-    covariance: tuple[float, float, float]
-    """Variance of `fixed`, covariance of the two, and variance of `of_array`."""
-    workers: int
-    t: float
-    """Student's quantile of a 95 % interval from so many workers."""
-    misfit: float
-    """Largest relative deviation of one model depth's mean from the fitted line."""
 
 
 def estimate_amount(
@@ -81,25 +63,3 @@ def subtract_amount(amount: Estimate, reference: Estimate) -> Estimate:
 def make_zero_cost(baseline: Cell) -> Estimate:
     """Return the baseline's host cost relative to itself, which is exactly zero."""
     return Estimate(cell=baseline, metric=HOST, form="added", value=0.0, low=0.0, high=0.0)
-
-
-def predict_added_time(law: Law, cell: Cell, arrays: int, fixed: float = 1.0) -> Estimate:
-    """Return the seconds that a cell's style adds to a call with this many parameter arrays.
-
-    The law's fixed part is taken `fixed` times.
-    """
-    first, both, second = law.covariance
-    error = math.sqrt(max(0.0, fixed**2 * first + 2 * fixed * arrays * both + arrays**2 * second))
-    value = fixed * law.fixed + arrays * law.of_array
-    return Estimate(
-        cell=cell,
-        against=str(BASELINE),
-        metric=HOST,
-        unit="s",
-        form="added",
-        value=value,
-        standard_error=error,
-        df=law.workers - 2.0,
-        workers=law.workers,
-        **make_bounds(value - law.t * error, value + law.t * error, margin=0.0, level=0.0),
-    )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict
-from bench.metrics import HOST, STEP, TINY
+from bench.metrics import HOST, STARTS, STEP, TINY
+from common.config import SKELETON
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -22,6 +23,9 @@ GROWTH = 3.0
 """Factor by which a style may cost the host more between two calls of a larger program than between
 two of a tiny one: Python's own working set is evicted by it. On one core, one style was seen to
 take 2.6 times as much at `seed`, another 1.3 times."""
+STARTS_TOLERANCE = 0.01
+"""Largest difference of two counts of Python's functions that start in a call of the same work: a
+few depend on which arrays a process has used before."""
 LEAST_RATIO = 0.9
 """Ratio to the baseline above which a time of the same program is possible, whatever its interval:
 the place of buffers can make a few per cent."""
@@ -97,6 +101,25 @@ def settle_by_program(
         return replace(row, bound=bound)
 
     return [settle(row) for row in estimates]
+
+
+def find_other_work(estimates: Iterable[Estimate]) -> dict[tuple[str, Cell], str]:
+    """Return (environment, skeleton's cell) → how it differs from the real step, where it does.
+
+    A call of both starts the same functions of Python, wherever both were counted.
+    """
+    rows = [row for row in estimates if row.metric == STARTS and row.form == "amount"]
+    counts = {(row.environment, row.cell): row.value for row in rows}
+    other = {}
+    for (environment, cell), count in counts.items():
+        real = cell._replace(workload=cell.workload.removesuffix(SKELETON))
+        expected = counts.get((environment, real), count)
+        if abs(count - expected) > STARTS_TOLERANCE * expected:
+            other[environment, cell] = (
+                f"a call of its skeleton starts {count:g} functions of Python, and one of its real "
+                f"step {expected:g}: what it adds is not known"
+            )
+    return other
 
 
 def find_impossible(

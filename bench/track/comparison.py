@@ -27,7 +27,7 @@ from bench.report.wording import (
     sentence,
     sort_workloads,
 )
-from common.config import TRAJECTORY_TOLERANCE, is_user_step
+from common.config import TRAJECTORY_TOLERANCE, is_real_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -105,8 +105,7 @@ class Comparison:
         same, changed, rounding = [], [], 0.0
         asked = {row.cell for row in self.results.estimates}
         for base, new in self.common_cells:
-            ours = not is_user_step(base.cell.workload)
-            if ours or new.cell not in asked:
+            if not is_real_step(base.cell.workload) or new.cell not in asked:
                 continue
             pairs = list(zip(base.losses, new.losses, strict=False))
             away = [abs(a - b) / max(abs(a), abs(b), SLACK) for a, b in pairs]

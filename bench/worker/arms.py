@@ -136,6 +136,8 @@ class Arms:
     """Largest difference of ten steps' losses in two processes, by `compare_losses`."""
     skipped_metrics: tuple[str, ...] = ()
     """Metrics that turns do not sample."""
+    pairs_calls = False
+    """Whether a turn has one call, which is related to the reference's of the same round."""
     jax_without_program: bool | None = False
     """Whether a step without a program is JAX's; None where that is not known."""
     user_file: str | None = None
@@ -186,6 +188,17 @@ class Arms:
     def make(self, arm: Arm) -> TrainStep:
         """Return a new step of an arm."""
         return make(arm.load(donate=self.donate), self.case)
+
+    def with_program[Result](self, arm: Arm, action: Callable[[Program], Result]) -> Result:
+        """Do something with the stages of a new step of an arm, whose inputs are there."""
+        step = self.make(arm)
+        self.load(step, 1.0)
+        program = step.program(*jax.block_until_ready((self.case.zero(), self.case.data())))
+        assert program is not None, "of a step without one, no stages are asked for"
+        return action(program)
+
+    def check_lowered(self, arm: Arm, lowered: jax.stages.Lowered) -> None:
+        """Raise NotEqualError if a lowered program of an arm is not the one that it should be."""
 
     def make_timed(self, arm: Arm) -> TrainStep:
         """Return a new step of an arm, in place of the one that blocks have timed."""

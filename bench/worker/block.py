@@ -24,13 +24,21 @@ import jax
 import numpy as np
 
 from bench.cells import BASELINE, Arm
-from bench.metrics import STAGES, STEP, TINY
+from bench.metrics import HOST, STAGES, STEP, TINY
 from bench.samples import Sample
 from bench.worker.arms import catch_failure
 from bench.worker.counts import disable_collector
 from bench.worker.protocol import LOST_STATUS, TOKEN, Failed, Timed
 from bench.worker.settings import has_one_core
-from bench.worker.turns import CLOCK, CPU_CLOCK, Turn, make_sample, make_stages_turns, round_value
+from bench.worker.turns import (
+    CLOCK,
+    CPU_CLOCK,
+    Turn,
+    make_paired_samples,
+    make_sample,
+    make_stages_turns,
+    round_value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -98,6 +106,10 @@ class TimedBlock:
         good = [arm for arm in turns if arm not in self.failures]
         several_cores = self.command.kind == STEP and not has_one_core()
         samples = []
+        if self.arms.pairs_calls and self.command.kind == HOST and not self.token:
+            cells = {self.arms.find_cell(arm): self.calls[arm][HOST] for arm in good}
+            samples = make_paired_samples(cells, HOST) if good else []
+            self.calls.clear()
         for arm in good:
             cell = self.arms.find_cell(arm)
             samples += [make_sample(cell, name, calls) for name, calls in self.calls[arm].items()]

@@ -114,12 +114,13 @@ def make_first_step(
     arm, key = Arm.parse(command.arm), jax.block_until_ready(jax.random.key(0))
     if file := command.outside.get(command.workload):
         from bench.worker.step_arms import StepArms
+        from bench.worker.step_file import StepFile
 
         if hasattr(loaded, "make_model"):
             with time_stage(seconds, "init"):
                 loaded.make_model()
                 jax.block_until_ready(jax.live_arrays())
-        arms = StepArms(Path(file), command.backend, donate=command.donate)
+        arms = StepArms(StepFile(Path(file)), command.backend, donate=command.donate)
         step = arms.make(arm.code)
         step.load(arms.case.fresh())
         return arms.case, step
@@ -162,7 +163,8 @@ def lowering_seconds(clock: Callable[[], float]) -> float:
         return ends[-1].seconds if ends else 0.0
     start = ends[-1].at - ends[-1].seconds + CLOCK_DIGIT
     traced = [event for event in events if "jaxpr_trace" in event.name and event.at <= start]
-    return ends[-1].cpu - traced[-1].cpu if traced else 0.0
+    # Inside of another trace, JAX does not tell when it has traced
+    return ends[-1].cpu - traced[-1].cpu if traced else ends[-1].seconds
 
 
 @cache  # not every release of JAX can unregister a listener

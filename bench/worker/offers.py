@@ -16,8 +16,9 @@ import impls
 from bench.cells import PURE
 from bench.offer import NOT_IMPORTING, Offer
 from bench.worker.arms import describe_exception, locate_error
+from bench.worker.skeleton import OutlineFile
 from bench.worker.step_file import STATE_FORM, StepFile, describe_other_loss
-from bench.worker.trace import count_operations, find_used, find_zeros, locate_operation
+from bench.worker.trace import find_used, find_zeros, locate_operation
 from common.errors import BakeoffError, shorten_message
 from common.versions import versions
 from impls import steps
@@ -76,9 +77,11 @@ def add_entrant(offer: Offer, name: str, located: str | Path) -> list[str]:
 
 def add_step(offer: Offer, path: Path) -> list[str]:
     """Add the styles of a user's own step to an offer; return distributions of its libraries."""
-    step = StepFile(path)
+    step = OutlineFile(path)
     notes, library, arms = check_step(step), impls.load(step.entrant), step.arms
-    offer.notes.extend(notes)
+    shortages = {name: step.describe_shortage(name) for name in list_devices()}
+    offer.too_large.extend(backend for backend, why in shortages.items() if why)
+    offer.notes.extend([*notes, *filter(None, shortages.values())])
     if_named = impls.find_declaration(library.name).if_named
     offer.if_named[library.name] = [arm.style for arm in arms if arm.style in if_named]
     offer.missing[library.name] = step.missing
@@ -90,61 +93,47 @@ def add_step(offer: Offer, path: Path) -> list[str]:
     return [library.distribution, *imported]
 
 
-def check_step(file: StepFile) -> list[str]:
+def check_step(file: OutlineFile) -> list[str]:
     """Return remarks on what a file's loss leaves unused or uses twice, and on unsuited styles.
 
+    The loss is traced, with arrays that have no numbers.
+
     Raises:
-        BakeoffError: the batch or the model changes, the loss is not one number, or nothing is
-            trained.
+        BakeoffError: the batch changes, the loss is not one number, the model gets other arrays, or
+            nothing is trained.
     """
-    batch = file.make_batch()
+    file.make_batch()
     if not file.has_model:
         return []
-    start, again = file.make_start(), file.make_start()
-    for what, part in (("parameters", 0), ("state", 1)):
-        first, second = (file.library.split(model)[part] for model, _ in (start, again))
-        file.require_same("make_model", what, first, second)
-    file.require_same("make_model", "state", start[1], again[1])
+    params, _, state, _ = file.put_together(file.outlines)
+    carried = file.carry(state)
 
-    def trace(start: tuple[Any, Any]) -> tuple[Any, Any]:
-        value, arguments = bind_loss(file, start, batch)
-        function = jax.value_and_grad(value, has_aux=True)
-        return jax.make_jaxpr(function, return_shape=True)(*arguments)
-
-    program, ((_, after), _) = trace(start)
-    if why := describe_other_state(start[1], after):
-        raise file.problem("loss", why)
-    if (operations := count_operations(program)) != count_operations(trace(again)[0]):
-        if operations != count_operations(trace(start)[0]):
-            why = (
-                "loss draws other numbers each time it is traced; take a `key`, or draw them "
-                "with a fixed seed"
-            )
-            raise file.problem("loss", why)
-        why = "make_model draws other numbers in its second call; draw them with a fixed seed"
-        raise file.problem("make_model", why)
-    return [
-        *find_untrained(file, file.library.split(start[0])[0], program.jaxpr),
-        *find_unused(file, after, program.jaxpr),
-        *find_used_twice(file, *bind_loss(file, start, batch)),
-        *describe_unsuited(file),
-    ]
-
-
-def bind_loss(file: StepFile, start: tuple[Any, Any], batch: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return a file's loss as a function of a start's arrays, and these."""
-    model, carried = start
-    params, others, static = file.library.split(model)
-
-    def value(params: Any, others: Any, carried: Any) -> Any:
+    def value(params: Any, arrays: Any, batch: Any, carried: Any) -> Any:
+        _, others, _, static = file.put_together(arrays)
         model = file.library.merge(params, others, static)
         loss, after = file.compute_loss(model, carried, batch)
         if what := describe_other_loss(loss):
             why = f"loss returns {what}; it has to be one floating-point number, the mean loss"
             raise file.problem("loss", why)
+        if list_types(file.library.split(model)[1]).keys() != list_types(others).keys():
+            why = (
+                "loss adds arrays to the model or removes some: make them all in make_model, or "
+                "let loss remove what it adds, as `nnx.pop(model, nnx.Intermediate)` does"
+            )
+            raise file.problem("loss", why)
         return loss, after
 
-    return value, (params, others, carried)
+    arguments = params, file.outlines, file.batch_outline, carried
+    function = jax.value_and_grad(value, has_aux=True)
+    program, ((_, after), _) = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    if why := describe_other_state(carried, after):
+        raise file.problem("loss", why)
+    return [
+        *find_untrained(file, params, program.jaxpr),
+        *find_unused(file, after, program.jaxpr),
+        *find_used_twice(file, value, arguments),
+        *describe_unsuited(file),
+    ]
 
 
 def find_used_twice(file: StepFile, value: Any, arguments: tuple[Any, ...]) -> list[str]:

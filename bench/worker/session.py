@@ -35,7 +35,10 @@ from bench.worker.protocol import (
     Train,
 )
 from bench.worker.settings import Surroundings
+from bench.worker.skeleton import SkeletonArms
 from bench.worker.step_arms import StepArms
+from bench.worker.step_file import StepFile
+from common.config import is_skeleton
 from impls import steps
 
 if TYPE_CHECKING:
@@ -125,8 +128,11 @@ class Session:
         if self.arms is None:
             use_device(backend)
             donate = self.loaded.donate
-            if file := self.loaded.outside.get(workload):
-                self.arms = StepArms(Path(file), backend, donate=donate)
+            if file := steps.find_file(self.loaded.outside, workload):
+                if is_skeleton(workload):
+                    self.arms = SkeletonArms(Path(file), backend, donate=donate)
+                else:
+                    self.arms = StepArms(StepFile(Path(file)), backend, donate=donate)
             else:
                 self.arms = Arms(workload, backend, donate=donate)
         assert (self.arms.workload, self.arms.backend) == (workload, backend)
@@ -136,7 +142,7 @@ class Session:
         self, command: ArmCommand, action: Callable[[Arms, Arm], Answer]
     ) -> Answer | Failed:
         """Return what `action` returns for one arm; after a failure, drop the arm's step."""
-        file = self.loaded.outside.get(command.workload)
+        file = steps.find_file(self.loaded.outside, command.workload)
         arms = catch_failure(partial(self.find_arms, command.workload, command.backend), file)
         if isinstance(arms, Failed):
             return arms
@@ -156,7 +162,7 @@ class Session:
     def prove(self, command: Prove) -> Proven | Failed:
         """Prove an arm, or say why there is no baseline to compare it with."""
         arms = partial(self.find_arms, command.workload, command.backend)
-        file = self.loaded.outside.get(command.workload)
+        file = steps.find_file(self.loaded.outside, command.workload)
         reference = catch_failure(lambda: arms().reference, file)
         return reference if isinstance(reference, Failed) else self.guard(command, prove_arm)
 

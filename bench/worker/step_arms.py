@@ -17,21 +17,24 @@ import numpy as np
 from numpy.linalg import norm
 
 from bench.cells import BASELINE, WHOLE, Arm
+from bench.metrics import HOST_IN_A_ROW, OF_OUTLINE
 from bench.samples import Proof
-from bench.worker.arms import Arms, End
+from bench.worker.arms import Arms, End, Reference, find_program
 from bench.worker.counts import count_code_lines, measure_collections, measure_dispatch
+from bench.worker.program import ProgramFacts, facts
 from bench.worker.step_file import (
     CarryingStep,
     StepFile,
     WholeStep,
     is_key,
 )
+from bench.worker.trace import require_repeatable
 from common.equality import TRAJECTORY_STEPS, NotEqualError
+from common.errors import BakeoffError
 from common.steps import AtRest, plain_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from common.contract import TrainStep
 
@@ -70,26 +73,54 @@ class StepInputs:
 class StepArms(Arms):
     """The arms of a user's own training step."""
 
-    skipped_metrics = ("host_cost_pipelined",)  # a row of steps is measured on all cores
+    skipped_metrics: tuple[str, ...] = (HOST_IN_A_ROW, *OF_OUTLINE)
+    """A row of steps is measured on all cores; what is traced is `SkeletonArms`' own."""
     jax_without_program = None
+    inputs_class: type[StepInputs] = StepInputs
 
-    def __init__(self, path: Path, backend: str, *, donate: bool) -> None:
-        self.file, self.user_file = StepFile(path), str(path)
+    def __init__(self, file: StepFile, backend: str, *, donate: bool) -> None:
+        self.file, self.user_file = file, str(file.path)
         super().__init__(self.file.name, backend, donate=donate)
 
     def prepare(self, _workload: str) -> None:
         """Make the file's first model and its batch."""
         start = AtRest((), ())
         if self.file.has_model:
+            if self.file.is_real and (why := self.file.describe_shortage(self.backend)):
+                raise BakeoffError(why)
             model, carried = self.file.make_start()
             params, others, _ = self.file.library.split(model)
             start = AtRest(params, self.file.optimiser.init(params), others, carried=carried)
-        self.case = StepInputs(start, self.file.make_batch())
+        self.case = self.inputs_class(start, self.file.make_batch())
         self.chunks = [self.case.batch]
         leaves = jax.tree.leaves((start.params, self.case.batch))
         types = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
         self.tolerance = math.sqrt(max(float(jnp.finfo(dtype).eps) for dtype in types or ["f4"]))
         """Root of the coarsest type's epsilon: rounding is far below, a wrong step far above."""
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Facts about the baseline."""
+        return self.baseline_course[0]
+
+    @cached_property
+    def baseline_course(self) -> tuple[Reference, list[np.ndarray]]:
+        """Facts about the baseline, and its displacement in ten steps, from one making."""
+        self.require_repeatable()
+        step = self.make(BASELINE)
+        losses = self.compute_losses(step)
+        displacement = self.measure_displacement(step.save()) if self.file.has_model else []
+        return Reference(losses, self.describe_program(step)), displacement
+
+    def require_repeatable(self) -> None:
+        """Raise BakeoffError if the model is another one each time that it is made."""
+        if self.file.has_model:
+            require_repeatable(self.file)
+
+    def describe_program(self, step: Any) -> ProgramFacts | None:
+        """Return the facts about a step's program, if it is known."""
+        program = find_program(step, self.case)
+        return facts(program) if program else None
 
     def make(self, arm: Arm) -> Any:
         """Return a new step of an arm, which has to be loaded."""
@@ -158,13 +189,6 @@ class StepArms(Arms):
         state = subtract(list_state(rest), list_state(start))
         return [np.concatenate([np.zeros(1), *params]), *state]
 
-    @cached_property
-    def baseline_displacement(self) -> list[np.ndarray]:
-        """Displacement of the baseline in ten steps."""
-        step = self.make(BASELINE)
-        self.compute_losses(step)
-        return self.measure_displacement(step.save())
-
     def judge_step(self, step: Any, baseline: np.ndarray) -> tuple[Proof, np.ndarray]:
         """Return the proof of a step, relative to the baseline, and its ten losses.
 
@@ -198,7 +222,7 @@ class StepArms(Arms):
 
     def compare_displacement(self, displacement: list[np.ndarray]) -> list[float]:
         """Return the deviation of each part of a displacement from the baseline's in ten steps."""
-        expected = self.baseline_displacement
+        _, expected = self.baseline_course
         start = map(replace_infinities, list_state(self.case.start))
         ends = [array + moved for array, moved in zip(start, expected[1:], strict=True)]
         least = [0.0, *(STILL * norm(array) for array in ends)]
@@ -269,7 +293,8 @@ class StepArms(Arms):
 
 def list_numbers(tree: Any) -> list[np.ndarray]:
     """Return the arrays of a tree, without keys of random numbers."""
-    return [np.asarray(leaf, "f8") for leaf in jax.tree.leaves(tree) if not is_key(leaf)]
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(tree) if not is_key(leaf)]
+    return [np.stack([a.real, a.imag]) if np.iscomplexobj(a) else a.astype("f8") for a in arrays]
 
 
 def list_state(rest: AtRest) -> list[np.ndarray]:

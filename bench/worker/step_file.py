@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import gc
 import inspect
+import math
 import random
 import sys
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -21,13 +23,13 @@ import optax
 
 import impls
 from bench.cells import BASELINE, PURE, WHOLE, Arm
+from common.config import Device
 from common.errors import BakeoffError
 from common.steps import plain_style
 from impls import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
     from common.contract import Hidden, Library, ModelStyle, TrainStep
     from common.steps import AtRest
@@ -38,12 +40,19 @@ call returned, and a new key."""
 KEPT_PAIRS = 20
 """Pairs of calls before a step counts as memoised: the chance of a false alarm is one in a
 million."""
+MEMORY = Path("/proc/meminfo")
+"""Linux's table of the memory, in KiB."""
+UNTRACEABLE = set[Path]()
+"""Files whose models have to be made really."""
 STATE_FORM = "`loss(model, batch, *, state)`, which returns `(loss, state)`"
 """Form of a loss with a state, as messages recommend it."""
 
 
 class StepFile:
     """The imported file; each mistake in it is a BakeoffError that names the file."""
+
+    is_real = True
+    """Whether steps get the model's own arrays, and have to fit into memory."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.stem
@@ -88,8 +97,80 @@ class StepFile:
         return library.split_state(made) if library.is_model(made) else (made, ())
 
     def find_library(self) -> tuple[str, Library]:
-        """Return the name of the model's library, and that library's functions."""
-        made, names = self.module.make_model(), []
+        """Return the name of the model's library, and its functions; take the model apart.
+
+        The model is made while tracing, in no memory. It is made really if it reads numbers, keeps
+        a trace's arrays where JAX does not find them, or is sharded.
+        """
+        known: list[tuple[str, Library]] = []
+
+        def take_apart() -> list[Any]:
+            made = self.module.make_model()
+            known[:] = [self.recognise(made)]
+            library = known[0][1]
+            model, state = self.split_state(library, made)
+            *arrays, static = library.split(model)
+            arrays = jax.tree.map(jnp.asarray, (*arrays, state))
+            leaves, self.structure = jax.tree.flatten((*arrays, static))
+            self.others = [None if is_array(leaf) else leaf for leaf in leaves]
+            """None for each array, and all other leaves of the model."""
+            return [jnp.asarray(leaf) for leaf in leaves if is_array(leaf)]
+
+        def list_arrays() -> list[Any]:
+            arrays = take_apart()
+            gc.collect()  # a cycle of objects would count as a leak
+            return arrays
+
+        if self.path not in UNTRACEABLE:
+            try:
+                with jax.checking_leaks():
+                    program, self.outlines = jax.make_jaxpr(list_arrays, return_shape=True)()
+                if not is_sharded(program.jaxpr):
+                    return known[0]
+            except BakeoffError:
+                raise
+            except Exception:  # noqa: S110 -- whatever it is, the model is made really
+                pass
+            UNTRACEABLE.add(self.path)
+            del sys.modules[self.module.__name__]  # it may keep arrays of the trace
+            self.module = steps.import_step(self.path)
+        self.outlines = [*map(make_outline, take_apart())]
+        return known[0]
+
+    def put_together(self, arrays: Iterable[Any]) -> tuple[Any, Any, Any, Any]:
+        """Return parameters, other arrays, state and static part of a model with these arrays."""
+        rest = iter(arrays)
+        leaves = [next(rest) if other is None else other for other in self.others]
+        return jax.tree.unflatten(self.structure, leaves)
+
+    @cached_property
+    def batch_outline(self) -> Any:
+        """Types and shapes of the batch."""
+        return jax.tree.map(
+            lambda array: make_outline(jnp.asarray(array)), self.module.make_batch()
+        )
+
+    def describe_shortage(self, backend: str) -> str:
+        """Return in words how the real step does not fit into a backend's memory; or empty.
+
+        A step trains a copy of the start.
+        """
+        if not self.has_model:
+            return ""
+        opt_state = jax.eval_shape(self.optimiser.init, self.put_together(self.outlines)[0])
+        arrays = [*self.outlines, *jax.tree.leaves(opt_state)]
+        needed = 2 * sum(array.size * array.dtype.itemsize for array in arrays)
+        if needed <= (available := measure_memory(backend)):
+            return ""
+        return (
+            f"the real step of {self.path.name} does not fit into memory: the model and its "
+            f"optimiser's state, twice, have {needed / 1e9:.0f} GB, and {available / 1e9:.0f} GB "
+            f"are available on {backend}"
+        )
+
+    def recognise(self, made: Any) -> tuple[str, Library]:
+        """Return the name and the functions of the library that a result of `make_model` is of."""
+        names = []
         for name in steps.list_libraries():
             if impls.find_declaration(name).models not in sys.modules:
                 continue
@@ -110,10 +191,9 @@ class StepFile:
     def require_arrays(self, params: Any) -> None:
         """Raise BakeoffError unless parameters are arrays that have gradients."""
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-            is_array = isinstance(leaf, jax.Array | np.ndarray | np.generic)
-            if is_array and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            if is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact):
                 continue
-            what = f"an array of type {leaf.dtype}" if is_array else describe_type(leaf)
+            what = f"an array of type {leaf.dtype}" if is_array(leaf) else describe_type(leaf)
             to_do = "leave it out of the parameters: it cannot be trained"
             if isinstance(leaf, float | complex):
                 to_do = f"give an array: jnp.asarray({leaf!r})"
@@ -138,11 +218,14 @@ class StepFile:
     def make_start(self) -> tuple[Any, dict[str, Any]]:
         """Return a new model, and the carried values for its first step."""
         model, state = self.split_state(self.library, self.module.make_model())
-        state = jax.tree.map(jnp.asarray, state)  # a Python number has no dtype
+        return model, self.carry(jax.tree.map(jnp.asarray, state))  # a Python number has no dtype
+
+    def carry(self, state: Any) -> dict[str, Any]:
+        """Return the values that the loss is first given, by name: its state, a key."""
         carried = dict.fromkeys(self.takes, state)
         if "key" in carried:
             carried["key"] = jax.random.key(0)
-        return model, carried
+        return carried
 
     @cached_property
     def unsuited(self) -> Mapping[str, str]:
@@ -313,6 +396,41 @@ def read_bits(tree: Any) -> list[tuple[Any, ...]]:
     leaves = jax.tree.leaves(tree)
     arrays = [jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in leaves]
     return [(array.dtype, array.shape, np.asarray(array).tobytes()) for array in arrays]
+
+
+def is_array(leaf: Any) -> bool:
+    """Tell whether a leaf of a model is an array."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
+def make_outline(array: Any) -> jax.ShapeDtypeStruct:
+    """Return shape and type of an array; the sharding, too, if it is on several devices."""
+    outline = jax.eval_shape(lambda array: array, array)
+    if len(array.sharding.device_set) == 1:
+        return outline
+    return jax.ShapeDtypeStruct(outline.shape, outline.dtype, sharding=array.sharding)
+
+
+def is_sharded(jaxpr: Any) -> bool:
+    """Tell whether a program gives an array a sharding over several devices."""
+    leaves = jax.tree.leaves([[*equation.params.values()] for equation in jaxpr.eqns])
+    shardings = [leaf for leaf in leaves if isinstance(leaf, jax.sharding.Sharding)]
+    if any(len(sharding.device_set) > 1 for sharding in shardings):
+        return True
+    return any(is_sharded(leaf) for leaf in leaves if hasattr(leaf, "eqns"))
+
+
+def measure_memory(backend: str) -> float:
+    """Return the bytes that arrays can have: on all devices of an accelerator, or on the host."""
+    device = Device.parse(backend)
+    devices = jax.devices(device.backend)
+    stats = devices[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] * len(devices)
+    with suppress(OSError):  # workers have no package that tells it on other systems
+        fields = dict(line.split(":") for line in MEMORY.read_text().splitlines())
+        return 1024 * float(fields["MemAvailable"].split()[0])
+    return math.inf
 
 
 def is_key(array: Any) -> bool:

@@ -16,6 +16,39 @@ from bench.worker.step_file import read_bits
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from bench.worker.step_file import StepFile
+
+
+def require_repeatable(file: StepFile) -> None:
+    """Raise BakeoffError if the model or what the loss draws is another one each time."""
+    start, again = file.make_start(), file.make_start()
+    for what, part in (("parameters", 0), ("state", 1)):
+        first, second = (file.library.split(model)[part] for model, _ in (start, again))
+        file.require_same("make_model", what, first, second)
+    file.require_same("make_model", "state", start[1], again[1])
+    batch = file.make_batch()
+
+    def trace(start: tuple[Any, Any]) -> Counter[tuple[Any, ...]]:
+        model, carried = start
+        params, others, static = file.library.split(model)
+
+        def value(params: Any, others: Any, carried: Any) -> Any:
+            return file.compute_loss(file.library.merge(params, others, static), carried, batch)
+
+        return count_operations(jax.make_jaxpr(value)(params, others, carried))
+
+    operations = trace(start)
+    if operations == trace(again):
+        return
+    if operations != trace(start):
+        why = (
+            "loss draws other numbers each time it is traced; take a `key`, or draw them with a "
+            "fixed seed"
+        )
+        raise file.problem("loss", why)
+    why = "make_model draws other numbers in its second call; draw them with a fixed seed"
+    raise file.problem("make_model", why)
+
 
 def count_operations(jaxpr: Any) -> Counter[tuple[Any, ...]]:
     """Return how often each operation occurs with which numbers, in whatever order.

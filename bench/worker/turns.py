@@ -26,7 +26,7 @@ from bench.metrics import STAGES, STEP
 from bench.samples import Sample
 from bench.worker.arms import End
 from bench.worker.cold import cache_hits, lower, require_compiled, time_stage
-from bench.worker.counts import list_live_arrays
+from bench.worker.counts import QUIET_QUANTILE, list_live_arrays
 from bench.worker.protocol import KINDS, CallSeries
 from bench.worker.settings import has_one_core
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Arm, Cell
     from bench.worker.arms import Arms
-    from common.contract import Chunk
+    from common.contract import Chunk, Program
 
     type Calls = dict[str, list[Call]]
     """Metric → calls of one turn."""
@@ -93,8 +93,10 @@ class Turn:
                 arrays: list[Any] = list_live_arrays(arms.backend)
                 step.is_in_flight = not all(array.is_ready() for array in arrays)
         self.is_in_flight = getattr(step, "is_in_flight", False)
-        self.single = paired and kind == STEP
-        series = {STEP: CallSeries(1)} if self.single else KINDS[kind]
+        self.is_alone = paired and kind == STEP
+        series = KINDS[kind]
+        if self.is_alone or arms.pairs_calls:
+            series = dict.fromkeys(series, CallSeries(1))
         self.series = {
             name: calls for name, calls in series.items() if name not in arms.skipped_metrics
         }
@@ -103,7 +105,7 @@ class Turn:
 
     def __call__(self) -> Calls:
         """Take one turn."""
-        if not self.single:
+        if not self.is_alone:
             WAIT(self.step(self.hidden, self.chunk))
             self.calls += 1
         return {metric: self.time_calls(series) for metric, series in self.series.items()}
@@ -164,27 +166,31 @@ class StagesTurn(Turn):
 
     def __call__(self) -> Calls:
         """Take one turn."""
-        arms, case = self.arms, self.arms.case
+        arms = self.arms
         gc.collect()  # JAX 0.4.28 and 0.7.0 crash where clearing frees a step
         jax.clear_caches()
-        step = arms.make(self.arm)
-        arms.load(step, 1.0)
-        program = step.program(*jax.block_until_ready((case.zero(), case.data())))
-        assert program is not None, "of others, no stages are asked for"
-        arms.initialise(self.arm)
         # On one core a process runs or waits, and it waits for others alone: XLA may for a GPU's
         clock = CPU_CLOCK if has_one_core() and arms.backend == "cpu" else CLOCK
         seconds: dict[str, float] = {}
-        cache_hits().clear()
         self.turns += 1
+
+        def trace_and_lower(program: Program) -> jax.stages.Lowered:
+            arms.initialise(self.arm)
+            cache_hits().clear()
+            return lower(program, seconds, clock)
+
         with disable_cache():
-            lowered = lower(program, seconds, clock)
-            if self.arm in REFERENCE or self.compiled[self.fingerprint] < self.turns:
+            lowered = arms.with_program(self.arm, trace_and_lower)
+            is_first = self.arm in REFERENCE or self.compiled[self.fingerprint] < self.turns
+            if is_first and "compile" not in arms.skipped_metrics:
                 with time_stage(seconds, "compile", clock):
                     lowered.compile()
                 self.compiled[self.fingerprint] += 1
         require_compiled()
-        return {name: [Call(seconds[name], 0.0)] for name in KINDS[STAGES] if name in seconds}
+        if self.turns == 1:
+            arms.check_lowered(self.arm, lowered)
+        names = [name for name in KINDS[STAGES] if name not in arms.skipped_metrics]
+        return {name: [Call(seconds[name], 0.0)] for name in names if name in seconds}
 
 
 def make_stages_turns(
@@ -210,6 +216,38 @@ def make_sample(cell: Cell, metric: str, turns: Sequence[Sequence[Call]]) -> Sam
     typical = np.quantile(seconds, [0.5, 0.95]).tolist()
     value, median, p95 = map(round_value, (fastest, *typical))
     return Sample(cell, metric, value, seconds.size, median, p95)
+
+
+def make_paired_samples(
+    turns: Mapping[Cell, Sequence[Sequence[Call]]], metric: str
+) -> list[Sample]:
+    """Return the samples of cells whose turns have one call each, related round by round.
+
+    A cell's value is the reference's quiet call (`QUIET_QUANTILE`) times the ratio of its calls to
+    those of the same round: the midmean of logarithms. Where the machine's speed changes from one
+    tenth of a second to the next, that varies half as much as the ratio of two quiet times
+    (docs/measuring.md).
+    """
+    seconds = {
+        cell: np.array(seconds_of([call for turn in of_cell for call in turn]))
+        for cell, of_cell in turns.items()
+    }
+    logs = {cell: np.log(row) for cell, row in seconds.items()}
+    reference = np.mean([row for cell, row in logs.items() if cell.arm in REFERENCE], axis=0)
+    level = float(np.quantile(reference, QUIET_QUANTILE))
+    samples = []
+    for cell, row in seconds.items():
+        value = math.exp(level + find_midmean(logs[cell] - reference))
+        numbers = [value, *np.quantile(row, [0.5, 0.95]).tolist()]
+        value, median, p95 = map(round_value, numbers)
+        samples.append(Sample(cell, metric, value, row.size, median, p95))
+    return samples
+
+
+def find_midmean(values: Float[np.ndarray, " rounds"]) -> float:
+    """Return the mean of the middle half of some values."""
+    cut = values.size // 4
+    return float(np.sort(values)[cut : values.size - cut].mean())
 
 
 def mean_of_fastest(seconds: Float[np.ndarray, "turns calls"]) -> float:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config import SKELETON
 from impls import BASELINE, import_file, load
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ MAKERS = frozenset({"make_model", "make_step"})
 def find_step(files: Mapping[str, str]) -> str:
     """Return the name of the training step among users' own files; empty without one."""
     return next((name for name, file in files.items() if is_step(Path(file))), "")
+
+
+def find_file(files: Mapping[str, str], workload: str) -> str | None:
+    """Return the file of a user's own step or its skeleton; None at the project's workloads."""
+    return files.get(workload.removesuffix(SKELETON))
 
 
 def is_step(file: Path) -> bool:

@@ -67,3 +67,26 @@ def loss(model, batch):
 
 optimiser = optax.adamw(1e-3)
 '''
+STACK = '''\
+"""A stack of linear layers."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def make_model():
+    has_bias = [place + 1 < ARRAYS for place in range(0, ARRAYS, 2)]
+    keys = jax.random.split(jax.random.key(0), len(has_bias))
+    layers = [eqx.nn.Linear(8, 8, bias, key=key) for bias, key in zip(has_bias, keys)]
+    return eqx.nn.Sequential(layers)
+
+
+def make_batch():
+    return np.ones((2, 8), np.float32)
+
+
+def loss(model, batch):
+    return jnp.mean(jax.vmap(model)(batch) ** 2)
+'''

@@ -86,3 +86,25 @@ def loss(model, batch):
 
 optimiser = optax.adamw(1e-3)
 '''
+STACK = '''\
+"""A stack of linear layers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def make_model():
+    has_bias = [place + 1 < ARRAYS for place in range(0, ARRAYS, 2)]
+    net = nn.Sequential([nn.Dense(8, use_bias=bias) for bias in has_bias])
+    return net.init(jax.random.key(0), np.ones((1, 8), np.float32))["params"], net.apply
+
+
+def make_batch():
+    return np.ones((2, 8), np.float32)
+
+
+def loss(model, batch):
+    return jnp.mean(model[1]({"params": model[0]}, batch) ** 2)
+'''

@@ -40,6 +40,7 @@ LIBRARY = Library(
         "jax_jit": jax_jit,
     },
     find_unsuited=find_unsuited,
+    replace_others=nnx.update,
 )
 LIMITS = {
     "jit_tree": "only models in which no two places share a Variable",
@@ -129,4 +130,24 @@ def loss(model, batch):
 
 
 optimiser = optax.adamw(1e-3)
+'''
+STACK = '''\
+"""A stack of linear layers."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+
+def make_model():
+    rngs, has_bias = nnx.Rngs(0), [place + 1 < ARRAYS for place in range(0, ARRAYS, 2)]
+    return nnx.Sequential(*[nnx.Linear(8, 8, use_bias=bias, rngs=rngs) for bias in has_bias])
+
+
+def make_batch():
+    return np.ones((2, 8), np.float32)
+
+
+def loss(model, batch):
+    return jnp.mean(model(batch) ** 2)
 '''

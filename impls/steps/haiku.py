@@ -50,3 +50,31 @@ def loss(model, batch):
 
 optimiser = optax.adamw(1e-3)
 '''
+STACK = '''\
+"""A stack of linear layers."""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def forward(inputs):
+    has_bias = [place + 1 < ARRAYS for place in range(0, ARRAYS, 2)]
+    return hk.Sequential([hk.Linear(8, with_bias=bias) for bias in has_bias])(inputs)
+
+
+net = hk.without_apply_rng(hk.transform(forward))
+
+
+def make_model():
+    return net.init(jax.random.key(0), np.ones((1, 8), np.float32)), net.apply
+
+
+def make_batch():
+    return np.ones((2, 8), np.float32)
+
+
+def loss(model, batch):
+    return jnp.mean(model[1](model[0], batch) ** 2)
+'''

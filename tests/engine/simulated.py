@@ -20,6 +20,7 @@ from bench.engine.task import SideState
 from bench.metrics import COLD, SAMPLED, STAGES
 from bench.samples import Proof, Sample
 from bench.worker import protocol
+from common.config import is_skeleton
 
 type Needed = dict[Cell, frozenset[str]]
 type Fault = Callable[[Action], WorkerFailedError | str | None]
@@ -32,7 +33,14 @@ STYLES = {
     "haiku": ["pure", "transform"],
 }
 FEW = {"pure_jax": ["pure"], "haiku": ["pure", "transform"]}
-STEP_SECONDS = {"toy": 1e-4, "depth12": 2e-4, "seed": 3.6e-3, "wide": 3e-2}
+STEP_SECONDS = {
+    "toy": 1e-4,
+    "depth12": 2e-4,
+    "seed": 3.6e-3,
+    "wide": 3e-2,
+    "mine": 5e-2,
+    "mine.skeleton": 1e-3,
+}
 SLOW_AT_TOY = {"flax_linen/blog": 18.0, "flax_nnx/jit": 8.0}
 SERIES = {
     kind: {metric: 1 if series.in_a_row else series.calls for metric, series in by_metric.items()}
@@ -119,7 +127,8 @@ class Machine:
         one = 1.0 if action.cores or self.cores.get(action.worker) else 0.7
         sides = {action.environment, action.partner_environment or action.environment}
         arms = sum(self.factor(action.workload, e, arm) for e in sides for arm in action.arms)
-        calls = action.rounds * CALLS.get(action.kind, 0) + 4
+        calls_of_turn = 2 if is_skeleton(action.workload) else CALLS.get(action.kind, 0)
+        calls = action.rounds * calls_of_turn + 4
         return (
             self.slowness
             * {

@@ -38,7 +38,7 @@ def test_sides_are_opened_at_the_same_time_and_proven_in_lanes() -> None:
     costs, pair, cells = Costs(), (BASE, NEW), [*BASE.cells]
     costs.load_seconds[NEW] = 9.0
     assert costs.opening(pair, "seed", STEP) == pytest.approx(9 + len(cells) * OPEN_SECONDS)
-    costs.proof_seconds = [10 * PROVE_SECONDS]
+    costs.note_proof("seed", 10 * PROVE_SECONDS)
     opening = costs.opening(pair, "seed", STEP)
     assert opening == pytest.approx(9 + 10 * len(cells) * OPEN_SECONDS), "as its proofs"
     costs.open_seconds[NEW, cells[0]] = 1.0
@@ -46,7 +46,7 @@ def test_sides_are_opened_at_the_same_time_and_proven_in_lanes() -> None:
     assert costs.opening(pair, "seed", STEP, [str(cells[1].arm)]) == 9 + 1.0
     assert costs.opening(pair, "seed", STAGES) == 9, "stages open none"
     pairs = [(pair, cell) for cell in cells]
-    proofs = 2 * len(cells) * costs.proof
+    proofs = 2 * len(cells) * costs.proof("seed")
     assert costs.proving(pairs, 1) == pytest.approx(2 * 9 + proofs)
     assert costs.proving(pairs, 2) == pytest.approx(9 + proofs / 2)
 

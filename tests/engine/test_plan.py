@@ -11,11 +11,13 @@ from bench.cells import BASELINE
 from bench.engine.actions import Action
 from bench.engine.choice import OVERRUN
 from bench.engine.plan import Plan
+from bench.engine.process import WorkerFailedError
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STEP
 from tests.engine.plans import (
     AT_SEED,
     BAD,
+    BAD_CELL,
     DAYS,
     FEW_AT_SEED,
     FEW_WITH_COLD,
@@ -117,6 +119,15 @@ def test_a_worker_that_was_ended_with_the_budget_is_not_started_again() -> None:
     assert not plan.failed, "an arm fails that dies twice"
 
 
+def test_an_arm_that_two_lanes_were_at_when_time_was_over_has_not_failed() -> None:
+    [state] = plan_of(FEW_AT_SEED, 60).sides
+    action = state.make_action("open", 1, "seed", [BAD])
+    for is_late, failed in ((True, False), (True, False), (False, False), (False, True)):
+        death = WorkerFailedError("it was still at work", "", None, blamed=BAD, is_late=is_late)
+        state.note_death(death, action)
+        assert (state.cells[BAD_CELL].failure is not None) == failed
+
+
 def listen(plan: Plan, machine: Machine) -> list[tuple[float, str]]:
     """Return what a plan will say, with the time."""
     told = list[tuple[float, str]]()
@@ -148,6 +159,37 @@ def test_what_cannot_be_proven_in_time_is_said_at_once_and_the_rest_is_measured(
         )
         reasons = [state.cells[cell].missing[STEP] for cell in late]
         assert all(re.fullmatch(UNMEASURED, reason) for reason in reasons)
+
+
+class LargeModel(Large):
+    """A machine on which the real steps of a user's model take long, and its skeleton does not."""
+
+    def seconds(self, action: Action) -> float:
+        is_light = action.workload != "mine" and action.do != "cold"
+        return Machine.seconds(self, action) if is_light else super().seconds(action)
+
+
+@pytest.mark.parametrize("budget", [20, 60, 180])
+def test_a_skeleton_comes_first_and_then_the_styles_that_people_change(budget: float) -> None:
+    styles = {"pure_jax": ["pure"], "flax_nnx": ["pure", "jit", "cached_partial", "jit_partial"]}
+    light = needed(("mine.skeleton",), (HOST, "trace", "lower"), styles)
+    real = needed(("mine",), (STEP, "step_pipelined", "compile", "peak_rss"), styles)
+    plan = plan_of(light | real, budget, before=0.0)
+    costs = {f"flax_nnx/{style}": cost for style, cost in (("jit", 3.0), ("jit_partial", 0.5))}
+    machine = LargeModel(noise=0.02, effects={("", arm): cost for arm, cost in costs.items()})
+    machine.drive(plan)
+    assert machine.now <= 1.1 * budget, "how long a real proof takes is a guess at first"
+    blocks = [(action.workload, action.worker) for action in machine.actions()]
+    first = [worker for workload, worker in blocks if workload == "mine.skeleton"]
+    before = [w for workload, w in blocks[: blocks.index(("mine.skeleton", first[0])) + 1]]
+    assert before == first[:1], "nothing is measured before"
+    assert len({*first}) >= MIN_WORKERS
+    assert {*plan.counts(HOST)} >= {*light}
+    assert "stages" not in {a.kind for a in machine.actions() if a.workload == "mine.skeleton"}
+    proofs = [a.arms[0] for a in machine.actions("prove") if a.workload == "mine"]
+    assert (budget < 60) == (not proofs)
+    others = [arm for arm in proofs if arm not in REFERENCES]
+    assert budget < 180 or {*others[:2]} == {"flax_nnx/jit", "flax_nnx/jit_partial"}
 
 
 def test_cold_metrics_of_a_style_alone_are_beside_the_reference() -> None:

@@ -51,14 +51,6 @@ def test_packages_of_the_stack() -> None:
     assert "keras" not in packages
 
 
-def test_what_to_know_before_another_style() -> None:
-    of_models = "only models in which no two places share a Variable"
-    waits = "`filter_jit` waits for the device in each call, `pure` does not"
-    assert impls.caveat("flax_nnx", "jit", "jit_partial") == of_models
-    assert impls.caveat("equinox", "filter_jit", "pure") == waits
-    assert impls.caveat("flax_nnx", "jit_partial", "flat") == ""
-
-
 @pytest.mark.parametrize("entrant", impls.names())
 def test_what_an_entrant_declares(entrant: str) -> None:
     about, styles = impls.read_declaration(entrant), impls.list_styles(entrant)

@@ -219,27 +219,6 @@ def test_beside_another_style_what_is_equal_has_its_mark(browser: Browser, tmp_p
     assert texts["haiku/pure"] == "–"
 
 
-def test_a_number_of_arrays_lives_in_the_address_beside_it(tab: Page) -> None:
-    tab.locator("summary", has_text="your model").click()
-    cells = tab.locator("table[data-arrays] tbody tr").last.locator("td")
-    usual = cells.nth(2).inner_text()
-    assert "to" in usual, "it has its interval until a reader changes the number"
-    call, array = (float(cells.nth(i).get_attribute("data-key") or "") for i in (0, 1))
-    tab.get_by_role("searchbox").fill("pure_jax/pure, equinox, flax_nnx")
-    tab.get_by_role("spinbutton").fill("1000")
-    sign, number, unit = re.match(r"(\+|-)(\S+) (\S+)", cells.nth(2).inner_text()).groups()  # type: ignore[union-attr]
-    seconds = float(sign + number) * {"µs": 1e-6, "ms": 1e-3}[unit]
-    assert seconds == pytest.approx(call + 1000 * array, rel=0.006)
-    address, shown = tab.evaluate("location.href"), cells.nth(2).inner_text()
-    assert "arrays=1000" in address
-    assert "show=" in address
-    tab.goto("about:blank")
-    tab.goto(address)
-    tab.locator("summary", has_text="your model").click()
-    assert cells.nth(2).inner_text() == shown
-    assert "with 1000 arrays" in tab.locator("table[data-arrays] thead").inner_text()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "scheme"), [(SCREEN, "light"), (PHONE, "dark")])
 def test_axe_finds_nothing_serious(tab: Page, size: Any, scheme: Any) -> None:

@@ -8,10 +8,8 @@ from bench.cells import BASELINE
 from bench.metrics import METRICS, STEP
 from bench.samples import Sample
 from bench.stats.amounts import (
-    Law,
     estimate_amount,
     make_zero_cost,
-    predict_added_time,
     subtract_amount,
 )
 from tests.estimates import HAIKU, amount
@@ -47,16 +45,3 @@ def test_differences_of_exact_amounts() -> None:
     assert (calls.form, calls.value) == ("added", 5)
     zero = make_zero_cost(BASELINE.make_cell("mine", "cpu"))
     assert (zero.form, zero.value, zero.half_width) == ("added", 0, 0)
-
-
-LAW = Law(fixed=1e-5, of_array=2e-6, covariance=(4e-12, -1e-13, 1e-14), workers=9, t=2.0, misfit=0)
-
-
-def test_a_prediction_adds_the_arrays_to_the_fixed_part_each_with_its_error() -> None:
-    row = predict_added_time(LAW, HAIKU, 10)
-    error = math.sqrt(4e-12 - 2 * 10 * 1e-13 + 100 * 1e-14)
-    assert (row.form, row.unit, row.against, row.df) == ("added", "s", "pure_jax/pure", 7)
-    assert (row.value, row.standard_error) == pytest.approx((3e-5, error))
-    assert (row.low, row.high) == pytest.approx((3e-5 - 2 * error, 3e-5 + 2 * error))
-    row = predict_added_time(LAW, HAIKU, 1, fixed=0.0)
-    assert (row.value, row.standard_error) == pytest.approx((2e-6, 1e-7))

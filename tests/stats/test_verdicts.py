@@ -4,9 +4,16 @@ import math
 
 import pytest
 
+from bench.cells import Cell
 from bench.estimates import PROGRAM, Verdict
 from bench.metrics import HOST
-from bench.stats.verdicts import GROWTH, find_impossible, make_bounds, settle_by_program
+from bench.stats.verdicts import (
+    GROWTH,
+    find_impossible,
+    find_other_work,
+    make_bounds,
+    settle_by_program,
+)
 from tests.estimates import HAIKU, PLAIN, added, amount, ratio_within
 
 MARGIN = 0.02
@@ -96,3 +103,16 @@ def test_a_program_takes_no_less_than_its_time(value: float, call: float, imposs
     words = "it takes 80 % of the baseline's time for the same program: it cannot have run it"
     assert all(words in why for why in wrong.values())
     assert {*wrong} == ({HAIKU} if impossible else set())
+
+
+def test_a_skeleton_that_does_other_work_than_its_step_has_no_number() -> None:
+    skeleton, real = (HAIKU._replace(workload=name) for name in ("mine.skeleton", "mine"))
+
+    def count(light: float, heavy: float) -> dict[tuple[str, Cell], str]:
+        pairs = (skeleton, light), (real, heavy)
+        return find_other_work(amount(n, cell=cell, metric="python_starts") for cell, n in pairs)
+
+    assert count(1000, 1009) == count(1000, 1000) == {}
+    [why] = count(1000, 1020).values()
+    assert why.startswith("a call of its skeleton starts 1000 functions of Python, and one of its")
+    assert find_other_work([amount(5.0, cell=skeleton, metric="python_starts")]) == {}

@@ -9,6 +9,7 @@ from bench.offer import Offer
 from bench.worker.offers import describe
 from bench.worker.protocol import Describe
 from bench.worker.step_arms import StepArms
+from bench.worker.step_file import StepFile
 
 MODEL = """
 import jax
@@ -79,7 +80,7 @@ def begun(library: str) -> str:
 
 
 def arms_of(name: str) -> StepArms:
-    return StepArms(Path(f"{name}.py").resolve(), "cpu", donate=False)
+    return StepArms(StepFile(Path(f"{name}.py").resolve()), "cpu", donate=False)
 
 
 def offered(name: str) -> Offer:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from bench.cells import Arm
+from bench.cells import BASELINE, CONTROL, Arm
 from bench.metrics import STAGES
 from bench.samples import Sample
 from bench.worker import settings, turns
@@ -24,7 +24,14 @@ from bench.worker.arms import Arms
 from bench.worker.block import SCALES, TimedBlock, Token
 from bench.worker.protocol import KINDS, TimeBlock
 from bench.worker.session import use_cache
-from bench.worker.turns import WARMING_CALLS, Call, Turn, make_sample, seconds_of
+from bench.worker.turns import (
+    WARMING_CALLS,
+    Call,
+    Turn,
+    make_paired_samples,
+    make_sample,
+    seconds_of,
+)
 from common.contract import Program
 
 ARMS = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
@@ -66,7 +73,7 @@ class Step:
         return hidden, 1.0
 
     def begin(self, kind: str) -> Turn:
-        arms: Any = Mock(steps={ARMS[0]: self}, skipped_metrics=())
+        arms: Any = Mock(steps={ARMS[0]: self}, skipped_metrics=(), pairs_calls=False)
         turn = Turn(kind, arms, ARMS[0], Mock(), scale=1.0)
         self.now = 0.0
         return turn
@@ -214,9 +221,10 @@ def block_of_made_steps(rounds: int, programs: dict[str, str] | None = None) -> 
         made.append(weakref.ref(step))
         return step
 
-    arms = Mock(make=make, backend="cpu", chunks=[()], user_file=None)
-    arms.load = lambda *_: None  # a mock would keep the steps
-    arms.case.zero = arms.case.data = tuple
+    arms: Any = Arms.__new__(Arms)  # without a workload
+    arms.make, arms.backend, arms.chunks = make, "cpu", [()]
+    arms.load = arms.initialise = lambda *_: None
+    arms.case = SimpleNamespace(zero=tuple, data=tuple)
     arms.find_cell = lambda arm: arm.make_cell("toy", "cpu")
     names = [*map(str, (GOOD, LIKE_IT, BROKEN))]
     command = TimeBlock("toy", "cpu", STAGES, names, rounds, seed=1, programs=programs or {})
@@ -273,3 +281,16 @@ def test_what_a_library_cannot_trace_apart_is_told_by_jax_events(
     samples = block_of_made_steps(rounds=2).answer.samples
     assert {s.metric for s in samples if s.cell.arm == GOOD} == {*KINDS[STAGES]}
     assert all(sample.value > 0 for sample in samples)
+
+
+def test_calls_of_a_round_are_related_where_the_machine_wobbles() -> None:
+    rng = np.random.default_rng(0)
+    speed = np.exp(rng.normal(0, 0.3, 40))
+    slow = Arm("equinox", "filter_jit")
+    turns = {
+        arm.make_cell("mine.skeleton", "cpu"): [[Call(ratio * s, 0.0)] for s in speed]
+        for arm, ratio in ((BASELINE, 1e-3), (CONTROL, 1e-3), (slow, 4e-3))
+    }
+    base, control, other = (sample.value for sample in make_paired_samples(turns, "host_cost"))
+    assert other / base == pytest.approx(4.0)
+    assert base == control == pytest.approx(np.quantile(1e-3 * speed, 0.1), rel=0.02)

@@ -18,7 +18,7 @@ for (const table of document.querySelectorAll("table")) {
     head.replaceChildren(button);
   });
 }
-/* What a reader chooses lives in the address: #show=flax_nnx,haiku&size=wide&base=flax_nnx/pure&arrays=150 */
+/* What a reader chooses lives in the address: #show=flax_nnx,haiku&size=wide&base=flax_nnx/pure */
 const choices = [];
 const choose = (name, title, box, table, apply) => {
   const usual = box.value, label = document.createElement("label");
@@ -103,19 +103,6 @@ if (first?.querySelector("[data-low]")) {
     }
   });
 }
-/* Computes what a call costs with other numbers of arrays. */
-for (const table of document.querySelectorAll("table[data-arrays]"))
-  choose("arrays", "Parameter arrays", input({ type: "number", min: 1, value: table.dataset.arrays }), table, (value) => {
-    const unchanged = value === table.dataset.arrays && !table.dataset.changed; // with intervals
-    if (unchanged || !(value > 0)) return;
-    table.dataset.changed = "yes";
-    const [, , , head] = table.tHead.rows[0].cells;
-    head.firstChild.textContent = `with ${value} arrays`;
-    for (const { cells: [, call, array, total] } of table.tBodies[0].rows) {
-      total.dataset.key = Number(call.dataset.key) + value * array.dataset.key;
-      total.textContent = time(total.dataset.key);
-    }
-  });
 addEventListener("hashchange", follow);
 follow();
 addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
