@@ -20,7 +20,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from bench import runfile
-from bench.cost import published
 from bench.estimates import Estimate
 from bench.options import ABOUT, Options
 from bench.report.charts import render_svg
@@ -34,6 +33,7 @@ from bench.worker.settings import ROOT
 from results.beside import tables
 from results.beside.scores import read_rows
 from results.beside.usage import describe_tools
+from results.cost import stacks
 from results.pages import INDEX, README, Builder
 
 if TYPE_CHECKING:
@@ -58,8 +58,6 @@ STRUCTS = (
 FOLDER = ROOT / "results"
 PICTURE = FOLDER / "calls.svg"
 BESIDE, COST = (FOLDER / name / "README.md" for name in ("beside", "cost"))
-COST_EXAMPLE = 147, 0.040
-"""Parameter arrays and seconds of the step that the table of costs is of, as its README says."""
 SITE = ROOT / "site"
 ANSWER = re.compile(r"<!-- answer (\S+\.json): ([^>]*) -->")
 PART = re.compile(r"(<!-- (answer|runs|costs|trials|tools)[^>]* -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -128,9 +126,10 @@ def find_runs() -> dict[Path, Run]:
 
 
 def list_costs() -> Iterator[str]:
-    """Yield the table of what styles cost a model, as `bakeoff cost` prints it."""
-    costs = published.read_published()
-    yield from table_lines(published.make_table(costs, *COST_EXAMPLE, costs.styles))
+    """Yield the table of what styles add to a call of models of several sizes."""
+    kept = stacks.read_stacks()
+    yield from table_lines(stacks.make_table(kept))
+    yield f"\n{stacks.describe_origin(kept)}"
 
 
 def list_trials() -> Iterator[str]:

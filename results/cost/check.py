@@ -1,16 +1,13 @@
 """Check what `bakeoff cost` says of 45 steps by a second method, which truth.py is.
 
-    python results/cost/check.py --repeat 1
-    python results/cost/check.py --model haiku --budget 30 --seconds 2 --folder try
+    python results/cost/check.py
+    python results/cost/check.py --model haiku --seconds 1 --folder try
 
 For each model of models.py, `bakeoff cost` measures its styles in one run, and truth.py each style
 in several processes; the order is random. Each style is a line of `check.jsonl`, appended when its
-model is done. What an engine's commit has there counts: `--repeat 2` goes on until each step was
-checked twice, after Ctrl-C too, and `--repeat 0` writes `check.md` alone. All 45 steps take about
-35 minutes in a quiet hour. Nothing else should run meanwhile.
-
-A program that a process has just compiled can be slower than the same one from JAX's cache, where
-most workers of `bakeoff cost` have theirs from. With `--cached`, truth.py has it from there, too.
+model is done. What an engine's commit has there is not measured again: the same command goes on
+after Ctrl-C, and `--model none` writes `check.md` alone. All 45 steps take about 40 minutes in a
+quiet hour. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -24,36 +21,39 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any
 
+from bench.cells import WHOLE
 from bench.cost.step import OwnCost
-from bench.metrics import HOST, STEP
 from bench.report.markdown import table_lines
-from bench.report.table import Column, Row, Table, amount, percent
+from bench.report.table import Column, Row, Table, percent
 from bench.runfile.reader import read as read_run
 from results.cost.models import MODELS, Model
 from results.selftest.trials import BUSY, OTHERS, ROOT, Engine, empty_loop, processor, read
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     type Record = dict[str, Any]
 
 RECORDS, TABLES = "check.jsonl", "check.md"
 TRUTH = Path(__file__).with_name("truth.py")
-PROCESSES = 3
-"""Of truth.py for each style: what they differ by is the error of its figure."""
-METHODS = {
-    "truth": "by the median ratio of pairs of calls, times the baseline's quiet call",
-    "quiet": "by the difference of both quiet calls",
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "skeleton": (),
+    "one core": ("--real",),
+    "two cores": ("--real", "--cores=2"),
 }
-"""How truth.py says what a style adds. Noise lengthens a short call by more of its time than a long
-one, so that the first says less of styles that take several times as long."""
-RELATIVE, ABSOLUTE = 0.1, 5.0
+"""Options of truth.py, by what it measures."""
+SKELETON, ONE_CORE, TWO_CORES = OPTIONS
+PROCESSES = 4
+"""Of truth.py for each style that `bakeoff cost` is judged by: they differ by a few per cent. Other
+real steps have one process each."""
+RELATIVE, ABSOLUTE = 0.05, 2.0
 """How far from the truth a told cost may be: a fraction of it, or so many microseconds."""
+PRECISE = 0.03
+"""Largest half of an interval that is called precise, as a fraction of what is told."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,37 +61,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeat", type=int, default=1, help="checks of each step")
     parser.add_argument("--model", default="", help="only models whose name has this in it")
-    parser.add_argument("--budget", type=float, default=60, help="seconds of `bakeoff cost`")
-    parser.add_argument("--seconds", type=float, default=3, help="of each process of truth.py")
-    parser.add_argument(
-        "--cached", action="store_true", help="truth.py reads programs from JAX's cache"
-    )
+    parser.add_argument("--budget", type=float, default=20, help="seconds of `bakeoff cost`")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each process of truth.py")
     parser.add_argument("--folder", type=Path, default=TRUTH.parent, help="of the records")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     path, status = options.folder / RECORDS, 0
-    models, engine = [m for m in MODELS if options.model in m.name], Engine(ROOT).commit()
+    engine = Engine(ROOT).commit()
+    done = {record["model"] for record in read(path) if record["engine"] == engine}
+    models = [m for m in MODELS if options.model in m.name and m.name not in done]
     try:
-        for turn in range(options.repeat):
-            for model in random.sample(models, len(models)):
-                same = engine, model.name, options.cached
-                made = Counter(r["style"] for r in read(path) if same_as(r) == same)
-                if styles := [style for style in model.styles if made[style] <= turn]:
-                    about = {
-                        "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
-                        "processor": processor(),
-                        "engine": engine,
-                        "loop": empty_loop(),
-                        "model": model.name,
-                        "cached": options.cached,
-                    }
-                    for record in check(model, styles, options):
-                        line = json.dumps(about | record)
-                        with path.open("a", encoding="utf-8") as file:
-                            file.write(line + "\n")
-                        print(line, flush=True)
+        for model in random.sample(models, len(models)):
+            about = {
+                "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
+                "processor": processor(),
+                "engine": engine,
+                "loop": empty_loop(),
+                "model": model.name,
+            }
+            lines = [json.dumps(about | record) for record in check(model, options)]
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in lines)
+            print(*lines, sep="\n", flush=True)
     except KeyboardInterrupt:
         status = 130
     text = markdown(read(path))
@@ -100,74 +92,72 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def same_as(record: Record) -> tuple[str, str, bool]:
-    """Return what has to be the same for a check to count."""
-    return record["engine"], record["model"], record["cached"]
+def judge_of(style: str) -> str:
+    """Return by what a style is judged: the file's own step has no skeleton, and is measured."""
+    return ONE_CORE if style == WHOLE else SKELETON
 
 
-def check(model: Model, styles: Sequence[str], options: argparse.Namespace) -> list[Record]:
+def check(model: Model, options: argparse.Namespace) -> list[Record]:
     """Return what `bakeoff cost` says of a model's styles, and what truth.py does."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as name:
         folder = Path(name)
         (folder / f"{model.name}.py").write_text(model.file(), encoding="utf-8")
-        actions = ["", *(style for style in styles for _ in range(PROCESSES))]
+        actions: list[tuple[str, str]] = []
+        for kind in OPTIONS:
+            styles = [style for style in model.styles if (style, kind) != (WHOLE, SKELETON)]
+            if styles:
+                truth(model, styles, kind, 0, folder)  # which compiles
+            for style in styles:
+                actions += [(style, kind)] * (PROCESSES if kind == judge_of(style) else 1)
         told: dict[str, Record] = {}
-        truths: dict[str, list[Record]] = {style: [] for style in styles}
-        for style in styles if options.cached else ():
-            truth(model, style, 0, folder, cached=True)  # which compiles
-        for style in random.sample(actions, len(actions)):
-            if style:
-                made = truth(model, style, options.seconds, folder, cached=options.cached)
-                truths[style].append(made)
+        truths: dict[tuple[str, str], list[Record]] = {action: [] for action in actions}
+        for action in random.sample([None, *actions], len(actions) + 1):
+            if action is None:
+                told = tell(model, options.budget, folder)
             else:
-                told = tell(model, styles, options.budget, folder)
-    return [
-        {
-            "style": style,
-            **told[style],
-            "truth": [round(each["added"], 2) for each in truths[style]],
-            "quiet": [round(each["quiet"], 2) for each in truths[style]],
-            "calls": [round(each["call"], 2) for each in truths[style]],
-            "pairs": [each["pairs"] for each in truths[style]],
-        }
-        for style in styles
-    ]
+                style, kind = action
+                truths[action] += truth(model, [style], kind, options.seconds, folder)
+    records = {style: {"style": style, **told[style]} for style in model.styles}
+    for (style, kind), made in truths.items():
+        numbers = {name: [round(each[name], 2) for each in made] for name in made[0]}
+        records[style][kind] = numbers
+    return [*records.values()]
 
 
-def truth(model: Model, style: str, seconds: float, folder: Path, *, cached: bool) -> Record:
-    """Return what a process of truth.py prints."""
-    arguments = [f"{model.name}.py", f"{model.library}/{style}", f"--seconds={seconds}"]
+def truth(
+    model: Model, styles: Sequence[str], kind: str, seconds: float, folder: Path
+) -> list[Record]:
+    """Return what a process of truth.py prints; it reads the programs that an earlier one made."""
+    arguments = [f"{model.name}.py", model.library, *styles, *OPTIONS[kind]]
     cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / kind),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    command = [sys.executable, "-P", str(TRUTH), *arguments]
-    made = run(command, folder, **(cache if cached else {}))
+    command = [sys.executable, "-P", str(TRUTH), *arguments, f"--seconds={seconds}"]
+    made = run(command, folder, **cache)
     if made.returncode:
         raise SystemExit(f"truth.py {' '.join(arguments)} fails:\n{made.stderr[-2000:]}")
-    return json.loads(made.stdout)
+    return [json.loads(line) for line in made.stdout.splitlines()]
 
 
-def tell(model: Model, styles: Sequence[str], budget: float, folder: Path) -> dict[str, Record]:
+def tell(model: Model, budget: float, folder: Path) -> dict[str, Record]:
     """Return what `bakeoff cost` says of each style, in microseconds; or why it does not."""
-    path = folder / "run.json"
+    path, styles = folder / "run.json", model.styles
     options = [f"--style={','.join(styles)}", "--backend=cpu", f"--budget={budget}", f"-o{path}"]
-    made = run([sys.executable, "-m", "bench.cli", "cost", f"{model.name}.py", *options], folder)
+    command = [sys.executable, "-m", "bench.cli", "cost", f"{model.name}.py", *options]
+    made = run(command, folder, PYTHONPATH=str(ROOT))
     if OTHERS in made.stderr:
         raise SystemExit(made.stderr)
     if not path.exists():
-        failed = {"arrays": None, "told": None, "failed": made.stderr[-300:]}
+        failed = {"arrays": 0, "told": None, "failed": made.stderr[-300:]}
         return dict.fromkeys(styles, failed)
     results = read_run(path, samples=False).results
     it = OwnCost(results)
-    step, arrays, call = (
-        estimate.value if (estimate := it.table.amount(it.baseline, metric)) else None
-        for metric in (STEP, "parameter_arrays", HOST)
-    )
+    light, real = (it.table.amount(cell, "parameter_arrays") for cell in (it.light, it.baseline))
+    arrays = light or real
     about = {
-        "arrays": arrays,
-        "base": in_microseconds(call),
-        "step ms": step and round(1e3 * step, 4),
+        "arrays": arrays.value if arrays else 0,
+        "base": in_microseconds(it.call.value if it.call else None),
         "seconds": round(results.spent.wall_seconds),
     }
     records: dict[str, Record] = {style: about | {"told": None} for style in styles}
@@ -187,42 +177,54 @@ def in_microseconds(seconds: float | None) -> float | None:
 
 def run(command: Sequence[str], folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, with some more variables."""
-    env = os.environ | more
+    env = os.environ | {"JAX_PLATFORMS": "cpu"} | more
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)  # noqa: S603
 
 
-def judged(record: Record, method: str = "truth") -> tuple[float, float, bool, bool]:
-    """Return the truth, by how much the told cost is off, whether it is near, and in the interval.
+def judged(record: Record) -> tuple[float, float, bool, bool, bool]:
+    """Return the truth, how far the told cost is off, and whether it is near, held and precise.
 
-    Of what was not told, neither is true. The method is `truth` or `quiet`.
+    Held: its interval has the truth in it. Of what was not told, none of these is true.
     """
-    true = mean(record[method])
+    true = mean(record[judge_of(record["style"])]["added"])
     if not record["told"]:
-        return true, math.nan, False, False
+        return true, math.nan, False, False, False
     value, low, high = record["told"]
     off = value - true
-    bounds = low is not None or high is not None  # one worker alone has no interval
     near = abs(off) <= max(RELATIVE * abs(true), ABSOLUTE)
+    bounds = low is not None or high is not None  # one worker alone has no interval
     held = bounds and (low is None or low <= true) and (high is None or true <= high)
-    return true, off, near, held
+    return true, off, near, held, half_interval(record) <= PRECISE
+
+
+def half_interval(record: Record) -> float:
+    """Return half of a told interval, as a fraction of what is told; infinite without one."""
+    value, low, high = record["told"]
+    return math.inf if low is None or high is None else (high - low) / 2 / abs(value)
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """Return a table of all checks of each engine on each processor, and how many are right."""
+    """Return tables of all checks of each engine on each processor, and how many are right."""
     parts = [
         "# What `bakeoff cost` says, and what a second method says",
-        f"Made by check.py; records: [{RECORDS}]({RECORDS}). All is of one core. Truth: "
-        f"[truth.py](truth.py), which shares no code with this project; the mean of {PROCESSES} "
-        "processes, with its standard error; quiet: by the difference of 10 % quantiles. "
-        "Told: with the 95 % interval. Loop: median of empty loops before, 40 µs in a quiet hour.",
+        f"Made by check.py; records: [{RECORDS}]({RECORDS}). Told: what a style adds to a call, "
+        "with the 95 % interval. Truth: what [truth.py](truth.py), which shares no code with this "
+        f"project, measures on a skeleton of its own; the mean of {PROCESSES} processes, with its "
+        "standard error. The file's own `step` has no skeleton: both methods measure it really, "
+        "on one core. Real steps on one core and on two: by truth.py. Loop: median of empty loops "
+        "before, which a busy hour lengthens.",
     ]
     groups: dict[str, list[Record]] = {}
     for record in records:
-        how = " reads programs from a cache" if record["cached"] else ""
-        title = f"## {record['engine']}, {record['processor']}; truth.py{how or ' compiles'}"
-        groups.setdefault(title, []).append(record)
+        groups.setdefault(f"## {record['engine']}, {record['processor']}", []).append(record)
     for title, several in groups.items():
         parts += [title, summary(several), table(several)]
+        if known := [record for record in several if record["told"] and SKELETON in record]:
+            parts += [
+                "How much more a real step adds than is told: median (least to most).",
+                distances(known, "arrays", lambda r: f"{r['arrays']:g}"),
+                distances(known, "style", lambda r: f"{library_of(r)}/{r['style']}"),
+            ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -238,17 +240,38 @@ def summary(records: Sequence[Record]) -> str:
     for hour, chosen in hours.items():
         if not chosen:
             continue
+        near, held, precise = (
+            sum(judged(record)[place] for record in chosen) for place in (2, 3, 4)
+        )
         untold = sum(not record["told"] for record in chosen)
-        for method, words in METHODS.items():
-            near, held = (
-                sum(judged(record, method)[place] for record in chosen) for place in (2, 3)
-            )
-            lines.append(
-                f"* {hour}, {words}: within {percent(RELATIVE)} or {ABSOLUTE:g} µs: {near} of "
-                f"{len(chosen)}; the interval holds it: {held} of {len(chosen)}"
-                f"{f'; without a number: {untold}' * bool(untold)}"
-            )
+        lines.append(
+            f"* {hour}, {len(chosen)} steps: within {percent(RELATIVE)} or {ABSOLUTE:g} µs: "
+            f"{near}; the interval holds the truth: {held}; half an interval is at most "
+            f"{percent(PRECISE)}: {precise}{f'; without a number: {untold}' * bool(untold)}"
+        )
     return "\n".join(lines)
+
+
+def library_of(record: Record) -> str:
+    """Return the library of a record's model."""
+    return next(model.library for model in MODELS if model.name == record["model"])
+
+
+def distances(records: Sequence[Record], title: str, name: Callable[[Record], str]) -> str:
+    """Return a row for each group of steps: how far real ones are from what is told."""
+    groups: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda r: (r["arrays"], library_of(r), r["style"])):
+        groups.setdefault(name(record), []).append(record)
+    rows = []
+    for group, several in groups.items():
+        cells = []
+        for kind in (ONE_CORE, TWO_CORES):
+            told = [record["told"][0] for record in several]
+            real = [mean(record[kind]["added"]) for record in several]
+            far = [100 * (b - a) / abs(a) for a, b in zip(told, real, strict=True)]
+            cells.append(f"{median(far):+.0f} % ({min(far):+.0f} to {max(far):+.0f})")
+        rows.append(Row((group, f"{len(several)}", *cells)))
+    return table_text((title, "steps", ONE_CORE, TWO_CORES), range(1, 4), rows)
 
 
 def table(records: Sequence[Record]) -> str:
@@ -257,40 +280,31 @@ def table(records: Sequence[Record]) -> str:
     places = {step: place for place, step in enumerate(steps)}
     rows = []
     for record in sorted(records, key=lambda r: places.get((r["model"], r["style"]), len(steps))):
-        true, off, near, held = judged(record)
-        error = stdev(record["truth"]) / math.sqrt(len(record["truth"]))
-        told, far = record.get("failed", "no number"), ""
+        true, off, near, held, _ = judged(record)
+        truths = record[judge_of(record["style"])]["added"]
+        error = stdev(truths) / math.sqrt(len(truths)) if len(truths) > 1 else math.nan
+        told, far, half = record.get("failed", "no number"), "", ""
         if record["told"]:
             value, *ends = record["told"]
             low, high = ("?" if end is None else signed(end) for end in ends)
             told = f"{signed(value)} µs ({low} to {high})"
             far = f"{signed(off)} µs ({100 * off / abs(true):+.0f} %)"
+            half = "?" if "?" in (low, high) else f"{100 * half_interval(record):.1f} %"
         row = (
-            *(record["model"], record["style"], f"{record['arrays'] or 0:g}"),
-            *(
-                amount(1e-6 * median(record["calls"]), "s"),
-                told,
-                f"{signed(true)} µs ± {error:.1f}",
-                f"{signed(mean(record['quiet']))} µs",
-            ),
-            *(far, "yes" if near else "no", "yes" if held else "no", f"{record['loop'][1]:.0f} µs"),
+            *(record["model"], record["style"], f"{record['arrays']:g}"),
+            *(told, half, f"{signed(true)} µs ± {error:.1f}", far),
+            *(f"{signed(mean(record[kind]['added']))} µs" for kind in (ONE_CORE, TWO_CORES)),
+            *("yes" if near else "no", "yes" if held else "no", f"{record['loop'][1]:.0f} µs"),
         )
         rows.append(Row(row))
-    titles = (
-        "model",
-        "style",
-        "arrays",
-        "base call",
-        "told",
-        "truth",
-        "quiet",
-        "off",
-        "near",
-        "held",
-        "loop",
-    )
-    columns = tuple(Column(title, number=2 <= place < 8) for place, title in enumerate(titles))
-    return "\n".join(table_lines(Table(columns, tuple(rows))))
+    titles = ("model", "style", "arrays", "told", "half", "truth", "off", ONE_CORE, TWO_CORES)
+    return table_text((*titles, "near", "held", "loop"), range(2, 9), rows)
+
+
+def table_text(titles: Sequence[str], numbers: Sequence[int], rows: Sequence[Row]) -> str:
+    """Return a table in Markdown; `numbers` are the places of its columns of numbers."""
+    columns = (Column(title, number=place in numbers) for place, title in enumerate(titles))
+    return "\n".join(table_lines(Table(tuple(columns), tuple(rows))))
 
 
 def signed(microseconds: float) -> str:

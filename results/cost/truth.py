@@ -1,13 +1,20 @@
-"""Time one style of a training step beside `jax.jit` over its arrays: a second method for `cost`.
+"""Time styles of a training step beside `jax.jit` over its arrays: a second method for `cost`.
 
-    python results/cost/truth.py mine.py equinox/filter_jit --seconds 5
+    python results/cost/truth.py mine.py equinox filter_jit --seconds 3
+    python results/cost/truth.py mine.py equinox filter_jit --real --cores 2
 
-It knows nothing of this project: each style is written here as its library's documentation does.
-Both steps train in one process, on one core, call by call in random order, each timed call after an
-untimed one of the same step, as in a loop of its own. The script prints microseconds as JSON: what
-the style adds to a call, and a quiet call of the baseline, its 10 % quantile. What is added is the
-median ratio of two calls that follow each other, less one, times the quiet call; `quiet` is the
-difference of both quiet calls.
+It knows nothing of this project: each style is written here as its library's documentation does,
+and so is the skeleton, which is timed unless `--real` is given: the same model and optimiser, with
+arrays of one element.
+
+Both steps train in one process, call by call in random order, each timed call after an untimed one
+of the same step, as in a loop of its own. The script prints microseconds as JSON: what the style
+adds to a call, and a quiet call of the baseline, its 10 % quantile. What is added is the median
+ratio of two calls that follow each other, less one, times the quiet call.
+
+In a process that has compiled its programs, a style can add a tenth less than in one that reads
+them from JAX's persistent cache: JAX_COMPILATION_CACHE_DIR names its folder, and `--seconds 0`
+fills it.
 """
 
 from __future__ import annotations
@@ -20,11 +27,14 @@ import json
 import os
 import random
 import time
+from functools import wraps
 from pathlib import Path
 from statistics import median, quantiles
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 if TYPE_CHECKING:
@@ -37,6 +47,62 @@ WARMING_CALLS = 5
 """Calls of each step before any is timed: the second and third can still take another path."""
 MIN_PAIRS = 40
 """Pairs of timed calls at least: calls of tens of milliseconds vary by some per cent."""
+
+
+def is_array(leaf: Any) -> bool:
+    """Tell whether a leaf is an array of numbers, and not of keys."""
+    return hasattr(leaf, "shape") and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def shrink(tree: Any) -> Any:
+    """Return a tree whose arrays have one element, and their ranks and types."""
+    return jax.tree.map(
+        lambda leaf: jnp.zeros_like(leaf, shape=(1,) * leaf.ndim) if is_array(leaf) else leaf, tree
+    )
+
+
+def touch(tree: Any) -> Any:
+    """Return a tree with other arrays: what a program does not change, JAX hands on."""
+    return jax.tree.map(lambda leaf: leaf + leaf if is_array(leaf) else leaf, tree)
+
+
+def total(tree: Any) -> Any:
+    """Return the sum of a tree's numbers."""
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if is_array(leaf)]
+    return sum((array.sum().astype(jnp.float32) for array in arrays), jnp.zeros(()))
+
+
+def skeleton(file: Any, library: str) -> Any:
+    """Return a step file with the same trees as another one, and next to nothing to compute."""
+
+    def make_model() -> Any:
+        made = file.make_model()
+        if library != "flax_nnx":
+            return shrink(made)
+        from flax import nnx
+
+        nnx.update(made, shrink(nnx.state(made)))
+        return made
+
+    @wraps(file.loss)
+    def loss(model: Any, batch: Any, **carried: Any) -> Any:
+        if library == "flax_nnx":
+            from flax import nnx
+
+            nnx.update(model, touch(nnx.state(model, nnx.Not(nnx.Param))))
+            model = nnx.state(model, nnx.Param)
+        value = total(model) + 0 * total((batch, carried))
+        return (value, touch(carried["state"])) if "state" in carried else value
+
+    def update(grads: Any, state: Any, _params: Any = None) -> tuple[Any, Any]:
+        return touch(grads), touch(state)
+
+    return SimpleNamespace(
+        make_model=make_model,
+        make_batch=lambda: shrink(jax.device_put(file.make_batch())),
+        loss=loss,
+        optimiser=optax.GradientTransformation(file.optimiser.init, update),
+    )
 
 
 class Training:
@@ -228,11 +294,14 @@ def seconds_of(call: Call, batch: Any) -> float:
     return time.perf_counter() - start
 
 
+def warm(call: Call, batch: Any) -> None:
+    """Compile a step, and call it until its calls are alike."""
+    for _ in range(WARMING_CALLS):
+        jax.block_until_ready(call(batch))
+
+
 def measure(baseline: Call, style: Call, batch: Any, seconds: float) -> dict[str, float]:
     """Return what a style adds to the baseline's quiet call, in microseconds, by calls in turns."""
-    for call in (baseline, style):
-        for _ in range(WARMING_CALLS):
-            jax.block_until_ready(call(batch))
     gc.collect()
     gc.disable()
     pairs: list[tuple[float, float]] = []
@@ -241,10 +310,10 @@ def measure(baseline: Call, style: Call, batch: Any, seconds: float) -> dict[str
         order = random.sample((baseline, style), 2)
         taken = {call: seconds_of(call, batch) for call in order}
         pairs.append((taken[baseline], taken[style]))
+    gc.enable()
     ratio = median(ours / plain for plain, ours in pairs)
-    plain, ours = (1e6 * quantiles(side, n=10)[0] for side in zip(*pairs, strict=True))
-    added = (ratio - 1) * plain
-    return {"added": added, "quiet": ours - plain, "call": plain, "pairs": len(pairs)}
+    quiet = 1e6 * quantiles((plain for plain, _ in pairs), n=10)[0]
+    return {"added": (ratio - 1) * quiet, "call": quiet, "pairs": len(pairs)}
 
 
 def module(path: Path) -> Any:
@@ -263,17 +332,29 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", type=Path, help="as `bakeoff cost` takes it")
-    parser.add_argument("style", help="LIBRARY/STYLE, as in flax_nnx/jit")
-    parser.add_argument("--seconds", type=float, default=5, help="of timed calls")
+    parser.add_argument("library", help="as in flax_nnx")
+    parser.add_argument(
+        "styles", nargs="+", help="as in jit; `step` is the file's own, with --real"
+    )
+    parser.add_argument("--real", action="store_true", help="the real step, not the skeleton")
+    parser.add_argument("--cores", type=int, default=1, help="to run on")
+    parser.add_argument("--seconds", type=float, default=3, help="of timed calls; 0: only compile")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX counts cores
-    library, _, style = options.style.partition("/")
-    file = module(options.file)
+    cores = sorted(os.sched_getaffinity(0))[: options.cores]
+    os.sched_setaffinity(0, cores)  # before JAX counts cores
+    library, file = options.library, module(options.file)
+    if not options.real:
+        file = skeleton(file, library)
     batch = jax.device_put(file.make_batch())
     plain = pure if library == "pure_jax" else arrays_alone
-    both = random.sample((plain, STYLES[style]), 2)
-    steps = {make: make(Training(file, library)) for make in both}
-    print(json.dumps(measure(steps[plain], steps[STYLES[style]], batch, options.seconds)))
+    for style in options.styles:
+        makers = random.sample((plain, STYLES[style]), 2)
+        steps = {make: make(Training(file, library)) for make in makers}
+        for step in steps.values():
+            warm(step, batch)
+        if options.seconds:
+            both = steps[plain], steps[STYLES[style]]
+            print(json.dumps(measure(*both, batch, options.seconds)))
 
 
 if __name__ == "__main__":

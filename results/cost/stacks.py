@@ -1,0 +1,95 @@
+"""Measure what styles add to a call of models of several sizes, for the table in README.md.
+
+    python results/cost/stacks.py
+
+Each size and library is a run of `bakeoff cost --arrays N --model LIBRARY`; the rows go to
+`stacks.json`. It takes about ten minutes. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+import impls
+from bench.cost.step import OwnCost
+from bench.estimates import Estimate
+from bench.report.table import Column, Row, Table
+from bench.runfile.reader import Run, read
+from bench.worker.settings import ROOT
+from common.config import SKELETON
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROWS = Path(__file__).with_name("stacks.json")
+SIZES = (8, 50, 150, 300)
+"""Numbers of parameter arrays: of a perceptron, a small and a usual model, and a large one."""
+
+
+class Stacks(msgspec.Struct):
+    """Costs of stacks, and where they were measured."""
+
+    when: str
+    machine: str
+    versions: dict[str, str]
+    rows: list[Estimate]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all sizes in all libraries."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--budget", type=float, default=20, help="seconds of each run")
+    options = parser.parse_args(arguments)
+    libraries = [n for n in impls.list_shared() if impls.find_declaration(n).stack]
+    runs = [measure(n, size, options.budget) for n in libraries for size in SIZES]
+    rows = [row for run in runs for row in OwnCost(run.results).costs.values()]
+    last = runs[-1]
+    versions = {name: v for run in runs for name, v in run.results.versions.items()}
+    kept = Stacks(last.when, last.processor, versions, rows)
+    ROWS.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
+
+
+def measure(library: str, size: int, budget: float) -> Run:
+    """Return the run of a library's stack."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.json"
+        asked = [f"--arrays={size}", f"--model={library}", f"--budget={budget}", f"-o{path}"]
+        command = [sys.executable, "-m", "bench.cli", "cost", *asked]
+        subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603 -- our own words
+        return read(path, samples=False)
+
+
+def read_stacks() -> Stacks:
+    """Return the published costs."""
+    return msgspec.json.decode(ROWS.read_bytes(), type=Stacks)
+
+
+def make_table(stacks: Stacks) -> Table:
+    """Return a row for each style, the cheapest of the largest models first."""
+    by_arm: dict[str, dict[int, Estimate]] = {}
+    for row in stacks.rows:
+        size = int(row.cell.workload.removesuffix(SKELETON).rpartition("_")[2])
+        by_arm.setdefault(str(row.cell.arm), {})[size] = row
+    columns = Column("style"), *(Column(f"{size} arrays", number=True) for size in SIZES)
+    order = sorted(by_arm, key=lambda arm: by_arm[arm][max(by_arm[arm])].value)
+    rows = [Row((arm, *(by_arm[arm].get(size, "") for size in SIZES))) for arm in order]
+    return Table(columns, tuple(rows))
+
+
+def describe_origin(stacks: Stacks) -> str:
+    """Return in words where and when the costs were measured."""
+    versions = ", ".join(f"{n} {v}" for n, v in stacks.versions.items() if n != "jax-bakeoff")
+    return f"One core of {stacks.machine}, {stacks.when[:10]}, with {versions}."
+
+
+if __name__ == "__main__":
+    main()
