@@ -192,7 +192,7 @@ class Selection:
             for entrant in entrants
             if Device.parse(backend).backend not in offer.lacking.get(entrant, ())
             for style in by_entrant.get(entrant) or [PURE]
-            if self.is_wanted(Arm(entrant, style), workload, offer)
+            if self.is_wanted(Arm(entrant, style), offer)
             for cell in self.add_skeleton(Cell(entrant, style, workload, backend))
         ]
         if not cells:
@@ -200,16 +200,12 @@ class Selection:
             raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), known)
         return cells
 
-    def is_wanted(self, arm: Arm, workload: str, offer: Offer) -> bool:
-        """Tell whether an arm is measured at a workload.
-
-        Styles that an entrant keeps for when they are named are also measured at depths, for the
-        law of host costs.
-        """
+    def is_wanted(self, arm: Arm, offer: Offer) -> bool:
+        """Tell whether an arm is measured: some only if they or their entrant are named."""
         if self.styles:
             return self.is_selected(arm)
-        named = arm.entrant in self.entrants or workload in WORKLOAD_GROUPS["depth"]
-        return named or arm.style not in offer.if_named.get(arm.entrant, ())
+        is_usual = arm.style not in offer.if_named.get(arm.entrant, ())
+        return is_usual or arm.entrant in self.entrants
 
     @cached_property
     def has_skeleton(self) -> bool:

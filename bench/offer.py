@@ -40,7 +40,7 @@ class Offer:
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
     """Entrant → styles that its library's release cannot have, and why."""
     if_named: dict[str, list[str]] = field(default_factory=dict)
-    """Entrant → styles that are measured where they or the entrant are named, and at depths."""
+    """Entrant → styles that are measured where they or the entrant are named."""
     not_donating: dict[str, list[str]] = field(default_factory=dict)
     """Entrant → styles that cannot donate their state."""
     lacking: dict[str, list[str]] = field(default_factory=dict)

@@ -216,8 +216,8 @@ one size each, the sweep the width alone, and the depths the number of layers al
 
 
 SKELETON = ".skeleton"
-"""End of the name of a workload that is the skeleton of a user's own step: the trees of `mine`, with
-arrays of one element, are `mine.skeleton`."""
+"""End of the name of a workload that is the skeleton of a user's own step: `mine.skeleton` has the
+trees of `mine`, with arrays of one element."""
 
 
 def is_user_step(workload: str) -> bool:

@@ -48,7 +48,7 @@ class Declaration:
     colour: str = ""
     """`COLOUR`: the entrant's colour in charts, `#RRGGBB`."""
     if_named: tuple[str, ...] = ()
-    """`IF_NAMED`: styles that a run measures where they or the entrant are named, and at depths."""
+    """`IF_NAMED`: styles that a run measures where they or the entrant are named."""
     references: tuple[str, ...] = ()
     """`REFERENCES`: styles for comparison alone, which a table of choices leaves out."""
     waits: tuple[str, ...] = ()

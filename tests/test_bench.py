@@ -258,7 +258,6 @@ def test_a_deeper_workload_can_be_selected() -> None:
         ({}, RARE, [*TWO, "gone-pure"]),
         ({"entrants": ("equinox",)}, RARE, THREE[1:]),
         ({"styles": ("filter_jit",)}, RARE, THREE[2:]),
-        ({"workloads": ("depth3",)}, RARE, [*THREE, "gone-pure"]),
         ({"entrants": ("flax_nnx",), "styles": ("jit",)}, BROKEN, ["flax_nnx-jit"]),
         ({"styles": ("pure",)}, BROKEN, [*TWO, "flax_nnx-pure"]),
     ],
