@@ -17,7 +17,7 @@ import numpy as np
 from numpy.linalg import norm
 
 from bench.cells import BASELINE, WHOLE, Arm
-from bench.metrics import HOST_IN_A_ROW, OF_OUTLINE
+from bench.metrics import HOST_IN_A_ROW
 from bench.samples import Proof
 from bench.worker.arms import Arms, End, Reference, find_program
 from bench.worker.counts import count_code_lines, measure_collections, measure_dispatch
@@ -73,8 +73,7 @@ class StepInputs:
 class StepArms(Arms):
     """The arms of a user's own training step."""
 
-    skipped_metrics: tuple[str, ...] = (HOST_IN_A_ROW, *OF_OUTLINE)
-    """A row of steps is measured on all cores; what is traced is `SkeletonArms`' own."""
+    skipped_metrics: tuple[str, ...] = (HOST_IN_A_ROW,)  # a row is measured on all cores
     jax_without_program = None
     inputs_class: type[StepInputs] = StepInputs
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bench.cells import BASELINE, Arm
+from bench.metrics import STAGES
 from bench.worker.arms import catch_failure
 from bench.worker.block import TimedBlock
 from bench.worker.proof import prove_arm
@@ -538,3 +539,13 @@ def test_a_failure_names_the_line_of_a_user_s_file(tmp_path: Path) -> None:
     answer = catch_failure(scope["loss"], str(path))
     assert isinstance(answer, Failed)
     assert answer.failure == "nu.py:2 raised OSError: no such planet"
+
+
+def test_an_arm_whose_program_another_one_compiles_has_stages_too() -> None:
+    name = begun("haiku")
+    arms, names = arms_of(name), [str(BASELINE), "haiku/pure"]
+    programs = dict.fromkeys(names, "one")
+    command = TimeBlock(name, "cpu", STAGES, names, rounds=1, seed=1, programs=programs)
+    timed = TimedBlock(arms, command, lambda _: None, int, str).run()
+    assert not timed.failures
+    assert {str(sample.cell.arm) for sample in timed.samples} == {*names}
