@@ -18,7 +18,7 @@ from common.config import check_size
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
 EXAMPLES = """\
 bakeoff cost mine.py
@@ -99,7 +99,7 @@ def cost(
     else:
         if backend is not None or resume or more is not None:
             raise BakeoffError("--backend, --resume and --more are for a file: name one")
-        chosen = choose_libraries(libraries, shown)
+        chosen = choose_libraries(libraries, styles, shown)
         check_size("--arrays", arrays or 0, most=MOST_ARRAYS)
 
     from bench.cost.step import FirstAnswer, find_status
@@ -108,10 +108,10 @@ def cost(
     builder = commands.make_builder(wait=wait, packages=with_, more=more)
     statuses = []
     with TemporaryDirectory(prefix="bakeoff-stack-") as folder:
-        files = [file] if file is not None else write_stacks(chosen, arrays or 0, Path(folder))
-        for path in files:
+        files = {} if file is None else {file: styles}
+        for path, named in (files or write_stacks(chosen, arrays or 0, Path(folder))).items():
             task = prepare_step(
-                path, extent, styles, backend, builder, read_arguments(), is_stack=file is None
+                path, extent, named, backend, builder, read_arguments(), is_stack=file is None
             )
             made = commands.measure_task(
                 task,
@@ -122,27 +122,45 @@ def cost(
             )
             finish(made.results, shown, made.journal.path)
             statuses.append(find_status(made.results))
-    return max(statuses)
+    return 1 if 1 in statuses else max(statuses)
 
 
-def choose_libraries(names: Sequence[str], output: Output) -> list[str]:
-    """Return the libraries whose stacks are measured: all that have one, unless some are named.
+def choose_libraries(
+    names: Sequence[str], styles: Sequence[str], output: Output
+) -> dict[str, tuple[str, ...]]:
+    """Return library → its styles that are named, for the stacks that are measured.
+
+    These are all that there are, unless libraries or styles are named.
 
     Raises:
-        BakeoffError: one is unknown, or several are to be written to one file.
+        BakeoffError: a name is unknown, or several are to be written to one file.
     """
     known = [name for name in impls.list_shared() if impls.find_declaration(name).stack]
     require_known("model", names, known)
-    if (output.file is not None or output.form in UTF8_FORMATS) and len(names) != 1:
+    of_library = {
+        name: [n for s in impls.list_styles(name) for n in (s, f"{name}/{s}")]
+        for name in names or known
+    }
+    require_known("style", styles, [name for several in of_library.values() for name in several])
+    chosen = {
+        library: tuple(name for name in styles if name in own)
+        for library, own in of_library.items()
+        if not styles or {*own} & {*styles}
+    }
+    if (output.file is not None or output.form in UTF8_FORMATS) and len(chosen) != 1:
         what = "a file" if output.file is not None else output.form
         raise BakeoffError(f"{what} has one library's stack: name it, as in --model equinox")
-    return [*names] or known
+    return chosen
 
 
-def write_stacks(libraries: Sequence[str], arrays: int, folder: Path) -> Iterator[Path]:
-    """Yield files of stacks with so many parameter arrays, one for each library."""
-    for library in libraries:
+def write_stacks(
+    libraries: Mapping[str, tuple[str, ...]], arrays: int, folder: Path
+) -> dict[Path, tuple[str, ...]]:
+    """Write a stack with so many parameter arrays of each library; return file → styles."""
+    files = {}
+    for library, styles in libraries.items():
         path = folder / f"{library}_{arrays}.py"
         text = impls.find_declaration(library).stack
         path.write_text(f"{text}\n\nARRAYS = {arrays}\n", "utf-8")
-        yield path
+        files[path] = styles
+    return files

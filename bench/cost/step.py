@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import impls
 from bench.cells import BASELINE, FLAT, PURE, REFERENCE, WHOLE
 from bench.estimates import MARGIN, Estimate, group_by_key
-from bench.metrics import HOST, METRICS, OF_OUTLINE, STEP
+from bench.metrics import HOST, METRICS, OF_OUTLINE, STARTS, STEP
 from bench.report import wording
 from bench.report.remedies import find_cheaper, write_change
 from bench.report.table import (
@@ -49,11 +49,11 @@ COLUMNS = (
     Column("step,\nin a row", number=True, help="50 calls, of which only the last is waited for"),
     Column("program", needed=False),
 )
-STARTS = ("trace", "lower", "compile", "peak_rss")
+START_METRICS = ("trace", "lower", "compile", "peak_rss")
 """Metrics of what comes before the first step."""
 START_COLUMNS = (
     Column("style"),
-    *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in STARTS),
+    *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in START_METRICS),
 )
 COUNTS = ("python_starts", "flattening_starts", "gc_pauses", "gc_longest", "gc_share")
 """Metrics that explain why a call is dear: functions of Python, and pauses for garbage."""
@@ -85,8 +85,10 @@ class OwnCost:
         """Name of the user's file."""
         self.baseline = BASELINE.make_cell(self.file, first.backend)
         """Plain JAX's cell at the real step."""
-        self.light = BASELINE.make_cell(self.file + SKELETON, "cpu")
-        """Plain JAX's cell at the skeleton."""
+        has_skeleton = any(is_skeleton(row.cell.workload) for row in results.cells)
+        light = BASELINE.make_cell(self.file + SKELETON, "cpu")
+        self.light = light if has_skeleton else self.baseline
+        """Plain JAX's cell at the skeleton; files of older versions have none."""
         self.step, self.call = (
             self.table.amount(self.baseline, STEP),
             self.table.amount(self.light, HOST),
@@ -176,15 +178,15 @@ def document(results: Results) -> Document:
             Section("Python and garbage", tables=(calls,) * bool(calls.rows)),
             Section("Change", tuple(advice.change.splitlines())),
             Section("Not compared", tuple(describe_other_steps(it))),
-            Section("Not measured", tuple(wording.explain_missing(it.rows))),
+            Section("Not measured", (*wording.explain_missing(it.rows), *name_unchecked(it))),
         ),
         fine_print=(
             *(
                 f"Compared with {it.baseline_words}. What a style adds to a call is measured on "
                 "the model's skeleton: its trees, with arrays of one element. In training, whose "
-                "programs push Python out of the caches, it is up to a third more. Styles with a "
-                "time of steps have the same losses and parameters in ten real steps. In brackets: "
-                "95 % intervals.",
+                "programs push Python out of the caches, it is often up to a third more, and of "
+                "some styles twice as much. Styles with a time of steps have the same losses and "
+                "parameters in ten real steps. In brackets: 95 % intervals.",
             )
             * it.has_numbers,
             "A device that needs longer for a step than Python for a call hides what is added, "
@@ -193,6 +195,17 @@ def document(results: Results) -> Document:
             *wording.suggest_more(results.estimates),
         ),
     )
+
+
+def name_unchecked(it: OwnCost) -> Iterator[str]:
+    """Yield which skeletons were not compared with their real steps, in a sentence."""
+    arms = [arm for arm in it.arms if arm.style in it.costs and arm.style != WHOLE]
+    names = [str(arm) for arm in arms if it.table.amount(it.find_light(arm), STARTS) is None]
+    if names:
+        yield (
+            f"There was no time to compare the skeletons of {join_words(names)} with the trees of "
+            "their real steps."
+        )
 
 
 class FirstAnswer:
@@ -262,7 +275,8 @@ def advise(it: OwnCost) -> Advice:
     if usual.is_unknown:
         by_one = " (one process)" * (usual.workers == 1)
         return Advice(f"{at}{name}: not known yet{by_one}.{rest}", is_known=False)
-    known = {s: cost for s, cost in it.costs.items() if not cost.is_unknown}
+    failed = {row.cell.style for row in real_rows(it) if row.failure is not None}
+    known = {s: c for s, c in it.costs.items() if not c.is_unknown and s not in failed - {style}}
     better = find_cheaper(library, style, known | {plain: make_zero_cost(it.light)})
     if not better:
         most = "" if usual.high else ", by one process, which has no interval"
@@ -374,7 +388,7 @@ def make_starts_table(it: OwnCost) -> Table:
     names = {BASELINE: it.plain} | {arm: str(arm) for arm in it.arms}
     for arm, name in names.items():
         light, real = it.find_light(arm), it.find_real(arm)
-        cells = {metric: light if metric in OF_OUTLINE else real for metric in STARTS}
+        cells = {metric: light if metric in OF_OUTLINE else real for metric in START_METRICS}
         numbers = [it.table.amount(cell, metric) or "" for metric, cell in cells.items()]
         rows += [Row((name, *numbers))] * any(numbers)
     return Table(START_COLUMNS, tuple(rows)).drop_empty_columns()

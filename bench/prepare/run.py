@@ -17,7 +17,7 @@ from bench.environments import ask_environment
 from bench.environments.spec import CURRENT, Spec
 from bench.metrics import HOST, OF_SKELETON, SAMPLED, STEP
 from bench.prepare.sides import require_cells
-from common.config import is_skeleton
+from common.config import Device, is_skeleton
 from common.errors import BakeoffError
 from impls import steps
 
@@ -139,7 +139,7 @@ def prepare_step(
             f"`bakeoff ab --step {file.name}`, or add make_model and loss"
         )
     backend = backend or next((b for b in offer.backends if b != "cpu"), "cpu")
-    is_real = not is_stack and backend not in offer.too_large
+    is_real = not is_stack and Device.parse(backend).backend not in offer.too_large
     entrants = tuple(offer.styles)  # named, so that unusual styles take part, too
     selection = Selection(entrants, styles, (name,), (backend,), (), files)
     cells = [c for c in selection.cells(offer) if is_real or is_skeleton(c.workload)]

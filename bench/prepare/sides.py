@@ -18,7 +18,7 @@ from bench.environments.uv import PYTHONS, UnsolvableError, suggest_stack
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
-from common.config import is_skeleton
+from common.config import SKELETON, is_skeleton
 from common.errors import BakeoffError
 from common.versions import PYTHON
 from impls import steps
@@ -118,7 +118,7 @@ def find_gap(side: Environment, cell: Cell) -> str:
     if cell.style in side.offer.styles.get(cell.entrant, ()):
         return ""
     gaps = side.info.gaps
-    names = str(cell.arm), cell.entrant, cell.workload
+    names = str(cell.arm), cell.entrant, cell.workload.removesuffix(SKELETON)
     return next(filter(None, map(gaps.get, names)), "there is no such style")
 
 

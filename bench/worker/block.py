@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from bench.cells import BASELINE, Arm
+from bench.cells import BASELINE, REFERENCE, Arm
 from bench.metrics import HOST, STAGES, STEP, TINY
 from bench.samples import Sample
 from bench.worker.arms import catch_failure
@@ -108,7 +108,8 @@ class TimedBlock:
         samples = []
         if self.arms.pairs_calls and self.command.kind == HOST and not self.token:
             cells = {self.arms.find_cell(arm): self.calls[arm][HOST] for arm in good}
-            samples = make_paired_samples(cells, HOST) if good else []
+            has_reference = any(arm in REFERENCE for arm in good)
+            samples = make_paired_samples(cells, HOST) if has_reference else []
             self.calls.clear()
         for arm in good:
             cell = self.arms.find_cell(arm)

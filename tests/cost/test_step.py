@@ -344,3 +344,10 @@ def test_the_first_answer_is_told_once_as_soon_as_it_has_intervals() -> None:
         assert bool(told) == (count == 9)
     [text] = told
     assert text.startswith("added to a call, so far: equinox/filter_jit +4.00 ms (4.00 to 4.01)")
+
+
+def test_a_style_whose_real_step_failed_is_not_advised() -> None:
+    made = results({"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6), "pure": (2e-5, 2e-6)}, 2.3e-4)
+    real = Arm("flax_nnx", "jit_partial").make_cell("mine", "cpu")
+    made.cells.append(CellResult(cell=real, failure="not equal"))
+    assert advise(OwnCost(made))[0].startswith("Write `flax_nnx/pure`: of the 600 µs")
