@@ -287,7 +287,7 @@ def test_specs(text: str) -> None:
 
 OPTIONS = (
     *(("report", "GOOD", "--format"), ("compare", "GOOD", "GOOD", "--margin")),
-    *(("cost", "--arrays"), ("cost", "--arrays", "3", "--model")),
+    *(("cost", "--resume", "--arrays"), ("cost", "--arrays", "3", "--model")),
     *(("cost", "--arrays", "3", "--style"), ("history", "GOOD", "--since"), ("report",)),
     *(("check",), ("train", "--epochs"), ("sample",), ("new",), ("cost",), ("matrix",)),
 )
