@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from bench.metrics import STARTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -34,8 +36,8 @@ EVENT_COUNTS: Counter[str] = Counter()
 TOOL, TOOL_ID = "jax-bakeoff counts", 4
 """Name and id in `sys.monitoring`; no debugger, profiler or coverage tool asks for this id."""
 EVENTS = sys.monitoring.events
-STARTS, CALLS, FLATTENING = "python_starts", "python_calls", "flattening_starts"
-"""Metrics: functions of Python that start; calls that Python code makes, of anything; and starts
+CALLS, FLATTENING = "python_calls", "flattening_starts"
+"""Metrics beside `STARTS`: calls that Python code makes, of anything; and starts of functions
 within a function whose name contains `FLATTEN`, itself included."""
 FLATTEN = "flatten"
 """Part of the names of functions that take trees apart or put them together, in JAX's libraries."""

@@ -138,7 +138,7 @@ class SkeletonFile(OutlineFile):
         after = jax.tree.map(touch, carried)
         if "key" in carried:
             after["key"], _ = jax.random.split(carried["key"])
-        # Each array has a part in it: what is not used, a program would not take
+        # Each array has a part in it: JAX leaves unused ones out of a program
         return add_up(params) + 0.0 * add_up((others, static, batch)), after
 
 
@@ -175,7 +175,7 @@ class SkeletonArms(StepArms):
         """Do nothing: the model's numbers are not used."""
 
     def describe_program(self, _step: Any) -> None:
-        """Return None: of a skeleton's program nothing is asked."""
+        """Return None: nobody asks about a skeleton's program."""
 
     @cached_property
     def real_file(self) -> TracedFile:

@@ -225,8 +225,7 @@ def make_paired_samples(
 
     A cell's value is the reference's quiet call (`QUIET_QUANTILE`) times the ratio of its calls to
     those of the same round: the midmean of logarithms. Where the machine's speed changes from one
-    tenth of a second to the next, that varies half as much as the ratio of two quiet times
-    (docs/measuring.md).
+    tenth of a second to the next, such a ratio varies less than that of two quiet times.
     """
     seconds = {
         cell: np.array(seconds_of([call for turn in of_cell for call in turn]))

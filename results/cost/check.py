@@ -6,8 +6,7 @@
 For each model of models.py, `bakeoff cost` measures its styles in one run, and truth.py each style
 in several processes; the order is random. Each style is a line of `check.jsonl`, appended when its
 model is done. What an engine's commit has there is not measured again: the same command goes on
-after Ctrl-C, and `--model none` writes `check.md` alone. All 45 steps take about 40 minutes in a
-quiet hour. Nothing else should run meanwhile.
+after Ctrl-C, and `--model none` writes `check.md` alone. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python results/cost/stacks.py
 
 Each size and library is a run of `bakeoff cost --arrays N --model LIBRARY`; the rows go to
-`stacks.json`. It takes about ten minutes. Nothing else should run meanwhile.
+`stacks.json`. It takes about six minutes. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
