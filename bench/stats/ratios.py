@@ -59,6 +59,9 @@ class Contrast(NamedTuple):
     """Seconds of the references' call, if the difference is in seconds."""
 
 
+QUIET_WORKERS = 0.1
+"""Quantile of the workers' times of a call that stands for a quiet machine: noise only ever adds
+time, and of a hundred workers the very fastest is by chance too fast."""
 UNKNOWN = Contrast(math.nan, math.inf, 0.0, -math.inf, math.inf, 1.0, 0, 0)
 """Contrast of a member that shares no block with all references."""
 
@@ -119,7 +122,9 @@ def contrast_added_time(
     In each block they are a fraction of the references' time there: a core that another guest of
     the host slows down by half slows down both. Fractions are averaged within workers, and vary
     between them; they are scaled by the arm's own level, which makes the noise of all alike enough
-    to pool. Differences in seconds vary far more where one worker is slower than the rest.
+    to pool. Differences in seconds vary far more where one worker is slower than the rest. The
+    seconds are those of a quiet machine (`QUIET_WORKERS`): a busy one takes up to twice as long for
+    both, from one minute to the next, and fractions stay.
 
     A lower end at which a call would take less than no time is -inf. With one worker, the interval
     is infinite.
@@ -131,7 +136,8 @@ def contrast_added_time(
         return [UNKNOWN] * len(members)
     seconds, worker = seconds[used], worker[used]
     reference_seconds = seconds[:, reference].mean(1)
-    level = float(np.median(reference_seconds))
+    of_workers = [np.median(reference_seconds[worker == number]) for number in np.unique(worker)]
+    level = float(np.quantile(of_workers, QUIET_WORKERS, method="lower"))
     relative = seconds / reference_seconds[:, None]
     known = ~np.isnan(relative).all(0)
     scale = np.ones(known.size)

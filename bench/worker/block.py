@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 SCALES = 0.99, 1.01
 """Range of the factor on a block's first weights: other numbers, the same work."""
+CHECKED_ROUNDS = 32
+"""Of so many rounds of single calls, one is watched for what it changes: JAX's settings, variables
+and threads. Looking at them takes as long as five calls of a small skeleton."""
 MOST_PADDING = 1 << 14
 """Most numbers between the buffers of two arms, so that offsets differ from block to block."""
 
@@ -124,11 +127,13 @@ class TimedBlock:
             making=self.making_seconds,
         )
 
-    def attempt[Result](self, arm: Arm, when: str, action: Callable[[], Result]) -> Result | None:
+    def attempt[Result](
+        self, arm: Arm, when: str, action: Callable[[], Result], *, watched: bool = True
+    ) -> Result | None:
         """Return what `action` returns for an arm; None after a failure of the arm."""
         self.mark_arm(arm)
         result = catch_failure(action, self.arms.user_file)
-        if changed := self.changes():
+        if watched and (changed := self.changes()):
             self.failures[arm] = f"{when} it was timed it {changed}"
         elif isinstance(result, Failed):
             self.failures[arm] = f"{result.failure} ({when} it was timed)"
@@ -169,7 +174,7 @@ class TimedBlock:
                     continue
                 number, arm = item
                 if arm in turns and arm not in self.failures:
-                    self.take(arm, turns[arm], timed=number >= 0)
+                    self.take(arm, turns[arm], number)
         return turns
 
     def schedule(self) -> Iterator[tuple[int, tuple[int, Arm] | None]]:
@@ -207,12 +212,13 @@ class TimedBlock:
             if not token or side == token.place:
                 yield item
 
-    def take(self, arm: Arm, turn: Callable[[], Calls], *, timed: bool) -> None:
-        """Take one turn of an arm, and keep its calls unless something is wrong."""
+    def take(self, arm: Arm, turn: Callable[[], Calls], number: int) -> None:
+        """Take one turn of an arm, and keep its calls unless the round is untimed or spoiled."""
+        watched = not self.arms.pairs_calls or number % CHECKED_ROUNDS == 0
         programs, cpu, wall = self.count_programs(), CPU_CLOCK(), CLOCK()
-        calls = self.attempt(arm, "while", turn)
+        calls = self.attempt(arm, "while", turn, watched=watched)
         wall, cpu = CLOCK() - wall, CPU_CLOCK() - cpu
-        if timed and calls:
+        if number >= 0 and calls:
             if self.count_programs() > programs:
                 self.failures[arm] = "compiled again while it was timed"
                 return

@@ -151,9 +151,24 @@ def test_what_an_arm_does_before_its_turn_is_not_the_next_ones_fault() -> None:
     first, second, third = ARMS
     assert [timed.attempt(arm, "before", lambda: 1) for arm in (first, second)] == [1, None]
     assert timed.failures == {second: "before it was timed it left running: sleep (1)"}
-    timed.take(third, lambda: {"step": [Call(1.0, 0.0)]}, timed=True)
+    timed.take(third, lambda: {"step": [Call(1.0, 0.0)]}, 0)
     assert timed.calls.keys() == {third}
     assert timed.failures.keys() == {second}
+
+
+def test_single_calls_are_watched_in_some_rounds() -> None:
+    """Looking at settings and threads takes longer than a call of a small skeleton."""
+    watched = list[int]()
+    command = TimeBlock("mine.skeleton", "cpu", "host_cost", [], 1, seed=1)
+
+    def watch() -> str:
+        watched.append(number)
+        return ""
+
+    for number in range(70):
+        timed = TimedBlock(Mock(pairs_calls=True), command, Mock(), lambda: 0, watch)
+        timed.take(ARMS[0], lambda: {"host_cost": [Call(1.0, 0.0)]}, number)
+    assert watched == [0, 32, 64]
 
 
 def test_slow_turns_do_not_move_the_datum_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
