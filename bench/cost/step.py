@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
+
 import impls
 from bench.cells import BASELINE, FLAT, PURE, REFERENCE, WHOLE
 from bench.estimates import MARGIN, Estimate, group_by_key
@@ -115,6 +117,9 @@ class OwnCost:
         added = {arm: self.table.comparison(self.find_light(arm), HOST) for arm in self.arms}
         self.costs = {arm.style: row for arm, row in added.items() if row is not None}
         """Style → seconds that it adds to a call."""
+        levels = (row.level for style, row in self.costs.items() if style != WHOLE)
+        if self.call and (level := next(levels, None)):
+            self.call = replace(self.call, value=level)  # of a quiet machine, as what is added
         failed = {row.cell for row in self.rows if row.failure is not None}
         self.unknown = [
             f"`{arm}`"

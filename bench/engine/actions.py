@@ -40,6 +40,9 @@ class Action(msgspec.Struct, frozen=True):
     kind: str = ""
     """Kind of turns."""
     rounds: int = 0
+    """Rounds of a `block`; the most, if its `seconds` are limited."""
+    seconds: float = 0.0
+    """Seconds after which a `block` ends; 0: all rounds."""
     seed: int = 0
     cores: Cores = ()
     check_programs: bool = False
@@ -145,5 +148,6 @@ def check_block(action: Action, answer: protocol.Timed) -> None:
     missing = set(action.arms) - timed - set(answer.failures)
     if missing:
         raise AnswerError(f"{min(missing)!r} was left out of a block")
-    if any(len(counts) > 1 or min(counts) % action.rounds for counts in calls.values()):
+    several = 1 if action.seconds else action.rounds
+    if any(len(counts) > 1 or min(counts) % several for counts in calls.values()):
         raise AnswerError(f"arms have other numbers of calls in {action.rounds} rounds: {calls}")

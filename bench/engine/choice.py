@@ -230,7 +230,8 @@ class Choice:
             plan, proves = self.plan_visits(groups, turn, proves=False), False
         count, cores = len(plan.groups), agenda.cores(groups[0], turn.kind)
         part, block = self.find_workload_factor(workload), plan.block
-        for_opening = part * turn.seconds_for_opening * plan.opening
+        opening = plan.again if agenda.proves_before(turn) else plan.opening
+        for_opening = part * turn.seconds_for_opening * opening
         seconds = max(block, PAIR_FOR_OPENING * plan.again if agenda.is_paired else for_opening)
         missing = math.ceil((enough - made) / count)
         if missing > 0:

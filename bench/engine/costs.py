@@ -22,8 +22,8 @@ of a cold process; on one core of an EPYC."""
 STAGES_SECONDS = 0.7
 """Guessed seconds of a turn of stages: an arm is made, traced, lowered, and unless another one has
 the same program compiled, however wide; one of 48 layers takes five times as long."""
-SKELETON_ROUNDS = 16
-"""Least rounds in a block of a skeleton, whose turns have one call each."""
+CALL_ROUNDS = 16
+"""Least rounds in a block of host costs of a user's step, whose turns have one timed call each."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS, SKELETON_SECONDS = 4.5e-3, 2e-4, 3e-3
 """Guessed seconds of a step at `seed`, over all arms, of the smallest step, and of a skeleton's
 call: a model of 150 arrays takes 1 to 20 ms, by its style."""
@@ -50,11 +50,11 @@ TURNS = {
 anything. Of ten rounds of steps, three warm calls are a tenth. Host costs vary more between workers
 than between blocks, so short visits tell most. So it is with stages: a worker opens in a second,
 and a round in each of many workers tells most."""
-SKELETON_FOR_OPENING = 0.4
+SKELETON_FOR_OPENING = 0.5
 """Measuring time of a skeleton's worker per second of opening it: two workers differ by 2 %, and
-calls of a round by 10 %, so that more than some tens of rounds tell hardly more."""
+calls of a round by 10 %, so that more than a hundred rounds tell hardly more."""
 FEW_ROUNDS = 3
-"""Rounds in a block if long: steps larger than `seed`'s, or host cost of a user's step."""
+"""Rounds in a block of steps larger than `seed`'s."""
 CALLS = {
     kind: 1 + sum(series.calls for series in by_metric.values())
     for kind, by_metric in protocol.KINDS.items()
@@ -69,13 +69,16 @@ class TurnKind(NamedTuple):
     kind: str
 
     @property
+    def pairs_calls(self) -> bool:
+        """Whether a turn has one timed call, beside the reference's of the same round."""
+        return is_user_step(self.workload) and self.kind == HOST
+
+    @property
     def rounds(self) -> int:
         """Rounds in a block."""
         long = find_workload(self.workload).work > find_workload("seed").work
-        if is_skeleton(self.workload) and self.kind == HOST:
-            return SKELETON_ROUNDS
-        if is_user_step(self.workload) and self.kind == HOST:
-            return FEW_ROUNDS  # its steps take far longer than a tiny model's
+        if self.pairs_calls:
+            return CALL_ROUNDS
         return FEW_ROUNDS if long and self.kind == STEP else TURNS[self.kind].rounds
 
     @property
@@ -90,10 +93,11 @@ class TurnKind(NamedTuple):
         """Guessed seconds of one arm in a block, for when none has been measured."""
         if self.kind == STAGES:
             return STAGES_SECONDS * self.rounds
+        calls = 2 if self.pairs_calls else CALLS[self.kind]
         if is_skeleton(self.workload):
-            return SKELETON_SECONDS * 2 * self.rounds
+            return SKELETON_SECONDS * calls * self.rounds
         work = find_workload(self.workload).work / find_workload("seed").work
-        return max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * CALLS[self.kind] * self.rounds
+        return max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * calls * self.rounds
 
 
 class Costs:

@@ -35,6 +35,8 @@ BLOCK_SECONDS = 1.0
 calls and proof take little."""
 MOST_ROUNDS = 128
 """Maximum rounds in a block: more tell less than other buffers do."""
+MOST_CALL_ROUNDS = 512
+"""Maximum rounds in a block of single calls: more tell less than another worker does."""
 MEASURED_PER_MAKING = 3.0
 """Measuring time between two makings of all steps, per second of making: steps differ from making
 to making as much as blocks of a second vary."""
@@ -156,6 +158,10 @@ class Plan:
             if not arms:  # there was time to prove the baseline alone, which nobody asked for
                 break
             one = workers.costs.block(visit.group, turn, arms) / turn.rounds
+            if turn.pairs_calls and len(visit.group) == 1 and not given:
+                seconds = max(BLOCK_SECONDS, end - workers.spent_seconds)
+                yield from self.measure_block(visit, turn, arms, MOST_CALL_ROUNDS, seconds)
+                return 1
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
             if is_real_step(turn.workload) and not workers.costs.is_timed(visit.group, turn):
                 count = given or min(rounds, FEW_ROUNDS)  # a step may take milliseconds or seconds
@@ -178,9 +184,12 @@ class Plan:
         return arms if str(BASELINE) in arms else []
 
     def measure_block(
-        self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int
+        self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int, seconds: float = 0.0
     ) -> Steps[None]:
-        """Measure one block; on two sides, each arm's turns alternate between them."""
+        """Measure one block; on two sides, each arm's turns alternate between them.
+
+        After some `seconds`, if there are any, it ends before it has all its rounds.
+        """
         workers, costs = self.workers, self.workers.costs
         workers.spent.blocks += 1
         block, pair = workers.spent.blocks, min(visit.workers.values())
@@ -198,6 +207,7 @@ class Plan:
             workers.rng.sample(arms, len(arms)),
             kind=turn.kind,
             rounds=rounds,
+            seconds=seconds,
             seed=workers.rng.getrandbits(32),
             cores=visit.cores,
             anew=anew,
@@ -213,6 +223,8 @@ class Plan:
         measured = outcome.took - made
         workers.spent.sampling_seconds += measured / workers.lanes_in_use
         visit.measured_seconds = measured + visit.measured_seconds * (not anew)
+        if seconds:
+            rounds = min((s.calls for answer in answers for s in answer.samples), default=rounds)
         total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
         for side, answer in zip(sides, answers, strict=True):
             workers.keep_samples(side, answer.samples, pair, block, visit.cores)

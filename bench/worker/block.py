@@ -11,6 +11,7 @@ other one hears of it at once.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import random
 import socket
@@ -53,6 +54,8 @@ SCALES = 0.99, 1.01
 CHECKED_ROUNDS = 32
 """Of so many rounds of single calls, one is watched for what it changes: JAX's settings, variables
 and threads. Looking at them takes as long as five calls of a small skeleton."""
+LEAST_ROUNDS = 8
+"""Rounds of a block whatever they take: fewer tell hardly how much calls vary."""
 MOST_PADDING = 1 << 14
 """Most numbers between the buffers of two arms, so that offsets differ from block to block."""
 
@@ -83,6 +86,7 @@ class TimedBlock:
         self.members = [*map(Arm.parse, command.arms)]
         # A first round is slower at a tiny size, where it costs nothing; its samples are dropped
         self.untimed = int(command.workload in TINY and command.kind != STAGES)
+        self.pairs_calls = arms.pairs_calls and command.kind == HOST
         self.shared = random.Random(command.seed)  # noqa: S311 -- an order of rounds is no secret
         place = token.place if token else 0
         self.buffers = random.Random(f"{command.seed} {place}")  # noqa: S311
@@ -92,6 +96,7 @@ class TimedBlock:
         self.cpu_seconds: dict[Arm, float] = defaultdict(float)
         self.wall_seconds: dict[Arm, float] = defaultdict(float)
         self.making_seconds = 0.0
+        self.end = CLOCK() + (command.seconds or math.inf)
 
     def run(self) -> Timed:
         """Take turns over fresh buffers in random order, then compare the arms' results."""
@@ -109,7 +114,7 @@ class TimedBlock:
         good = [arm for arm in turns if arm not in self.failures]
         several_cores = self.command.kind == STEP and not has_one_core()
         samples = []
-        if self.arms.pairs_calls and self.command.kind == HOST and not self.token:
+        if self.pairs_calls and not self.token:
             cells = {self.arms.find_cell(arm): self.calls[arm][HOST] for arm in good}
             has_reference = any(arm in REFERENCE for arm in good)
             samples = make_paired_samples(cells, HOST) if has_reference else []
@@ -190,6 +195,8 @@ class TimedBlock:
         for place, number in enumerate(range(-self.untimed, self.command.rounds)):
             if place % 2:
                 turns = turns[::-1]
+            elif number >= LEAST_ROUNDS and CLOCK() > self.end:
+                return
             else:
                 arms = rng.sample(self.members, len(self.members))
                 turns = [(side, arm) for arm in arms for side in rng.sample(sides, len(sides))]
@@ -214,7 +221,7 @@ class TimedBlock:
 
     def take(self, arm: Arm, turn: Callable[[], Calls], number: int) -> None:
         """Take one turn of an arm, and keep its calls unless the round is untimed or spoiled."""
-        watched = not self.arms.pairs_calls or number % CHECKED_ROUNDS == 0
+        watched = not self.pairs_calls or number % CHECKED_ROUNDS == 0
         programs, cpu, wall = self.count_programs(), CPU_CLOCK(), CLOCK()
         calls = self.attempt(arm, "while", turn, watched=watched)
         wall, cpu = CLOCK() - wall, CPU_CLOCK() - cpu

@@ -152,6 +152,8 @@ class TimeBlock(Command):
     arms: list[str]
     rounds: int
     seed: int
+    seconds: float = 0.0
+    """Seconds after which no pair of rounds begins but the first ones; 0: all rounds."""
     anew: bool = False
     """Whether steps are made anew before."""
     programs: dict[str, str] = field(default_factory=dict)

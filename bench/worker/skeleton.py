@@ -99,24 +99,22 @@ class SkeletonFile(OutlineFile):
         )
 
     @cached_property
-    def changes(self) -> list[bool]:
-        """Whether the real loss changes each of the model's other arrays.
+    def real_loss(self) -> tuple[Any, list[bool]]:
+        """Type of the real loss, and whether it changes each of the model's other arrays.
 
-        Some styles return those alone.
+        Some styles return those that change alone.
         """
         params, others, state, _ = self.put_together(self.outlines)
         begin, number = len(jax.tree.leaves(params)), len(jax.tree.leaves(others))
-        if not number:
-            return []
 
         def call(arrays: Any, batch: Any, carried: Any) -> Any:
             params, others, _, static = self.put_together(arrays)
             model = self.library.merge(params, others, static)
-            super(SkeletonFile, self).compute_loss(model, carried, batch)
-            return self.library.split(model)[1]
+            loss, _ = super(SkeletonFile, self).compute_loss(model, carried, batch)
+            return loss, self.library.split(model)[1]
 
         program = jax.make_jaxpr(call)(self.outlines, self.batch_outline, self.carry(state))
-        return find_changes(program, begin, number)
+        return program.out_avals[0].dtype, find_changes(program, begin, number)
 
     @cached_property
     def opt_changes(self) -> list[bool]:
@@ -134,12 +132,14 @@ class SkeletonFile(OutlineFile):
     def compute_loss(self, model: Any, carried: Any, batch: Any) -> tuple[Any, Any]:
         """Return the sum of what is trained; touch whatever a step may change."""
         params, others, static = self.library.split(model)
-        self.library.replace_others(model, touch_some(others, self.changes))
+        real_type, changes = self.real_loss
+        self.library.replace_others(model, touch_some(others, changes))
         after = jax.tree.map(touch, carried)
         if "key" in carried:
             after["key"], _ = jax.random.split(carried["key"])
         # Each array has a part in it: JAX leaves unused ones out of a program
-        return add_up(params) + 0.0 * add_up((others, static, batch)), after
+        total = add_up(params) + 0.0 * add_up((others, static, batch))
+        return total.astype(real_type), after
 
 
 class TracedInputs(StepInputs):
@@ -164,7 +164,6 @@ class SkeletonArms(StepArms):
     """The arms of a skeleton. Their calls are its own; what is traced is the real step."""
 
     skipped_metrics = (HOST_IN_A_ROW, "compile")
-    pairs_calls = True
     file: SkeletonFile
 
     def __init__(self, path: Path, backend: str, *, donate: bool) -> None:

@@ -74,6 +74,7 @@ class StepArms(Arms):
     """The arms of a user's own training step."""
 
     skipped_metrics: tuple[str, ...] = (HOST_IN_A_ROW,)  # a row is measured on all cores
+    pairs_calls = True
     jax_without_program = None
     inputs_class: type[StepInputs] = StepInputs
 

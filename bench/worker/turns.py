@@ -22,7 +22,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from bench.cells import BASELINE, REFERENCE
-from bench.metrics import STAGES, STEP
+from bench.metrics import HOST, STAGES, STEP
 from bench.samples import Sample
 from bench.worker.arms import End
 from bench.worker.cold import cache_hits, lower, require_compiled, time_stage
@@ -95,7 +95,7 @@ class Turn:
         self.is_in_flight = getattr(step, "is_in_flight", False)
         self.is_alone = paired and kind == STEP
         series = KINDS[kind]
-        if self.is_alone or arms.pairs_calls:
+        if self.is_alone or (arms.pairs_calls and kind == HOST):
             series = dict.fromkeys(series, CallSeries(1))
         self.series = {
             name: calls for name, calls in series.items() if name not in arms.skipped_metrics

@@ -76,7 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
                 "processor": processor(),
                 "engine": engine,
-                "loop": empty_loop(),
                 "model": model.name,
             }
             lines = [json.dumps(about | record) for record in check(model, options)]
@@ -152,11 +151,13 @@ def tell(model: Model, budget: float, folder: Path) -> dict[str, Record]:
     path, styles = folder / "run.json", model.styles
     options = [f"--style={','.join(styles)}", "--backend=cpu", f"--budget={budget}", f"-o{path}"]
     command = [sys.executable, "-m", "bench.cli", "cost", f"{model.name}.py", *options]
+    before = empty_loop()
     made = run(command, folder, PYTHONPATH=str(ROOT))
+    loop = max(before, empty_loop(), key=lambda times: times[1])
     if OTHERS in made.stderr:
         raise SystemExit(made.stderr)
     if not path.exists():
-        failed = {"arrays": 0, "told": None, "failed": made.stderr[-300:]}
+        failed = {"arrays": 0, "told": None, "failed": made.stderr[-300:], "loop": loop}
         return dict.fromkeys(styles, failed)
     results = read_run(path, samples=False).results
     it = OwnCost(results)
@@ -164,7 +165,7 @@ def tell(model: Model, budget: float, folder: Path) -> dict[str, Record]:
     arrays = light or real
     about = {
         "arrays": arrays.value if arrays else 0,
-        "base": in_microseconds(it.call.value if it.call else None),
+        "loop": loop,
         "seconds": round(results.spent.wall_seconds),
     }
     records: dict[str, Record] = {style: about | {"told": None} for style in styles}
@@ -174,6 +175,7 @@ def tell(model: Model, budget: float, folder: Path) -> dict[str, Record]:
     for style, cost in it.costs.items():
         told = [in_microseconds(value) for value in (cost.value, cost.low, cost.high)]
         records[style] |= {"told": told, "workers": cost.workers}
+        records[style]["call"] = in_microseconds(cost.level)
     return records
 
 
@@ -191,12 +193,16 @@ def run(command: Sequence[str], folder: Path, **more: str) -> subprocess.Complet
 def judged(record: Record) -> tuple[float, float, bool, bool, bool]:
     """Return the truth, how far the told cost is off, and whether it is near, held and precise.
 
-    Held: its interval has the truth in it. Of what was not told, none of these is true.
+    What is told is taken at the speed that the machine had for the truth: its plain call then, for
+    its plain call now. Held: its interval has the truth in it. Of what was not told, none of these
+    is true.
     """
-    true = mean(record[judge_of(record["style"])]["added"])
+    truth = record[judge_of(record["style"])]
+    true = mean(truth["added"])
     if not record["told"]:
         return true, math.nan, False, False, False
-    value, low, high = record["told"]
+    speed = truth["quiet"] / record["call"]
+    value, low, high = (None if told is None else speed * told for told in record["told"])
     off = value - true
     near = abs(off) <= max(RELATIVE * abs(true), ABSOLUTE)
     bounds = low is not None or high is not None  # one worker alone has no interval
@@ -217,20 +223,22 @@ def markdown(records: Sequence[Record]) -> str:
         f"Made by check.py; records: [{RECORDS}]({RECORDS}). Told: what a style adds to a call, "
         "with the 95 % interval. Truth: what [truth.py](truth.py), which shares no code with this "
         f"project, measures on a skeleton of its own; the mean of {PROCESSES} processes, with its "
-        "standard error. Both take a style's ratio to a plain call, and count it in plain calls of "
-        "the quietest process: this machine's minutes differ by a factor of two. The file's own "
-        "`step` has no skeleton: both methods measure it really, on one core. Real steps on one "
-        "core and on two: by truth.py. Loop: median of empty loops before, which a busy hour "
-        "lengthens.",
+        "standard error. This machine's minutes differ by a factor of two, and ratios of calls by "
+        "a few per cent. So truths are ratios to a plain call, times that of the quietest process; "
+        "and what is told is compared with them at the same speed, by the two plain calls (call: "
+        "when it was told, and for the truth). The file's own `step` has no skeleton: both methods "
+        "measure it really, on one core. Real steps on one core and on two: by truth.py. Loop: "
+        "the longer median of empty loops before and after, which a busy hour lengthens.",
     ]
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(f"## {record['engine']}, {record['processor']}", []).append(record)
     for title, several in groups.items():
         parts += [title, summary(several), table(several)]
-        if known := [record for record in several if record["told"] and SKELETON in record]:
+        if known := [record for record in several if SKELETON in record]:
             parts += [
-                "How much more a real step adds than is told: median (least to most).",
+                "How much more a real step adds than its skeleton, both by truth.py, at the speed "
+                "of the quietest process of each: median (least to most).",
                 distances(known, "arrays", lambda r: f"{r['arrays']:g}"),
                 distances(known, "style", lambda r: f"{library_of(r)}/{r['style']}"),
             ]
@@ -267,7 +275,7 @@ def library_of(record: Record) -> str:
 
 
 def distances(records: Sequence[Record], title: str, name: Callable[[Record], str]) -> str:
-    """Return a row for each group of steps: how far real ones are from what is told."""
+    """Return a row for each group of steps: how far real ones are from their skeletons."""
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda r: (r["arrays"], library_of(r), r["style"])):
         groups.setdefault(name(record), []).append(record)
@@ -275,9 +283,10 @@ def distances(records: Sequence[Record], title: str, name: Callable[[Record], st
     for group, several in groups.items():
         cells = []
         for kind in (ONE_CORE, TWO_CORES):
-            told = [record["told"][0] for record in several]
-            real = [mean(record[kind]["added"]) for record in several]
-            far = [100 * (b - a) / abs(a) for a, b in zip(told, real, strict=True)]
+            far = [
+                100 * (mean(record[kind]["added"]) / mean(record[SKELETON]["added"]) - 1)
+                for record in several
+            ]
             cells.append(f"{median(far):+.0f} % ({min(far):+.0f} to {max(far):+.0f})")
         rows.append(Row((group, f"{len(several)}", *cells)))
     return table_text((title, "steps", ONE_CORE, TWO_CORES), range(1, 4), rows)
@@ -292,22 +301,35 @@ def table(records: Sequence[Record]) -> str:
         true, off, near, held, _ = judged(record)
         truths = record[judge_of(record["style"])]["added"]
         error = stdev(truths) / math.sqrt(len(truths)) if len(truths) > 1 else math.nan
-        told, far, half = record.get("failed", "no number"), "", ""
+        told, far, half, calls = record.get("failed", "no number"), "", "", ""
         if record["told"]:
             value, *ends = record["told"]
             low, high = ("?" if end is None else signed(end) for end in ends)
             told = f"{signed(value)} µs ({low} to {high})"
             far = f"{signed(off)} µs ({100 * off / abs(true):+.0f} %)"
+            quiet = record[judge_of(record["style"])]["quiet"]
+            calls = f"{record['call']:.0f}, {quiet:.0f} µs"
             half = "?" if "?" in (low, high) else f"{100 * half_interval(record):.1f} %"
         row = (
             *(record["model"], record["style"], f"{record['arrays']:g}"),
-            *(told, half, f"{signed(true)} µs ± {error:.1f}", far),
+            *(told, half, calls, f"{signed(true)} µs ± {error:.1f}", far),
             *(f"{signed(mean(record[kind]['added']))} µs" for kind in (ONE_CORE, TWO_CORES)),
             *("yes" if near else "no", "yes" if held else "no", f"{record['loop'][1]:.0f} µs"),
         )
         rows.append(Row(row))
-    titles = ("model", "style", "arrays", "told", "half", "truth", "off", ONE_CORE, TWO_CORES)
-    return table_text((*titles, "near", "held", "loop"), range(2, 9), rows)
+    titles = (
+        "model",
+        "style",
+        "arrays",
+        "told",
+        "half",
+        "call",
+        "truth",
+        "off",
+        ONE_CORE,
+        TWO_CORES,
+    )
+    return table_text((*titles, "near", "held", "loop"), range(2, 10), rows)
 
 
 def table_text(titles: Sequence[str], numbers: Sequence[int], rows: Sequence[Row]) -> str:

@@ -315,10 +315,14 @@ def test_the_second_methods_skeleton_has_the_trees_of_its_real_step(model: Any) 
 def test_what_is_right(
     told: Any, true: float, near: bool, held: bool, precise: bool, style: str
 ) -> None:
-    """A style is judged by the skeleton, the file's own step by a real one on one core."""
-    several = {"added": [true - 1, true, true + 1]}
+    """A style is judged by the skeleton, the file's own step by a real one on one core.
+
+    It was told while the machine took twice as long for a call.
+    """
+    several = {"added": [true - 1, true, true + 1], "quiet": 50.0}
     truths = {"one core": several} if style == WHOLE else {"skeleton": several}
-    record = {"style": style, "told": told, "one core": {"added": [9e9]}} | truths
+    slow = told and [None if number is None else 2 * number for number in told]
+    record = {"style": style, "told": slow, "call": 100.0, "one core": {"added": [9e9]}} | truths
     assert check.judged(record)[2:] == (near, held, precise)
 
 

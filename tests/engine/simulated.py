@@ -13,14 +13,14 @@ from typing import Any, Self
 
 from bench.cells import REFERENCE, Arm, Cell, Selection
 from bench.engine.actions import Action, Outcome
-from bench.engine.costs import CALLS
+from bench.engine.costs import CALLS, TurnKind
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import SideState
 from bench.metrics import COLD, SAMPLED, STAGES
 from bench.samples import Proof, Sample
 from bench.worker import protocol
-from common.config import is_skeleton
+from bench.worker.block import LEAST_ROUNDS
 
 type Needed = dict[Cell, frozenset[str]]
 type Fault = Callable[[Action], WorkerFailedError | str | None]
@@ -127,8 +127,9 @@ class Machine:
         one = 1.0 if action.cores or self.cores.get(action.worker) else 0.7
         sides = {action.environment, action.partner_environment or action.environment}
         arms = sum(self.factor(action.workload, e, arm) for e in sides for arm in action.arms)
-        calls_of_turn = 2 if is_skeleton(action.workload) else CALLS.get(action.kind, 0)
-        calls = action.rounds * calls_of_turn + 4
+        pairs_calls = TurnKind(action.workload, action.kind).pairs_calls
+        calls_of_turn = 2 if pairs_calls else CALLS.get(action.kind, 0)
+        calls = self.rounds(action) * calls_of_turn + 4
         return (
             self.slowness
             * {
@@ -144,6 +145,14 @@ class Machine:
                 + arms * (0.6 if action.kind == STAGES else calls * step + 0.2 * action.anew),
             }[action.do]
         )
+
+    def rounds(self, action: Action) -> int:
+        """Return the rounds of a block, which may have to end earlier than with all of them."""
+        if not action.seconds:
+            return action.rounds
+        factors = (self.factor(action.workload, action.environment, arm) for arm in action.arms)
+        one = 2 * self.slowness * STEP_SECONDS[action.workload] * sum(factors)
+        return max(LEAST_ROUNDS, min(action.rounds, int(action.seconds / one)))
 
     def factor(self, workload: str, environment: str, arm: str) -> float:
         """Return the time of an arm's step, in units of the baseline's."""
@@ -197,15 +206,17 @@ class Machine:
     def timed(self, action: Action, worker: int, environment: str, failing: str) -> protocol.Timed:
         """Return a worker's answer to a block."""
         samples = []
-        level = STEP_SECONDS[action.workload]
+        level, series = STEP_SECONDS[action.workload], SERIES[action.kind]
+        if TurnKind(action.workload, action.kind).pairs_calls:
+            series = {action.kind: 1}
         for arm in action.arms:
             luck = self.luck.setdefault((worker, arm), self.rng.gauss(0, self.noise / 2))
             seconds = self.factor(action.workload, environment, arm) * level
             seconds *= math.exp(luck + self.rng.gauss(0, self.noise))
             cell = Arm.parse(arm).make_cell(action.workload, action.backend)
             samples += [
-                Sample(cell, metric, seconds, count * action.rounds, seconds, seconds)
-                for metric, count in SERIES[action.kind].items()
+                Sample(cell, metric, seconds, count * self.rounds(action), seconds, seconds)
+                for metric, count in series.items()
                 if arm != failing
             ]
         failures = {failing: "it computed something else"} if failing else {}

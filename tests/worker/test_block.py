@@ -2,6 +2,7 @@
 
 import socket
 import weakref
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import cycle
@@ -21,7 +22,7 @@ from bench.metrics import STAGES
 from bench.samples import Sample
 from bench.worker import settings, turns
 from bench.worker.arms import Arms
-from bench.worker.block import SCALES, TimedBlock, Token
+from bench.worker.block import LEAST_ROUNDS, SCALES, TimedBlock, Token
 from bench.worker.protocol import KINDS, TimeBlock
 from bench.worker.session import use_cache
 from bench.worker.turns import (
@@ -169,6 +170,15 @@ def test_single_calls_are_watched_in_some_rounds() -> None:
         timed = TimedBlock(Mock(pairs_calls=True), command, Mock(), lambda: 0, watch)
         timed.take(ARMS[0], lambda: {"host_cost": [Call(1.0, 0.0)]}, number)
     assert watched == [0, 32, 64]
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(1e-9, LEAST_ROUNDS), (60.0, 40), (0.0, 40)])
+def test_a_block_with_a_limit_ends_between_pairs_of_rounds(seconds: float, rounds: int) -> None:
+    arms = [str(arm) for arm in ARMS]
+    command = TimeBlock("mine.skeleton", "cpu", "host_cost", arms, 40, seed=1, seconds=seconds)
+    timed = TimedBlock(Mock(pairs_calls=True), command, Mock(), lambda: 0, str)
+    turns = [item for _, item in timed.schedule() if item]
+    assert Counter(arm for _, arm in turns) == dict.fromkeys(ARMS, rounds)
 
 
 def test_slow_turns_do_not_move_the_datum_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
