@@ -188,9 +188,9 @@ def document(results: Results) -> Document:
         fine_print=(
             *(
                 f"Compared with {it.baseline_words}. What a style adds to a call is measured on "
-                "the model's skeleton: its trees, with arrays of one element. In training, whose "
-                "programs push Python out of the caches, it is often up to a third more, and of "
-                "some styles twice as much. Styles with a time of steps have the same losses and "
+                "the model's skeleton (its trees, with arrays of one element), in the time of a "
+                "quiet machine. Real steps show about as much of it on two cores, and often a "
+                "third more on one. Styles with a time of steps have the same losses and "
                 "parameters in ten real steps. In brackets: 95 % intervals.",
             )
             * it.has_numbers,

@@ -50,9 +50,12 @@ FEWEST_ROUNDS = 3
 """Rounds of a block where there is no time for the usual number: fewer tell nothing about noise.
 After a first answer, blocks have the usual number, since all count alike: two last workers with a
 block of three rounds each made the intervals of a default run twice as wide."""
-SKELETON_SHARE = 0.5
-"""Fraction of a budget in which a skeleton goes before all else, until its numbers are precise:
-they are what people ask for, and real steps of a large model take whatever time there is."""
+SKELETON_SHARE, SKELETON_SECONDS = 1 / 3, 15.0
+"""Fraction of a budget, and seconds at least, in which a skeleton goes before all else until its
+numbers are precise: they are what people ask for. Proving real steps of a large model takes most of
+three minutes; a budget of 20 seconds hardly has room for any."""
+SKELETON_DOUBT = 1.5
+"""Doubt of a number of a skeleton that is precise: half an interval of 3 %."""
 OVERRUN = 0.03
 """Fraction of the budget by which a run may exceed it, to complete a first answer or a sweep:
 otherwise some cells have one sample too few."""
@@ -121,9 +124,10 @@ class Choice:
             return False
         made = counts[work.groups[0], work.turn]
         has_answer = made >= self.agenda.find_least(work.turn.kind)
-        if has_answer and self.workers.spent_seconds > SKELETON_SHARE * self.options.budget:
+        until = max(SKELETON_SECONDS, SKELETON_SHARE * self.options.budget)
+        if has_answer and self.workers.spent_seconds > until:
             return False
-        return not has_answer or any(question.doubt > 1 for question in job.questions)
+        return not has_answer or any(q.doubt > SKELETON_DOUBT for q in job.questions)
 
     def choose_given_work(self) -> Work | None:
         """Return the next work where a number of blocks was given, however long it takes.

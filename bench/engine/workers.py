@@ -224,16 +224,18 @@ class Workers:
         """Return the place of a real step's style, which may take a minute to compile.
 
         A file's own `make_step` comes first, beside the baseline, then the style that most
-        tutorials write, then those that add the least to a call, by their skeletons.
+        tutorials write, the control, and those that add the least to a call, by their skeletons.
         """
         if cell.style == WHOLE or cell.is_baseline:
             return 0, 0.0
         styles = [c for c in side.needed if c.workload == cell.workload and c.style != PURE]
-        if cell.arm in REFERENCE or cell == next(iter(styles), None):
+        if cell == next(iter(styles), None):
             return 1, 0.0
+        if cell.arm in REFERENCE:
+            return 2, 0.0
         light = cell.workload + SKELETON, cell.arm, HOST
         calls = [s.value for s in self.samples if (s.cell.workload, s.cell.arm, s.metric) == light]
-        return 2, median(calls) if calls else math.inf
+        return 3, median(calls) if calls else math.inf
 
     def is_too_late(self, side: SideState, cell: Cell, visit: Visit) -> bool:
         """Tell whether a proof that begins now would end too late to measure something after it.

@@ -163,8 +163,9 @@ def test_added_seconds_by_hand() -> None:
     half = 4.3027 * 2e-6 / math.sqrt(3)
     assert alone.standard_error == pytest.approx(2e-6 / math.sqrt(3), rel=1e-3)
     assert (alone.low, alone.high) == pytest.approx((6e-6 - half, 6e-6 + half), rel=1e-3)
-    # Where all arms of a worker take twice as long, what they add is the same part of the time.
-    slow = contrast_added_time(us * [[1], [2], [1]], np.arange(3), REFERENCES, [2, 3])
+    # Where all arms of a worker take twice as long, what they add is the same part of the time;
+    # the seconds are those of the quietest worker.
+    slow = contrast_added_time(us * [[2], [2], [1]], np.arange(3), REFERENCES, [2, 3])
     for ours, theirs in zip(slow, contrasts, strict=True):
         assert ours == pytest.approx(theirs)
 
