@@ -22,8 +22,6 @@ of a cold process; on one core of an EPYC."""
 STAGES_SECONDS = 0.7
 """Guessed seconds of a turn of stages: an arm is made, traced, lowered, and unless another one has
 the same program compiled, however wide; one of 48 layers takes five times as long."""
-CALL_ROUNDS = 8
-"""Least rounds in a block of host costs of a user's step, whose turns have one timed call each."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS, SKELETON_SECONDS = 4.5e-3, 2e-4, 3e-3
 """Guessed seconds of a step at `seed`, over all arms, of the smallest step, and of a skeleton's
 call: a model of 150 arrays takes 1 to 20 ms, by its style."""
@@ -78,7 +76,7 @@ class TurnKind(NamedTuple):
         """Rounds in a block."""
         long = find_workload(self.workload).work > find_workload("seed").work
         if self.pairs_calls:
-            return CALL_ROUNDS
+            return protocol.LEAST_CALL_ROUNDS
         return FEW_ROUNDS if long and self.kind == STEP else TURNS[self.kind].rounds
 
     @property

@@ -158,7 +158,8 @@ class Plan:
             if not arms:  # there was time to prove the baseline alone, which nobody asked for
                 break
             one = workers.costs.block(visit.group, turn, arms) / turn.rounds
-            if turn.pairs_calls and len(visit.group) == 1 and not given:
+            is_fixed = given or self.options.is_fixed
+            if turn.pairs_calls and len(visit.group) == 1 and not is_fixed:
                 seconds = max(BLOCK_SECONDS, end - workers.spent_seconds)
                 yield from self.measure_block(visit, turn, arms, MOST_CALL_ROUNDS, seconds)
                 return 1

@@ -29,7 +29,7 @@ from bench.metrics import HOST, STAGES, STEP, TINY
 from bench.samples import Sample
 from bench.worker.arms import catch_failure
 from bench.worker.counts import disable_collector
-from bench.worker.protocol import LOST_STATUS, TOKEN, Failed, Timed
+from bench.worker.protocol import LEAST_CALL_ROUNDS, LOST_STATUS, TOKEN, Failed, Timed
 from bench.worker.settings import has_one_core
 from bench.worker.turns import (
     CLOCK,
@@ -54,8 +54,6 @@ SCALES = 0.99, 1.01
 CHECKED_ROUNDS = 32
 """Of so many rounds of single calls, one is watched for what it changes: JAX's settings, variables
 and threads. Looking at them takes as long as five calls of a small skeleton."""
-LEAST_ROUNDS = 8
-"""Rounds of a block whatever they take: fewer tell hardly how much calls vary."""
 MOST_PADDING = 1 << 14
 """Most numbers between the buffers of two arms, so that offsets differ from block to block."""
 
@@ -195,7 +193,7 @@ class TimedBlock:
         for place, number in enumerate(range(-self.untimed, self.command.rounds)):
             if place % 2:
                 turns = turns[::-1]
-            elif number >= LEAST_ROUNDS and CLOCK() > self.end:
+            elif number >= LEAST_CALL_ROUNDS and CLOCK() > self.end:
                 return
             else:
                 arms = rng.sample(self.members, len(self.members))

@@ -68,6 +68,8 @@ KINDS: dict[str, dict[str, CallSeries]] = {
     "stages": dict.fromkeys(("trace", "lower", "compile"), CallSeries(1)),
 }
 """Kind of turns → metric → its series of calls."""
+LEAST_CALL_ROUNDS = 8
+"""Rounds of a block of single calls, whatever they take: fewer hardly tell how much calls vary."""
 
 
 # commands

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median, quantiles, stdev
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import WHOLE
@@ -238,7 +238,8 @@ def markdown(records: Sequence[Record]) -> str:
         if known := [record for record in several if SKELETON in record]:
             parts += [
                 "How much more a real step adds than its skeleton, both by truth.py, at the speed "
-                "of the quietest process of each: median (least to most).",
+                "of the quietest process of each: median (least to most). "
+                f"{describe_all(known)}",
                 distances(known, "arrays", lambda r: f"{r['arrays']:g}"),
                 distances(known, "style", lambda r: f"{library_of(r)}/{r['style']}"),
             ]
@@ -274,6 +275,22 @@ def library_of(record: Record) -> str:
     return next(model.library for model in MODELS if model.name == record["model"])
 
 
+def find_distance(record: Record, kind: str) -> float:
+    """Return how much more a real step adds than its skeleton, in per cent."""
+    return 100 * (mean(record[kind]["added"]) / mean(record[SKELETON]["added"]) - 1)
+
+
+def describe_all(records: Sequence[Record]) -> str:
+    """Return in words how far all real steps are from their skeletons; empty of a single one."""
+    parts = []
+    for kind in (ONE_CORE, TWO_CORES):
+        far = [find_distance(record, kind) for record in records]
+        if len(far) > 1:
+            low, middle, high = quantiles(far, n=4)
+            parts.append(f"{kind}: {middle:+.0f} %, half of them {low:+.0f} to {high:+.0f} %")
+    return f"All {len(records)} steps: {'; '.join(parts)}." if parts else ""
+
+
 def distances(records: Sequence[Record], title: str, name: Callable[[Record], str]) -> str:
     """Return a row for each group of steps: how far real ones are from their skeletons."""
     groups: dict[str, list[Record]] = {}
@@ -283,10 +300,7 @@ def distances(records: Sequence[Record], title: str, name: Callable[[Record], st
     for group, several in groups.items():
         cells = []
         for kind in (ONE_CORE, TWO_CORES):
-            far = [
-                100 * (mean(record[kind]["added"]) / mean(record[SKELETON]["added"]) - 1)
-                for record in several
-            ]
+            far = [find_distance(record, kind) for record in several]
             cells.append(f"{median(far):+.0f} % ({min(far):+.0f} to {max(far):+.0f})")
         rows.append(Row((group, f"{len(several)}", *cells)))
     return table_text((title, "steps", ONE_CORE, TWO_CORES), range(1, 4), rows)

@@ -20,7 +20,6 @@ from bench.engine.task import SideState
 from bench.metrics import COLD, SAMPLED, STAGES
 from bench.samples import Proof, Sample
 from bench.worker import protocol
-from bench.worker.block import LEAST_ROUNDS
 
 type Needed = dict[Cell, frozenset[str]]
 type Fault = Callable[[Action], WorkerFailedError | str | None]
@@ -152,7 +151,7 @@ class Machine:
             return action.rounds
         factors = (self.factor(action.workload, action.environment, arm) for arm in action.arms)
         one = 2 * self.slowness * STEP_SECONDS[action.workload] * sum(factors)
-        return max(LEAST_ROUNDS, min(action.rounds, int(action.seconds / one)))
+        return max(protocol.LEAST_CALL_ROUNDS, min(action.rounds, int(action.seconds / one)))
 
     def factor(self, workload: str, environment: str, arm: str) -> float:
         """Return the time of an arm's step, in units of the baseline's."""

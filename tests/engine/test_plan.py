@@ -190,6 +190,21 @@ def test_a_skeleton_comes_first_and_then_the_styles_that_people_change(budget: f
     assert (budget < 60) == (not proofs)
     others = [arm for arm in proofs if arm not in REFERENCES]
     assert budget < 180 or {*others[:2]} == {"flax_nnx/jit", "flax_nnx/jit_partial"}
+    assert budget < 180 or {*proofs[:2]} == {str(BASELINE), "flax_nnx/jit"}
+
+
+def test_a_skeleton_is_measured_until_it_is_precise_in_its_part_of_the_budget() -> None:
+    styles = {"pure_jax": ["pure"], "flax_nnx": ["pure", "jit"]}
+    cells = needed(("mine.skeleton",), (HOST,), styles) | needed(("mine",), (STEP,), styles)
+    workers = []
+    for noise in (1e-4, 0.05):
+        machine = LargeModel(noise=noise)
+        machine.drive(plan_of(cells, 180, before=0.0))
+        begun = {a.workload: at for at, _, a in reversed(machine.log) if a.do == "prove"}
+        assert begun["mine"] <= 180 / 3 + 15, "real steps come then"
+        light = [a.worker for at, _, a in machine.log if a.do == "block" and at < begun["mine"]]
+        workers.append(len({*light}))
+    assert MIN_WORKERS <= workers[0] <= 4 < workers[1]
 
 
 def test_cold_metrics_of_a_style_alone_are_beside_the_reference() -> None:

@@ -22,8 +22,8 @@ from bench.metrics import STAGES
 from bench.samples import Sample
 from bench.worker import settings, turns
 from bench.worker.arms import Arms
-from bench.worker.block import LEAST_ROUNDS, SCALES, TimedBlock, Token
-from bench.worker.protocol import KINDS, TimeBlock
+from bench.worker.block import SCALES, TimedBlock, Token
+from bench.worker.protocol import KINDS, LEAST_CALL_ROUNDS, TimeBlock
 from bench.worker.session import use_cache
 from bench.worker.turns import (
     WARMING_CALLS,
@@ -172,7 +172,7 @@ def test_single_calls_are_watched_in_some_rounds() -> None:
     assert watched == [0, 32, 64]
 
 
-@pytest.mark.parametrize(("seconds", "rounds"), [(1e-9, LEAST_ROUNDS), (60.0, 40), (0.0, 40)])
+@pytest.mark.parametrize(("seconds", "rounds"), [(1e-9, LEAST_CALL_ROUNDS), (60.0, 40), (0.0, 40)])
 def test_a_block_with_a_limit_ends_between_pairs_of_rounds(seconds: float, rounds: int) -> None:
     arms = [str(arm) for arm in ARMS]
     command = TimeBlock("mine.skeleton", "cpu", "host_cost", arms, 40, seed=1, seconds=seconds)
