@@ -50,7 +50,7 @@ FEWEST_ROUNDS = 3
 """Rounds of a block where there is no time for the usual number: fewer tell nothing about noise.
 After a first answer, blocks have the usual number, since all count alike: two last workers with a
 block of three rounds each made the intervals of a default run twice as wide."""
-SKELETON_SHARE, LEAST_SKELETON_SECONDS = 1 / 3, 15.0
+SKELETON_SHARE, LEAST_SKELETON_SECONDS = 1 / 4, 15.0
 """Fraction of a budget, and seconds at least, in which a skeleton goes before all else until its
 numbers are precise: they are what people ask for. Proving real steps of a large model takes most of
 three minutes; a budget of 20 seconds hardly has room for any."""

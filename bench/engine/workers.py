@@ -224,7 +224,8 @@ class Workers:
         """Return the place of a real step's style, which may take a minute to compile.
 
         A file's own `make_step` comes first, beside the baseline, then the style that most
-        tutorials write, the control, and those that add the least to a call, by their skeletons.
+        tutorials write, and those that add the least to a call, by their skeletons. The control is
+        last: it has the baseline's program, which is compiled by then.
         """
         if cell.style == WHOLE or cell.is_baseline:
             return 0, 0.0
@@ -232,19 +233,20 @@ class Workers:
         if cell == next(iter(styles), None):
             return 1, 0.0
         if cell.arm in REFERENCE:
-            return 2, 0.0
+            return 3, 0.0
         light = cell.workload + SKELETON, cell.arm, HOST
         calls = [s.value for s in self.samples if (s.cell.workload, s.cell.arm, s.metric) == light]
-        return 3, median(calls) if calls else math.inf
+        return 2, median(calls) if calls else math.inf
 
     def is_too_late(self, side: SideState, cell: Cell, visit: Visit) -> bool:
         """Tell whether a proof that begins now would end too late to measure something after it.
 
-        The baseline is always proven, its control and a first style as long as anything may begin.
+        The baseline is always proven, its control and a first style as long as anything may begin;
+        of real steps also a second one, which is the advised one.
         """
         others = {c for c in side.provers if c.workload == cell.workload and c.arm not in REFERENCE}
         until = visit.prove_until
-        if cell.arm in REFERENCE or not others:
+        if cell.arm in REFERENCE or len(others) < 1 + is_real_step(cell.workload):
             again = visit.only_proves and self.costs.opening(visit.group, cell.workload, "", ())
             until = max(until, self.agenda.end - again)
         return not cell.is_baseline and self.spent_seconds + self.costs.proof(cell.workload) > until
@@ -267,6 +269,7 @@ class Workers:
         losses = side.cells[cell.baseline].losses if do == "open" else ()
         action = side.make_action(do, worker, cell.workload, arms, losses=tuple(losses))
         side.provers[cell] = worker
+        is_first = not self.held_arms[worker]
         outcome = yield from self.ask_workers(action, side)
         [answer], cells = outcome.answers, [cell]
         if isinstance(answer, protocol.Proven):
@@ -276,7 +279,8 @@ class Workers:
                 reason = UNKNOWN_PROGRAM if is_user_step(cell.workload) else NOT_JAX
                 asked = side.needed.get(cell, frozenset()) & {*protocol.KINDS[STAGES]}
                 result.missing |= dict.fromkeys(asked, reason)
-            self.costs.note_proof(cell.workload, outcome.took)
+            if not cell.is_control:  # whose program is compiled
+                self.costs.note_proof(cell.workload, outcome.took, is_first=is_first)
         elif do == "open":
             self.costs.open_seconds[side, cell] = outcome.took
         elif do == "train":

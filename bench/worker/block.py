@@ -94,7 +94,8 @@ class TimedBlock:
         self.cpu_seconds: dict[Arm, float] = defaultdict(float)
         self.wall_seconds: dict[Arm, float] = defaultdict(float)
         self.making_seconds = 0.0
-        self.end = CLOCK() + (command.seconds or math.inf)
+        self.end = math.inf
+        """Time after which no pair of rounds begins."""
 
     def run(self) -> Timed:
         """Take turns over fresh buffers in random order, then compare the arms' results."""
@@ -174,6 +175,7 @@ class TimedBlock:
                 if item is None:
                     turns = begin()
                     gc.collect()  # here, for the other side's turns may come next
+                    self.end = CLOCK() + (self.command.seconds or math.inf)
                     continue
                 number, arm = item
                 if arm in turns and arm not in self.failures:

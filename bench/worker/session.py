@@ -15,7 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 import impls
 from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES
-from bench.worker.arms import Arms, catch_failure, use_device
+from bench.worker.arms import Arms, Reference, catch_failure, use_device
 from bench.worker.block import TimedBlock, Token
 from bench.worker.counts import watch_compilations
 from bench.worker.proof import baseline_program, count_arm, prove_arm, train_arm
@@ -161,9 +161,14 @@ class Session:
 
     def prove(self, command: Prove) -> Proven | Failed:
         """Prove an arm, or say why there is no baseline to compare it with."""
-        arms = partial(self.find_arms, command.workload, command.backend)
+
+        def find_reference() -> Reference:
+            arms = self.find_arms(command.workload, command.backend)
+            arms.compile_ahead(Arm.parse(command.arm))
+            return arms.reference
+
         file = steps.find_file(self.loaded.outside, command.workload)
-        reference = catch_failure(lambda: arms().reference, file)
+        reference = catch_failure(find_reference, file)
         return reference if isinstance(reference, Failed) else self.guard(command, prove_arm)
 
     def open(self, command: Open) -> Opened | Failed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,18 @@ class StepArms(Arms):
         types = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
         self.tolerance = math.sqrt(max(float(jnp.finfo(dtype).eps) for dtype in types or ["f4"]))
         """Root of the coarsest type's epsilon: rounding is far below, a wrong step far above."""
+
+    def compile_ahead(self, arm: Arm) -> None:
+        """Compile an arm before the reference.
+
+        A large model's reference takes half a minute to compile. Another worker is doing that now;
+        this one finds it in the cache, later. A failure is the proof's to tell.
+        """
+        if arm.code != BASELINE and "baseline_course" not in vars(self):
+            with suppress(Exception):
+                step = self.make(arm)
+                step.load(self.case.fresh())
+                jax.block_until_ready(step((), self.case.data()))
 
     @cached_property
     def reference(self) -> Reference:

@@ -29,7 +29,7 @@ from common.steps import plain_style
 from impls import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from common.contract import Hidden, Library, ModelStyle, TrainStep
     from common.steps import AtRest
@@ -42,8 +42,8 @@ KEPT_PAIRS = 20
 million."""
 MEMORY = Path("/proc/meminfo")
 """Linux's table of the memory, in KiB."""
-UNTRACEABLE = set[Path]()
-"""Files whose models have to be made really."""
+UNTRACEABLE = set[tuple[Path, str]]()
+"""Files, and their functions whose results have to be made really."""
 STATE_FORM = "`loss(model, batch, *, state)`, which returns `(loss, state)`"
 """Form of a loss with a state, as messages recommend it."""
 
@@ -74,6 +74,11 @@ class StepFile:
                 f"optimiser is {describe_type(self.optimiser)}; give what a function of optax "
                 "returns: optimiser = optax.adam(1e-3)",
             )
+        if not self.is_real:
+            self.batch_outline = self.trace(
+                "make_batch", lambda: jax.tree.map(jnp.asarray, self.module.make_batch())
+            )
+            """Types and shapes of the batch."""
         if self.has_model:
             arguments = inspect.signature(self.module.loss).parameters
             self.takes = [name for name in TAKES if name in arguments]
@@ -97,11 +102,7 @@ class StepFile:
         return library.split_state(made) if library.is_model(made) else (made, ())
 
     def find_library(self) -> tuple[str, Library]:
-        """Return the name of the model's library, and its functions; take the model apart.
-
-        The model is made while tracing, in no memory. It is made really if it reads numbers, keeps
-        a trace's arrays where JAX does not find them, or is sharded.
-        """
+        """Return the name of the model's library, and its functions; take the model apart."""
         known: list[tuple[str, Library]] = []
 
         def take_apart() -> list[Any]:
@@ -116,39 +117,41 @@ class StepFile:
             """None for each array, and all other leaves of the model."""
             return [jnp.asarray(leaf) for leaf in leaves if is_array(leaf)]
 
-        def list_arrays() -> list[Any]:
-            arrays = take_apart()
-            gc.collect()  # a cycle of objects would count as a leak
-            return arrays
+        self.outlines = self.trace("make_model", take_apart)
+        return known[0]
 
-        if self.path not in UNTRACEABLE:
+    def trace(self, function: str, make: Callable[[], Any]) -> Any:
+        """Return outlines of the arrays that `make` makes by one of the file's functions.
+
+        They are made while tracing, in no memory. They are made really if the function reads
+        numbers, keeps a trace's arrays where JAX does not find them, or shards arrays.
+        """
+
+        def make_and_collect() -> Any:
+            made = make()
+            gc.collect()  # a cycle of objects would count as a leak
+            return made
+
+        if (self.path, function) not in UNTRACEABLE:
             try:
                 with jax.checking_leaks():
-                    program, self.outlines = jax.make_jaxpr(list_arrays, return_shape=True)()
+                    program, outlines = jax.make_jaxpr(make_and_collect, return_shape=True)()
                 if not is_sharded(program.jaxpr):
-                    return known[0]
+                    return outlines
             except BakeoffError:
                 raise
-            except Exception:  # noqa: S110 -- whatever it is, the model is made really
+            except Exception:  # noqa: S110 -- whatever it is, the arrays are made really
                 pass
-            UNTRACEABLE.add(self.path)
+            UNTRACEABLE.add((self.path, function))
             del sys.modules[self.module.__name__]  # it may keep arrays of the trace
             self.module = steps.import_step(self.path)
-        self.outlines = [*map(make_outline, take_apart())]
-        return known[0]
+        return jax.tree.map(make_outline, make())
 
     def put_together(self, arrays: Iterable[Any]) -> tuple[Any, Any, Any, Any]:
         """Return parameters, other arrays, state and static part of a model with these arrays."""
         rest = iter(arrays)
         leaves = [next(rest) if other is None else other for other in self.others]
         return jax.tree.unflatten(self.structure, leaves)
-
-    @cached_property
-    def batch_outline(self) -> Any:
-        """Types and shapes of the batch."""
-        return jax.tree.map(
-            lambda array: make_outline(jnp.asarray(array)), self.module.make_batch()
-        )
 
     def describe_shortage(self, backend: str) -> str:
         """Return in words how the real step does not fit into a backend's memory; or empty.

@@ -38,7 +38,7 @@ def test_sides_are_opened_at_the_same_time_and_proven_in_lanes() -> None:
     costs, pair, cells = Costs(), (BASE, NEW), [*BASE.cells]
     costs.load_seconds[NEW] = 9.0
     assert costs.opening(pair, "seed", STEP) == pytest.approx(9 + len(cells) * OPEN_SECONDS)
-    costs.note_proof("seed", 10 * PROVE_SECONDS)
+    costs.note_proof("seed", 10 * PROVE_SECONDS, is_first=False)
     opening = costs.opening(pair, "seed", STEP)
     assert opening == pytest.approx(9 + 10 * len(cells) * OPEN_SECONDS), "as its proofs"
     costs.open_seconds[NEW, cells[0]] = 1.0

@@ -10,7 +10,7 @@ import pytest
 from bench.cells import BASELINE
 from bench.engine.actions import Action
 from bench.engine.choice import OVERRUN
-from bench.engine.plan import Plan
+from bench.engine.plan import PROVE_SHARE, Plan
 from bench.engine.process import WorkerFailedError
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STEP
@@ -155,7 +155,8 @@ def test_what_cannot_be_proven_in_time_is_said_at_once_and_the_rest_is_measured(
         assert any(cell in plan.counts(STEP) for cell in others)
         assert {cell for text in told for cell in late if str(cell.arm) in text[1]} == late
         assert all(
-            at < 0.6 * budget + 10 and "proving one takes about 20 s" in text for at, text in told
+            at < PROVE_SHARE * budget + 10 and "proving one takes about 20 s" in text
+            for at, text in told
         )
         reasons = [state.cells[cell].missing[STEP] for cell in late]
         assert all(re.fullmatch(UNMEASURED, reason) for reason in reasons)
