@@ -58,7 +58,8 @@ class Declaration:
     begin: str = ""
     """`BEGIN`: a file with a step of a user's own, which `bakeoff new --model` writes."""
     stack: str = ""
-    """`STACK`: a file whose model is a stack of linear layers, with `ARRAYS` arrays."""
+    """`STACK`: a file whose model is a stack of layers, with `ARRAYS` arrays and perhaps `DROPOUT`;
+    who writes the file puts both before it."""
     write: dict[str, str] = field(default_factory=dict)
     """`WRITE`: by style, the lines that make and call the step of any model."""
     requirements: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ EXAMPLES = """\
 bakeoff cost mine.py
 bakeoff cost mine.py --style jit,jit_partial --budget 180 -o mine.html
 bakeoff cost --arrays 147
-bakeoff cost --arrays 300 --model equinox"""
+bakeoff cost --arrays 300 --dropout --model equinox"""
 STEP_BUDGET, STACK_BUDGET = 60.0, 20.0
 """Default budgets in seconds: what a step's styles add to a call is known after some ten of them,
 and a stack has nothing else to measure."""
@@ -59,6 +59,14 @@ def cost(
             help="In place of a file: a stack of linear layers with so many parameter arrays.",
         ),
     ] = None,
+    dropout: Annotated[
+        bool,
+        typer.Option(
+            "--dropout",
+            help="With --arrays: every second layer is a normalisation with dropout, whose keys "
+            "and fields styles handle, too.",
+        ),
+    ] = False,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,8 +101,9 @@ def cost(
     usual = STEP_BUDGET if arrays is None else STACK_BUDGET
     extent = commands.check_options(Options(usual if budget is None else budget))
     if file is not None:
-        if libraries:
-            raise BakeoffError("--model is for --arrays: a file has its own model; leave it out")
+        if libraries or dropout:
+            option = "--model" if libraries else "--dropout"
+            raise BakeoffError(f"{option} is for --arrays: a file has its own model; leave it out")
         name_step(file)  # what is wrong with it is told before anything is built
     else:
         if backend is not None or resume or more is not None:
@@ -108,8 +117,11 @@ def cost(
     builder = commands.make_builder(wait=wait, packages=with_, more=more)
     statuses = []
     with TemporaryDirectory(prefix="bakeoff-stack-") as folder:
-        files = {} if file is None else {file: styles}
-        for path, named in (files or write_stacks(chosen, arrays or 0, Path(folder))).items():
+        if file is not None:
+            files = {file: styles}
+        else:
+            files = write_stacks(chosen, arrays or 0, Path(folder), dropout=dropout)
+        for path, named in files.items():
             task = prepare_step(
                 path, extent, named, backend, builder, read_arguments(), is_stack=file is None
             )
@@ -154,13 +166,13 @@ def choose_libraries(
 
 
 def write_stacks(
-    libraries: Mapping[str, tuple[str, ...]], arrays: int, folder: Path
+    libraries: Mapping[str, tuple[str, ...]], arrays: int, folder: Path, *, dropout: bool
 ) -> dict[Path, tuple[str, ...]]:
     """Write a stack with so many parameter arrays of each library; return file → styles."""
     files = {}
     for library, styles in libraries.items():
-        path = folder / f"{library}_{arrays}.py"
+        path = folder / f"{library}{'_dropout' * dropout}_{arrays}.py"
         text = impls.find_declaration(library).stack
-        path.write_text(f"{text}\n\nARRAYS = {arrays}\n", "utf-8")
+        path.write_text(f"ARRAYS, DROPOUT = {arrays}, {dropout}\n\n{text}", "utf-8")
         files[path] = styles
     return files

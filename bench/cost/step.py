@@ -197,7 +197,7 @@ def document(results: Results) -> Document:
             "A device that needs longer for a step than Python for a call hides what is added, "
             "except for styles that wait for it.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
-            *wording.suggest_more(results.estimates),
+            *wording.suggest_more(results.estimates, goes_on=not it.is_stack),
         ),
     )
 

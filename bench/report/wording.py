@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.estimates import Estimate, Verdict
 from bench.metrics import METRICS, label
-from bench.report.table import UNITS
+from bench.report.table import UNITS, UNKNOWN
 from bench.streams import one_line
 from common.config import DEPTH, SWEEP, WORKLOADS
 
@@ -122,10 +122,16 @@ def name_constant_losses(rows: Iterable[CellResult]) -> Iterator[str]:
         )
 
 
-def suggest_more(rows: Iterable[Estimate]) -> Iterator[str]:
-    """Yield how to go on after a measurement, if any of its comparisons is inconclusive."""
-    if any(r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control for r in rows):
-        yield "To settle `?`: a longer `--budget`, or `--more FILE`."
+def suggest_more(rows: Iterable[Estimate], *, goes_on: bool = True) -> Iterator[str]:
+    """Yield how to go on after a measurement, if any of its comparisons is inconclusive.
+
+    `goes_on` says whether the command takes `--more`.
+    """
+    open_rows = (r for r in rows if r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control)
+    marks = sorted({f"`{UNKNOWN}`" if r.is_unknown else "`?`" for r in open_rows})
+    if marks:
+        more = ", or `--more FILE`" * goes_on
+        yield f"To settle {join_words(marks)}: a longer `--budget`{more}."
 
 
 def keep_units(text: str) -> str:

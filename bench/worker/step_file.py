@@ -42,6 +42,8 @@ KEPT_PAIRS = 20
 million."""
 MEMORY = Path("/proc/meminfo")
 """Linux's table of the memory, in KiB."""
+CONTAINER = Path("/sys/fs/cgroup")
+"""Linux's folder of what a container may use, and uses, in bytes."""
 UNTRACEABLE = set[tuple[Path, str]]()
 """Files, and their functions whose results have to be made really."""
 STATE_FORM = "`loss(model, batch, *, state)`, which returns `(loss, state)`"
@@ -430,10 +432,14 @@ def measure_memory(backend: str) -> float:
     stats = devices[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] * len(devices)
+    available = [math.inf]
     with suppress(OSError):  # workers have no package that tells it on other systems
         fields = dict(line.split(":") for line in MEMORY.read_text().splitlines())
-        return 1024 * float(fields["MemAvailable"].split()[0])
-    return math.inf
+        available.append(1024 * float(fields["MemAvailable"].split()[0]))
+    with suppress(OSError, ValueError):  # a container without a limit has a word there
+        limit, used = (CONTAINER / f"memory.{name}" for name in ("max", "current"))
+        available.append(int(limit.read_text()) - int(used.read_text()))
+    return min(available)
 
 
 def is_key(array: Any) -> bool:

@@ -68,7 +68,7 @@ def loss(model, batch):
 optimiser = optax.adamw(1e-3)
 '''
 STACK = '''\
-"""A stack of linear layers."""
+"""A stack of linear layers; with dropout, every second one is a normalisation that has it, too."""
 
 import equinox as eqx
 import jax
@@ -76,17 +76,31 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def make_layers(place, key):
+    has_bias = place + 1 < ARRAYS
+    if DROPOUT and place % 4:
+        return [eqx.nn.LayerNorm(8, use_bias=has_bias), eqx.nn.Dropout(0.1)]
+    return [eqx.nn.Linear(8, 8, has_bias, key=key)]
+
+
 def make_model():
-    has_bias = [place + 1 < ARRAYS for place in range(0, ARRAYS, 2)]
-    keys = jax.random.split(jax.random.key(0), len(has_bias))
-    layers = [eqx.nn.Linear(8, 8, bias, key=key) for bias, key in zip(has_bias, keys)]
-    return eqx.nn.Sequential(layers)
+    places = range(0, ARRAYS, 2)
+    keys = jax.random.split(jax.random.key(0), len(places))
+    return eqx.nn.Sequential(sum(map(make_layers, places, keys), []))
 
 
 def make_batch():
     return np.ones((2, 8), np.float32)
 
 
-def loss(model, batch):
-    return jnp.mean(jax.vmap(model)(batch) ** 2)
+if DROPOUT:
+
+    def loss(model, batch, *, key):
+        keys = jax.random.split(key, len(batch))
+        return jnp.mean(jax.vmap(lambda row, key: model(row, key=key))(batch, keys) ** 2)
+
+else:
+
+    def loss(model, batch):
+        return jnp.mean(jax.vmap(model)(batch) ** 2)
 '''

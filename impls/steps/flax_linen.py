@@ -87,7 +87,7 @@ def loss(model, batch):
 optimiser = optax.adamw(1e-3)
 '''
 STACK = '''\
-"""A stack of linear layers."""
+"""A stack of linear layers; with dropout, every second one is a normalisation that has it, too."""
 
 import flax.linen as nn
 import jax
@@ -95,16 +95,31 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def make_layers(place):
+    has_bias = place + 1 < ARRAYS
+    if DROPOUT and place % 4:
+        return [nn.LayerNorm(use_bias=has_bias), nn.Dropout(0.1, deterministic=False)]
+    return [nn.Dense(8, use_bias=has_bias)]
+
+
 def make_model():
-    has_bias = [place + 1 < ARRAYS for place in range(0, ARRAYS, 2)]
-    net = nn.Sequential([nn.Dense(8, use_bias=bias) for bias in has_bias])
-    return net.init(jax.random.key(0), np.ones((1, 8), np.float32))["params"], net.apply
+    net = nn.Sequential(sum(map(make_layers, range(0, ARRAYS, 2)), []))
+    rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    return net.init(rngs, np.ones((1, 8), np.float32))["params"], net.apply
 
 
 def make_batch():
     return np.ones((2, 8), np.float32)
 
 
-def loss(model, batch):
-    return jnp.mean(model[1]({"params": model[0]}, batch) ** 2)
+if DROPOUT:
+
+    def loss(model, batch, *, key):
+        params, apply = model
+        return jnp.mean(apply({"params": params}, batch, rngs={"dropout": key}) ** 2)
+
+else:
+
+    def loss(model, batch):
+        return jnp.mean(model[1]({"params": model[0]}, batch) ** 2)
 '''

@@ -132,16 +132,23 @@ def loss(model, batch):
 optimiser = optax.adamw(1e-3)
 '''
 STACK = '''\
-"""A stack of linear layers."""
+"""A stack of linear layers; with dropout, every second one is a normalisation that has it, too."""
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 
+def make_layers(place, rngs):
+    has_bias = place + 1 < ARRAYS
+    if DROPOUT and place % 4:
+        return [nnx.LayerNorm(8, use_bias=has_bias, rngs=rngs), nnx.Dropout(0.1, rngs=rngs)]
+    return [nnx.Linear(8, 8, use_bias=has_bias, rngs=rngs)]
+
+
 def make_model():
-    rngs, has_bias = nnx.Rngs(0), [place + 1 < ARRAYS for place in range(0, ARRAYS, 2)]
-    return nnx.Sequential(*[nnx.Linear(8, 8, use_bias=bias, rngs=rngs) for bias in has_bias])
+    rngs = nnx.Rngs(0)
+    return nnx.Sequential(*sum([make_layers(i, rngs) for i in range(0, ARRAYS, 2)], []))
 
 
 def make_batch():

@@ -51,7 +51,7 @@ def loss(model, batch):
 optimiser = optax.adamw(1e-3)
 '''
 STACK = '''\
-"""A stack of linear layers."""
+"""A stack of linear layers; with dropout, every second one is a normalisation that has it, too."""
 
 import haiku as hk
 import jax
@@ -59,12 +59,22 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def drop(inputs):
+    return hk.dropout(hk.next_rng_key(), 0.1, inputs)
+
+
+def make_layers(place):
+    has_bias = place + 1 < ARRAYS
+    if DROPOUT and place % 4:
+        return [hk.LayerNorm(-1, create_scale=True, create_offset=has_bias), drop]
+    return [hk.Linear(8, with_bias=has_bias)]
+
+
 def forward(inputs):
-    has_bias = [place + 1 < ARRAYS for place in range(0, ARRAYS, 2)]
-    return hk.Sequential([hk.Linear(8, with_bias=bias) for bias in has_bias])(inputs)
+    return hk.Sequential(sum(map(make_layers, range(0, ARRAYS, 2)), []))(inputs)
 
 
-net = hk.without_apply_rng(hk.transform(forward))
+net = hk.transform(forward)
 
 
 def make_model():
@@ -75,6 +85,13 @@ def make_batch():
     return np.ones((2, 8), np.float32)
 
 
-def loss(model, batch):
-    return jnp.mean(model[1](model[0], batch) ** 2)
+if DROPOUT:
+
+    def loss(model, batch, *, key):
+        return jnp.mean(model[1](model[0], key, batch) ** 2)
+
+else:
+
+    def loss(model, batch):
+        return jnp.mean(model[1](model[0], None, batch) ** 2)
 '''

@@ -2,8 +2,8 @@
 
     python results/cost/stacks.py
 
-Each size and library is a run of `bakeoff cost --arrays N --model LIBRARY`; the rows go to
-`stacks.json`. It takes about six minutes. Nothing else should run meanwhile.
+Each size and library is a run of `bakeoff cost --arrays N --model LIBRARY`, with and without
+`--dropout`; the rows go to `stacks.json`. It takes 15 minutes. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=20, help="seconds of each run")
     options = parser.parse_args(arguments)
     libraries = [n for n in impls.list_shared() if impls.find_declaration(n).stack]
-    runs = [measure(n, size, options.budget) for n in libraries for size in SIZES]
+    runs = [
+        measure(library, size, options.budget, dropout=dropout)
+        for library in libraries
+        for size in SIZES
+        for dropout in (False, True)
+    ]
     rows = [row for run in runs for row in OwnCost(run.results).costs.values()]
     last = runs[-1]
     versions = {name: v for run in runs for name, v in run.results.versions.items()}
@@ -58,11 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ROWS.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
 
 
-def measure(library: str, size: int, budget: float) -> Run:
+def measure(library: str, size: int, budget: float, *, dropout: bool) -> Run:
     """Return the run of a library's stack."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.json"
         asked = [f"--arrays={size}", f"--model={library}", f"--budget={budget}", f"-o{path}"]
+        asked += ["--dropout"] * dropout
         command = [sys.executable, "-m", "bench.cli", "cost", *asked]
         subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603 -- our own words
         return read(path, samples=False)
@@ -73,12 +79,13 @@ def read_stacks() -> Stacks:
     return msgspec.json.decode(ROWS.read_bytes(), type=Stacks)
 
 
-def make_table(stacks: Stacks) -> Table:
+def make_table(stacks: Stacks, *, dropout: bool) -> Table:
     """Return a row for each style, the cheapest of the largest models first."""
     by_arm: dict[str, dict[int, Estimate]] = {}
     for row in stacks.rows:
-        size = int(row.cell.workload.removesuffix(SKELETON).rpartition("_")[2])
-        by_arm.setdefault(str(row.cell.arm), {})[size] = row
+        model, _, size = row.cell.workload.removesuffix(SKELETON).rpartition("_")
+        if model.endswith("_dropout") == dropout:
+            by_arm.setdefault(str(row.cell.arm), {})[int(size)] = row
     columns = Column("style"), *(Column(f"{size} arrays", number=True) for size in SIZES)
     order = sorted(by_arm, key=lambda arm: by_arm[arm][max(by_arm[arm])].value)
     rows = [Row((arm, *(by_arm[arm].get(size, "") for size in SIZES))) for arm in order]

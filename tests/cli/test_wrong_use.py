@@ -73,6 +73,7 @@ REFUSED = {
     "cost --arrays 8 --model numpy": "unknown model 'numpy'",
     "cost --arrays 8 --backend cpu": "are for a file: name one",
     "cost mine.py --model equinox": "--model is for --arrays",
+    "cost mine.py --dropout": "--dropout is for --arrays",
     "cost --arrays 8 --format json": "json has one library's stack: name it",
     "cost --arrays 8 --style flax_nnx/jet": "unknown style 'flax_nnx/jet'; known: ",
     "matrix plan.toml --ray auto": "--ray without --out; name the folder",

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -10,7 +12,8 @@ import jax.numpy as jnp
 import pytest
 
 from bench.cells import BASELINE, WHOLE, Arm
-from bench.worker import skeleton
+from bench.cli.cost import write_stacks
+from bench.worker import skeleton, step_file
 from bench.worker.counts import count_step
 from bench.worker.proof import prove_arm
 from bench.worker.skeleton import OutlineFile, SkeletonArms
@@ -288,3 +291,58 @@ def test_a_loss_that_adds_a_variable_has_another_tree() -> None:
 def test_an_outline_has_no_numbers() -> None:
     file = OutlineFile(Path(f"{written(LARGE)}.py").resolve())
     assert all(isinstance(outline, jax.ShapeDtypeStruct) for outline in file.outlines)
+
+
+@pytest.mark.parametrize(("limit", "is_small"), [("9000", True), ("max", False)])
+def test_a_container_has_the_memory_that_it_may_use(
+    monkeypatch: pytest.MonkeyPatch, limit: str, is_small: bool
+) -> None:
+    for name, text in (("max", limit), ("current", "1000")):
+        Path(f"memory.{name}").write_text(text)
+    monkeypatch.setattr(step_file, "CONTAINER", Path())
+    assert (step_file.measure_memory("cpu") == 8000) == is_small
+
+
+BATCHES = {
+    "traced": "    return jax.random.normal(jax.random.key(0), (64, 4))",
+    "reads numbers": "    return np.asarray(jax.random.normal(jax.random.key(0), (64, 4)))",
+    "keeps an array": "    return kept[0] if kept else (kept.append(jnp.ones((64, 4))) or kept[0])",
+}
+
+
+@pytest.mark.parametrize("make", BATCHES.values(), ids=BATCHES)
+def test_a_batch_is_outlined_however_it_is_made(make: str) -> None:
+    text = MODEL.partition("def make_batch")[0] + f"kept = []\ndef make_batch():\n{make}\n"
+    text += "def loss" + MODEL.partition("def loss")[2]
+    arms = skeleton_of(written(f"import jax\n{text}"))
+    assert arms.file.batch_outline.shape == (64, 4)
+    assert arms.case.batch.shape == (1, 1)
+    prove_all(arms)
+
+
+def test_each_process_compiles_the_first_step_that_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that reads all programs from the cache has faster plain calls."""
+    compiled: list[bool] = []
+
+    @contextmanager
+    def note() -> Iterator[None]:
+        compiled.append(True)
+        yield
+
+    monkeypatch.setattr(skeleton, "disable_cache", note)
+    arms = skeleton_of(written(NNX))
+    arms.open(Arm("flax_nnx", "jit"), skeleton_of("mine").reference.losses)
+    assert len(compiled) == 2, "one in each"
+    arms.open(BASELINE, arms.expected_losses)
+    assert len(compiled) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("library", ["equinox", "flax_nnx", "flax_linen", "haiku"])
+def test_a_stack_has_its_number_of_arrays(library: str, dropout: bool, tmp_path: Path) -> None:
+    [path] = write_stacks({library: ()}, 7, tmp_path, dropout=dropout)
+    arms = SkeletonArms(path, "cpu", donate=False)
+    assert arms.measure_facts(BASELINE)["parameter_arrays"] == 7
+    assert bool(arms.file.takes or arms.measure_facts(BASELINE)["state_arrays"]) == dropout
+    prove_all(arms)
