@@ -145,7 +145,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.form == "amount" or settled or self.differs:
             return False
         (low, high), level = self.limits, 0.0 if self.form == "ratio" else self.level
-        if level is None:  # the difference of two counts, or a prediction
+        if level is None:  # the difference of two counts
             return False
         return low is None or high is None or high + level > WIDEST_ANSWER * (low + level)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.config import DEPTH, SWEEP, is_skeleton, is_user_step
+from common.config import DEEP, SWEEP, is_skeleton, is_user_step
 
 
 class Kind(StrEnum):
@@ -76,12 +76,9 @@ class Metric:
         return not self.added or workload in TINY
 
 
-WORKLOAD_GROUPS = {
-    "sweep": tuple(workload.name for workload in SWEEP),
-    "depth": tuple(workload.name for workload in DEPTH),
-}
+WORKLOAD_GROUPS = {"sweep": tuple(workload.name for workload in SWEEP)}
 """Name → the workloads that it stands for."""
-TINY = ("toy", *WORKLOAD_GROUPS["depth"])
+TINY = ("toy", DEEP.name)
 """Workloads where the device has next to nothing to do, so that a call's time is the host's."""
 STEP, HOST, STAGES = "step", "host_cost", "stages"
 """The two metrics that people ask for first, and the turns that trace, lower and compile."""
@@ -94,7 +91,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "toy": (HOST,),
     "wide": (STEP,),
     **dict.fromkeys(WORKLOAD_GROUPS["sweep"], (STEP,)),
-    **dict.fromkeys(WORKLOAD_GROUPS["depth"], (HOST, "trace", "lower", "compile", "first_step")),
+    DEEP.name: (HOST, "trace", "lower", "compile", "first_step"),
 }
 """Workload → metrics sampled where neither it nor a metric is named, or where it is one of a group;
 elsewhere, all are. The time of a step at `toy` is scheduling noise on all cores (4 to 21 %

@@ -167,12 +167,9 @@ SWEEP = tuple(
 )
 """Workloads of growing width, which show where a difference stops mattering; above 128, the
 learning rate falls with the width, since training is unstable there."""
-DEPTH = tuple(
-    Workload(f"depth{layers}", corpus="toy", width=8, chunk=4, layers=layers)
-    for layers in (3, 6, 12, 24, 34, 48, 89, 154)
-)
-"""Workloads of growing depth, which show what each further array costs the host: the device has
-next to nothing to do. They have 8 to 310 parameter arrays, as many as models that people train."""
+DEEP = Workload("depth12", corpus="toy", width=8, chunk=4, layers=12)
+"""Workload that shows what each further array costs the host, beside `toy`: the device has next to
+nothing to do."""
 
 
 class Workloads(dict[str, Workload]):
@@ -208,11 +205,11 @@ WORKLOADS = Workloads(
         Workload("batched", corpus="synthetic", width=128, chunk=256, batch=8),
         Workload("crowded", corpus="synthetic", width=128, chunk=256, batch=64),
         *SWEEP,
-        *DEPTH,
+        DEEP,
     )
 )
 """`toy` is dispatch alone, `seed` is the tutorial's size; `wide`, `batched` and `crowded` stretch
-one size each, the sweep the width alone, and the depths the number of layers alone."""
+one size each, the sweep the width alone, and `depth12` the number of layers."""
 
 
 SKELETON = ".skeleton"

@@ -121,11 +121,13 @@ def measure_task(
     wait: bool,
     resume: bool,
     more: Path | None,
+    goes_on: bool = True,
     is_enough: Callable[[Sequence[Sample]], bool] = lambda _samples: False,
 ) -> Measurement:
     """Measure a task, and show the progress; if it is cut off, say how to go on.
 
-    `is_enough` gets the samples between visits, and says whether they do.
+    `goes_on` says whether the command takes `--resume`. `is_enough` gets the samples between
+    visits, and says whether they do.
 
     Raises:
         KeyboardInterrupt: it was cut off.
@@ -140,7 +142,7 @@ def measure_task(
         console.print(note)
 
     def is_kept() -> bool:  # not while another run is waited for
-        return resume or find_journals(task.kind) != before
+        return goes_on and (resume or find_journals(task.kind) != before)
 
     with promise_resumption(is_kept), Progress(console, task.options.budget) as shown:
         resumed = "" if resume else None

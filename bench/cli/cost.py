@@ -13,7 +13,7 @@ from bench.cells import name_step, parse_names, require_known
 from bench.cli import commands, parameters
 from bench.cli.output import UTF8_FORMATS, Output, finish
 from bench.options import Options
-from bench.streams import read_arguments
+from bench.streams import read_arguments, say
 from common.config import check_size
 from common.errors import BakeoffError
 
@@ -63,8 +63,8 @@ def cost(
         bool,
         typer.Option(
             "--dropout",
-            help="With --arrays: every second layer is a normalisation with dropout, whose keys "
-            "and fields styles handle, too.",
+            help="With --arrays: every second layer is a normalisation with dropout, which has "
+            "more keys and static fields.",
         ),
     ] = False,
     model: Annotated[
@@ -130,7 +130,8 @@ def cost(
                 wait=wait,
                 resume=resume,
                 more=more,
-                is_enough=FirstAnswer(extent.margin, commands.error_console().print),
+                goes_on=file is not None,
+                is_enough=FirstAnswer(extent.margin, say),
             )
             finish(made.results, shown, made.journal.path)
             statuses.append(find_status(made.results))

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 import impls
 from bench.cells import BASELINE, FLAT, PURE, REFERENCE, WHOLE
 from bench.estimates import MARGIN, Estimate, group_by_key
-from bench.metrics import HOST, METRICS, OF_OUTLINE, STARTS, STEP
+from bench.metrics import HOST, METRICS, OF_OUTLINE, STEP
 from bench.report import wording
 from bench.report.remedies import find_cheaper, write_change
 from bench.report.table import (
@@ -28,7 +28,7 @@ from bench.report.wording import join_words
 from bench.runfile import find_needed_seconds
 from bench.stats.amounts import make_zero_cost
 from bench.stats.estimate import estimate
-from common.config import SKELETON, is_skeleton
+from common.config import SKELETON, Device, is_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +59,8 @@ START_COLUMNS = (
 )
 COUNTS = ("python_starts", "flattening_starts", "gc_pauses", "gc_longest", "gc_share")
 """Metrics that explain why a call is dear: functions of Python, and pauses for garbage."""
+COMPILATIONS = "compilations_warm"
+"""Count that each counted step has; that of Python's functions may not be the same each time."""
 COUNT_COLUMNS = (
     Column("style"),
     *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in COUNTS),
@@ -195,7 +197,9 @@ def document(results: Results) -> Document:
             )
             * it.has_numbers,
             "A device that needs longer for a step than Python for a call hides what is added, "
-            "except for styles that wait for it.",
+            "except for styles that wait for it."
+            + " What an accelerator's runtime adds for each array is in its steps alone."
+            * (Device.parse(it.baseline.backend).backend != "cpu"),
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
             *wording.suggest_more(results.estimates, goes_on=not it.is_stack),
         ),
@@ -205,7 +209,7 @@ def document(results: Results) -> Document:
 def name_unchecked(it: OwnCost) -> Iterator[str]:
     """Yield which skeletons were not compared with their real steps, in a sentence."""
     arms = [arm for arm in it.arms if arm.style in it.costs and arm.style != WHOLE]
-    names = [str(arm) for arm in arms if it.table.amount(it.find_light(arm), STARTS) is None]
+    names = [str(arm) for arm in arms if it.table.amount(it.find_light(arm), COMPILATIONS) is None]
     if names:
         yield (
             f"There was no time to compare the skeletons of {join_words(names)} with the trees of "
@@ -226,9 +230,7 @@ class FirstAnswer:
         if not self.is_told and light:
             rows = estimate(light, margin=self.margin)
             added = [row for row in rows if row.form == "added" and not row.cell.is_control]
-            self.is_told = bool(added) and all(
-                row.high is not None and not row.is_unknown for row in added
-            )
+            self.is_told = any(row.high is not None and not row.is_unknown for row in added)
             if self.is_told:
                 added.sort(key=lambda row: row.value)
                 named = ", ".join(f"{row.cell.arm} {words(row)}" for row in added)
@@ -258,8 +260,10 @@ def advise(it: OwnCost) -> Advice:
     if library == it.file:  # a plain JAX model, or no model
         plain, library = PURE, it.baseline.entrant
     about = impls.find_declaration(library)
-    # What people change: their own step, or what most tutorials write
-    style = next((s for s in it.costs if s not in (PURE, *about.references)), "")
+    styles = [s for s in it.costs if s not in (PURE, *about.references)]
+    better = {s: find_better(it, s, library, plain) for s in styles[:2]}
+    # What people change: their own step, where that helps, or what most tutorials write
+    style = next((s for s in better if s != WHOLE or better[s]), "".join(styles[:1]))
     rest = f" Not measured yet: {join_words(it.unknown)}." if it.unknown else ""
     if not style:
         if it.unknown:
@@ -280,21 +284,40 @@ def advise(it: OwnCost) -> Advice:
     if usual.is_unknown:
         by_one = " (one process)" * (usual.workers == 1)
         return Advice(f"{at}{name}: not known yet{by_one}.{rest}", is_known=False)
-    failed = {row.cell.style for row in real_rows(it) if row.failure is not None}
-    known = {s: c for s, c in it.costs.items() if not c.is_unknown and s not in failed - {style}}
-    better = find_cheaper(library, style, known | {plain: make_zero_cost(it.light)})
-    if not better:
+    if not (advised := better[style]):
         most = "" if usual.high else ", by one process, which has no interval"
         end = f".{rest}" if rest else "; no style certainly adds less."
         return Advice(f"{at}{name} adds {unsigned_words(usual)} to a call{most}{end}")
-    lines = write_change(library, style, better)
-    less = unsigned_words(it.costs[better]) if better in it.costs else "nothing"
-    what = " (a list of arrays)" * (better == FLAT)
+    lines = write_change(library, style, advised)
+    less = unsigned_words(it.costs[advised]) if advised in it.costs else "nothing"
+    what = " (a list of arrays)" * (advised == FLAT)
     return Advice(
-        f"Write {names[better]}{what}: of the {unsigned_words(usual)} that {name} adds to a call, "
-        f"it adds {less}{describe_gain(it, style, better)}.{rest}",
+        f"Write {names[advised]}{what}: of the {unsigned_words(usual)} that {name} adds to a call, "
+        f"it adds {less}{describe_gain(it, style, advised)}.{rest}",
         "\n".join(lines + [CARRY_ADVICE] * it.carries),
     )
+
+
+def find_better(it: OwnCost, usual: str, library: str, plain: str) -> str:
+    """Return the style to write in place of another one; empty if none certainly adds less.
+
+    None is advised whose real step failed, or certainly takes longer. A file's own step is measured
+    really, where calls take longer than a skeleton's: in its place, a style's real step has to
+    certainly take less.
+    """
+    costs = {s: c for s, c in it.costs.items() if not c.is_unknown or s == usual}
+    costs[plain] = make_zero_cost(it.light)
+    failed = {row.cell.style for row in real_rows(it) if row.failure is not None}
+
+    def is_advisable(style: str) -> bool:
+        before, after = it.find_step(usual), it.find_step(style)
+        if style in failed or before is None or after is None:
+            return style not in failed and usual != WHOLE
+        gains = is_certain_gain(before, after)
+        return gains if usual == WHOLE else not is_certain_gain(after, before)
+
+    advisable = {s: c for s, c in costs.items() if s == usual or is_advisable(s)}
+    return find_cheaper(library, usual, advisable)
 
 
 def describe_gain(it: OwnCost, usual: str, better: str) -> str:

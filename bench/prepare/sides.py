@@ -18,7 +18,7 @@ from bench.environments.uv import PYTHONS, UnsolvableError, suggest_stack
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
-from common.config import SKELETON, is_skeleton
+from common.config import DEEP, SKELETON, is_skeleton
 from common.errors import BakeoffError
 from common.versions import PYTHON
 from impls import steps
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
     from bench.options import Options
     from bench.runfile import FileKind
 
-DEEP = "depth12"
-"""Workload for host cost alone: 18 arrays more than `toy` show the cost of each array."""
 DEEP_SECONDS = 300.0
 """Budget in seconds from which on `DEEP` is measured, unless host cost is asked for by name: with
 less, there would be no time left for steps."""
-WORKLOADS = ("toy", DEEP, "seed")
+WORKLOADS = ("toy", DEEP.name, "seed")
 """Workloads measured by default: two for host costs, and the tutorial's size."""
 IN_TURNS = [
     name
@@ -213,7 +211,7 @@ def make_task(
 
     def list_metrics(cell: Cell) -> frozenset[str]:
         names = IN_TURNS
-        if cell.workload == DEEP and not selection.workloads:
+        if cell.workload == DEEP.name and not selection.workloads:
             names = [HOST] if HOST in selection.metrics or options.budget >= DEEP_SECONDS else []
         return frozenset(name for name in names if selection.is_measured(name, cell))
 

@@ -10,7 +10,7 @@ from bench.estimates import Estimate, Verdict
 from bench.metrics import METRICS, label
 from bench.report.table import UNITS, UNKNOWN
 from bench.streams import one_line
-from common.config import DEPTH, SWEEP, WORKLOADS
+from common.config import DEEP, SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -49,7 +49,7 @@ def place(workload: str) -> str:
     known = WORKLOADS.get(workload)
     if known in SWEEP:
         return f"width {known.width}"
-    return f"{known.layers} layers" if known in DEPTH else workload
+    return f"{known.layers} layers" if known is DEEP else workload
 
 
 def operations(counts: dict[str, int]) -> str:

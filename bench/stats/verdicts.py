@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict
 from bench.metrics import HOST, STARTS, STEP, TINY
-from common.config import SKELETON
+from common.config import SKELETON, is_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -106,14 +106,18 @@ def settle_by_program(
 def find_other_work(estimates: Iterable[Estimate]) -> dict[tuple[str, Cell], str]:
     """Return (environment, skeleton's cell) → how it differs from the real step, where it does.
 
-    A call of both starts the same functions of Python, wherever both were counted.
+    A call of both starts the same functions of Python, wherever both were counted; the real step
+    perhaps on an accelerator.
     """
     rows = [row for row in estimates if row.metric == STARTS and row.form == "amount"]
     counts = {(row.environment, row.cell): row.value for row in rows}
+    of_steps = {(side, c.arm, c.workload): count for (side, c), count in counts.items()}
     other = {}
     for (environment, cell), count in counts.items():
-        real = cell._replace(workload=cell.workload.removesuffix(SKELETON))
-        expected = counts.get((environment, real), count)
+        if not is_skeleton(cell.workload):
+            continue
+        real = environment, cell.arm, cell.workload.removesuffix(SKELETON)
+        expected = of_steps.get(real, count)
         if abs(count - expected) > STARTS_TOLERANCE * expected:
             other[environment, cell] = (
                 f"a call of its skeleton starts {count:g} functions of Python, and one of its real "

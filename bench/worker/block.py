@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 SCALES = 0.99, 1.01
 """Range of the factor on a block's first weights: other numbers, the same work."""
 CHECKED_ROUNDS = 32
-"""Of so many rounds of single calls, one is watched for what it changes: JAX's settings, variables
-and threads. Looking at them takes as long as five calls of a small skeleton."""
+"""Rounds of single calls between two looks at what they may change: JAX's settings, variables and
+threads. Looking takes as long as five calls of a small skeleton."""
 MOST_PADDING = 1 << 14
 """Most numbers between the buffers of two arms, so that offsets differ from block to block."""
 
@@ -81,10 +81,13 @@ class TimedBlock:
     ) -> None:
         self.arms, self.command, self.token = arms, command, token
         self.mark_arm, self.count_programs, self.changes = mark_arm, count_programs, changes
+        assert not (token and command.seconds), "both sides have as many rounds"
         self.members = [*map(Arm.parse, command.arms)]
         # A first round is slower at a tiny size, where it costs nothing; its samples are dropped
         self.untimed = int(command.workload in TINY and command.kind != STAGES)
         self.pairs_calls = arms.pairs_calls and command.kind == HOST
+        self.is_sparse = self.pairs_calls
+        """Whether most turns are not watched: until one of them has changed something."""
         self.shared = random.Random(command.seed)  # noqa: S311 -- an order of rounds is no secret
         place = token.place if token else 0
         self.buffers = random.Random(f"{command.seed} {place}")  # noqa: S311
@@ -108,6 +111,8 @@ class TimedBlock:
             return self.make_turns(chunk, scale)
 
         turns = self.interleave(begin)
+        if self.is_sparse:
+            self.look_around()
         if self.command.kind != STAGES:  # of which none runs a step
             self.compare(turns)
         good = [arm for arm in turns if arm not in self.failures]
@@ -221,9 +226,10 @@ class TimedBlock:
 
     def take(self, arm: Arm, turn: Callable[[], Calls], number: int) -> None:
         """Take one turn of an arm, and keep its calls unless the round is untimed or spoiled."""
-        watched = not self.pairs_calls or number % CHECKED_ROUNDS == 0
+        if self.is_sparse and number % CHECKED_ROUNDS == 0:
+            self.look_around()
         programs, cpu, wall = self.count_programs(), CPU_CLOCK(), CLOCK()
-        calls = self.attempt(arm, "while", turn, watched=watched)
+        calls = self.attempt(arm, "while", turn, watched=not self.is_sparse)
         wall, cpu = CLOCK() - wall, CPU_CLOCK() - cpu
         if number >= 0 and calls:
             if self.count_programs() > programs:
@@ -233,6 +239,13 @@ class TimedBlock:
             self.cpu_seconds[arm] += cpu
             for metric, taken in calls.items():
                 self.calls[arm][metric].append(taken)
+
+    def look_around(self) -> None:
+        """Watch each turn from now on, if one since the last look has changed something.
+
+        What was changed is as before again. Whoever did it is found when it does it once more.
+        """
+        self.is_sparse = not self.changes()
 
     def compare(self, turns: Mapping[Arm, Turn]) -> None:
         """Compare the results of each arm with the baseline's after as many calls.

@@ -58,24 +58,6 @@ def time_stage(
     seconds[stage] = clock() - start
 
 
-@contextmanager
-def disable_cache() -> Iterator[None]:
-    """Turn JAX's compilation cache off inside."""
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    def use(cache: bool) -> None:
-        jax.config.update("jax_enable_compilation_cache", cache)
-        compilation_cache.reset_cache()  # JAX decides once whether there is one
-
-    before = jax.config.jax_enable_compilation_cache
-    use(False)
-    try:
-        yield
-    finally:
-        use(before)
-
-
 def measure_cold(command: MeasureCold) -> Cold:
     """Return the seconds of each stage of a start, and the bytes of the largest resident set.
 

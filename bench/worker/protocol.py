@@ -21,14 +21,14 @@ import json
 import mmap
 import os
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.samples import Proof, Sample
 
 PROTOCOL = 8
-"""Version of the protocol; each change raises it, so that revisions understand each other."""
+"""Version of the protocol; each change raises it, but for a new field that has a default."""
 READY = {"ready": True, "protocol": PROTOCOL}
 """Message of a worker that waits for its next command."""
 NOBODY = 255
@@ -75,13 +75,26 @@ LEAST_CALL_ROUNDS = 8
 # commands
 
 
+def default_of(field: Field[Any]) -> object:
+    """Return the default of a command's field; `MISSING` if it has none."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
 @dataclass(frozen=True)
 class Command:
     """Something for a worker to do; its class names it."""
 
     def encode(self) -> bytes:
-        """Return the command as a line of JSON."""
-        return json.dumps({"do": type(self).__name__} | asdict(self)).encode() + b"\n"
+        """Return the command as a line of JSON, without the fields that have their default.
+
+        So a worker of another revision, which does not know a new field, does what it did.
+        """
+        values = {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != default_of(field)
+        }
+        return json.dumps({"do": type(self).__name__} | values).encode() + b"\n"
 
 
 @dataclass(frozen=True)

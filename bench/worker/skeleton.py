@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from bench.metrics import HOST_IN_A_ROW
-from bench.worker.cold import disable_cache, lower
+from bench.worker.cold import lower
 from bench.worker.step_arms import StepArms, StepInputs
 from bench.worker.step_file import StepFile, is_array, is_key
 from common.config import SKELETON
@@ -165,24 +165,10 @@ class SkeletonArms(StepArms):
 
     skipped_metrics = (HOST_IN_A_ROW, "compile")
     file: SkeletonFile
-    has_compiled = False
-    """Whether this process has compiled a step, rather than read it from the cache."""
 
     def __init__(self, path: Path, backend: str, *, donate: bool) -> None:
         super().__init__(SkeletonFile(path), backend, donate=donate)
         self.workload += SKELETON
-
-    def compute_losses(self, step: Any) -> np.ndarray:
-        """Return the losses of ten steps; the first step of this process is compiled.
-
-        So it is in a training. Where a process has compiled, plain calls take up to a quarter
-        longer, and what styles add to them is a fifth less of a call.
-        """
-        if self.has_compiled:
-            return super().compute_losses(step)
-        self.has_compiled = True
-        with disable_cache():
-            return super().compute_losses(step)
 
     def compile_ahead(self, arm: Arm) -> None:
         """Do nothing: a skeleton compiles in a second."""
@@ -306,7 +292,8 @@ def describe_array(info: Any) -> str:
     """Return type and rank of an array that a program takes or returns."""
     aval = getattr(info, "aval", None) or getattr(info, "_aval", info)
     weak = " (weak)" * bool(getattr(aval, "weak_type", False))
-    return f"{aval.dtype}{weak} of rank {len(aval.shape)}"
+    donated = " (donated)" * bool(getattr(info, "donated", False))
+    return f"{aval.dtype}{weak} of rank {len(aval.shape)}{donated}"
 
 
 def describe_tree_difference(real: list[str], skeleton: list[str]) -> str:

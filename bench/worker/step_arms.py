@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -103,13 +102,13 @@ class StepArms(Arms):
         """Compile an arm before the reference.
 
         A large model's reference takes half a minute to compile. Another worker is doing that now;
-        this one finds it in the cache, later. A failure is the proof's to tell.
+        this one finds it in the cache, later.
         """
         if arm.code != BASELINE and "baseline_course" not in vars(self):
-            with suppress(Exception):
-                step = self.make(arm)
-                step.load(self.case.fresh())
-                jax.block_until_ready(step((), self.case.data()))
+            self.require_repeatable()
+            step = self.make(arm)
+            step.load(self.case.fresh())
+            jax.block_until_ready(step((), self.case.data()))
 
     @cached_property
     def reference(self) -> Reference:

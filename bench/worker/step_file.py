@@ -40,10 +40,10 @@ call returned, and a new key."""
 KEPT_PAIRS = 20
 """Pairs of calls before a step counts as memoised: the chance of a false alarm is one in a
 million."""
-MEMORY = Path("/proc/meminfo")
-"""Linux's table of the memory, in KiB."""
-CONTAINER = Path("/sys/fs/cgroup")
-"""Linux's folder of what a container may use, and uses, in bytes."""
+COPIES = 3
+"""Copies of a model and its optimiser's state while a step runs: the first, given, and returned."""
+MEMORY, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+"""Linux's table of the memory, in KiB, and the bytes that a container may have."""
 UNTRACEABLE = set[tuple[Path, str]]()
 """Files, and their functions whose results have to be made really."""
 STATE_FORM = "`loss(model, batch, *, state)`, which returns `(loss, state)`"
@@ -58,9 +58,7 @@ class StepFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.stem
-        self.module = steps.import_step(path)
-        given = [getattr(self.module, n, None) for n in ("optimiser", "optimizer")]
-        self.optimiser = next((made for made in given if made is not None), optax.adamw(1e-3))
+        self.read_module()
         self.whole = hasattr(self.module, "make_step")
         self.has_model = hasattr(self.module, "make_model")
         model, whole = ("make_model", "loss"), ("make_step",)
@@ -85,6 +83,12 @@ class StepFile:
             arguments = inspect.signature(self.module.loss).parameters
             self.takes = [name for name in TAKES if name in arguments]
             self.entrant, self.library = self.find_library()
+
+    def read_module(self) -> None:
+        """Import the file, unless it is, and read its optimiser."""
+        self.module = steps.import_step(self.path)
+        given = [getattr(self.module, n, None) for n in ("optimiser", "optimizer")]
+        self.optimiser = next((made for made in given if made is not None), optax.adamw(1e-3))
 
     def problem(self, function: str, text: str) -> BakeoffError:
         """Return an error that names the file, and the line where one of its functions begins.
@@ -125,8 +129,9 @@ class StepFile:
     def trace(self, function: str, make: Callable[[], Any]) -> Any:
         """Return outlines of the arrays that `make` makes by one of the file's functions.
 
-        They are made while tracing, in no memory. They are made really if the function reads
-        numbers, keeps a trace's arrays where JAX does not find them, or shards arrays.
+        They are made while tracing, in no memory; or really, if the function reads numbers, shards
+        arrays, or keeps a trace's arrays where JAX does not find them: then the file and those
+        beside it are imported again.
         """
 
         def make_and_collect() -> Any:
@@ -142,12 +147,22 @@ class StepFile:
                     return outlines
             except BakeoffError:
                 raise
-            except Exception:  # noqa: S110 -- whatever it is, the arrays are made really
-                pass
+            except Exception as error:
+                if type(error) is Exception:  # a leak has no class of its own
+                    self.import_again()
             UNTRACEABLE.add((self.path, function))
-            del sys.modules[self.module.__name__]  # it may keep arrays of the trace
-            self.module = steps.import_step(self.path)
-        return jax.tree.map(make_outline, make())
+        try:
+            made = make()
+        except jax.errors.UnexpectedTracerError:
+            self.import_again()
+            made = make()
+        return jax.tree.map(make_outline, made)
+
+    def import_again(self) -> None:
+        """Import the file and those beside it anew: they keep arrays of a trace."""
+        for name in steps.list_modules_beside(self.path) | {self.module.__name__}:
+            del sys.modules[name]
+        self.read_module()
 
     def put_together(self, arrays: Iterable[Any]) -> tuple[Any, Any, Any, Any]:
         """Return parameters, other arrays, state and static part of a model with these arrays."""
@@ -158,19 +173,20 @@ class StepFile:
     def describe_shortage(self, backend: str) -> str:
         """Return in words how the real step does not fit into a backend's memory; or empty.
 
-        A step trains a copy of the start.
+        The first arrays stay, a step is given a copy, and returns others.
         """
         if not self.has_model:
             return ""
         opt_state = jax.eval_shape(self.optimiser.init, self.put_together(self.outlines)[0])
         arrays = [*self.outlines, *jax.tree.leaves(opt_state)]
-        needed = 2 * sum(array.size * array.dtype.itemsize for array in arrays)
-        if needed <= (available := measure_memory(backend)):
+        needed = COPIES * sum(array.size * array.dtype.itemsize for array in arrays)
+        devices = max(count_devices(array) for array in self.outlines or [None])
+        if needed <= (memory := measure_memory(backend, devices)):
             return ""
         return (
             f"the real step of {self.path.name} does not fit into memory: the model and its "
-            f"optimiser's state, twice, have {needed / 1e9:.0f} GB, and {available / 1e9:.0f} GB "
-            f"are available on {backend}"
+            f"optimiser's state, {COPIES} times, have {needed / 1e9:.0f} GB, and {backend} has "
+            f"{memory / 1e9:.0f} GB"
         )
 
     def recognise(self, made: Any) -> tuple[str, Library]:
@@ -425,21 +441,28 @@ def is_sharded(jaxpr: Any) -> bool:
     return any(is_sharded(leaf) for leaf in leaves if hasattr(leaf, "eqns"))
 
 
-def measure_memory(backend: str) -> float:
-    """Return the bytes that arrays can have: on all devices of an accelerator, or on the host."""
+def count_devices(outline: Any) -> int:
+    """Return the number of devices that an array is on."""
+    sharding = getattr(outline, "sharding", None)
+    return len(sharding.device_set) if sharding else 1
+
+
+def measure_memory(backend: str, devices: int) -> float:
+    """Return the bytes that arrays can have: on so many devices of an accelerator, or on the host.
+
+    All of it counts, not what is left: other processes of the same measurement have some.
+    """
     device = Device.parse(backend)
-    devices = jax.devices(device.backend)
-    stats = devices[0].memory_stats() or {}
+    stats = jax.devices(device.backend)[0].memory_stats() or {}
     if "bytes_limit" in stats:
-        return stats["bytes_limit"] * len(devices)
-    available = [math.inf]
+        return stats["bytes_limit"] * devices
+    memory = [math.inf]
     with suppress(OSError):  # workers have no package that tells it on other systems
         fields = dict(line.split(":") for line in MEMORY.read_text().splitlines())
-        available.append(1024 * float(fields["MemAvailable"].split()[0]))
-    with suppress(OSError, ValueError):  # a container without a limit has a word there
-        limit, used = (CONTAINER / f"memory.{name}" for name in ("max", "current"))
-        available.append(int(limit.read_text()) - int(used.read_text()))
-    return min(available)
+        memory.append(1024 * float(fields["MemTotal"].split()[0]))
+    with suppress(OSError, ValueError):  # without a limit, there is a word
+        memory.append(int(CONTAINER.read_text()))
+    return min(memory)
 
 
 def is_key(array: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bench.worker.step_file import StepFile
 
 
+@cache
 def require_repeatable(file: StepFile) -> None:
     """Raise BakeoffError if the model or what the loss draws is another one each time."""
     start, again = file.make_start(), file.make_start()

@@ -14,22 +14,24 @@ from __future__ import annotations
 import gc
 import math
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from bench.cells import BASELINE, REFERENCE
 from bench.metrics import HOST, STAGES, STEP
 from bench.samples import Sample
 from bench.worker.arms import End
-from bench.worker.cold import cache_hits, disable_cache, lower, require_compiled, time_stage
+from bench.worker.cold import cache_hits, lower, require_compiled, time_stage
 from bench.worker.counts import QUIET_QUANTILE, list_live_arrays
 from bench.worker.protocol import KINDS, CallSeries
 from bench.worker.settings import has_one_core
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from jaxtyping import Float
 
@@ -136,6 +138,22 @@ class Turn:
         if end.checkpoint is None:
             self.step.require_new_losses(self.chunk)
         return end
+
+
+@contextmanager
+def disable_cache() -> Iterator[None]:
+    """Turn JAX's compilation cache off inside; making the step has used it."""
+
+    def use(cache: bool) -> None:
+        jax.config.update("jax_enable_compilation_cache", cache)
+        compilation_cache.reset_cache()  # JAX decides once whether there is one
+
+    before = jax.config.jax_enable_compilation_cache
+    use(False)
+    try:
+        yield
+    finally:
+        use(before)
 
 
 class StagesTurn(Turn):

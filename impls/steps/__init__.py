@@ -72,6 +72,18 @@ def import_step(file: Path) -> Any:
     return import_file(f"step_{file.stem}", file)
 
 
+def list_modules_beside(file: Path) -> set[str]:
+    """Return the names of imported modules that are beside a file, and not this project's."""
+    ours = Path(__file__).parents[2]
+    beside = set[str]()
+    for name, module in sys.modules.items():
+        top, path = name.partition(".")[0], getattr(module, "__file__", None)
+        places = [file.parent / f"{top}.py", file.parent / top / "__init__.py"]
+        if path and file.parent != ours and any(place.exists() for place in places):
+            beside |= {name} if Path(path).is_relative_to(file.parent) else set()
+    return beside
+
+
 def list_libraries() -> list[str]:
     """Return the libraries that a user's model may be of, the baseline last.
 

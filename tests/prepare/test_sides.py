@@ -10,7 +10,6 @@ from bench.engine.task import Environment
 from bench.offer import Offer
 from bench.options import Options
 from bench.prepare.sides import (
-    DEEP,
     DEEP_SECONDS,
     choose_cells,
     find_affected_entrants,
@@ -18,6 +17,7 @@ from bench.prepare.sides import (
 )
 from bench.runfile import EnvironmentInfo
 from bench.track.comparison import BASE, NEW
+from common.config import DEEP
 from common.errors import BakeoffError
 
 
@@ -47,7 +47,7 @@ def test_what_depends_on_the_difference_is_measured(base: Any, new: Any, entrant
 def test_cells_are_those_that_both_sides_have() -> None:
     both = {BASE: make_side("a"), NEW: make_side("b", haiku=False)}
     cells = choose_cells(Selection(), both)
-    assert {cell.workload for cell in cells[BASE]} == {"toy", DEEP, "seed"}
+    assert {cell.workload for cell in cells[BASE]} == {"toy", DEEP.name, "seed"}
     entrants = {side: {cell.entrant for cell in of_side} for side, of_side in cells.items()}
     assert entrants == {BASE: {"pure_jax", "haiku"}, NEW: {"pure_jax"}}
     with pytest.raises(BakeoffError, match="base and new have nothing in common"):
@@ -55,7 +55,7 @@ def test_cells_are_those_that_both_sides_have() -> None:
     extent = Options(DEEP_SECONDS)
     metrics = make_task("ab", Selection(), both, cells, extent).needed[BASE]
     assert metrics[Cell("haiku", "pure", "toy", "cpu")] == {"host_cost"}
-    assert metrics[Cell("haiku", "pure", DEEP, "cpu")] == {"host_cost"}
+    assert metrics[Cell("haiku", "pure", DEEP.name, "cpu")] == {"host_cost"}
     at_seed = metrics[Cell("haiku", "pure", "seed", "cpu")]
     assert {"step", "compile", "import", "peak_rss"} <= at_seed
     wide = Selection(workloads=("seed",), metrics=("host_cost",))

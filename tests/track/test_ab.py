@@ -11,7 +11,6 @@ from scipy import special
 from bench.cells import Cell
 from bench.estimates import MARGIN, Estimate, Verdict
 from bench.metrics import COLD
-from bench.prepare.sides import DEEP
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.runfile import ResultsWithSamples
@@ -75,7 +74,9 @@ def of_rows(rows: list[Estimate]) -> ResultsWithSamples:
     return replace(SAME, estimates=widen_intervals(rows, MARGIN))
 
 
-CELLS = [(HAIKU.make_cell(w, "cpu"), m) for m in COLD[:5] for w in ("toy", "seed", "wide", DEEP)]
+CELLS = [
+    (HAIKU.make_cell(w, "cpu"), m) for m in COLD[:5] for w in ("toy", "seed", "wide", "depth12")
+]
 
 
 def make_row(cell: Cell, metric: str, log: float, error: float, df: float) -> Estimate:

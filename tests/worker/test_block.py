@@ -157,19 +157,28 @@ def test_what_an_arm_does_before_its_turn_is_not_the_next_ones_fault() -> None:
     assert timed.failures.keys() == {second}
 
 
-def test_single_calls_are_watched_in_some_rounds() -> None:
-    """Looking at settings and threads takes longer than a call of a small skeleton."""
-    watched = list[int]()
+def test_single_calls_are_watched_now_and_then_until_something_changes() -> None:
+    """Looking at settings and threads takes longer than a call of a small skeleton.
+
+    Whoever changed something between two looks is not known: it is found the next time.
+    """
+    looks, changed = list[tuple[int, Arm]](), {32: ARMS[0], 34: ARMS[1]}
+
+    def look() -> str:
+        looks.append((number, arm))
+        if changed.get(number) != arm:
+            return ""
+        del changed[number]  # what is found is as before again
+        return "changed a setting"
+
     command = TimeBlock("mine.skeleton", "cpu", "host_cost", [], 1, seed=1)
-
-    def watch() -> str:
-        watched.append(number)
-        return ""
-
-    for number in range(70):
-        timed = TimedBlock(Mock(pairs_calls=True), command, Mock(), lambda: 0, watch)
-        timed.take(ARMS[0], lambda: {"host_cost": [Call(1.0, 0.0)]}, number)
-    assert watched == [0, 32, 64]
+    timed = TimedBlock(Mock(pairs_calls=True), command, Mock(), lambda: 0, look)
+    for number in range(36):
+        for arm in ARMS[:2]:
+            if arm not in timed.failures:
+                timed.take(arm, lambda: {"host_cost": [Call(1.0, 0.0)]}, number)
+    assert {n for n, _ in looks} == {0, *range(32, 36)}
+    assert timed.failures == {ARMS[1]: "while it was timed it changed a setting"}
 
 
 @pytest.mark.parametrize(("seconds", "rounds"), [(1e-9, LEAST_CALL_ROUNDS), (60.0, 40), (0.0, 40)])
