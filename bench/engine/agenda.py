@@ -192,7 +192,7 @@ class Agenda:
 
     def proves_before(self, turn: TurnKind) -> bool:
         """Tell whether workers that do nothing else prove the arms of a kind of turns."""
-        return self.is_paired or turn.kind == STAGES
+        return self.is_paired or turn.kind == STAGES or is_skeleton(turn.workload)
 
     def is_counted(self, turn: TurnKind) -> bool:
         """Tell whether a skeleton's counts give the numbers of a kind of turns, too.

@@ -43,7 +43,7 @@ to making as much as blocks of a second vary."""
 UNREQUESTED_INTERVAL = 4
 """Interval, in blocks, at which an unrequested arm joins: results of the others are compared with
 its own, which needs one block of a worker."""
-PROVE_SHARE = 0.75
+PROVE_SHARE = 0.6
 """Fraction of the time left that a first visit may spend on proofs; then it measures, so that a
 short budget has an answer about the arms that are proven by then."""
 
@@ -73,7 +73,7 @@ class Plan:
 
         In a process that has compiled, a call costs the host about 8 % more until its end. The arms
         of one worker have that in common, the two workers of a pair do not: others prove for them,
-        and for a worker that compiles its arms anew.
+        and for a worker that compiles its arms anew. On skeletons, it changes ratios by a tenth.
         """
         turn, counts, failures = work.turn, self.agenda.worker_counts, self.agenda.failed_visits
         groups, workload, compiles = work.groups, turn.workload, turn.kind == STAGES

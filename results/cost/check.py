@@ -103,7 +103,7 @@ def check(model: Model, options: argparse.Namespace) -> list[Record]:
         actions: list[tuple[str, str]] = []
         for kind in OPTIONS:
             styles = [style for style in model.styles if (style, kind) != (WHOLE, SKELETON)]
-            if styles and kind != SKELETON:
+            if styles:
                 truth(model, styles, kind, 0, folder)  # which compiles
             for style in styles:
                 actions += [(style, kind)] * (PROCESSES if kind == judge_of(style) else 1)
@@ -133,12 +133,12 @@ def check(model: Model, options: argparse.Namespace) -> list[Record]:
 def truth(
     model: Model, styles: Sequence[str], kind: str, seconds: float, folder: Path
 ) -> list[Record]:
-    """Return what a process of truth.py prints; programs of real steps are those of an earlier."""
+    """Return what a process of truth.py prints; it reads the programs that an earlier one made."""
     arguments = [f"{model.name}.py", model.library, *styles, *OPTIONS[kind]]
-    cache = {}
-    if kind != SKELETON:
-        cache["JAX_COMPILATION_CACHE_DIR"] = str(folder / kind)
-        cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / kind),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     command = [sys.executable, "-P", str(TRUTH), *arguments, f"--seconds={seconds}"]
     made = run(command, folder, **cache)
     if made.returncode:
