@@ -29,7 +29,7 @@ from bench.cost.step import OwnCost
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table, percent
 from bench.runfile.reader import read as read_run
-from results.cost.models import MODELS, Model
+from results.cost.models import IMPORTS, MODELS, Model
 from results.selftest.trials import BUSY, OTHERS, ROOT, Engine, empty_loop, processor, read
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def summary(records: Sequence[Record]) -> str:
 
 def library_of(record: Record) -> str:
     """Return the library of a record's model."""
-    return next(model.library for model in MODELS if model.name == record["model"])
+    return next(name for name in IMPORTS if name.removeprefix("flax_") in record["model"])
 
 
 def find_distance(record: Record, kind: str) -> float:
