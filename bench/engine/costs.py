@@ -110,6 +110,9 @@ class Costs:
     def __init__(self) -> None:
         self.turn_seconds: dict[tuple[SideState, TurnKind, str], float] = {}
         """Seconds per block of each arm."""
+        self.round_seconds: dict[TurnKind, float] = {}
+        """Seconds of a round of the last block, on all sides, without what comes before and after.
+        """
         self.open_seconds: dict[tuple[SideState, Cell], float] = {}
         self.making_seconds: dict[tuple[Group, str], float] = {}
         """Seconds of the last making of a workload's steps, on all sides."""

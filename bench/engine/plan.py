@@ -163,6 +163,14 @@ class Plan:
                 seconds = max(BLOCK_SECONDS, end - workers.spent_seconds)
                 yield from self.measure_block(visit, turn, arms, MOST_CALL_ROUNDS, seconds)
                 return 1
+            round_seconds = workers.costs.round_seconds.get(turn)
+            if turn.pairs_calls and round_seconds and not is_fixed:  # on two sides: by its rounds
+                count = int((end - workers.spent_seconds) / round_seconds)
+                if number and count < rounds:
+                    break
+                count = max(rounds, min(MOST_CALL_ROUNDS, count))
+                yield from self.measure_block(visit, turn, arms, count)
+                return number + 1
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
             if is_real_step(turn.workload) and not workers.costs.is_timed(visit.group, turn):
                 count = given or min(rounds, FEW_ROUNDS)  # a step may take milliseconds or seconds
@@ -227,6 +235,7 @@ class Plan:
         if seconds:
             rounds = min((s.calls for answer in answers for s in answer.samples), default=rounds)
         total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
+        costs.round_seconds[turn] = total / rounds
         for side, answer in zip(sides, answers, strict=True):
             workers.keep_samples(side, answer.samples, pair, block, visit.cores)
             for arm, seconds in answer.seconds.items():

@@ -272,3 +272,16 @@ def test_cold_metrics_take_what_pairs_leave() -> None:
     plan, machine = ab(wanted, 240, processes=2)
     assert machine.now > 200
     assert {cell.workload for cell in plan.counts("first_step", "new")} == {"toy", "seed", "wide"}
+
+
+def test_a_pair_of_skeletons_has_one_long_block_once_its_rounds_were_timed() -> None:
+    """What comes before and after a block's rounds takes as long as ten of them."""
+    wanted = needed(("mine.skeleton",), ("host_cost",), {"equinox": ["pure"]})
+    plan, _ = ab(wanted, 120)
+    blocks = defaultdict[int, set[int]](set)
+    for sample in plan.workers.samples:
+        if sample.metric == "host_cost":
+            blocks[sample.worker].add(sample.block)
+    counts = [len(several) for several in blocks.values()]
+    assert len(counts) > 2
+    assert {*counts[2:]} == {1}, "the first ones have a short block before"
