@@ -192,8 +192,9 @@ def document(results: Results) -> Document:
                 f"Compared with {it.baseline_words}. What a style adds to a call is measured on "
                 "the model's skeleton (its trees, with arrays of one element), in the time of a "
                 "quiet machine. Real steps show about as much of it on two cores, and often a "
-                "third more on one. Styles with a time of steps have the same losses and "
-                "parameters in ten real steps. In brackets: 95 % intervals.",
+                "third more on one. "
+                + "Styles with a time of steps have the same losses and parameters in ten real "
+                "steps. " * bool(it.step) + "In brackets: 95 % intervals.",
             )
             * it.has_numbers,
             "A device that needs longer for a step than Python for a call hides what is added, "

@@ -28,9 +28,9 @@ SEED_STEP_SECONDS, LEAST_STEP_SECONDS, SKELETON_SECONDS = 4.5e-3, 2e-4, 3e-3
 call: a model of 150 arrays takes 1 to 20 ms, by its style."""
 
 
-LATER_PROOF = 1 / 3
+LATER_PROOF = 0.4
 """Seconds of a skeleton's proof, per second of its worker's first one, which makes the model and
-traces its loss: 0.15 to 0.3 for 8 and for 152 arrays, in Equinox and NNX."""
+traces its loss: 0.35 to 0.5 for 152 arrays, in Equinox and NNX."""
 
 
 class TurnTraits(NamedTuple):

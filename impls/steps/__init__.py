@@ -74,14 +74,18 @@ def import_step(file: Path) -> Any:
 
 def list_modules_beside(file: Path) -> set[str]:
     """Return the names of imported modules that are beside a file, and not this project's."""
-    ours = Path(__file__).parents[2]
-    beside = set[str]()
-    for name, module in sys.modules.items():
-        top, path = name.partition(".")[0], getattr(module, "__file__", None)
-        places = [file.parent / f"{top}.py", file.parent / top / "__init__.py"]
-        if path and file.parent != ours and any(place.exists() for place in places):
-            beside |= {name} if Path(path).is_relative_to(file.parent) else set()
-    return beside
+    folder = file.parent
+    if folder == Path(__file__).parents[2]:
+        return set()
+
+    def is_beside(name: str, path: str) -> bool:
+        """Tell whether a module is one that the file can import: an environment's are deeper."""
+        top = folder / name.partition(".")[0]
+        own = top.with_suffix(".py").exists() or (top / "__init__.py").exists()
+        return own and Path(path).is_relative_to(folder)
+
+    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+    return {name for name, path in files.items() if path and is_beside(name, path)}
 
 
 def list_libraries() -> list[str]:

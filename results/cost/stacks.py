@@ -80,14 +80,15 @@ def read_stacks() -> Stacks:
 
 
 def make_table(stacks: Stacks, *, dropout: bool) -> Table:
-    """Return a row for each style, the cheapest of the largest models first."""
+    """Return a row for each style, the cheapest of the largest models that all have first."""
     by_arm: dict[str, dict[int, Estimate]] = {}
     for row in stacks.rows:
         model, _, size = row.cell.workload.removesuffix(SKELETON).rpartition("_")
         if model.endswith("_dropout") == dropout:
             by_arm.setdefault(str(row.cell.arm), {})[int(size)] = row
     columns = Column("style"), *(Column(f"{size} arrays", number=True) for size in SIZES)
-    order = sorted(by_arm, key=lambda arm: by_arm[arm][max(by_arm[arm])].value)
+    shared = min(map(max, by_arm.values()))
+    order = sorted(by_arm, key=lambda arm: by_arm[arm][shared].value)
     rows = [Row((arm, *(by_arm[arm].get(size, "") for size in SIZES))) for arm in order]
     return Table(columns, tuple(rows))
 

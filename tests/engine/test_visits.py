@@ -275,7 +275,7 @@ def test_cold_metrics_take_what_pairs_leave() -> None:
 
 
 def test_a_pair_of_skeletons_has_one_long_block_once_its_rounds_were_timed() -> None:
-    """What comes before and after a block's rounds takes as long as ten of them."""
+    """Fresh buffers, warm calls and the comparison of results took half of a short block."""
     wanted = needed(("mine.skeleton",), ("host_cost",), {"equinox": ["pure"]})
     plan, _ = ab(wanted, 120)
     blocks = defaultdict[int, set[int]](set)
