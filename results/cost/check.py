@@ -3,10 +3,11 @@
     python results/cost/check.py
     python results/cost/check.py --model haiku --seconds 1 --folder try
 
-For each model of models.py, `bakeoff cost` measures its styles in one run, and truth.py each style
-in several processes; the order is random. Each style is a line of `check.jsonl`, appended when its
-model is done. What an engine's commit has there is not measured again: the same command goes on
-after Ctrl-C, and `--model none` writes `check.md` alone. Nothing else should run meanwhile.
+For each model of models.py, `bakeoff cost` measures its styles in one run, and truth.py in several
+processes, two at the same time; the order is random. Each style is a line of `check.jsonl`,
+appended when its model is done. What an engine's commit has there is not measured again: the same
+command goes on after Ctrl-C, and `--model none` writes `check.md` alone. Nothing else should run
+meanwhile.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, median, quantiles, stdev
 from typing import TYPE_CHECKING, Any
@@ -46,9 +48,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """Options of truth.py, by what it measures."""
 SKELETON, ONE_CORE, TWO_CORES = OPTIONS
-PROCESSES = 4
-"""Of truth.py for each style that `bakeoff cost` is judged by: they differ by a few per cent. Other
-real steps have one process each."""
+PROCESSES = 6
+"""Of truth.py, for what `bakeoff cost` is judged by: they differ by several per cent. Other real
+steps have one process."""
+LANES = 2
+"""Processes of truth.py on one core each that run at the same time, as workers of `bakeoff cost`
+do: beside another one, calls take some per cent longer."""
 RELATIVE, ABSOLUTE = 0.05, 2.0
 """How far from the truth a told cost may be: a fraction of it, or so many microseconds."""
 PRECISE = 0.03
@@ -97,44 +102,56 @@ def judge_of(style: str) -> str:
 
 def check(model: Model, options: argparse.Namespace) -> list[Record]:
     """Return what `bakeoff cost` says of a model's styles, and what truth.py does."""
+    kinds = {
+        SKELETON: [style for style in model.styles if style != WHOLE],
+        ONE_CORE: [*model.styles],
+        TWO_CORES: [*model.styles],
+    }
+    kinds = {kind: styles for kind, styles in kinds.items() if styles}
+    processes = {SKELETON: PROCESSES, ONE_CORE: PROCESSES if WHOLE in model.styles else 1}
     with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as name:
         folder = Path(name)
         (folder / f"{model.name}.py").write_text(model.file(), encoding="utf-8")
-        actions: list[tuple[str, str]] = []
-        for kind in OPTIONS:
-            styles = [style for style in model.styles if (style, kind) != (WHOLE, SKELETON)]
-            if styles:
-                truth(model, styles, kind, 0, folder)  # which compiles
-            for style in styles:
-                actions += [(style, kind)] * (PROCESSES if kind == judge_of(style) else 1)
+        turns: list[list[str]] = []
+        for kind, styles in kinds.items():
+            truth(model, styles, kind, 0, folder)  # which compiles
+            count = processes.get(kind, 1)
+            turns += [[kind] * min(LANES, count)] * -(-count // LANES)
         told: dict[str, Record] = {}
-        truths: dict[tuple[str, str], list[Record]] = {action: [] for action in actions}
-        for action in random.sample([None, *actions], len(actions) + 1):
-            if action is None:
+        truths: dict[str, list[Record]] = {kind: [] for kind in kinds}
+
+        def measure(kind: str, first: int) -> list[Record]:
+            styles = kinds[kind]
+            return truth(model, styles, kind, options.seconds * len(styles), folder, first)
+
+        for turn in random.sample([[], *turns], len(turns) + 1):
+            if not turn:
                 told = tell(model, options.budget, folder)
-            else:
-                style, kind = action
-                truths[action] += truth(model, [style], kind, options.seconds, folder)
+            with ThreadPoolExecutor(LANES) as pool:
+                for kind, made in zip(turn, pool.map(measure, turn, range(LANES)), strict=False):
+                    truths[kind] += made
     records = {style: {"style": style, **told[style]} for style in model.styles}
-    for kind in OPTIONS:
-        several = {style: made for (style, of), made in truths.items() if of == kind}
-        calls = [process["call"] for made in several.values() for process in made]
-        for style, made in several.items():
-            fractions = [process["added"] / process["call"] for process in made]
+    for kind, made in truths.items():
+        quiet = min(process["call"] for process in made)
+        for style in kinds[kind]:
+            of_style = [process for process in made if process["style"] == style]
             records[style][kind] = {
-                "added": [round(fraction * min(calls), 2) for fraction in fractions],
-                "quiet": round(min(calls), 2),
-                "calls": [round(process["call"], 2) for process in made],
-                "pairs": [process["pairs"] for process in made],
+                "added": [round(p["added"] / p["call"] * quiet, 2) for p in of_style],
+                "quiet": round(quiet, 2),
+                "calls": [round(process["call"], 2) for process in of_style],
+                "rounds": [process["rounds"] for process in of_style],
             }
     return [*records.values()]
 
 
 def truth(
-    model: Model, styles: Sequence[str], kind: str, seconds: float, folder: Path
+    model: Model, styles: Sequence[str], kind: str, seconds: float, folder: Path, first: int = 0
 ) -> list[Record]:
-    """Return what a process of truth.py prints; it reads the programs that an earlier one made."""
-    arguments = [f"{model.name}.py", model.library, *styles, *OPTIONS[kind]]
+    """Return what a process of truth.py prints; it reads the programs that an earlier one made.
+
+    `first` is the place of its core, or of the first one.
+    """
+    arguments = [f"{model.name}.py", model.library, *styles, *OPTIONS[kind], f"--first={first}"]
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(folder / kind),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -267,7 +284,18 @@ def summary(records: Sequence[Record]) -> str:
             f"{near}; the interval holds the truth: {held}; half an interval is at most "
             f"{percent(PRECISE)}: {precise}{f'; without a number: {untold}' * bool(untold)}"
         )
+    spreads = [find_spread(record) for record in records]
+    lines.append(
+        f"* processes of truth.py differ from each other by {percent(median(spreads))} (standard "
+        f"deviation, median over steps; the largest is {percent(max(spreads))})"
+    )
     return "\n".join(lines)
+
+
+def find_spread(record: Record) -> float:
+    """Return the standard deviation of truth.py's processes, as a fraction of their mean."""
+    truths = record[judge_of(record["style"])]["added"]
+    return stdev(truths) / abs(mean(truths))
 
 
 def library_of(record: Record) -> str:

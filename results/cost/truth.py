@@ -1,16 +1,16 @@
 """Time styles of a training step beside `jax.jit` over its arrays: a second method for `cost`.
 
-    python results/cost/truth.py mine.py equinox filter_jit --seconds 3
+    python results/cost/truth.py mine.py equinox filter_jit pure --seconds 3
     python results/cost/truth.py mine.py equinox filter_jit --real --cores 2
 
 It knows nothing of this project: each style is written here as its library's documentation does,
 and so is the skeleton, which is timed unless `--real` is given: the same model and optimiser, with
 arrays of one element.
 
-Both steps train in one process, call by call in random order, each timed call after an untimed one
-of the same step, as in a loop of its own. The script prints microseconds as JSON: what the style
-adds to a call, and a quiet call of the baseline, its 10 % quantile. What is added is the median
-ratio of two calls that follow each other, less one, times the quiet call.
+All steps train in one process, call by call in rounds of random order, each timed call after an
+untimed one of the same step, as in a loop of its own. The script prints microseconds as JSON: what
+a style adds to a call, and a quiet call of the baseline, its 10 % quantile. What is added is the
+median ratio of a style's call to the baseline's in the same round, less one, times the quiet call.
 
 In a process that has compiled its programs, a style can add a tenth less than in one that reads
 them from JAX's persistent cache: JAX_COMPILATION_CACHE_DIR names its folder, and `--seconds 0`
@@ -38,15 +38,15 @@ import jax.numpy as jnp
 import optax
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     type Call = Callable[[Any], Any]
     """One update by a batch; it returns the loss."""
 
 WARMING_CALLS = 5
 """Calls of each step before any is timed: the second and third can still take another path."""
-MIN_PAIRS = 40
-"""Pairs of timed calls at least: calls of tens of milliseconds vary by some per cent."""
+MIN_ROUNDS = 40
+"""Rounds of timed calls at least: calls of tens of milliseconds vary by some per cent."""
 
 
 def is_array(leaf: Any) -> bool:
@@ -288,9 +288,9 @@ STYLES: dict[str, Callable[[Training], Call]] = {
 
 def seconds_of(call: Call, batch: Any) -> float:
     """Return the time of a call that is waited for, after one that is not timed."""
-    jax.block_until_ready(call(batch))
+    call(batch).block_until_ready()
     start = time.perf_counter()
-    jax.block_until_ready(call(batch))
+    call(batch).block_until_ready()
     return time.perf_counter() - start
 
 
@@ -300,20 +300,24 @@ def warm(call: Call, batch: Any) -> None:
         jax.block_until_ready(call(batch))
 
 
-def measure(baseline: Call, style: Call, batch: Any, seconds: float) -> dict[str, float]:
-    """Return what a style adds to the baseline's quiet call, in microseconds, by calls in turns."""
+def measure(
+    baseline: Call, styles: Mapping[str, Call], batch: Any, seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Yield what each style adds to the baseline's quiet call, in microseconds."""
     gc.collect()
     gc.disable()
-    pairs: list[tuple[float, float]] = []
+    rounds: list[dict[Call, float]] = []
+    calls = [baseline, *styles.values()]
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(pairs) < MIN_PAIRS:
-        order = random.sample((baseline, style), 2)
-        taken = {call: seconds_of(call, batch) for call in order}
-        pairs.append((taken[baseline], taken[style]))
+    while time.perf_counter() < end or len(rounds) < MIN_ROUNDS:
+        order = random.sample(calls, len(calls))
+        rounds.append({call: seconds_of(call, batch) for call in order})
     gc.enable()
-    ratio = median(ours / plain for plain, ours in pairs)
-    quiet = 1e6 * quantiles((plain for plain, _ in pairs), n=10)[0]
-    return {"added": (ratio - 1) * quiet, "call": quiet, "pairs": len(pairs)}
+    quiet = 1e6 * quantiles((taken[baseline] for taken in rounds), n=10)[0]
+    for name, style in styles.items():
+        ratio = median(taken[style] / taken[baseline] for taken in rounds)
+        numbers = {"added": (ratio - 1) * quiet, "call": quiet, "rounds": len(rounds)}
+        yield {"style": name} | numbers
 
 
 def module(path: Path) -> Any:
@@ -338,23 +342,24 @@ def main() -> None:
     )
     parser.add_argument("--real", action="store_true", help="the real step, not the skeleton")
     parser.add_argument("--cores", type=int, default=1, help="to run on")
+    parser.add_argument("--first", type=int, default=0, help="of these cores, by its place")
     parser.add_argument("--seconds", type=float, default=3, help="of timed calls; 0: only compile")
     options = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))[: options.cores]
+    cores = sorted(os.sched_getaffinity(0))[options.first :][: options.cores]
     os.sched_setaffinity(0, cores)  # before JAX counts cores
     library, file = options.library, module(options.file)
     if not options.real:
         file = skeleton(file, library)
     batch = jax.device_put(file.make_batch())
     plain = pure if library == "pure_jax" else arrays_alone
-    for style in options.styles:
-        makers = random.sample((plain, STYLES[style]), 2)
-        steps = {make: make(Training(file, library)) for make in makers}
-        for step in steps.values():
-            warm(step, batch)
-        if options.seconds:
-            both = steps[plain], steps[STYLES[style]]
-            print(json.dumps(measure(*both, batch, options.seconds)))
+    makers = {"": plain} | {name: STYLES[name] for name in options.styles}
+    steps = {}
+    for name in random.sample([*makers], len(makers)):
+        steps[name] = makers[name](Training(file, library))
+        warm(steps[name], batch)
+    if options.seconds:
+        for numbers in measure(steps.pop(""), steps, batch, options.seconds):
+            print(json.dumps(numbers))
 
 
 if __name__ == "__main__":
