@@ -330,3 +330,16 @@ def test_calls_of_a_round_are_related_where_the_machine_wobbles() -> None:
     base, control, other = (sample.value for sample in make_paired_samples(turns, "host_cost"))
     assert other / base == pytest.approx(4.0)
     assert base == control == pytest.approx(np.quantile(1e-3 * speed, 0.1), rel=0.02)
+
+
+def test_a_third_copy_of_plain_jax_takes_as_long_as_the_two_references() -> None:
+    """Where noise only adds time, as it does, the mean of two calls is no typical call."""
+    rng = np.random.default_rng(0)
+    third = Arm("equinox", "pure")
+    noise = 1e-3 * (1 + rng.exponential(0.1, (3, 4000)))
+    turns = {
+        arm.make_cell("mine.skeleton", "cpu"): [[Call(seconds, 0.0)] for seconds in row]
+        for arm, row in zip((BASELINE, CONTROL, third), noise.tolist(), strict=True)
+    }
+    base, control, other = (sample.value for sample in make_paired_samples(turns, "host_cost"))
+    assert base == pytest.approx(control, rel=0.005) == pytest.approx(other, rel=0.005)
