@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from operator import truediv
 from pathlib import Path
 from statistics import mean, median, quantiles, stdev
 from typing import TYPE_CHECKING, Any
@@ -132,12 +133,10 @@ def check(model: Model, options: argparse.Namespace) -> list[Record]:
                     truths[kind] += made
     records = {style: {"style": style, **told[style]} for style in model.styles}
     for kind, made in truths.items():
-        quiet = min(process["call"] for process in made)
         for style in kinds[kind]:
             of_style = [process for process in made if process["style"] == style]
             records[style][kind] = {
-                "added": [round(p["added"] / p["call"] * quiet, 2) for p in of_style],
-                "quiet": round(quiet, 2),
+                "added": [round(process["added"], 2) for process in of_style],
                 "calls": [round(process["call"], 2) for process in of_style],
                 "rounds": [process["rounds"] for process in of_style],
             }
@@ -210,16 +209,16 @@ def run(command: Sequence[str], folder: Path, **more: str) -> subprocess.Complet
 def judged(record: Record) -> tuple[float, float, bool, bool, bool]:
     """Return the truth, how far the told cost is off, and whether it is near, held and precise.
 
-    What is told is taken at the speed that the machine had for the truth: its plain call then, for
-    its plain call now. Held: its interval has the truth in it. Of what was not told, none of these
-    is true.
+    Held: the interval of what is told has the truth in it. Of what was not told, none of these is
+    true. Both are microseconds, each of its own minute. By the plain calls, they would be of one
+    speed; but in a process with more styles, plain calls take some per cent longer, and what a
+    style adds does not.
     """
     truth = record[judge_of(record["style"])]
     true = mean(truth["added"])
     if not record["told"]:
         return true, math.nan, False, False, False
-    speed = truth["quiet"] / record["call"]
-    value, low, high = (None if told is None else speed * told for told in record["told"])
+    value, low, high = record["told"]
     off = value - true
     near = abs(off) <= max(RELATIVE * abs(true), ABSOLUTE)
     bounds = low is not None or high is not None  # one worker alone has no interval
@@ -240,12 +239,11 @@ def markdown(records: Sequence[Record]) -> str:
         f"Made by check.py; records: [{RECORDS}]({RECORDS}). Told: what a style adds to a call, "
         "with the 95 % interval. Truth: what [truth.py](truth.py), which shares no code with this "
         f"project, measures on a skeleton of its own; the mean of {PROCESSES} processes, with its "
-        "standard error. This machine's minutes differ by a factor of two, and ratios of calls by "
-        "a few per cent. So truths are ratios to a plain call, times that of the quietest process; "
-        "and what is told is compared with them at the same speed, by the two plain calls (call: "
-        "when it was told, and for the truth). The file's own `step` has no skeleton: both methods "
-        "measure it really, on one core. Real steps on one core and on two: by truth.py. Loop: "
-        "the longer median of empty loops before and after, which a busy hour lengthens.",
+        "standard error. Both are microseconds, each of its own minutes; call: the plain call when "
+        "it was told, and the mean of those of the truth. A busy hour lengthens calls by up to a "
+        "factor of two. The file's own `step` has no skeleton: both methods measure it really, on "
+        "one core. Real steps on one core and on two: by truth.py. Loop: the longer median of "
+        "empty loops before and after, which a busy hour lengthens.",
     ]
     groups: dict[str, list[Record]] = {}
     for record in records:
@@ -305,7 +303,16 @@ def library_of(record: Record) -> str:
 
 def find_distance(record: Record, kind: str) -> float:
     """Return how much more a real step adds than its skeleton, in per cent."""
-    return 100 * (mean(record[kind]["added"]) / mean(record[SKELETON]["added"]) - 1)
+    return 100 * (at_full_speed(record[kind]) / at_full_speed(record[SKELETON]) - 1)
+
+
+def at_full_speed(truth: Record) -> float:
+    """Return what truth.py's processes measured, at the speed of the quietest.
+
+    Their programs are the same, so plain calls tell their speeds apart.
+    """
+    calls = truth["calls"]
+    return min(calls) * mean(map(truediv, truth["added"], calls))
 
 
 def describe_all(records: Sequence[Record]) -> str:
@@ -349,8 +356,8 @@ def table(records: Sequence[Record]) -> str:
             low, high = ("?" if end is None else signed(end) for end in ends)
             told = f"{signed(value)} µs ({low} to {high})"
             far = f"{signed(off)} µs ({100 * off / abs(true):+.0f} %)"
-            quiet = record[judge_of(record["style"])]["quiet"]
-            calls = f"{record['call']:.0f}, {quiet:.0f} µs"
+            plain = mean(record[judge_of(record["style"])]["calls"])
+            calls = f"{record['call']:.0f}, {plain:.0f} µs"
             half = "?" if "?" in (low, high) else f"{100 * half_interval(record):.1f} %"
         row = (
             *(record["model"], record["style"], f"{record['arrays']:g}"),
