@@ -8,8 +8,8 @@ them; as many visits as there are *lanes*, sets of cores, go on at a time. A *sa
 block, or a cold process, says of a cell and a metric; an *estimate* is what all samples say. Rows
 whose intervals are corrected together are a *family*.
 
-Rooms import those that come after them: `cli`, `fleet`, `cost`, `track`, `check`, `report`,
-`prepare`, `environments`, `engine`, `runfile`, `stats`, `worker`.
+Rooms import those that come after them: `cli`, `fleet`, `report`, `check`, `track`, `prepare`,
+`environments`, `engine`, `runfile`, `stats`, `worker`.
 """
 
 from __future__ import annotations

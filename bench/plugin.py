@@ -23,7 +23,7 @@ from bench.engine.session import Measurement, measure
 from bench.environments.git import describe_commit
 from bench.metrics import METRICS
 from bench.report import terminal
-from bench.report.run import document
+from bench.report.documents.run import describe_run
 from bench.runfile.reader import Run
 from bench.streams import interrupt_on_signals
 from common.errors import BakeoffError
@@ -238,7 +238,7 @@ class RunPlugin:
             if self.measurement is not None:
                 terminalreporter.section("bakeoff")
                 console, details = self.make_console(), self.config.get_verbosity() > 0
-                report = document(Run("", self.measurement.results))
+                report = describe_run(Run("", self.measurement.results))
                 terminal.show(report, console, details=details)
                 if advice := self.advise(self.measurement):
                     console.print(advice, markup=False, soft_wrap=True)

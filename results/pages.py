@@ -17,7 +17,7 @@ import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from bench.cli.output import make_document
+from bench.report.documents import make_document
 from bench.report.page import Anchors, page
 from bench.worker.settings import ROOT
 

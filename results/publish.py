@@ -23,8 +23,8 @@ from bench import runfile
 from bench.estimates import Estimate
 from bench.options import ABOUT, Options
 from bench.report.charts import render_svg
+from bench.report.documents.run import describe_origin, draw_calls, explain_marks
 from bench.report.markdown import table_lines
-from bench.report.run import describe_origin, draw_calls, explain_marks
 from bench.report.summary import list_views, make_headline, make_table
 from bench.report.table import Figure, Table
 from bench.runfile.reader import NotARunError, Run, read

@@ -1,4 +1,4 @@
-"""The parent's side of checks: a process for the file, then one for each style; and the verdict.
+"""The parent's side of checks: a process for the file, then one for each style.
 
 An entrant that ends or blocks its process has a finding; the other styles go on.
 """
@@ -6,26 +6,23 @@ An entrant that ends or blocks its process has a finding; the other styles go on
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import impls
 from bench.cells import parse_entrants, require_known
-from bench.check import DONATES, ERROR, FILE, CheckFinding, Subject
+from bench.check import ERROR, FILE, CheckFinding, Subject
 from bench.check.judge import CHECKS, Examine
 from bench.engine.process import Place, Worker, WorkerFailedError, find_descendants
 from bench.environments.builder import Builder
-from bench.report.table import Column, Document, Row, Section, Table
-from bench.report.wording import pluralise
 from bench.streams import say
 from bench.worker.__main__ import adopt
 from bench.worker.settings import end_processes
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
 OVERRUN = 1.2
 """Ratio to a check's time limit after which its process is ended from outside: it should have
@@ -159,54 +156,3 @@ class Runner:
             findings.append(subject.finding("no process runs on after the calls", seen))
         for finding in findings:
             yield replace(finding, where=finding.where.replace(str(subject.path), self.shown))
-
-
-def document(path: str, options: CheckOptions, results: Sequence[CheckResult]) -> Document:
-    """Return the verdict on an entrant, a table of checks by style, and the findings."""
-    outcomes = {(result.check, result.style): result.outcome for result in results}
-    checks, styles = (dict.fromkeys(names) for names in zip(*outcomes, strict=True))
-    rows = [
-        Row((name, *(outcomes.get((name, style), "") for style in styles), CHECKS[name].about))
-        for name in checks
-    ]
-    columns = [Column("check"), *(Column(style or "file") for style in styles)]
-    table = Table((*columns, Column("what has to hold", needed=False)), tuple(rows))
-    reasons = dict.fromkeys(r.not_run for r in results if r.not_run)
-    sections = [Section("Checks", tables=(table,))]
-    findings = sorted(list_findings(results), key=lambda found: found[1].severity)
-    for number, (result, finding) in enumerate(findings, 1):
-        note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
-        title = f"{number}. {result.check}, {result.style or 'the file'}{note}"
-        about = {"expected": finding.expected, "seen": finding.seen, "look at": finding.where}
-        lines = (f"   {name:8}  {text}" for name, text in about.items())
-        sections.append(Section(title, (title, *lines)))
-    return Document(
-        f"Check of {path}",
-        headline=f"{path}: {verdict(path, options, results)}",
-        status="bad" if "finding" in outcomes.values() else "good",
-        sections=tuple(sections),
-        fine_print=tuple(f"not run: {why}" for why in reasons),
-    )
-
-
-def list_findings(results: Sequence[CheckResult]) -> list[tuple[CheckResult, CheckFinding]]:
-    """Return all findings, each with the result that has it."""
-    return [(result, finding) for result in results for finding in result.findings]
-
-
-def verdict(path: str, options: CheckOptions, results: Sequence[CheckResult]) -> str:
-    """Return in a sentence whether the entrant is equal, and what to do next."""
-    findings = list_findings(results)
-    if errors := [(result, finding) for result, finding in findings if finding.severity == ERROR]:
-        (result, first), many = errors[0], pluralise(len(errors), "finding")
-        of = f" of {result.style}" if result.style else ""
-        return f"not equal: {many}; begin with {result.check}{of} at {first.where}"
-    if {*options.checks} != {*CHECKS}:
-        return "no findings in these checks; run all checks before you measure it"
-    command = f"pytest bench --entrant {shlex.quote(path)}"
-    if options.styles:
-        command += f" --style {','.join(options.styles)}"
-    command += " --workload toy,seed"
-    if any(finding.expected == DONATES for _, finding in findings):
-        command += " --donate"
-    return f"equal; to measure it: {command}"

@@ -12,13 +12,17 @@ import impls
 from bench.cells import name_step, parse_names, require_known
 from bench.cli import commands, parameters
 from bench.cli.output import UTF8_FORMATS, Output, finish
+from bench.metrics import HOST
+from bench.numbers import words
 from bench.options import Options
 from bench.streams import read_arguments, say
-from common.config import check_size
+from common.config import check_size, is_skeleton
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bench.samples import Sample
 
 EXAMPLES = """\
 bakeoff cost mine.py
@@ -111,8 +115,8 @@ def cost(
         chosen = choose_libraries(libraries, styles, shown)
         check_size("--arrays", arrays or 0, most=MOST_ARRAYS)
 
-    from bench.cost.step import FirstAnswer, find_status
     from bench.prepare.run import prepare_step
+    from bench.report.documents.cost import find_status
 
     builder = commands.make_builder(wait=wait, packages=with_, more=more)
     statuses = []
@@ -136,6 +140,29 @@ def cost(
             finish(made.results, shown, made.journal.path)
             statuses.append(find_status(made.results))
     return 1 if 1 in statuses else max(statuses)
+
+
+class FirstAnswer:
+    """Tells once what styles add to a call, as soon as that has an interval; the rest goes on."""
+
+    def __init__(self, margin: float, tell: Callable[[str], None]) -> None:
+        self.margin, self.tell = margin, tell
+        self.is_told = False
+
+    def __call__(self, samples: Sequence[Sample]) -> bool:
+        """Look at the samples so far; return False: there is more to measure."""
+        light = [s for s in samples if s.metric == HOST and is_skeleton(s.cell.workload)]
+        if not self.is_told and light:
+            from bench.stats.estimate import estimate  # takes half a second
+
+            rows = estimate(light, margin=self.margin)
+            added = [row for row in rows if row.form == "added" and not row.cell.is_control]
+            self.is_told = any(row.high is not None and not row.is_unknown for row in added)
+            if self.is_told:
+                added.sort(key=lambda row: row.value)
+                named = ", ".join(f"{row.cell.arm} {words(row)}" for row in added)
+                self.tell(f"added to a call, so far: {named}")
+        return False
 
 
 def choose_libraries(

@@ -11,7 +11,8 @@ import typer
 
 from bench.cells import REFERENCE
 from bench.cli.output import publish
-from bench.report.table import Column, Document, Row, Section, Table, percent
+from bench.numbers import percent
+from bench.report.table import Column, Document, Row, Section, Table
 from bench.runfile.warnings import MOST_OTHERS, MOST_STOLEN, warn_of_imports
 
 if TYPE_CHECKING:

@@ -113,7 +113,8 @@ def check(
     from rich.console import Console
 
     from bench.check.judge import CHECKS
-    from bench.check.runner import CheckOptions, Runner, document, find_entrant
+    from bench.check.runner import CheckOptions, Runner, find_entrant
+    from bench.report.documents.check import describe_checks
 
     check_rate("--time-limit", time_limit)
     checks = parse_names(only) or tuple(CHECKS)
@@ -128,7 +129,7 @@ def check(
             line.update(f"{path} {style}: {check}, {CHECKS[check].about}")
 
         results = Runner(path, options, on_progress).run()
-    publish([document(path, options, results)])
+    publish([describe_checks(path, options, results)])
     return int(any(result.outcome == "finding" for result in results))
 
 

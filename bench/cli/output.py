@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
     from bench.report.table import Document
     from bench.runfile import ResultsWithSamples
-    from bench.runfile.reader import Run
 
 WIDTH = 100
 """Characters of a line in a text file."""
@@ -84,6 +81,7 @@ def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None
     """
     with promise_resumption(lambda: kept is not None):
         from bench.environments.git import describe_commit
+        from bench.report.documents import make_document
         from bench.runfile.reader import Machine, Run
         from bench.runfile.writer import run_file, write  # takes a second, in which Ctrl-C may come
 
@@ -124,21 +122,3 @@ def publish(documents: Sequence[Document], output: Output = TERMINAL) -> None:
             terminal.show(document, console, details=output.details or file is not None)
         if file is not None:
             output.write(file.getvalue())
-
-
-def make_document(run: Run) -> Document:
-    """Return a run as the document of the command that made it.
-
-    It has the day and the machine, unless it compares files, which have their own.
-    """
-    kind = run.results.kind
-    if kind == "run":
-        from bench.report.run import document as run_document
-
-        return run_document(run)
-    module = "bench.cost.step" if kind == "cost" else f"bench.track.{kind}"
-    made: Document = import_module(module).document(run.results)
-    where = filter(None, [run.when[:16].replace("T", " "), run.processor.partition(" (")[0]])
-    between = "\n" if "\n" in made.subtitle else "; "
-    subtitle = between.join(filter(None, [made.subtitle, ", ".join(where)]))
-    return replace(made, subtitle=subtitle) if run.results.spent.wall_seconds else made

@@ -12,10 +12,11 @@ import typer
 
 from bench.cells import Cell
 from bench.cli import parameters  # noqa: TC001 -- Typer reads the types
-from bench.cli.output import Output, make_document, publish
+from bench.cli.output import Output, publish
 from bench.estimates import Estimate
-from bench.report.wording import make_printable
+from bench.report.documents import make_document
 from bench.runfile.reader import read
+from bench.wording import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -230,7 +230,7 @@ def run_epochs(
     tokens = start.vocab.encode(corpus.text, f"the corpus {corpus.name!r}")
     losses, numbers = deque[float](maxlen=LAST_EPOCHS), range(start.epoch, until)
     try:
-        print_text(describe_run(start, corpus, len(tokens)))
+        print_text(describe_training(start, corpus, len(tokens)))
         step.load(start.checkpoint)
         for epoch in epochs(
             make_chunk_loop(step), step, tokens, start.model, start.data, start.seed, numbers
@@ -260,7 +260,7 @@ def run_epochs(
         raise
 
 
-def describe_run(start: Saved, corpus: Corpus, characters: int) -> str:
+def describe_training(start: Saved, corpus: Corpus, characters: int) -> str:
     """Return the first line of a run: its model and its text."""
     known = corpus.entropy
     entropy = "" if known is None else f", entropy {known:.4f} nats per character"

@@ -82,7 +82,7 @@ def ab(
     """
     from bench.environments.spec import parse
     from bench.prepare.sides import DoesNotRunError, prepare_sides
-    from bench.track.ab import MARKER
+    from bench.report.documents.ab import MARKER
     from bench.track.comparison import BASE, NEW, Comparison
 
     shown = Output.choose(format_, output, details=details)

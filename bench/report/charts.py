@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import impls
 from bench.metrics import label
-from bench.report.table import Figure, words
+from bench.numbers import words
+from bench.report.table import Figure
 from bench.streams import one_line
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import re
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from bench.report import wording
+from bench import wording
 from bench.report.table import Content, Document, Section, Table, colour, format_content, mark
 
 if TYPE_CHECKING:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench import wording
 from bench.cells import BASELINE, PURE
 from bench.estimates import group_by_key
 from bench.metrics import HOST, METRICS, SAMPLED, STAGES, STEP, Kind
-from bench.report import wording
+from bench.report import sentences
 from bench.report.table import MISSING, Column, Row, Table
 from bench.stats.amounts import subtract_amount
 from common.config import WORKLOADS
@@ -108,7 +109,7 @@ def compare(table: EstimateTable, row: CellResult, name: str) -> Content:
     if row.failure is not None:
         return ""
     if name == PROGRAM:
-        return "" if cell.is_baseline else wording.program(row.proof)
+        return "" if cell.is_baseline else sentences.program(row.proof)
     value = table.amount(cell, name)
     if value is None:
         return MISSING if name in row.missing else ""

@@ -12,24 +12,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import impls
+from bench import wording
 from bench.cells import BASELINE, PURE, Arm, Cell
 from bench.estimates import Estimate, EstimateTable, Verdict, group_by_key
 from bench.metrics import HOST, METRICS, STARTUP, STEP, TINY
-from bench.report import wording
+from bench.numbers import change, percent, ratio_words, words
+from bench.report import sentences
 from bench.report.run_tables import compare
-from bench.report.table import (
-    COLOURED_SIZE,
-    Column,
-    Row,
-    Table,
-    change,
-    measure_size,
-    percent,
-    ratio_words,
-    words,
-)
-from bench.report.wording import MOST_NAMED, NOTHING_SETTLED, name_few
+from bench.report.sentences import NOTHING_SETTLED
+from bench.report.table import COLOURED_SIZE, Column, Row, Table, measure_size
 from bench.stats.verdicts import GROWTH
+from bench.wording import MOST_NAMED, name_few
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -333,7 +326,7 @@ def find_cause(view: View, arm: Arm, ratio: Estimate, workload: str) -> str:
         return f"the same program, but more Python calls than {BASELINE}"
     if proof.same_program or not host:
         return ""
-    return f"another program ({wording.operations(proof.operations_beside_baseline)})"
+    return f"another program ({sentences.operations(proof.operations_beside_baseline)})"
 
 
 def is_host_cause(host: Estimate, ratio: Estimate, base: Estimate | None) -> bool:

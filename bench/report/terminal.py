@@ -10,8 +10,9 @@ from rich import box, progress
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.report.table import colour, format_content, mark, percent
-from bench.report.wording import NO_BREAK, keep_units, make_printable
+from bench.numbers import percent
+from bench.report.table import colour, format_content, mark
+from bench.wording import NO_BREAK, keep_units, make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

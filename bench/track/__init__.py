@@ -1,5 +1,5 @@
 """Tracking: what became slower between two environments, releases, days or runs.
 
-`ab` and `compare` compare two sides, `bisect` searches between two, `history` compares many: each
-has a `document` of its results, which are run files.
+`ab` and `compare` compare two sides, `bisect` searches between two, `history` compares many; the
+results of all are run files, which `bench.report.documents` puts into words.
 """

@@ -1,4 +1,4 @@
-"""Comparison of two sides: differences, whether they are worse, and changes that would show.
+"""Comparison of two sides: differences, and whether they are worse.
 
 The sides are environments that alternated (`bakeoff ab`), or run files (`bakeoff compare`): the
 results of both have the amounts of `base` and `new`, and rows of `new` against `base`.
@@ -6,34 +6,21 @@ results of both have the amounts of `base` and `new`, and rows of `new` against 
 
 from __future__ import annotations
 
-import math
 from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bench.estimates import COUNT, Estimate, Verdict, find_detectable_difference, group_by_key
-from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
-from bench.report.table import amount, change, percent
-from bench.report.wording import (
-    MOST_NAMED,
-    main_workload,
-    name_constant_losses,
-    name_few,
-    place,
-    sentence,
-    sort_workloads,
-)
-from common.config import TRAJECTORY_TOLERANCE, is_real_step
+from bench.estimates import COUNT, Estimate, Verdict
+from bench.metrics import METRICS, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from bench.cells import Cell
-    from bench.runfile import CellResult, Results
+    from bench.runfile import Results
 
 BASE, NEW = "base", "new"
 """Names of the two environments."""
@@ -44,11 +31,6 @@ CHANGED_SUFFIX = ", changed since"
 SAME_LOSS = 0.01
 """Largest difference of two equal losses, in nats per character: a compiler may change the last
 bits, and training makes these differences larger."""
-SAME_STATE = 1e-3
-"""Largest difference of two equal arrays of a user's state, as a fraction of their norm, for the
-same reason."""
-LARGEST_LIMIT = 1.0
-"""Largest detectable difference that is reported, a fraction: above it, nothing is known."""
 SLACK = 1e-9
 """Tolerance for rounding, a fraction: added to a margin, and the least divisor."""
 
@@ -98,33 +80,6 @@ class Comparison:
     def costlier_counts(self) -> list[Estimate]:
         """Counts of costs that rose; empty if `--metric` names the metrics that decide."""
         return [] if self.results.metrics else [row for row in self.counts if is_costlier(row)]
-
-    @property
-    def computation_sentences(self) -> Iterator[str]:
-        """Sentences on a user's own step: whether both sides compute the same in ten steps."""
-        same, changed, rounding = [], [], 0.0
-        asked = {row.cell for row in self.results.estimates}
-        for base, new in self.common_cells:
-            if not is_real_step(base.cell.workload) or new.cell not in asked:
-                continue
-            pairs = list(zip(base.losses, new.losses, strict=False))
-            away = [abs(a - b) / max(abs(a), abs(b), SLACK) for a, b in pairs]
-            if first := next((i for i, d in enumerate(away, 1) if d > TRAJECTORY_TOLERANCE), 0):
-                changed.append(
-                    f"losses of {new.cell.arm} differ from step {first} on, by up to "
-                    f"{max(away):.1g} of a loss in ten steps; the last ones are "
-                    f"{pairs[-1][0]:.6g} and {pairs[-1][1]:.6g}"
-                )
-            elif words := describe_state_change(base, new):
-                changed.append(f"the state of {new.cell.arm} differs after ten steps: {words}")
-            elif away:
-                same.append(str(new.cell.arm))
-                rounding = max(rounding, *away)
-        if same:
-            to = f", to {rounding:.1g} of a loss" if rounding else ""
-            yield f"Both sides have the same losses in ten steps{to}: {name_few(same)}."
-        yield from map(sentence, changed)
-        yield from name_constant_losses(new for _, new in self.common_cells if new.cell in asked)
 
     @property
     def is_measured(self) -> bool:
@@ -178,67 +133,6 @@ class Comparison:
         counts_alone = self.exact_pairs and not self.times and not self.results.metrics
         return Status.NOT_WORSE if counts_alone else Status.CANNOT_SAY
 
-    def describe_amount(self, side: str, row: Estimate) -> str:
-        """Return a side's amount of a row's cell and metric; empty if it is not known."""
-        known = self.amounts.get((side, row.cell, row.metric))
-        return amount(known.value, known.unit) if known else ""
-
-    def describe_difference(self, row: Estimate) -> str:
-        """Return by how much a row differs; an exact number by both of its values, `4 → 5`."""
-        if row.form == "added":
-            sides = [self.amounts[side, row.cell, row.metric] for side in (BASE, NEW)]
-            words = [amount(side.value, side.unit) for side in sides]
-            if words[0] == words[1]:  # too few digits to see it
-                words = [amount(side.value, "") for side in sides]
-            return " → ".join(words)
-        base = self.amounts.get((BASE, row.cell, HOST_PER_ARRAY))
-        if row.metric == HOST_PER_ARRAY and base:  # microseconds are what people can add up
-            ends = {name: getattr(row, name) for name in ("value", "low", "high")}
-            seconds = {n: end and base.value * (end - 1) for n, end in ends.items()}
-            return change(replace(row, form="added", unit="s", **seconds))
-        return change(row)
-
-    @cached_property
-    def limits(self) -> dict[str, str]:
-        """Metric → the difference that each row of a workload would detect in four cases of five.
-
-        The workload is the one that sentences name first. Metrics without a limit are left out.
-        """
-        limits = {}
-        for metric in sorted({row.metric for row in self.times}, key=ORDER.index):
-            rows = [row for row in self.times if row.metric == metric]
-            workload = main_workload(row.cell.workload for row in rows)
-            limit = max(
-                (
-                    find_detectable_difference([row])
-                    for row in rows
-                    if row.cell.workload == workload and not row.is_noiseless
-                ),
-                default=math.inf,
-            )
-            if limit > LARGEST_LIMIT:
-                continue
-            limits[metric] = f"{percent(limit)} ({label(metric)} at {place(workload)})"
-            sides = [self.amounts.get((BASE, row.cell, metric)) for row in rows]
-            times = [side.value for side in sides if side]
-            if metric == HOST_PER_ARRAY and times:
-                limits[metric] = f"{amount(limit * median(times), 's')} ({label(metric)})"
-        return limits
-
-
-def describe_state_change(base: CellResult, new: CellResult) -> str:
-    """Return in words how the state of a user's own step differs; empty if it does not."""
-    ours, theirs = (row.proof.state if row.proof else None for row in (base, new))
-    if ours is None or theirs is None:  # an older run's, or a step that keeps its state to itself
-        return ""
-    if len(ours) != len(theirs):
-        return f"it has {len(ours)} and {len(theirs)} arrays"
-    away = [abs(a - b) / max(a, b, SLACK) for a, b in zip(ours, theirs, strict=True)]
-    differing = [part for part in away if part > SAME_STATE]
-    if not differing:
-        return ""
-    return f"{len(differing)} of {len(away)} arrays, by up to {percent(max(away))} of their norm"
-
 
 def is_exact(row: Estimate) -> bool:
     """Tell whether a row is a number that is the same every time: a count, or a loss."""
@@ -267,26 +161,6 @@ def find_exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
 def is_costlier(row: Estimate) -> bool:
     """Tell whether a cost rose."""
     return row.value > row.no_difference and not METRICS[row.metric].neutral
-
-
-def describe_releases(pairs: Mapping[str, tuple[str | None, str | None]]) -> list[str]:
-    """Return releases that differ in words: `flax 0.12.8 → 0.12.9`."""
-    return [f"{name} {a or 'none'} → {b or 'none'}" for name, (a, b) in pairs.items()]
-
-
-def describe_cells(cells: Iterable[Cell], most: int = MOST_NAMED) -> str:
-    """Return cells as a list in a sentence: `haiku/pure at toy and seed`."""
-    workloads = group_by_key((cell.arm, cell.workload) for cell in cells)
-    arms = group_by_key(
-        (name_few(sort_workloads(at), most), str(arm)) for arm, at in workloads.items()
-    )
-    return name_few([f"{name_few(names, most)} at {where}" for where, names in arms.items()], most)
-
-
-def describe_by_reason(pairs: Iterable[tuple[str, Cell]]) -> Iterator[str]:
-    """Yield each reason in a sentence with its cells: `haiku/pure at toy fails: not equal`."""
-    for reason, cells in group_by_key(pairs).items():
-        yield f"{describe_cells(cells)} {reason}"
 
 
 def find_key(row: Estimate) -> tuple[Cell, str]:

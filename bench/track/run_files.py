@@ -21,7 +21,6 @@ from bench.engine.costs import TURNS
 from bench.estimates import MARGIN, Estimate, group_by_key
 from bench.metrics import METRICS, Kind
 from bench.options import METHOD
-from bench.report.wording import make_printable, name_few, pluralise
 from bench.runfile import (
     CellResult,
     EnvironmentInfo,
@@ -34,7 +33,8 @@ from bench.runfile.reader import NotARunError, Run, read
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import NO_SPREAD, Spread, compare_ratios, find_spread, log_ratio
 from bench.streams import one_line
-from bench.track.comparison import BASE, CHANGED_SUFFIX, NEW, describe_releases, find_key, is_exact
+from bench.track.comparison import BASE, CHANGED_SUFFIX, NEW, find_key, is_exact
+from bench.wording import describe_releases, make_printable, name_few, pluralise
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from bench.environments.sources import list_commits
 from bench.environments.spec import PACKAGES, Spec, make_day_spec
 from bench.environments.uv import UnsolvableError, list_releases
 from bench.estimates import MARGIN
-from bench.report.table import change, percent
+from bench.numbers import change, percent
 from bench.runfile import LIKE_BAD, UNDECIDED, SearchRecord, find_differing_releases
 from bench.stats.changes import log_ratio
 from bench.track.steps import StoppedError, UnmeasurableError, describe_pairs

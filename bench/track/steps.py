@@ -12,9 +12,9 @@ from scipy import special
 from bench.engine.journal import FOLDER, SUFFIX
 from bench.engine.session import digest_setup, make_estimates, measure
 from bench.estimates import MARGIN, Estimate, EstimateTable
+from bench.numbers import change
 from bench.options import Options
 from bench.prepare.stacks import require_style
-from bench.report.table import change
 from bench.runfile import (
     DIFFERS,
     LIKE_BAD,

@@ -10,11 +10,11 @@ import impls
 from bench.cells import BASELINE, Cell
 from bench.estimates import Estimate, group_by_key
 from bench.metrics import METRICS
-from bench.report.wording import place, sort_workloads
 from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import LONG_SERIES, NO_SPREAD, compare_ratios, find_shifts, find_spread
 from bench.track.comparison import ORDER, find_exact_changes, is_costlier, is_exact
+from bench.wording import place, sort_workloads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from cpuinfo import get_cpu_info  # type: ignore[import-untyped]
 from uv import find_uv_bin
 
-from bench.report.wording import pluralise
+from bench.wording import pluralise
 from bench.worker.settings import ROOT
 from results.beside.plan import (
     NAMES,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from scipy.stats import binomtest
 
+from bench.numbers import amount, percent
 from bench.report.markdown import table_lines
-from bench.report.table import Column, Row, Table, amount, percent
-from bench.report.wording import pluralise
+from bench.report.table import Column, Row, Table
+from bench.wording import pluralise
 from results.beside.plan import MAIN, NAMES, OURS, PARTS, PLANTS
 from results.beside.scores import DESIGNS, VARIATION, find_error, find_trial, score_trials
 

@@ -28,9 +28,10 @@ from statistics import mean, median, quantiles, stdev
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import WHOLE
-from bench.cost.step import OwnCost
+from bench.numbers import percent
+from bench.report.documents.cost import OwnCost
 from bench.report.markdown import table_lines
-from bench.report.table import Column, Row, Table, percent
+from bench.report.table import Column, Row, Table
 from bench.runfile.reader import read as read_run
 from results.cost.models import IMPORTS, MODELS, Model
 from results.selftest.trials import BUSY, OTHERS, ROOT, Engine, empty_loop, processor, read

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import impls
-from bench.cost.step import OwnCost
 from bench.estimates import Estimate
+from bench.report.documents.cost import OwnCost
 from bench.report.table import Column, Row, Table
 from bench.runfile.reader import Run, read
 from bench.worker.settings import ROOT

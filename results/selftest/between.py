@@ -19,8 +19,9 @@ import numpy as np
 from scipy import optimize
 
 from bench.metrics import METRICS, label
+from bench.numbers import percent
 from bench.report.markdown import table_lines
-from bench.report.table import Column, Row, Table, percent
+from bench.report.table import Column, Row, Table
 from bench.runfile.reader import read
 from bench.stats.changes import (
     LEAST_VARIANCE,

@@ -29,9 +29,10 @@ from bench.environments import ask_environment
 from bench.estimates import Verdict, find_detectable_difference
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP
 from bench.options import Options
+from bench.report.documents.ab import LARGEST_LIMIT
 from bench.runfile import EnvironmentInfo, Results
 from bench.runfile.reader import read
-from bench.track.comparison import BASE, LARGEST_LIMIT, NEW, Comparison, Status
+from bench.track.comparison import BASE, NEW, Comparison, Status
 from bench.track.run_files import compare
 from bench.worker.settings import ROOT
 from results.selftest import plants

@@ -32,8 +32,9 @@ import msgspec
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from uv import find_uv_bin
 
+from bench.numbers import percent
 from bench.report.markdown import table_lines
-from bench.report.table import Column, Row, Table, percent
+from bench.report.table import Column, Row, Table
 from bench.runfile.reader import Machine
 from results.selftest.trial import run
 

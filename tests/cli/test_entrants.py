@@ -15,9 +15,10 @@ import pytest
 import impls
 from bench.check import DONATES, FILE, NOTE, CheckFinding
 from bench.check.judge import CHECKS
-from bench.check.runner import CheckOptions, CheckResult, document, verdict
+from bench.check.runner import CheckOptions, CheckResult
 from bench.cli.output import publish
 from bench.environments.builder import Builder
+from bench.report.documents.check import describe_checks, verdict
 from tests.commands import Bakeoff, command, how
 
 WRONG = CheckFinding("the loss is 1", "it is 2; [bold]not[/bold] markup", "mine.py:3")
@@ -76,7 +77,7 @@ def test_the_verdict(
     results = (CheckResult("contract", FILE), CheckResult("equality", "pure", (finding,)), skipped)
     options = CheckOptions(("pure",), tuple(CHECKS) if complete else ("equality",))
     assert words in verdict("my own.py", options, results)
-    publish([document("my own.py", options, results)])
+    publish([describe_checks("my own.py", options, results)])
     text = capsys.readouterr().out
     assert all(part in text for part in (finding.seen, "not run: needs weights to pass"))
 

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bench.cli.output import Output, finish, make_document
+from bench.cli.output import Output, finish
 from bench.estimates import Estimate
+from bench.report.documents import make_document
 from bench.runfile.reader import read
 from bench.runfile.writer import run_file, write
 from tests.commands import ROOT, Bakeoff, script

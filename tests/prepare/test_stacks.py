@@ -15,8 +15,8 @@ from bench.offer import Offer
 from bench.options import Options
 from bench.prepare import stacks as room
 from bench.prepare.stacks import add_days, list_days, prepare_days
+from bench.report.documents.history import describe_history
 from bench.runfile import EnvironmentInfo, Results
-from bench.track.history import document
 from tests.report.runs import section
 
 
@@ -52,7 +52,7 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
     results = Results(environments={name: side.info for name, side in task.sides.items()})
     add_days(results, others)
     assert results.warnings == ["2025-05-03 could not be built: no jax"]
-    assert section(document(results), "What is missing").lines == (
+    assert section(describe_history(results), "What is missing").lines == (
         "haiku: no wheel (2025-05-01, 2025-05-04 and reference)",
         "all: no jax (2025-05-03)",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.cli.output import make_document
+from bench.report.documents import make_document
 from bench.report.page import page
 from tests.report.runs import Planted, made_run
 

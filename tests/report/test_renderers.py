@@ -14,9 +14,9 @@ from bench.cells import Arm
 from bench.engine.actions import Action, Do
 from bench.estimates import Verdict
 from bench.report.charts import WIDTH, draw_intervals, draw_lines, render_svg
+from bench.report.documents.run import describe_run
 from bench.report.markdown import markdown
 from bench.report.page import mark_code, page
-from bench.report.run import document
 from bench.report.table import Column, Document, Figure, Row, Section, Table
 from bench.report.terminal import WORDS, Progress, show
 from bench.runfile import TimeSpent
@@ -118,7 +118,7 @@ def test_a_terminal_is_never_too_narrow() -> None:
         "flax_nnx/cached_partial": Planted(1.2, 3e-4, differs={"add": 1}),
         "planted/pure": Planted(failure="x" * 300 + " and more"),
     }
-    shown = document(made_run(arms, ("toy", "seed")))
+    shown = describe_run(made_run(arms, ("toy", "seed")))
     for width, details in product((60, 80, 160), (False, True)):
         text = terminal(shown, width, details=details)
         assert max(map(len, text.splitlines())) <= width

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.report.run import document
+from bench.report.documents.run import describe_run
 from bench.report.table import format_content
 from tests.report.runs import Planted, made_run, section
 from tests.report.test_renderers import terminal
@@ -20,7 +20,7 @@ def test_one_table_has_all_sizes_and_details_have_every_number() -> None:
         "flax_linen/blog": Planted(1.5, 2e-3, proof={"whole_step": False}, calls=9000),
         "planted/pure": Planted(failure="not equal"),
     }
-    shown = document(made_run(arms, ("toy", "seed", "wide")))
+    shown = describe_run(made_run(arms, ("toy", "seed", "wide")))
     [table] = section(shown, "What it costs").tables
     titles = ["step at seed", "added to a call", "step at wide", "compile", "startup"]
     assert [column.title for column in table.columns] == ["style", *titles, "peak\nmemory"]
@@ -46,12 +46,12 @@ def test_what_was_not_measured_is_said_once() -> None:
     kept = [row for row in run.results.estimates if str(row.cell.arm) != NNX]
     kept += [row for row in run.results.estimates if row.metric == "host_cost"]
     run.results.estimates = kept
-    shown = document(run)
+    shown = describe_run(run)
     [table] = section(shown, "What it costs").tables
     assert [format_content(row.cells[1]) for row in table.rows] == ["4.09 ms", "–"]
     run = made_run({HAIKU: Planted(), NNX: Planted()})
     run.results.estimates = [row for row in run.results.estimates if str(row.cell.arm) != NNX]
-    assert document(run).headline.endswith(f" Not measured: {NNX}.")
+    assert describe_run(run).headline.endswith(f" Not measured: {NNX}.")
     assert "Not measured: 6 numbers." in section(shown, "What it costs").lines[-1]
     why = "Not measured within the budget: step, import and compile of flax_nnx/jit."
     assert section(shown, "Not measured").lines == tuple(
@@ -153,20 +153,20 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
 def test_the_headline_is_true_of_what_was_measured(
     arms: dict[str, Planted], options: dict[str, Any], headline: str
 ) -> None:
-    shown = document(made_run(arms, **{"cold": 0} | options))
+    shown = describe_run(made_run(arms, **{"cold": 0} | options))
     assert shown.headline[: len(headline)] == headline
     undecided = "To settle " in terminal(shown)
     assert undecided is ("noise" in options)
 
 
 def test_few_workers_are_preliminary() -> None:
-    shown = document(made_run({HAIKU: Planted()}, workers=2, cold=0))
+    shown = describe_run(made_run({HAIKU: Planted()}, workers=2, cold=0))
     assert "Preliminary, from fewer than 3 workers: step." in terminal(shown)
 
 
 def test_surprises_have_their_cause() -> None:
     arms = {"equinox/pure": Planted({"seed": 1.0, "wide": 0.86}, 2e-5, differs={"transpose": 4})}
-    shown = document(made_run(arms, ("toy", "seed", "wide"), cold=0))
+    shown = describe_run(made_run(arms, ("toy", "seed", "wide"), cold=0))
     [line] = section(shown, "Surprises").lines
     assert re.fullmatch(
         r"Faster at wide: equinox/pure 0.86\d? \(0.8\d+–0.8\d+\); another program "
@@ -177,7 +177,7 @@ def test_surprises_have_their_cause() -> None:
 
 def test_a_slow_style_has_the_lines_to_write_instead() -> None:
     arms = {NNX: Planted(1.2, 9e-4), "flax_nnx/jit_partial": Planted(1.0, 3e-5)}
-    [text] = section(document(made_run(arms, ("toy", "seed"))), "Write this instead").lines
+    [text] = section(describe_run(made_run(arms, ("toy", "seed"))), "Write this instead").lines
     assert text.splitlines()[:2] == [
         "flax_nnx/jit_partial in place of flax_nnx/jit saves 869 µs a call at width 8:",
         "`- step = nnx.jit(train_step)`",
@@ -205,14 +205,14 @@ def test_a_slow_style_has_the_lines_to_write_instead() -> None:
 )  # fmt: skip
 def test_why_a_step_is_slower(reason: str, arm: Planted) -> None:
     run = made_run({"haiku/transform": Planted(), NNX: arm}, ("toy", "seed"), cold=0)
-    causes = section(document(run), "Causes").lines
+    causes = section(describe_run(run), "Causes").lines
     reason = f"Why flax_nnx/jit is slower at seed: {reason}." if reason else ""
     assert [text for text in causes if text.startswith("Why")] == [reason] * bool(reason)
 
 
 def test_a_run_has_a_chart_for_each_question() -> None:
     arms = {HAIKU: Planted({"width64": 1.3, "width256": 1.01}), NNX: Planted(1.3, 9e-4, cold=2.0)}
-    shown = document(made_run(arms, ("toy", "width64", "width256", "seed")))
+    shown = describe_run(made_run(arms, ("toy", "width64", "width256", "seed")))
     [calls] = section(shown, "What a call costs").figures
     assert re.fullmatch(r"flax_nnx/jit adds most to a call: 90\d µs .*", calls.title)
     steps, widths = section(shown, "Steps").figures
@@ -226,7 +226,7 @@ def test_two_backends_are_named() -> None:
     cpu, gpu = (made_run({NNX: Planted(1.2)}, backend=name) for name in ("cpu", "gpu"))
     cpu.results.cells += gpu.results.cells
     cpu.results.estimates += gpu.results.estimates
-    shown = document(cpu)
+    shown = describe_run(cpu)
     assert "At the tutorial's size on gpu, slow ways" in shown.headline
     tables = section(shown, "What it costs").tables
     assert [table.title for table in tables] == ["On cpu", "On gpu"]

@@ -2,9 +2,11 @@
 
 import pytest
 
+from bench import wording
 from bench.estimates import PROGRAM, Verdict
-from bench.report import wording
-from bench.report.table import change, mark, percent, words
+from bench.numbers import change, percent, words
+from bench.report.sentences import operations
+from bench.report.table import mark
 from tests.estimates import added, amount, ratio
 
 
@@ -59,8 +61,8 @@ from tests.estimates import added, amount, ratio
         (percent(0.0004), "0.04 %"),
         (mark(ratio(1.0, verdict=Verdict.EQUIVALENT)), "="),
         (mark(ratio(1.2, verdict=Verdict.SLOWER)), ""),
-        (wording.operations({"stablehlo.add": 1, "stablehlo.tanh": -2}), "+1 add, -2 tanh"),
-        (wording.operations({"a": 1, "b": -2, "c": 3, "d": 1}), "7 operations"),
+        (operations({"stablehlo.add": 1, "stablehlo.tanh": -2}), "+1 add, -2 tanh"),
+        (operations({"a": 1, "b": -2, "c": 3, "d": 1}), "7 operations"),
         (wording.place("depth12"), "12 layers"),
         (wording.main_workload(["wide", "seed", "toy"]), "seed"),
         (wording.make_printable("\x1b[31mred\x1b[0m\a\tx\ry"), "red     x\ny"),

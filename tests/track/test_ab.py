@@ -11,11 +11,11 @@ from scipy import special
 from bench.cells import Cell
 from bench.estimates import MARGIN, Estimate, Verdict
 from bench.metrics import COLD
+from bench.report.documents.ab import describe_comparison
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.runfile import ResultsWithSamples
 from bench.stats.estimate import widen_intervals
-from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
 from tests.estimates import ratio
 from tests.report.runs import section
@@ -48,7 +48,7 @@ WITHIN = "Differs, within the margin of 2 %: haiku/pure "
 def test_headlines(results: ResultsWithSamples, margin: float, status: Status, words: str) -> None:
     results = replace(results, options=replace(results.options, margin=margin))
     assert Comparison(results).status is status
-    text = document(results).headline
+    text = describe_comparison(results).headline
     places = [text.find(part) for part in words.split("|")]
     assert places == sorted(places), text
     assert places[0] == 0, text
@@ -56,7 +56,7 @@ def test_headlines(results: ResultsWithSamples, margin: float, status: Status, w
 
 def test_a_page_of_two_sides_has_no_other_baseline() -> None:
     """Its rows are changes of different cells: dividing one by another means nothing."""
-    assert ' data-low="' not in page(document(SLOWER))
+    assert ' data-low="' not in page(describe_comparison(SLOWER))
 
 
 def test_a_release_that_does_not_import_comes_first() -> None:
@@ -66,7 +66,7 @@ def test_a_release_that_does_not_import_comes_first() -> None:
     versions = {name: version for name, version in base.versions.items() if name != "flax"}
     broken = replace(base, versions=versions, gaps={"flax_nnx": why})
     results = replace(SAME, environments={BASE: broken, NEW: new})
-    text = document(results).headline
+    text = describe_comparison(results).headline
     assert text.startswith("flax 0.12.8 does not import with jax 0.12.0.1. No change found.")
 
 
@@ -113,7 +113,7 @@ def test_a_row_that_differs_only_by_itself_is_open_wherever_it_is_told() -> None
     step = widen_intervals([replace(rows[0], metric="step"), *rows], MARGIN)[0]
     assert step.p == pytest.approx(3 * (rows[0].p or 0)), "3 of 9 parts of the odds are a step's"
     assert widen_intervals(rows[:1], MARGIN)[0].low == pytest.approx(rows[0].low)
-    assert document(of_rows(rows)).headline.startswith("Nothing is settled")
+    assert describe_comparison(of_rows(rows)).headline.startswith("Nothing is settled")
 
 
 def test_a_headline_counts_and_says_nothing_beside_that_nothing_is_settled() -> None:
@@ -124,13 +124,13 @@ def test_a_headline_counts_and_says_nothing_beside_that_nothing_is_settled() -> 
     assert (rows[0].high or 9) < 1 + MARGIN
     it = Comparison(replace(SAME, estimates=rows))
     assert it.status is Status.CANNOT_SAY
-    assert document(it.results).headline == "Nothing is settled yet."
+    assert describe_comparison(it.results).headline == "Nothing is settled yet."
     rows[1] = replace(rows[1], low=0.99, high=1.01, verdict=Verdict.EQUIVALENT)
     rows[2] = replace(rows[2], value=2.0, low=1e-3, high=323.0)
     cell = replace(SAME.cells[-1], missing={"import": "no time"})
     it = Comparison(replace(SAME, estimates=rows, cells=[*SAME.cells[:-1], cell]))
     assert it.status is Status.NOT_WORSE
-    made = document(it.results)
+    made = describe_comparison(it.results)
     assert made.headline == (
         "No change found. 6 rows: 1 settled; 4 open, the widest ±25 %; 1 not yet. "
         "1 number not measured."
@@ -153,7 +153,7 @@ def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:
     environments[NEW] = replace(environments[NEW], spec="<b>@x", gaps={"haiku": "no wheel"})
     cells = [row for row in SLOWER.cells if (row.environment, row.cell.arm) != (NEW, HAIKU)]
     cells[-1] = replace(cells[-1], missing={"import": "no time"})
-    made = document(replace(SLOWER, environments=environments, cells=cells))
+    made = describe_comparison(replace(SLOWER, environments=environments, cells=cells))
     tables = [table for section in made.sections for table in section.tables]
     rows = [row.cells[:2] for table in tables for row in table.rows]
     assert len(rows) == len(Comparison(SLOWER).times) == len({*rows})

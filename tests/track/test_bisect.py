@@ -22,10 +22,11 @@ from bench.environments.builder import Builder
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
+from bench.numbers import change
 from bench.offer import Offer
 from bench.prepare.stacks import Stacks
+from bench.report.documents.bisect import describe_search
 from bench.report.page import page
-from bench.report.table import change
 from bench.runfile import (
     DIFFERS,
     LIKE_BAD,
@@ -38,7 +39,7 @@ from bench.runfile import (
 from bench.runfile.reader import read
 from bench.runfile.writer import write
 from bench.samples import Sample
-from bench.track.bisect import Earlier, document
+from bench.track.bisect import Earlier
 from bench.track.search import Search
 from bench.track.steps import LOOKS, Looks, Steps, StoppedError, UnmeasurableError
 from common.errors import BakeoffError
@@ -234,7 +235,7 @@ DAYS = "@2025-05-01", "@2025-12-01"
 )
 def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why: str) -> None:
     """Where more time would help, it says how much, and how to go on."""
-    made = document(world.run(good, bad))
+    made = describe_search(world.run(good, bad))
     stopped = world.search.stopped
     assert stopped is not None
     assert why in stopped
@@ -257,7 +258,7 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
 )
 def test_what_was_decided_is_the_headline_wherever_it_stopped(most: int, known: str) -> None:
     """The steps are of both ends, a day, two packages, and one that confirms the release."""
-    made = document(World(FLAX, most=most).run(*DAYS))
+    made = describe_search(World(FLAX, most=most).run(*DAYS))
     words = made.headline.partition(". Stopped: ")
     assert re.fullmatch(rf"Compile of pure_jax/pure at toy: \+5\d % \(.*\),? {known}", words[0])
     assert words[2].endswith("there was no time.")
@@ -282,18 +283,18 @@ def test_a_certain_change_elsewhere_is_told() -> None:
         return (1.1 if pins["jax"] >= "0.6.0" else 1.0) * FLAX(pins)
 
     world = World(earlier, sd=0.005)
-    made = document(world.run("@2025-01-15", "@2025-12-01"))
+    made = describe_search(world.run("@2025-01-15", "@2025-12-01"))
     assert "from flax 0.10.0 to 0.11.0" in made.headline
     [text] = [line for line in made.sections[0].lines if "Not all of the difference" in line]
     assert re.search(r"there: @2025-06-2\d relative to @2025-01-15: \+10\.\d % \(", text)
     third = jumps("flax", "0.12.0", 1.5)
     later = World(lambda pins: third(pins) * JAX_6(pins), sd=0.005)
-    made = document(later.run("@2025-01-15", "@2025-12-01"))
+    made = describe_search(later.run("@2025-01-15", "@2025-12-01"))
     [text] = [line for line in made.sections[0].lines if "Not all of the difference" in line]
     assert re.search(
         r"@2025-06-2\d \+100 % .*, @2025-12-01 3\.\d+ .* times, both relative to", text
     )
-    quiet = document(World(FLAX, sd=0.005).run(*DAYS))
+    quiet = describe_search(World(FLAX, sd=0.005).run(*DAYS))
     assert not any("Not all" in line for line in quiet.sections[0].lines)
 
 
@@ -335,17 +336,17 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     assert results.estimates[-1].value == pytest.approx(1.5, rel=0.1)
     results.search = replace(results.search, moved_along={"chex": ("0.1", None)})
     kept = msgspec.json.decode(msgspec.json.encode(results), type=ResultsWithSamples)
-    made = document(kept)
+    made = describe_search(kept)
     assert re.fullmatch(
         r"Compile of pure_jax/pure at toy: \+\d+ % \(\d+ to \d+\) from flax 0\.10\.0 to 0\.11\.0\.",
         made.headline,
     )
     assert made.status == "bad"
     faster = msgspec.structs.replace(results.search, releases=("0.11.0", "0.10.0"))
-    made = document(replace(kept, search=faster))
+    made = describe_search(replace(kept, search=faster))
     assert re.search(r"toy: -3\d % \(-\d+ to -\d+\) from flax 0\.10\.0 to 0\.11", made.headline)
     assert made.status == "good", "the good end is the newer one"
-    made = document(kept)
+    made = describe_search(kept)
     assert len(made.fine_print) == 1, "more time would not help"
     result, steps = made.sections
     assert result.lines[0].startswith("@2025-07-19,flax==0.11.0 relative to @2025-07-19: +")
@@ -418,7 +419,7 @@ def test_more_repeats_the_undecided_step_alone(search: Run) -> None:
     assert run.results.search.releases == ("0.5.0", "0.6.0")
     assert len(run.samples) == 4
     assert {*run.results.environments} == {*HALF, middle}
-    sentence = document(run.results).sections[0].lines[1]
+    sentence = describe_search(run.results).sections[0].lines[1]
     assert sentence.startswith("4 steps in ")
     assert sentence.endswith("all are right with a probability of 96 % or more.")
     search(again, *HALF, "--more", "more.json")
@@ -444,7 +445,7 @@ def test_more_time_decides_whether_the_ends_differ(
     assert [phase for phase, *_ in more.table][:2] == phases[:2]
     half = 0.0 if "confirm" in phases else math.log(more.estimates[1].value) / 2
     assert more.boundary == half
-    lines = document(read(Path("more.json")).results).sections[0].lines
+    lines = describe_search(read(Path("more.json")).results).sections[0].lines
     assert change(more.estimates[1]) in lines[0]
     assert change(more.estimates[0]) not in lines[0]
 

@@ -11,12 +11,12 @@ from msgspec.structs import replace
 
 from bench.cells import BASELINE, Arm
 from bench.estimates import Estimate
+from bench.report.documents.ab import MARKER, describe_comparison
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.runfile import RunOptions
 from bench.runfile.reader import Processor, Run, read
 from bench.runfile.writer import write
-from bench.track.ab import MARKER, document
 from bench.track.comparison import BASE, NEW, Comparison, Status, is_costlier
 from bench.track.run_files import compare
 from tests.commands import Bakeoff, refusal
@@ -68,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_last_line_is_the_command_that_settles(versions: Any, command: str) -> None:
     info = replace(LATER.results.environments[""], versions=VERSIONS | versions)
     compared = compare([BEFORE], replaced(LATER, environments={"": info}), margin=1e-6)
-    settling = [line for line in document(compared).fine_print if "To settle" in line]
+    settling = [line for line in describe_comparison(compared).fine_print if "To settle" in line]
     assert [command in line for line in settling] == [True] * bool(command)
 
 
@@ -143,7 +143,10 @@ def test_two_runs_of_a_short_call_on_all_cores_have_no_verdict(
     row = row_of(it, FILTER_JIT, "host_cost")
     assert (row.low, row.high, row.differs, row.is_unknown) == (None, None, False, True)
     assert row_of(it, FILTER_JIT).differs, "a step of 4 ms"
-    assert "3 not comparable on all cores (use `--cores=one`)" in document(it.results).headline
+    assert (
+        "3 not comparable on all cores (use `--cores=one`)"
+        in describe_comparison(it.results).headline
+    )
     calls = [
         [r for r in run.results.estimates if r.metric == "host_cost"] for run in (BEFORE, slower)
     ]
@@ -151,7 +154,7 @@ def test_two_runs_of_a_short_call_on_all_cores_have_no_verdict(
         write(tmp_path / f"{name}.json", file_of(on_all_cores(replaced(run, estimates=rows))))
     done = bakeoff("compare", "base.json", "new.json", "-o", "both.json")
     assert (done.status, "Nothing is settled yet." in done.err) == (2, True)
-    made = document(read(tmp_path / "both.json").results)
+    made = describe_comparison(read(tmp_path / "both.json").results)
     for text in (terminal(made, 80), markdown(made), page(made)):
         plain = " ".join(re.sub("[`*]|<[^>]*>", "", text).split())
         assert "not comparable on all cores (use --cores=one)" in plain
@@ -193,21 +196,21 @@ def test_exact_counts_are_compared_exactly() -> None:
     assert it.status is Status.WORSE
     named = Comparison(replace(it.results, metrics=["step"]))
     assert (named.counts, named.status) == (it.counts, Status.NOT_WORSE), "told, and not decisive"
-    assert "Worse" not in document(named.results).headline
-    [table] = document(it.results).sections[0].tables
+    assert "Worse" not in describe_comparison(named.results).headline
+    [table] = describe_comparison(it.results).sections[0].tables
     lines = {row.cells for row in table.rows}
     assert ("Python calls of equinox/filter_jit at seed", "1 537 → 1 538") in lines
     assert ("temp bytes of haiku/pure at seed", "1 216 → 1 217") in lines, "1.2 kB on both sides"
     worse = both(BEFORE, a_run(1, changed={(BLOG, "final_loss"): 2.3}))
     text = "Worse: flax_linen/blog loss, same weights at seed 2.269 → 2.300."
-    assert text in document(worse.results).headline
+    assert text in describe_comparison(worse.results).headline
 
 
 def test_a_new_failure_is_worse() -> None:
     broken = a_run(3, failures={HAIKU: "not equal"})
     it = both(BEFORE, broken)
     assert it.status is Status.WORSE
-    failures = section(document(it.results), "Failures")
+    failures = section(describe_comparison(it.results), "Failures")
     assert "haiku/pure at toy and seed fails: not equal" in " ".join(failures.lines)
     assert both(broken, BEFORE).status is Status.NOT_WORSE
     assert both(broken, a_run(4, failures={HAIKU: "so"})).status is Status.NOT_WORSE
@@ -218,7 +221,7 @@ def test_nothing_settled_is_no_pass() -> None:
     unknown = [replace(r, standard_error=None, low=None, high=None, df=0.0) for r in few]
     it = both(replaced(BEFORE, estimates=unknown), replaced(LATER, estimates=few))
     assert it.status is Status.CANNOT_SAY
-    assert document(it.results).headline.startswith("Nothing is settled")
+    assert describe_comparison(it.results).headline.startswith("Nothing is settled")
     exact = [row for row in BEFORE.results.estimates if row.metric == "python_calls"]
     it = both(replaced(BEFORE, estimates=exact), replaced(LATER, estimates=exact))
     assert it.status is Status.NOT_WORSE
@@ -252,7 +255,7 @@ def test_what_differs_beside_the_code_is_told_or_refused(words: str, part: str, 
         assert words in refusal(both, BEFORE, other)
         return
     it = both(BEFORE, other)
-    warnings, headline = " ".join(it.results.warnings), document(it.results).headline
+    warnings, headline = " ".join(it.results.warnings), describe_comparison(it.results).headline
     assert it.status is Status.NOT_WORSE
     assert (f"What differs ({words}) affects pure_jax too" in warnings) is ("flax" not in words)
     assert headline.startswith(f"{words}: No change found." if versions else "No change")
@@ -270,7 +273,7 @@ def test_every_form_says_the_same(
     text = path.read_text(encoding="utf-8")
     if form == "json":
         made = read(path).results
-        assert document(made).headline in done.err
+        assert describe_comparison(made).headline in done.err
         assert Comparison(made).status is Status.WORSE
     else:
         assert text.startswith(MARKER) is (form == "md")

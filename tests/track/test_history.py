@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
+from bench.report.documents.history import describe_history, find_causes
 from bench.report.page import page
 from bench.runfile import CellResult, Results
 from bench.runfile.reader import Processor, Run, read
 from bench.runfile.writer import run_file, write
-from bench.track.history import document, find_causes
 from bench.track.run_files import read_history
 from bench.track.timeline import Timeline
 from tests.commands import Bakeoff
@@ -31,7 +31,7 @@ FASTER = of_days(1, dict(zip(DAYS, [{}, {}, QUARTER, QUARTER], strict=True)), JA
 
 def changes(results: Results) -> dict[object, tuple[object, ...]]:
     """Return the rows of the table of changes, by what they are of."""
-    [table] = section(document(results), "What changed").tables
+    [table] = section(describe_history(results), "What changed").tables
     return {row.cells[0]: row.cells[1:] for row in table.rows}
 
 
@@ -43,7 +43,7 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
         for row in FASTER.estimates
     ]
     results = replace(FASTER, estimates=calls)
-    made, rows = document(results), changes(results)
+    made, rows = describe_history(results), changes(results)
     about = "all 4 styles", "2025-08-01 to 2025-10-01", "jax 0.12.0 → 0.13.0"
     [table] = section(made, "What changed").tables
     assert [column.title for column in table.columns[2:]] == ["styles", "between", "releases"]
@@ -90,14 +90,14 @@ def test_styles_that_changed_are_those_of_all_that_were_measured() -> None:
 
 
 def test_the_headline_says_how_the_ends_differ_and_of_which_styles() -> None:
-    mixed = document(of_days(3, {DAYS[0]: {}, DAYS[1]: {HAIKU: 0.5, FILTER_JIT: 4.0}}))
+    mixed = describe_history(of_days(3, {DAYS[0]: {}, DAYS[1]: {HAIKU: 0.5, FILTER_JIT: 4.0}}))
     assert re.match(
         r"From 2025-06-01 to 2025-08-01: step at seed 4.* times \(equinox/filter_jit\), "
         r"-50.* % \(.* to .*\) \(haiku/pure\); ",
         mixed.headline,
     )
     slow = {HAIKU: 4.0}
-    back = document(of_days(3, dict(zip(DAYS, [{}, slow, slow, {}], strict=True))))
+    back = describe_history(of_days(3, dict(zip(DAYS, [{}, slow, slow, {}], strict=True))))
     assert not re.match("From .*: step", back.headline), "the ends do not differ"
 
 
@@ -116,7 +116,7 @@ def test_days_without_time_are_told() -> None:
     results = of_days(2, {DAYS[0]: {}, DAYS[1]: {}})
     cell, why = HAIKU.make_cell("seed", "cpu"), {"step": "not measured within the budget"}
     results.cells.append(CellResult(cell=cell, environment=DAYS[2], missing=why))
-    headline = document(results).headline
+    headline = describe_history(results).headline
     assert headline.endswith("There was no time for 1 of 3 days: give a --budget of 90 or more.")
 
 
@@ -153,10 +153,14 @@ def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) ->
     assert (step[0].against[:7], step[0].environment[:7]) == ("2026-03", "2026-04")
     assert find_causes(step, it) == "jax 0.12.0 → 0.13.0; commit 3333333333 → 4444444444"
     assert not any(row.cell.is_baseline for row in it.differences)
-    assert document(results).subtitle == (
+    assert describe_history(results).subtitle == (
         "6 runs of 6 commits, 2026-01-15 to 2026-06-15, CPU X (family 6), 2 cores"
     )
-    assert document(results).fine_print[0].startswith("Values are relative to pure_jax/pure in ")
+    assert (
+        describe_history(results)
+        .fine_print[0]
+        .startswith("Values are relative to pure_jax/pure in ")
+    )
     calls = changes(results)["Python calls at seed"]
     assert calls[:3] == ("+63", "equinox/filter_jit", "2026-04-15 08:00 to 2026-05-15 08:00")
     assert results.warnings == []
@@ -175,7 +179,7 @@ def test_a_short_call_on_all_cores_has_no_change_in_a_few_runs(tmp_path: Path) -
         it = Timeline(read_history(files))
         return [rows[0].metric for rows in it.changes if rows[0].cell.workload == "toy"]
 
-    few = document(read_history(files[5:15]))
+    few = describe_history(read_history(files[5:15]))
     assert called(files[5:15]) == []
     assert "3 of 12 times are not comparable on all cores (use `--cores=one`)" in few.headline
     assert any("toy (call): not comparable" in text for text in section(few, "What changed").lines)
@@ -199,7 +203,7 @@ def test_the_guilty_release_comes_first_at_any_width() -> None:
         {"flax": "0.12.0", "numpy": "2.4", "equinox": "0.13.1"},
         {"jax": "0.8.1", "jaxlib": "0.8.1", "flax": "0.12.1", "numpy": "2.5", "equinox": "0.13.2"},
     ]
-    made = document(of_days(2, {DAYS[0]: {}, DAYS[1]: {BLOG: 1.8}}, releases))
+    made = describe_history(of_days(2, {DAYS[0]: {}, DAYS[1]: {BLOG: 1.8}}, releases))
     for width in (80, 170):
         text = " ".join(terminal(made, width).split())
         places = [text.find(name) for name in ("flax ", "jax ", "numpy ", "equinox ")]
@@ -231,7 +235,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
         "ab.json left out: it is the result of `bakeoff history`, no run",
         "1 × a run with processor CPU Z left out: give its files alone to see it",
     ]
-    assert section(document(results), "What changed").lines == (
+    assert section(describe_history(results), "What changed").lines == (
         "haiku/pure at toy and seed failed on 2026-02-15 08:00: it broke",
         "No change found in 55 comparisons.",
     )

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from bench import numbers
 from bench.estimates import WIDEST_ANSWER
 from bench.report import table
 from bench.report.charts import render_svg
-from bench.report.wording import NO_BREAK, keep_units
+from bench.wording import NO_BREAK, keep_units
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def page(*documents: Document) -> str:
         anchor=Anchors().make_id,
         version=versions().get("jax-bakeoff", ""),
         widest=WIDEST_ANSWER,
-        unknown=table.UNKNOWN,
+        unknown=numbers.UNKNOWN,
     )
     return keep_printable(text)
 
@@ -107,7 +108,7 @@ def number(content: Estimate) -> Markup:
     """Return a number in a table, which may be broken before its interval."""
     from markupsafe import Markup
 
-    text = f"{table.mark(content)} {table.words(content)}".strip()
+    text = f"{table.mark(content)} {numbers.words(content)}".strip()
     value, bracket, interval = text.partition(" (")
     span = Markup(" <span>({}</span>").format(interval) if bracket else ""
     return Markup("{}{}").format(value.replace(" ", NO_BREAK), span)

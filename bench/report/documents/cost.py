@@ -11,31 +11,20 @@ import impls
 from bench.cells import BASELINE, FLAT, PURE, REFERENCE, WHOLE
 from bench.estimates import MARGIN, Estimate, group_by_key
 from bench.metrics import HOST, METRICS, OF_OUTLINE, STEP
-from bench.report import wording
+from bench.numbers import amount, percent, words
+from bench.report import sentences
 from bench.report.remedies import find_cheaper, write_change
-from bench.report.table import (
-    Column,
-    Content,
-    Document,
-    Row,
-    Section,
-    Table,
-    amount,
-    percent,
-    words,
-)
-from bench.report.wording import join_words
+from bench.report.table import Column, Content, Document, Row, Section, Table
 from bench.runfile import find_needed_seconds
 from bench.stats.amounts import make_zero_cost
-from bench.stats.estimate import estimate
+from bench.wording import join_words, sentence
 from common.config import SKELETON, Device, is_skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from bench.cells import Arm, Cell
     from bench.runfile import CellResult, Results
-    from bench.samples import Sample
 
 CARRY_ADVICE = "If `loss` takes a `state` or `key`, pass it in and return it as `opt_state` is."
 """Sentence below the advised lines, as they show no state or key."""
@@ -156,7 +145,7 @@ class OwnCost:
         return arm.make_cell(self.baseline.workload, self.baseline.backend)
 
 
-def document(results: Results) -> Document:
+def describe_costs(results: Results) -> Document:
     """Return the costs of a step's styles, from the results of `bakeoff cost`."""
     it = OwnCost(results)
     advice, calls, starts = advise(it), count_calls(it), make_starts_table(it)
@@ -177,7 +166,7 @@ def document(results: Results) -> Document:
         else "",
         headline=advice.text,
         status="good" if advice.is_known and not failures else "open",
-        warnings=(*results.warnings, *wording.name_constant_losses(real_rows(it))),
+        warnings=(*results.warnings, *sentences.name_constant_losses(real_rows(it))),
         sections=(
             Section("Failures", failures, status="bad"),
             Section("Cost of a step", tables=(make_table(it),) * bool(it.call or it.step)),
@@ -185,7 +174,7 @@ def document(results: Results) -> Document:
             Section("Python and garbage", tables=(calls,) * bool(calls.rows)),
             Section("Change", tuple(advice.change.splitlines())),
             Section("Not compared", tuple(describe_other_steps(it))),
-            Section("Not measured", (*wording.explain_missing(it.rows), *name_unchecked(it))),
+            Section("Not measured", (*sentences.explain_missing(it.rows), *name_unchecked(it))),
         ),
         fine_print=(
             *(
@@ -202,7 +191,7 @@ def document(results: Results) -> Document:
             + " What an accelerator's runtime adds for each array is in its steps alone."
             * (Device.parse(it.baseline.backend).backend != "cpu"),
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
-            *wording.suggest_more(results.estimates, goes_on=not it.is_stack),
+            *sentences.suggest_more(results.estimates, goes_on=not it.is_stack),
         ),
     )
 
@@ -216,27 +205,6 @@ def name_unchecked(it: OwnCost) -> Iterator[str]:
             f"There was no time to compare the skeletons of {join_words(names)} with the trees of "
             "their real steps."
         )
-
-
-class FirstAnswer:
-    """Tells once what styles add to a call, as soon as that has an interval; the rest goes on."""
-
-    def __init__(self, margin: float, tell: Callable[[str], None]) -> None:
-        self.margin, self.tell = margin, tell
-        self.is_told = False
-
-    def __call__(self, samples: Sequence[Sample]) -> bool:
-        """Look at the samples so far; return False: there is more to measure."""
-        light = [s for s in samples if s.metric == HOST and is_skeleton(s.cell.workload)]
-        if not self.is_told and light:
-            rows = estimate(light, margin=self.margin)
-            added = [row for row in rows if row.form == "added" and not row.cell.is_control]
-            self.is_told = any(row.high is not None and not row.is_unknown for row in added)
-            if self.is_told:
-                added.sort(key=lambda row: row.value)
-                named = ", ".join(f"{row.cell.arm} {words(row)}" for row in added)
-                self.tell(f"added to a call, so far: {named}")
-        return False
 
 
 def real_rows(it: OwnCost) -> list[CellResult]:
@@ -274,7 +242,7 @@ def advise(it: OwnCost) -> Advice:
         others = [f"`{row.cell.arm}`" for row in it.other_steps]
         if others:
             few += f", and {join_words(others)} cannot be compared"
-        nothing = wording.sentence(f"{at}there is nothing to choose: {few}")
+        nothing = sentence(f"{at}there is nothing to choose: {few}")
         return Advice(nothing, is_known=not others)
     names = {arm.style: f"`{arm}`" for arm in it.arms}
     names[plain] = f"`{library}/{plain}`"
@@ -390,7 +358,7 @@ def make_table(it: OwnCost) -> Table:
             steps = [it.table.comparison(real, name) or "" for name in (STEP, "step_pipelined")]
             steps[-1] = step_content(steps[-1])
             added = it.costs.get(arm.style) or ""
-            rows.append(Row((str(arm), added, *steps, wording.program(proofs.get(real)))))
+            rows.append(Row((str(arm), added, *steps, sentences.program(proofs.get(real)))))
     steps = [it.table.amount(it.baseline, name) or "" for name in (STEP, "step_pipelined")]
     plain = Row((f"{it.plain} (times)", it.call or "", *steps, ""))
     notes = [

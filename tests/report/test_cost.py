@@ -11,17 +11,18 @@ from msgspec.structs import replace
 from uv import find_uv_bin
 
 from bench.cells import BASELINE, CONTROL, WHOLE, Arm, Selection
-from bench.cost.step import FirstAnswer, OwnCost, advise, document, find_status
+from bench.cli.cost import FirstAnswer
 from bench.engine.process import Place
 from bench.engine.task import Environment
 from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
 from bench.prepare.run import ASKED
 from bench.prepare.sides import choose_cells
+from bench.report.documents.ab import describe_comparison
+from bench.report.documents.cost import OwnCost, advise, describe_costs, find_status
 from bench.runfile import CellResult, EnvironmentInfo, Results, RunOptions
 from bench.runfile.reader import read
 from bench.samples import Proof, Sample
-from bench.track.comparison import Comparison
 from bench.worker.offers import check_step
 from bench.worker.skeleton import OutlineFile, describe_trees
 from bench.worker.step_arms import StepArms
@@ -92,7 +93,7 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     needs = {HOST: "not measured (about 21 s needed)", STEP: "not measured (about 9 s needed)"}
     lacking.cells[-1].missing = needs
     assert advise(OwnCost(lacking))[0] == f"There was no time for {asked}: give --budget 90."
-    shown = document(lacking)
+    shown = describe_costs(lacking)
     assert (shown.status, find_status(lacking)) == ("open", 2)
     only = {"jit": (6e-4, 2e-5)}
     advice, change, _ = advise(OwnCost(results(only, 2.3e-4)))
@@ -108,15 +109,15 @@ def test_an_answer_that_is_not_known_is_not_good() -> None:
     [row] = [row for row in by_one.estimates if row.form == "added"]
     ends = {"low": None, "high": None, "level": 2e-4, "workers": 1, "verdict": None}
     by_one.estimates[by_one.estimates.index(row)] = replace(row, **ends)
-    shown = document(by_one)
+    shown = describe_costs(by_one)
     name = "`flax_nnx/cached_partial`"
     assert shown.headline == f"At 230 µs a step, {name}: not known yet (one process)."
     assert (shown.status, find_status(by_one)) == ("open", 0)
     plain = results({}, 2.3e-4)
-    assert (document(plain).status, find_status(plain)) == ("good", 0)
+    assert (describe_costs(plain).status, find_status(plain)) == ("good", 0)
     other = Proof(loss=0, gradient=0, trajectory=0.5, equal=False)
     plain.cells.append(CellResult(cell=Arm("mine", WHOLE).make_cell("mine", "cpu"), proof=other))
-    shown = document(plain)
+    shown = describe_costs(plain)
     assert shown.headline.endswith("plain JAX has one style, and `mine/step` cannot be compared.")
     assert shown.status == "open"
 
@@ -133,7 +134,7 @@ def test_nothing_measured_is_the_answer_and_has_no_tables(reason: str, words: st
     cells = [arm.make_cell("mine.skeleton", "cpu") for arm in arms]
     rows = [CellResult(cell=cells[0]), CellResult(cell=cells[1], missing={HOST: reason})]
     nothing = Results(kind="cost", cells=rows, options=RunOptions(budget=15.0))
-    shown = document(nothing)
+    shown = describe_costs(nothing)
     assert shown.headline == f"Nothing could be measured in 15 s{words}."
     assert not any(part.tables for part in shown.sections)
     assert not any("same losses" in text for text in shown.fine_print)
@@ -177,7 +178,7 @@ def test_the_installed_tool_compares_in_an_empty_folder(tmp_path: Path) -> None:
     assert done.returncode in (0, 1, 2), done.stderr  # in a bad hour, nothing is settled
     results = read(Path("ab.json")).results
     assert {row.cell.workload for row in results.estimates} == {"scan"}
-    [computed] = Comparison(results).computation_sentences
+    [computed] = section(describe_comparison(results), "What is computed").lines
     assert computed.startswith("Both sides have the same losses in ten steps")
 
 
@@ -200,7 +201,7 @@ def test_sides_whose_states_differ_are_told(state: list[float] | None, words: st
     row = Estimate(cell=cell, environment="new", metric=STEP, form="amount", value=1.0)
     environments = {"base": EnvironmentInfo(), "new": EnvironmentInfo()}
     made = Results(kind="ab", environments=environments, cells=sides, estimates=[row])
-    computed, still = Comparison(made).computation_sentences
+    computed, still = section(describe_comparison(made), "What is computed").lines
     assert computed.startswith(words)
     assert still.startswith("equinox/pure: the loss is the same in each of ten steps.")
 
@@ -209,17 +210,17 @@ def test_a_document_without_numbers_says_what_is_missing() -> None:
     cell = Arm("flax_nnx", "jit").make_cell("mine.skeleton", "cpu")
     lacking = CellResult(cell=cell, missing={HOST: "not measured within the budget"})
     cells = [CellResult(cell=BASELINE.make_cell("mine", "cpu")), lacking]
-    made = document(Results(kind="cost", cells=cells))
+    made = describe_costs(Results(kind="cost", cells=cells))
     [line] = section(made, "Not measured").lines
     assert line == "Not measured within the budget: call."
-    assert document(Results(kind="cost", cells=cells)).warnings == ()
+    assert describe_costs(Results(kind="cost", cells=cells)).warnings == ()
     control = CellResult(cell=Arm("control", "pure").make_cell("mine", "cpu"), losses=[2.0] * 10)
     real = CellResult(cell=lacking.cell._replace(workload="mine"), losses=[2.0] * 10)
     still = [control, real, replace(cells[0], losses=[2.0, 1.0])]
-    [warning] = document(Results(kind="cost", cells=still)).warnings
+    [warning] = describe_costs(Results(kind="cost", cells=still)).warnings
     assert warning.startswith("flax_nnx/jit: the loss is the same in each of ten steps. Either")
     plain = Results(kind="cost", cells=[replace(cells[0], failure="it broke")])
-    [failures] = document(plain).sections[:1]
+    [failures] = describe_costs(plain).sections[:1]
     assert failures.lines == ("pure_jax/pure failed: it broke",)
     assert Selection(files={}).step == ""
 

@@ -15,19 +15,21 @@ from msgspec.structs import replace
 from bench.cells import BASELINE
 from bench.estimates import ALPHA, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
+from bench.numbers import change, percent
 from bench.report.charts import draw_lines
-from bench.report.table import Column, Document, Row, Section, Table, change, percent
-from bench.report.wording import (
+from bench.report.sentences import describe_by_reason, suggest_more
+from bench.report.table import Column, Document, Row, Section, Table
+from bench.track.comparison import is_costlier
+from bench.track.run_files import ON_ALL_CORES, list_known_commits
+from bench.track.timeline import Timeline
+from bench.wording import (
+    describe_releases,
     join_words,
     main_workload,
     name_few,
     pluralise,
     sentence,
-    suggest_more,
 )
-from bench.track.comparison import describe_by_reason, describe_releases, is_costlier
-from bench.track.run_files import ON_ALL_CORES, list_known_commits
-from bench.track.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -67,7 +69,7 @@ def describe_moment(moment: str) -> str:
     return moment[:MINUTE].replace("T", " ")
 
 
-def document(results: Results) -> Document:
+def describe_history(results: Results) -> Document:
     """Return the document of a history."""
     it = Timeline(results)
     first, more = (

@@ -4,43 +4,53 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from statistics import median
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 import impls
 from bench.environments.spec import PACKAGES
-from bench.estimates import Estimate, group_by_key
-from bench.metrics import label
+from bench.estimates import Estimate, find_detectable_difference, group_by_key
+from bench.metrics import HOST_PER_ARRAY, label
+from bench.numbers import UNKNOWN, amount, change, percent
 from bench.offer import NOT_IMPORTING
 from bench.prepare.sides import IN_TURNS
-from bench.report.table import UNKNOWN, Column, Document, Row, Section, Table, percent
-from bench.report.wording import (
-    MOST_NAMED,
+from bench.report.sentences import (
     NOTHING_SETTLED,
-    join_words,
-    name_few,
-    place,
-    pluralise,
-    sentence,
+    describe_by_reason,
+    describe_cells,
+    name_constant_losses,
     suggest_more,
 )
+from bench.report.table import Column, Document, Row, Section, Table
 from bench.runfile import find_differing_releases
 from bench.track.comparison import (
     BASE,
     CHANGED_SUFFIX,
     NEW,
     ORDER,
+    SLACK,
     Comparison,
     Status,
-    describe_by_reason,
-    describe_cells,
-    describe_releases,
 )
+from bench.wording import (
+    MOST_NAMED,
+    describe_releases,
+    join_words,
+    main_workload,
+    name_few,
+    place,
+    pluralise,
+    sentence,
+)
+from common.config import TRAJECTORY_TOLERANCE, is_real_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bench.cells import Cell
-    from bench.runfile import Results
+    from bench.runfile import CellResult, Results
 
 MARKER = "<!-- bakeoff comparison -->"
 """First line of a pull request's comment, by which a later run can replace it."""
@@ -55,9 +65,14 @@ JOINED_NOTE = (
     "times drift between runs. In brackets: 95 % intervals, which include how much the "
     "same code differs from run to run, corrected for all rows together."
 )
+SAME_STATE = 1e-3
+"""Largest difference of two equal arrays of a user's state, as a fraction of their norm, for the
+same reason."""
+LARGEST_LIMIT = 1.0
+"""Largest detectable difference that is reported, a fraction: above it, nothing is known."""
 
 
-def document(results: Results) -> Document:
+def describe_comparison(results: Results) -> Document:
     """Return the document of a comparison."""
     it = Comparison(results)
     base, new = it.sides
@@ -76,7 +91,7 @@ def document(results: Results) -> Document:
                 "Differences",
                 tables=(*_make_times(it, it.differing_times), *_make_counts(it)),
             ),
-            Section("What is computed", tuple(it.computation_sentences)),
+            Section("What is computed", tuple(_compare_computation(it))),
             Section(
                 "Failures",
                 tuple(describe_by_reason(_find_failures(it))),
@@ -147,8 +162,30 @@ def _count_rows(it: Comparison) -> Iterator[str]:
 
 def _describe_row(row: Estimate, it: Comparison) -> str:
     """Return a difference in a few words: `haiku/pure step at seed +1.2 % (0.8 to 1.7)`."""
-    change = it.describe_difference(row)
+    change = _describe_difference(it, row)
     return f"{row.cell.arm} {label(row.metric)} at {place(row.cell.workload)} {change}"
+
+
+def _describe_amount(it: Comparison, side: str, row: Estimate) -> str:
+    """Return a side's amount of a row's cell and metric; empty if it is not known."""
+    known = it.amounts.get((side, row.cell, row.metric))
+    return amount(known.value, known.unit) if known else ""
+
+
+def _describe_difference(it: Comparison, row: Estimate) -> str:
+    """Return by how much a row differs; an exact number by both of its values, `4 → 5`."""
+    if row.form == "added":
+        sides = [it.amounts[side, row.cell, row.metric] for side in (BASE, NEW)]
+        words = [amount(side.value, side.unit) for side in sides]
+        if words[0] == words[1]:  # too few digits to see it
+            words = [amount(side.value, "") for side in sides]
+        return " → ".join(words)
+    base = it.amounts.get((BASE, row.cell, HOST_PER_ARRAY))
+    if row.metric == HOST_PER_ARRAY and base:  # microseconds are what people can add up
+        ends = {name: getattr(row, name) for name in ("value", "low", "high")}
+        seconds = {n: end and base.value * (end - 1) for n, end in ends.items()}
+        return change(replace(row, form="added", unit="s", **seconds))
+    return change(row)
 
 
 def _make_times(it: Comparison, rows: Iterable[Estimate]) -> tuple[Table, ...]:
@@ -156,7 +193,7 @@ def _make_times(it: Comparison, rows: Iterable[Estimate]) -> tuple[Table, ...]:
     lines = []
     for row in rows:
         name = f"{row.cell.arm} at {place(row.cell.workload)}"
-        sides = (it.describe_amount(side, row) for side in (BASE, NEW))
+        sides = (_describe_amount(it, side, row) for side in (BASE, NEW))
         content = it.find_gap(row) or row
         lines.append(Row((name, label(row.metric), *sides, content), it.is_worse(row)))
     amounts = (Column(name, number=True, needed=False) for name in (BASE, NEW))
@@ -167,7 +204,7 @@ def _make_times(it: Comparison, rows: Iterable[Estimate]) -> tuple[Table, ...]:
 def _make_counts(it: Comparison) -> Iterator[Table]:
     """Yield the table of exact numbers that changed, with equal changes in one row."""
     alike = group_by_key(
-        ((label(row.metric), it.describe_difference(row)), row) for row in it.counts
+        ((label(row.metric), _describe_difference(it, row)), row) for row in it.counts
     )
     if alike:
         lines = [
@@ -178,6 +215,47 @@ def _make_counts(it: Comparison) -> Iterator[Table]:
             for (name, change), rows in alike.items()
         ]
         yield Table((Column("count"), Column("change")), tuple(lines), "Exact counts that changed")
+
+
+def _compare_computation(it: Comparison) -> Iterator[str]:
+    """Yield whether both sides of a user's own step compute the same in ten steps."""
+    same, changed, rounding = [], [], 0.0
+    asked = {row.cell for row in it.results.estimates}
+    for base, new in it.common_cells:
+        if not is_real_step(base.cell.workload) or new.cell not in asked:
+            continue
+        pairs = list(zip(base.losses, new.losses, strict=False))
+        away = [abs(a - b) / max(abs(a), abs(b), SLACK) for a, b in pairs]
+        if first := next((i for i, d in enumerate(away, 1) if d > TRAJECTORY_TOLERANCE), 0):
+            changed.append(
+                f"losses of {new.cell.arm} differ from step {first} on, by up to "
+                f"{max(away):.1g} of a loss in ten steps; the last ones are "
+                f"{pairs[-1][0]:.6g} and {pairs[-1][1]:.6g}"
+            )
+        elif words := _describe_state_change(base, new):
+            changed.append(f"the state of {new.cell.arm} differs after ten steps: {words}")
+        elif away:
+            same.append(str(new.cell.arm))
+            rounding = max(rounding, *away)
+    if same:
+        to = f", to {rounding:.1g} of a loss" if rounding else ""
+        yield f"Both sides have the same losses in ten steps{to}: {name_few(same)}."
+    yield from map(sentence, changed)
+    yield from name_constant_losses(new for _, new in it.common_cells if new.cell in asked)
+
+
+def _describe_state_change(base: CellResult, new: CellResult) -> str:
+    """Return in words how the state of a user's own step differs; empty if it does not."""
+    ours, theirs = (row.proof.state if row.proof else None for row in (base, new))
+    if ours is None or theirs is None:  # an older run's, or a step that keeps its state to itself
+        return ""
+    if len(ours) != len(theirs):
+        return f"it has {len(ours)} and {len(theirs)} arrays"
+    away = [abs(a - b) / max(a, b, SLACK) for a, b in zip(ours, theirs, strict=True)]
+    differing = [part for part in away if part > SAME_STATE]
+    if not differing:
+        return ""
+    return f"{len(differing)} of {len(away)} arrays, by up to {percent(max(away))} of their norm"
 
 
 def _find_failures(it: Comparison) -> Iterator[tuple[str, Cell]]:
@@ -217,6 +295,33 @@ def _find_missing(it: Comparison) -> Iterator[tuple[tuple[str, Cell], str]]:
                 yield (why if on_both else f"{why}, on the {name} side", cell), metric
 
 
+def _find_limits(it: Comparison) -> dict[str, str]:
+    """Return metric → the difference that a row of a workload would detect in four cases of five.
+
+    The workload is the one that sentences name first. Metrics without a limit are left out.
+    """
+    limits = {}
+    for metric in sorted({row.metric for row in it.times}, key=ORDER.index):
+        rows = [row for row in it.times if row.metric == metric]
+        workload = main_workload(row.cell.workload for row in rows)
+        limit = max(
+            (
+                find_detectable_difference([row])
+                for row in rows
+                if row.cell.workload == workload and not row.is_noiseless
+            ),
+            default=math.inf,
+        )
+        if limit > LARGEST_LIMIT:
+            continue
+        limits[metric] = f"{percent(limit)} ({label(metric)} at {place(workload)})"
+        sides = [it.amounts.get((BASE, row.cell, metric)) for row in rows]
+        times = [side.value for side in sides if side]
+        if metric == HOST_PER_ARRAY and times:
+            limits[metric] = f"{amount(limit * median(times), 's')} ({label(metric)})"
+    return limits
+
+
 def _suggest_ab(it: Comparison) -> Iterator[str]:
     """Yield the command that settles the open rows of two files, if both sides can be built."""
     open_rows = [row for row in it.rows if not it.is_settled(row) and row.metric in IN_TURNS]
@@ -242,8 +347,8 @@ def _suggest_ab(it: Comparison) -> Iterator[str]:
 def _explain_method(it: Comparison) -> Iterator[str]:
     """Yield the method, the smallest changes that would show, and equal and differing releases."""
     yield MEASURED_NOTE if it.is_measured else JOINED_NOTE
-    if it.limits:
-        yield f"Smallest change that would show in each row: {', '.join(it.limits.values())}."
+    if limits := _find_limits(it):
+        yield f"Smallest change that would show in each row: {', '.join(limits.values())}."
     yield from suggest_more(it.times) if it.is_measured else _suggest_ab(it)
     base, new = it.sides
     same = [f"{n} {v}" for n, v in new.versions.items() if base.versions.get(n) == v]

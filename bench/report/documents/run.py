@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 from msgspec.structs import asdict
 
 import impls
+from bench import wording
 from bench.cells import BASELINE, Arm
 from bench.estimates import MIN_WORKERS, Verdict, find_detectable_difference, group_by_key
 from bench.metrics import HOST, STEP, TINY, WORKLOAD_GROUPS, label
-from bench.report import charts, wording
+from bench.numbers import amount, percent, words
+from bench.report import charts, sentences
 from bench.report.remedies import find_cheaper, write_change
 from bench.report.run_tables import group_by_place, is_timed, make_tables
 from bench.report.summary import find_causes, find_surprises, list_views, make_headline, make_table
-from bench.report.table import Document, Section, amount, percent, words
+from bench.report.table import Document, Section
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ LAST_LINES = 5
 """Number of last lines of a failed worker's standard error that are shown."""
 
 
-def document(run: Run) -> Document:
+def describe_run(run: Run) -> Document:
     """Return the document of a run, from its file alone."""
     results, views = run.results, list_views(run.results)
     places = group_by_place(results.good_cells)
@@ -122,7 +124,7 @@ def explain_state(results: Results) -> Iterator[str]:
     gaps = [rows[0].cell.place if several else rows[0].cell.workload for rows in untimed]
     gaps += [wording.pluralise(rest, "number")] if rest else []
     missing = [f"Not measured: {wording.join_words(gaps)}."] if gaps else []
-    if state := [*missing, *wording.suggest_more(results.estimates)]:
+    if state := [*missing, *sentences.suggest_more(results.estimates)]:
         yield " ".join(state)
 
 
@@ -130,7 +132,7 @@ def explain_gaps(table: EstimateTable, places: Mapping[str, Sequence[CellResult]
     """Yield which numbers are missing at each place where others are there, and why."""
     for place, rows in places.items():
         if is_timed(table, rows):
-            yield from (f"At {place}. {text}" for text in wording.explain_missing(rows))
+            yield from (f"At {place}. {text}" for text in sentences.explain_missing(rows))
 
 
 def is_thin(row: Estimate) -> bool:

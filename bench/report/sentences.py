@@ -1,55 +1,23 @@
-"""Names and lists in words, and texts from outside made safe to print."""
+"""Sentences that several documents have: programs, gaps, constant losses, and how to go on."""
 
 from __future__ import annotations
 
-import math
-import re
 from typing import TYPE_CHECKING
 
-from bench.estimates import Estimate, Verdict
+from bench.estimates import Estimate, Verdict, group_by_key
 from bench.metrics import METRICS, label
-from bench.report.table import UNITS, UNKNOWN
-from bench.streams import one_line
-from common.config import DEEP, SWEEP, WORKLOADS
+from bench.numbers import UNKNOWN
+from bench.wording import MOST_NAMED, join_words, name_few, sentence, sort_workloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from bench.cells import Cell
     from bench.runfile import CellResult
     from bench.samples import Proof
 
-MOST_NAMED = 3
-"""Most arms, releases or operations that a sentence names; it counts the others."""
 NOTHING_SETTLED = "nothing is settled yet"
 """Words of a headline where every comparison is open."""
-NO_BREAK = "\u00a0"
-UNIT_SPACE = re.compile(rf"(?<=\d) (?=%|→|(?:{'|'.join(UNITS['s'] | UNITS['B'])})\b)")
-"""Space between a number and its unit, or an arrow: no line ends there."""
-ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
-
-
-def sort_workloads(workloads: Iterable[str]) -> list[str]:
-    """Return the names of workloads, the smallest model's first, then by the size of the batch."""
-
-    def size(name: str) -> tuple[float, ...]:
-        known = WORKLOADS.get(name)
-        return (known.width, known.layers, known.batch, known.chunk) if known else (math.inf,)
-
-    return sorted(dict.fromkeys(workloads), key=size)
-
-
-def main_workload(workloads: Iterable[str]) -> str:
-    """Return the workload that sentences name first: the tutorial's, or else the widest."""
-    names = sort_workloads(workloads)
-    return "seed" if "seed" in names else names[-1] if names else ""
-
-
-def place(workload: str) -> str:
-    """Return a workload as sentences name it: `seed`, `width 64`, `12 layers`."""
-    known = WORKLOADS.get(workload)
-    if known in SWEEP:
-        return f"width {known.width}"
-    return f"{known.layers} layers" if known is DEEP else workload
 
 
 def operations(counts: dict[str, int]) -> str:
@@ -74,29 +42,6 @@ def program(proof: Proof | None) -> str:
     if proof.same_program_as_baseline:
         return "the same"
     return operations(proof.operations_beside_baseline)
-
-
-def join_words(words: Sequence[str]) -> str:
-    """Return words as a list in a sentence: `a, b and c`."""
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
-
-
-def name_few(words: Sequence[str], most: int = MOST_NAMED) -> str:
-    """Return words as a list in a sentence; beyond `most` + 1, only `most` and how many more."""
-    if len(words) <= most + 1:
-        return join_words(words)
-    return join_words([*words[:most], f"{len(words) - most} more"])
-
-
-def pluralise(count: int, what: str) -> str:
-    """Return a number of things: `1 step`, `2 steps`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def sentence(text: str) -> str:
-    """Return a text with a capital and a full stop; a name like `haiku/pure` keeps its letters."""
-    start = text[:1] if "/" in text.partition(" ")[0] else text[:1].upper()
-    return f"{start}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def explain_missing(rows: Sequence[CellResult]) -> Iterator[str]:
@@ -134,12 +79,16 @@ def suggest_more(rows: Iterable[Estimate], *, goes_on: bool = True) -> Iterator[
         yield f"To settle {join_words(marks)}: a longer `--budget`{more}."
 
 
-def keep_units(text: str) -> str:
-    """Return a text in which each number stands on one line with its unit."""
-    return UNIT_SPACE.sub(NO_BREAK, text)
+def describe_cells(cells: Iterable[Cell], most: int = MOST_NAMED) -> str:
+    """Return cells as a list in a sentence: `haiku/pure at toy and seed`."""
+    workloads = group_by_key((cell.arm, cell.workload) for cell in cells)
+    arms = group_by_key(
+        (name_few(sort_workloads(at), most), str(arm)) for arm, at in workloads.items()
+    )
+    return name_few([f"{name_few(names, most)} at {where}" for where, names in arms.items()], most)
 
 
-def make_printable(text: str) -> str:
-    """Return a text from outside without a terminal's control sequences; line breaks stay."""
-    text = ESCAPE_SEQUENCE.sub("", text).expandtabs(4)
-    return "\n".join(map(one_line, text.splitlines()))
+def describe_by_reason(pairs: Iterable[tuple[str, Cell]]) -> Iterator[str]:
+    """Yield each reason in a sentence with its cells: `haiku/pure at toy fails: not equal`."""
+    for reason, cells in group_by_key(pairs).items():
+        yield f"{describe_cells(cells)} {reason}"
