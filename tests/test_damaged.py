@@ -28,7 +28,6 @@ from bench.estimates import group_by_key
 from bench.fleet import read_plan
 from bench.options import Options
 from bench.runfile.reader import read
-from bench.stats.forecast import estimate_variation
 from bench.streams import one_line
 from common import weights
 from common.errors import BakeoffError
@@ -208,7 +207,6 @@ def test_samples_to_go_on_with(kind: str, tmp_path: Path, changes: list[tuple[in
     def make() -> None:
         run = read(path)
         make_estimates(run.samples, run.results.cells, Options(), run.results.base)
-        estimate_variation(run.samples)
 
     works_or_is_refused(make)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import statistics
 import time
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -16,7 +18,7 @@ from bench.report.table import Column, Document, Row, Section, Table
 from bench.runfile.warnings import MOST_OTHERS, MOST_STOLEN, warn_of_imports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.runfile import TimeSpent
     from bench.samples import Sample
@@ -26,7 +28,8 @@ bakeoff doctor
 bakeoff doctor --seconds 30
 bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
 
-
+P95_SDS = 1.645
+"""Standard deviations of a normal variable between its median and its 95 % quantile."""
 ROUNDS = 16
 """Rounds of plain JAX's two copies in a block: half a second."""
 DETECTED_FRACTION = 0.2
@@ -99,7 +102,6 @@ def describe_usage(usage: TimeSpent) -> Iterator[Probe]:
 def time_steps(seconds: float) -> Probe:
     """Return how much single steps vary, and the difference that a default run can detect."""
     from bench.engine.process import Worker
-    from bench.stats.forecast import estimate_variation
     from bench.worker.protocol import Load, Open, TimeBlock, Timed
 
     names, place = [str(arm) for arm in REFERENCE], ("seed", "cpu")
@@ -117,6 +119,16 @@ def time_steps(seconds: float) -> Probe:
     varies = estimate_variation(samples)
     can = f"`pytest bench` can detect about {percent(DETECTED_FRACTION * varies)} at seed"
     return Probe("calls of a step", f"vary by {percent(varies)}: {can}")
+
+
+def estimate_variation(samples: Sequence[Sample]) -> float:
+    """Return how much single calls vary: the standard deviation of their logarithm.
+
+    It is estimated from the median and the 95 % quantile of each block's calls, so that a rare long
+    call does not count; then the median over blocks and arms is taken.
+    """
+    ratios = [s.p95 / s.median for s in samples if s.p95 and s.median]
+    return math.log(statistics.median(ratios)) / P95_SDS if ratios else 0.0
 
 
 def describe_backends(offer: Mapping[str, Any]) -> Iterator[Probe]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.engine.task import find_programs
 from bench.metrics import METRICS, STEP, Kind
 from bench.stats.estimate import estimate
-from bench.stats.forecast import estimate_variation, forecast_difference
 from bench.worker.protocol import KINDS
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from bench.engine.task import GroupCell
     from bench.estimates import Estimate
     from bench.metrics import Metric
-    from bench.runfile import TimeSpent
     from bench.samples import Sample
 
 WIDEST = 8.0
@@ -49,7 +47,7 @@ STEPS_SHARE = 0.5
 third of a default run is steps, nearly all of an A/B of steps."""
 HOPE = 1.5
 """Largest foreseen half width, relative to the one that settles a number, at which measuring it is
-still worth while: with few workers, forecasts are wrong by half."""
+still worth while: with few workers, what is foreseen is wrong by half."""
 
 FIRST_SHARE = 1 / 6
 """Largest fraction of the time left that a first answer may take although it will settle nothing:
@@ -194,19 +192,6 @@ class Doubts:
                     enough, settling = find_target_widths(row, self.margin)
                     doubt, excess = min(WIDEST, row.half_width / enough), row.half_width / settling
                 yield Question(metric.weight * weight, doubt, excess, have, least)
-
-    def forecast_steps(self, workload: str, spent: TimeSpent) -> None:
-        """Forecast the detectable difference, by the first blocks of a workload's steps."""
-        if spent.forecast or self.agenda.options.is_fixed:
-            return
-        rows = [s for s in self.samples if (s.metric, s.cell.workload) == (STEP, workload)]
-        rows = [s for s in rows if s.worker > spent.earlier_processes]
-        if not self.agenda.base:  # blocks of two environments have no arms in common
-            rows = [s for s in rows if s.environment == rows[0].environment]
-        times = max(1.0, self.agenda.options.budget * STEPS_SHARE / spent.wall_seconds)
-        about = forecast_difference(rows, times, base=self.agenda.base)
-        if math.isfinite(about):
-            spent.calls_vary, spent.forecast = estimate_variation(rows), about
 
     def foresee_excess(self, metric: Metric, cell: Cell, rounds: float) -> float:
         """Return the excess that so many rounds will leave of ratios near 1; 0 if unknown.

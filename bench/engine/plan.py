@@ -17,7 +17,7 @@ from bench.engine.costs import FEW_ROUNDS
 from bench.engine.task import find_live_cells
 from bench.engine.workers import Visit, WorkerEndedError, Workers
 from bench.estimates import group_by_key
-from bench.metrics import STAGES, STEP
+from bench.metrics import STAGES
 from common.config import is_real_step
 
 if TYPE_CHECKING:
@@ -142,8 +142,6 @@ class Plan:
 
         lanes = list(dict.fromkeys(visit.cores for visit in visits))
         yield from self.workers.run_phase(lanes, [partial(measure, visit) for visit in visits])
-        if turn.kind == STEP:
-            self.choice.doubts.forecast_steps(turn.workload, self.workers.spent)
         return done
 
     def measure_blocks(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[int]:

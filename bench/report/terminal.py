@@ -224,19 +224,10 @@ class Progress(progress.Progress):
         """Budget in seconds."""
         self.next_line = 0.0
         """Seconds of the measurement at which a pipe gets its next line."""
-        self.has_forecast = False
-        """Whether the forecast of detectable differences was printed."""
         self.bar = self.add_task("", total=budget)
 
     def __call__(self, action: Action, spent: TimeSpent) -> None:
         """Show the action that begins."""
-        if spent.forecast and not self.has_forecast:
-            self.has_forecast = True
-            self.console.print(
-                f"Calls vary by {percent(spent.calls_vary)} now; step differences of about "
-                f"{percent(spent.forecast)} can be detected in {self.budget:g} s.",
-                markup=False,
-            )
         arm = action.arms[0] if action.arms else ""
         text = WORDS[action.do].format(
             arm=arm, kind=action.kind, workload=action.workload, blocks=spent.blocks

@@ -114,10 +114,6 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     """Wall time of the runs that this one adds to (`--more`)."""
     earlier_processes: Count = 0
     """Number of processes of the runs that this one adds to."""
-    calls_vary: NotNegative = 0.0
-    """Standard deviation of single steps' log-times in the first visit."""
-    forecast: NotNegative = 0.0
-    """Detectable difference of a step, as a fraction, foreseen from `calls_vary`."""
     precision: NotNegative = 0.0
     """Half width of the ratios of steps when the last work was chosen: median; 0 if unknown."""
 

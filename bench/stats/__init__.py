@@ -1,1 +1,1 @@
-"""Statistics: pure functions from samples to estimates, verdicts and forecasts."""
+"""Statistics: pure functions from samples to estimates and verdicts."""

@@ -200,7 +200,7 @@ class Steps:
 
         def on_progress(action: Action, spent: TimeSpent) -> None:
             seconds = self.spent_seconds + spent.wall_seconds
-            self.on_progress(action, replace(spent, wall_seconds=seconds, forecast=0.0))
+            self.on_progress(action, replace(spent, wall_seconds=seconds))
 
         task = self.stacks.make_task(specs, self.cell, options)
         try:

@@ -284,8 +284,6 @@ def default(budget: float) -> Numbers:
         "settled": settled,
         "of": len(rows[STEP]),
         "detectable": find_detectable_difference(rows[STEP]),
-        "forecast": results.spent.forecast,
-        "calls vary": results.spent.calls_vary,
         "seconds": results.spent.wall_seconds,
     }
     for metric, several in rows.items():
@@ -305,7 +303,6 @@ def libraries(budget: float) -> Numbers:
     return {
         "right": limit <= LARGEST_LIMIT and status is not Status.CANNOT_SAY,
         "detectable": limit,
-        "forecast": results.spent.forecast,
         "±step": median([row.half_width for row in rows] or [math.inf]),
         "workers": max((row.workers for row in rows), default=0),
         "seconds": results.spent.wall_seconds,

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bench.cli.doctor import describe_backends, describe_usage
+from bench.cells import BASELINE
+from bench.cli.doctor import describe_backends, describe_usage, estimate_variation
 from bench.engine.process import WorkerFailedError
 from bench.runfile import TimeSpent
+from bench.worker.turns import Call, make_sample
 from tests.commands import Bakeoff
 
 OFFER: dict[str, Any] = {
@@ -43,6 +46,15 @@ def test_what_is_warned_of(
     probes = [*describe_usage(usage), *describe_backends(OFFER | offer)]
     assert [probe.name for probe in probes if probe.advice] == ([warned] if warned else [])
     assert any(state in probe.state for probe in probes)
+
+
+@pytest.mark.parametrize("varies", [0.01, 0.07])
+def test_how_much_calls_vary_is_seen_in_blocks(varies: float) -> None:
+    rng, cell = np.random.default_rng(0), BASELINE.make_cell("seed", "cpu")
+    blocks = [np.exp(rng.normal(0, varies, (8, 3))) for _ in range(160)]
+    turns = [[[Call(x, 0.0) for x in turn] for turn in block] for block in blocks]
+    samples = [make_sample(cell, "step", block) for block in turns]
+    assert estimate_variation(samples) == pytest.approx(varies, rel=0.15)
 
 
 @pytest.mark.slow

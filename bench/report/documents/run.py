@@ -195,10 +195,9 @@ def explain_method(run: Run) -> Iterator[str]:
     )
     if (spent := results.spent).wall_seconds:
         sampling = percent(round(spent.sampling_seconds / spent.wall_seconds, 2))
-        forecast = f"; differences of {percent(spent.forecast)} were to be detectable"
         yield (
             f"{sampling} of its {spent.wall_seconds:.0f} s went to taking samples, in "
-            f"{spent.processes} processes{forecast if spent.forecast else ''}."
+            f"{spent.processes} processes."
         )
     if commit := run.commit.id:
         dirty = ", with uncommitted changes" if run.commit.dirty else ""
