@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +18,6 @@ from bench.environments.spec import CURRENT, parse
 from bench.options import ABOUT, BY_BUDGET, NAMES, Options
 from bench.plugin import MARK, RunPlugin, exit_on_wrong_use
 from bench.prepare.run import prepare_run
-from bench.runfile.reader import read
 from bench.runfile.writer import write
 from common.errors import require_new
 
@@ -53,14 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--resume",
         nargs="?",
         const="",
-        metavar="JOURNAL",
-        help="go on with a run that was cut off, given the same options: the newest one in "
-        f"{journals.FOLDER}/, or this one",
-    )
-    group.addoption(
-        "--more",
-        metavar="RUN.json",
-        help="go on with what the same command has written to RUN.json: its samples count, too",
+        metavar="FILE",
+        help="go on with what the same command has measured: the run file of one that has ended, "
+        f"with a further budget; or what was cut off, by default the newest in {journals.FOLDER}/",
     )
     group.addoption(
         "--wait",
@@ -103,8 +96,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             benchmarks.save_json = partial(write, path)
         if (resume := config.getoption("--resume")) is not None:
             next(journals.open_journals("run", resume))
-        if more := config.getoption("--more"):
-            read(Path(more))
         if not config.getoption("collectonly"):
             journals.require_journals_folder()
         if not (config.getoption("collectonly") or config.getoption("--wait")):

@@ -31,7 +31,7 @@ class Options(Struct, frozen=True):
     """Options of a measurement; `ABOUT` describes each.
 
     `rounds`, `cores` and `donate`, without the mark `AMOUNT`, say how it is measured: they have to
-    be the same in a run that adds to another (`--more`), and in runs that are compared.
+    be the same in a run that adds to another (`--resume`), and in runs that are compared.
     """
 
     budget: Annotated[float, AMOUNT] = 300.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,6 +29,7 @@ from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     from bench.cells import Cell
     from bench.engine.task import Task
@@ -119,7 +119,6 @@ class RunPlugin:
         """
         if self.measurement is not None:
             return self.measurement
-        resume, more = self.config.getoption("--resume"), self.config.getoption("--more")
         try:
             with (
                 interrupt_on_signals(),
@@ -130,9 +129,8 @@ class RunPlugin:
                 self.measurement = measure(
                     self.task,
                     wait=self.config.getoption("--wait"),
-                    resume=resume,
+                    resume=self.config.getoption("--resume"),
                     on_progress=progress,
-                    more=Path(more) if more else None,
                     partial=True,
                 )
         finally:

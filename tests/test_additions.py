@@ -88,7 +88,7 @@ def test_a_metric_is_a_row(copy: Path) -> None:
 
 
 def test_an_option_is_a_field(copy: Path) -> None:
-    """It is in run files, and `--more` heeds it, unless it says how much is measured."""
+    """It is in run files, and `--resume` heeds it, unless it says how much is measured."""
     after = "    donate: bool = False"
     kept = json.loads(run(copy, "bench/options.py", after, FIELDS, OPTION))
     assert (kept["warm_up"], kept["sentences"]) == (4, 6)

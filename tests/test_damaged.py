@@ -198,7 +198,7 @@ def test_files_of_all_commands(
 @given(CHANGES)
 @many
 def test_samples_to_go_on_with(kind: str, tmp_path: Path, changes: list[tuple[int, Any]]) -> None:
-    """Samples that `--more` and `--resume` add to make estimates, or are refused."""
+    """Samples that `--resume` goes on with make estimates, or are refused."""
     tree = json.loads(msgspec.json.encode(FILES[kind]))
     tree["bakeoff"]["samples"] = changed(tree["bakeoff"]["samples"], changes)
     path = tmp_path / "run.json"

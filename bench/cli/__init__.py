@@ -6,23 +6,28 @@ Libraries are imported when they are needed.
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import resource
 import sys
 import traceback
+from dataclasses import fields, is_dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bench import streams
+from bench.cli.parameters import RESUME_METAVAR
 from bench.streams import INTERRUPTED, interrupt_on_signals
 from common.errors import BakeoffError, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+KEPT_ENDINGS = (".json", ".journal")
+"""Endings of files that a measurement goes on with: other words after `--resume` are none."""
 BROKEN_PIPE = 141
 """Exit status where the reader of the output has left."""
 INTERNAL_ERROR = 70
@@ -70,9 +75,57 @@ class Help:
 class Command(Help, TyperCommand):
     """One command."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse words; a `--resume` before none of a file's is empty: Typer's options need one."""
+        if any(param.metavar == RESUME_METAVAR for param in self.params):
+            following = [*args[1:], ""]
+            args = [
+                f"{word}=" if word == "--resume" and not after.endswith(KEPT_ENDINGS) else word
+                for word, after in zip(args, following, strict=True)
+            ]
+        return super().parse_args(ctx, args)
+
 
 class Group(Help, TyperGroup):
     """All commands."""
+
+
+def spread_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command whose parameters are the fields of the dataclasses that a function takes.
+
+    Their defaults are those of the dataclass that is the parameter's default. A parameter of the
+    function's own stands in place of a field of its name.
+    """
+    given = inspect.signature(function, eval_str=True).parameters
+    groups: dict[str, tuple[type, list[str]]] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in given.items():
+        group = parameter.annotation
+        if not is_dataclass(group):
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        types = get_type_hints(group, include_extras=True)
+        names = [field.name for field in fields(group) if field.name not in given]
+        groups[name] = group, names
+        parameters += [
+            parameter.replace(
+                name=field,
+                kind=inspect.Parameter.KEYWORD_ONLY,
+                default=getattr(parameter.default, field),
+                annotation=types[field],
+            )
+            for field in names
+        ]
+
+    def command(**values: Any) -> Any:
+        for name, (group, names) in groups.items():
+            values[name] = group(**{field: values.pop(field) for field in names})
+        return function(**values)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {}
+    command.__name__ = function.__name__
+    return command
 
 
 app = typer.Typer(
@@ -96,7 +149,7 @@ for command, (where, panel) in COMMANDS.items():
     lines = (line for line in module.EXAMPLES.splitlines() if line.split()[1] == command)
     epilog = "\n".join(["Examples:", *lines])
     about: dict[str, Any] = {"help": text, "epilog": epilog, "rich_help_panel": panel}
-    app.command(command, cls=Command, **about)(function)
+    app.command(command, cls=Command, **about)(spread_options(function))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,8 +10,15 @@ import typer
 
 import impls
 from bench.cells import name_step, parse_names, require_known
-from bench.cli import commands, parameters
 from bench.cli.output import UTF8_FORMATS, Output, finish
+from bench.cli.parameters import (
+    BackendName,
+    Measuring,
+    Showing,
+    StyleNames,
+    check_options,
+    make_option,
+)
 from bench.metrics import HOST
 from bench.numbers import words
 from bench.options import Options
@@ -46,11 +53,11 @@ def cost(
             show_default=False,
         ),
     ] = None,
-    style: parameters.StyleNames = None,
-    backend: parameters.BackendName = None,
+    style: StyleNames = None,
+    backend: BackendName = None,
     budget: Annotated[
         float | None,
-        parameters.make_option(
+        make_option(
             "budget",
             help="Wall time of measuring, in seconds; with --arrays, for each library.",
             show_default=f"{STEP_BUDGET:g}, with --arrays {STACK_BUDGET:g}",
@@ -79,12 +86,8 @@ def cost(
             show_default="all",
         ),
     ] = None,
-    format_: parameters.Format = None,
-    output: parameters.Output = None,
-    resume: parameters.Resume = False,
-    more: parameters.More = None,
-    wait: parameters.Wait = False,
-    with_: parameters.With = None,
+    showing: Showing = Showing(),
+    measuring: Measuring = Measuring(),
 ) -> int:
     """Show what each style adds to your training step, and what to write instead.
 
@@ -95,7 +98,7 @@ def cost(
     Exit status: 0 done; 1 a style failed; 2 cannot say: there was no time to compare a style, or
     wrong use; 130 Ctrl-C.
     """
-    shown = Output.choose(format_, output, details=False)
+    shown = showing.choose()
     styles, libraries = parse_names(style), parse_names(model)
     if (file is None) == (arrays is None):
         raise BakeoffError(
@@ -103,22 +106,22 @@ def cost(
             "number of your model's parameter arrays"
         )
     usual = STEP_BUDGET if arrays is None else STACK_BUDGET
-    extent = commands.check_options(Options(usual if budget is None else budget))
+    extent = check_options(Options(usual if budget is None else budget))
     if file is not None:
         if libraries or dropout:
             option = "--model" if libraries else "--dropout"
             raise BakeoffError(f"{option} is for --arrays: a file has its own model; leave it out")
         name_step(file)  # what is wrong with it is told before anything is built
     else:
-        if backend is not None or resume or more is not None:
-            raise BakeoffError("--backend, --resume and --more are for a file: name one")
+        if backend is not None or measuring.resume is not None:
+            raise BakeoffError("--backend and --resume are for a file: name one")
         chosen = choose_libraries(libraries, styles, shown)
         check_size("--arrays", arrays or 0, most=MOST_ARRAYS)
 
     from bench.prepare.run import prepare_step
     from bench.report.documents.cost import find_status
 
-    builder = commands.make_builder(wait=wait, packages=with_, more=more)
+    builder = measuring.make_builder("cost")
     statuses = []
     with TemporaryDirectory(prefix="bakeoff-stack-") as folder:
         if file is not None:
@@ -129,14 +132,8 @@ def cost(
             task = prepare_step(
                 path, extent, named, backend, builder, read_arguments(), is_stack=file is None
             )
-            made = commands.measure_task(
-                task,
-                wait=wait,
-                resume=resume,
-                more=more,
-                goes_on=file is not None,
-                is_enough=FirstAnswer(extent.margin, say),
-            )
+            first = FirstAnswer(extent.margin, say)
+            made = measuring.measure(task, first, goes_on=file is not None)
             finish(made.results, shown, made.journal.path)
             statuses.append(find_status(made.results))
     return 1 if 1 in statuses else max(statuses)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path  # noqa: TC003 -- typer reads the annotation
 from typing import Annotated
 
 import typer
 
-from bench.cli import commands, parameters
-from bench.cli.output import Output, finish
+from bench.cli.output import finish
+from bench.cli.parameters import (
+    Blocks,
+    Margin,
+    Measuring,
+    Pairs,
+    Selecting,
+    Showing,
+    check_options,
+)
 from bench.estimates import MARGIN
 from bench.options import Options
 from bench.streams import read_arguments
 from common.errors import BakeoffError
 
-SHOWING_PARAMETERS = ("runs", "output", "format_", "details")
+SHOWING_PARAMETERS = ("runs", *(field.name for field in fields(Showing)))
 """Parameters that may be given with run files: all others are for measuring."""
 EXAMPLES = """\
 bakeoff history --since 2024-06-01 --every 2mo -o past.html
@@ -48,30 +57,14 @@ def history(
         str,
         typer.Option(metavar="STEP", help="Days, weeks, months or years: 10d, 2w, 1mo, 1y."),
     ] = "1mo",
-    step: parameters.StepFile = None,
-    entrant: parameters.EntrantNames = None,
     style: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="These, or all.", show_default="pure")
     ] = None,
-    workload: parameters.WorkloadNames = None,
-    backend: parameters.BackendName = None,
-    metric: parameters.MetricNames = None,
-    budget: Annotated[
-        float,
-        parameters.make_option(
-            "budget",
-            help="Wall time of measuring; each day gets two pairs first.",
-        ),
-    ] = 900.0,
-    pairs: parameters.Pairs = None,
-    blocks: parameters.Blocks = None,
-    output: parameters.Output = None,
-    format_: parameters.Format = None,
-    details: parameters.Details = False,
-    resume: parameters.Resume = False,
-    more: parameters.More = None,
-    wait: parameters.Wait = False,
-    with_: parameters.With = None,
+    selecting: Selecting = Selecting(),
+    measuring: Measuring = Measuring(budget=900.0),
+    pairs: Pairs = None,
+    blocks: Blocks = None,
+    showing: Showing = Showing(),
 ) -> int:
     """Measure the whole stack of many days, and say what changed when, and by how much.
 
@@ -84,7 +77,7 @@ def history(
     """
     from bench.track.timeline import Timeline
 
-    shown = Output.choose(format_, output, details=details)
+    shown = showing.choose()
     if runs:
         from bench.track.run_files import SKIPPED_PREFIX, read_history
 
@@ -101,18 +94,17 @@ def history(
     from bench.prepare.stacks import add_days, list_days, prepare_days
 
     styles = style or ["pure"]
-    extent = commands.check_options(Options(budget, processes=pairs, blocks=blocks, cores="one"))
-    selection = commands.parse_selection(
-        entrant, None if styles == ["all"] else styles, workload, backend, metric, step
-    )
-    if resume and until is None:  # a day that has begun is another history's
-        names = next(open_journals("history")).known.environments
+    extent = Options(measuring.budget, processes=pairs, blocks=blocks, cores="one")
+    check_options(extent)
+    selection = selecting.parse(None if styles == ["all"] else styles)
+    if measuring.resume is not None and until is None:  # a day that has begun is another history's
+        names = next(open_journals("history", measuring.resume)).known.environments
         until = max(name for name in names if name[:1].isdigit())
     newest = parse_day(until, "--until") if until else today()
     dates = list_days(parse_day(since, "--since"), newest, every)
-    builder = commands.make_builder(wait=wait, packages=with_, more=more)
+    builder = measuring.make_builder("history")
     task, others = prepare_days(dates, selection, extent, builder, read_arguments())
-    made = commands.measure_task(task, wait=wait, resume=resume, more=more)
+    made = measuring.measure(task)
     add_days(made.results, others)
     finish(made.results, shown, made.journal.path)
     return 0 if Timeline(made.results).comparisons else 2
@@ -138,10 +130,8 @@ def compare(
             "runs of the same code show how much runs differ anyway.",
         ),
     ],
-    margin: parameters.Margin = MARGIN,
-    output: parameters.Output = None,
-    format_: parameters.Format = None,
-    details: parameters.Details = False,
+    margin: Margin = MARGIN,
+    showing: Showing = Showing(),
 ) -> int:
     """Compare runs of different hours: each cell's ratio to plain JAX in its own run.
 
@@ -156,8 +146,8 @@ def compare(
     from bench.track.comparison import Comparison
     from bench.track.run_files import compare as compare_runs
 
-    shown = Output.choose(format_, output, details=details)
-    commands.check_options(Options(margin=margin))
+    shown = showing.choose()
+    check_options(Options(margin=margin))
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path, samples=False) for path in files]

@@ -1,23 +1,26 @@
-"""Documents of results: made, shown and written."""
+"""Output of commands: documents that are shown or written, and remarks on standard error."""
 
 from __future__ import annotations
 
 import io
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
-from bench.cli.commands import promise_resumption
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from rich.console import Console
 
     from bench.report.table import Document
     from bench.runfile import ResultsWithSamples
 
+SAFE_TEXT = "what was measured is safe: go on with the same command and --resume"
 WIDTH = 100
 """Characters of a line in a text file."""
 FORMATS = ("text", "md", "json", "html")
@@ -72,6 +75,29 @@ class Output(NamedTuple):
 
 
 TERMINAL = Output()
+
+
+def error_console() -> Console:
+    """Return the console of standard error, for progress and remarks, without markup."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def promise_resumption(is_kept: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Say that --resume goes on, if this is cut off or the disk is full, and something is kept."""
+    from bench.engine.journal import DiskError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_kept():
+            error_console().print(SAFE_TEXT)
+        raise
+    except DiskError as error:
+        hint = f"; {SAFE_TEXT}" if is_kept() else ""
+        raise DiskError(f"{error}{hint}") from error
 
 
 def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None) -> None:

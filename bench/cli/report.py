@@ -11,8 +11,8 @@ import msgspec
 import typer
 
 from bench.cells import Cell
-from bench.cli import parameters  # noqa: TC001 -- Typer reads the types
 from bench.cli.output import Output, publish
+from bench.cli.parameters import Details  # noqa: TC001 -- Typer reads the types
 from bench.estimates import Estimate
 from bench.report.documents import make_document
 from bench.runfile.reader import read
@@ -66,7 +66,7 @@ def report(
             show_default="by the output's ending, else html",
         ),
     ] = None,
-    details: parameters.Details = False,
+    details: Details = False,
 ) -> None:
     """Make a page of what any command has measured, or a table, from files alone."""
     if output is None and format_ in (None, "html"):

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from bench.cells import require_known
-from bench.cli import commands, parameters
-from bench.cli.output import Output, finish, publish
+from bench.cli.output import error_console, finish, promise_resumption, publish
+from bench.cli.parameters import (
+    BackendName,
+    Blocks,
+    Margin,
+    Measuring,
+    Pairs,
+    Selecting,
+    Showing,
+    StepFile,
+    StyleNames,
+    check_options,
+    make_option,
+)
 from bench.estimates import MARGIN
 from bench.metrics import METRICS
 from bench.options import Options
@@ -19,8 +32,6 @@ from common.config import WORKLOADS
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bench.cells import Selection
     from bench.environments.spec import Spec
 
@@ -31,13 +42,13 @@ bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300
 bakeoff ab --base "flax @ ../flax@main" --new "flax @ ../flax"
 bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md
 bakeoff ab --base current --new current -o ab.json
-bakeoff ab --base current --new current --more ab.json --budget 120
+bakeoff ab --base current --new current --resume ab.json --budget 120
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01
 bakeoff bisect --metric trace --entrant flax_nnx --style jit --good @2026-02-01 --bad @2026-06-01
 bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.html
 bakeoff bisect --metric step --step mine.py --good "flax @ ../flax@v1" --bad "flax @ ../flax"
 bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 -o why.json
-bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 --more why.json --budget 600"""
+bakeoff bisect --metric compile --good jax==0.6.1 --bad jax==0.8.1 --resume why.json --budget 600"""
 
 
 def ab(
@@ -50,24 +61,22 @@ def ab(
         ),
     ],
     new: Annotated[str, typer.Option(metavar="SPEC", help="As --base.")] = "current",
-    step: parameters.StepFile = None,
-    entrant: parameters.EntrantNames = None,
-    style: parameters.StyleNames = None,
-    workload: parameters.WorkloadNames = None,
-    backend: parameters.BackendName = None,
-    metric: parameters.MetricNames = None,
-    budget: parameters.Budget = 600.0,
-    margin: parameters.Margin = MARGIN,
-    pairs: parameters.Pairs = None,
-    blocks: parameters.Blocks = None,
-    cores: parameters.Cores = "one",
-    output: parameters.Output = None,
-    format_: parameters.Format = None,
-    details: parameters.Details = False,
-    resume: parameters.Resume = False,
-    more: parameters.More = None,
-    wait: parameters.Wait = False,
-    with_: parameters.With = None,
+    style: StyleNames = None,
+    selecting: Selecting = Selecting(),
+    measuring: Measuring = Measuring(),
+    margin: Margin = MARGIN,
+    pairs: Pairs = None,
+    blocks: Blocks = None,
+    cores: Annotated[
+        Literal["one", "all"],
+        make_option(
+            "cores",
+            help="one: each worker on one core, several at a time, which is the more precise; "
+            "all: as users run it.",
+            metavar="one|all",
+        ),
+    ] = "one",
+    showing: Showing = Showing(),
 ) -> int:
     """Measure two sides on this machine, alternating between them, and say what differs.
 
@@ -85,8 +94,8 @@ def ab(
     from bench.report.documents.ab import MARKER
     from bench.track.comparison import BASE, NEW, Comparison
 
-    shown = Output.choose(format_, output, details=details)
-    extent = commands.check_options(Options(budget, margin, pairs, blocks, cores=cores))
+    shown = showing.choose()
+    extent = check_options(Options(measuring.budget, margin, pairs, blocks, cores=cores))
     specs = {BASE: parse(base, "--base"), NEW: parse(new, "--new")}
     # `@-7d` is another day tomorrow
     written_out = {
@@ -94,10 +103,10 @@ def ab(
         for text, spec in zip((base, new), specs.values(), strict=True)
     }
     arguments = [written_out.get(word, word) for word in read_arguments()]
-    selection = commands.parse_selection(entrant, style, workload, backend, metric, step)
+    selection = selecting.parse(style)
     if not any(spec.revision for spec in specs.values()):  # which may have other styles
         selection.check_styles()
-    builder = commands.make_builder(wait=wait, packages=with_, more=more)
+    builder = measuring.make_builder("ab")
     try:
         task = prepare_sides(specs, selection, extent, builder, arguments)
     except DoesNotRunError as error:
@@ -106,7 +115,7 @@ def ab(
             answer = Document(title, headline=str(error), status="bad", marker=MARKER)
             publish([answer], shown)
         raise
-    made = commands.measure_task(task, wait=wait, resume=resume, more=more)
+    made = measuring.measure(task)
     finish(made.results, shown, made.journal.path)
     return int(Comparison(made.results).status)
 
@@ -120,7 +129,7 @@ def bisect(
         ),
     ],
     bad: Annotated[str, typer.Option(metavar="SPEC", help="As it became.")],
-    step: parameters.StepFile = None,
+    step: StepFile = None,
     entrant: Annotated[
         str | None, typer.Option(metavar="NAME", show_default="pure_jax, or that of --step")
     ] = None,
@@ -128,15 +137,9 @@ def bisect(
     workload: Annotated[
         str | None, typer.Option(metavar="NAME", show_default="toy, or that of --step")
     ] = None,
-    backend: parameters.BackendName = None,
-    budget: parameters.Budget = 1200.0,
-    resume: parameters.Resume = False,
-    more: parameters.More = None,
-    wait: parameters.Wait = False,
-    with_: parameters.With = None,
-    output: parameters.Output = None,
-    format_: parameters.Format = None,
-    details: parameters.Details = False,
+    backend: BackendName = None,
+    measuring: Measuring = Measuring(budget=1200.0),
+    showing: Showing = Showing(),
 ) -> int:
     """Find the day, the package and the release that made a metric what it is now.
 
@@ -144,7 +147,7 @@ def bisect(
     like: clear steps are short, and a step that cannot be decided ends the search. The search
     tries days, then packages, each alone in the good stack, then releases of the package found, or
     commits between two revisions of its repository. Ctrl-C loses one step at most: --resume goes
-    on. --more continues a search that has ended, with a new budget.
+    on, also with a search that has stopped, given a further budget.
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
@@ -154,23 +157,23 @@ def bisect(
     from bench.track.search import Search
     from bench.track.steps import Steps
 
-    commands.check_options(Options(budget))
+    check_options(Options(measuring.budget))
     selection = parse_question(metric, entrant, style, workload, backend, step)
     ends = parse_ends(good, bad)
-    target = Output.choose(format_, output, details=details)
-    console = commands.error_console()
-    kept = steps_path(good, bad, selection, with_, more and more.resolve())
-    file = kept if resume else more
-    earlier = Earlier() if file is None else Earlier.read(file, resume=resume)
-    if kept.exists() and not resume:
-        console.print("the same search was cut off: --resume goes on; without it, this one is new")
-    builder = commands.make_builder(wait=wait, packages=with_)
-    with (
-        commands.promise_resumption(kept.exists),
-        Progress(console, budget) as shown,
-    ):
+    target = showing.choose()
+    console = error_console()
+    kept = steps_path(good, bad, selection, measuring.with_)
+    earlier = Earlier()
+    if measuring.resume is not None:
+        earlier = Earlier.read(Path(measuring.resume) if measuring.resume else kept)
+    elif kept.exists():
+        console.print("the same search was begun: --resume goes on; without it, this one is new")
+    builder = measuring.make_builder()
+    with promise_resumption(kept.exists), Progress(console, measuring.budget) as shown:
         stacks = Stacks(selection, builder)
-        steps = Steps(stacks, selection.metrics[0], budget, shown, earlier, wait=wait)
+        steps = Steps(
+            stacks, selection.metrics[0], measuring.budget, shown, earlier, wait=measuring.wait
+        )
         search = Search(*ends, steps, console.print, kept)
         try:
             results = search.run()
@@ -178,10 +181,10 @@ def bisect(
             known = shlex.join(["--good", str(search.good), "--bad", str(search.bad)])
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
-    results.arguments = [word for word in read_arguments() if word != "--resume"]
+    results.arguments = read_arguments()
     is_needed = search.stopped is not None and target.form != "json" and kept.exists()
     if is_needed:  # or what it has measured would be lost
-        console.print(f"what was measured is in {kept}: --more goes on with that file")
+        console.print(f"what was measured is in {kept}: --resume goes on with that file")
     finish(results, target, None if is_needed else kept)
     return 0 if search.stopped is None else 1
 
@@ -206,7 +209,7 @@ def parse_question(
         entrant = library or "pure_jax" if entrant is None else entrant
         workload = "toy" if workload is None else workload
     entrants, workloads = (None if name is None else [name] for name in (entrant, workload))
-    selection = commands.parse_selection(entrants, [style], workloads, backend, [metric], step)
+    selection = Selecting(step, entrants, workloads, backend, [metric]).parse([style])
     for option in ("entrant", "style", "workload", "metric"):
         if len(names := getattr(selection, f"{option}s")) > 1:
             several = ",".join(names)

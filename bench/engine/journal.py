@@ -1,7 +1,8 @@
 """The journal: a run file that grows, so that samples are on the disk before more are taken.
 
 Its JSON lines are parts of a run file. The first says which run it is, and what it adds to; each
-further one has the news since the last. A run that was cut off goes on from all of them.
+further one has the news since the last. A run that was cut off goes on from all of them, and a new
+one may go on from the run file of one that has ended.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.metrics import TRAINED
-from bench.runfile import ResultsWithSamples, pack_samples, unpack_samples
+from bench.runfile import ResultsWithSamples, TimeSpent, pack_samples, unpack_samples
 from bench.runfile.gate import check_rows
+from bench.runfile.reader import read
 from common.errors import BakeoffError, require_folder_to_be, shorten_message
 from common.files import MOST_JSON, read_regular
 
@@ -49,6 +51,8 @@ class Journal:
     path: Path
     known: Part
     """Contents when it was opened or created."""
+    has_ended: bool = False
+    """Whether it is the run file of a run that has ended: another journal goes on with it."""
     size: int | None = None
     """Bytes of its whole lines when it was opened; what follows is cut off when a run goes on."""
     known_texts: set[bytes | str] = field(default_factory=set)
@@ -76,9 +80,30 @@ class Journal:
     def open(cls, path: Path) -> Journal:
         """Read a journal to go on with, except half a line at its end: it was never finished.
 
+        Or the run file of one that has ended, whose time does not count in a new budget.
+
         Raises:
             BakeoffError: it cannot be read, is damaged before its end, or is of another version.
         """
+        if path.suffix == ".json":
+            run = read(path)
+            results, spent = run.results, run.results.spent
+            known = Part(
+                kind=results.kind,
+                arguments=results.arguments,
+                environments=results.environments,
+                setup=results.setup,
+                cells=results.cells,
+                samples=pack_samples(run.samples),
+                spent=TimeSpent(
+                    sampling_seconds=spent.sampling_seconds,
+                    processes=spent.processes,
+                    blocks=spent.blocks,
+                    earlier_seconds=spent.wall_seconds,
+                    earlier_processes=spent.processes,
+                ),
+            )
+            return cls(path, known, has_ended=True)
         try:
             data = read_regular(path, MOST_JSON)
         except OSError as error:
@@ -112,7 +137,7 @@ class Journal:
             raise BakeoffError(
                 f"the journal {path} is damaged: {problem}; start anew without --resume"
             )
-        return cls(path, known, len(whole))
+        return cls(path, known, size=len(whole))
 
     def continue_run(self, agenda: Agenda, workers: Workers) -> None:
         """Continue a run from it, and from what that run adds to.
@@ -201,7 +226,7 @@ def require_journals_folder() -> None:
 
 
 def open_journals(kind: str, path: str = "") -> Iterator[Journal]:
-    """Yield the journal at a path, or else those of a kind of measurement, the newest first.
+    """Yield the journal or run file at a path, or else journals of a kind, the newest first.
 
     Raises:
         BakeoffError: there is none, or one cannot be read.

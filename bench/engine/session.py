@@ -30,7 +30,6 @@ from bench.runfile import (
     TimeSpent,
     pack_samples,
 )
-from bench.runfile.reader import read
 from bench.runfile.warnings import collect_warnings
 from bench.stats.changes import estimate_array_costs
 from bench.stats.estimate import estimate, widen_intervals
@@ -59,9 +58,7 @@ SETUP_PARTS = {
     "facts": "other releases, devices or settings",
     "code": "other code of entrants or of the engine",
 }
-"""Part of the setup that must stay the same to add to a measurement → words for a difference."""
-RESUME_PARTS = {"amount": "another budget, margin or count", "more": "another --more"}
-"""Further parts that must stay the same to resume a run → words for a difference."""
+"""Part of the setup that must stay the same to go on → words for a difference."""
 
 
 @dataclass
@@ -81,7 +78,6 @@ def measure(
     wait: bool = False,
     resume: str | None = None,
     on_progress: Callable[[Action, TimeSpent], None] = lambda _action, _spent: None,
-    more: Path | None = None,
     is_enough: Callable[[Sequence[Sample]], bool] = lambda _samples: False,
     partial: bool = False,
 ) -> Measurement:
@@ -92,24 +88,23 @@ def measure(
     Args:
         task: Cells to measure, and how.
         wait: Whether to wait for other runs on this machine.
-        resume: A journal to go on with; empty for the newest of this kind that fits.
+        resume: A journal or run file to go on with; empty for the newest journal that fits.
         on_progress: Called before each action.
-        more: A file of a measurement of the same task that has ended: its samples count, too.
         is_enough: Called between visits, tells whether more samples would be a waste.
         partial: Whether Ctrl-C leaves a part of the results.
 
     Raises:
-        BakeoffError: the journal or the file is of another task, or another run is measuring.
+        BakeoffError: what it goes on with is of another task, or another run is measuring.
         DiskError: the disk is full; what was measured before is in the journal.
         KeyboardInterrupt: it was cut off, and no part of the results was asked for.
     """
-    setup = digest_setup(task, more)
-    begun = resume is not None and resume_journal(task.kind, setup, resume)
-    first = None if begun else make_first_part(task, setup, more)
+    setup = digest_setup(task)
+    earlier = None if resume is None else find_earlier(task.kind, setup, resume)
     with machine_lock(wait=wait):
-        if first is None:  # another run may have gone on with it until now
-            journal = resume_journal(task.kind, setup, str(resume))
+        if earlier is not None and not earlier.has_ended:  # another run may have gone on with it
+            journal = find_earlier(task.kind, setup, str(earlier.path))
         else:
+            first = make_first_part(task, setup, earlier)
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{task.kind}{SUFFIX}"
             journal = Journal.create(FOLDER / name, first)
         agenda = Agenda(make_groups(task), task.options, list_lanes(), task.base)
@@ -131,42 +126,22 @@ def measure(
 # journals
 
 
-def make_first_part(task: Task, setup: dict[str, str], more: Path | None) -> Part:
-    """Return the beginning of a journal; with `more`, the contents of an ended run's file.
-
-    Raises:
-        BakeoffError: the file cannot be read, or was made in another way.
-    """
-    known = Part(
+def make_first_part(task: Task, setup: dict[str, str], earlier: Journal | None) -> Part:
+    """Return the beginning of a journal; with the contents of an ended run to go on with."""
+    first = Part(
         kind=task.kind,
         arguments=list(task.arguments),
         environments={name: task.sides[name].info for name in task.needed},
         setup=setup,
     )
-    if more is not None:
-        run = read(more)
-        earlier, spent = run.results, run.results.spent
-        differing = describe_differences(earlier.setup, setup, SETUP_PARTS)
-        if earlier.kind != task.kind or not earlier.setup:
-            differing = "another command, or an older version"
-        if differing:
-            raise BakeoffError(
-                f"{more} is of another measurement ({differing}); give one that is the same, or "
-                "leave --more out"
-            )
-        known.cells, known.samples = earlier.cells, pack_samples(run.samples)
-        known.spent = TimeSpent(
-            sampling_seconds=spent.sampling_seconds,
-            processes=spent.processes,
-            blocks=spent.blocks,
-            earlier_seconds=spent.wall_seconds,
-            earlier_processes=spent.processes,
-        )
-    return known
+    if earlier is not None:
+        known = earlier.known
+        first.cells, first.samples, first.spent = known.cells, known.samples, known.spent
+    return first
 
 
-def resume_journal(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal:
-    """Open a journal to go on with: at a path, or the newest of this kind that fits.
+def find_earlier(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal:
+    """Open what a measurement goes on with: at a path, or the newest journal that fits.
 
     Raises:
         BakeoffError: there is none, or it is of another task.
@@ -174,17 +149,20 @@ def resume_journal(kind: FileKind, setup: Mapping[str, str], path: str) -> Journ
     problem = ""
     for journal in open_journals(kind, path):
         known = journal.known
-        differing = describe_differences(known.setup, setup, SETUP_PARTS | RESUME_PARTS)
+        differing = describe_differences(known.setup, setup, SETUP_PARTS)
+        if known.kind != kind or not known.setup:
+            differing = "another command, or an older version"
         if not differing:
             return journal
+        command = known.make_command(f"--resume={journal.path}")
         problem = problem or (
-            f"the journal {journal.path} is of another run ({differing}): go on with it by its own "
-            f"command, `{known.make_command('--resume')}`, or start anew without --resume"
+            f"{journal.path} is of another measurement ({differing}): go on with it by its own "
+            f"command, `{command}`, or start anew without --resume"
         )
     raise BakeoffError(problem)
 
 
-def digest_setup(task: Task, more: Path | None = None) -> dict[str, str]:
+def digest_setup(task: Task) -> dict[str, str]:
     """Return part of the setup → digest; they must be the same where a measurement goes on."""
     options = task.options
     parts = {
@@ -203,8 +181,6 @@ def digest_setup(task: Task, more: Path | None = None) -> dict[str, str]:
             for name, side in task.sides.items()
         },
         "code": digest_code(),
-        "amount": options,
-        "more": more and bytes(more.resolve()),
     }
     return {
         name: hashlib.sha256(msgspec.json.encode(part, order="sorted")).hexdigest()[:16]

@@ -70,12 +70,12 @@ def name_constant_losses(rows: Iterable[CellResult]) -> Iterator[str]:
 def suggest_more(rows: Iterable[Estimate], *, goes_on: bool = True) -> Iterator[str]:
     """Yield how to go on after a measurement, if any of its comparisons is inconclusive.
 
-    `goes_on` says whether the command takes `--more`.
+    `goes_on` says whether the command takes `--resume`.
     """
     open_rows = (r for r in rows if r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control)
     marks = sorted({f"`{UNKNOWN}`" if r.is_unknown else "`?`" for r in open_rows})
     if marks:
-        more = ", or `--more FILE`" * goes_on
+        more = ", or `--resume FILE`" * goes_on
         yield f"To settle {join_words(marks)}: a longer `--budget`{more}."
 
 

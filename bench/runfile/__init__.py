@@ -111,7 +111,7 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     busiest: Name = ""
     """Process of others that used most, if that is worth a sentence."""
     earlier_seconds: NotNegative = 0.0
-    """Wall time of the runs that this one adds to (`--more`)."""
+    """Wall time of the runs that this one adds to (`--resume FILE`)."""
     earlier_processes: Count = 0
     """Number of processes of the runs that this one adds to."""
     precision: NotNegative = 0.0

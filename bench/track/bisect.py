@@ -37,19 +37,17 @@ class Earlier:
     """An earlier search; by default, an empty one."""
 
     path: Path | None = None
-    is_resumed: bool = False
-    """Whether it was cut off: its undecided steps stay so, and its time counts in this budget."""
     results: Results = field(default_factory=Results)
     samples: list[Sample] = field(default_factory=list)
 
     @classmethod
-    def read(cls, path: Path, *, resume: bool) -> Earlier:
+    def read(cls, path: Path) -> Earlier:
         """Read the run file of a search.
 
         Raises:
             BakeoffError: there is none to resume, the file cannot be read, or is no bisection's.
         """
-        if resume and not path.exists():
+        if path.parent == FOLDER and not path.exists():
             raise BakeoffError(
                 f"there is nothing to resume: {FOLDER}/ has no step of it; run without --resume"
             )
@@ -59,9 +57,14 @@ class Earlier:
             raise BakeoffError(
                 f"{path} is of kind {results.kind!r}; give what `bakeoff bisect -o FILE.json` wrote"
             )
-        if not resume:
+        if results.search.stopped is not None:
             results.spent = replace(spent, earlier_seconds=spent.wall_seconds)
-        return cls(path, resume, results, run.samples)
+        return cls(path, results, run.samples)
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether its undecided steps stay so, and its time counts in this budget."""
+        return self.results.search.stopped is None
 
     def require_same(self, setup: Mapping[str, str]) -> None:
         """Raise BakeoffError if it is a search with another setup."""
@@ -77,7 +80,7 @@ class Earlier:
         if differing:
             raise BakeoffError(
                 f"{self.path} is of another search ({differing if before else 'an older version'}"
-                "); give one of the same, or leave --more and --resume out"
+                "); give one of the same, or leave --resume out"
             )
 
     def list_attempts(

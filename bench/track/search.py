@@ -92,6 +92,8 @@ class Search:
             if not self.steps.taken and not isinstance(error, StoppedError):
                 raise
             self.stopped = str(error)
+            if self.file.exists():
+                self.keep_results()
         return self.make_results()
 
     def make_results(self) -> ResultsWithSamples:
@@ -117,12 +119,16 @@ class Search:
         before = len(self.steps.samples)
         conclusion = self.steps.take(phase, base, new)
         if len(self.steps.samples) > before:  # not if it came from the earlier search
-            data = msgspec.json.encode({"bakeoff": self.make_results()}, enc_hook=float)
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(self.file, data)
+            self.keep_results()
         pairs = describe_pairs(self.steps.estimates[-1])
         self.notify(f"{phase}: {new} beside {base}: {pairs}: {conclusion}")
         return conclusion
+
+    def keep_results(self) -> None:
+        """Write the results so far, for another search to go on with."""
+        data = msgspec.json.encode({"bakeoff": self.make_results()}, enc_hook=float)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.file, data)
 
     def is_like_bad(self, phase: SearchPhase, spec: Spec) -> bool:
         """Tell whether a stack is like the bad end, by an A/B with the good end."""

@@ -155,7 +155,8 @@ class Steps:
             attempts = []
         self.estimates += [row for row, _ in attempts]
         self.taken += [step for _, step in attempts]
-        if not attempts or (self.taken[-1].conclusion == UNDECIDED and not self.earlier.is_resumed):
+        is_open = bool(attempts) and self.taken[-1].conclusion == UNDECIDED
+        if not attempts or (is_open and not self.earlier.was_cut_off):
             self.decide(phase, base, new)
         return self.taken[-1].conclusion
 

@@ -14,8 +14,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from bench.cli import COMMANDS, commands, main, run
-from bench.cli.output import Output, finish
+from bench.cli import COMMANDS, main, run
+from bench.cli.output import SAFE_TEXT, Output, finish
 from bench.streams import print_text
 from common.errors import InterruptedRunError
 from tests.commands import ROOT, Bakeoff, command
@@ -88,7 +88,7 @@ def test_ctrl_c_between_measuring_and_showing_says_how_to_go_on(
     kept = Mock()
     with pytest.raises(KeyboardInterrupt):
         finish(Mock(), Output(), kept)
-    assert commands.SAFE_TEXT in capsys.readouterr().err
+    assert SAFE_TEXT in capsys.readouterr().err
     kept.unlink.assert_not_called()
 
 
@@ -161,7 +161,7 @@ def test_a_damaged_file_to_go_on_with_is_refused_before_anything_is_built(
     (tmp_path / "mine.py").write_text("def make_step(): ...\n")
     text = RUN.read_text().replace('"metric":"step"', '"metric":"leap"')
     (tmp_path / "bad.json").write_text(text)
-    assert main([*words, "--more", "bad.json"]) == 2
+    assert main([*words, "--resume", "bad.json"]) == 2
     error = capsys.readouterr().err
     assert "bad.json is damaged: it has a metric leap, which this version does not know" in error
     assert error.count("\n") == 1

@@ -38,13 +38,13 @@ def busy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("cost unimportable.py", BROKEN["unimportable"][1]),
         ("cost two_numbers.py", BROKEN["two_numbers"][1]),
         ("cost scan.py --style jitted", "unknown style 'jitted'"),
-        ("cost scan.py --more nothing.json", "nothing.json"),
+        ("cost scan.py --resume nothing.json", "nothing.json"),
         ("ab --base current --new nothing", "nothing"),
         ("ab --base current --entrant nobody", "unknown entrant 'nobody'"),
-        ("ab --base current --more nothing.json", "nothing.json"),
+        ("ab --base current --resume nothing.json", "nothing.json"),
         ("ab --base current --step unimportable.py", BROKEN["unimportable"][1]),
         ("bisect --metric step --good jax==0.6.1 --bad jax==0.6.1", "are both"),
-        ("history --more nothing.json", "nothing.json"),
+        ("history --resume nothing.json", "nothing.json"),
     ],
 )
 def test_what_is_wrong_is_told_before_another_run_is_waited_for(
@@ -78,7 +78,7 @@ def test_so_it_is_in_pytest(wait: list[str], tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", given["env"]["TMPDIR"])
         with machine_lock():
-            command = bench("--more=nothing.json" if wait else "--metric=step", *wait)
+            command = bench("--resume=nothing.json" if wait else "--metric=step", *wait)
             done = subprocess.run(command, **given, capture_output=True, check=False)
     assert done.returncode == 2
     assert ("nothing.json" if wait else "another run (process ") in done.stdout + done.stderr

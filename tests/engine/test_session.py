@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from bench.cells import BASELINE, Cell
-from bench.cli import commands
+from bench.cli.parameters import Measuring
 from bench.engine import session
 from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal, Part, find_journals
@@ -95,16 +95,13 @@ def test_a_journal_of_another_task_is_left_alone(
         "other releases, devices or settings": replace(
             base, sides={"": side_of(offer=replace(OFFER, versions={"jax": "0.2"}))}
         ),
-        "other cells or metrics, another budget, margin or count": replace(
-            base,
-            options=structs.replace(OPTIONS, margin=0.1),
-            needed={"": {**NEEDED, PLAIN: NEEDED[HAIKU]}},
-        ),
+        "other cells or metrics": replace(base, needed={"": {**NEEDED, PLAIN: NEEDED[HAIKU]}}),
     }
     for words, other in others.items():
         for resume in (str(path), ""):
             message = (
-                rf"{path} is of another run \({words}\): .*`pytest run --new 'a b' --resume`, or"
+                rf"{path} is of another measurement \({words}\): go on with it by its own command, "
+                rf"`pytest run --new 'a b' --resume={path}`, or"
             )
             with pytest.raises(BakeoffError, match=message):
                 measure(other, resume=resume)
@@ -121,6 +118,8 @@ def test_a_journal_of_another_task_is_left_alone(
     assert again.results.spent.wall_seconds == begun.results.spent.wall_seconds > 0
     assert again.results.arguments == begun.results.arguments, "those that it began with"
     assert values(again) == values(begun)
+    wider = replace(base, options=structs.replace(OPTIONS, margin=0.1))
+    assert measure(wider, resume="").results.options.margin == 0.1, "it may be judged otherwise"
 
 
 def test_what_there_is_to_resume(drives: Any) -> None:
@@ -153,10 +152,9 @@ def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> Non
     first = measure(task_of())
     path = tmp_path / "ab.json"
     write(path, run_file(first.results))
-    both = measure(task_of(), more=path)
-    assert values(measure(task_of(), more=path, resume="")) == values(both)
-    with pytest.raises(BakeoffError, match=r"is of another run \(another --more\)"):
-        measure(task_of(), resume=str(both.journal.path))
+    both = measure(task_of(), resume=str(path))
+    assert both.journal.path != first.journal.path, "the file stays as it is"
+    assert values(measure(task_of(), resume=str(both.journal.path))) == values(both)
     assert both.results.spent.wall_seconds > first.results.spent.wall_seconds
     sizes = [
         {
@@ -172,13 +170,13 @@ def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> Non
     assert {*once.values()} == {1}, "proofs and counts are known"
     other = replace(task_of(), sides={**task_of().sides, "new": side_of("another")})
     with pytest.raises(BakeoffError, match=r"of another measurement \(other releases, devices"):
-        measure(other, more=path)
+        measure(other, resume=str(path))
     mine = tmp_path / "mine.py"
     mine.write_text("")
     with pytest.raises(BakeoffError, match=r"\(other entrants\)"):
-        measure(replace(task_of(), outside={"mine": str(mine)}), more=path)
+        measure(replace(task_of(), outside={"mine": str(mine)}), resume=str(path))
     with pytest.raises(BakeoffError, match="another command, or an older version"):
-        measure(task_of("run"), more=path)
+        measure(task_of("run"), resume=str(path))
 
 
 def test_after_ctrl_c_a_run_has_its_part_of_the_results_and_its_journal(drives: Any) -> None:
@@ -195,7 +193,7 @@ def test_after_ctrl_c_a_run_has_its_part_of_the_results_and_its_journal(drives: 
 def test_a_full_disk_says_how_to_go_on_where_a_journal_stays(drives: Any) -> None:
     drives(Mock(side_effect=DiskError("the disk is full")))
     with pytest.raises(DiskError, match=r"^the disk is full; .* the same command and --resume$"):
-        commands.measure_task(task_of("ab"), wait=False, resume=False, more=None)
+        Measuring().measure(task_of("ab"))
 
 
 def test_a_failed_cell_has_no_samples_and_no_estimates(drives: Any) -> None:

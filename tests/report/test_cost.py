@@ -156,7 +156,8 @@ def test_a_step_is_measured_shown_and_reported(tmp_path: Path) -> None:
     added = styles_added()
     for _ in range(3):  # a slow machine has compiled by then, and no more: it goes on
         if not added >= {"filter_jit", "pure"}:
-            done_for_real(tmp_path, "cost my_equinox.py --budget 25 --more cost.json -o more.json")
+            line = "cost my_equinox.py --budget 25 --resume cost.json -o more.json"
+            done_for_real(tmp_path, line)
             Path("more.json").replace("cost.json")
             added = styles_added()
     assert added >= {"filter_jit", "pure"}

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from msgspec import structs
+from tests.cost.test_step import results as made_costs
 
 from bench.cli import main
 from bench.runfile import SCHEMA, ResultsWithSamples, writer
@@ -20,7 +21,6 @@ from bench.runfile.reader import NotARunError, read
 from bench.track.run_files import compare
 from common.errors import BakeoffError
 from tests.commands import ROOT, refusal
-from tests.cost.test_step import results as made_costs
 from tests.report.runs import Planted, made_run
 from tests.track.simulated import FILTER_JIT, file_of, of_days, two_sides
 

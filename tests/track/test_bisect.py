@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.cells import Cell, Selection
-from bench.cli import commands
+from bench.cli.output import SAFE_TEXT
 from bench.engine.process import Place
 from bench.engine.session import SETUP_PARTS
 from bench.engine.task import Environment
@@ -245,7 +245,7 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
     assert (f"it needs {about}" in stopped) is ("cannot" in stopped) is (len(made.fine_print) == 2)
     if "cannot" in stopped:
         assert f"a `--budget` of {about}" in made.fine_print[1]
-        assert "`--more` with this search's JSON file, if one was written" in made.fine_print[1]
+        assert "`--resume` with this search's JSON file, if one was written" in made.fine_print[1]
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_more_repeats_the_undecided_step_alone(search: Run) -> None:
     assert search(world, *HALF, "-o", "why.json").status == 1
     assert [conclusion for *_, conclusion in world.table] == [DIFFERS, UNDECIDED]
     middle = world.measured_sides[-1]
-    assert search(more, *HALF, "--more", "why.json", "-o", "more.json").status == 0
+    assert search(more, *HALF, "--resume", "why.json", "-o", "more.json").status == 0
     assert more.measured_sides == [middle, middle]  # that step, and what confirms it
     assert [step[::2] for step in more.table] == [
         ("whole", DIFFERS),
@@ -422,7 +422,7 @@ def test_more_repeats_the_undecided_step_alone(search: Run) -> None:
     sentence = describe_search(run.results).sections[0].lines[1]
     assert sentence.startswith("4 steps in ")
     assert sentence.endswith("all are right with a probability of 96 % or more.")
-    search(again, *HALF, "--more", "more.json")
+    search(again, *HALF, "--resume", "more.json")
     assert (again.measured_sides, again.estimates) == ([], more.estimates)
 
 
@@ -440,7 +440,7 @@ def test_more_time_decides_whether_the_ends_differ(
     unclear, more = World(seconds, sd=2.0), World(seconds)
     assert search(unclear, *ends, "-o", "why.json").status == 1
     assert unclear.table == [("whole", ends[1], UNDECIDED)]
-    assert search(more, *ends, "--more", "why.json", "-o", "more.json").status == 0
+    assert search(more, *ends, "--resume", "why.json", "-o", "more.json").status == 0
     assert list(dict.fromkeys(phase for phase, *_ in more.table)) == list(dict.fromkeys(phases))
     assert [phase for phase, *_ in more.table][:2] == phases[:2]
     half = 0.0 if "confirm" in phases else math.log(more.estimates[1].value) / 2
@@ -460,7 +460,7 @@ def test_a_search_that_was_cut_off_goes_on_with_the_step_in_progress(search: Run
     known = re.search(r"the same command with --good (\S+) --bad (\S+)", " ".join(done.err.split()))
     assert known
     assert (known.groups() == DAYS) is (cut == 1), "the whole difference moves no end"
-    assert commands.SAFE_TEXT in done.err
+    assert SAFE_TEXT in done.err
     [file] = Path(".bakeoff").iterdir()
     kept = file.stat().st_ino
     assert search(World(FLAX, cut=0), *DAYS, "--resume").status == 130
@@ -479,23 +479,34 @@ def test_a_search_that_was_cut_off_goes_on_with_the_step_in_progress(search: Run
 def test_without_a_step_there_is_nothing_to_resume(search: Run) -> None:
     done = search(World(FLAX, cut=0), *DAYS)
     assert done.status == 130
-    assert commands.SAFE_TEXT not in done.err  # nothing was measured
+    assert SAFE_TEXT not in done.err  # nothing was measured
     done = search(World(FLAX), *DAYS, "--resume")
     assert "there is nothing to resume: .bakeoff/ has no step of it" in done.err
 
 
-def test_a_new_search_says_that_one_was_cut_off(search: Run) -> None:
+def test_a_new_search_says_that_one_was_begun(search: Run) -> None:
     search(World(FLAX, cut=1), *DAYS)
-    assert "the same search was cut off: --resume goes on" in search(World(FLAX), *DAYS).err
-    assert "cut off" not in search(World(FLAX), *DAYS).err
+    assert "the same search was begun: --resume goes on" in search(World(FLAX), *DAYS).err
+    assert "begun" not in search(World(FLAX), *DAYS).err
 
 
-def test_an_undecided_step_that_is_resumed_is_not_tried_again(search: Run) -> None:
+def test_a_search_that_has_stopped_goes_on_without_a_file_too(search: Run) -> None:
+    world, more = World(halfway, sd=0.05), World(halfway)
+    assert "--resume goes on with that file" in search(world, *HALF).err
+    middle = world.measured_sides[-1]
+    assert search(more, *HALF, "--resume", "-o", "why.json").status == 1
+    assert more.measured_sides == [middle], "it is tried once more"
+
+
+def test_an_undecided_step_of_a_search_that_was_cut_off_is_not_tried_again(search: Run) -> None:
     world, resumed = World(halfway, sd=0.05), World(halfway)
-    assert "--more goes on with that file" in search(world, *HALF).err
-    assert search(resumed, *HALF, "--resume", "-o", "why.json").status == 1
+    search(world, *HALF, "-o", "why.json")
+    results = read(Path("why.json")).results
+    results.search = replace(results.search, stopped=None)
+    write(Path("cut.json"), {"bakeoff": results})
+    assert search(resumed, *HALF, "--resume", "cut.json", "-o", "more.json").status == 1
     assert resumed.measured_sides == []
-    stopped = read(Path("why.json")).results.search.stopped
+    stopped = read(Path("more.json")).results.search.stopped
     assert str(stopped).endswith(f"cannot be decided: {world.explain_doubt()}")
 
 
@@ -505,19 +516,20 @@ def test_a_stack_that_is_another_one_now_is_measured_anew(search: Run) -> None:
     results, middle = read(Path("why.json")).results, world.measured_sides[1]
     results.environments[middle].pins["chex"] = "9"
     write(Path("other.json"), {"bakeoff": results})
-    search(more, *DAYS, "--more", "other.json")
+    search(more, *DAYS, "--resume", "other.json")
     assert more.measured_sides == [middle]
 
 
-@pytest.mark.parametrize(("resume", "spent", "earlier"), [(True, 300, 200), (False, 0, 500)])
-def test_only_a_resumed_search_has_spent_part_of_its_budget(
-    *, resume: bool, spent: int, earlier: int
+@pytest.mark.parametrize(("stopped", "spent", "earlier"), [(None, 300, 200), ("late", 0, 500)])
+def test_only_a_search_that_was_cut_off_has_spent_part_of_its_budget(
+    stopped: str | None, spent: int, earlier: int
 ) -> None:
     results = World(FLAX).run(*DAYS)
+    results.search = replace(results.search, stopped=stopped)
     results.spent = TimeSpent(wall_seconds=500.0, earlier_seconds=200.0, processes=7)
     write(path := Path("why.json"), {"bakeoff": results})
     world = World(FLAX)
-    world.earlier = Earlier.read(path, resume=resume)
+    world.earlier = Earlier.read(path)
     after = world.run(*DAYS).spent
     assert world.spent_seconds == pytest.approx(spent, abs=30)
     assert (after.earlier_seconds, after.processes) == (earlier, 7)
@@ -564,7 +576,7 @@ def test_a_spent_budget_is_given_once_more() -> None:
     assert steps.missing_seconds == 60
 
 
-OTHER = "give one of the same, or leave --more and --resume out"
+OTHER = "give one of the same, or leave --resume out"
 
 
 @pytest.mark.parametrize(
@@ -591,7 +603,7 @@ def test_a_file_of_anything_else_is_refused(
     search: Run, change: dict[str, Any], given: str, message: str
 ) -> None:
     write(Path("why.json"), {"bakeoff": msgspec.to_builtins(World(FLAX).run(*DAYS)) | change})
-    done = search(world := World(FLAX), *DAYS, *given.split(), "--more", "why.json")
+    done = search(world := World(FLAX), *DAYS, *given.split(), "--resume", "why.json")
     assert (done.status, done.out, world.measured_sides) == (2, "", [])
     assert message in done.err
     assert done.err.count("\n") == 1
