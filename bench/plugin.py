@@ -17,8 +17,8 @@ from rich.console import Console
 import impls
 from bench import streams
 from bench.engine import journal as journals
+from bench.engine.measurement import Measurement, measure
 from bench.engine.process import WorkerFailedError
-from bench.engine.session import Measurement, measure
 from bench.environments.git import describe_commit
 from bench.metrics import METRICS
 from bench.report import terminal

@@ -42,7 +42,7 @@ FIELDS = """
 """
 OPTION = """
 import msgspec
-from bench.engine.session import digest_setup
+from bench.engine.measurement import digest_setup
 from bench.options import Options
 from bench.runfile import RunOptions
 from tests.engine.test_session import task_of

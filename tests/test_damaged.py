@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from bench.cli import main
 from bench.engine.journal import Journal
-from bench.engine.session import make_estimates
+from bench.engine.measurement import make_estimates
 from bench.environments.spec import parse
 from bench.estimates import group_by_key
 from bench.fleet import read_plan

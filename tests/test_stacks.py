@@ -106,9 +106,8 @@ def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
         worker.start()
 
         def time_block(kind: str, arms: list[str]) -> None:
-            answer = worker.ask(TimeBlock(*AT, kind, arms, rounds=1, seed=0))
-            action = Action("block", 1, "", *AT[::-1], arms=tuple(arms), kind=kind, rounds=1)
-            timed = parse_answer(action, answer)
+            command = TimeBlock(*AT, kind, arms, rounds=1, seed=0)
+            timed = parse_answer(Action(1, command=command), worker.ask(command))
             assert timed.failures == {}
             assert {str(sample.cell.arm) for sample in timed.samples} == {*arms}
 

@@ -22,7 +22,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from bench.engine.session import Measurement
+    from bench.engine.measurement import Measurement
     from bench.engine.task import Task
     from bench.environments.builder import Builder
     from bench.runfile import FileKind
@@ -211,7 +211,7 @@ class Measuring:
             DiskError: the disk is full.
         """
         from bench.engine.journal import find_journals
-        from bench.engine.session import measure
+        from bench.engine.measurement import measure
         from bench.report.terminal import Progress
 
         console, before = error_console(), find_journals(task.kind)

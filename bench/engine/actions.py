@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import fields
 from typing import Any, Literal
 
 import msgspec
@@ -14,49 +13,52 @@ from bench.metrics import COLD, METRICS
 from bench.samples import Cores
 from bench.worker import protocol
 
-type Steps[T] = Generator[Action, Outcome, T]
+type LaneActions[T] = Generator[Action, Outcome, T]
 """Part of one lane's work: yields one action at a time, and is sent its outcome."""
-type Phases[T] = Generator[tuple[Action, ...], Outcome, T]
+type Actions[T] = Generator[tuple[Action, ...], Outcome, T]
 """Several lanes at the same time: yields the actions to begin, and is sent the next outcome."""
-type Lanes = Phases[None]
-type LaneWork = Callable[[Cores], Steps[Any]]
+type LaneWork = Callable[[Cores], LaneActions[Any]]
 """Work for a lane, given its cores."""
 
-type Do = Literal["start", "load", "count", "prove", "open", "block", "train", "close", "cold"]
+type Do = Literal["load", "count", "prove", "open", "block", "train", "cold", "close"]
 
 
 class Action(msgspec.Struct, frozen=True):
-    """One thing for one worker to do."""
+    """One thing for one worker to do, or for two that alternate."""
 
-    do: Do
     worker: int
     """Number of the process, from 1; a cold process has one too."""
     environment: str = ""
     """Environment of the worker; empty: the shared one."""
-    backend: str = ""
-    workload: str = ""
-    arms: tuple[str, ...] = ()
-    """Arms as `entrant/style`: the one concerned, or all that take part, in their order."""
-    kind: str = ""
-    """Kind of turns."""
-    rounds: int = 0
-    """Rounds of a `block`; the most, if its `seconds` are limited."""
-    seconds: float = 0.0
-    """Seconds after which a `block` ends; 0: all rounds."""
-    seed: int = 0
+    command: protocol.Command | None = None
+    """Command to it; None ends it. A `Load` or a `MeasureCold` starts it before."""
     cores: Cores = ()
-    check_programs: bool = False
-    """Whether a `load` checks that no import changes the baseline's program."""
-    losses: tuple[float, ...] = ()
-    """Ten losses of the baseline, which an `open` compares the arm's with."""
-    anew: bool = False
-    """Whether the steps are made anew before a `block`."""
-    programs: dict[str, str] = {}
-    """Arm → its program, for a `block`: of arms with one program, one compiles it in a round."""
     partner: int = 0
-    """Number of the worker on the other side of a `block`, which alternates with this one; 0:
+    """Number of the worker on the other side of a block, which alternates with this one; 0:
     none."""
     partner_environment: str = ""
+
+    @property
+    def do(self) -> Do:
+        """What it does, in a word."""
+        return "close" if self.command is None else DOINGS[type(self.command)]
+
+    @property
+    def workload(self) -> str:
+        """Workload of its command; empty if it has none."""
+        return getattr(self.command, "workload", "")
+
+    @property
+    def kind(self) -> str:
+        """Kind of turns; empty if it is no block."""
+        return getattr(self.command, "kind", "")
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms as `entrant/style`: the one concerned, or all that take part, in their order."""
+        if isinstance(self.command, protocol.ArmCommand):
+            return [self.command.arm]
+        return getattr(self.command, "arms", [])
 
     @property
     def workers(self) -> tuple[int, ...]:
@@ -78,32 +80,30 @@ class Outcome(msgspec.Struct, frozen=True):
     death: WorkerFailedError | None = None
 
 
-EXCHANGES: dict[str, tuple[type[protocol.Command], Any]] = {
-    "load": (protocol.Load, protocol.Failures),
-    "count": (protocol.Count, protocol.Sampled),
-    "prove": (protocol.Prove, protocol.Proven),
-    "open": (protocol.Open, protocol.Opened),
-    "block": (protocol.TimeBlock, protocol.Timed),
-    "train": (protocol.Train, protocol.Sampled),
-    "cold": (protocol.MeasureCold, protocol.Cold),
+DOINGS: dict[type[protocol.Command], Do] = {
+    protocol.Load: "load",
+    protocol.Count: "count",
+    protocol.Prove: "prove",
+    protocol.Open: "open",
+    protocol.TimeBlock: "block",
+    protocol.Train: "train",
+    protocol.MeasureCold: "cold",
 }
-"""Action → the command to a worker, and the type of its answer; `start` and `close` have none."""
-COUNTING = ("count", "prove", "train")
-"""Actions that list all exact counts, whichever there are: one that only the worker's code knows is
-left out. Times are of turns that are asked for by name: an unknown one answers another question."""
-OF_ONE_ARM = ("count", "prove", "open", "train")
-"""Actions on one arm, whose failure concerns that arm alone."""
+"""Command → what it does, in a word."""
+ANSWERS: dict[type[protocol.Command], Any] = {
+    protocol.Load: protocol.Failures,
+    protocol.Prove: protocol.Proven,
+    protocol.TimeBlock: protocol.Timed,
+}
+"""Command → the type of its answer; of others it is `Sampled`."""
+COUNTING = (protocol.Count, protocol.Prove, protocol.Train)
+"""Commands that list all exact counts, whichever there are: one that only the worker's code knows
+is left out. Times are of turns that are asked for by name: an unknown one answers another
+question."""
 
 
 class AnswerError(ValueError):
     """An answer does not fit its question."""
-
-
-def make_command(action: Action, **more: Any) -> protocol.Command:
-    """Return the command for an action, with the fields that an action has, and `more`."""
-    given = msgspec.structs.asdict(action) | {"arm": next(iter(action.arms), "")} | more
-    command, _ = EXCHANGES[action.do]
-    return command(**{field.name: given[field.name] for field in fields(command)})
 
 
 def parse_answer(action: Action, record: Any) -> Any:
@@ -112,42 +112,46 @@ def parse_answer(action: Action, record: Any) -> Any:
     Raises:
         AnswerError: it does not fit the action, or has impossible numbers.
     """
-    _, usual = EXCHANGES[action.do]
+    command = action.command
+    usual = ANSWERS.get(type(command), protocol.Sampled)
+    # A cold process that fails has ended; of others, the failure concerns the one arm alone
+    is_of_arm = isinstance(command, protocol.ArmCommand) and action.do != "cold"
+    failed = is_of_arm and "failure" in record
     try:
-        failed = action.do in OF_ONE_ARM and "failure" in record
         answer: Any = msgspec.convert(record, protocol.Failed if failed else usual)
     except (msgspec.ValidationError, TypeError) as error:
         raise AnswerError(str(error)) from error
     samples = getattr(answer, "samples", [])
-    if action.do in COUNTING:
+    if isinstance(command, COUNTING):
         samples[:] = [sample for sample in samples if sample.metric in METRICS]
-    cells = [Arm.parse(arm).make_cell(action.workload, action.backend) for arm in action.arms]
+    backend = getattr(command, "backend", "")
+    cells = [Arm.parse(arm).make_cell(action.workload, backend) for arm in action.arms]
     for sample in samples:
         if sample.metric not in METRICS or sample.cell not in cells:
             raise AnswerError(f"{sample.metric!r} of {sample.cell} was not asked about")
         if not sample.value >= 0:
             raise AnswerError(f"{sample.metric!r} of {sample.cell} is {sample.value}")
-    if action.do == "block":
-        check_block(action, answer)
+    if isinstance(command, protocol.TimeBlock):
+        check_block(command, answer)
     elif action.do == "cold" and (others := {s.metric for s in samples} - {*COLD}):
         raise AnswerError(f"{min(others)!r} is not measured in a cold process")
     return answer
 
 
-def check_block(action: Action, answer: protocol.Timed) -> None:
+def check_block(block: protocol.TimeBlock, answer: protocol.Timed) -> None:
     """Raise AnswerError unless all arms have as many calls of each metric of the turn."""
     calls: dict[str, set[int]] = {}
     for sample in answer.samples:
-        if METRICS[sample.metric].turn != action.kind:
-            raise AnswerError(f"{sample.metric!r} is not measured in a turn of {action.kind!r}")
+        if METRICS[sample.metric].turn != block.kind:
+            raise AnswerError(f"{sample.metric!r} is not measured in a turn of {block.kind!r}")
         if METRICS[sample.metric].compared:
             calls.setdefault(sample.metric, set()).add(sample.calls)
             if not sample.value > 0:
                 raise AnswerError(f"{sample.metric!r} of {sample.cell} is {sample.value}")
     timed = {str(sample.cell.arm) for sample in answer.samples}
-    missing = set(action.arms) - timed - set(answer.failures)
+    missing = set(block.arms) - timed - set(answer.failures)
     if missing:
         raise AnswerError(f"{min(missing)!r} was left out of a block")
-    several = 1 if action.seconds else action.rounds
+    several = 1 if block.seconds else block.rounds
     if any(len(counts) > 1 or min(counts) % several for counts in calls.values()):
-        raise AnswerError(f"arms have other numbers of calls in {action.rounds} rounds: {calls}")
+        raise AnswerError(f"arms have other numbers of calls in {block.rounds} rounds: {calls}")

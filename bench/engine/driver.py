@@ -8,15 +8,13 @@ import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.engine.actions import (
-    EXCHANGES,
     Action,
     AnswerError,
     Outcome,
-    make_command,
     parse_answer,
 )
 from bench.engine.machine import make_cache
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from bench.engine.plan import Plan
     from bench.engine.task import Task
     from bench.runfile import TimeSpent
+    from bench.worker.protocol import Command
 
 GRACE_SECONDS = 10.0
 """Seconds that a worker may go on computing when the budget is spent, beyond the longest action of
@@ -65,8 +64,8 @@ class Driver:
         Raises:
             BakeoffError: the journal cannot be written.
         """
-        self.zero = time.monotonic() - self.plan.workers.spent.wall_seconds
-        self.plan.workers.notify = say
+        self.zero = time.monotonic() - self.plan.state.spent.wall_seconds
+        self.plan.requests.notify = say
         self.cache = make_cache()
         adopt()  # what a worker that died has left in a session of its own
         self.processes_before = find_descendants(os.getpid())
@@ -80,7 +79,7 @@ class Driver:
                     try:
                         begin = lanes.send(outcome)
                     finally:
-                        self.journal.write_news(self.plan.agenda, self.plan.workers)
+                        self.journal.write_news(self.plan.state)
         finally:
             self.close(pool)
             shutil.rmtree(self.cache, ignore_errors=True)
@@ -99,8 +98,8 @@ class Driver:
         """Begin some actions, and return the outcome of the one that ends next."""
         for action in begin:
             if action.do == "load":
-                self.arms[action.worker] = action.arms
-            self.on_progress(action, self.plan.workers.spent)
+                self.arms[action.worker] = tuple(action.arms)
+            self.on_progress(action, self.plan.state.spent)
             self.running[pool.submit(self.perform, action)] = action
         done = next(iter(wait(self.running, return_when=FIRST_COMPLETED).done))
         action, outcome = self.running.pop(done), done.result()
@@ -130,7 +129,7 @@ class Driver:
     def get_answers(self, action: Action) -> list[Any]:
         """Return the answer of each of an action's workers; start and end workers where due."""
         limit, answers = self.choose_limit(action), [None]
-        if action.do in ("start", "cold"):
+        if action.do in ("load", "cold"):
             if self.closing.is_set():
                 raise WorkerFailedError("the run has ended", "", None)
             worker = Worker(self.task.sides[action.environment].place, action.cores)
@@ -138,7 +137,7 @@ class Driver:
             worker.start(limit)
         if action.partner:
             answers = self.ask_partners(action, limit)
-        elif action.do in EXCHANGES:
+        elif action.command is not None:
             answers = [self.ask_worker(action, action.worker, limit)]
         if action.do in ("cold", "close"):
             self.end(action)
@@ -169,19 +168,26 @@ class Driver:
         """
         worker = self.workers[number]
         partner = None if place is None else self.workers[action.workers[1 - place]]
-        command = make_command(
-            action,
-            cache=str(self.cache / self.name_compiler(action.environment)),
-            outside=dict(self.task.outside),
-            donate=self.plan.options.donate,
-            place=place,
-            patience=limit,
-        )
+        command = self.complete_command(action, place, limit)
         record = worker.ask(command, limit, partner)
         try:
             return parse_answer(action, record)
         except AnswerError as error:
             raise worker.make_failure(f"it answered `{action.do}`: {error}") from error
+
+    def complete_command(self, action: Action, place: int | None, patience: float) -> Command:
+        """Return an action's command with what depends on the run, as far as it has such fields."""
+        command = action.command
+        assert command is not None
+        about = {
+            "cache": str(self.cache / self.name_compiler(action.environment)),
+            "outside": dict(self.task.outside),
+            "donate": self.plan.options.donate,
+            "place": place,
+            "patience": patience,
+        }
+        known = {field.name for field in fields(command)}
+        return replace(command, **{name: about[name] for name in about if name in known})
 
     def name_compiler(self, environment: str) -> str:
         """Return a name for the compiler of an environment.
@@ -197,7 +203,7 @@ class Driver:
 
         They end with the budget and the longest action of its kind so far.
         """
-        left = self.plan.agenda.end - (time.monotonic() - self.zero)
+        left = self.plan.state.end - (time.monotonic() - self.zero)
         left = min(max(0.0, left), self.plan.options.budget)  # a given number of blocks has no end
         return left + self.longest.get(make_duration_key(action), 0.0) + GRACE_SECONDS
 

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.engine.actions import Do
-    from bench.engine.agenda import Agenda
-    from bench.engine.workers import Workers
+    from bench.engine.state import RunState
 
 FOLDER = Path(".bakeoff")
 SUFFIX = ".journal"
@@ -139,18 +138,18 @@ class Journal:
             )
         return cls(path, known, size=len(whole))
 
-    def continue_run(self, agenda: Agenda, workers: Workers) -> None:
+    def continue_run(self, state: RunState) -> None:
         """Continue a run from it, and from what that run adds to.
 
         Raises:
             BakeoffError: it has samples of unrequested cells or metrics.
         """
-        from bench.engine.workers import NOT_JAX, UNKNOWN_PROGRAM  # a file is read without these
+        from bench.engine.requests import NOT_JAX, UNKNOWN_PROGRAM  # a file is read without these
 
         if self.size is not None:
             os.truncate(self.path, self.size)
         known = self.known
-        sides = {(side.environment, cell): side for side in agenda.sides for cell in side.cells}
+        sides = {(side.environment, cell): side for side in state.sides for cell in side.cells}
         for row in known.cells:
             if side := sides.get((row.environment, row.cell)):
                 kept = (NOT_JAX, UNKNOWN_PROGRAM)
@@ -165,26 +164,26 @@ class Journal:
                     "not asked for; start anew without --resume"
                 )
             if do := ONCE.get(s.metric):
-                agenda.finished_once.add((do, side, s.cell))
-        workers.samples += samples
-        workers.spent = known.spent
-        agenda.sides[0].notes += known.warnings
-        agenda.adopt(s for s in samples if s.worker > known.spent.earlier_processes)
-        self.known_texts = {*map(msgspec.json.encode, agenda.rows), *agenda.sides[0].notes}
+                state.finished_once.add((do, side, s.cell))
+        state.samples += samples
+        state.spent = known.spent
+        state.sides[0].notes += known.warnings
+        state.adopt(s for s in samples if s.worker > known.spent.earlier_processes)
+        self.known_texts = {*map(msgspec.json.encode, state.rows), *state.sides[0].notes}
         self.known_samples = len(samples)
 
-    def write_news(self, agenda: Agenda, workers: Workers) -> None:
+    def write_news(self, state: RunState) -> None:
         """Append the samples, cells and notes that it does not have yet; raise DiskError."""
-        rows = {msgspec.json.encode(row): row for row in agenda.rows}
-        notes = [note for side in agenda.sides for note in side.notes]
+        rows = {msgspec.json.encode(row): row for row in state.rows}
+        notes = [note for side in state.sides for note in side.notes]
         news = Part(
-            samples=pack_samples(workers.samples[self.known_samples :]),
+            samples=pack_samples(state.samples[self.known_samples :]),
             cells=[row for text, row in rows.items() if text not in self.known_texts],
             warnings=[note for note in notes if note not in self.known_texts],
-            spent=workers.spent,
+            spent=state.spent,
         )
         self.known_texts.update(rows, notes)
-        self.known_samples = len(workers.samples)
+        self.known_samples = len(state.samples)
         self.write(news)
 
     def write(self, part: Part) -> None:

@@ -1,6 +1,6 @@
 """The plan: carries out visits of workers, sweeps of cold processes, counts, trainings.
 
-`bench.engine.choice` chooses the next: the one that settles most within a budget, or the next of
+`bench.engine.jobs` chooses the next: the one that settles most within a budget, or the next of
 given counts.
 """
 
@@ -11,25 +11,27 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE, REFERENCE
-from bench.engine.agenda import Agenda, ColdSweeps, OnceWork, WarmVisits
-from bench.engine.choice import OVERRUN, Choice
 from bench.engine.costs import FEW_ROUNDS
+from bench.engine.jobs import OVERRUN, ColdSweeps, Jobs, OnceWork, WarmVisits
+from bench.engine.requests import Requests, Visit, WorkerEndedError
 from bench.engine.task import find_live_cells
-from bench.engine.workers import Visit, WorkerEndedError, Workers
 from bench.estimates import group_by_key
 from bench.metrics import STAGES
+from bench.worker import protocol
 from common.config import is_real_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Lanes, Phases, Steps
+    from bench.engine.actions import Actions, LaneActions
     from bench.engine.costs import TurnKind
+    from bench.engine.state import RunState
     from bench.engine.task import Group, GroupCell, SideState
     from bench.samples import Cores, Sample
-    from bench.worker import protocol
 
+ONCE_COMMANDS = {"count": protocol.Count, "train": protocol.Train}
+"""What is done once for a cell → its command."""
 BLOCK_SECONDS = 1.0
 """Minimum seconds of a block, as far as `MOST_ROUNDS` allow: beside that, its fresh buffers, warm
 calls and proof take little."""
@@ -51,46 +53,45 @@ short budget has an answer about the arms that are proven by then."""
 class Plan:
     """The plan of a whole run; between jobs, it asks whether there are enough samples by now."""
 
-    def __init__(self, agenda: Agenda, is_enough: Callable[[Sequence[Sample]], bool]) -> None:
-        self.agenda, self.options, self.is_enough = agenda, agenda.options, is_enough
-        self.sides, self.workers = agenda.sides, Workers(agenda)
-        self.choice = Choice(agenda, self.workers)
+    def __init__(self, state: RunState, is_enough: Callable[[Sequence[Sample]], bool]) -> None:
+        self.state, self.options, self.is_enough = state, state.options, is_enough
+        self.requests, self.jobs = Requests(state), Jobs(state)
 
-    def actions(self) -> Lanes:
+    def actions(self) -> Actions[None]:
         """Yield the actions to begin; expects the outcome of the one that ends next."""
-        while not self.is_enough(self.workers.samples) and (work := self.choice.next_work()):
-            match work:
+        while not self.is_enough(self.state.samples) and (job := self.jobs.choose()):
+            match job:
                 case WarmVisits():
-                    yield from self.visit(work)
+                    yield from self.visit(job)
                 case ColdSweeps():
-                    yield from self.sweep(work)
+                    yield from self.sweep(job)
                 case OnceWork():
-                    yield from self.do_once(work)
-        self.agenda.note_missing(self.workers.samples, self.choice.forecast_needs())
+                    yield from self.do_once(job)
+        self.state.note_missing(self.jobs.forecast_needs())
 
-    def visit(self, work: WarmVisits) -> Lanes:
+    def visit(self, job: WarmVisits) -> Actions[None]:
         """Open workers, measure in them, and close them.
 
         In a process that has compiled, a call costs the host about 8 % more until its end. The arms
         of one worker have that in common, the two workers of a pair do not: others prove for them,
         and for a worker that compiles its arms anew. On skeletons, it changes ratios by a tenth.
         """
-        turn, counts, failures = work.turn, self.agenda.worker_counts, self.agenda.failed_visits
-        groups, workload, compiles = work.groups, turn.workload, turn.kind == STAGES
-        until = self.workers.spent_seconds + PROVE_SHARE * self.choice.seconds_left
-        arms = {g: self.agenda.find_arms(g, turn, unproven=work.proves) for g in groups}
-        if self.agenda.proves_before(turn):
+        turn, counts, failures = job.turn, self.state.worker_counts, self.state.failed_visits
+        groups, workload, compiles = job.groups, turn.workload, turn.kind == STAGES
+        until = self.state.spent_seconds + PROVE_SHARE * self.state.seconds_left
+        arms = {g: self.state.find_arms(g, turn, unproven=job.proves) for g in groups}
+        if self.state.proves_before(turn):
             pairs = [(group, cell) for group in groups for cell in arms[group].values()]
-            yield from self.prove(pairs, workload, work.cores, until)
+            yield from self.prove(pairs, workload, job.cores, until)
         alive = {group: find_live_cells(group, workload).keys() for group in groups}
         visits = [
             Visit(group, workload, arms[group].keys(), until, compiles=compiles, cores=cores)
-            for group, cores in zip(groups, work.cores, strict=True)
+            for group, cores in zip(groups, job.cores, strict=True)
         ]
         opened = yield from self.open_visits(visits)
         counts.update((visit.group, turn) for visit in opened)
-        seconds = self.choice.allot_seconds(work, len(opened))
-        done = yield from self.measure_visits(opened, turn, seconds, work.rounds)
+        seconds = self.jobs.allot_seconds(job, len(opened))
+        done = yield from self.measure_visits(opened, turn, seconds, job.rounds)
         for visit in opened:
             counts[visit.group, turn] -= visit not in done
         ended = {visit.group for visit in done}
@@ -98,7 +99,7 @@ class Plan:
             fewer = len(find_live_cells(group, workload)) < len(alive[group])  # an arm has ended it
             failures[group, turn] = 0 if group in ended else failures[group, turn] + (not fewer)
 
-    def open_visits(self, visits: Sequence[Visit]) -> Phases[list[Visit]]:
+    def open_visits(self, visits: Sequence[Visit]) -> Actions[list[Visit]]:
         """Open the workers of visits at the same time; return those visits of which none died.
 
         Both sides of a pair begin together. When one was opened after the other, the first took 0.5
@@ -106,23 +107,23 @@ class Plan:
         %).
         """
 
-        def begin(visit: Visit, side: SideState, _: Cores) -> Steps[None]:
-            visit.workers[side] = yield from self.workers.open_worker(side, visit)
+        def begin(visit: Visit, side: SideState, _: Cores) -> LaneActions[None]:
+            visit.workers[side] = yield from self.requests.open_worker(side, visit)
 
         work = []
         for visit in visits:
-            for side in self.workers.rng.sample(visit.group, len(visit.group)):
+            for side in self.state.rng.sample(visit.group, len(visit.group)):
                 work.append(partial(begin, visit, side))
-        yield from self.workers.run_phase([()] * len(work), work)
+        yield from self.requests.run_phase([()] * len(work), work)
         opened = [visit for visit in visits if len(visit.workers) == len(visit.group)]
         alone = [pair for v in visits if v not in opened for pair in v.workers.items()]
-        closing = [partial(self.workers.close, *pair) for pair in alone]
-        yield from self.workers.run_phase([()], closing)
+        closing = [partial(self.requests.close, *pair) for pair in alone]
+        yield from self.requests.run_phase([()], closing)
         return opened
 
     def measure_visits(
         self, visits: Sequence[Visit], turn: TurnKind, seconds: float, rounds: int
-    ) -> Phases[list[Visit]]:
+    ) -> Actions[list[Visit]]:
         """Measure in the workers of each visit, and close them; return those that came to an end.
 
         They measure at the same time, so that none is timed while another one compiles; with all
@@ -130,52 +131,54 @@ class Plan:
         """
         done: list[Visit] = []
 
-        def measure(visit: Visit, _: Cores) -> Steps[None]:
-            end = self.workers.spent_seconds + seconds
-            late = bool(done) and self.workers.spent_seconds > self.agenda.end
+        def measure(visit: Visit, _: Cores) -> LaneActions[None]:
+            end = self.state.spent_seconds + seconds
+            late = bool(done) and self.state.spent_seconds > self.state.end
             if not late and (yield from self.measure_blocks(visit, turn, end, rounds)):
                 done.append(visit)
                 for side in visit.group:
                     side.note_survival(visit.workload, self.common_arms(visit))
             for side in visit.group:
-                yield from self.workers.close(side, visit.workers[side])
+                yield from self.requests.close(side, visit.workers[side])
 
         lanes = list(dict.fromkeys(visit.cores for visit in visits))
-        yield from self.workers.run_phase(lanes, [partial(measure, visit) for visit in visits])
+        yield from self.requests.run_phase(lanes, [partial(measure, visit) for visit in visits])
         return done
 
-    def measure_blocks(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[int]:
+    def measure_blocks(
+        self, visit: Visit, turn: TurnKind, end: float, rounds: int
+    ) -> LaneActions[int]:
         """Measure blocks until a time, one at least; return how many there were."""
-        number, workers = 0, self.workers
+        number, state = 0, self.state
         given = rounds if visit.compiles else self.options.rounds
         while arms := self.common_arms(visit):
             if self.options.blocks is not None and number >= self.options.blocks:
                 break
             if number % UNREQUESTED_INTERVAL or visit.compiles:
-                arms = [arm for arm in arms if arm not in self.agenda.unrequested_arms]
+                arms = [arm for arm in arms if arm not in self.state.unrequested_arms]
             if not arms:  # there was time to prove the baseline alone, which nobody asked for
                 break
-            one = workers.costs.block(visit.group, turn, arms) / turn.rounds
+            one = state.costs.block(visit.group, turn, arms) / turn.rounds
             is_fixed = given or self.options.is_fixed
             if turn.pairs_calls and len(visit.group) == 1 and not is_fixed:
-                seconds = max(BLOCK_SECONDS, end - workers.spent_seconds)
+                seconds = max(BLOCK_SECONDS, end - state.spent_seconds)
                 yield from self.measure_block(visit, turn, arms, MOST_CALL_ROUNDS, seconds)
                 return 1
-            round_seconds = workers.costs.round_seconds.get(turn)
+            round_seconds = state.costs.round_seconds.get(turn)
             if turn.pairs_calls and round_seconds and not is_fixed:  # on two sides: by its rounds
-                count = int((end - workers.spent_seconds) / round_seconds)
+                count = int((end - state.spent_seconds) / round_seconds)
                 if number and count < rounds:
                     break
                 count = max(rounds, min(MOST_CALL_ROUNDS, count))
                 yield from self.measure_block(visit, turn, arms, count)
                 return number + 1
             count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
-            if is_real_step(turn.workload) and not workers.costs.is_timed(visit.group, turn):
+            if is_real_step(turn.workload) and not state.costs.is_timed(visit.group, turn):
                 count = given or min(rounds, FEW_ROUNDS)  # a step may take milliseconds or seconds
             if self.options.blocks is None and number:
-                count = given or max(rounds, min(count, int((end - workers.spent_seconds) / one)))
-                last = workers.spent_seconds + one * count > self.options.budget
-                if last or workers.spent_seconds + one * count / 2 > end:
+                count = given or max(rounds, min(count, int((end - state.spent_seconds) / one)))
+                last = state.spent_seconds + one * count > self.options.budget
+                if last or state.spent_seconds + one * count / 2 > end:
                     break
             yield from self.measure_block(visit, turn, arms, count)
             number += 1
@@ -186,67 +189,70 @@ class Plan:
 
         Results of the arms that are timed are compared with the baseline's.
         """
-        held = set.intersection(*map(self.workers.held_arms.__getitem__, visit.workers.values()))
+        held = set.intersection(*map(self.requests.held_arms.__getitem__, visit.workers.values()))
         arms = [arm for arm in find_live_cells(visit.group, visit.workload) if arm in held]
         return arms if str(BASELINE) in arms else []
 
     def measure_block(
         self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int, seconds: float = 0.0
-    ) -> Steps[None]:
+    ) -> LaneActions[None]:
         """Measure one block; on two sides, each arm's turns alternate between them.
 
         After some `seconds`, if there are any, it ends before it has all its rounds.
         """
-        workers, costs = self.workers, self.workers.costs
-        workers.spent.blocks += 1
-        block, pair = workers.spent.blocks, min(visit.workers.values())
-        sides = workers.rng.sample(visit.group, len(visit.group))
+        state, costs, requests = self.state, self.state.costs, self.requests
+        state.spent.blocks += 1
+        block, pair = state.spent.blocks, min(visit.workers.values())
+        sides = state.rng.sample(visit.group, len(visit.group))
         first, *others = sides
         making = costs.making(visit.group, turn.workload, arms)
         programs = {}
         if visit.compiles and not others:  # in a pair, each arm is compared with itself
             programs = {arm: first.cells[first.cell(arm, turn.workload)].program for arm in arms}
         anew = not visit.compiles and visit.measured_seconds >= MEASURED_PER_MAKING * making > 0
-        action = first.make_action(
-            "block",
-            visit.workers[first],
+        command = protocol.TimeBlock(
             turn.workload,
-            workers.rng.sample(arms, len(arms)),
-            kind=turn.kind,
-            rounds=rounds,
+            first.backend,
+            turn.kind,
+            state.rng.sample(arms, len(arms)),
+            rounds,
+            seed=state.rng.getrandbits(32),
             seconds=seconds,
-            seed=workers.rng.getrandbits(32),
-            cores=visit.cores,
             anew=anew,
             programs=programs,
+        )
+        action = first.make_action(
+            visit.workers[first],
+            command,
+            cores=visit.cores,
             partner=visit.workers[others[0]] if others else 0,
             partner_environment=others[0].environment if others else "",
         )
-        outcome = yield from workers.ask_workers(action, *sides)
+        outcome = yield from requests.ask_workers(action, *sides)
         answers: list[protocol.Timed] = outcome.answers
         made = sum(answer.making for answer in answers)
         if made:
             costs.making_seconds[visit.group, turn.workload] = made
         measured = outcome.took - made
-        workers.spent.sampling_seconds += measured / workers.lanes_in_use
+        state.spent.sampling_seconds += measured / requests.lanes_in_use
         visit.measured_seconds = measured + visit.measured_seconds * (not anew)
         if seconds:
             rounds = min((s.calls for answer in answers for s in answer.samples), default=rounds)
         total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
         costs.round_seconds[turn] = total / rounds
         for side, answer in zip(sides, answers, strict=True):
-            workers.keep_samples(side, answer.samples, pair, block, visit.cores)
+            requests.keep_samples(side, answer.samples, pair, block, visit.cores)
             for arm, seconds in answer.seconds.items():
                 whole = measured * seconds / total * turn.rounds / rounds
                 costs.turn_seconds[side, turn, arm] = whole
         if any(answer.spoiled for answer in answers):
             for side, worker in visit.workers.items():
-                yield from workers.close(side, worker)
+                yield from requests.close(side, worker)
             raise WorkerEndedError
 
     def prove(
         self, pairs: Iterable[GroupCell], workload: str, cores: Sequence[Cores], until: float
-    ) -> Lanes:
+    ) -> Actions[None]:
         """Prove cells in workers that do nothing else, in all lanes, a side in each.
 
         After `until` seconds of the budget, only the reference is proven any more.
@@ -257,10 +263,10 @@ class Plan:
                 if not side.is_proven(cell):
                     left.setdefault(side, (group, {}))[1][str(cell.arm)] = None
 
-        def prove(side: SideState, visit: Visit, cores: Cores) -> Steps[None]:
+        def prove(side: SideState, visit: Visit, cores: Cores) -> LaneActions[None]:
             visit.cores = cores
-            worker = yield from self.workers.open_worker(side, visit)
-            yield from self.workers.close(side, worker)
+            worker = yield from self.requests.open_worker(side, visit)
+            yield from self.requests.close(side, worker)
 
         proofs = []
         for place, (side, (group, arms)) in enumerate(left.items()):
@@ -268,60 +274,58 @@ class Plan:
             for _ in range(min(workers, len(arms))):
                 visit = Visit(group, workload, arms, until, only_proves=True)
                 proofs.append(partial(prove, side, visit))
-        yield from self.workers.run_phase(cores, proofs)
+        yield from self.requests.run_phase(cores, proofs)
 
-    def sweep(self, work: ColdSweeps) -> Lanes:
+    def sweep(self, job: ColdSweeps) -> Actions[None]:
         """Measure cold processes of each cell, every sweep in another random order.
 
         The first processes say what one costs, and so how many cells fit.
         """
-        by_cores = group_by_key((tuple(self.agenda.cores(pair[0])), pair) for pair in work.pairs)
+        by_cores = group_by_key((tuple(self.state.cores(pair[0])), pair) for pair in job.pairs)
         for cores, unproven in by_cores.items():
-            yield from self.prove(unproven, work.workload, cores, math.inf)
-        pairs = [(g, cell) for g, cell in work.pairs if all(side.is_proven(cell) for side in g)]
-        lanes = self.agenda.cores(work.pairs[0][0])
-        begun = pairs[: len(lanes)] if work.sweeps > 1 else []
+            yield from self.prove(unproven, job.workload, cores, math.inf)
+        pairs = [(g, cell) for g, cell in job.pairs if all(side.is_proven(cell) for side in g)]
+        lanes = self.state.cores(job.pairs[0][0])
+        begun = pairs[: len(lanes)] if job.sweeps > 1 else []
 
         def processes() -> Iterator[GroupCell]:
             yield from begun
-            fit = self.choice.choose_fitting_cells(pairs, work.sweeps) if begun else pairs
-            for number in range(work.sweeps):
+            fit = self.jobs.choose_fitting_cells(pairs, job.sweeps) if begun else pairs
+            for number in range(job.sweeps):
                 order = [pair for pair in fit if number or pair not in begun]
-                yield from self.workers.rng.sample(order, len(order))
+                yield from self.state.rng.sample(order, len(order))
 
         last = math.inf if self.options.cold_samples else (1 + OVERRUN) * self.options.budget
-        cost, measure = self.workers.costs.cold, self.workers.measure_cold
-        in_time = (
-            pair for pair in processes() if self.workers.spent_seconds + cost(pair[0]) <= last
-        )
-        yield from self.workers.run_phase(lanes, (partial(measure, *pair) for pair in in_time))
+        cost, measure = self.state.costs.cold, self.requests.measure_cold
+        in_time = (pair for pair in processes() if self.state.spent_seconds + cost(pair[0]) <= last)
+        yield from self.requests.run_phase(lanes, (partial(measure, *pair) for pair in in_time))
 
-    def do_once(self, work: OnceWork) -> Lanes:
+    def do_once(self, job: OnceWork) -> Actions[None]:
         """Count or train some cells of one workload, a part of them in each lane.
 
         Where a worker dies, the cell that it is at and those after it are still to do.
         """
-        workers, side, do = self.workers, work.side, work.do
+        requests, side, do = self.requests, job.side, job.do
 
-        def count_or_train(cells: Sequence[Cell], cores: Cores) -> Steps[None]:
+        def count_or_train(cells: Sequence[Cell], cores: Cores) -> LaneActions[None]:
             if do == "train":
                 arms = {str(cell.arm) for cell in cells} | {*map(str, REFERENCE)}
                 visit = Visit((side,), cells[0].workload, arms, cores=cores)
-                worker = yield from workers.open_worker(side, visit)
+                worker = yield from requests.open_worker(side, visit)
             else:
-                worker = yield from workers.load_worker(side, cells, cores)
+                worker = yield from requests.load_worker(side, cells, cores)
             for cell in cells:
-                able = do == "count" or str(cell.arm) in workers.held_arms[worker]
+                able = do == "count" or str(cell.arm) in requests.held_arms[worker]
                 if (
                     able
                     and side.cells[cell].failure is None
-                    and workers.spent_seconds <= self.agenda.end
+                    and self.state.spent_seconds <= self.state.end
                 ):
-                    yield from workers.ask_arm(side, worker, do, cell)
-                self.agenda.finished_once.add((do, side, cell))
-            yield from workers.close(side, worker)
+                    yield from requests.ask_arm(side, worker, ONCE_COMMANDS[do], cell)
+                self.state.finished_once.add((do, side, cell))
+            yield from requests.close(side, worker)
 
-        lanes = self.agenda.cores((side,))
-        order = workers.rng.sample(work.cells, len(work.cells))
+        lanes = self.state.cores((side,))
+        order = self.state.rng.sample(job.cells, len(job.cells))
         parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
-        yield from workers.run_phase(lanes, [partial(count_or_train, part) for part in parts])
+        yield from requests.run_phase(lanes, [partial(count_or_train, part) for part in parts])

@@ -17,10 +17,10 @@ from common.versions import PYTHON
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bench.engine.actions import Do
     from bench.engine.process import Place, WorkerFailedError
     from bench.options import Options
     from bench.runfile import EnvironmentInfo, FileKind
+    from bench.worker.protocol import Command
 
 FATAL_ARM_DEATHS = 2
 """Deaths of workers at the same work of an arm, with no success in between, that fail the arm:
@@ -131,11 +131,9 @@ class SideState:
         """Tell whether more cold processes of a cell are begun, if there is time."""
         return self.cells[cell].failure is None and self.cold_deaths[cell] < COLD_DEATHS
 
-    def make_action(
-        self, do: Do, worker: int, workload: str = "", arms: Iterable[str] = (), **more: Any
-    ) -> Action:
+    def make_action(self, worker: int, command: Command | None = None, **more: Any) -> Action:
         """Return an action for one of this side's workers."""
-        return Action(do, worker, self.environment, self.backend, workload, tuple(arms), **more)
+        return Action(worker, self.environment, command, **more)
 
     def fail(self, cell: Cell, failure: str, stderr: str = "") -> None:
         """Fail a cell; the first reason stays. Without a baseline there are no others."""

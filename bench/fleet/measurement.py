@@ -188,7 +188,7 @@ def measure_on_node(
 def describe_code() -> dict[str, str]:
     """Return package → version, and a digest of the code, which must be equal on all nodes."""
     import impls
-    from bench.engine.session import digest_code
+    from bench.engine.measurement import digest_code
     from common.versions import versions
 
     return versions(impls.libraries()) | {"code": digest_code()[:12]}

@@ -31,8 +31,7 @@ GAP = 2
 LINE_SECONDS = 30
 """Seconds between lines of progress in a pipe or a log."""
 WORDS = {
-    "start": "starting a worker",
-    "load": "importing the libraries",
+    "load": "starting a worker, importing the libraries",
     "count": "counting what {arm} does",
     "prove": "proving {arm} equal",
     "open": "compiling {arm}",
@@ -207,7 +206,7 @@ def break_lines(text: Text, width: int) -> Text:
 class Progress(progress.Progress):
     """A display of actions, redrawn only when one begins: nothing runs while a block is timed.
 
-    It is a context manager; `bench.engine.session.measure` calls it before each action.
+    It is a context manager; `bench.engine.measurement.measure` calls it before each action.
     """
 
     def __init__(self, console: Console, budget: float) -> None:

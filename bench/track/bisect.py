@@ -68,7 +68,10 @@ class Earlier:
 
     def require_same(self, setup: Mapping[str, str]) -> None:
         """Raise BakeoffError if it is a search with another setup."""
-        from bench.engine.session import SETUP_PARTS, describe_differences  # takes half a second
+        from bench.engine.measurement import (  # takes half a second
+            SETUP_PARTS,
+            describe_differences,
+        )
 
         if self.path is None:
             return

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from scipy import special
 
 from bench.engine.journal import FOLDER, SUFFIX
-from bench.engine.session import digest_setup, make_estimates, measure
+from bench.engine.measurement import digest_setup, make_estimates, measure
 from bench.estimates import MARGIN, Estimate, EstimateTable
 from bench.numbers import change
 from bench.options import Options

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import impls
 from bench.cells import Arm
 from bench.samples import Sample
-from bench.worker.protocol import Cold, MeasureCold
+from bench.worker.protocol import MeasureCold, Sampled
 from bench.worker.settings import Surroundings
 from impls import steps
 
@@ -58,7 +58,7 @@ def time_stage(
     seconds[stage] = clock() - start
 
 
-def measure_cold(command: MeasureCold) -> Cold:
+def measure_cold(command: MeasureCold) -> Sampled:
     """Return the seconds of each stage of a start, and the bytes of the largest resident set.
 
     Raises:
@@ -94,7 +94,7 @@ def measure_cold(command: MeasureCold) -> Cold:
     if changes := before.changes():
         raise RuntimeError(f"{arm} {changes}: its times mean nothing")
     cell = arm.make_cell(command.workload, command.backend)
-    return Cold([Sample(cell, name, value) for name, value in values.items()], startup)
+    return Sampled([Sample(cell, name, value) for name, value in values.items()], startup)
 
 
 def make_first_step(

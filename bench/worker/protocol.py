@@ -221,9 +221,14 @@ class Failures:
 
 @dataclass
 class Sampled:
-    """Answer to `Count`: exact numbers of a step; to `Train`: losses of short trainings."""
+    """Answer to `Count`: exact numbers of a step; to `Train`: losses of short trainings.
 
-    samples: list[Sample]
+    To `MeasureCold`: one sample of each cold metric; to `Open`: none, the step is made.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    timed_seconds: float = 0.0
+    """Seconds of what a cold process timed."""
 
 
 @dataclass
@@ -239,11 +244,6 @@ class Proven:
 
 
 @dataclass
-class Opened:
-    """Answer to `Open`: the arm's step is made and has the losses that it was proven with."""
-
-
-@dataclass
 class Timed:
     """Answer to `TimeBlock`; two workers that alternate give one each."""
 
@@ -256,14 +256,6 @@ class Timed:
     """Seconds spent on making steps anew."""
     spoiled: bool = False
     """Like `Failed.spoiled`."""
-
-
-@dataclass
-class Cold:
-    """Answer to `MeasureCold`: one sample of each cold metric."""
-
-    samples: list[Sample]
-    timed_seconds: float = 0.0
 
 
 class Recorder:

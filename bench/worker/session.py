@@ -27,9 +27,9 @@ from bench.worker.protocol import (
     Failures,
     Load,
     Open,
-    Opened,
     Prove,
     Proven,
+    Sampled,
     TimeBlock,
     Timed,
     Train,
@@ -169,12 +169,12 @@ class Session:
         reference = catch_failure(lambda: arms().reference, file)
         return reference if isinstance(reference, Failed) else self.guard(command, prove_arm)
 
-    def open(self, command: Open) -> Opened | Failed:
+    def open(self, command: Open) -> Sampled | Failed:
         """Open an arm, whose losses must be the baseline's."""
         losses = np.array(command.losses)
         if not losses.size:
             losses = self.find_arms(command.workload, command.backend).reference.losses
-        return self.guard(command, lambda arms, arm: arms.open(arm, losses)) or Opened()
+        return self.guard(command, lambda arms, arm: arms.open(arm, losses)) or Sampled()
 
     def time_block(self, command: TimeBlock) -> Timed:
         """Measure a block, alone or alternating with a worker of another side."""

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.cells import Arm, Cell
+from bench.engine.measurement import measure
 from bench.engine.process import Place
-from bench.engine.session import measure
 from bench.engine.task import Environment, Task
 from bench.environments import ask_environment
 from bench.estimates import Verdict, find_detectable_difference

@@ -6,9 +6,9 @@ from functools import cache
 from typing import Any
 
 from bench.cells import BASELINE, CONTROL, Cell
-from bench.engine.agenda import Agenda
+from bench.engine.measurement import make_estimates
 from bench.engine.plan import Plan
-from bench.engine.session import make_estimates
+from bench.engine.state import RunState
 from bench.engine.task import Group
 from bench.estimates import MIN_WORKERS
 from bench.metrics import STEP
@@ -34,7 +34,7 @@ class MadePlan(Plan):
     def visits(self) -> dict[str, int]:
         """Workers that came to their end, or pairs of them, by kind of turns."""
         totals: Counter[str] = Counter()
-        for (_, turn), count in self.agenda.worker_counts.items():
+        for (_, turn), count in self.state.worker_counts.items():
             totals[f"{turn.workload} {turn.kind}"] += count
         return dict(totals)
 
@@ -46,20 +46,18 @@ class MadePlan(Plan):
     @property
     def failed(self) -> set[str]:
         """Arms of which a cell has failed."""
-        return {str(row.cell.arm) for row in self.agenda.rows if row.failure}
+        return {str(row.cell.arm) for row in self.state.rows if row.failure}
 
     @property
     def different(self) -> set[str]:
         """Arms whose step is told apart from what it is compared with."""
-        rows = make_estimates(
-            self.workers.samples, self.agenda.rows, self.options, self.agenda.base
-        )
+        rows = make_estimates(self.state.samples, self.state.rows, self.options, self.state.base)
         return {str(row.cell.arm) for row in rows if row.form == "ratio" and row.differs}
 
     def counts(self, metric: str, environment: str = "") -> dict[Cell, int]:
         """Return the number of samples of a metric, by cell."""
         asked = metric, environment
-        rows = (s.cell for s in self.workers.samples if (s.metric, s.environment) == asked)
+        rows = (s.cell for s in self.state.samples if (s.metric, s.environment) == asked)
         return dict(Counter(rows))
 
 
@@ -80,9 +78,9 @@ def plan_of(
     """Return the plan of groups, or of one run."""
     groups = [(side(groups),)] if isinstance(groups, dict) else groups
     about = Options(budget=budget, **options)
-    plan = MadePlan(Agenda(groups, about, lanes, base), enough)
-    plan.workers.spent.wall_seconds = before
-    plan.workers.rng.seed(seed)
+    plan = MadePlan(RunState(groups, about, lanes, base), enough)
+    plan.state.spent.wall_seconds = before
+    plan.state.rng.seed(seed)
     return plan
 
 

@@ -129,11 +129,11 @@ class Machine:
         pairs_calls = TurnKind(action.workload, action.kind).pairs_calls
         calls_of_turn = 2 if pairs_calls else CALLS.get(action.kind, 0)
         calls = self.rounds(action) * calls_of_turn + 4
+        anew = getattr(action.command, "anew", False)
         return (
             self.slowness
             * {
-                "start": 0.2,
-                "load": 2.0 * one,
+                "load": 0.2 + 2.0 * one,
                 "count": 0.5,
                 "prove": 1.2 * one + 20 * step,
                 "open": 0.2 + 12 * step,
@@ -141,17 +141,18 @@ class Machine:
                 "cold": 3.0,
                 "close": 0.01,
                 "block": 0.05
-                + arms * (0.6 if action.kind == STAGES else calls * step + 0.2 * action.anew),
+                + arms * (0.6 if action.kind == STAGES else calls * step + 0.2 * anew),
             }[action.do]
         )
 
     def rounds(self, action: Action) -> int:
         """Return the rounds of a block, which may have to end earlier than with all of them."""
-        if not action.seconds:
-            return action.rounds
+        block: Any = action.command
+        if not isinstance(block, protocol.TimeBlock) or not block.seconds:
+            return getattr(block, "rounds", 0)
         factors = (self.factor(action.workload, action.environment, arm) for arm in action.arms)
         one = 2 * self.slowness * STEP_SECONDS[action.workload] * sum(factors)
-        return max(protocol.LEAST_CALL_ROUNDS, min(action.rounds, int(action.seconds / one)))
+        return max(protocol.LEAST_CALL_ROUNDS, min(block.rounds, int(block.seconds / one)))
 
     def factor(self, workload: str, environment: str, arm: str) -> float:
         """Return the time of an arm's step, in units of the baseline's."""
@@ -161,14 +162,14 @@ class Machine:
     def answers(self, action: Action, failing: str = "") -> list[Any]:
         """Return the workers' answers; asserts that they can be asked at this moment."""
         worker, do = action.worker, action.do
-        if do in ("start", "cold"):
+        if do in ("load", "cold"):
             assert worker not in self.cores, "each worker has a number of its own"
             self.cores[worker] = action.cores
         assert worker in self.cores, f"{action} of a worker that does not live"
         if do in ("close", "cold"):
             del self.cores[worker]
         if do == "load":
-            self.loaded[worker] = action.arms
+            self.loaded[worker] = tuple(action.arms)
             return [protocol.Failures({failing: "it cannot"} if failing else {})]
         if do in ("prove", "open"):
             assert action.arms[0] in self.loaded[worker]
@@ -187,16 +188,16 @@ class Machine:
         if failing:
             return [protocol.Failed(f"{failing} failed")]
         [arm] = action.arms or [""]
-        cell = Arm.parse(arm).make_cell(action.workload, action.backend)
+        cell = Arm.parse(arm).make_cell(action.workload, getattr(action.command, "backend", ""))
         level = self.factor(action.workload, action.environment, arm)
         level *= STEP_SECONDS.get(action.workload, 1.0)
         cold = level * math.exp(self.rng.gauss(0, self.noise))
         counts = [Sample(cell, name, 3.0) for name in ("python_calls", "compilations_first")]
         program = "a" * (arm != self.foreign)
         answers = {
-            "cold": protocol.Cold([Sample(cell, metric, cold) for metric in COLD], 2.0),
+            "cold": protocol.Sampled([Sample(cell, metric, cold) for metric in COLD], 2.0),
             "prove": protocol.Proven(PROOF, [Sample(cell, "flops", 5.0)], [1.0] * 10, program),
-            "open": protocol.Opened(),
+            "open": protocol.Sampled(),
             "count": protocol.Sampled(counts),
             "train": protocol.Sampled([Sample(cell, "final_loss", 2.5)]),
         }
@@ -204,7 +205,8 @@ class Machine:
 
     def timed(self, action: Action, worker: int, environment: str, failing: str) -> protocol.Timed:
         """Return a worker's answer to a block."""
-        samples = []
+        samples, block = [], action.command
+        assert isinstance(block, protocol.TimeBlock)
         level, series = STEP_SECONDS[action.workload], SERIES[action.kind]
         if TurnKind(action.workload, action.kind).pairs_calls:
             series = {action.kind: 1}
@@ -212,7 +214,7 @@ class Machine:
             luck = self.luck.setdefault((worker, arm), self.rng.gauss(0, self.noise / 2))
             seconds = self.factor(action.workload, environment, arm) * level
             seconds *= math.exp(luck + self.rng.gauss(0, self.noise))
-            cell = Arm.parse(arm).make_cell(action.workload, action.backend)
+            cell = Arm.parse(arm).make_cell(action.workload, block.backend)
             samples += [
                 Sample(cell, metric, seconds, count * self.rounds(action), seconds, seconds)
                 for metric, count in series.items()
@@ -220,13 +222,13 @@ class Machine:
             ]
         failures = {failing: "it computed something else"} if failing else {}
         shares = {a: self.factor(action.workload, environment, a) for a in action.arms}
-        if action.programs:  # the copies of the baseline compile, which is in this program, too
+        if block.programs:  # the copies of the baseline compile, which is in this program, too
             samples = [s for s in samples if s.metric != "compile" or s.cell.arm in REFERENCE]
         return protocol.Timed(samples, failures, shares)
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""
-        self.now = plan.workers.spent.wall_seconds
+        self.now = plan.state.spent.wall_seconds
         running: list[tuple[float, int, float, Action]] = []
         lanes, count = plan.actions(), 0
         try:

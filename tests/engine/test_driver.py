@@ -17,14 +17,14 @@ from unittest.mock import Mock
 import pytest
 
 from bench.cells import Cell
-from bench.engine.actions import EXCHANGES, Action
+from bench.engine.actions import Action
 from bench.engine.driver import GRACE_SECONDS, Driver, make_duration_key
 from bench.engine.journal import DiskError, Journal, Part
 from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
 from bench.runfile import unpack_samples
 from bench.samples import Sample
-from bench.worker.protocol import Command, Load, MeasureCold, Open
+from bench.worker.protocol import Command, Load, MeasureCold, Open, Prove
 from tests.commands import refusal
 from tests.engine.plans import plan_of
 from tests.engine.simulated import Machine, Needed, needed, side
@@ -36,8 +36,6 @@ FIXED: dict[str, Any] = {"processes": 2, "blocks": 2, "rounds": 2, "cold_samples
 FEWEST = {"step": 4, "host_cost": 4, "trace": 4, "import": 2, "final_loss": 1}
 """Samples that these counts give each cell."""
 TASK: Any = Mock(sides={"": Mock(offer=Mock(versions={}))}, outside={})
-FIELDS = {"workload", "backend", "kind", "rounds"}
-DOINGS: dict[Any, Any] = {command: do for do, (command, _) in EXCHANGES.items()}
 
 
 class FakeWorker:
@@ -49,10 +47,7 @@ class FakeWorker:
         self.start = self.kill = lambda *_: None
 
     def ask(self, command: Command, *_: object) -> Any:
-        given = dataclasses.asdict(command)
-        arms = given.get("arms") or (given["arm"],)
-        about = {name: given[name] for name in FIELDS & given.keys()}
-        action = Action(DOINGS[type(command)], self.number, arms=tuple(arms), **about)
+        action = Action(self.number, command=command)
         with self.lab.lock:
             self.lab.commands.append(command)
             return self.lab.answer(action)
@@ -84,8 +79,6 @@ class Lab:
         """Return a worker's answer, as JSON has it."""
         self.asked.append(action)
         self.fails(action)
-        if action.do == "load":
-            self.machine.cores[action.worker] = ()
         [answer] = self.machine.answers(action)
         record = json.loads(json.dumps(dataclasses.asdict(answer)))
         for row in record.get("samples", []):  # no two samples are the same
@@ -108,7 +101,7 @@ def begun(path: Path) -> Journal:
 
 def run(journal: Journal, wanted: Needed = SMALL, **options: Any) -> Plan:
     plan = plan_of(wanted, **(FIXED | options), before=0.0)
-    journal.continue_run(plan.agenda, plan.workers)
+    journal.continue_run(plan.state)
     Driver(plan, journal, TASK).run()
     return plan
 
@@ -119,7 +112,7 @@ def values(samples: Iterable[Sample]) -> list[float]:
 
 def counts(plan: Plan) -> dict[tuple[Cell, str], int]:
     """Return the samples of each cell and metric that was asked for."""
-    rows = [(sample.cell, sample.metric) for sample in plan.workers.samples]
+    rows = [(sample.cell, sample.metric) for sample in plan.state.samples]
     return {(cell, m): rows.count((cell, m)) for cell, metrics in SMALL.items() for m in metrics}
 
 
@@ -132,13 +125,13 @@ def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -
     deaths = [WorkerFailedError("worker failed (exit status -9)", "last words", 0)]
 
     def fails(action: Action) -> None:
-        if action.do == "prove" and action.arms == ("haiku/pure",) and deaths:
+        if action.do == "prove" and action.arms == ["haiku/pure"] and deaths:
             raise deaths.pop()
 
     lab.fails = fails
     whole = run(begun(tmp_path / "whole"))
     assert is_whole(whole)
-    assert any("exit status -9" in note for note in whole.sides[0].notes)
+    assert any("exit status -9" in note for note in whole.state.sides[0].notes)
     assert not lab.living
     lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
     for number in range(0, len(lines), 3):
@@ -150,9 +143,9 @@ def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -
         begins = len(lab.asked)
         resumed = run(Journal.open(path))
         assert is_whole(resumed), number
-        assert resumed.workers.spent.wall_seconds >= known.spent.wall_seconds, "the clock goes on"
-        assert {*values(unpack_samples(known.samples))} <= {*values(resumed.workers.samples)}
-        assert {*known.warnings} <= {*resumed.sides[0].notes}
+        assert resumed.state.spent.wall_seconds >= known.spent.wall_seconds, "the clock goes on"
+        assert {*values(unpack_samples(known.samples))} <= {*values(resumed.state.samples)}
+        assert {*known.warnings} <= {*resumed.state.sides[0].notes}
         notes = Journal.open(path).known.warnings
         assert len({*notes}) == len(notes), "they are not written again"
         for (_, metric), count in counts(resumed).items():
@@ -164,7 +157,7 @@ def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -
 
         # The journal holds all of it, and nothing is measured anew.
         asked = len(lab.asked)
-        assert values(run(Journal.open(path)).workers.samples) == values(resumed.workers.samples)
+        assert values(run(Journal.open(path)).state.samples) == values(resumed.state.samples)
         assert len(lab.asked) == asked
 
 
@@ -270,7 +263,7 @@ def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -
 
     lab.spoils = spoil
     plan = run(begun(tmp_path / "journal"))
-    [note] = plan.sides[0].notes
+    [note] = plan.state.sides[0].notes
     assert "answered `block`: 'step' of nobody-pure-toy-cpu was not asked about" in note
     assert is_whole(plan)
 
@@ -282,7 +275,7 @@ def test_a_worker_that_computes_is_ended_with_the_budget(
     """And as long after that as the longest action of its kind took before; with a given number of
     blocks, each has the whole budget."""
     driver = Driver(plan_of(SMALL, 60.0, **options), begun(tmp_path / "journal"), TASK)
-    action = Action("prove", 1, workload="toy", arms=("haiku/pure",))
+    action = Action(1, command=Prove("toy", "cpu", "haiku/pure"))
     driver.zero = time.monotonic() - driver.plan.options.budget + 20
     about = partial(pytest.approx, abs=10)
     assert driver.choose_limit(action) == about(left + GRACE_SECONDS)

@@ -9,11 +9,12 @@ import pytest
 
 from bench.cells import BASELINE
 from bench.engine.actions import Action
-from bench.engine.choice import OVERRUN
+from bench.engine.jobs import OVERRUN
 from bench.engine.plan import PROVE_SHARE, Plan
 from bench.engine.process import WorkerFailedError
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STEP
+from bench.worker.protocol import Open
 from tests.engine.plans import (
     AT_SEED,
     BAD,
@@ -57,7 +58,7 @@ def test_a_budget_is_kept_and_answers(budget: float, slowness: float) -> None:
         assert all(plan.visits[turn] >= MIN_WORKERS for turn in ENOUGH.get(int(budget), ()))
     if slowness <= 1 and budget >= 60:
         assert not plan.preliminary, "nothing is begun that stays preliminary"
-        assert 1e-3 < plan.workers.spent.precision < 0.03, "with noise of 1 % a block"
+        assert 1e-3 < plan.state.spent.precision < 0.03, "with noise of 1 % a block"
 
 
 @pytest.mark.parametrize(("budget", "slowness"), [(45, 1.0), (60, 1.5), (120, 0.7), (150, 1.0)])
@@ -70,17 +71,17 @@ def test_time_is_kept_for_an_answer_that_was_begun(budget: float, slowness: floa
 
 def test_five_minutes_at_two_sizes_measure_all_but_trainings() -> None:
     plan, _ = run()
-    [state] = plan.sides
+    [state] = plan.state.sides
     lacking = {metric for row in state.cells.values() for metric in row.missing}
     assert lacking <= {*COLD, "final_loss"}
     pure = {cell for cell in plan.counts("first_step") if cell.style == "pure"}
     assert {cell.entrant for cell in pure} == {*STYLES, "control"}
-    assert plan.workers.spent.sampling_seconds > 0.5 * plan.workers.spent.wall_seconds
+    assert plan.state.spent.sampling_seconds > 0.5 * plan.state.spent.wall_seconds
 
 
 def test_each_number_that_is_missing_has_its_reason() -> None:
     plan, _ = usual(20)
-    [state] = plan.sides
+    [state] = plan.state.sides
     for cell, metrics in state.needed.items():
         for metric in metrics:
             have = plan.counts(metric).get(cell, 0)
@@ -92,7 +93,7 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
     state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = (
         "worker failed (it was still at work after 20 s)"
     )
-    plan.agenda.note_missing(plan.workers.samples)
+    plan.state.note_missing(plan.state.samples)
     assert missing["first_step"].startswith(
         "worker failed (it was still at work after 20 s), and there was no time"
     )
@@ -115,13 +116,13 @@ class Endless(Machine):
 
 def test_a_worker_that_was_ended_with_the_budget_is_not_started_again() -> None:
     plan, machine = run(FEW_AT_SEED, 60, Endless(dies("prove", times=99)))
-    assert max(start for start, _, action in machine.log if action.do == "start") < plan.agenda.end
+    assert max(start for start, _, action in machine.log if action.do == "load") < plan.state.end
     assert not plan.failed, "an arm fails that dies twice"
 
 
 def test_an_arm_that_two_lanes_were_at_when_time_was_over_has_not_failed() -> None:
-    [state] = plan_of(FEW_AT_SEED, 60).sides
-    action = state.make_action("open", 1, "seed", [BAD])
+    [state] = plan_of(FEW_AT_SEED, 60).state.sides
+    action = state.make_action(1, Open("seed", "cpu", BAD))
     for is_late, failed in ((True, False), (True, False), (False, False), (False, True)):
         death = WorkerFailedError("it was still at work", "", None, blamed=BAD, is_late=is_late)
         state.note_death(death, action)
@@ -131,7 +132,7 @@ def test_an_arm_that_two_lanes_were_at_when_time_was_over_has_not_failed() -> No
 def listen(plan: Plan, machine: Machine) -> list[tuple[float, str]]:
     """Return what a plan will say, with the time."""
     told = list[tuple[float, str]]()
-    plan.workers.notify = lambda text: told.append((machine.now, text))
+    plan.requests.notify = lambda text: told.append((machine.now, text))
     return told
 
 
@@ -149,7 +150,7 @@ def test_what_cannot_be_proven_in_time_is_said_at_once_and_the_rest_is_measured(
         machine.drive(plan)
         assert machine.now <= (1 + OVERRUN) * budget
         assert machine.now > 0.8 * budget, "what fits is measured"
-        [state] = plan.sides
+        [state] = plan.state.sides
         late = {cell for cell in state.needed if not state.is_proven(cell)}
         others = {*state.needed} - late
         assert any(cell in plan.counts(STEP) for cell in others)
@@ -227,7 +228,7 @@ def test_a_library_is_imported_once_for_all_its_styles_and_takes_no_blocks() -> 
     assert not machine.actions()
     cold = {action.arms[0] for action in machine.actions("cold")}
     assert cold == REFERENCES | {f"{e}/pure" for e in STYLES if e != "pure_jax"}
-    assert not any(row.missing for row in plan.sides[0].cells.values())
+    assert not any(row.missing for row in plan.state.sides[0].cells.values())
 
 
 # What comes next.
@@ -237,7 +238,7 @@ def test_a_library_is_imported_once_for_all_its_styles_and_takes_no_blocks() -> 
 def test_workers_of_a_first_answer_have_as_many_blocks_as_each_other(budget: float) -> None:
     """The first ones' proofs are not taken off their own time alone."""
     plan, _ = run(FEW_AT_SEED, budget, Machine(noise=0.02))
-    blocks = {(s.worker, s.block) for s in plan.workers.samples if s.metric == STEP}
+    blocks = {(s.worker, s.block) for s in plan.state.samples if s.metric == STEP}
     of_worker = Counter(worker for worker, _ in blocks).values()
     assert max(of_worker) - min(of_worker) <= 1
 
@@ -259,7 +260,7 @@ def test_steps_of_a_wide_model_are_measured_if_they_can_be_told_or_take_little_o
     measured = plan.visits.get("wide step", 0)
     assert (measured >= MIN_WORKERS) is expected
     assert expected or (not measured and plan.visits["seed step"] > 3 * MIN_WORKERS)
-    reasons = {row.missing.get(STEP) for row in plan.sides[0].cells.values()}
+    reasons = {row.missing.get(STEP) for row in plan.state.sides[0].cells.values()}
     assert any(re.fullmatch(UNMEASURED, reason or "") for reason in reasons) is not expected
 
 
@@ -290,7 +291,7 @@ def test_no_kind_of_work_takes_the_time_of_what_people_ask_first(
 @pytest.mark.parametrize("budget", [20, 80])
 def test_a_rest_that_fits_no_visit_is_measured_in_the_last_one(budget: float) -> None:
     plan, machine = ab(FEW_AT_SEED, budget, Machine(noise=0.02), seed=1)
-    assert plan.agenda.end - max(end for _, end, action in machine.log if action.do == "block") < 2
+    assert plan.state.end - max(end for _, end, action in machine.log if action.do == "block") < 2
 
 
 @pytest.mark.parametrize("budget", [40, 60])
@@ -315,7 +316,7 @@ class Slowing(Machine):
 def test_cold_processes_that_take_longer_and_longer_begin_in_time() -> None:
     plan, machine = run(FEW_WITH_COLD, 120, Slowing(noise=0.01))
     begun = [start for start, _, action in machine.log if action.do == "cold"]
-    assert 0.9 * plan.agenda.end < max(begun) <= plan.agenda.end + OVERRUN * 120
+    assert 0.9 * plan.state.end < max(begun) <= plan.state.end + OVERRUN * 120
 
 
 def test_numbers_that_were_given_are_kept() -> None:
@@ -326,7 +327,7 @@ def test_numbers_that_were_given_are_kept() -> None:
     assert {*plan.visits.values()} == {4}
     order = [(a.workload, a.kind) for a in machine.actions()]
     assert len({*order[: 3 * 4]}) == 3, "two workers of each, then two more"
-    rows = [s for s in plan.workers.samples if (s.metric, s.cell) == (STEP, GOOD_CELL)]
+    rows = [s for s in plan.state.samples if (s.metric, s.cell) == (STEP, GOOD_CELL)]
     assert len({s.worker for s in rows}) == 4
     assert len({s.block for s in rows}) == len(rows) == 4 * 2
     assert {s.calls for s in rows} == {2 * 5}
@@ -346,7 +347,7 @@ def test_what_was_not_given_follows() -> None:
 
 def test_enough_is_asked_between_visits() -> None:
     plan, machine = run(AT_SEED, 600, enough=lambda samples: len(samples) > 50)
-    assert len([s for s in plan.workers.samples if s.metric == STEP]) > 50
+    assert len([s for s in plan.state.samples if s.metric == STEP]) > 50
     assert machine.now < 120
 
 
@@ -358,13 +359,13 @@ def test_a_history_visits_each_day_as_often(budget: float) -> None:
     plan, machine = history(budget, Machine())
     assert machine.now <= (1 + OVERRUN) * budget
     visits = [
-        plan.agenda.worker_counts[group, turn]
-        for turn, groups in plan.agenda.find_open_turns()
+        plan.state.worker_counts[group, turn]
+        for turn, groups in plan.state.find_open_turns()
         for group in groups
     ]
     assert max(visits) - min(visits) <= 1
     assert min(visits) >= (2 if budget >= 900 else 0)
-    order = list(dict.fromkeys(a.environment for a in machine.actions("start")))
+    order = list(dict.fromkeys(a.environment for a in machine.actions("load")))
     assert sorted(order[: len(DAYS) + 1]) == [*DAYS, "reference"]
     assert order[: len(DAYS)] != DAYS, "in random order"
     cold = [plan.counts("first_step", day).get(GOOD_CELL, 0) for day in DAYS]
@@ -394,7 +395,7 @@ def test_a_long_history_counts_on_all_days() -> None:
 
 def test_a_day_that_fails_is_a_gap() -> None:
     plan, _ = history(900, Machine(dies("prove", str(BASELINE), times=99, environment=DAYS[1])))
-    of_day = {state.environment: state for state in plan.sides}
+    of_day = {state.environment: state for state in plan.state.sides}
     assert all(row.failure for row in of_day[DAYS[1]].cells.values())
     assert not any(row.failure for row in of_day[DAYS[2]].cells.values())
     assert not plan.counts(STEP, DAYS[1])

@@ -16,7 +16,16 @@ import pytest
 from bench.cells import Arm
 from bench.engine.actions import Action, AnswerError, parse_answer
 from bench.engine.process import Place, Worker, WorkerFailedError, ask_once
-from bench.worker.protocol import PROTOCOL, Command, Describe, Load
+from bench.worker.protocol import (
+    PROTOCOL,
+    Command,
+    Count,
+    Describe,
+    Load,
+    MeasureCold,
+    Prove,
+    TimeBlock,
+)
 from bench.worker.settings import CORES, ENVIRONMENT, conditions, environment
 from tests.commands import ROOT
 from tests.engine.simulated import PROOF
@@ -290,8 +299,12 @@ DISTANCES = dataclasses.asdict(PROOF)
 def test_an_answer_has_to_be_one_to_its_question(
     do: Any, record: Mapping[str, Any], wrong: str | None
 ) -> None:
-    kind = "step" if do == "block" else ""
-    action = Action(do, 1, "", "cpu", "toy", ("a/b", "c/d"), kind=kind, rounds=2)
+    command = {
+        "block": TimeBlock("toy", "cpu", "step", ["a/b", "c/d"], 2, seed=0),
+        "prove": Prove("toy", "cpu", "a/b"),
+        "cold": MeasureCold("toy", "cpu", "a/b"),
+    }[do]
+    action = Action(1, command=command)
     if wrong is None:
         parse_answer(action, record)
         return
@@ -302,7 +315,7 @@ def test_an_answer_has_to_be_one_to_its_question(
 def test_counts_that_only_the_worker_s_code_knows_are_left_out() -> None:
     """A revision with another table of metrics can be compared in all that both have."""
     samples, about = [FLOPS, row("a/b", "newer")], {"proof": DISTANCES, "losses": [1.0]}
-    for do in ("prove", "count"):
-        action = Action(do, 1, "", "cpu", "toy", ("a/b",))
+    for command in (Prove("toy", "cpu", "a/b"), Count("toy", "cpu", "a/b")):
+        action = Action(1, command=command)
         answer = parse_answer(action, {"samples": samples, **about})
         assert [sample.metric for sample in answer.samples] == ["flops"]

@@ -23,7 +23,7 @@ from tests.engine.plans import (
 )
 from tests.engine.simulated import FEW, LANES, Machine, dies, needed, side
 
-DOINGS: tuple[Do, ...] = ("start", "load", "prove", "open", "block", "count", "train", "cold")
+DOINGS: tuple[Do, ...] = ("load", "prove", "open", "block", "count", "train", "cold")
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,11 @@ def test_one_death_costs_no_cell(do: Do, arm: str) -> None:
     wanted = needed(styles=FEW)
     plan, machine = run(wanted, 200, Machine(dies(do, arm)))
     assert not plan.failed
-    blocks = {(s.worker, s.block) for s in plan.workers.samples if s.metric in (STEP, "host_cost")}
+    blocks = {(s.worker, s.block) for s in plan.state.samples if s.metric in (STEP, "host_cost")}
     others = [action for action in machine.actions() if action.kind != STAGES]
     assert len(blocks) == len(others) - (do == "block"), "no other block is lost"
     assert all(cell in plan.counts(STEP) for cell in wanted if cell.workload == "seed")
-    assert len(plan.sides[0].notes) == 1
+    assert len(plan.state.sides[0].notes) == 1
     two, _ = ab(FEW_WITH_COLD, 200, Machine(dies(do, arm, environment="new")))
     assert not two.failed
     assert all(two.counts(STEP, side)[BAD_CELL] > 3 for side in BOTH)
@@ -48,12 +48,12 @@ def test_one_death_costs_no_cell(do: Do, arm: str) -> None:
 def test_two_deaths_in_a_row_fail_that_arm_alone(do: Do) -> None:
     plan, _ = run(FEW_AT_SEED, machine=Machine(dies(do, BAD, times=2)))
     assert plan.failed == {BAD}
-    result = plan.sides[0].cells[BAD_CELL]
+    result = plan.state.sides[0].cells[BAD_CELL]
     assert result.failure == "worker failed (exit status -9), twice in a row"
     assert result.stderr == "last words"
     assert plan.counts(STEP)[GOOD_CELL] > 3
     plan, _ = ab(machine=Machine(dies(do, BAD, times=99, environment="new")))
-    [base], [new] = ([s for s in plan.sides if s.environment == name] for name in BOTH)
+    [base], [new] = ([s for s in plan.state.sides if s.environment == name] for name in BOTH)
     assert [cell for cell in new.cells if new.cells[cell].failure] == [BAD_CELL]
     assert not any(row.failure for row in base.cells.values())
     assert plan.counts(STEP, "base")[GOOD_CELL] > 3
@@ -79,7 +79,7 @@ def test_deaths_with_a_success_in_between_fail_nothing() -> None:
         return dies("block", BAD)(action)
 
     plan, _ = run(FEW_AT_SEED, machine=Machine(every_other), blocks=1, processes=6)
-    assert len(plan.sides[0].notes) > 3
+    assert len(plan.state.sides[0].notes) > 3
     assert not plan.failed
 
 
@@ -102,8 +102,8 @@ def test_cold_processes_that_die_cost_their_own_samples() -> None:
 def test_workers_that_always_die_are_given_up(do: Do, two: bool) -> None:
     machine = Machine(dies(do, times=10_000, environment="new" if two else None))
     plan, machine = ab(machine=machine) if two else run(budget=100, machine=machine)
-    assert len(machine.actions("start")) < 30
-    [state] = [s for s in plan.sides if s.environment == ("new" if two else "")]
+    assert len(machine.actions("load")) < 30
+    [state] = [s for s in plan.state.sides if s.environment == ("new" if two else "")]
     assert do == "block" or state.given_up
     assert do == "block" or all(row.failure and "-9" in row.failure for row in state.cells.values())
     assert not plan.counts(STEP)
@@ -129,7 +129,7 @@ def test_an_arm_that_fails_costs_its_own_cells(
         return arm if same and arm in action.arms else None
 
     plan, _ = run(needed(styles=FEW), 60, Machine(fault), processes=1, blocks=2)
-    cells = plan.sides[0].cells
+    cells = plan.state.sides[0].cells
     failures = {(str(c.arm), c.workload) for c, row in cells.items() if row.failure}
     assert failures == expected
     assert plan.counts(STEP)[GOOD_CELL] == 2
@@ -139,5 +139,5 @@ def test_without_a_baseline_nothing_begins() -> None:
     groups = [(side(needed(), problems={"pure_jax": "import failed"}),)]
     plan, machine = run(groups, 60)
     assert not machine.log
-    for row in plan.sides[0].cells.values():
+    for row in plan.state.sides[0].cells.values():
         assert row.cell.is_control or "import failed" in str(row.failure)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from bench.cells import BASELINE
-from bench.engine.choice import OVERRUN
 from bench.engine.costs import TURNS
-from bench.engine.workers import NOT_JAX
+from bench.engine.jobs import OVERRUN
+from bench.engine.requests import NOT_JAX
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import STAGES, STEP
 from tests.engine.plans import (
@@ -30,7 +30,7 @@ from tests.engine.simulated import FEW, LANES, Machine, needed, side
 
 def test_nothing_else_runs_while_all_cores_are_timed_and_a_core_has_one_worker() -> None:
     _, machine = usual(300)
-    cores = {a.worker: a.cores for *_, a in machine.log if a.do in ("start", "cold")}
+    cores = {a.worker: a.cores for *_, a in machine.log if a.do in ("load", "cold")}
     overlapping = [
         (action, other)
         for start, end, action in machine.log
@@ -126,7 +126,7 @@ def test_stages_are_timed_in_workers_that_do_nothing_else() -> None:
     measuring = {action.worker for action in machine.actions(kind=STAGES)}
     assert len(measuring) == plan.visits["seed stages"] >= MIN_WORKERS
     of_worker = [a for *_, a in machine.log if a.worker in measuring]
-    assert {a.do for a in of_worker} == {"start", "load", "block", "close"}
+    assert {a.do for a in of_worker} == {"load", "block", "close"}
     blocks = machine.actions(kind=STAGES)
     assert {(a.rounds, frozenset(a.arms)) for a in blocks} == {(1, frozenset(FEW_ARMS))}
     assert {a.cores for a in blocks} == set(LANES)
@@ -134,9 +134,9 @@ def test_stages_are_timed_in_workers_that_do_nothing_else() -> None:
     first = min(start for start, _, a in machine.log if a.worker in measuring)
     assert {*ends} == FEW_ARMS
     assert max(ends.values()) <= first, "what takes part is proven before"
-    assert {row.program for row in plan.sides[0].cells.values()} == {"a"}
+    assert {row.program for row in plan.state.sides[0].cells.values()} == {"a"}
     assert all(a.programs == dict.fromkeys(FEW_ARMS, "a") for a in blocks)
-    missing = [row.missing.get("compile") for row in plan.sides[0].cells.values()]
+    missing = [row.missing.get("compile") for row in plan.state.sides[0].cells.values()]
     assert missing == [None] * len(missing), "one arm of a program compiles for all"
 
 
@@ -147,7 +147,7 @@ def test_a_program_that_is_not_jax_s_has_no_stages() -> None:
     assert not any(BAD in action.arms for action in blocks)
     assert GOOD_CELL in plan.counts("trace")
     assert BAD_CELL not in plan.counts("compile")
-    reasons = plan.sides[0].cells[BAD_CELL].missing
+    reasons = plan.state.sides[0].cells[BAD_CELL].missing
     assert reasons["compile"] == reasons["trace"] == NOT_JAX
     assert not plan.failed
 
@@ -155,14 +155,14 @@ def test_a_program_that_is_not_jax_s_has_no_stages() -> None:
 def test_cells_of_two_backends_share_the_programs_of_their_own() -> None:
     wanted = [needed(("seed",), (STEP, "compile"), FEW, backend=name) for name in ("cpu", "gpu")]
     plan, _ = run([(side(cells),) for cells in wanted], 150)
-    assert not any(row.missing for row in plan.agenda.rows)
+    assert not any(row.missing for row in plan.state.rows)
 
 
 def test_pairs_take_their_stages_by_turns() -> None:
     plan, machine = ab(STAGES_AT_SEED, 60)
     [pairs] = plan.visits.values()
     assert pairs > 2
-    rows = [sample for sample in plan.workers.samples if sample.metric == "compile"]
+    rows = [sample for sample in plan.state.samples if sample.metric == "compile"]
     sides = {name: [s for s in rows if s.environment == name] for name in BOTH}
     pairs_of = [{(s.worker, s.block, s.cell) for s in ours} for ours in sides.values()]
     assert pairs_of[0] == pairs_of[1] != set()
@@ -185,7 +185,7 @@ def test_pairs_share_blocks_and_a_core() -> None:
     assert min(firsts[name] for name in BOTH) > 0.2 * len(blocks), "in random order"
     assert {a.cores for a in machine.actions()} == set(LANES)
     by_block: dict[int, set[tuple[str, int]]] = defaultdict(set)
-    for sample in plan.workers.samples:
+    for sample in plan.state.samples:
         if sample.metric == STEP:
             by_block[sample.block].add((sample.environment, sample.worker))
     assert len(by_block) == len(blocks)
@@ -262,9 +262,8 @@ def test_an_ab_of_many_arms_on_a_slow_machine_counts_on_their_proofs() -> None:
 def test_a_sweep_of_fewer_cells_than_lanes_needs_a_whole_process() -> None:
     """Otherwise it is chosen where none fits any more, and nothing begins for ever."""
     plan, _ = ab(needed(("seed",), ("first_step",), {"haiku": ["pure"]}), 90)
-    choice: Any = plan.choice
-    [job] = [job for job in choice.cold_jobs() if len(job.work.pairs) < len(LANES)]
-    assert job.least >= plan.workers.costs.cold(plan.agenda.groups[0]) > job.seconds
+    [job] = [job for job in plan.jobs.cold_jobs() if len(job.pairs) < len(LANES)]
+    assert job.least >= plan.state.costs.cold(plan.state.groups[0]) > job.cost
 
 
 def test_cold_metrics_take_what_pairs_leave() -> None:
@@ -279,7 +278,7 @@ def test_a_pair_of_skeletons_has_one_long_block_once_its_rounds_were_timed() -> 
     wanted = needed(("mine.skeleton",), ("host_cost",), {"equinox": ["pure"]})
     plan, _ = ab(wanted, 120)
     blocks = defaultdict[int, set[int]](set)
-    for sample in plan.workers.samples:
+    for sample in plan.state.samples:
         if sample.metric == "host_cost":
             blocks[sample.worker].add(sample.block)
     counts = [len(several) for several in blocks.values()]

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from bench.cells import Cell, Selection
 from bench.cli.output import SAFE_TEXT
+from bench.engine.measurement import SETUP_PARTS
 from bench.engine.process import Place
-from bench.engine.session import SETUP_PARTS
 from bench.engine.task import Environment
 from bench.environments.builder import Builder
 from bench.environments.spec import Spec, parse

@@ -1,17 +1,19 @@
-"""Choice of the next work: the jobs that can be done, with their costs and their questions.
+"""Jobs: what can be done next, what it costs, which questions it answers, and the choice of one.
 
-One greedy rule (`bench.engine.doubts.choose_job`) serves a run, an A/B, a bisection's step and a
-history. Nothing here measures, or changes what is known: `bench.engine.plan` does.
+A *job* is a visit of a kind of turns, sweeps of cold processes, counts, or trainings. One greedy
+rule (`choose_job`) serves a run, an A/B, a bisection's step and a history. Nothing here measures,
+or changes what is known: `bench.engine.plan` does.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import PURE, REFERENCE
-from bench.engine.agenda import COLD_KIND, ColdSweeps, WarmVisits
-from bench.engine.doubts import WIDEST, Doubts, Job, Question, choose_job
+from bench.engine.questions import WIDEST, Question, Questions
+from bench.engine.state import COLD_KIND
 from bench.engine.task import is_partly_proven
 from bench.metrics import HOST, STAGES, STEP
 from common.config import find_workload, is_skeleton
@@ -19,10 +21,12 @@ from common.config import find_workload, is_skeleton
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench.engine.agenda import Agenda, Work
+    from bench.cells import Cell
+    from bench.engine.actions import Do
     from bench.engine.costs import TurnKind
-    from bench.engine.task import Group, GroupCell
-    from bench.engine.workers import Workers
+    from bench.engine.state import RunState
+    from bench.engine.task import Group, GroupCell, SideState
+    from bench.samples import Cores
 
 WEIGHTS = {
     HOST: 1.0,
@@ -56,9 +60,93 @@ numbers are precise: they are what people ask for. Proving real steps of a large
 three minutes; a budget of 20 seconds hardly has room for any."""
 SKELETON_DOUBT = 1.5
 """Doubt of a number of a skeleton that is precise: half an interval of 3 %."""
+HOPE = 1.5
+"""Largest foreseen half width, relative to the one that settles a number, at which measuring it is
+still worth while: with few workers, what is foreseen is wrong by half."""
+FIRST_SHARE = 1 / 6
+"""Largest fraction of the time left that a first answer may take although it will settle nothing:
+people who give ten minutes want to see every size, and what they ask about first loses little."""
 OVERRUN = 0.03
 """Fraction of the budget by which a run may exceed it, to complete a first answer or a sweep:
 otherwise some cells have one sample too few."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Something that can be done next, its questions and its cost."""
+
+    questions: Sequence[Question] = ()
+    more: float = 1.0
+    """Number of workers, or cold samples, that it adds to each question."""
+    cost: float = 0.0
+    """Its cost in seconds, with that of later jobs without which it is worth nothing."""
+    least: float = 0.0
+    """Seconds that have to be left for it to begin."""
+    begun: bool = False
+    """Whether it is the rest of a first answer, for which time is kept."""
+
+    def is_hopeful(self, question: Question, left: float) -> bool:
+        """Tell whether a question is settled, or may be if it has all the time left."""
+        have = question.workers
+        most = have + self.more * max(1.0, left / self.cost)
+        return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
+
+    def is_considered(self, question: Question, left: float, wait: float) -> bool:
+        """Tell whether a question is considered before those that weigh `wait` are settled."""
+        is_small = question.workers < question.least and self.cost <= FIRST_SHARE * left
+        return question.weight >= wait or is_small or self.is_hopeful(question, left)
+
+    def worth(self, left: float, wait: float) -> float:
+        """Return the gain per second, without questions that wait."""
+        questions = (q for q in self.questions if self.is_considered(q, left, wait))
+        return sum(question.gain(self.more) for question in questions) / self.cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmVisits(Job):
+    """Workers to open and to measure in, one in each lane."""
+
+    groups: Sequence[Group]
+    turn: TurnKind
+    cores: Sequence[Cores]
+    seconds: float
+    """Seconds of blocks in each worker."""
+    rounds: int
+    proves: bool = True
+    """Whether arms that are not proven yet take part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdSweeps(Job):
+    """Cold processes of some cells, several times."""
+
+    workload: str
+    pairs: Sequence[GroupCell]
+    sweeps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnceWork(Job):
+    """Counts or trainings of some cells of one side and workload."""
+
+    do: Do
+    side: SideState
+    cells: Sequence[Cell]
+
+
+def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
+    """Return the job with the largest gain per second; None where nothing is left to do.
+
+    Hopeless questions wait while one that matters more can be settled, unless a first answer takes
+    little of the time left. Where none can be settled, all count: something is always measured.
+    """
+    asked = ((job, question) for job in jobs for question in job.questions)
+    can_be_settled = [q.weight for job, q in asked if q.is_open and job.is_hopeful(q, left)]
+    for wait in (max(can_be_settled, default=0.0), 0.0):
+        worths = [job.worth(left, wait) for job in jobs]
+        if max(worths, default=0.0) > 0:
+            return jobs[worths.index(max(worths))]
+    return None
 
 
 class Visits(NamedTuple):
@@ -81,75 +169,76 @@ class Visits(NamedTuple):
     """Seconds that are left for measuring in each."""
 
 
-class Choice:
+class Jobs:
     """The jobs that fit a budget, and the choice of the next one."""
 
-    def __init__(self, agenda: Agenda, workers: Workers) -> None:
-        self.agenda, self.workers = agenda, workers
-        self.options, self.costs = agenda.options, workers.costs
-        self.doubts = Doubts(agenda, workers.samples)
+    def __init__(self, state: RunState) -> None:
+        self.state, self.options, self.costs = state, state.options, state.costs
+        self.questions = Questions(state)
 
-    @property
-    def seconds_left(self) -> float:
-        """Seconds until nothing begins any more."""
-        return max(0.0, self.agenda.end - self.workers.spent_seconds)
-
-    def next_work(self) -> Work | None:
-        """Return the next work; None where nothing fits or is left to do."""
+    def choose(self) -> Job | None:
+        """Return the next job; None where nothing fits or is left to do."""
         if self.options.is_fixed:
-            return self.choose_given_work()
-        warm, agenda = self.warm_jobs(), self.agenda
-        if warm and not agenda.failed_visits.total() and self.is_main(warm[0]):
-            return warm[0].work  # the main question has a first answer, whatever else there is
-        most = self.seconds_left + OVERRUN * self.options.budget * (not self.workers.samples)
-        jobs = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
-        self.workers.spent.precision = self.doubts.measure_precision()
-        kept = sum(job.seconds for job in jobs if job.begun)
-        if agenda.worker_counts or agenda.failed_visits or agenda.cold_counts or not jobs:
+            return self.choose_given()
+        warm, state = self.warm_jobs(), self.state
+        if warm and not state.failed_visits.total() and self.is_main(warm[0]):
+            return warm[0]  # the main question has a first answer, whatever else there is
+        most = state.seconds_left + OVERRUN * self.options.budget * (not state.samples)
+        jobs: list[Job] = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
+        self.state.spent.precision = self.questions.measure_precision()
+        kept = sum(job.cost for job in jobs if job.begun)
+        if state.worker_counts or state.failed_visits or state.cold_counts or not jobs:
             jobs += self.once_jobs()
         fits = [job for job in jobs if job.least + (not job.begun) * kept <= most]
-        job = choose_job(fits, self.seconds_left)
-        return None if job is None else job.work
+        return choose_job(fits, self.state.seconds_left)
 
-    def is_main(self, job: Job) -> bool:
+    def is_main(self, job: WarmVisits) -> bool:
         """Tell whether a visit is the first of all, or one that a skeleton lacks.
 
         A skeleton lacks a first answer, and in its part of the budget a precise one.
         """
-        counts, work = self.agenda.worker_counts, job.work
-        assert isinstance(work, WarmVisits)
+        counts = self.state.worker_counts
         if not counts:
             return True
-        if not is_skeleton(work.turn.workload) or job.least > self.seconds_left:
+        if not is_skeleton(job.turn.workload) or job.least > self.state.seconds_left:
             return False
-        made = counts[work.groups[0], work.turn]
-        has_answer = made >= self.agenda.find_least(work.turn.kind)
+        made = counts[job.groups[0], job.turn]
+        has_answer = made >= self.state.find_least(job.turn.kind)
         until = max(LEAST_SKELETON_SECONDS, SKELETON_SHARE * self.options.budget)
-        if has_answer and self.workers.spent_seconds > until:
+        if has_answer and self.state.spent_seconds > until:
             return False
         return not has_answer or any(q.doubt > SKELETON_DOUBT for q in job.questions)
 
-    def choose_given_work(self) -> Work | None:
-        """Return the next work where a number of blocks was given, however long it takes.
+    def choose_given(self) -> Job | None:
+        """Return the next job where a number of blocks was given, however long it takes.
 
         Visits come first, of the turns with fewest workers; then cold sweeps, counts, trainings.
         """
-        agenda = self.agenda
-        if turns := agenda.find_open_turns():
+        state = self.state
+        if turns := state.find_open_turns():
             turn, groups = min(
-                turns, key=lambda t: min(agenda.worker_counts[group, t[0]] for group in t[1])
+                turns, key=lambda t: min(state.worker_counts[group, t[0]] for group in t[1])
             )
-            groups = sorted(groups, key=lambda group: agenda.worker_counts[group, turn])
-            cores = agenda.cores(groups[0], turn.kind)
-            missing = agenda.most_workers - agenda.worker_counts[groups[0], turn]
+            groups = sorted(groups, key=lambda group: state.worker_counts[group, turn])
+            cores = state.cores(groups[0], turn.kind)
+            missing = state.most_workers - state.worker_counts[groups[0], turn]
             count = min(len(cores), len(groups) if len(groups) > 1 else missing)
             visits = [groups[i % len(groups)] for i in range(count)]
-            return WarmVisits(visits, turn, cores[:count], math.inf, turn.rounds)
+            return WarmVisits(
+                groups=visits,
+                turn=turn,
+                cores=cores[:count],
+                seconds=math.inf,
+                rounds=turn.rounds,
+            )
         if self.options.cold_samples:
-            for workload in agenda.workloads:
-                if pairs := agenda.find_unswept_cells(workload):
-                    return ColdSweeps(workload, pairs, agenda.count_sweeps(pairs))
-        return next(iter(agenda.find_once_work()), None)
+            for workload in state.workloads:
+                if pairs := state.find_unswept_cells(workload):
+                    return ColdSweeps(
+                        workload=workload, pairs=pairs, sweeps=state.count_sweeps(pairs)
+                    )
+        once = state.find_once_cells()
+        return OnceWork(do=once[0][0], side=once[0][1], cells=once[0][2]) if once else None
 
     def weight(self, workload: str, kind: str) -> float:
         """Return the weight of numbers of a kind of work at a workload."""
@@ -158,18 +247,18 @@ class Choice:
     def find_workload_factor(self, workload: str) -> float:
         """Return `FURTHER` for a workload larger than a measured tutorial's, else 1."""
         larger = find_workload(workload).work > find_workload("seed").work
-        return FURTHER if larger and "seed" in self.agenda.workloads else 1.0
+        return FURTHER if larger and "seed" in self.state.workloads else 1.0
 
-    def warm_jobs(self) -> list[Job]:
+    def warm_jobs(self) -> list[WarmVisits]:
         """Return a visit of each kind of turns, the most asked about first.
 
         Pairs of different days are in the lanes at the same time, those with fewest workers first.
         """
         jobs = []
-        for turn, groups in self.agenda.find_open_turns():
+        for turn, groups in self.state.find_open_turns():
             if len(groups) > 1:
-                self.workers.rng.shuffle(groups)
-                groups.sort(key=lambda group: self.agenda.worker_counts[group, turn])
+                self.state.rng.shuffle(groups)
+                groups.sort(key=lambda group: self.state.worker_counts[group, turn])
             jobs.append(self.warm_job(groups, turn))
         return jobs
 
@@ -181,62 +270,62 @@ class Choice:
         Each kind of turns with too few workers gets its part of the time, by weights; each of its
         visits gets as much as the next one, which takes no proofs, since all workers count alike.
         """
-        agenda, weight = self.agenda, self.weight(*turn)
+        state, weight = self.state, self.weight(*turn)
         lacking = sum(
             self.weight(*turn)
-            for turn, groups in agenda.find_open_turns()
+            for turn, groups in state.find_open_turns()
             for group in groups
-            if agenda.worker_counts[group, turn] < agenda.find_least(turn.kind)
+            if state.worker_counts[group, turn] < state.find_least(turn.kind)
         )
         lacking += sum(
             self.weight(workload, COLD_KIND)
-            for workload in agenda.workloads
-            if agenda.find_unswept_cells(workload)
+            for workload in state.workloads
+            if state.find_unswept_cells(workload)
         )
-        part = weight / max(weight, lacking) * self.seconds_left
+        part = weight / max(weight, lacking) * self.state.seconds_left
         return (part - opening - (visits - 1) * again) / visits / in_a_row
 
     def plan_visits(self, groups: Sequence[Group], turn: TurnKind, *, proves: bool) -> Visits:
         """Return visits of the first groups, as many as fit; with or without unproven arms."""
-        agenda, costs = self.agenda, self.costs
-        cores, made = agenda.cores(groups[0], turn.kind), agenda.worker_counts[groups[0], turn]
-        most = len(groups) if len(groups) > 1 else agenda.most_workers - made
+        state, costs = self.state, self.costs
+        cores, made = state.cores(groups[0], turn.kind), state.worker_counts[groups[0], turn]
+        most = len(groups) if len(groups) > 1 else state.most_workers - made
         few_rounds = self.choose_few_rounds(turn, made)
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
-            arms = {g: agenda.find_arms(g, turn, unproven=proves) for g in visits}
+            arms = {g: state.find_arms(g, turn, unproven=proves) for g in visits}
             pairs = [(g, cell) for g, cells in arms.items() for cell in cells.values()]
             in_a_row = 1 if cores[0] else count
             again = max(costs.opening(g, *turn, cells) for g, cells in arms.items())
-            opening = again + costs.proving(pairs, count, alone=agenda.proves_before(turn))
+            opening = again + costs.proving(pairs, count, alone=state.proves_before(turn))
             block = max(costs.block(g, turn, [*cells]) for g, cells in arms.items())
             fewest = few_rounds / turn.rounds * block
-            room = (self.seconds_left - opening) / in_a_row
+            room = (self.state.seconds_left - opening) / in_a_row
             if room >= fewest or not made:  # several workers share the first proofs
                 break
         return Visits(visits, pairs, in_a_row, again, opening, block, fewest, room)
 
     def choose_few_rounds(self, turn: TurnKind, made: int) -> int:
         """Return the least rounds of a block, where so many workers have come to their end."""
-        enough = self.agenda.find_least(turn.kind)
+        enough = self.state.find_least(turn.kind)
         return turn.rounds if made >= enough else min(FEWEST_ROUNDS, turn.rounds)
 
-    def warm_job(self, groups: Sequence[Group], turn: TurnKind) -> Job:
+    def warm_job(self, groups: Sequence[Group], turn: TurnKind) -> WarmVisits:
         """Return a visit of the first groups, with a lane each, or of a single one in all lanes.
 
         Where there is no time to prove further arms, those that are proven are measured.
         """
-        agenda, workload = self.agenda, turn.workload
-        made, enough = agenda.worker_counts[groups[0], turn], agenda.find_least(turn.kind)
+        state, workload = self.state, turn.workload
+        made, enough = state.worker_counts[groups[0], turn], state.find_least(turn.kind)
         few_rounds, proves = self.choose_few_rounds(turn, made), True
         plan = self.plan_visits(groups, turn, proves=True)
         if plan.room < plan.fewest and all(is_partly_proven(g, workload) for g in groups):
             plan, proves = self.plan_visits(groups, turn, proves=False), False
-        count, cores = len(plan.groups), agenda.cores(groups[0], turn.kind)
+        count, cores = len(plan.groups), state.cores(groups[0], turn.kind)
         part, block = self.find_workload_factor(workload), plan.block
-        opening = plan.again if agenda.proves_before(turn) else plan.opening
+        opening = plan.again if state.proves_before(turn) else plan.opening
         for_opening = part * turn.seconds_for_opening * opening
-        seconds = max(block, PAIR_FOR_OPENING * plan.again if agenda.is_paired else for_opening)
+        seconds = max(block, PAIR_FOR_OPENING * plan.again if state.is_paired else for_opening)
         missing = math.ceil((enough - made) / count)
         if missing > 0:
             its_part = self.seconds_of_first_answer(
@@ -246,8 +335,8 @@ class Choice:
             seconds = max(shortest, min(seconds, its_part))
         seconds = max(plan.fewest, min(seconds, plan.room))
         # too few workers are preliminary: until there are enough, all that are missing count as one
-        several = 1 if agenda.is_paired else max(1, missing)
-        first = not agenda.worker_counts.total()
+        several = 1 if state.is_paired else max(1, missing)
+        first = not state.worker_counts.total()
         # costs of what was never done are guesses
         shortest = plan.fewest if first or made else seconds
         least = plan.opening + plan.in_a_row * shortest
@@ -256,38 +345,43 @@ class Choice:
         if blocks < 2 and rounds > 1:
             rounds = max(few_rounds, int(rounds * blocks / 2))
         weight, whole = self.weight(*turn), blocks * turn.rounds
-        return Job(
-            WarmVisits(plan.groups, turn, cores[:count], seconds, rounds, proves),
-            [*self.doubts.list_questions(plan.pairs, *turn, weight, whole)],
-            several * count / len({*plan.groups}),
-            plan.opening
-            + plan.in_a_row * seconds
-            + (several - 1) * (plan.again + plan.in_a_row * seconds),
-            least,
-            begun=not agenda.is_paired and 0 < made < enough,
+        again = (several - 1) * (plan.again + plan.in_a_row * seconds)
+        return WarmVisits(
+            groups=plan.groups,
+            turn=turn,
+            cores=cores[:count],
+            seconds=seconds,
+            rounds=rounds,
+            proves=proves,
+            questions=[*self.questions.ask(plan.pairs, *turn, weight, whole)],
+            more=several * count / len({*plan.groups}),
+            cost=plan.opening + plan.in_a_row * seconds + again,
+            least=least,
+            begun=not state.is_paired and 0 < made < enough,
         )
 
-    def allot_seconds(self, work: WarmVisits, opened: int) -> float:
+    def allot_seconds(self, job: WarmVisits, opened: int) -> float:
         """Return how many seconds a visit measures, once its workers are open and have proven.
 
         They also get the rest of the budget if no further visit fits into it.
         """
-        agenda, turn, group, seconds = self.agenda, work.turn, work.groups[0], work.seconds
+        state, turn, group, seconds = self.state, job.turn, job.groups[0], job.seconds
         if self.options.is_fixed:
             return seconds
-        in_a_row = 1 if work.cores[0] else max(1, opened)
-        missing = agenda.find_least(turn.kind) - agenda.worker_counts[group, turn]
-        if not agenda.is_paired and missing > 0:
+        in_a_row = 1 if job.cores[0] else max(1, opened)
+        missing = state.find_least(turn.kind) - state.worker_counts[group, turn]
+        if not state.is_paired and missing > 0:
             again = self.costs.opening(group, *turn)
-            visits = 1 + math.ceil(missing / len(work.groups))
+            visits = 1 + math.ceil(missing / len(job.groups))
             factor = self.find_workload_factor(turn.workload)
             usual = factor * turn.seconds_for_opening * again
             its_part = self.seconds_of_first_answer(turn, visits, 0.0, again, in_a_row)
             seconds = max(seconds, min(usual, its_part))
-        rest, jobs = self.seconds_left - in_a_row * seconds, self.warm_jobs()
+        rest = self.state.seconds_left - in_a_row * seconds
+        jobs: list[Job] = [*self.warm_jobs()]
         if is_skeleton(turn.workload):  # its counts, with the proof of its trees, come next
             jobs += self.once_jobs()
-        fits = rest >= min((job.least for job in jobs), default=0.0)
+        fits = rest >= min((other.least for other in jobs), default=0.0)
         return seconds + (0.0 if fits else rest / in_a_row)
 
     def cold_jobs(self) -> Iterator[Job]:
@@ -296,20 +390,20 @@ class Choice:
         Entrants' shared styles come first, then others.
         """
         given = self.options.cold_samples
-        for workload in self.agenda.workloads:
-            cells = self.agenda.find_cold_cells(workload)
-            rest = self.agenda.find_unswept_cells(workload)
+        for workload in self.state.workloads:
+            cells = self.state.find_cold_cells(workload)
+            rest = self.state.find_unswept_cells(workload)
             swept = [pair for pair in cells if pair not in rest]
             if swept and not given:
                 yield self.cold_job(workload, swept, 1)
             part = 1.0
-            if rest and not self.agenda.is_paired:
+            if rest and not self.state.is_paired:
                 reference = [pair for pair in cells if pair[1].arm in REFERENCE]
                 shared = [p for p in rest if p[1].style == PURE and p not in reference]
                 others = [pair for pair in rest if pair not in reference]
                 rest = [*reference, *(others if given or swept else shared or others)]
                 part = 1.0 if shared or not swept else FURTHER_STYLES
-            sweeps = self.agenda.count_sweeps(rest)
+            sweeps = self.state.count_sweeps(rest)
             if fits := self.choose_fitting_cells(rest, sweeps):
                 yield self.cold_job(workload, fits, sweeps, part)
 
@@ -318,26 +412,34 @@ class Choice:
     ) -> Job:
         """Return cold sweeps of some cells, whose questions have a `part` of their usual weight."""
         weight = part * self.weight(workload, COLD_KIND)
-        questions = [*self.doubts.list_questions(pairs, workload, COLD_KIND, weight)]
+        questions = [*self.questions.ask(pairs, workload, COLD_KIND, weight)]
         seconds = self.cold_seconds(pairs, sweeps)
         one = max(self.costs.cold(group) for group, _ in pairs)  # with fewer cells than lanes
         least = 0.0 if self.options.cold_samples else max(seconds, one)
-        return Job(ColdSweeps(workload, pairs, sweeps), questions, sweeps, seconds, least)
+        return ColdSweeps(
+            workload=workload,
+            pairs=pairs,
+            sweeps=sweeps,
+            questions=questions,
+            more=sweeps,
+            cost=seconds,
+            least=least,
+        )
 
     def cold_seconds(self, pairs: Sequence[GroupCell], sweeps: int) -> float:
         """Return the seconds of cold sweeps of some cells, and of the proofs before them."""
-        lanes = len(self.agenda.cores(pairs[0][0]))
+        lanes = len(self.state.cores(pairs[0][0]))
         processes = sweeps * sum(self.costs.cold(group) for group, _ in pairs) / lanes
         return processes + self.costs.proving(pairs, lanes)
 
     def forecast_needs(self) -> dict[tuple[str, str], float]:
         """Return (workload, kind of work) → seconds of its first answer, if a proof was timed."""
-        turns, has_proofs = self.agenda.find_open_turns(), self.costs.has_proofs
+        turns, has_proofs = self.state.find_open_turns(), self.costs.has_proofs
         turns = [(turn, groups) for turn, groups in turns if has_proofs(turn.workload)]
         needs = {(*turn,): self.warm_job(groups, turn).least for turn, groups in turns}
-        for workload in filter(has_proofs, self.agenda.workloads):
-            if pairs := self.agenda.find_unswept_cells(workload):
-                seconds = self.cold_seconds(pairs, self.agenda.count_sweeps(pairs))
+        for workload in filter(has_proofs, self.state.workloads):
+            if pairs := self.state.find_unswept_cells(workload):
+                seconds = self.cold_seconds(pairs, self.state.count_sweeps(pairs))
                 needs[workload, COLD_KIND] = seconds
         return needs
 
@@ -346,19 +448,21 @@ class Choice:
         while (
             pairs
             and not self.options.cold_samples
-            and self.cold_seconds(pairs, sweeps) > self.seconds_left
+            and self.cold_seconds(pairs, sweeps) > self.state.seconds_left
         ):
             pairs = [pair for pair in pairs if pair[1] != pairs[-1][1]]
         return pairs
 
     def once_jobs(self) -> Iterator[Job]:
         """Yield the counts and trainings that are not finished."""
-        for work in self.agenda.find_once_work():
-            side, cells, lanes = work.side, work.cells, len(self.agenda.cores((work.side,)))
-            alive = [((side,), cell) for cell in side.list_live_cells(cells[0].workload)]
-            seconds = self.costs.opening((side,), cells[0].workload, work.do)
-            if work.do == "train":
+        for do, side, cells in self.state.find_once_cells():
+            lanes, workload = len(self.state.cores((side,))), cells[0].workload
+            alive = [((side,), cell) for cell in side.list_live_cells(workload)]
+            seconds = self.costs.opening((side,), workload, do)
+            if do == "train":
                 seconds += self.costs.proving(alive, lanes, alone=False)
                 seconds += self.costs.training(side, cells) / lanes
-            question = Question(WEIGHTS[work.do], WIDEST, 0.0, 0, 1)
-            yield Job(work, [question] * len(cells), 1, seconds, seconds)
+            questions = [Question(WEIGHTS[do], WIDEST, 0.0, 0, 1)] * len(cells)
+            yield OnceWork(
+                do=do, side=side, cells=cells, questions=questions, cost=seconds, least=seconds
+            )

@@ -13,11 +13,11 @@ from msgspec import structs
 
 from bench.cells import BASELINE, Cell
 from bench.cli.parameters import Measuring
-from bench.engine import session
+from bench.engine import measurement
 from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal, Part, find_journals
+from bench.engine.measurement import Measurement, measure
 from bench.engine.process import Place
-from bench.engine.session import Measurement, measure
 from bench.engine.task import Environment, Task, make_groups
 from bench.offer import Offer
 from bench.options import Options
@@ -72,12 +72,12 @@ def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     def set_to(drive: Callable[..., Any]) -> None:
         def run(driver: Driver) -> None:
             drive(driver.plan)
-            driver.journal.write_news(driver.plan.agenda, driver.plan.workers)
+            driver.journal.write_news(driver.plan.state)
 
         monkeypatch.setattr(Driver, "run", run)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "machine_lock", MagicMock())  # nothing is measured
+    monkeypatch.setattr(measurement, "machine_lock", MagicMock())  # nothing is measured
     set_to(lambda plan: Machine().drive(plan))
     return set_to
 
@@ -110,7 +110,7 @@ def test_a_journal_of_another_task_is_left_alone(
         ("list_lanes", [(7,)], "other cores"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(session, name, Mock(return_value=changed))
+            patch.setattr(measurement, name, Mock(return_value=changed))
             with pytest.raises(BakeoffError, match=words):
                 measure(base, resume=str(path))
     assert path.read_bytes() == before
@@ -199,7 +199,7 @@ def test_a_full_disk_says_how_to_go_on_where_a_journal_stays(drives: Any) -> Non
 def test_a_failed_cell_has_no_samples_and_no_estimates(drives: Any) -> None:
     def fails_late(plan: Any) -> None:
         Machine().drive(plan)
-        plan.sides[0].fail(HAIKU, "not equal", "last words")
+        plan.state.sides[0].fail(HAIKU, "not equal", "last words")
 
     drives(fails_late)
     measured = measure(task_of("run"))
@@ -249,7 +249,7 @@ def test_a_later_line_of_a_cell_counts_and_half_a_line_does_not(tmp_path: Path) 
     assert (known.warnings, [row.program for row in known.cells]) == (["one", "two", "ä"], ["ä"])
     assert journal.path.read_bytes().endswith(b"half a line"), "another run may be writing it"
     again, plan = Journal.open(journal.path), plan_of(needed())
-    again.continue_run(plan.agenda, plan.workers)
+    again.continue_run(plan.state)
     assert journal.path.read_bytes().endswith(b"}\n"), "half a line was never finished"
 
 

@@ -6,17 +6,9 @@ from typing import Any
 import pytest
 
 from bench.cells import BASELINE, Arm, Cell
-from bench.engine.agenda import ColdSweeps
-from bench.engine.choice import WEIGHTS
 from bench.engine.costs import FEW_ROUNDS, OPEN_SECONDS, PROVE_SECONDS, TURNS, Costs, TurnKind
-from bench.engine.doubts import (
-    COLD_TARGET,
-    HOST_SECONDS,
-    Job,
-    Question,
-    choose_job,
-    find_target_widths,
-)
+from bench.engine.jobs import WEIGHTS, ColdSweeps, Job, choose_job
+from bench.engine.questions import COLD_TARGET, HOST_SECONDS, Question, find_target_widths
 from bench.estimates import MIN_WORKERS, Estimate
 from bench.metrics import STAGES, STEP
 from bench.worker.protocol import FINAL_STEPS, KINDS, OWN_SEEDS
@@ -93,10 +85,18 @@ def test_more_workers_remove_doubt_by_their_root_after_a_first_answer() -> None:
     assert settled._replace(workers=1).is_open
 
 
-def job(name: str, gain: float, excess: float, weight: float = 1.0, workers: int = 4) -> Job:
+def job(
+    name: str,
+    gain: float,
+    excess: float,
+    weight: float = 1.0,
+    workers: int = 4,
+    cost: float = 10.0,
+) -> Job:
     """Return ten seconds that give a number with four workers as many again."""
     question = Question(weight, gain / (1 - 0.5**0.5) / weight, excess, workers, MIN_WORKERS)
-    return Job(ColdSweeps(name, [], 1), [question], 4, 10, 10)
+    about: dict[str, Any] = {"questions": [question], "more": 4, "least": 10}
+    return ColdSweeps(workload=name, pairs=[], sweeps=1, cost=cost, **about)
 
 
 SEED_JOB, HOPELESS = job("seed", 1, 2.9, weight=3), job("wide", 5, 3.1, weight=0.75)
@@ -107,7 +107,7 @@ FIRST_HOPELESS = job("wide", 5, 20.0, weight=0.75, workers=0)
     ("one", "other", "left", "chosen"),
     [
         (job("small", 1, 1.5), job("large", 2, 1.5), 30, "large"),
-        (job("small", 1, 1.5), job("large", 2, 1.5)._replace(seconds=30), 30, "small"),
+        (job("small", 1, 1.5), job("large", 2, 1.5, cost=30), 30, "small"),
         (job("done", 0, 0.0), job("done, too", 0, 0.0), 30, None),
         # Thirty seconds halve an interval, so an excess of three leaves 1.5
         (SEED_JOB, HOPELESS, 30, "seed"),
@@ -125,4 +125,4 @@ def test_the_largest_gain_for_each_second_comes_next_if_it_can_be_settled(
     one: Job, other: Job, left: float, chosen: str | None
 ) -> None:
     best: Any = choose_job([one, other], left)
-    assert (best and best.work.workload) == chosen
+    assert (best and best.workload) == chosen

@@ -1,12 +1,11 @@
-"""Workers: they are opened, prove, count, train, and measure cold; their samples are kept here.
+"""Requests to workers: they are opened, prove, count, train, and measure cold.
 
-`bench.engine.plan` decides what comes when, and measures blocks in them.
+`bench.engine.plan` says what comes when, and measures blocks in them.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,10 +13,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import PURE, REFERENCE, WHOLE
-from bench.engine.agenda import find_counted
-from bench.engine.costs import Costs
+from bench.engine.state import find_counted
 from bench.metrics import HOST, METRICS, STAGES
-from bench.runfile import TimeSpent
 from bench.worker import protocol
 from common.config import SKELETON, is_real_step, is_skeleton, is_user_step
 
@@ -25,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Action, Do, Lanes, LaneWork, Outcome, Steps
-    from bench.engine.agenda import Agenda
+    from bench.engine.actions import Action, Actions, LaneActions, LaneWork, Outcome
+    from bench.engine.state import RunState
     from bench.engine.task import Group, SideState
     from bench.samples import Cores, Sample
 
@@ -62,15 +59,11 @@ class Visit:
     """Seconds of its blocks since their steps were made."""
 
 
-class Workers:
-    """Requests to workers, with the samples, costs and time spent so far."""
+class Requests:
+    """Requests to the workers of a run, whose answers become part of its state."""
 
-    def __init__(self, agenda: Agenda) -> None:
-        self.agenda = agenda
-        self.rng = random.Random()  # noqa: S311 -- an order is no secret
-        self.spent = TimeSpent()
-        self.samples: list[Sample] = []
-        self.costs = Costs()
+    def __init__(self, state: RunState) -> None:
+        self.state = state
         self.notify: Callable[[str], None] = lambda _: None
         """Called with a line about what there is no time for."""
         self.told_late: set[tuple[SideState, Cell]] = set()
@@ -80,14 +73,9 @@ class Workers:
         self.held_arms: dict[int, set[str]] = {}
         """Worker → arms whose steps it holds, while it lives."""
 
-    @property
-    def spent_seconds(self) -> float:
-        """Seconds of the budget spent so far."""
-        return self.spent.wall_seconds
-
     # phases and lanes
 
-    def run_phase(self, lanes: Sequence[Cores], jobs: Iterable[LaneWork]) -> Lanes:
+    def run_phase(self, lanes: Sequence[Cores], jobs: Iterable[LaneWork]) -> Actions[None]:
         """Do jobs; each lane takes the next one when it has done its last.
 
         Each lane has one action under way at any time. A lane asks for a job when it is free: costs
@@ -95,13 +83,13 @@ class Workers:
         """
         left = iter(jobs)
 
-        def lane(cores: Cores) -> Steps[None]:
+        def lane(cores: Cores) -> LaneActions[None]:
             for job in left:
                 with suppress(WorkerEndedError):
                     yield from job(cores)
 
         self.lanes_in_use = len(lanes)
-        waiting: dict[int, Steps[None]] = {}
+        waiting: dict[int, LaneActions[None]] = {}
         outcome: Any = None
         free = [lane(cores) for cores in lanes]
         while True:
@@ -114,11 +102,11 @@ class Workers:
             if not waiting:
                 break
             outcome = yield tuple(begin)
-            self.spent.wall_seconds = max(self.spent.wall_seconds, outcome.at)
+            self.state.spent.wall_seconds = max(self.state.spent.wall_seconds, outcome.at)
             free = [waiting.pop(outcome.worker)]
         self.lanes_in_use = 1
 
-    def ask_workers(self, action: Action, *sides: SideState) -> Steps[Outcome]:
+    def ask_workers(self, action: Action, *sides: SideState) -> LaneActions[Outcome]:
         """Let a worker of each side do something, and note what failed.
 
         Raises:
@@ -145,7 +133,7 @@ class Workers:
 
     # opening
 
-    def open_worker(self, side: SideState, visit: Visit) -> Steps[int]:
+    def open_worker(self, side: SideState, visit: Visit) -> LaneActions[int]:
         """Start a side's worker and make its living arms' steps; return its number.
 
         Of the arms that are not proven yet, this worker proves its part.
@@ -167,41 +155,40 @@ class Workers:
                 else:
                     yield from self.make_steps(side, worker, cells, visit)
                 return worker
-            if self.spent_seconds > self.agenda.end:
+            if self.state.spent_seconds > self.state.end:
                 break
         raise WorkerEndedError
 
-    def load_worker(self, side: SideState, cells: Sequence[Cell], cores: Cores) -> Steps[int]:
+    def load_worker(self, side: SideState, cells: Sequence[Cell], cores: Cores) -> LaneActions[int]:
         """Start a worker and let it import the entrants of some cells; return its number."""
-        self.spent.processes += 1
-        worker = self.spent.processes
+        self.state.spent.processes += 1
+        worker = self.state.spent.processes
         self.held_arms[worker] = set()
-        arms = self.rng.sample([str(cell.arm) for cell in cells], len(cells))
-        start = side.make_action("start", worker, cores=cores)
-        started = yield from self.ask_workers(start, side)
+        arms = self.state.rng.sample([str(cell.arm) for cell in cells], len(cells))
         check = not any(map(side.is_proven, side.cells))
-        seed = self.rng.getrandbits(32)
-        load = side.make_action("load", worker, arms=arms, seed=seed, check_programs=check)
-        loaded = yield from self.ask_workers(load, side)
-        if side not in self.costs.load_seconds or not check:
-            self.costs.load_seconds[side] = started.took + loaded.took
+        seed = self.state.rng.getrandbits(32)
+        load = protocol.Load(arms, seed, check_programs=check)
+        action = side.make_action(worker, load, cores=cores)
+        loaded = yield from self.ask_workers(action, side)
+        if side not in self.state.costs.load_seconds or not check:
+            self.state.costs.load_seconds[side] = loaded.took
         return worker
 
     def make_steps(
         self, side: SideState, worker: int, cells: Sequence[Cell], visit: Visit
-    ) -> Steps[None]:
+    ) -> LaneActions[None]:
         """Prove or open cells in random order, the baseline at no fixed place.
 
         Only before any proof was timed, the baseline comes first: without it, there are no numbers.
         Cells that another worker is proving come last: they can be opened by then. Cells that are
         proven on the other side of a pair come first: only common arms are measured.
         """
-        waiting = self.rng.sample(cells, len(cells))
+        waiting = self.state.rng.sample(cells, len(cells))
         if is_real_step(visit.workload):
             waiting.sort(key=partial(self.rank_style, side))
         others = [other for other in visit.group if other is not side]
         waiting.sort(key=lambda cell: not all(other.is_proven(cell) for other in others))
-        if not self.costs.has_proofs(visit.workload):
+        if not self.state.costs.has_proofs(visit.workload):
             waiting.sort(key=lambda cell: not cell.is_baseline)
         while waiting:
             claimed = {cell for cell, prover in side.provers.items() if prover in self.held_arms}
@@ -216,7 +203,8 @@ class Workers:
                 if cell not in claimed:
                     self.tell_late(side, [cell, *(c for c in waiting if c not in claimed)])
                 continue
-            yield from self.ask_arm(side, worker, "open" if side.is_proven(cell) else "prove", cell)
+            command = protocol.Open if side.is_proven(cell) else protocol.Prove
+            yield from self.ask_arm(side, worker, command, cell)
             if side.cells[cell].failure is None:
                 self.held_arms[worker].add(str(cell.arm))
 
@@ -235,7 +223,8 @@ class Workers:
         if cell.arm in REFERENCE:
             return 3, 0.0
         light = cell.workload + SKELETON, cell.arm, HOST
-        calls = [s.value for s in self.samples if (s.cell.workload, s.cell.arm, s.metric) == light]
+        samples = self.state.samples
+        calls = [s.value for s in samples if (s.cell.workload, s.cell.arm, s.metric) == light]
         return 2, median(calls) if calls else math.inf
 
     def is_too_late(self, side: SideState, cell: Cell, visit: Visit) -> bool:
@@ -245,29 +234,34 @@ class Workers:
         of real steps also a second one, which is the advised one.
         """
         others = {c for c in side.provers if c.workload == cell.workload and c.arm not in REFERENCE}
-        until = visit.prove_until
+        until, costs = visit.prove_until, self.state.costs
         if cell.arm in REFERENCE or len(others) < 1 + is_real_step(cell.workload):
-            again = visit.only_proves and self.costs.opening(visit.group, cell.workload, "", ())
-            until = max(until, self.agenda.end - again)
-        return not cell.is_baseline and self.spent_seconds + self.costs.proof(cell.workload) > until
+            again = visit.only_proves and costs.opening(visit.group, cell.workload, "", ())
+            until = max(until, self.state.end - again)
+        end = self.state.spent_seconds + costs.proof(cell.workload)
+        return not cell.is_baseline and end > until
 
     def tell_late(self, side: SideState, cells: Sequence[Cell]) -> None:
         """Say once which arms there is no time to prove, and how long that takes."""
         late = [c for c in cells if c.arm not in REFERENCE and not side.is_proven(c)]
         late = [c for c in late if (side, c) not in self.told_late]
-        if late and self.costs.has_proofs(cells[0].workload):
+        if late and self.state.costs.has_proofs(cells[0].workload):
             self.told_late.update((side, cell) for cell in late)
             arms = ", ".join(sorted(str(cell.arm) for cell in late))
             self.notify(
                 f"skipped {arms} at {late[0].workload}: "
-                f"proving one takes about {self.costs.proof(late[0].workload):.0f} s"
+                f"proving one takes about {self.state.costs.proof(late[0].workload):.0f} s"
             )
 
-    def ask_arm(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[None]:
+    def ask_arm(
+        self, side: SideState, worker: int, make: type[protocol.ArmCommand], cell: Cell
+    ) -> LaneActions[None]:
         """Let a worker prove, open, count or train one arm, and keep the result."""
-        result, arms = side.cells[cell], [str(cell.arm)]
-        losses = side.cells[cell.baseline].losses if do == "open" else ()
-        action = side.make_action(do, worker, cell.workload, arms, losses=tuple(losses))
+        result, about = side.cells[cell], dict[str, Any]()
+        if make is protocol.Open:
+            about["losses"] = side.cells[cell.baseline].losses
+        command = make(cell.workload, cell.backend, str(cell.arm), **about)
+        action = side.make_action(worker, command)
         side.provers[cell] = worker
         is_first = not self.held_arms[worker]
         outcome = yield from self.ask_workers(action, side)
@@ -280,17 +274,17 @@ class Workers:
                 asked = side.needed.get(cell, frozenset()) & {*protocol.KINDS[STAGES]}
                 result.missing |= dict.fromkeys(asked, reason)
             if not cell.is_control:  # whose program is compiled
-                self.costs.note_proof(cell.workload, outcome.took, is_first=is_first)
-        elif do == "open":
-            self.costs.open_seconds[side, cell] = outcome.took
-        elif do == "train":
-            self.spent.sampling_seconds += outcome.took / self.lanes_in_use
-        elif do == "count":
+                self.state.costs.note_proof(cell.workload, outcome.took, is_first=is_first)
+        elif action.do == "open":
+            self.state.costs.open_seconds[side, cell] = outcome.took
+        elif action.do == "train":
+            self.state.spent.sampling_seconds += outcome.took / self.lanes_in_use
+        elif action.do == "count":
             alike, key = side.list_live_cells(), find_counted(cell.workload)
             alike = [other for other in alike if other.arm == cell.arm]
             cells = [other for other in alike if find_counted(other.workload) == key]
         samples: list[Sample] = getattr(answer, "samples", [])
-        if self.agenda.is_paired:  # what varies is compared in turns alone
+        if self.state.is_paired:  # what varies is compared in turns alone
             samples = [row for row in samples if not METRICS[row.metric].varies]
         for other in cells:
             self.keep_samples(side, [row._replace(cell=other) for row in samples], worker)
@@ -308,43 +302,44 @@ class Workers:
         Samples of unrequested arms are left out: few and noisy, they would make intervals wider.
         """
         for sample in samples:
-            if str(sample.cell.arm) not in self.agenda.unrequested_arms:
+            if str(sample.cell.arm) not in self.state.unrequested_arms:
                 row = sample._replace(
                     environment=side.environment,
                     worker=worker,
                     block=block or worker,
-                    at=self.spent_seconds,
+                    at=self.state.spent_seconds,
                     cores=len(cores),
                 )
-                self.samples.append(row)
+                self.state.samples.append(row)
 
-    def close(self, side: SideState, worker: int, _: Cores = ()) -> Steps[None]:
+    def close(self, side: SideState, worker: int, _: Cores = ()) -> LaneActions[None]:
         """End a worker, unless it has died."""
         if self.held_arms.pop(worker, None) is not None:
-            yield side.make_action("close", worker)
+            yield side.make_action(worker)
 
     # what is done once
 
-    def measure_cold(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
+    def measure_cold(self, group: Group, cell: Cell, cores: Cores) -> LaneActions[None]:
         """Measure one cold process of a cell on each side, in random order.
 
         A process that dies is begun once more, unless too many have died.
         """
-        self.agenda.cold_counts[group, cell] += 1
-        number, arm = self.spent.processes + 1, str(cell.arm)
-        for side in self.rng.sample(group, len(group)):
+        self.state.cold_counts[group, cell] += 1
+        number, arm = self.state.spent.processes + 1, str(cell.arm)
+        for side in self.state.rng.sample(group, len(group)):
             own_cores = cores if side.backend == "cpu" else ()
             for _ in range(COLD_TRIES):
                 if not side.has_cold_tries(cell):
                     break
-                self.spent.processes += 1
-                worker = self.spent.processes
-                action = side.make_action("cold", worker, cell.workload, [arm], cores=own_cores)
+                self.state.spent.processes += 1
+                worker = self.state.spent.processes
+                command = protocol.MeasureCold(cell.workload, cell.backend, arm)
+                action = side.make_action(worker, command, cores=own_cores)
                 outcome = yield action
                 if outcome.death is None:
                     [answer] = outcome.answers
-                    self.costs.cold_seconds[side] = outcome.took
-                    self.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
+                    self.state.costs.cold_seconds[side] = outcome.took
+                    self.state.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
                     self.keep_samples(side, answer.samples, number, cores=own_cores)
                     break
                 side.cold_deaths[cell] += 1

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.engine.agenda import Agenda
 from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, SUFFIX, Journal, Part, open_journals
 from bench.engine.machine import Watch, list_lanes, machine_lock
 from bench.engine.plan import Plan
+from bench.engine.state import RunState
 from bench.engine.task import find_programs, find_same_programs, make_groups
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
@@ -107,9 +107,9 @@ def measure(
             first = make_first_part(task, setup, earlier)
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{task.kind}{SUFFIX}"
             journal = Journal.create(FOLDER / name, first)
-        agenda = Agenda(make_groups(task), task.options, list_lanes(), task.base)
-        plan = Plan(agenda, is_enough)
-        journal.continue_run(agenda, plan.workers)
+        state = RunState(make_groups(task), task.options, list_lanes(), task.base)
+        journal.continue_run(state)
+        plan = Plan(state, is_enough)
         driver = Driver(plan, journal, task, on_progress)
         watch, interrupted = Watch(), False
         try:
@@ -118,8 +118,8 @@ def measure(
             if not partial:
                 raise
             interrupted = True
-            agenda.note_missing(plan.workers.samples)
-        results, samples = collect_results(task, plan, journal.known, watch)
+            state.note_missing()
+        results, samples = collect_results(task, state, journal.known, watch)
         return Measurement(results, samples, journal, interrupted)
 
 
@@ -208,14 +208,14 @@ def digest_code() -> str:
 
 
 def collect_results(
-    task: Task, plan: Plan, known: Part, watch: Watch
+    task: Task, state: RunState, known: Part, watch: Watch
 ) -> tuple[ResultsWithSamples, list[Sample]]:
-    """Return a plan's results, with the samples of cells that have not failed."""
-    cells = plan.agenda.collect_cells()
+    """Return a run's results, with the samples of cells that have not failed."""
+    cells = state.collect_cells()
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
-    samples = [s for s in plan.workers.samples if (s.environment, s.cell) not in failed]
+    samples = [s for s in state.samples if (s.environment, s.cell) not in failed]
     options = task.options
-    estimates = make_estimates(samples, cells, options, task.base, plan.agenda.least_cold)
+    estimates = make_estimates(samples, cells, options, task.base, state.least_cold)
     if task.all_together:
         named = {*task.metrics} | {HOST_PER_ARRAY for name in task.metrics if name == HOST}
         estimates = [
@@ -227,12 +227,12 @@ def collect_results(
     if not task.base and (wrong := find_impossible(estimates, find_same_programs(cells))):
         for row in cells:
             row.failure = row.failure or wrong.get(row.cell)
-        return collect_results(task, plan, known, watch)
+        return collect_results(task, state, known, watch)
     if other := find_other_work(estimates):
         for row in cells:
             row.failure = row.failure or other.get((row.environment, row.cell))
-        return collect_results(task, plan, known, watch)
-    spent, usage, offer = plan.workers.spent, watch.usage(), next(iter(task.sides.values())).offer
+        return collect_results(task, state, known, watch)
+    spent, usage, offer = state.spent, watch.usage(), next(iter(task.sides.values())).offer
     conditions = {"devices": offer.devices, "device_details": offer.details, **offer.conditions}
     variables = offer.conditions.get("environment", {})
     conditions["variables"] = {name: value[:LONGEST_TEXT] for name, value in variables.items()}
@@ -258,7 +258,7 @@ def collect_results(
         ),
         samples=pack_samples(samples),
     )
-    remarks = list(dict.fromkeys(note for side in plan.sides for note in side.notes))
+    remarks = list(dict.fromkeys(note for side in state.sides for note in side.notes))
     results.warnings = collect_warnings(results, offer, remarks)
     return results, samples
 

@@ -1,8 +1,6 @@
-"""Doubts: how far each number is from being settled, and which job settles most in a second.
+"""Questions: the numbers that were asked for, and how far each is from being settled.
 
-A *job* is a visit of a kind of turns, sweeps of cold processes, counts, or trainings. It costs
-seconds, and narrows the intervals of numbers, its *questions*, with the square root of the number
-of workers.
+More workers narrow an interval with the square root of their number.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bench.cells import Cell
-    from bench.engine.agenda import Agenda, Work
+    from bench.engine.state import RunState
     from bench.engine.task import GroupCell
     from bench.estimates import Estimate
     from bench.metrics import Metric
@@ -45,13 +43,6 @@ HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 STEPS_SHARE = 0.5
 """Fraction of a budget that goes to the steps of the first workload, with opening and proving: a
 third of a default run is steps, nearly all of an A/B of steps."""
-HOPE = 1.5
-"""Largest foreseen half width, relative to the one that settles a number, at which measuring it is
-still worth while: with few workers, what is foreseen is wrong by half."""
-
-FIRST_SHARE = 1 / 6
-"""Largest fraction of the time left that a first answer may take although it will settle nothing:
-people who give ten minutes want to see every size, and what they ask about first loses little."""
 
 
 class Question(NamedTuple):
@@ -78,76 +69,30 @@ class Question(NamedTuple):
         return self.weight * self.doubt * (1 - (rest if have < self.least else math.sqrt(rest)))
 
 
-class Job(NamedTuple):
-    """Work that can be done next, its questions and its cost."""
-
-    work: Work
-    questions: Sequence[Question]
-    more: float
-    """Number of workers, or cold samples, that it adds to each question."""
-    seconds: float
-    """Its cost in seconds, with that of later jobs without which it is worth nothing."""
-    least: float
-    """Seconds that have to be left for it to begin."""
-    begun: bool = False
-    """Whether it is the rest of a first answer, for which time is kept."""
-
-    def is_hopeful(self, question: Question, left: float) -> bool:
-        """Tell whether a question is settled, or may be if it has all the time left."""
-        have = question.workers
-        most = have + self.more * max(1.0, left / self.seconds)
-        return question.excess * math.sqrt(max(have, 1) / most) <= HOPE
-
-    def is_considered(self, question: Question, left: float, wait: float) -> bool:
-        """Tell whether a question is considered before those that weigh `wait` are settled."""
-        is_small = question.workers < question.least and self.seconds <= FIRST_SHARE * left
-        return question.weight >= wait or is_small or self.is_hopeful(question, left)
-
-    def worth(self, left: float, wait: float) -> float:
-        """Return the gain per second, without questions that wait."""
-        questions = (q for q in self.questions if self.is_considered(q, left, wait))
-        return sum(question.gain(self.more) for question in questions) / self.seconds
-
-
-def choose_job(jobs: Sequence[Job], left: float) -> Job | None:
-    """Return the job with the largest gain per second; None where nothing is left to do.
-
-    Hopeless questions wait while one that matters more can be settled, unless a first answer takes
-    little of the time left. Where none can be settled, all count: something is always measured.
-    """
-    asked = ((job, question) for job in jobs for question in job.questions)
-    can_be_settled = [q.weight for job, q in asked if q.is_open and job.is_hopeful(q, left)]
-    for wait in (max(can_be_settled, default=0.0), 0.0):
-        worths = [job.worth(left, wait) for job in jobs]
-        if max(worths, default=0.0) > 0:
-            return jobs[worths.index(max(worths))]
-    return None
-
-
-class Doubts:
+class Questions:
     """The doubts of all numbers of a run; a family is estimated again when it has more samples."""
 
-    def __init__(self, agenda: Agenda, samples: Sequence[Sample]) -> None:
-        self.agenda, self.samples, self.margin = agenda, samples, agenda.options.margin
+    def __init__(self, state: RunState) -> None:
+        self.state, self.margin = state, state.options.margin
         self.families: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
         self.read = 0
         self.known: dict[tuple[str, str, str], dict[tuple[str, Cell], Estimate]] = {}
 
     def rows(self, metric: str, workload: str, backend: str) -> dict[tuple[str, Cell], Estimate]:
         """Return (environment, cell) → comparison, or else amount, of a family."""
-        for sample in self.samples[self.read :]:
+        for sample in self.state.samples[self.read :]:
             family = sample.metric, sample.cell.workload, sample.cell.backend
             self.families[family].append(sample)
             self.known.pop(family, None)
-        self.read = len(self.samples)
+        self.read = len(self.state.samples)
         family = metric, workload, backend
         if family not in self.known:
-            programs = find_programs(self.agenda.rows)
+            programs = find_programs(self.state.rows)
             # an arm may have samples of other stages, and share the compilation of its program
             names = KINDS[METRICS[metric].turn] if METRICS[metric].of_program else [metric]
             samples = [s for n in names for s in self.families.get((n, workload, backend), [])]
             estimates = estimate(
-                samples, self.agenda.base, margin=self.margin, programs=programs, least_cold=1
+                samples, self.state.base, margin=self.margin, programs=programs, least_cold=1
             )
             rows = self.known[family] = {}
             for row in sorted(estimates, key=lambda row: row.form == "amount"):
@@ -164,7 +109,7 @@ class Doubts:
                 return statistics.median(known)
         return 0.0
 
-    def list_questions(
+    def ask(
         self,
         pairs: Sequence[GroupCell],
         workload: str,
@@ -176,14 +121,14 @@ class Doubts:
 
         A worker has so many `rounds`. Without samples, the excess is foreseen.
         """
-        asked = {group: self.agenda.find_metrics(group, workload, kind) for group in dict(pairs)}
-        least = self.agenda.find_least(kind)
+        asked = {group: self.state.find_metrics(group, workload, kind) for group in dict(pairs)}
+        least = self.state.find_least(kind)
         for group, cell in pairs:
-            environment = self.agenda.find_compared_side(group).environment
+            environment = self.state.find_compared_side(group).environment
             for metric in asked[group].get(cell, ()):
                 row = self.rows(metric.name, workload, cell.backend).get((environment, cell))
                 have, doubt, excess = row.workers if row else 0, WIDEST, 0.0
-                alone = not metric.compared or (cell.is_baseline and not self.agenda.base)
+                alone = not metric.compared or (cell.is_baseline and not self.state.base)
                 if alone or (row and row.form == "amount"):
                     doubt, excess = 1.0, 0.0 if row else math.inf
                 elif row is None:

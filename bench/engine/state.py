@@ -1,18 +1,20 @@
-"""The agenda of a run: the requested work, which of it can be done, and how often it was done."""
+"""The state of a run: the requested work, what of it is done, its samples and its costs so far."""
 
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter, defaultdict
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
-from bench.engine.costs import TURNS, TurnKind
+from bench.engine.costs import TURNS, Costs, TurnKind
 from bench.engine.task import find_arms, find_live_cells
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, METRICS, STAGES, TRAINED, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT
+from bench.runfile import TimeSpent
 from common.config import find_workload, is_real_step, is_skeleton, is_user_step
 
 if TYPE_CHECKING:
@@ -43,45 +45,13 @@ ASKED_OF[COLD_KIND] = [METRICS[name] for name in COLD]
 """Kind of turns, or `COLD_KIND` → the metrics that it samples."""
 
 
-class WarmVisits(NamedTuple):
-    """Workers to open and to measure in, one in each lane."""
-
-    groups: Sequence[Group]
-    turn: TurnKind
-    cores: Sequence[Cores]
-    seconds: float
-    """Seconds of blocks in each worker."""
-    rounds: int
-    proves: bool = True
-    """Whether arms that are not proven yet take part."""
-
-
-class ColdSweeps(NamedTuple):
-    """Cold processes of some cells, several times."""
-
-    workload: str
-    pairs: Sequence[GroupCell]
-    sweeps: int
-
-
-class OnceWork(NamedTuple):
-    """Counts or trainings of some cells of one side and workload."""
-
-    do: Do
-    side: SideState
-    cells: Sequence[Cell]
-
-
-type Work = WarmVisits | ColdSweeps | OnceWork
-
-
 def find_counted(workload: str) -> str | int:
     """Return what Python's work depends on: the number of layers, or a user's file or skeleton."""
     return workload if is_user_step(workload) else find_workload(workload).layers
 
 
-class Agenda:
-    """The requested work of a run, and its progress.
+class RunState:
+    """The requested work of a run, and what is known by now.
 
     Args:
         groups: Sides whose workers alternate; all of one side, or all of two.
@@ -95,6 +65,10 @@ class Agenda:
     ) -> None:
         self.groups, self.options, self.lanes, self.base = list(groups), options, lanes, base
         self.sides = list(dict.fromkeys(side for group in groups for side in group))
+        self.samples: list[Sample] = []
+        self.costs = Costs()
+        self.spent = TimeSpent()
+        self.rng = random.Random()  # noqa: S311 -- an order is no secret
         self.is_paired = any(len(group) > 1 for group in groups)
         self.shares_variance = self.is_paired and len(groups) >= MANY_GROUPS
         self.most_workers = options.processes or (1 if options.is_fixed else MOST_COUNT)
@@ -130,6 +104,16 @@ class Agenda:
         """Numbers of cold processes of each cell that were begun."""
         self.finished_once: set[tuple[Do, SideState, Cell]] = set()
         """Counts and trainings that are done, failed, or too late."""
+
+    @property
+    def spent_seconds(self) -> float:
+        """Seconds of the budget spent so far."""
+        return self.spent.wall_seconds
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until nothing begins any more."""
+        return max(0.0, self.end - self.spent_seconds)
 
     @property
     def rows(self) -> list[CellResult]:
@@ -262,11 +246,11 @@ class Agenda:
         cells = self.find_cold_cells(workload)
         return [pair for pair in cells if self.cold_counts[pair] < self.cold_samples]
 
-    def find_once_work(self) -> list[OnceWork]:
-        """Return the counts and trainings that are not finished."""
+    def find_once_cells(self) -> list[tuple[Do, SideState, list[Cell]]]:
+        """Return the counts and trainings that are not finished: cells of a side and workload."""
         places: list[tuple[Do, str]] = [("count", workload) for workload in self.counted_workloads]
         places += [("train", workload) for workload in self.workloads]
-        works = []
+        works: list[tuple[Do, SideState, list[Cell]]] = []
         for side, (do, workload) in product(self.sides, places):
             cells = [
                 cell
@@ -276,12 +260,10 @@ class Agenda:
                 and (side.is_proven(cell) or not is_real_step(workload))
                 and (do == "count" or side.needed.get(cell, frozenset()).intersection(TRAINED))
             ]
-            works += [OnceWork(do, side, cells)] if cells else []
+            works += [(do, side, cells)] if cells else []
         return works
 
-    def note_missing(
-        self, samples: Iterable[Sample], needs: Mapping[tuple[str, str], float] | None = None
-    ) -> None:
+    def note_missing(self, needs: Mapping[tuple[str, str], float] | None = None) -> None:
         """Note for each cell and metric without a number why it has none.
 
         `needs` has (workload, kind of work) → seconds that it takes, as far as that is known.
@@ -296,7 +278,7 @@ class Agenda:
                 shares = programs[environment, cell] or shares
             return environment, shares, metric
 
-        have = Counter(pool(s.environment, s.cell, s.metric) for s in samples)
+        have = Counter(pool(s.environment, s.cell, s.metric) for s in self.samples)
         for side in self.sides:
             for cell, metrics in side.needed.items():
                 result = side.cells[cell]
