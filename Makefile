@@ -1,6 +1,6 @@
 # make setup   the environment of the lock, in .venv
 # make test    lint, types and all tests but the slow ones
-# make test-all  all tests, without lint and types: .ci/run has both
+# make test-slow  the slow tests: .ci/run has both
 # make bench   measure everything, into a new run file
 # make results the published tables anew from the committed runs, and the site, in site/
 # make lock    remake requirements.lock and impls/locks with today's newest releases
@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 TESTS := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test test-quick test-all lint bench results lock clean
+.PHONY: setup test test-quick test-slow lint bench results lock clean
 
 setup: $(VENV)/.done
 
@@ -43,8 +43,8 @@ test:
 test-quick: setup
 	$(TESTS) -m "not slow"
 
-test-all: setup
-	$(TESTS)
+test-slow: setup
+	$(TESTS) -m slow
 
 bench: setup
 	$(BIN)/python -m pytest bench --benchmark-json=$(RUN)

@@ -1,8 +1,8 @@
 """The table of metrics: the name of each, its unit, how it is sampled and compared.
 
-A new metric is a row here, the code in `bench.worker` that samples it, and, if it is not exact, the
-`test_*.py` in which pytest sees it; tables, pages and comparisons take it from here. The first
-table has the columns of `bench.report.summary.make_table`; `--details` show all.
+A new metric is a row here, and the code in `bench.worker` that samples it; pytest, tables, pages
+and comparisons take it from here. The first table has the columns of
+`bench.report.summary.make_table`; `--details` show all.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from bench.engine import journal as journals
 from bench.engine.measurement import Measurement, measure
 from bench.engine.process import WorkerFailedError
 from bench.environments.git import describe_commit
-from bench.metrics import METRICS
+from bench.metrics import METRICS, SAMPLED
 from bench.report import terminal
 from bench.report.documents.run import describe_run
 from bench.runfile.reader import Run
@@ -69,13 +69,13 @@ class RunPlugin:
     # collection
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Make a benchmark for each selected cell and each of the file's `METRICS` that it has."""
+        """Make a benchmark for each selected cell and each metric that it has."""
         if "replay" not in metafunc.fixturenames:
             return
         mark = getattr(pytest.mark, MARK)
         rows = [
             pytest.param(name, cell, id=f"{name}-{cell}", marks=mark(name, cell))
-            for name in metafunc.module.METRICS
+            for name in SAMPLED
             for cell, names in self.metrics.items()
             if name in names
         ]

@@ -200,7 +200,7 @@ def test_selected_and_compared(lab: Lab, done: Done) -> None:
     for entry in known["benchmarks"]:
         entry["stats"]["mean"] /= 100
     first.with_name("0002_quick.json").write_text(json.dumps(known))
-    options = ["--entrant=pure_jax,twin.py", "-k", "test_step and twin", "--benchmark-compare=0002"]
+    options = ["--entrant=pure_jax,twin.py", "-k", "step and twin", "--benchmark-compare=0002"]
     options += ["--blocks=1", "--metric=step", "--benchmark-json=second.json"]
     options += ["--benchmark-compare-fail=mean:5%"]
     process = lab.run(*lab.command(*options))

@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from msgspec import structs
-from tests.cost.test_step import results as made_costs
 
 from bench.cli import main
 from bench.runfile import SCHEMA, ResultsWithSamples, writer
@@ -22,6 +21,7 @@ from bench.track.run_files import compare
 from common.errors import BakeoffError
 from tests.commands import ROOT, refusal
 from tests.report.runs import Planted, made_run
+from tests.report.test_cost import results as made_costs
 from tests.track.simulated import FILTER_JIT, file_of, of_days, two_sides
 
 SCHEMA_OF_RESULTS = Draft202012Validator(msgspec.json.schema(ResultsWithSamples))
