@@ -97,7 +97,7 @@ def spread_options(function: Callable[..., Any]) -> Callable[..., Any]:
     function's own stands in place of a field of its name.
     """
     given = inspect.signature(function, eval_str=True).parameters
-    groups: dict[str, tuple[type, list[str]]] = {}
+    groups: dict[str, tuple[Any, list[str]]] = {}
     parameters: list[inspect.Parameter] = []
     for name, parameter in given.items():
         group = parameter.annotation

@@ -90,7 +90,7 @@ DOINGS: dict[type[protocol.Command], Do] = {
     protocol.MeasureCold: "cold",
 }
 """Command → what it does, in a word."""
-ANSWERS: dict[type[protocol.Command], Any] = {
+ANSWERS: dict[type, Any] = {
     protocol.Load: protocol.Failures,
     protocol.Prove: protocol.Proven,
     protocol.TimeBlock: protocol.Timed,

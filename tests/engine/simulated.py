@@ -269,3 +269,8 @@ class Machine:
     def actions(self, do: str = "block", kind: str = "") -> list[Action]:
         """Return the actions of a kind that were done, in the order of ends."""
         return [a for *_, a in self.log if a.do == do and kind in ("", a.kind)]
+
+    def blocks(self, kind: str = "") -> list[protocol.TimeBlock]:
+        """Return the commands of blocks of a kind of turns, in the order of their ends."""
+        commands = (action.command for action in self.actions("block", kind))
+        return [command for command in commands if isinstance(command, protocol.TimeBlock)]

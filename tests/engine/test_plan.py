@@ -93,7 +93,7 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
     state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = (
         "worker failed (it was still at work after 20 s)"
     )
-    plan.state.note_missing(plan.state.samples)
+    plan.state.note_missing()
     assert missing["first_step"].startswith(
         "worker failed (it was still at work after 20 s), and there was no time"
     )

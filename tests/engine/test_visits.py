@@ -91,8 +91,9 @@ def test_each_environment_and_backend_has_blocks_with_its_reference() -> None:
     assert machine.now <= 300
     arms: dict[tuple[str, str], set[str]] = defaultdict(set)
     for action in machine.actions():
-        arms[action.environment, action.backend] |= {*action.arms}
-        assert action.backend == "cpu" or action.cores == ()
+        block: Any = action.command
+        arms[action.environment, block.backend] |= {*action.arms}
+        assert block.backend == "cpu" or action.cores == ()
     assert arms == {
         ("", "cpu"): FEW_ARMS,
         ("", "gpu"): FEW_ARMS,
@@ -108,10 +109,10 @@ def test_blocks_have_the_usual_rounds_after_a_first_answer() -> None:
     late: list[int] = []
     for budget in range(60, 130, 7):
         _, machine = run(AT_SEED, budget, Machine(noise=0.04))
-        blocks = machine.actions(kind=STEP)
-        workers = list(dict.fromkeys(action.worker for action in blocks))
-        begun_late = workers[MIN_WORKERS + len(LANES) - 1 :]
-        late += [action.rounds for action in blocks if action.worker in begun_late]
+        workers = [action.worker for action in machine.actions(kind=STEP)]
+        begun_late = list(dict.fromkeys(workers))[MIN_WORKERS + len(LANES) - 1 :]
+        blocks = zip(workers, machine.blocks(STEP), strict=True)
+        late += [block.rounds for worker, block in blocks if worker in begun_late]
     assert min(late) >= TURNS[STEP].rounds, "all blocks count alike"
 
 
@@ -127,15 +128,15 @@ def test_stages_are_timed_in_workers_that_do_nothing_else() -> None:
     assert len(measuring) == plan.visits["seed stages"] >= MIN_WORKERS
     of_worker = [a for *_, a in machine.log if a.worker in measuring]
     assert {a.do for a in of_worker} == {"load", "block", "close"}
-    blocks = machine.actions(kind=STAGES)
-    assert {(a.rounds, frozenset(a.arms)) for a in blocks} == {(1, frozenset(FEW_ARMS))}
-    assert {a.cores for a in blocks} == set(LANES)
+    blocks = machine.blocks(STAGES)
+    assert {(b.rounds, frozenset(b.arms)) for b in blocks} == {(1, frozenset(FEW_ARMS))}
+    assert {a.cores for a in machine.actions(kind=STAGES)} == set(LANES)
     ends = {a.arms[0]: end for _, end, a in machine.log if a.do == "prove"}
     first = min(start for start, _, a in machine.log if a.worker in measuring)
     assert {*ends} == FEW_ARMS
     assert max(ends.values()) <= first, "what takes part is proven before"
     assert {row.program for row in plan.state.sides[0].cells.values()} == {"a"}
-    assert all(a.programs == dict.fromkeys(FEW_ARMS, "a") for a in blocks)
+    assert all(b.programs == dict.fromkeys(FEW_ARMS, "a") for b in blocks)
     missing = [row.missing.get("compile") for row in plan.state.sides[0].cells.values()]
     assert missing == [None] * len(missing), "one arm of a program compiles for all"
 
@@ -166,11 +167,11 @@ def test_pairs_take_their_stages_by_turns() -> None:
     sides = {name: [s for s in rows if s.environment == name] for name in BOTH}
     pairs_of = [{(s.worker, s.block, s.cell) for s in ours} for ours in sides.values()]
     assert pairs_of[0] == pairs_of[1] != set()
-    assert not any(action.programs for action in machine.actions(kind=STAGES)), "all compile"
+    assert not any(block.programs for block in machine.blocks(STAGES)), "all compile"
     alone = needed(("seed",), ("compile",), {"haiku": ["transform"]})
     _, machine = ab(alone, 60)
-    blocks = machine.actions(kind=STAGES)
-    assert {action.arms for action in blocks[2:]} == {(BAD,)}, "and nothing that nobody asked for"
+    blocks = machine.blocks(STAGES)
+    assert {(*block.arms,) for block in blocks[2:]} == {(BAD,)}, "and nothing that nobody asked for"
 
 
 # Pairs of two environments.
@@ -200,12 +201,12 @@ def test_blocks_take_a_second_and_steps_are_made_anew() -> None:
     assert 0.7 < median(took for took, _ in times) < 2
     visits: dict[int, list[Any]] = defaultdict(list)
     for _, action in times:
-        visits[action.worker + action.partner].append(action)
+        visits[action.worker + action.partner].append(action.command)
     assert not any(blocks[0].anew for blocks in visits.values()), "they were made just before"
-    share = [sum(action.anew for action in blocks) / len(blocks) for blocks in visits.values()]
+    share = [sum(block.anew for block in blocks) / len(blocks) for blocks in visits.values()]
     assert 0.2 < median(share) < 0.8
     _, machine = ab(FEW_AT_SEED, 9, processes=1, blocks=3, rounds=2)
-    assert {action.rounds for action in machine.actions()} == {2}
+    assert {block.rounds for block in machine.blocks()} == {2}
 
 
 def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
@@ -262,7 +263,8 @@ def test_an_ab_of_many_arms_on_a_slow_machine_counts_on_their_proofs() -> None:
 def test_a_sweep_of_fewer_cells_than_lanes_needs_a_whole_process() -> None:
     """Otherwise it is chosen where none fits any more, and nothing begins for ever."""
     plan, _ = ab(needed(("seed",), ("first_step",), {"haiku": ["pure"]}), 90)
-    [job] = [job for job in plan.jobs.cold_jobs() if len(job.pairs) < len(LANES)]
+    jobs: Any = plan.jobs.cold_jobs()
+    [job] = [job for job in jobs if len(job.pairs) < len(LANES)]
     assert job.least >= plan.state.costs.cold(plan.state.groups[0]) > job.cost
 
 
