@@ -102,15 +102,11 @@ is left out. Times are of turns that are asked for by name: an unknown one answe
 question."""
 
 
-class AnswerError(ValueError):
-    """An answer does not fit its question."""
-
-
 def parse_answer(action: Action, record: Any) -> Any:
     """Return one worker's answer to an action, as the dataclass for that action.
 
     Raises:
-        AnswerError: it does not fit the action, or has impossible numbers.
+        ValueError: it does not fit the action, or has impossible numbers.
     """
     command = action.command
     usual = ANSWERS.get(type(command), protocol.Sampled)
@@ -120,7 +116,7 @@ def parse_answer(action: Action, record: Any) -> Any:
     try:
         answer: Any = msgspec.convert(record, protocol.Failed if failed else usual)
     except (msgspec.ValidationError, TypeError) as error:
-        raise AnswerError(str(error)) from error
+        raise ValueError(str(error)) from error
     samples = getattr(answer, "samples", [])
     if isinstance(command, COUNTING):
         samples[:] = [sample for sample in samples if sample.metric in METRICS]
@@ -128,30 +124,30 @@ def parse_answer(action: Action, record: Any) -> Any:
     cells = [Arm.parse(arm).make_cell(action.workload, backend) for arm in action.arms]
     for sample in samples:
         if sample.metric not in METRICS or sample.cell not in cells:
-            raise AnswerError(f"{sample.metric!r} of {sample.cell} was not asked about")
+            raise ValueError(f"{sample.metric!r} of {sample.cell} was not asked about")
         if not sample.value >= 0:
-            raise AnswerError(f"{sample.metric!r} of {sample.cell} is {sample.value}")
+            raise ValueError(f"{sample.metric!r} of {sample.cell} is {sample.value}")
     if isinstance(command, protocol.TimeBlock):
         check_block(command, answer)
     elif action.do == "cold" and (others := {s.metric for s in samples} - {*COLD}):
-        raise AnswerError(f"{min(others)!r} is not measured in a cold process")
+        raise ValueError(f"{min(others)!r} is not measured in a cold process")
     return answer
 
 
 def check_block(block: protocol.TimeBlock, answer: protocol.Timed) -> None:
-    """Raise AnswerError unless all arms have as many calls of each metric of the turn."""
+    """Raise ValueError unless all arms have as many calls of each metric of the turn."""
     calls: dict[str, set[int]] = {}
     for sample in answer.samples:
         if METRICS[sample.metric].turn != block.kind:
-            raise AnswerError(f"{sample.metric!r} is not measured in a turn of {block.kind!r}")
+            raise ValueError(f"{sample.metric!r} is not measured in a turn of {block.kind!r}")
         if METRICS[sample.metric].compared:
             calls.setdefault(sample.metric, set()).add(sample.calls)
             if not sample.value > 0:
-                raise AnswerError(f"{sample.metric!r} of {sample.cell} is {sample.value}")
+                raise ValueError(f"{sample.metric!r} of {sample.cell} is {sample.value}")
     timed = {str(sample.cell.arm) for sample in answer.samples}
     missing = set(block.arms) - timed - set(answer.failures)
     if missing:
-        raise AnswerError(f"{min(missing)!r} was left out of a block")
+        raise ValueError(f"{min(missing)!r} was left out of a block")
     several = 1 if block.seconds else block.rounds
     if any(len(counts) > 1 or min(counts) % several for counts in calls.values()):
-        raise AnswerError(f"arms have other numbers of calls in {block.rounds} rounds: {calls}")
+        raise ValueError(f"arms have other numbers of calls in {block.rounds} rounds: {calls}")

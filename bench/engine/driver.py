@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench.engine.actions import (
     Action,
-    AnswerError,
     Outcome,
     parse_answer,
 )
@@ -172,7 +171,7 @@ class Driver:
         record = worker.ask(command, limit, partner)
         try:
             return parse_answer(action, record)
-        except AnswerError as error:
+        except ValueError as error:
             raise worker.make_failure(f"it answered `{action.do}`: {error}") from error
 
     def complete_command(self, action: Action, place: int | None, patience: float) -> Command:

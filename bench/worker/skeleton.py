@@ -22,7 +22,7 @@ import optax
 
 from bench.metrics import HOST_IN_A_ROW
 from bench.worker.cold import lower
-from bench.worker.step_arms import StepArms, StepInputs
+from bench.worker.step_arms import StepArms
 from bench.worker.step_file import StepFile, is_array, is_key
 from common.config import SKELETON
 from common.equality import NotEqualError
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from bench.cells import Arm
     from common.contract import Program
-    from common.steps import AtRest
 
 KEY_KINDS = ("threefry2x32", "rbg", "unsafe_rbg")
 """Names of JAX's generators of random numbers, by which keys of a type are made."""
@@ -142,24 +141,6 @@ class SkeletonFile(OutlineFile):
         return total.astype(real_type), after
 
 
-class TracedInputs(StepInputs):
-    """Inputs of a step in a trace: no copies, which would be traced as well."""
-
-    def fresh(self) -> AtRest:
-        """Return the first parameters and the optimiser's first state."""
-        return self.start
-
-    def data(self, _seed: int = 1) -> Any:
-        """Return the batch."""
-        return self.batch
-
-
-class TracedArms(StepArms):
-    """The arms of a user's own step in a trace."""
-
-    inputs_class = TracedInputs
-
-
 class SkeletonArms(StepArms):
     """The arms of a skeleton. Their calls are its own; what is traced is the real step."""
 
@@ -190,7 +171,10 @@ class SkeletonArms(StepArms):
 
         def trace(arrays: Any, batch: Any) -> None:
             self.real_file.given = arrays, batch
-            arms = TracedArms(self.real_file, self.backend, donate=self.donate)
+            # Copies would be traced as well
+            arms = StepArms(
+                self.real_file, self.backend, donate=self.donate, copy=lambda array: array
+            )
             results.append(arms.with_program(arm, action))
 
         jax.eval_shape(trace, self.real_file.outlines, self.real_file.batch_outline)

@@ -34,7 +34,7 @@ from common.errors import BakeoffError
 from common.steps import AtRest, plain_style
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from common.contract import TrainStep
 
@@ -52,12 +52,12 @@ Arrays are compared one by one: a counter goes further than running means."""
 class StepInputs:
     """Inputs of a file's steps: one batch; steps keep their carried values themselves."""
 
-    def __init__(self, start: AtRest, batch: Any) -> None:
-        self.start, self.batch = start, batch
+    def __init__(self, start: AtRest, batch: Any, copy: Callable[[Any], Any]) -> None:
+        self.start, self.batch, self.copy = start, batch, copy
 
     def fresh(self) -> AtRest:
         """Return the first parameters and the optimiser's first state, in new buffers."""
-        return jax.tree.map(jnp.copy, self.start)
+        return jax.tree.map(self.copy, self.start)
 
     def hidden(self) -> tuple[()]:
         """Return the state to pass to a call: empty, since these steps keep their own."""
@@ -67,19 +67,28 @@ class StepInputs:
 
     def data(self, _seed: int = 1) -> Any:
         """Return the batch."""
-        return jax.tree.map(jnp.copy, self.batch)  # a step may take what it is given
+        return jax.tree.map(self.copy, self.batch)  # a step may take what it is given
 
 
 class StepArms(Arms):
-    """The arms of a user's own training step."""
+    """The arms of a user's own training step.
+
+    `copy` makes an array's new buffer; in a trace, it hands the array on.
+    """
 
     skipped_metrics: tuple[str, ...] = (HOST_IN_A_ROW,)  # a row is measured on all cores
     pairs_calls = True
     jax_without_program = None
-    inputs_class: type[StepInputs] = StepInputs
 
-    def __init__(self, file: StepFile, backend: str, *, donate: bool) -> None:
-        self.file, self.user_file = file, str(file.path)
+    def __init__(
+        self,
+        file: StepFile,
+        backend: str,
+        *,
+        donate: bool,
+        copy: Callable[[Any], Any] = jnp.copy,
+    ) -> None:
+        self.file, self.user_file, self.copy = file, str(file.path), copy
         super().__init__(self.file.name, backend, donate=donate)
 
     def prepare(self, _workload: str) -> None:
@@ -91,7 +100,7 @@ class StepArms(Arms):
             model, carried = self.file.make_start()
             params, others, _ = self.file.library.split(model)
             start = AtRest(params, self.file.optimiser.init(params), others, carried=carried)
-        self.case = self.inputs_class(start, self.file.make_batch())
+        self.case = StepInputs(start, self.file.make_batch(), self.copy)
         self.chunks = [self.case.batch]
         leaves = jax.tree.leaves((start.params, self.case.batch))
         types = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from bench.cells import Arm
-from bench.engine.actions import Action, AnswerError, parse_answer
+from bench.engine.actions import Action, parse_answer
 from bench.engine.process import Place, Worker, WorkerFailedError, ask_once
 from bench.worker.protocol import (
     PROTOCOL,
@@ -308,7 +308,7 @@ def test_an_answer_has_to_be_one_to_its_question(
     if wrong is None:
         parse_answer(action, record)
         return
-    with pytest.raises(AnswerError, match=wrong):
+    with pytest.raises(ValueError, match=wrong):
         parse_answer(action, record)
 
 
