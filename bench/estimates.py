@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 type Form = Literal["ratio", "added", "amount"]
+LARGEST = 1e18
+"""Largest amount and sample in any unit, and inverse of the smallest time: bytes and operations of
+the largest models are below. Ends of intervals may be any number."""
+type Positive = Annotated[float, msgspec.Meta(ge=1 / LARGEST, le=LARGEST)]
+type NotNegative = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
+type Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+type Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 
 MARGIN = 0.02
 """Fraction within which two times are equivalent, unless another one is given: on shared machines
@@ -73,22 +80,22 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Lower end of the 95 % interval, corrected for its family; None where there is no bound."""
     high: float | None = None
     """Upper end of the same interval."""
-    standard_error: float | None = None
+    standard_error: NotNegative | None = None
     """Standard error: of a ratio, of its logarithm; else in `unit`. None if unknown, 0 if exact."""
-    df: float = 0.0
+    df: NotNegative = 0.0
     """Degrees of freedom of the standard error; 0 if unknown or exact."""
-    p: float | None = None
+    p: Probability | None = None
     """p-value of no difference, corrected in the same way."""
     verdict: Verdict | None = None
-    workers: int = 0
+    workers: Count = 0
     """Processes, or pairs of them, that it rests on."""
-    blocks: int = 0
+    blocks: Count = 0
     """Number of blocks measured; a cold metric has one sample in each."""
     settled_by: str = ""
     """`PROGRAM` or `COUNT`; empty where timing settled it."""
-    level: float | None = None
+    level: Positive | None = None
     """Seconds of the reference's call, of which the added time was measured as a fraction."""
-    bound: float | None = None
+    bound: NotNegative | None = None
     """Fraction by which the host cost can change a step with the baseline's program."""
 
     @property

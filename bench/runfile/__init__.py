@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import msgspec
 
 from bench.cells import Cell
-from bench.estimates import Estimate, EstimateTable, group_by_key
+from bench.estimates import (
+    Count,
+    Estimate,
+    EstimateTable,
+    NotNegative,
+    Positive,
+    group_by_key,
+)
 from bench.options import Options
 from bench.samples import Proof, Sample
 
@@ -27,9 +34,6 @@ SCHEMA: Literal[4] = 4
 PROJECT = "jax-bakeoff"
 """Name of this project among releases: its commits are compared, not its version."""
 
-type Positive = Annotated[float, msgspec.Meta(gt=0)]
-type NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-type Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 type Name = Annotated[str, msgspec.Meta(max_length=1_000)]
 """A name, a release or a SPEC: the longest in published files has 63 characters."""
 LONGEST_TEXT = 10_000

@@ -1,7 +1,7 @@
 """Consistency of a run file: what its reader returns can be shown, compared and gone on with.
 
-Types and lengths are checked by the types of `bench.runfile`. Here, numbers are possible, names are
-known, and whatever is referred to is there.
+Types, lengths and most ranges are checked by the types of `bench.runfile` and `bench.estimates`.
+Here, values and intervals are possible, names are known, and whatever is referred to is there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from bench.estimates import LARGEST
 from bench.metrics import METRICS, SAMPLED
 from common.errors import shorten
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from bench.runfile import CellResult, Results
     from bench.samples import Proof, Sample
 
-LARGEST = 1e18
-"""Largest amount and sample in any unit, and inverse of the smallest time: bytes and operations of
-the largest models are below. Ends of intervals may be any number."""
 LARGEST_RATIO = 1e9
 """Largest ratio, and inverse of the smallest one: a year to 30 ms."""
 LONGEST_NAME = 1_000
@@ -103,16 +101,6 @@ def check_numbers(row: Estimate) -> Iterator[str]:
         yield f"{about} is {row.value:g}, which cannot be"
     if any(low > high for low, high in pairwise(row.ends)):
         yield f"{about} is {row.value:g}, outside of its interval"
-    if row.standard_error is not None and not 0 <= row.standard_error <= LARGEST:
-        yield f"{about} has a standard error of {row.standard_error:g}, which cannot be"
-    if not 0 <= row.df <= LARGEST or not 0 <= (row.p or 0) <= 1:
-        yield f"{about} has {row.df:g} degrees of freedom and p = {row.p}, which cannot be"
-    if row.level is not None and not 1 / LARGEST <= row.level <= LARGEST:
-        yield f"{about} is added to {row.level:g} seconds, which cannot be"
-    if not 0 <= (row.bound or 0) <= LARGEST:
-        yield f"{about} has a bound of {row.bound:g}, which cannot be"
-    if not (0 <= row.workers <= LARGEST and 0 <= row.blocks <= LARGEST):
-        yield f"{about} is of {row.workers} workers and {row.blocks} blocks, which cannot be"
 
 
 def check_proof(proof: Proof) -> Iterator[str]:

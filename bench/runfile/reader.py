@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.runfile import SCHEMA, Count, Name, Results, ResultsWithSamples, unpack_samples
+from bench.estimates import Count
+from bench.runfile import SCHEMA, Name, Results, ResultsWithSamples, unpack_samples
 from bench.runfile.gate import list_contradictions
 from bench.streams import one_line
 from common.errors import BakeoffError, shorten, shorten_message
