@@ -2,7 +2,7 @@
 
 A new metric is a row here, and the code in `bench.worker` that samples it; pytest, tables, pages
 and comparisons take it from here. The first table has the columns of
-`bench.report.summary.make_table`; `--details` show all.
+`bench.report.summary.make_summary_table`; `--details` show all.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from bench.options import ABOUT, Options
 from bench.report.charts import render_svg
 from bench.report.documents.run import describe_origin, draw_calls, explain_marks
 from bench.report.markdown import table_lines
-from bench.report.summary import list_views, make_headline, make_table
+from bench.report.summary import list_views, make_headline, make_summary_table
 from bench.report.table import Figure, Table
 from bench.runfile.reader import NotARunError, Run, read
 from bench.samples import Proof
@@ -87,7 +87,7 @@ def answer_run(file: str, styles: Sequence[str]) -> Iterator[str]:
     """Yield the rows of some styles in a run's table of steps and calls, and where it was made."""
     run = read(ROOT / file, samples=False)
     yield f"**{make_headline(run.results)}**\n"
-    table = make_table(list_views(run.results)[0])
+    table = make_summary_table(list_views(run.results)[0])
     titles = ("style", "step", "added")
     kept = [i for i, c in enumerate(table.columns) if c.title.startswith(titles)]
     if unknown := set(styles) - {row.cells[0] for row in table.rows}:
@@ -128,9 +128,9 @@ def find_runs() -> dict[Path, Run]:
 def list_costs() -> Iterator[str]:
     """Yield the table of what styles add to a call of models of several sizes."""
     kept = stacks.read_stacks()
-    yield from table_lines(stacks.make_table(kept, dropout=False))
+    yield from table_lines(stacks.make_costs_table(kept, dropout=False))
     yield "\nThe same with dropout and a normalisation in every second layer (`--dropout`):\n"
-    yield from table_lines(stacks.make_table(kept, dropout=True))
+    yield from table_lines(stacks.make_costs_table(kept, dropout=True))
     yield f"\n{stacks.describe_origin(kept)}"
 
 

@@ -56,7 +56,9 @@ def make_tables(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[Ta
     """Yield all numbers of a place as comparisons, then the times and sizes behind them."""
     place, title = rows[0].cell.place, describe_place(table, rows)
     for what, names in COLUMNS.items():
-        made = make_table(table, rows, names, f"{title if what == 'calls' else place}, {what}")
+        made = make_metrics_table(
+            table, rows, names, f"{title if what == 'calls' else place}, {what}"
+        )
         if len(made.columns) > 1:
             yield made
     columns = (Column("style"), *(make_column(name, number=True) for name in COMPARED_METRICS))
@@ -81,7 +83,7 @@ def describe_place(table: EstimateTable, rows: Sequence[CellResult]) -> str:
     return title
 
 
-def make_table(
+def make_metrics_table(
     table: EstimateTable, rows: Iterable[CellResult], names: Sequence[str], title: str
 ) -> Table:
     """Return a row for each cell, and a column for each metric that any of them has."""

@@ -219,7 +219,7 @@ def _state_calls(view: View) -> list[str]:
 # the table
 
 
-def make_table(view: View) -> Table:
+def make_summary_table(view: View) -> Table:
     """Return a row for each arm, the cheapest first, with the numbers that people ask for."""
     main = view.main_workload or wording.main_workload(view.workloads)
     others = [workload for workload in view.compared_workloads if workload != main]

@@ -32,7 +32,7 @@ than 5 %."""
 def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
     """Yield the tables of all trials in Markdown, and in which hours they were made."""
     for part in PARTS:
-        table = make_table(score_trials(rows, part))
+        table = make_scores_table(score_trials(rows, part))
         if table.rows:
             yield f"**A step at `{part.workload}`, {part.seconds} seconds for two sides:**\n"
             yield from table_lines(table)
@@ -43,7 +43,7 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
         yield "**Time to find 1 %, divided by that of `ab`** (goal: at least 50):\n"
         yield from table_lines(goal)
         yield ""
-    designs = make_table(score_trials(rows), DESIGNS)
+    designs = make_scores_table(score_trials(rows), DESIGNS)
     if designs.rows:
         yield "**Changes of more than a step:**\n"
         yield from table_lines(designs)
@@ -140,7 +140,7 @@ def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
     )
 
 
-def make_table(scores: Sequence[Score], plants: Sequence[str] | None = None) -> Table:
+def make_scores_table(scores: Sequence[Score], plants: Sequence[str] | None = None) -> Table:
     """Return a row for each score: false calls, finds and errors, or calls of some plants alone."""
     kept = plants or [name for name in PLANTS if name not in DESIGNS]
     lines = []

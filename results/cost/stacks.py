@@ -79,7 +79,7 @@ def read_stacks() -> Stacks:
     return msgspec.json.decode(ROWS.read_bytes(), type=Stacks)
 
 
-def make_table(stacks: Stacks, *, dropout: bool) -> Table:
+def make_costs_table(stacks: Stacks, *, dropout: bool) -> Table:
     """Return a row for each style, the cheapest of the largest models that all have first."""
     by_arm: dict[str, dict[int, Estimate]] = {}
     for row in stacks.rows:

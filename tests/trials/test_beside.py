@@ -13,7 +13,7 @@ import pytest
 from bench.report.table import format_content
 from results.beside.plan import PLANTS, Trial, find_pins
 from results.beside.scores import DESIGNS, VARIATION, read_rows, score_trials
-from results.beside.tables import describe_trials, make_table
+from results.beside.tables import describe_trials, make_scores_table
 from results.beside.usage import describe_tools
 from tests.commands import script
 
@@ -143,21 +143,21 @@ def test_the_table_counts_false_calls_and_finds() -> None:
         Trial("pyperf", "nothing", "seed", 30)._asdict() | {"failed": "it hangs"},
         record("pyperf", "slower later", "compare_to", called=True, ratio=1.05),
     ]
-    [row] = make_table(score_trials(rows)).rows
+    [row] = make_scores_table(score_trials(rows)).rows
     texts = [format_content(cell) for cell in row.cells]
     assert texts == [
         *("pyperf: compare_to", "4.00 ms", "1 of 2 (1 to 99 %)", "1 of 2 (1 to 99 %)"),
         *("2.2 % (1 %)", "30"),
     ]
-    [row] = make_table(score_trials(rows * 5)).rows
+    [row] = make_scores_table(score_trials(rows * 5)).rows
     assert format_content(row.cells[2]) == "26 min (13 min to 43 min)"
     ours = record("sides", "+1 %", "interval", called=True, ratio=1.012, low=1.005, high=1.019)
-    [first, second] = make_table(score_trials([*rows * 5, ours])).rows
+    [first, second] = make_scores_table(score_trials([*rows * 5, ours])).rows
     assert first.cells[0] == "pyperf: compare_to"  # the other's time is not known
     assert [format_content(cell) for cell in second.cells[-3:-1]] == [
         *("0.2 % (0.2 %)", "1 of 1 (±0.7 %)"),
     ]
-    [row] = make_table(score_trials(rows), DESIGNS).rows
+    [row] = make_scores_table(score_trials(rows), DESIGNS).rows
     assert [format_content(cell) for cell in row.cells] == [texts[0], "1 of 1 (3 to 100 %)"]
 
 
@@ -272,7 +272,7 @@ def test_rules_with_the_same_estimates_have_one_time() -> None:
         low = {"rule": "min:1%", "called": False, "base": 4e-3, "ratio": 1 + i / 2000}
         row["outcomes"] += [dict(row["outcomes"][0], rule="median:5%"), low]  # type: ignore[index, operator]
         rows.append(row)
-    times = {row.cells[0]: row.cells[2] for row in make_table(score_trials(rows)).rows}
+    times = {row.cells[0]: row.cells[2] for row in make_scores_table(score_trials(rows)).rows}
     assert times["pytest-benchmark: median:5%"] == ""
     assert next(iter(times)) == "pytest-benchmark: min:1%"
     assert times["pytest-benchmark: median:1%"] != times["pytest-benchmark: min:1%"]

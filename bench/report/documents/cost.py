@@ -169,7 +169,7 @@ def describe_costs(results: Results) -> Document:
         warnings=(*results.warnings, *sentences.name_constant_losses(real_rows(it))),
         sections=(
             Section("Failures", failures, status="bad"),
-            Section("Cost of a step", tables=(make_table(it),) * bool(it.call or it.step)),
+            Section("Cost of a step", tables=(make_styles_table(it),) * bool(it.call or it.step)),
             Section("Before the first step", tables=(starts,) * bool(starts.rows)),
             Section("Python and garbage", tables=(calls,) * bool(calls.rows)),
             Section("Change", tuple(advice.change.splitlines())),
@@ -342,7 +342,7 @@ def unsigned_words(added: Estimate) -> str:
     return words(added).removeprefix("+")
 
 
-def make_table(it: OwnCost) -> Table:
+def make_styles_table(it: OwnCost) -> Table:
     """Return a row for each style, the cheapest first."""
 
     def sort_by_cost(arm: Arm) -> float:

@@ -73,7 +73,7 @@ def describe_history(results: Results) -> Document:
     """Return the document of a history."""
     it = Timeline(results)
     first, more = (
-        (_make_table(part, it),) if part else ()
+        (_make_changes_table(part, it),) if part else ()
         for part in (it.changes[:FIRST_CHANGES], it.changes[FIRST_CHANGES:])
     )
     charts = dict(_draw_charts(it))
@@ -185,7 +185,7 @@ def _summarise(rows: Iterable[Estimate], *, worse: bool) -> str:
     return f"{what} ({describe_range(ratios)}, mean {describe_range([mean])})"
 
 
-def _make_table(groups: Sequence[Sequence[Estimate]], it: Timeline) -> Table:
+def _make_changes_table(groups: Sequence[Sequence[Estimate]], it: Timeline) -> Table:
     """Return a row for each group of changes, with all that differs between its moments."""
     rows = []
     for changes in groups:

@@ -17,7 +17,13 @@ from bench.numbers import amount, percent, words
 from bench.report import charts, sentences
 from bench.report.remedies import find_cheaper, write_change
 from bench.report.run_tables import group_by_place, is_timed, make_tables
-from bench.report.summary import find_causes, find_surprises, list_views, make_headline, make_table
+from bench.report.summary import (
+    find_causes,
+    find_surprises,
+    list_views,
+    make_headline,
+    make_summary_table,
+)
 from bench.report.table import Document, Section
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS
 
@@ -47,7 +53,7 @@ def describe_run(run: Run) -> Document:
     def ask[T](question: Callable[[View], Iterable[T]]) -> tuple[T, ...]:
         return tuple(answer for view in views for answer in question(view))
 
-    tables = map(make_table, views)
+    tables = map(make_summary_table, views)
     surprises, fold = ask(find_surprises), partial(Section, folded=True)
     reading = (*explain_marks(results), *explain_state(results))
     causes = (*surprises[MOST_SURPRISES:], *ask(find_causes), *results.notes.values())
