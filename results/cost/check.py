@@ -207,29 +207,30 @@ def run(command: Sequence[str], folder: Path, **more: str) -> subprocess.Complet
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)  # noqa: S603
 
 
-def judged(record: Record) -> tuple[float, float, bool, bool, bool]:
-    """Return the truth, how far the told cost is off, and whether it is near, held and precise.
+def judged(record: Record, *, at_one_speed: bool = False) -> tuple[float, float, bool, bool]:
+    """Return the truth, how far the told cost is off, and whether it is near and held.
 
-    Held: the interval of what is told has the truth in it. Of what was not told, none of these is
-    true. Both are microseconds, each of its own minute. By the plain calls, they would be of one
-    speed; but in a process with more styles, plain calls take some per cent longer, and what a
-    style adds does not.
+    Held: the interval of what is told has the truth in it. Of what was not told, neither is true.
+    Both are microseconds, each of its own minutes, whose speeds may differ. Plain calls tell these
+    apart; but in a process with more styles they take some per cent longer, which adds nothing to
+    a style.
     """
     truth = record[judge_of(record["style"])]
     true = mean(truth["added"])
     if not record["told"]:
-        return true, math.nan, False, False, False
-    value, low, high = record["told"]
+        return true, math.nan, False, False
+    speed = mean(truth["calls"]) / record["call"] if at_one_speed else 1.0
+    value, low, high = (None if told is None else speed * told for told in record["told"])
     off = value - true
     near = abs(off) <= max(RELATIVE * abs(true), ABSOLUTE)
     bounds = low is not None or high is not None  # one worker alone has no interval
     held = bounds and (low is None or low <= true) and (high is None or true <= high)
-    return true, off, near, held, half_interval(record) <= PRECISE
+    return true, off, near, held
 
 
 def half_interval(record: Record) -> float:
     """Return half of a told interval, as a fraction of what is told; infinite without one."""
-    value, low, high = record["told"]
+    value, low, high = record["told"] or (math.nan, None, None)
     return math.inf if low is None or high is None else (high - low) / 2 / abs(value)
 
 
@@ -240,11 +241,11 @@ def markdown(records: Sequence[Record]) -> str:
         f"Made by check.py; records: [{RECORDS}]({RECORDS}). Told: what a style adds to a call, "
         "with the 95 % interval. Truth: what [truth.py](truth.py), which shares no code with this "
         f"project, measures on a skeleton of its own; the mean of {PROCESSES} processes, with its "
-        "standard error. Both are microseconds, each of its own minutes; call: the plain call when "
-        "it was told, and the mean of those of the truth. A busy hour lengthens calls by up to a "
-        "factor of two. The file's own `step` has no skeleton: both methods measure it really, on "
-        "one core. Real steps on one core and on two: by truth.py. Loop: the longer median of "
-        "empty loops before and after, which a busy hour lengthens.",
+        "standard error. Both are microseconds, each of its own minutes, whose speeds may differ "
+        "by half; call: the plain call when it was told, and the mean of those of the truth, by which "
+        "both can be compared at one speed. The file's own `step` has no skeleton: both methods "
+        "measure it really, on one core. Real steps on one core and on two: by truth.py. Loop: "
+        "the longer median of empty loops before and after, which a busy hour lengthens.",
     ]
     groups: dict[str, list[Record]] = {}
     for record in records:
@@ -274,14 +275,17 @@ def summary(records: Sequence[Record]) -> str:
     for hour, chosen in hours.items():
         if not chosen:
             continue
-        near, held, precise = (
-            sum(judged(record)[place] for record in chosen) for place in (2, 3, 4)
+        (near, held), (near_then, held_then) = (
+            [sum(judged(r, at_one_speed=same)[place] for r in chosen) for place in (2, 3)]
+            for same in (False, True)
         )
+        precise = sum(half_interval(record) <= PRECISE for record in chosen)
         untold = sum(not record["told"] for record in chosen)
         lines.append(
             f"* {hour}, {len(chosen)} steps: within {percent(RELATIVE)} or {ABSOLUTE:g} µs: "
-            f"{near}; the interval holds the truth: {held}; half an interval is at most "
-            f"{percent(PRECISE)}: {precise}{f'; without a number: {untold}' * bool(untold)}"
+            f"{near} ({near_then} at one speed); the interval holds the truth: {held} "
+            f"({held_then}); half an interval is at most {percent(PRECISE)}: {precise}"
+            f"{f'; without a number: {untold}' * bool(untold)}"
         )
     spreads = [find_spread(record) for record in records]
     lines.append(
@@ -348,7 +352,7 @@ def table(records: Sequence[Record]) -> str:
     places = {step: place for place, step in enumerate(steps)}
     rows = []
     for record in sorted(records, key=lambda r: places.get((r["model"], r["style"]), len(steps))):
-        true, off, near, held, _ = judged(record)
+        true, off, near, held = judged(record)
         truths = record[judge_of(record["style"])]["added"]
         error = stdev(truths) / math.sqrt(len(truths)) if len(truths) > 1 else math.nan
         told, far, half, calls = record.get("failed", "no number"), "", "", ""
