@@ -242,10 +242,10 @@ def markdown(records: Sequence[Record]) -> str:
         "with the 95 % interval. Truth: what [truth.py](truth.py), which shares no code with this "
         f"project, measures on a skeleton of its own; the mean of {PROCESSES} processes, with its "
         "standard error. Both are microseconds, each of its own minutes, whose speeds may differ "
-        "by half; call: the plain call when it was told, and the mean of those of the truth, by which "
-        "both can be compared at one speed. The file's own `step` has no skeleton: both methods "
-        "measure it really, on one core. Real steps on one core and on two: by truth.py. Loop: "
-        "the longer median of empty loops before and after, which a busy hour lengthens.",
+        "by half; call: the plain call when it was told, and the mean of those of the truth, by "
+        "which both can be compared at one speed. The file's own `step` has no skeleton: both "
+        "methods measure it really, on one core. Real steps on one core and on two: by truth.py. "
+        "Loop: the longer median of empty loops before and after, which a busy hour lengthens.",
     ]
     groups: dict[str, list[Record]] = {}
     for record in records:
