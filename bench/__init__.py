@@ -2,11 +2,8 @@
 
 The words: an *arm* is an entrant's style, a *cell* an arm at a workload on a backend. A *worker* is
 a process that measures; in it, each arm has a *turn* of a few calls in every *round*, and a
-*block* is some rounds over fresh buffers. A *side* is an environment on a backend; sides whose
-workers alternate are a *group*. A *visit* of a group opens its workers, measures blocks, and closes
-them; as many visits as there are *lanes*, sets of cores, go on at a time. A *sample* is what a
-block, or a cold process, says of a cell and a metric; an *estimate* is what all samples say. Rows
-whose intervals are corrected together are a *family*.
+*block* is some rounds over fresh buffers. A *side* is an environment on a backend. A *sample* is
+what a block, or a cold process, says of a cell and a metric; an *estimate* is what all samples say.
 
 Rooms import those that come after them: `cli`, `fleet`, `report`, `check`, `track`, `prepare`,
 `environments`, `engine`, `runfile`, `stats`, `worker`.

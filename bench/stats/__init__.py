@@ -1,1 +1,4 @@
-"""Statistics: pure functions from samples to estimates and verdicts."""
+"""Statistics: pure functions from samples to estimates and verdicts.
+
+Rows whose intervals are corrected together are a *family*.
+"""
