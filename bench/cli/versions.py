@@ -153,7 +153,8 @@ def bisect(
     """
     from bench.prepare.stacks import Stacks
     from bench.report.terminal import Progress
-    from bench.track.bisect import Earlier, steps_path
+    from bench.runfile import Results
+    from bench.track.bisect import read_search, steps_path
     from bench.track.search import Search
     from bench.track.steps import Steps
 
@@ -163,17 +164,17 @@ def bisect(
     target = showing.choose()
     console = error_console()
     kept = steps_path(good, bad, selection, measuring.with_)
-    earlier = Earlier()
+    earlier, file = Results(), None
     if measuring.resume is not None:
-        earlier = Earlier.read(Path(measuring.resume) if measuring.resume else kept)
+        file = Path(measuring.resume) if measuring.resume else kept
+        earlier = read_search(file)
     elif kept.exists():
         console.print("the same search was begun: --resume goes on; without it, this one is new")
     builder = measuring.make_builder()
     with promise_resumption(kept.exists), Progress(console, measuring.budget) as shown:
         stacks = Stacks(selection, builder)
-        steps = Steps(
-            stacks, selection.metrics[0], measuring.budget, shown, earlier, wait=measuring.wait
-        )
+        metric, wait = selection.metrics[0], measuring.wait
+        steps = Steps(stacks, metric, measuring.budget, shown, earlier, file, wait=wait)
         search = Search(*ends, steps, console.print, kept)
         try:
             results = search.run()

@@ -144,12 +144,21 @@ class Series(msgspec.Struct, kw_only=True):
     rows: list[SampleRow]
 
 
+NO_ROW = Estimate(cell=Cell("", "", "", ""), metric="", form="ratio", value=1.0)
+"""Row of a step in files of versions that had the rows elsewhere, up to commit a820d0c5."""
+
+
 class SearchStep(msgspec.Struct, frozen=True):
-    """Conclusion of one A/B; its estimate has the same index in the results' estimates."""
+    """One A/B of a bisection, and its conclusion."""
 
     phase: SearchPhase
     conclusion: Conclusion
     seconds: NotNegative
+    row: Estimate = NO_ROW
+    """Ratio of a stack (`environment`) to another one (`against`), with the interval that decided
+    it."""
+    samples: list[Series] = []
+    """Samples of this A/B alone: workers of another one may have the same numbers."""
 
 
 class SearchRecord(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):

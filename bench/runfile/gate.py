@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.estimates import LARGEST
 from bench.metrics import METRICS, SAMPLED
+from bench.runfile import NO_ROW
 from common.errors import shorten
 
 if TYPE_CHECKING:
@@ -117,13 +118,16 @@ def check_proof(proof: Proof) -> Iterator[str]:
 
 def check_search(results: Results) -> Iterator[str]:
     """Yield the problems of a bisection's record, steps and estimates."""
-    record, rows = results.search, results.estimates
+    record = results.search
     if not record.metric:
         yield "it has no search"
     elif record.metric not in METRICS:
         yield f"it searches a metric {shorten(record.metric)}, which this version does not know"
-    if len(record.steps) != len(rows):
-        yield f"it has {len(record.steps)} steps and {len(rows)} estimates"
+    rows = [step.row for step in record.steps]
+    if NO_ROW in rows:
+        yield "its steps have no rows: the version of commit a820d0c5 reads it"
+    elif rows != results.estimates:
+        yield f"its estimates are not those of its {len(rows)} steps"
     elif record.stopped is None and "whole" not in [step.phase for step in record.steps]:
         yield "it came to its end without a comparison of its ends"
     if any(row.form != "ratio" for row in rows):

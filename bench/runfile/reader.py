@@ -173,10 +173,12 @@ def _decode(path: Path, *, samples: bool) -> Run:
             "allowed; give another file"
         )
     results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
+    series = [*getattr(results, "samples", ())]
+    series += [row for step in results.search.steps for row in step.samples]
     return Run(
         name=one_line(path.stem),
         results=results,
-        samples=unpack_samples(results.samples) if isinstance(results, ResultsWithSamples) else [],
+        samples=unpack_samples(series),
         machine=msgspec.json.decode(file.machine_info, type=Machine),
         commit=msgspec.json.decode(file.commit_info, type=Commit),
         when=msgspec.json.decode(file.datetime, type=Name)[:19],

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bench.runfile import ResultsWithSamples, SearchPhase
+    from bench.runfile import ResultsWithSamples, SearchPhase, SearchStep
     from bench.track.steps import Steps
 
 JAX = ("jax", "jaxlib")
@@ -58,6 +58,8 @@ class Search:
     releases: tuple[str | None, str | None] = (None, None)
     moved_along: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
     stopped: str | None = None
+    boundary: float = 0.0
+    """Half of the log-ratio of the bad end to the good end; 0 before it is known."""
 
     def __post_init__(self) -> None:
         self.stacks = self.steps.stacks
@@ -84,7 +86,7 @@ class Search:
             self.search_packages()
             self.search_releases()
             if self.steps.taken[-1].phase != "whole":
-                self.steps.boundary = 0.0
+                self.boundary = 0.0
                 self.compare("confirm", self.good, self.bad)
         except DiskError:
             raise
@@ -108,21 +110,20 @@ class Search:
             releases=self.releases,
             moved_along=self.moved_along,
             stopped=self.stopped,
-            seconds=steps.earlier.results.spent.earlier_seconds + steps.spent_seconds,
+            seconds=steps.earlier.spent.earlier_seconds + steps.spent_seconds,
             missing_seconds=steps.missing_seconds,
             steps=steps.taken,
         )
         return steps.make_results(record)
 
-    def compare(self, phase: SearchPhase, base: Spec, new: Spec) -> str:
-        """Take a step, keep its results if it was measured, and return its conclusion."""
-        before = len(self.steps.samples)
-        conclusion = self.steps.take(phase, base, new)
-        if len(self.steps.samples) > before:  # not if it came from the earlier search
+    def compare(self, phase: SearchPhase, base: Spec, new: Spec) -> SearchStep:
+        """Return the A/B of two stacks; keep the results if it was measured now."""
+        before = self.steps.spent_seconds
+        step = self.steps.take(phase, base, new, self.boundary)
+        if self.steps.spent_seconds > before:
             self.keep_results()
-        pairs = describe_pairs(self.steps.estimates[-1])
-        self.notify(f"{phase}: {new} beside {base}: {pairs}: {conclusion}")
-        return conclusion
+        self.notify(f"{phase}: {new} beside {base}: {describe_pairs(step.row)}: {step.conclusion}")
+        return step
 
     def keep_results(self) -> None:
         """Write the results so far, for another search to go on with."""
@@ -132,10 +133,11 @@ class Search:
 
     def is_like_bad(self, phase: SearchPhase, spec: Spec) -> bool:
         """Tell whether a stack is like the bad end, by an A/B with the good end."""
-        conclusion = self.compare(phase, self.first, spec)
-        if conclusion == UNDECIDED:
-            raise StoppedError(f"{spec} cannot be decided: {self.steps.explain_doubt()}")
-        return conclusion == LIKE_BAD
+        step = self.compare(phase, self.first, spec)
+        if step.conclusion == UNDECIDED:
+            doubt = self.steps.explain_doubt(self.boundary)
+            raise StoppedError(f"{spec} cannot be decided: {doubt}")
+        return step.conclusion == LIKE_BAD
 
     def find_end(self, phase: SearchPhase, spec: Spec) -> bool | None:
         """Tell whether a stack is like the bad end; None if that cannot be measured."""
@@ -153,13 +155,13 @@ class Search:
 
     def compare_ends(self) -> None:
         """Measure the whole difference; half of it is the boundary of all further steps."""
-        conclusion = self.compare("whole", self.good, self.bad)
-        row, ends = self.steps.estimates[-1], f"{self.good} and {self.bad} differ"
-        if conclusion == UNDECIDED:
+        step = self.compare("whole", self.good, self.bad)
+        row, ends = step.row, f"{self.good} and {self.bad} differ"
+        if step.conclusion == UNDECIDED:
             if (row.low or 0.0) >= 1 / (1 + MARGIN) and (row.high or math.inf) <= 1 + MARGIN:
                 raise StoppedError(f"{ends} by less than {percent(MARGIN)} ({change(row)})")
-            raise StoppedError(f"cannot tell whether {ends}: {self.steps.explain_doubt()}")
-        self.steps.boundary = log_ratio(row) / 2
+            raise StoppedError(f"cannot tell whether {ends}: {self.steps.explain_doubt(0.0)}")
+        self.boundary = log_ratio(row) / 2
 
     def search_days(self) -> None:
         """Move both stacks to neighbouring days, if both are the whole stack of a day."""

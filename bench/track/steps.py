@@ -31,12 +31,13 @@ from bench.runfile import (
 from bench.runfile.warnings import warn_of_processes
 from bench.stats.changes import log_ratio
 from bench.stats.verdicts import exp, finite_or_none
-from bench.track.bisect import ALPHA, QUESTION, Earlier
+from bench.track.bisect import QUESTION, require_same_search, was_cut_off
 from bench.track.comparison import BASE, NEW
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from bench.cells import Cell
     from bench.engine.actions import Action
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from bench.runfile import Conclusion, SearchPhase
     from bench.samples import Sample
 
+ALPHA = 0.01
+"""Probability that a step is decided wrongly: a search takes about ten steps."""
 LOOKS = (3, 4, 6, 8, 12, 18, 26)
 """Numbers of pairs at which the data are tested: each look gets an equal share of `ALPHA`
 (Bonferroni), and a factor of about 1.4 between looks loses little."""
@@ -102,8 +105,9 @@ class Steps:
     """Seconds for all steps."""
     on_progress: Callable[[Action, TimeSpent], None]
     """Called before each action of a step."""
-    earlier: Earlier = field(default_factory=Earlier)
+    earlier: Results = field(default_factory=Results)
     """Earlier search, whose decided steps are not measured again."""
+    earlier_path: Path | None = None
     wait: bool = False
     """Whether the first step waits for other runs on this machine; later ones always do."""
 
@@ -112,58 +116,63 @@ class Steps:
     """The question, and digests of the settings that have to be the same to go on."""
     spent_seconds: float = 0.0
     """Seconds of the budget that the steps so far took."""
-    boundary: float = 0.0
-    """Half of the log-ratio of the bad end to the good end; 0 before it is known."""
     taken: list[SearchStep] = field(default_factory=list)
-    estimates: list[Estimate] = field(default_factory=list)
-    """Estimate of each step, with the interval that decided it."""
-    outcomes: list[Results] = field(default_factory=list)
-    """Results of the earlier search, and of the steps that were measured now."""
-    samples: list[Sample] = field(default_factory=list)
-    """Samples of all steps, whose environments are SPECs."""
+    measured: list[Results] = field(default_factory=list)
+    """Results of the steps that were measured now."""
     missing_seconds: float = 0.0
     """Estimated seconds that would decide the last step; 0 if time would not help."""
 
     def prepare(self, good: Spec, bad: Spec) -> None:
-        """Choose the cell that both ends have, and take over the samples of the earlier search.
+        """Choose the cell that both ends have.
 
         Raises:
             BakeoffError: there is none, or the earlier search is another one.
         """
-        spent = self.earlier.results.spent
-        self.outcomes, self.samples = [self.earlier.results], [*self.earlier.samples]
+        spent = self.earlier.spent
         self.cell = self.stacks.choose_cell(good, bad)
         ends = {str(spec): spec for spec in (good, bad)}
         task = self.stacks.make_task(ends, self.cell, Options(self.budget, cores="one"))
         question = *ends, str(self.cell), self.metric
         self.setup = dict(zip(QUESTION, question, strict=True)) | digest_setup(task)
-        self.earlier.require_same(self.setup)
+        if self.earlier_path is not None:
+            require_same_search(self.earlier_path, self.earlier.setup, self.setup)
         self.spent_seconds = spent.wall_seconds - spent.earlier_seconds
 
-    def take(self, phase: SearchPhase, base: Spec, new: Spec) -> str:
-        """Take a step, and return its conclusion.
+    def take(self, phase: SearchPhase, base: Spec, new: Spec, boundary: float) -> SearchStep:
+        """Return the A/B of two stacks: the earlier search's, or one that is measured now.
 
-        A step that the earlier search decided is taken from there. One that it left undecided is
-        measured anew: the looks have paid for one series of pairs, which ended with the last look.
+        One that the earlier search left undecided is measured anew: the looks have paid for one
+        series of pairs, which ended with the last look.
+
+        Args:
+            phase: Phase of the search.
+            base: Stack that the other one is compared with.
+            new: The other one.
+            boundary: Half of the log-ratio of the bad end to the good end; 0 before it is known.
 
         Raises:
             StoppedError: it cannot be measured.
         """
-        attempts = self.earlier.list_attempts(phase, str(base), str(new))
-        known = self.earlier.results.environments.get(str(new))
-        if known is None or known.pins != self.stacks.releases(new):
-            attempts = []
-        self.estimates += [row for row, _ in attempts]
-        self.taken += [step for _, step in attempts]
-        is_open = bool(attempts) and self.taken[-1].conclusion == UNDECIDED
-        if not attempts or (is_open and not self.earlier.was_cut_off):
-            self.decide(phase, base, new)
-        return self.taken[-1].conclusion
+        attempts = self.list_attempts(phase, base, new)
+        self.taken += attempts
+        is_open = bool(attempts) and attempts[-1].conclusion == UNDECIDED
+        if not attempts or (is_open and not was_cut_off(self.earlier)):
+            self.taken.append(self.decide(phase, base, new, boundary))
+        return self.taken[-1]
 
-    def decide(self, phase: SearchPhase, base: Spec, new: Spec) -> None:
+    def list_attempts(self, phase: SearchPhase, base: Spec, new: Spec) -> list[SearchStep]:
+        """Return the earlier search's A/Bs of two stacks, unless the new one is another by now."""
+        known = self.earlier.environments.get(str(new))
+        if known is None or known.pins != self.stacks.releases(new):
+            return []
+        wanted = phase, str(base), str(new)
+        steps = self.earlier.search.steps
+        return [s for s in steps if (s.phase, s.row.against, s.row.environment) == wanted]
+
+    def decide(self, phase: SearchPhase, base: Spec, new: Spec, boundary: float) -> SearchStep:
         """Conclude from a new A/B on which side of the boundary the new stack lies."""
-        before, boundary = self.spent_seconds, self.boundary
-        row = self.measure(base, new, Looks(boundary))
+        before = self.spent_seconds
+        row, samples = self.measure(base, new, Looks(boundary))
         low, high = find_interval(row)
         conclusion: Conclusion = UNDECIDED
         if low > boundary or high < boundary:
@@ -172,11 +181,16 @@ class Steps:
         ends = {"low": exp(low) or None, "high": finite_or_none(exp(high))}
         about = {"environment": str(new), "against": str(base), "verdict": None}
         row = replace(row, **about, **ends)
-        self.estimates.append(row)
-        self.taken.append(SearchStep(phase, conclusion, self.spent_seconds - before))
+        seconds = self.spent_seconds - before
+        return SearchStep(phase, conclusion, seconds, row, pack_samples(samples))
 
-    def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
+    def measure(
+        self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]
+    ) -> tuple[Estimate, list[Sample]]:
         """Measure two stacks until it is decided, or until there is no time left.
+
+        Returns:
+            Their ratio, and the samples, whose environments are SPECs.
 
         Raises:
             UnmeasurableError: one of them does not run, or computes something else.
@@ -210,7 +224,7 @@ class Steps:
         finally:  # no other search can use a step's journal, nor one that a killed step left
             for path in FOLDER.glob(f"*-{task.kind}{SUFFIX}"):
                 path.unlink(missing_ok=True)
-        self.outcomes.append(made.results)
+        self.measured.append(made.results)
         self.spent_seconds += made.results.spent.wall_seconds
         row = made.results.table.comparison(self.cell, self.metric)
         if row is None:
@@ -222,23 +236,13 @@ class Steps:
             raise StoppedError(
                 f"{about}: there was no time for a pair of workers in a --budget of {self.budget:g}"
             )
-        self.add_samples(
-            sample._replace(environment=str(specs[sample.environment])) for sample in made.samples
-        )
-        return row
+        samples = [s._replace(environment=str(specs[s.environment])) for s in made.samples]
+        return row, samples
 
-    def add_samples(self, samples: Iterable[Sample]) -> None:
-        """Keep the samples of a step, whose workers and blocks get numbers of their own."""
-        number = max((sample.worker // 1000 for sample in self.samples), default=-1) + 1
-        worker, block = 1000 * number, 1_000_000 * number
-        self.samples += [
-            s._replace(worker=s.worker + worker, block=s.block + block) for s in samples
-        ]
-
-    def explain_doubt(self) -> str:
+    def explain_doubt(self, boundary: float) -> str:
         """Return the last step's result, and how long it would take to decide it."""
-        row, step = self.estimates[-1], self.taken[-1]
-        distance = max(abs(log_ratio(row) - self.boundary), math.log1p(MARGIN))
+        step = self.taken[-1]
+        row, distance = step.row, max(abs(log_ratio(step.row) - boundary), math.log1p(MARGIN))
         known = row.half_width < math.inf
         times = (row.half_width / distance) ** 2 if known else LOOKS[1] / max(1, row.workers)
         self.missing_seconds = float(f"{max(times, 1.5) * step.seconds:.1g}")
@@ -246,27 +250,27 @@ class Steps:
 
     def make_results(self, record: SearchRecord) -> ResultsWithSamples:
         """Return the results of all steps, with those of the earlier search."""
-        spent = [step.spent for step in self.outcomes]
-        worst = max(spent, key=lambda step: step.others)
-        usage = {text for step in spent for text in warn_of_processes(step)}
-        warnings = [text for step in self.outcomes for text in step.warnings if text not in usage]
+        parts = [self.earlier, *self.measured]
+        spent = [part.spent for part in parts]
+        worst = max(spent, key=lambda part: part.others)
+        usage = {text for part in spent for text in warn_of_processes(part)}
+        warnings = [text for part in parts for text in part.warnings if text not in usage]
         sides = {str(spec): side.info for spec, side in self.stacks.sides.items()}
         return ResultsWithSamples(
             kind="bisect",
-            environments=self.earlier.results.environments | sides,
+            environments=self.earlier.environments | sides,
             setup=self.setup,
             options=RunOptions(budget=self.budget, cores="one"),
-            conditions=self.outcomes[-1].conditions,
+            conditions=parts[-1].conditions,
             spent=replace(
                 worst,
                 wall_seconds=record.seconds,
                 earlier_seconds=spent[0].earlier_seconds,
-                sampling_seconds=sum(step.sampling_seconds for step in spent),
-                processes=sum(step.processes for step in spent),
-                blocks=sum(step.blocks for step in spent),
+                sampling_seconds=sum(part.sampling_seconds for part in spent),
+                processes=sum(part.processes for part in spent),
+                blocks=sum(part.blocks for part in spent),
             ),
             warnings=list(dict.fromkeys([*warn_of_processes(worst), *warnings])),
-            estimates=self.estimates,
+            estimates=[step.row for step in self.taken],
             search=record,
-            samples=pack_samples(self.samples),
         )

@@ -39,7 +39,7 @@ from bench.runfile import (
 from bench.runfile.reader import read
 from bench.runfile.writer import write
 from bench.samples import Sample
-from bench.track.bisect import Earlier
+from bench.track.bisect import read_search
 from bench.track.search import Search
 from bench.track.steps import LOOKS, Looks, Steps, StoppedError, UnmeasurableError
 from common.errors import BakeoffError
@@ -113,7 +113,9 @@ class World(Steps):
         offer = Offer({"pure_jax": ["pure"]}, {}, ["cpu"])
         return Environment(Place(), EnvironmentInfo(spec=str(spec), pins=pins), offer=offer)
 
-    def measure(self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]) -> Estimate:
+    def measure(
+        self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]
+    ) -> tuple[Estimate, list[Sample]]:
         if str(new) in self.broken:
             raise UnmeasurableError(f"{new} cannot be measured: it does not import")
         if len(self.measured_sides) == self.most:
@@ -122,8 +124,6 @@ class World(Steps):
             raise KeyboardInterrupt
         self.measured_sides.append(str(new))
         self.stacks.side(new)
-        worker = 1000 * len(self.measured_sides)
-        self.samples.append(Sample(CELL, "compile", 1.0, environment=str(new), worker=worker))
         base_seconds, new_seconds = (self.seconds(self.stacks.releases(s)) for s in (base, new))
         truth, data = math.log(new_seconds / base_seconds), list[float]()
         while len(data) < LOOKS[-1]:
@@ -134,7 +134,7 @@ class World(Steps):
             if is_decided(estimate):
                 break
         self.spent_seconds += 0.1 * n
-        return estimate
+        return estimate, [Sample(CELL, "compile", 1.0, environment=str(new), worker=1)]
 
     def run(self, good: str, bad: str) -> ResultsWithSamples:
         ends = parse(good), parse(bad)
@@ -146,8 +146,12 @@ class World(Steps):
     @property
     def table(self) -> list[tuple[str, str, str]]:
         """Phase, stack and conclusion of each step."""
-        rows = zip(self.taken, self.estimates, strict=True)
-        return [(step.phase, row.environment, step.conclusion) for step, row in rows]
+        return [(step.phase, step.row.environment, step.conclusion) for step in self.taken]
+
+    @property
+    def estimates(self) -> list[Estimate]:
+        """Ratio of each step."""
+        return [step.row for step in self.taken]
 
 
 @pytest.fixture(autouse=True)
@@ -384,7 +388,8 @@ def search(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(world: World, good: str, bad: str, *more: str) -> Done:
         def make_steps(stacks: Stacks, metric: str, *given: Any, wait: bool) -> World:
             stacks.builder = world.builder
-            world.stacks, world.metric, world.earlier = stacks, metric, given[-1]
+            world.stacks, world.metric = stacks, metric
+            world.earlier, world.earlier_path = given[-2:]
             world.wait = wait
             return world
 
@@ -444,7 +449,7 @@ def test_more_time_decides_whether_the_ends_differ(
     assert list(dict.fromkeys(phase for phase, *_ in more.table)) == list(dict.fromkeys(phases))
     assert [phase for phase, *_ in more.table][:2] == phases[:2]
     half = 0.0 if "confirm" in phases else math.log(more.estimates[1].value) / 2
-    assert more.boundary == half
+    assert more.search.boundary == half
     lines = describe_search(read(Path("more.json")).results).sections[0].lines
     assert change(more.estimates[1]) in lines[0]
     assert change(more.estimates[0]) not in lines[0]
@@ -507,7 +512,7 @@ def test_an_undecided_step_of_a_search_that_was_cut_off_is_not_tried_again(searc
     assert search(resumed, *HALF, "--resume", "cut.json", "-o", "more.json").status == 1
     assert resumed.measured_sides == []
     stopped = read(Path("more.json")).results.search.stopped
-    assert str(stopped).endswith(f"cannot be decided: {world.explain_doubt()}")
+    assert str(stopped).endswith(f"cannot be decided: {world.explain_doubt(world.search.boundary)}")
 
 
 def test_a_stack_that_is_another_one_now_is_measured_anew(search: Run) -> None:
@@ -529,25 +534,23 @@ def test_only_a_search_that_was_cut_off_has_spent_part_of_its_budget(
     results.spent = TimeSpent(wall_seconds=500.0, earlier_seconds=200.0, processes=7)
     write(path := Path("why.json"), {"bakeoff": results})
     world = World(FLAX)
-    world.earlier = Earlier.read(path)
+    world.earlier = read_search(path)
     after = world.run(*DAYS).spent
     assert world.spent_seconds == pytest.approx(spent, abs=30)
     assert (after.earlier_seconds, after.processes) == (earlier, 7)
     assert after.wall_seconds == pytest.approx(500, abs=30)
 
 
-def test_samples_of_a_step_have_numbers_beside_those_of_earlier_ones(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_samples_of_a_step_are_of_its_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = parse("jax==0.5.0")
     row = Sample(CELL, "compile", 1.0, environment="base", worker=2, block=5)
     made = Mock(samples=[row])
     made.results.spent.wall_seconds = 2.0
     monkeypatch.setattr("bench.track.steps.measure", Mock(return_value=made))
     steps = Steps(World(FLAX).stacks, "compile", 9.0, Mock())
-    steps.cell, steps.samples = CELL, [row._replace(worker=6003)]
-    steps.measure(spec, spec, lambda _: True)
-    assert steps.samples[1] == row._replace(environment=str(spec), worker=7002, block=7_000_005)
+    steps.cell = CELL
+    _, samples = steps.measure(spec, spec, lambda _: True)
+    assert samples == [row._replace(environment=str(spec))]
     assert steps.spent_seconds == 2.0, "building, asking and waiting are no budget"
 
 

@@ -13,8 +13,8 @@ from bench.metrics import label
 from bench.numbers import change, percent
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.runfile import DIFFERS, LIKE_BAD, LIKE_GOOD, UNDECIDED
-from bench.track.bisect import ALPHA, zip_steps
 from bench.track.comparison import is_costlier
+from bench.track.steps import ALPHA
 from bench.wording import MOST_NAMED, describe_releases, place, pluralise, sentence
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 def describe_search(results: Results) -> Document:
     """Return the document of a bisection."""
-    record, rows = results.search, results.estimates
+    record = results.search
+    rows = [step.row for step in record.steps]
     subject = f"{label(record.metric)} of {record.cell.arm} at {place(record.cell.workload)}"
     known = describe_known(results)
     headline = f"{f'{subject}: {known}. ' if known else ''}Stopped: {record.stopped}"
@@ -45,8 +46,11 @@ def describe_search(results: Results) -> Document:
         Column("seconds", number=True, needed=False),
     )
     steps = [
-        (s.phase, r.against, r.environment, r, s.conclusion, str(r.workers), f"{s.seconds:.0f}")
-        for r, s in zip_steps(results)
+        (
+            *(step.phase, step.row.against, step.row.environment, step.row, step.conclusion),
+            *(str(step.row.workers), f"{step.seconds:.0f}"),
+        )
+        for step in record.steps
     ]
     sections = (
         Section("Result", tuple(describe_result(results))),
@@ -66,7 +70,8 @@ def describe_search(results: Results) -> Document:
 def find_whole(results: Results) -> Estimate | None:
     """Return the difference of both ends; None if it is not decided."""
     decided = "whole", DIFFERS
-    rows = [r for r, step in zip_steps(results) if (step.phase, step.conclusion) == decided]
+    steps = results.search.steps
+    rows = [step.row for step in steps if (step.phase, step.conclusion) == decided]
     return rows[-1] if rows else None
 
 
@@ -85,7 +90,8 @@ def describe_known(results: Results) -> str:
 def list_further_changes(results: Results) -> Iterator[str]:
     """Yield the certain changes that steps show on either side of the one that was searched."""
     whole = find_whole(results)
-    for row, step in zip_steps(results):
+    for step in results.search.steps:
+        row = step.row
         if step.conclusion == LIKE_GOOD and row.differs:
             yield f"{row.environment} relative to {row.against}: {change(row)}"
         elif step.conclusion == LIKE_BAD and whole and are_apart(row, whole):
@@ -127,9 +133,10 @@ def explain_repetition(results: Results) -> Iterator[str]:
 
 def describe_result(results: Results) -> Iterator[str]:
     """Yield sentences on the result: the change, and how sure its steps are."""
-    record, rows = results.search, results.estimates
+    record = results.search
+    rows = [step.row for step in record.steps]
     if record.stopped is None:
-        ends = [row for row, step in zip_steps(results) if step.phase == "whole"]
+        ends = [step.row for step in record.steps if step.phase == "whole"]
         whole = f", of {change(ends[-1])} in all" if record.steps[-1].phase == "confirm" else ""
         yield f"{record.bad} relative to {record.good}: {change(rows[-1])}{whole}."
         if record.moved_along:
