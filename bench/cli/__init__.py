@@ -81,7 +81,7 @@ class Command(Help, TyperCommand):
             following = [*args[1:], ""]
             args = [
                 f"{word}=" if word == "--resume" and not after.endswith(KEPT_ENDINGS) else word
-                for word, after in zip(args, following, strict=True)
+                for word, after in zip(args, following, strict=False)
             ]
         return super().parse_args(ctx, args)
 

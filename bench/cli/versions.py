@@ -182,7 +182,10 @@ def bisect(
             known = shlex.join(["--good", str(search.good), "--bad", str(search.bad)])
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
-    results.arguments = read_arguments()
+    # What repeats it goes on with nothing
+    results.arguments = [
+        word for word in read_arguments() if measuring.resume or word != "--resume"
+    ]
     is_needed = search.stopped is not None and target.form != "json" and kept.exists()
     if is_needed:  # or what it has measured would be lost
         console.print(f"what was measured is in {kept}: --resume goes on with that file")

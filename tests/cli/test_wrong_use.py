@@ -215,7 +215,7 @@ BENCH = {
     "--benchmark-json=there.json": "--benchmark-json there.json exists already; files are never",
     "--benchmark-json=/proc/run.json": "/proc/run.json: the folder /proc takes no new files (",
     "--resume": "there is nothing to resume: no journal in .bakeoff/; run without --resume",
-    "--resume=there.json": "there.json is no journal of a run",
+    "--resume=there.json": "there.json is no run of jax-bakeoff; give what",
 }
 SCRIPT = """
 import contextlib, gc, io, json, sys

@@ -34,6 +34,7 @@ from bench.runfile import (
     CellResult,
     EnvironmentInfo,
     ResultsWithSamples,
+    SearchStep,
     TimeSpent,
 )
 from bench.runfile.reader import read
@@ -112,6 +113,10 @@ class World(Steps):
             pins[package] = self.versions[commit]
         offer = Offer({"pure_jax": ["pure"]}, {}, ["cpu"])
         return Environment(Place(), EnvironmentInfo(spec=str(spec), pins=pins), offer=offer)
+
+    def take(self, phase: Any, base: Spec, new: Spec, boundary: float) -> SearchStep:
+        self.boundary = boundary
+        return super().take(phase, base, new, boundary)
 
     def measure(
         self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]
@@ -449,7 +454,7 @@ def test_more_time_decides_whether_the_ends_differ(
     assert list(dict.fromkeys(phase for phase, *_ in more.table)) == list(dict.fromkeys(phases))
     assert [phase for phase, *_ in more.table][:2] == phases[:2]
     half = 0.0 if "confirm" in phases else math.log(more.estimates[1].value) / 2
-    assert more.search.boundary == half
+    assert more.boundary == half
     lines = describe_search(read(Path("more.json")).results).sections[0].lines
     assert change(more.estimates[1]) in lines[0]
     assert change(more.estimates[0]) not in lines[0]
@@ -512,7 +517,7 @@ def test_an_undecided_step_of_a_search_that_was_cut_off_is_not_tried_again(searc
     assert search(resumed, *HALF, "--resume", "cut.json", "-o", "more.json").status == 1
     assert resumed.measured_sides == []
     stopped = read(Path("more.json")).results.search.stopped
-    assert str(stopped).endswith(f"cannot be decided: {world.explain_doubt(world.search.boundary)}")
+    assert str(stopped).endswith(f"cannot be decided: {world.explain_doubt(world.boundary)}")
 
 
 def test_a_stack_that_is_another_one_now_is_measured_anew(search: Run) -> None:
