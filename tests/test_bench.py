@@ -1,7 +1,6 @@
 """`pytest bench` as a whole: real runs, short ones, in a folder of their own."""
 
 import errno
-import importlib
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from bench.plugin import RunPlugin
 from bench.runfile import unpack_samples
 from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
-from tests.commands import ROOT, TWIN, bench, how
+from tests.commands import TWIN, bench, how
 
 ENTRANTS = {
     "twin": TWIN,
@@ -284,12 +283,6 @@ ALL = {name for name, metric in SAMPLED.items() if not (metric.added or metric.n
 def test_which_metrics_are_measured(selection: Selection, workload: str, metrics: set[str]) -> None:
     cell = Cell("pure_jax", "pure", workload, "cpu")
     assert {name for name in SAMPLED if selection.is_measured(name, cell)} == metrics
-
-
-def test_each_metric_is_asked_for_by_one_file() -> None:
-    names = [path.stem for path in (ROOT / "bench").glob("test_*.py")]
-    modules = [importlib.import_module(f"bench.{name}") for name in names]
-    assert sorted(metric for module in modules for metric in module.METRICS) == sorted(SAMPLED)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Child(Worker):
 
     def opened(self, arms: list[str], losses: list[float] | None = None) -> None:
         for arm in arms:
-            assert self.ask(Open(*TOY, arm, losses or [])) == {}, arm
+            assert self.ask(Open(*TOY, arm, losses or []))["samples"] == [], arm
 
     def block(self, arms: list[str], kind: str = "step", rounds: int = 2) -> Any:
         return self.ask(TimeBlock(*TOY, kind, arms, rounds, seed=3))
