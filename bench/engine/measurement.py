@@ -154,11 +154,13 @@ def find_earlier(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal
             differing = "another command, or an older version"
         if not differing:
             return journal
-        command = known.make_command(f"--resume={journal.path}")
-        problem = problem or (
-            f"{journal.path} is of another measurement ({differing}): go on with it by its own "
-            f"command, `{command}`, or start anew without --resume"
-        )
+        what = f"{journal.path} is of another measurement ({differing})"
+        if journal.has_ended:
+            advice = f"; `{known.make_command()}` made it; give one of this measurement"
+        else:
+            command = known.make_command(f"--resume={journal.path}")
+            advice = f": go on with it by its own command, `{command}`"
+        problem = problem or f"{what}{advice}, or start anew without --resume"
     raise BakeoffError(problem)
 
 
