@@ -3,17 +3,15 @@
     python results/cost/stacks.py
 
 Each size and library is a run of `bakeoff cost --arrays N --model LIBRARY`, with and without
-`--dropout`; the rows go to `stacks.json`. It takes 15 minutes. Nothing else should run meanwhile.
+`--dropout`; the rows go to `stacks.json`. It takes 25 minutes. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,12 +23,10 @@ from bench.runfile.reader import Run, read
 from bench.worker.settings import ROOT
 from common.config import SKELETON
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 ROWS = Path(__file__).with_name("stacks.json")
-SIZES = (8, 50, 150, 300)
-"""Numbers of parameter arrays: of a perceptron, a small and a usual model, and a large one."""
+BUDGETS = {8: 20.0, 50: 20.0, 150: 40.0, 300: 60.0}
+"""Number of parameter arrays, of a perceptron, a small and a usual model, and a large one → seconds
+of its run: workers of larger ones take longer to begin."""
 
 
 class Stacks(msgspec.Struct):
@@ -42,18 +38,13 @@ class Stacks(msgspec.Struct):
     rows: list[Estimate]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Measure all sizes in all libraries."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--budget", type=float, default=20, help="seconds of each run")
-    options = parser.parse_args(arguments)
     libraries = [n for n in impls.list_shared() if impls.find_declaration(n).stack]
     runs = [
-        measure(library, size, options.budget, dropout=dropout)
+        measure(library, size, budget, dropout=dropout)
         for library in libraries
-        for size in SIZES
+        for size, budget in BUDGETS.items()
         for dropout in (False, True)
     ]
     rows = [row for run in runs for row in OwnCost(run.results).costs.values()]
@@ -86,10 +77,10 @@ def make_costs_table(stacks: Stacks, *, dropout: bool) -> Table:
         model, _, size = row.cell.workload.removesuffix(SKELETON).rpartition("_")
         if model.endswith("_dropout") == dropout:
             by_arm.setdefault(str(row.cell.arm), {})[int(size)] = row
-    columns = Column("style"), *(Column(f"{size} arrays", number=True) for size in SIZES)
+    columns = Column("style"), *(Column(f"{size} arrays", number=True) for size in BUDGETS)
     shared = min(map(max, by_arm.values()))
     order = sorted(by_arm, key=lambda arm: by_arm[arm][shared].value)
-    rows = [Row((arm, *(by_arm[arm].get(size, "") for size in SIZES))) for arm in order]
+    rows = [Row((arm, *(by_arm[arm].get(size, "") for size in BUDGETS))) for arm in order]
     return Table(columns, tuple(rows))
 
 
