@@ -52,8 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         nargs="?",
         const="",
         metavar="FILE",
-        help="go on with what the same command has measured: the run file of one that has ended, "
-        f"with a further budget; or what was cut off, by default the newest in {journals.FOLDER}/",
+        help="go on with what the same command has measured: with the run file of one that has "
+        "ended, given a further budget; without a file, with what was cut off last, which is in "
+        f"{journals.FOLDER}/",
     )
     group.addoption(
         "--wait",

@@ -82,7 +82,7 @@ class RunPlugin:
         metafunc.parametrize(("metric", "cell"), rows or [pytest.param("", "", marks=mark())])
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Drop the benchmarks of files that have nothing to measure in this run."""
+        """Drop the benchmark that stands for none, where there is nothing to measure."""
         marks = [(item, item.get_closest_marker(MARK)) for item in items]
         if empty := [item for item, mark in marks if mark is not None and not mark.args]:
             self.config.hook.pytest_deselected(items=empty)

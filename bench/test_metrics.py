@@ -1,6 +1,7 @@
 """What does each style cost? A benchmark of each metric, which passes on what one run measured.
 
-`-k step` chooses among them by their names, as in `test_metric[step-haiku-pure-seed-cpu]`.
+`--metric` and the like choose among them; `-k` does so by their names, as in
+`test_metric[step-haiku-pure-seed-cpu]`.
 """
 
 from collections.abc import Callable

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import traceback
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 KEPT_ENDINGS = (".json", ".journal")
-"""Endings of files that a measurement goes on with: other words after `--resume` are none."""
+"""Endings of files that a measurement goes on with: other words after `--resume` are none, unless
+they are written `--resume=FILE`."""
 BROKEN_PIPE = 141
 """Exit status where the reader of the output has left."""
 INTERNAL_ERROR = 70
@@ -76,13 +77,15 @@ class Command(Help, TyperCommand):
     """One command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse words; a `--resume` before none of a file's is empty: Typer's options need one."""
+        """Parse words; a `--resume` without a file is empty: Typer's options need a value."""
         if any(param.metavar == RESUME_METAVAR for param in self.params):
-            following = [*args[1:], ""]
-            args = [
-                f"{word}=" if word == "--resume" and not after.endswith(KEPT_ENDINGS) else word
-                for word, after in zip(args, following, strict=False)
-            ]
+            for place, word in enumerate(args):
+                following = "".join(args[place + 1 : place + 2])
+                names_file = following.lower().endswith(KEPT_ENDINGS) and following[0] != "-"
+                if word == "--":
+                    break
+                if word == "--resume" and not names_file:
+                    args[place] = "--resume="
         return super().parse_args(ctx, args)
 
 
@@ -94,10 +97,10 @@ def spread_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command whose parameters are the fields of the dataclasses that a function takes.
 
     Their defaults are those of the dataclass that is the parameter's default. A parameter of the
-    function's own stands in place of a field of its name.
+    function's own stands in place of a field of its name, which keeps its default.
     """
     given = inspect.signature(function, eval_str=True).parameters
-    groups: dict[str, tuple[Any, list[str]]] = {}
+    groups: dict[str, tuple[Any, list[str]]] = {}  # parameter → its default, and fields
     parameters: list[inspect.Parameter] = []
     for name, parameter in given.items():
         group = parameter.annotation
@@ -106,7 +109,8 @@ def spread_options(function: Callable[..., Any]) -> Callable[..., Any]:
             continue
         types = get_type_hints(group, include_extras=True)
         names = [field.name for field in fields(group) if field.name not in given]
-        groups[name] = group, names
+        assert is_dataclass(parameter.default), f"{name} has no default"
+        groups[name] = parameter.default, names
         parameters += [
             parameter.replace(
                 name=field,
@@ -118,8 +122,8 @@ def spread_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ]
 
     def command(**values: Any) -> Any:
-        for name, (group, names) in groups.items():
-            values[name] = group(**{field: values.pop(field) for field in names})
+        for name, (usual, names) in groups.items():
+            values[name] = replace(usual, **{field: values.pop(field) for field in names})
         return function(**values)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -85,18 +85,23 @@ def error_console() -> Console:
 
 
 @contextmanager
-def promise_resumption(is_kept: Callable[[], bool] = lambda: True) -> Iterator[None]:
+def promise_resumption(
+    is_kept: Callable[[], bool] = lambda: True, *, without_file: bool = False
+) -> Iterator[None]:
     """Say that --resume goes on, if this is cut off or the disk is full, and something is kept."""
     from bench.engine.journal import DiskError
+
+    # What goes on with a file has a journal of its own by then
+    text = SAFE_TEXT + ", without its file" * without_file
 
     try:
         yield
     except KeyboardInterrupt:
         if is_kept():
-            error_console().print(SAFE_TEXT)
+            error_console().print(text)
         raise
     except DiskError as error:
-        hint = f"; {SAFE_TEXT}" if is_kept() else ""
+        hint = f"; {text}" if is_kept() else ""
         raise DiskError(f"{error}{hint}") from error
 
 

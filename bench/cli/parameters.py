@@ -1,6 +1,6 @@
 """Parameters that several commands share, each with its name, type, default and help.
 
-A command takes them as dataclasses, which `bench.cli.spread_options` takes apart for Typer.
+Those that belong together are dataclasses, which `bench.cli.spread_options` takes apart for Typer.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ OutputFile = Annotated[
 ]
 Details = Annotated[bool, typer.Option("--details", "-v", help="All sentences and tables.")]
 RESUME_METAVAR = "[FILE]"
+"""By which commands know that their `--resume` may have no value."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,8 @@ class Measuring:
         typer.Option(
             "--resume",
             metavar=RESUME_METAVAR,
-            help="Go on with what the same command has measured: the run file of one that has "
-            "ended, with a further budget; or what was cut off, by default the newest.",
+            help="Go on with what the same command has measured: with the run file of one that "
+            "has ended, given a further budget; without a file, with what was cut off last.",
         ),
     ] = None
     wait: Annotated[
@@ -214,15 +215,21 @@ class Measuring:
         from bench.engine.measurement import measure
         from bench.report.terminal import Progress
 
-        console, before = error_console(), find_journals(task.kind)
+        def measure_sizes() -> dict[Path, int]:
+            return {path: path.stat().st_size for path in find_journals(task.kind)}
+
+        console, before = error_console(), measure_sizes()
         notes = dict.fromkeys(note for side in task.sides.values() for note in side.offer.notes)
         for note in notes:
             console.print(note)
 
         def is_kept() -> bool:  # not while another run is waited for
-            return goes_on and (self.resume == "" or find_journals(task.kind) != before)
+            return goes_on and (self.resume == "" or measure_sizes() != before)
 
-        with promise_resumption(is_kept), Progress(console, task.options.budget) as shown:
+        with (
+            promise_resumption(is_kept, without_file=bool(self.resume)),
+            Progress(console, task.options.budget) as shown,
+        ):
             return measure(
                 task, wait=self.wait, resume=self.resume, on_progress=shown, is_enough=is_enough
             )

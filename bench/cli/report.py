@@ -44,7 +44,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="FILE.json",
-            help="What `pytest bench --benchmark-json`, or `-o` of ab, bisect or history, wrote.",
+            help="What `pytest bench --benchmark-json`, or `-o` of cost, ab, bisect or history "
+            "wrote.",
         ),
     ],
     output: Annotated[

@@ -168,10 +168,14 @@ def bisect(
     if measuring.resume is not None:
         file = Path(measuring.resume) if measuring.resume else kept
         earlier = read_search(file)
-    elif kept.exists():
+    if file != kept and kept.exists():
         console.print("the same search was begun: --resume goes on; without it, this one is new")
     builder = measuring.make_builder()
-    with promise_resumption(kept.exists), Progress(console, measuring.budget) as shown:
+    without_file = bool(measuring.resume)
+    with (
+        promise_resumption(kept.exists, without_file=without_file),
+        Progress(console, measuring.budget) as shown,
+    ):
         stacks = Stacks(selection, builder)
         metric, wait = selection.metrics[0], measuring.wait
         steps = Steps(stacks, metric, measuring.budget, shown, earlier, file, wait=wait)
@@ -186,10 +190,11 @@ def bisect(
     results.arguments = [
         word for word in read_arguments() if measuring.resume or word != "--resume"
     ]
-    is_needed = search.stopped is not None and target.form != "json" and kept.exists()
+    is_ours = kept.exists() and (search.has_measured or file == kept)
+    is_needed = is_ours and search.stopped is not None and target.form != "json"
     if is_needed:  # or what it has measured would be lost
         console.print(f"what was measured is in {kept}: --resume goes on with that file")
-    finish(results, target, None if is_needed else kept)
+    finish(results, target, kept if is_ours and not is_needed else None)
     return 0 if search.stopped is None else 1
 
 

@@ -113,6 +113,8 @@ def parse_answer(action: Action, record: Any) -> Any:
     # A cold process that fails has ended; of others, the failure concerns the one arm alone
     is_of_arm = isinstance(command, protocol.ArmCommand) and action.do != "cold"
     failed = is_of_arm and "failure" in record
+    if usual is protocol.Sampled and not failed and action.do != "open" and "samples" not in record:
+        raise ValueError("it has no samples")
     try:
         answer: Any = msgspec.convert(record, protocol.Failed if failed else usual)
     except (msgspec.ValidationError, TypeError) as error:

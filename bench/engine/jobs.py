@@ -185,7 +185,6 @@ class Jobs:
             return warm[0]  # the main question has a first answer, whatever else there is
         most = state.seconds_left + OVERRUN * self.options.budget * (not state.samples)
         jobs: list[Job] = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
-        self.state.spent.precision = self.questions.measure_precision()
         kept = sum(job.cost for job in jobs if job.begun)
         if state.worker_counts or state.failed_visits or state.cold_counts or not jobs:
             jobs += self.once_jobs()

@@ -18,7 +18,7 @@ import msgspec
 from bench.metrics import TRAINED
 from bench.runfile import ResultsWithSamples, TimeSpent, pack_samples, unpack_samples
 from bench.runfile.gate import check_rows
-from bench.runfile.reader import read
+from bench.runfile.reader import is_run, read
 from common.errors import BakeoffError, require_folder_to_be, shorten_message
 from common.files import MOST_JSON, read_regular
 
@@ -84,7 +84,7 @@ class Journal:
         Raises:
             BakeoffError: it cannot be read, is damaged before its end, or is of another version.
         """
-        if path.suffix == ".json":
+        if path.suffix == ".json" or is_run(path):
             run = read(path)
             results, spent = run.results, run.results.spent
             known = Part(
@@ -228,11 +228,17 @@ def open_journals(kind: str, path: str = "") -> Iterator[Journal]:
     """Yield the journal or run file at a path, or else journals of a kind, the newest first.
 
     Raises:
-        BakeoffError: there is none, or one cannot be read.
+        BakeoffError: there is none, or one cannot be read, or is of something else.
     """
     paths = [Path(path)] if path else find_journals(kind)
     if not paths:
         raise BakeoffError(
             f"there is nothing to resume: no journal in {FOLDER}/; run without --resume"
         )
-    yield from map(Journal.open, paths)
+    for journal in map(Journal.open, paths):
+        if journal.known.kind != kind or not journal.known.setup:
+            raise BakeoffError(
+                f"{journal.path} is of another command, or of an older version; give what the same "
+                "command has measured, or leave --resume out"
+            )
+        yield journal

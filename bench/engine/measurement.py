@@ -103,6 +103,8 @@ def measure(
     with machine_lock(wait=wait):
         if earlier is not None and not earlier.has_ended:  # another run may have gone on with it
             journal = find_earlier(task.kind, setup, str(earlier.path))
+            words = [w for w in task.arguments if not w.startswith("--resume")]
+            journal.known.arguments = [w for w in words if not w.endswith(SUFFIX)]
         else:
             first = make_first_part(task, setup, earlier)
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{task.kind}{SUFFIX}"
@@ -150,13 +152,11 @@ def find_earlier(kind: FileKind, setup: Mapping[str, str], path: str) -> Journal
     for journal in open_journals(kind, path):
         known = journal.known
         differing = describe_differences(known.setup, setup, SETUP_PARTS)
-        if known.kind != kind or not known.setup:
-            differing = "another command, or an older version"
         if not differing:
             return journal
         what = f"{journal.path} is of another measurement ({differing})"
         if journal.has_ended:
-            advice = f"; `{known.make_command()}` made it; give one of this measurement"
+            advice = f"; `{known.make_command()}` made it: give one of this measurement"
         else:
             command = known.make_command(f"--resume={journal.path}")
             advice = f": go on with it by its own command, `{command}`"

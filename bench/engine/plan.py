@@ -60,6 +60,7 @@ class Plan:
     def actions(self) -> Actions[None]:
         """Yield the actions to begin; expects the outcome of the one that ends next."""
         while not self.is_enough(self.state.samples) and (job := self.jobs.choose()):
+            self.state.spent.precision = self.jobs.questions.measure_precision()
             match job:
                 case WarmVisits():
                     yield from self.visit(job)

@@ -40,9 +40,6 @@ round to round."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 """Half width of a host cost that is narrow enough, in seconds and as a fraction of it: a step at
 `seed` takes a thousand times these microseconds."""
-STEPS_SHARE = 0.5
-"""Fraction of a budget that goes to the steps of the first workload, with opening and proving: a
-third of a default run is steps, nearly all of an A/B of steps."""
 
 
 class Question(NamedTuple):

@@ -1,1 +1,1 @@
-"""Headlines, tables and charts of results, and their renderers."""
+"""What commands say of their results: documents of headlines, tables, charts; their renderers."""

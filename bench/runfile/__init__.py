@@ -1,9 +1,9 @@
 """Types of the run file, which `pytest bench --benchmark-json` writes.
 
 The file is pytest-benchmark's, with the two tables of the run under `bakeoff`: samples and
-estimates. Runs, A/Bs, histories and bisections are all such files. Times are in seconds, memory in
-bytes; a number that is not known is null or left out. `bench.runfile.reader` reads such files,
-`bench.runfile.writer` writes them.
+estimates. Runs, A/Bs, histories, bisections and costs are all such files. Times are in seconds,
+memory in bytes; a number that is not known is null or left out. `bench.runfile.reader` reads such
+files, `bench.runfile.writer` writes them.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.estimates import Count
-from bench.runfile import SCHEMA, Name, Results, ResultsWithSamples, unpack_samples
+from bench.runfile import SCHEMA, Name, Results, ResultsWithSamples, Series, unpack_samples
 from bench.runfile.gate import list_contradictions
 from bench.streams import one_line
 from common.errors import BakeoffError, shorten, shorten_message
@@ -120,6 +120,15 @@ class Run:
         return ", ".join(filter(None, [name, f"{cores} cores" if cores else ""]))
 
 
+def is_run(path: Path) -> bool:
+    """Tell whether a file is a run file, by what is in it."""
+    try:
+        file = msgspec.json.decode(read_regular(path, MOST_JSON), type=_File)
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return False
+    return bytes(file.bakeoff) != b"null"
+
+
 def read(path: Path, *, samples: bool = True) -> Run:
     """Return the run of a file, without its samples if they are not needed.
 
@@ -173,8 +182,9 @@ def _decode(path: Path, *, samples: bool) -> Run:
             "allowed; give another file"
         )
     results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
-    series = [*getattr(results, "samples", ())]
-    series += [row for step in results.search.steps for row in step.samples]
+    series: list[Series] = []
+    if isinstance(results, ResultsWithSamples):
+        series = [*results.samples, *(s for step in results.search.steps for s in step.samples)]
     return Run(
         name=one_line(path.stem),
         results=results,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from bench.runfile import Results
 
+CUT_OFF = "it was cut off"
+"""Reason in the file of a search that goes on: it stands there if nothing else takes its place."""
 QUESTION = "good", "bad", "cell", "metric"
 """Parts of a search's setup that are words; the others are digests."""
 
@@ -51,7 +53,7 @@ def read_search(path: Path) -> Results:
 
 def was_cut_off(results: Results) -> bool:
     """Tell whether a search neither came to its end nor stopped: its undecided steps stay so."""
-    return results.search.stopped is None
+    return results.search.stopped == CUT_OFF
 
 
 def require_same_search(path: Path, before: Mapping[str, str], setup: Mapping[str, str]) -> None:

@@ -22,6 +22,7 @@ from bench.estimates import MARGIN
 from bench.numbers import change, percent
 from bench.runfile import LIKE_BAD, UNDECIDED, SearchRecord, find_differing_releases
 from bench.stats.changes import log_ratio
+from bench.track.bisect import CUT_OFF
 from bench.track.steps import StoppedError, UnmeasurableError, describe_pairs
 from common.errors import BakeoffError
 from common.files import atomic_write
@@ -60,6 +61,8 @@ class Search:
     stopped: str | None = None
     boundary: float = 0.0
     """Half of the log-ratio of the bad end to the good end; 0 before it is known."""
+    has_measured: bool = False
+    """Whether a step was measured now, and the file is this search's."""
 
     def __post_init__(self) -> None:
         self.stacks = self.steps.stacks
@@ -94,12 +97,12 @@ class Search:
             if not self.steps.taken and not isinstance(error, StoppedError):
                 raise
             self.stopped = str(error)
-            if self.file.exists():
-                self.keep_results()
-        return self.make_results()
+            if self.has_measured:
+                self.keep_results(self.stopped)
+        return self.make_results(self.stopped)
 
-    def make_results(self) -> ResultsWithSamples:
-        """Return the results so far."""
+    def make_results(self, stopped: str | None) -> ResultsWithSamples:
+        """Return the results so far, and why there are no more."""
         steps = self.steps
         record = SearchRecord(
             cell=steps.cell,
@@ -109,7 +112,7 @@ class Search:
             package=self.package,
             releases=self.releases,
             moved_along=self.moved_along,
-            stopped=self.stopped,
+            stopped=stopped,
             seconds=steps.earlier.spent.earlier_seconds + steps.spent_seconds,
             missing_seconds=steps.missing_seconds,
             steps=steps.taken,
@@ -118,16 +121,17 @@ class Search:
 
     def compare(self, phase: SearchPhase, base: Spec, new: Spec) -> SearchStep:
         """Return the A/B of two stacks; keep the results if it was measured now."""
-        before = self.steps.spent_seconds
+        before = len(self.steps.measured)
         step = self.steps.take(phase, base, new, self.boundary)
-        if self.steps.spent_seconds > before:
-            self.keep_results()
+        if len(self.steps.measured) > before:
+            self.has_measured = True
+            self.keep_results(CUT_OFF)
         self.notify(f"{phase}: {new} beside {base}: {describe_pairs(step.row)}: {step.conclusion}")
         return step
 
-    def keep_results(self) -> None:
+    def keep_results(self, stopped: str) -> None:
         """Write the results so far, for another search to go on with."""
-        data = msgspec.json.encode({"bakeoff": self.make_results()}, enc_hook=float)
+        data = msgspec.json.encode({"bakeoff": self.make_results(stopped)}, enc_hook=float)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self.file, data)
 

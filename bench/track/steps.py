@@ -198,7 +198,7 @@ class Steps:
         """
         specs, left = {BASE: base, NEW: new}, self.budget - self.spent_seconds
         if left <= 0:
-            self.missing_seconds = self.budget
+            self.missing_seconds = max(self.budget, self.spent_seconds)
             raise StoppedError("the budget is spent")
         for spec in specs.values():
             try:  # a stack that is new is asked for its contents first

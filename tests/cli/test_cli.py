@@ -13,8 +13,9 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from typer.main import get_command
 
-from bench.cli import COMMANDS, main, run
+from bench.cli import COMMANDS, app, main, run
 from bench.cli.output import SAFE_TEXT, Output, finish
 from bench.streams import print_text
 from common.errors import InterruptedRunError
@@ -165,3 +166,22 @@ def test_a_damaged_file_to_go_on_with_is_refused_before_anything_is_built(
     error = capsys.readouterr().err
     assert "bad.json is damaged: it has a metric leap, which this version does not know" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "resume", "output"),
+    [
+        ("", None, None),
+        ("--resume", "", None),
+        ("--resume -o ab.json", "", "ab.json"),
+        ("--resume --output=ab.json", "", "ab.json"),
+        ("--resume ab.json -o new.json", "ab.json", "new.json"),
+        ("--resume=ab", "ab", None),
+    ],
+)
+def test_a_resume_without_a_file_takes_no_other_word(
+    words: str, resume: str | None, output: str | None
+) -> None:
+    group: Any = get_command(app)
+    given = group.commands["ab"].make_context("ab", ["--base", "current", *words.split()]).params
+    assert (given["resume"], given["output"] and str(given["output"])) == (resume, output)

@@ -114,7 +114,7 @@ def test_a_journal_of_another_task_is_left_alone(
             with pytest.raises(BakeoffError, match=words):
                 measure(base, resume=str(path))
     assert path.read_bytes() == before
-    again = measure(replace(base, arguments=("run", "--resume")), resume="")
+    again = measure(replace(base, arguments=(*base.arguments, "--resume")), resume="")
     assert again.results.spent.wall_seconds == begun.results.spent.wall_seconds > 0
     assert again.results.arguments == begun.results.arguments, "those that it began with"
     assert values(again) == values(begun)
@@ -175,7 +175,7 @@ def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> Non
     mine.write_text("")
     with pytest.raises(BakeoffError, match=r"\(other entrants\)"):
         measure(replace(task_of(), outside={"mine": str(mine)}), resume=str(path))
-    with pytest.raises(BakeoffError, match="another command, or an older version"):
+    with pytest.raises(BakeoffError, match="of another command, or of an older version"):
         measure(task_of("run"), resume=str(path))
 
 

@@ -23,6 +23,7 @@ from bench.worker.protocol import (
     Describe,
     Load,
     MeasureCold,
+    Open,
     Prove,
     TimeBlock,
 )
@@ -292,6 +293,8 @@ DISTANCES = dataclasses.asdict(PROOF)
         ("block", {"samples": [ROW, row("c/d", "host_cost")]}, "not measured in a turn of"),
         ("block", {"samples": [ROW, OTHER, row("a/b", "newer")]}, "'newer' of a-b-toy-cpu was not"),
         ("cold", {"samples": [row("a/b", "import")]}, None),
+        ("cold", {"failure": "it broke"}, "it has no samples"),
+        ("open", {}, None),
         ("cold", {"samples": [row("a/b", "trace")]}, "'trace' is not measured in a cold process"),
         ("cold", {"samples": [row("a/b", "newer")]}, "'newer' of a-b-toy-cpu was not asked"),
     ],
@@ -303,6 +306,7 @@ def test_an_answer_has_to_be_one_to_its_question(
         "block": TimeBlock("toy", "cpu", "step", ["a/b", "c/d"], 2, seed=0),
         "prove": Prove("toy", "cpu", "a/b"),
         "cold": MeasureCold("toy", "cpu", "a/b"),
+        "open": Open("toy", "cpu", "a/b"),
     }[do]
     action = Action(1, command=command)
     if wrong is None:

@@ -15,8 +15,9 @@ from jsonschema import Draft202012Validator
 from msgspec import structs
 
 from bench.cli import main
-from bench.runfile import SCHEMA, ResultsWithSamples, writer
-from bench.runfile.reader import NotARunError, read
+from bench.runfile import SCHEMA, ResultsWithSamples, pack_samples, writer
+from bench.runfile.reader import NotARunError, Run, read
+from bench.samples import Sample
 from bench.track.run_files import compare
 from common.errors import BakeoffError
 from tests.commands import ROOT, refusal
@@ -27,11 +28,23 @@ from tests.track.simulated import FILTER_JIT, file_of, of_days, two_sides
 SCHEMA_OF_RESULTS = Draft202012Validator(msgspec.json.schema(ResultsWithSamples))
 RUN = made_run({"haiku/pure": Planted(1.2), "equinox/filter_jit": Planted()}, ("toy", "seed"))
 DAYS = {"2026-01-01": {}, "2026-02-01": {FILTER_JIT: 1.1}, "2026-03-01": {FILTER_JIT: 1.1}}
+
+
+def add_samples(run: Run) -> Run:
+    """Return a bisection whose first step has samples, which published ones lack."""
+    first, *steps = run.results.search.steps
+    row = first.row
+    samples = [Sample(row.cell, row.metric, 1.0, environment=row.environment, worker=1, block=1)]
+    first = structs.replace(first, samples=pack_samples(samples))
+    search = structs.replace(run.results.search, steps=[first, *steps])
+    return replace(run, results=structs.replace(run.results, search=search))
+
+
 FILES = {
     "run": file_of(RUN),
     "ab": file_of(replace(RUN, results=two_sides(1, {FILTER_JIT: 1.1}))),
     "history": file_of(replace(RUN, results=of_days(1, DAYS))),
-    "bisect": file_of(read(ROOT / "results/tracking/equinox-0.13.3.json")),
+    "bisect": file_of(add_samples(read(ROOT / "results/tracking/equinox-0.13.3.json"))),
     "cost": file_of(replace(RUN, results=made_costs({"jit": (6e-4, 2e-5)}, 2e-4))),
 }
 """Command → a file of its own, as it should be."""
@@ -116,6 +129,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("bisect", "bakeoff.search.steps.0.phase", "day", "without a comparison of its ends"),
     ("bisect", "bakeoff.search.steps.0.phase", "night", "Invalid enum value 'night'"),
     ("bisect", "bakeoff.search.metric", "speed", "it searches a metric speed, which this version"),
+    ("bisect", "bakeoff.search.steps.0.samples.0.metric", "speed", "it has a metric speed"),
     ("bisect", "bakeoff.search.steps.0.row.form", "amount", "its estimates are not those"),
     ("cost", "bakeoff.cells", [], "it has no cells"),
     ("run", "bakeoff", {"schema": SCHEMA}, "it has no cells"),

@@ -33,6 +33,7 @@ from bench.runfile import (
     UNDECIDED,
     CellResult,
     EnvironmentInfo,
+    Results,
     ResultsWithSamples,
     SearchStep,
     TimeSpent,
@@ -40,7 +41,7 @@ from bench.runfile import (
 from bench.runfile.reader import read
 from bench.runfile.writer import write
 from bench.samples import Sample
-from bench.track.bisect import read_search
+from bench.track.bisect import CUT_OFF, read_search
 from bench.track.search import Search
 from bench.track.steps import LOOKS, Looks, Steps, StoppedError, UnmeasurableError
 from common.errors import BakeoffError
@@ -142,6 +143,7 @@ class World(Steps):
             if is_decided(estimate):
                 break
         self.spent_seconds += 0.1 * n
+        self.measured.append(Results(kind="bisect"))
         return estimate, [Sample(CELL, "compile", 1.0, environment=str(new), worker=1)]
 
     def run(self, good: str, bad: str) -> ResultsWithSamples:
@@ -257,7 +259,7 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
     assert (f"it needs {about}" in stopped) is ("cannot" in stopped) is (len(made.fine_print) == 2)
     if "cannot" in stopped:
         assert f"a `--budget` of {about}" in made.fine_print[1]
-        assert "`--resume` with this search's JSON file, if one was written" in made.fine_print[1]
+        assert "`--resume`, with this search's JSON file if one was written" in made.fine_print[1]
 
 
 @pytest.mark.parametrize(
@@ -511,11 +513,34 @@ def test_a_search_that_has_stopped_goes_on_without_a_file_too(search: Run) -> No
     assert more.measured_sides == [middle], "it is tried once more"
 
 
+def test_a_search_that_measures_nothing_leaves_what_another_one_kept(search: Run) -> None:
+    search(World(FLAX, cut=3), *DAYS)
+    [kept] = Path(".bakeoff").iterdir()
+    before = kept.read_bytes()
+    done = search(World(FLAX, most=0), *DAYS, "-o", "why.json")
+    assert (done.status, kept.read_bytes()) == (1, before)
+    assert "--resume goes on with that file" not in done.err
+    assert search(World(FLAX), *DAYS, "--resume").status == 0
+
+
+def test_what_a_search_has_not_confirmed_is_measured_once_more(search: Run) -> None:
+    search(World(FLAX), *DAYS, "-o", "why.json")
+    results, more = read(Path("why.json")).results, World(FLAX)
+    *steps, last = results.search.steps
+    assert last.phase == "confirm"
+    last = replace(last, conclusion=UNDECIDED)
+    results.search = replace(results.search, steps=[*steps, last])
+    write(Path("open.json"), {"bakeoff": results})
+    search(more, *DAYS, "--resume", "open.json")
+    assert [phase for phase, *_ in more.table][-2:] == ["confirm", "confirm"]
+    assert len(more.measured_sides) == 1
+
+
 def test_an_undecided_step_of_a_search_that_was_cut_off_is_not_tried_again(search: Run) -> None:
     world, resumed = World(halfway, sd=0.05), World(halfway)
     search(world, *HALF, "-o", "why.json")
     results = read(Path("why.json")).results
-    results.search = replace(results.search, stopped=None)
+    results.search = replace(results.search, stopped=CUT_OFF)
     write(Path("cut.json"), {"bakeoff": results})
     assert search(resumed, *HALF, "--resume", "cut.json", "-o", "more.json").status == 1
     assert resumed.measured_sides == []
@@ -533,7 +558,7 @@ def test_a_stack_that_is_another_one_now_is_measured_anew(search: Run) -> None:
     assert more.measured_sides == [middle]
 
 
-@pytest.mark.parametrize(("stopped", "spent", "earlier"), [(None, 300, 200), ("late", 0, 500)])
+@pytest.mark.parametrize(("stopped", "spent", "earlier"), [(CUT_OFF, 300, 200), ("late", 0, 500)])
 def test_only_a_search_that_was_cut_off_has_spent_part_of_its_budget(
     stopped: str | None, spent: int, earlier: int
 ) -> None:
@@ -584,7 +609,7 @@ def test_only_a_failure_is_no_question_of_time(
 def test_a_spent_budget_is_given_once_more() -> None:
     steps = Steps(World(FLAX).stacks, "compile", 60.0, Mock(), spent_seconds=61.0)
     assert refusal(steps.measure, *map(parse, ENDS), Looks(0.0)) == "the budget is spent"
-    assert steps.missing_seconds == 60
+    assert steps.missing_seconds == 61
 
 
 OTHER = "give one of the same, or leave --resume out"

@@ -126,7 +126,7 @@ def explain_repetition(results: Results) -> Iterator[str]:
     if seconds := results.search.missing_seconds:
         yield (
             f"To go on: the same command with a `--budget` of about {seconds:.0f} s or more; "
-            "`--resume` with this search's JSON file, if one was written, keeps the steps that are "
+            "`--resume`, with this search's JSON file if one was written, keeps the steps that are "
             "decided."
         )
 
