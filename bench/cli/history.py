@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path  # noqa: TC003 -- typer reads the annotation
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,11 @@ from bench.estimates import MARGIN
 from bench.options import Options
 from bench.streams import read_arguments
 from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.cli.output import Output
 
 SHOWING_PARAMETERS = ("runs", *(field.name for field in fields(Showing)))
 """Parameters that may be given with run files: all others are for measuring."""
@@ -79,15 +84,8 @@ def history(
 
     shown = showing.choose()
     if runs:
-        from bench.track.run_files import SKIPPED_PREFIX, read_history
-
         require_showing_parameters(context)
-        results = read_history(runs)
-        results.arguments = read_arguments()
-        finish(results, shown)
-        if any(text.startswith(SKIPPED_PREFIX) for text in results.warnings):
-            return 1
-        return 0 if Timeline(results).comparisons else 2
+        return show_runs(runs, shown)
 
     from bench.engine.journal import open_journals
     from bench.environments.spec import parse_day, today
@@ -99,7 +97,7 @@ def history(
     selection = selecting.parse(None if styles == ["all"] else styles)
     if measuring.resume is not None and until is None:  # a day that has begun is another history's
         names = next(open_journals("history", measuring.resume)).known.environments
-        until = max(name for name in names if name[:1].isdigit())
+        until = max(name for name in names if name[:1].isdigit())  # the others are no days
     newest = parse_day(until, "--until") if until else today()
     dates = list_days(parse_day(since, "--since"), newest, every)
     builder = measuring.make_builder("history")
@@ -108,6 +106,19 @@ def history(
     add_days(made.results, others)
     finish(made.results, shown, made.journal.path)
     return 0 if Timeline(made.results).comparisons else 2
+
+
+def show_runs(runs: Sequence[Path], shown: Output) -> int:
+    """Show the changes in run files; return the exit status."""
+    from bench.track.run_files import SKIPPED_PREFIX, read_history
+    from bench.track.timeline import Timeline
+
+    results = read_history(runs)
+    results.arguments = read_arguments()
+    finish(results, shown)
+    if any(text.startswith(SKIPPED_PREFIX) for text in results.warnings):
+        return 1
+    return 0 if Timeline(results).comparisons else 2
 
 
 def require_showing_parameters(context: typer.Context) -> None:

@@ -88,10 +88,12 @@ def error_console() -> Console:
 def promise_resumption(
     is_kept: Callable[[], bool] = lambda: True, *, without_file: bool = False
 ) -> Iterator[None]:
-    """Say that --resume goes on, if this is cut off or the disk is full, and something is kept."""
+    """Say that --resume goes on, if this is cut off or the disk is full, and something is kept.
+
+    `without_file` says that this goes on with a run file: another time, its own journal is meant.
+    """
     from bench.engine.journal import DiskError
 
-    # What goes on with a file has a journal of its own by then
     text = SAFE_TEXT + ", without its file" * without_file
 
     try:

@@ -181,7 +181,7 @@ class Jobs:
         if self.options.is_fixed:
             return self.choose_given()
         warm, state = self.warm_jobs(), self.state
-        if warm and not state.failed_visits.total() and self.is_main(warm[0]):
+        if warm and not state.failed_visits.total() and self.goes_first(warm[0]):
             return warm[0]  # the main question has a first answer, whatever else there is
         most = state.seconds_left + OVERRUN * self.options.budget * (not state.samples)
         jobs: list[Job] = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
@@ -191,22 +191,21 @@ class Jobs:
         fits = [job for job in jobs if job.least + (not job.begun) * kept <= most]
         return choose_job(fits, self.state.seconds_left)
 
-    def is_main(self, job: WarmVisits) -> bool:
-        """Tell whether a visit is the first of all, or one that a skeleton lacks.
+    def goes_first(self, job: WarmVisits) -> bool:
+        """Tell whether a visit goes before all else: the first of all, or one of a skeleton.
 
         A skeleton lacks a first answer, and in its part of the budget a precise one.
         """
         counts = self.state.worker_counts
-        if not counts:
+        if not counts:  # nothing was visited yet
             return True
         if not is_skeleton(job.turn.workload) or job.least > self.state.seconds_left:
             return False
-        made = counts[job.groups[0], job.turn]
-        has_answer = made >= self.state.find_least(job.turn.kind)
+        if counts[job.groups[0], job.turn] < self.state.find_least(job.turn.kind):
+            return True
         until = max(LEAST_SKELETON_SECONDS, SKELETON_SHARE * self.options.budget)
-        if has_answer and self.state.spent_seconds > until:
-            return False
-        return not has_answer or any(q.doubt > SKELETON_DOUBT for q in job.questions)
+        is_early = self.state.spent_seconds <= until
+        return is_early and any(q.doubt > SKELETON_DOUBT for q in job.questions)
 
     def choose_given(self) -> Job | None:
         """Return the next job where a number of blocks was given, however long it takes.
@@ -413,7 +412,8 @@ class Jobs:
         weight = part * self.weight(workload, COLD_KIND)
         questions = [*self.questions.ask(pairs, workload, COLD_KIND, weight)]
         seconds = self.cold_seconds(pairs, sweeps)
-        one = max(self.costs.cold(group) for group, _ in pairs)  # with fewer cells than lanes
+        one = max(self.costs.cold(group) for group, _ in pairs)  # lanes cannot share a process
+        # A number that was given is taken whatever the time
         least = 0.0 if self.options.cold_samples else max(seconds, one)
         return ColdSweeps(
             workload=workload,

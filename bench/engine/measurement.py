@@ -40,8 +40,10 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from bench.cells import Cell
     from bench.engine.actions import Action
     from bench.engine.task import Task
+    from bench.offer import Offer
     from bench.options import Options
     from bench.samples import Sample
 
@@ -214,39 +216,17 @@ def collect_results(
 ) -> tuple[ResultsWithSamples, list[Sample]]:
     """Return a run's results, with the samples of cells that have not failed."""
     cells = state.collect_cells()
-    failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
-    samples = [s for s in state.samples if (s.environment, s.cell) not in failed]
-    options = task.options
-    estimates = make_estimates(samples, cells, options, task.base, state.least_cold)
-    if task.all_together:
-        named = {*task.metrics} | {HOST_PER_ARRAY for name in task.metrics if name == HOST}
-        estimates = [
-            row
-            for row in estimates
-            if not named or row.metric in named or not METRICS[row.metric].varies
-        ]
-        estimates = widen_intervals(estimates, options.margin)
-    if not task.base and (wrong := find_impossible(estimates, find_same_programs(cells))):
-        for row in cells:
-            row.failure = row.failure or wrong.get(row.cell)
-        return collect_results(task, state, known, watch)
-    if other := find_other_work(estimates):
-        for row in cells:
-            row.failure = row.failure or other.get((row.environment, row.cell))
-        return collect_results(task, state, known, watch)
+    samples, estimates = estimate_sound_cells(task, state, cells)
     spent, usage, offer = state.spent, watch.usage(), next(iter(task.sides.values())).offer
-    conditions = {"devices": offer.devices, "device_details": offer.details, **offer.conditions}
-    variables = offer.conditions.get("environment", {})
-    conditions["variables"] = {name: value[:LONGEST_TEXT] for name, value in variables.items()}
     results = ResultsWithSamples(
         kind=task.kind,
         base=task.base,
         arguments=known.arguments,
         metrics=list(task.metrics),
-        options=msgspec.convert(options, RunOptions, from_attributes=True),
+        options=msgspec.convert(task.options, RunOptions, from_attributes=True),
         environments={name: side.info for name, side in task.sides.items()},
         setup=known.setup,
-        conditions=msgspec.convert(conditions, Conditions),
+        conditions=describe_conditions(offer),
         cells=cells,
         estimates=estimates,
         notes=dict(task.notes),
@@ -263,6 +243,48 @@ def collect_results(
     remarks = list(dict.fromkeys(note for side in state.sides for note in side.notes))
     results.warnings = collect_warnings(results, offer, remarks)
     return results, samples
+
+
+def estimate_sound_cells(
+    task: Task, state: RunState, cells: Sequence[CellResult]
+) -> tuple[list[Sample], list[Estimate]]:
+    """Return the samples and estimates of cells that have not failed.
+
+    Cells whose estimates cannot be right fail here, and the others are estimated once more.
+    """
+    while True:  # each time, at least one more cell has failed
+        failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
+        samples = [s for s in state.samples if (s.environment, s.cell) not in failed]
+        estimates = make_estimates(samples, cells, task.options, task.base, state.least_cold)
+        if task.all_together:
+            named = {*task.metrics} | {HOST_PER_ARRAY for name in task.metrics if name == HOST}
+            estimates = [
+                row
+                for row in estimates
+                if not named or row.metric in named or not METRICS[row.metric].varies
+            ]
+            estimates = widen_intervals(estimates, task.options.margin)
+        impossible: Mapping[Cell, str] = {}
+        if not task.base:
+            impossible = find_impossible(estimates, find_same_programs(cells))
+        other_work = {} if impossible else find_other_work(estimates)
+        if not impossible and not other_work:
+            return samples, estimates
+        for row in cells:
+            why = impossible.get(row.cell) or other_work.get((row.environment, row.cell))
+            row.failure = row.failure or why
+
+
+def describe_conditions(offer: Offer) -> Conditions:
+    """Return the conditions of a run, as its environment tells them."""
+    variables = offer.conditions.get("environment", {})
+    conditions = {
+        "devices": offer.devices,
+        "device_details": offer.details,
+        **offer.conditions,
+        "variables": {name: value[:LONGEST_TEXT] for name, value in variables.items()},
+    }
+    return msgspec.convert(conditions, Conditions)
 
 
 def make_estimates(

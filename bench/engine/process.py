@@ -90,11 +90,11 @@ class Worker:
     def __init__(self, place: Place | None = None, cores: Sequence[int] = ()) -> None:
         place = Place() if place is None else place
         self.recorder = Recorder()
-        self.channel, channel = socket.socketpair()
+        self.channel, their_end = socket.socketpair()
         self.stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- `close` does
-        inherited = self.recorder.file.fileno(), channel.fileno()
+        inherited = self.recorder.file.fileno(), their_end.fileno()
         self.process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
-            [*place.command, self.recorder.path, str(channel.fileno())],
+            [*place.command, self.recorder.path, str(their_end.fileno())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
@@ -103,10 +103,10 @@ class Worker:
             pass_fds=inherited,
             process_group=0,  # so that what it starts can be ended with it
         )
-        channel.close()
+        their_end.close()
         assert self.process.stdout is not None
-        self.output, self.unread = select.poll(), b""
-        self.output.register(self.process.stdout, select.POLLIN)
+        self.poller, self.unread = select.poll(), b""
+        self.poller.register(self.process.stdout, select.POLLIN)
 
     def __enter__(self) -> Self:
         return self
@@ -203,7 +203,7 @@ class Worker:
         start, used = time.monotonic(), sum(worker.read_own_seconds() for worker in computing)
         while True:
             seconds = min(SILENCE_SECONDS, max(0.0, end - time.monotonic()))
-            if self.output.poll(1000 * seconds):
+            if self.poller.poll(1000 * seconds):
                 return
             before, used = used, sum(worker.read_processor_seconds() for worker in computing)
             if self.process.poll() is not None:  # what it has started holds its output open

@@ -99,11 +99,11 @@ class Questions:
 
     def measure_precision(self) -> float:
         """Return the median half width of steps at the size measured first; 0 if there are none."""
-        for family in self.families:  # in the order of their first samples
-            rows = self.known.get(family, {}).values() if family[0] == STEP else ()
+        for family in [*self.families]:  # in the order of their first samples
+            rows = self.rows(*family).values() if family[0] == STEP else ()
             widths = [row.half_width for row in rows if row.form == "ratio" and row.df > 0]
-            if known := list(filter(math.isfinite, widths)):
-                return statistics.median(known)
+            if finite := list(filter(math.isfinite, widths)):
+                return statistics.median(finite)
         return 0.0
 
     def ask(

@@ -188,7 +188,7 @@ class RunState:
     def find_arms(self, group: Group, turn: TurnKind, *, unproven: bool) -> dict[str, Cell]:
         """Return arm → cell, for arms that a kind of turns measures, and references.
 
-        They are alive on all sides; without unproven ones if so asked.
+        They are alive on all sides; `unproven` says whether those that are not proven count, too.
         """
         asked = self.find_metrics(group, *turn)
         arms = find_arms(group, turn.workload, unproven=unproven)

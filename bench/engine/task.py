@@ -168,7 +168,8 @@ class SideState:
     def note_death(self, death: WorkerFailedError, action: Action) -> None:
         """Note at which arm a worker died; after too many deaths, fail the arm or the side."""
         strike = death.blamed, action.do, action.workload
-        self.strikes[strike] += not death.is_late  # several lanes may be at one arm's work
+        if not death.is_late:  # when time is over, all lanes are ended, whatever they are at
+            self.strikes[strike] += 1
         whose = f" at {death.blamed}" if death.blamed else ""
         self.notes.append(f"a worker was started again{whose}: {death.reason}")
         self.deaths[death.blamed, action.workload] = death.reason

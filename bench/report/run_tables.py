@@ -61,7 +61,7 @@ def make_tables(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[Ta
         )
         if len(made.columns) > 1:
             yield made
-    columns = (Column("style"), *(make_column(name, number=True) for name in COMPARED_METRICS))
+    columns = (Column("style"), *(make_column(name, amounts=True) for name in COMPARED_METRICS))
     medians = (
         Row((str(r.cell.arm), *(table.amount(r.cell, name) or "" for name in COMPARED_METRICS)))
         for r in rows
@@ -94,15 +94,15 @@ def make_metrics_table(
     return Table(columns, tuple(lines), title).drop_empty_columns()
 
 
-def make_column(name: str, *, number: bool = False) -> Column:
-    """Return the column of a metric, or of differences between programs."""
+def make_column(name: str, *, amounts: bool = False) -> Column:
+    """Return the column of a metric's comparisons, or amounts, or of how programs differ."""
     if name == PROGRAM:
         return Column(PROGRAM, help="how it differs from the baseline's")
     metric = METRICS[name]
     head = metric.label
-    if metric.added and not number:
+    if metric.added and not amounts:
         head = "added to\na call" if name == HOST else f"added to\n{metric.label}"
-    return Column(head, number or name not in COMPARED_METRICS, metric.help)
+    return Column(head, amounts or name not in COMPARED_METRICS, metric.help)
 
 
 def compare(table: EstimateTable, row: CellResult, name: str) -> Content:

@@ -108,7 +108,7 @@ def fit_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Sequ
     total = float(known.sum() - known.any(2).sum() - present.sum() + len(padded))
     of_blocks = _average_squares(sum_groups((residuals**2).sum((0, 1))), free, total)
 
-    def fit_table(weight: Table) -> WorkerFit:
+    def fit_means(weight: Table) -> WorkerFit:
         effect, residuals = fit_two_way(table, weight)
         squares = sum_groups((weight * residuals**2).sum(0))
         free = sum_groups(np.maximum(present.sum(0) - 1, 0))
@@ -122,7 +122,7 @@ def fit_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Sequ
             total += more
         return effect, MeanSquares(mean, df, total), 0.0
 
-    return _fit_components(fit_table, counts, of_blocks, group)
+    return _fit_components(fit_means, counts, of_blocks, group)
 
 
 def fit_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
@@ -141,19 +141,21 @@ def fit_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     free = (counts - (counts > 0)).sum(0).astype(float)
     of_blocks = _average_squares((residuals**2).sum((0, 1)), free, free.sum())
 
-    def fit_table(weight: Table) -> WorkerFit:
+    def fit_means(weight: Table) -> WorkerFit:
         column = weight.sum(0)
         effect = np.where(column > 0, _divide((weight * table).sum(0), column), np.nan)
-        residuals = np.sqrt(weight) * np.where(weight > 0, table - effect, 0)
-        squares, arms = (residuals**2).sum(0), int((column > 0).sum())
-        common = (residuals.sum(1) ** 2).sum() - squares.sum()
-        correlation = common / ((arms - 1) * squares.sum()) if arms > 1 and squares.any() else 0
+        scaled = np.sqrt(weight) * np.where(weight > 0, table - effect, 0)
+        squares, arms = (scaled**2).sum(0), int((column > 0).sum())
+        # The square of the sum over arms, less their squares: twice the products of any two
+        products = (scaled.sum(1) ** 2).sum() - squares.sum()
+        correlation = products / ((arms - 1) * squares.sum()) if arms > 1 and squares.any() else 0
         correlation = min(max(float(correlation), 0.0), 1.0)
         df = np.maximum((weight > 0).sum(0) - 1, 0).astype(float)
+        # Arms that move together say less about their variance than so many independent ones
         total = df.sum() / (1 + (arms - 1) * correlation**2)
         return effect, MeanSquares(_divide(squares, df), df, total), correlation
 
-    return _fit_components(fit_table, counts, of_blocks, np.arange(free.size))
+    return _fit_components(fit_means, counts, of_blocks, np.arange(free.size))
 
 
 def winsorise_blocks(

@@ -130,13 +130,16 @@ def merge_environments(
     """Return one column for each cell of a run, in whichever environments it was measured.
 
     Ratios of warm metrics are formed within a block, so all blocks of a baseline count. Cold
-    samples of a baseline in another environment count where there are no others.
+    samples of a baseline in another environment count where there are no others. The first
+    environment by name gives a row its name. Shared lists stay one object, by which cold pools are
+    told apart.
     """
     merged: dict[Key, list[Sample]] = {}
     by_cell = group_by_key((key[1], key) for key in sorted(columns, key=lambda key: key[0]))
     for first, *others in by_cell.values():
-        merged[first] = columns[first]  # the same list, for those that share it
-        if others and not cold:
+        if cold or not others:
+            merged[first] = columns[first]
+        else:
             merged[first] = [sample for key in (first, *others) for sample in columns[key]]
     return merged
 
@@ -280,8 +283,9 @@ def widen_intervals(rows: Sequence[Estimate], margin: float) -> list[Estimate]:
         if row.form != "ratio" or not row.standard_error or not math.isfinite(row.half_width):
             return row
         times = total / weights[row.metric]
-        odds = float(special.stdtr(row.df, -row.half_width / row.standard_error))
-        half = -float(special.stdtrit(row.df, odds / times)) * row.standard_error
+        # From its half width, by which its family was corrected, to a level, and back
+        tail = float(special.stdtr(row.df, -row.half_width / row.standard_error))
+        half = -float(special.stdtrit(row.df, tail / times)) * row.standard_error
         middle = math.log(row.value)
         bounds = make_bounds(middle - half, middle + half, margin)
         return replace(row, p=min(1.0, times * (row.p or 0.0)), **bounds)

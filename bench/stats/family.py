@@ -104,9 +104,10 @@ def _find_probability(curve: Curve, df: float, t: float) -> float:
         return 1.0
     if df >= MANY_DF:
         return float(np.interp(t, GRID, curve))
-    odds = special.chdtr(df, df * (GRID / t) ** 2)  # of the error being that much of its estimate
+    # G(t · s), averaged over s, the ratio of the estimated to the true error: its square has a χ²
+    below = special.chdtr(df, df * (GRID / t) ** 2)  # probability that t · s is at most the grid's
     middle = (curve[1:] + curve[:-1]) / 2
-    return float(min(middle @ np.diff(odds) + 1 - odds[-1], 1.0))
+    return float(min(middle @ np.diff(below) + 1 - below[-1], 1.0))  # beyond the grid, G is 1
 
 
 @lru_cache(maxsize=4096)

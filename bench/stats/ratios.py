@@ -184,17 +184,18 @@ def _contrast_fit(fit: components.Fit, reference: Columns, members: Columns) -> 
 
     A member that is a reference itself has a ratio of 1, exactly.
     """
-    first = list(reference)
-    of_reference = float(fit.variance[first].sum()) / len(first) ** 2
+    references = list(reference)
+    of_reference = float(fit.variance[references].sum()) / len(references) ** 2
     total = fit.variance + of_reference
     finite = np.isfinite(total) & (total > 0)
     share = np.where(finite, of_reference / np.where(finite, total, 1), 0.0)
-    shared = of_reference, float(fit.df[first[0]])
+    # References are one group of the components: they have one variance, and its degrees of freedom
+    shared = of_reference, float(fit.df[references[0]])
     parts = zip(fit.variance.tolist(), fit.df.tolist(), strict=True)
     df = np.array([sum_variances([part, shared], pooled=True)[1] for part in parts])
-    effect = fit.effect - fit.effect[first].mean()
+    effect = fit.effect - fit.effect[references].mean()
     for field in (effect, total, df):
-        field[first] = 0.0
+        field[references] = 0.0
     return _add_intervals(fit._replace(effect=effect, variance=total, df=df), share, members)
 
 

@@ -47,6 +47,7 @@ def read_search(path: Path) -> Results:
         )
     if not was_cut_off(results):
         spent = results.spent
+        # A budget is charged for the difference of both
         results.spent = replace(spent, earlier_seconds=spent.wall_seconds)
     return results
 

@@ -225,13 +225,15 @@ def compare_rows(
     # For all metrics together: corrected for each alone, 2 of 48 pairs of the same code were called
     number = len({find_key(rows[-1]) for key, rows in common.items() if key not in unknown})
     for key, rows in common.items():
-        row, least = after[key], UNKNOWN_SPREAD if key in unknown else NO_SPREAD
-        spread, is_unsteady = find_spread(row), key in unsteady
+        row, is_unsteady, least = after[key], key in unsteady, NO_SPREAD
+        spread = find_spread(row)
         if len(rows) >= LEAST_RUNS:
             least = Spread(math.sqrt(2) * stdev(map(log_ratio, rows)), len(rows) - 1)
-            if is_unsteady:  # the runs' own errors are worth no more than that
-                spread = spread._replace(df=least.df)
-                *rows, row = (replace(r, df=least.df) for r in (*rows, row))
+        elif is_unsteady:
+            least = UNKNOWN_SPREAD
+        if is_unsteady and len(rows) >= LEAST_RUNS:  # the runs' own errors are worth no more
+            spread = spread._replace(df=least.df)
+            *rows, row = (replace(r, df=least.df) for r in (*rows, row))
         made = compare_ratios(
             rows,
             [row],

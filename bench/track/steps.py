@@ -205,7 +205,8 @@ class Steps:
                 require_style({str(spec): self.stacks.side(spec)}, self.cell)
             except BakeoffError as error:
                 raise UnmeasurableError(f"{spec} cannot be measured: {error}") from error
-        # A number of cold samples is taken at once, whatever the looks say: the budget sets it
+        # At most the pairs of the last look. A number of cold samples would be taken at once,
+        # whatever the looks say: the budget sets it
         options = Options(left, processes=LOOKS[-1], cores="one")
 
         def is_enough(samples: Sequence[Sample]) -> bool:
@@ -252,8 +253,8 @@ class Steps:
         """Return the results of all steps, with those of the earlier search."""
         parts = [self.earlier, *self.measured]
         spent = [part.spent for part in parts]
-        worst = max(spent, key=lambda part: part.others)
-        usage = {text for part in spent for text in warn_of_processes(part)}
+        busiest = max(spent, key=lambda of_part: of_part.others)
+        usage = {text for of_part in spent for text in warn_of_processes(of_part)}
         warnings = [text for part in parts for text in part.warnings if text not in usage]
         sides = {str(spec): side.info for spec, side in self.stacks.sides.items()}
         return ResultsWithSamples(
@@ -263,14 +264,14 @@ class Steps:
             options=RunOptions(budget=self.budget, cores="one"),
             conditions=parts[-1].conditions,
             spent=replace(
-                worst,
+                busiest,  # whose use by others is told
                 wall_seconds=record.seconds,
                 earlier_seconds=spent[0].earlier_seconds,
-                sampling_seconds=sum(part.sampling_seconds for part in spent),
-                processes=sum(part.processes for part in spent),
-                blocks=sum(part.blocks for part in spent),
+                sampling_seconds=sum(s.sampling_seconds for s in spent),
+                processes=sum(s.processes for s in spent),
+                blocks=sum(s.blocks for s in spent),
             ),
-            warnings=list(dict.fromkeys([*warn_of_processes(worst), *warnings])),
+            warnings=list(dict.fromkeys([*warn_of_processes(busiest), *warnings])),
             estimates=[step.row for step in self.taken],
             search=record,
         )

@@ -205,22 +205,23 @@ def find_untrained(file: StepFile, params: Any, jaxpr: Any) -> list[str]:
         BakeoffError: no array gets a gradient.
     """
     paths = jax.tree_util.tree_leaves_with_path(params)
-    zeros = find_zeros(jaxpr, jaxpr.outvars[len(jaxpr.outvars) - len(paths) :])
-    still = [
-        jax.tree_util.keystr(path)
-        for (path, _), has_none in zip(paths, zeros, strict=True)
-        if has_none
-    ]
     if not paths:
         raise file.problem("make_model", "the model has no arrays to train")
-    if len(still) == len(paths):
+    gradients = jaxpr.outvars[len(jaxpr.outvars) - len(paths) :]  # in the order of parameters
+    zeros = find_zeros(jaxpr, gradients)
+    untrained = [
+        jax.tree_util.keystr(path)
+        for (path, _), is_zero in zip(paths, zeros, strict=True)
+        if is_zero
+    ]
+    if len(untrained) == len(paths):
         why = "no array of the model gets a gradient: loss does not depend on it"
         raise file.problem("loss", why)
-    if not still:
+    if not untrained:
         return []
-    named = ", ".join(still[:NAMED]) + ", …" * (len(still) > NAMED)
+    named = ", ".join(untrained[:NAMED]) + ", …" * (len(untrained) > NAMED)
     return [
-        f"{file.path.name}: {len(still)} of {len(paths)} arrays get no gradient "
+        f"{file.path.name}: {len(untrained)} of {len(paths)} arrays get no gradient "
         f"({named}). If they are state, write {STATE_FORM}."
     ]
 
@@ -246,13 +247,12 @@ def find_broken_library(path: str, error: Exception) -> tuple[str, str] | None:
     """Return package and release of a library that fails when a file imports it, else None."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     frames = [f for f in frames if not f.f_globals.get("__name__", "").startswith("importlib.")]
-    files = [frame.f_code.co_filename for frame in frames]
-    after = frames[len(files) - files[::-1].index(path) :] if path in files else []
-    if (
-        not after
-        or after[0].f_code.co_name != "<module>"
-        or (isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("jax"))
-    ):
+    own = [place for place, frame in enumerate(frames) if frame.f_code.co_filename == path]
+    after = frames[own[-1] + 1 :] if own else []
+    if not after or after[0].f_code.co_name != "<module>":  # the file itself fails
+        return None
+    # A module that is missing is no broken library, unless jax no longer has it
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("jax"):
         return None
     library = after[0].f_globals["__name__"].partition(".")[0]
     try:

@@ -113,19 +113,20 @@ def describe_history(results: Results) -> Document:
 
 
 def _make_headline(it: Timeline) -> str:
+    """Return how the ends differ, or else the first change; what is untested; what had no time."""
     if not it.comparisons:
-        why = "this needs a metric at two moments"
-        if it.untested:
-            why = ON_ALL_CORES
+        why = ON_ALL_CORES if it.untested else "this needs a metric at two moments"
         return " ".join(filter(None, [f"Nothing could be compared: {why}.", _ask_for_time(it)]))
     ends = "; ".join(_compare_ends(it)) if it.is_measured else ""
-    first = f"From {it.moments[0]} to {it.moments[-1]}: {ends}." if ends else ""
-    if it.changes and not ends:
+    first = "No change was found."
+    if ends:
+        first = f"From {it.moments[0]} to {it.moments[-1]}: {ends}."
+    elif it.changes:
         first = sentence(_describe_changes(it.changes[0], it))
     rest = ""
     if it.untested:
         rest = f"{len(it.untested)} of {len(it.series)} times are {ON_ALL_CORES}."
-    return " ".join(filter(None, [first or "No change was found.", rest, _ask_for_time(it)]))
+    return " ".join(filter(None, [first, rest, _ask_for_time(it)]))
 
 
 def _ask_for_time(it: Timeline) -> str:
