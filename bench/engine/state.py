@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.costs import TURNS, Costs, TurnKind
-from bench.engine.task import find_arms, find_live_cells
+from bench.engine.task import find_group_arms, find_live_cells
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, METRICS, STAGES, TRAINED, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT
@@ -191,7 +191,7 @@ class RunState:
         They are alive on all sides; `unproven` says whether those that are not proven count, too.
         """
         asked = self.find_metrics(group, *turn)
-        arms = find_arms(group, turn.workload, unproven=unproven)
+        arms = find_group_arms(group, turn.workload, unproven=unproven)
         return {arm: c for arm, c in arms.items() if c in asked or c.arm in REFERENCE}
 
     def cores(self, group: Group, kind: str = COLD_KIND) -> Sequence[Cores]:

@@ -195,7 +195,7 @@ def find_live_cells(group: Group, workload: str) -> dict[str, Cell]:
     return {arm: sides[0][arm] for arm in sorted(set.intersection(*map(set, sides)))}
 
 
-def find_arms(group: Group, workload: str, *, unproven: bool) -> dict[str, Cell]:
+def find_group_arms(group: Group, workload: str, *, unproven: bool) -> dict[str, Cell]:
     """Return arm → cell, for cells alive on all sides; with those that a side has not proven."""
     cells = find_live_cells(group, workload)
     return {
@@ -207,7 +207,7 @@ def find_arms(group: Group, workload: str, *, unproven: bool) -> dict[str, Cell]
 
 def is_partly_proven(group: Group, workload: str) -> bool:
     """Tell whether the baseline and another style are proven on all sides, and not yet all arms."""
-    proven = find_arms(group, workload, unproven=False)
+    proven = find_group_arms(group, workload, unproven=False)
     others = [cell for cell in proven.values() if cell.arm not in REFERENCE]
     return (
         str(BASELINE) in proven

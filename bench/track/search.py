@@ -180,31 +180,39 @@ class Search:
         """Find the package that alone makes the good stack like the bad one."""
         good, bad = self.stacks.releases(self.good), self.stacks.releases(self.bad)
         differing = find_differing_releases(good, bad)
-        led = JAX[1:] if JAX[0] in differing else ()
+        led = JAX[1:] if JAX[0] in differing else ()  # jaxlib follows jax
         candidates = [n for n in PACKAGES if n in differing and n in bad and n not in led]
         if not candidates:
             raise StoppedError(f"no package that can be pinned differs: {', '.join(differing)}")
         untried = []
         for name in candidates:
-            together = JAX if name == JAX[0] else (name,)
-            if len(candidates) > 1:
-                pins = {n: f"=={bad[n]}" for n in together if n in bad and bad[n] != good.get(n)}
-                source = {n: source for n, source in self.bad.sources.items() if n == name}
-                swapped = self.find_buildable([self.good.replace_pins(source or pins)])
-                is_like_bad = None if swapped is None else self.find_end("package", swapped)
-                if swapped is None or not is_like_bad:
-                    untried += [name] if is_like_bad is None else []
-                    continue
-                pairs = find_differing_releases(good, self.stacks.releases(swapped)).items()
-                self.moved_along = {n: pair for n, pair in pairs if n not in together}
-                self.bad = swapped
-            self.package, self.releases = name, differing[name]
-            return
+            like_bad = len(candidates) == 1 or self.try_alone(name)
+            if like_bad:
+                self.package, self.releases = name, differing[name]
+                return
+            untried += [name] if like_bad is None else []
         raise StoppedError(
             f"none of {', '.join(candidates)} does it alone: the change takes several of them, or "
             "what came with them"
             + (f"; alone, {', '.join(untried)} cannot be measured" if untried else "")
         )
+
+    def try_alone(self, name: str) -> bool | None:
+        """Tell whether a package alone makes the good stack like the bad one, which it then is.
+
+        None if that cannot be built or measured.
+        """
+        good, bad = self.stacks.releases(self.good), self.stacks.releases(self.bad)
+        together = JAX if name == JAX[0] else (name,)
+        pins = {n: f"=={bad[n]}" for n in together if n in bad and bad[n] != good.get(n)}
+        checkout = {n: source for n, source in self.bad.sources.items() if n == name}
+        swapped = self.find_buildable([self.good.replace_pins(checkout or pins)])
+        like_bad = None if swapped is None else self.find_end("package", swapped)
+        if swapped is not None and like_bad:
+            pairs = find_differing_releases(good, self.stacks.releases(swapped)).items()
+            self.moved_along = {n: pair for n, pair in pairs if n not in together}
+            self.bad = swapped
+        return like_bad
 
     def search_releases(self) -> None:
         """Move both stacks to neighbouring releases, or commits, of the package."""

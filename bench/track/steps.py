@@ -172,7 +172,7 @@ class Steps:
     def decide(self, phase: SearchPhase, base: Spec, new: Spec, boundary: float) -> SearchStep:
         """Conclude from a new A/B on which side of the boundary the new stack lies."""
         before = self.spent_seconds
-        row, samples = self.measure(base, new, Looks(boundary))
+        row, samples = self.measure_stacks(base, new, Looks(boundary))
         low, high = find_interval(row)
         conclusion: Conclusion = UNDECIDED
         if low > boundary or high < boundary:
@@ -184,7 +184,7 @@ class Steps:
         seconds = self.spent_seconds - before
         return SearchStep(phase, conclusion, seconds, row, pack_samples(samples))
 
-    def measure(
+    def measure_stacks(
         self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]
     ) -> tuple[Estimate, list[Sample]]:
         """Measure two stacks until it is decided, or until there is no time left.
@@ -229,16 +229,18 @@ class Steps:
         self.spent_seconds += made.results.spent.wall_seconds
         row = made.results.table.comparison(self.cell, self.metric)
         if row is None:
-            failures = [r.failure for r in made.results.cells if r.cell == self.cell and r.failure]
-            about = f"{new} cannot be measured beside {base}"
-            if failures:
-                raise UnmeasurableError(f"{about}: {failures[0]}")
-            self.missing_seconds = self.budget if self.taken else 2 * self.budget
-            raise StoppedError(
-                f"{about}: there was no time for a pair of workers in a --budget of {self.budget:g}"
-            )
+            raise self.explain_missing(made.results, f"{new} cannot be measured beside {base}")
         samples = [s._replace(environment=str(specs[s.environment])) for s in made.samples]
         return row, samples
+
+    def explain_missing(self, results: Results, about: str) -> StoppedError:
+        """Return why there is no ratio: a failure, or want of time."""
+        rows = results.cells
+        if failures := [r.failure for r in rows if r.cell == self.cell and r.failure]:
+            return UnmeasurableError(f"{about}: {failures[0]}")
+        self.missing_seconds = self.budget if self.taken else 2 * self.budget
+        within = f"in a --budget of {self.budget:g}"
+        return StoppedError(f"{about}: there was no time for a pair of workers {within}")
 
     def explain_doubt(self, boundary: float) -> str:
         """Return the last step's result, and how long it would take to decide it."""

@@ -87,16 +87,10 @@ class Session:
         self.loaded, names, outside = command, command.arms, command.outside
         step = steps.find_step(outside)
         self.index = {Arm.parse(name): i for i, name in enumerate(names)}
-        answer = Failures({})
         use_cache(command.cache)
-        if step:  # before settings are watched: a user's file may change them
-            file, before = Path(outside[step]), Surroundings()
-            problem = catch_failure(partial(steps.import_step, file))
-            failure = problem.failure if isinstance(problem, Failed) else ""
-            if changes := before.changes(of_settings=False):
-                failure = f"{file.name}: importing it {changes}"
-            if failure:
-                return Failures(dict.fromkeys(names, failure), spoiled=before.spoiled)
+        if step and (failed := import_own_step(Path(outside[step]))):
+            return Failures(dict.fromkeys(names, failed.failure), spoiled=failed.spoiled)
+        answer = Failures({})
         rng = random.Random(command.seed)  # noqa: S311 -- an order of imports is no secret
         entrants = list(dict.fromkeys(arm.code.entrant for arm in self.index))
         program = catch_failure(baseline_program) if command.check_programs else ""
@@ -112,7 +106,9 @@ class Session:
                 program, answer.spoiled = now, True
                 changes = "; ".join(filter(None, [f"changed the program of {BASELINE}", changes]))
             answer.spoiled |= before.spoiled
-            if failure := f"importing it {changes}" if changes else failure:
+            if changes:  # which says more than an error after it
+                failure = f"importing it {changes}"
+            if failure:
                 answer.failures |= dict.fromkeys(map(str, ours), failure)
         self.marker.mark()
         gc.collect()
@@ -192,6 +188,19 @@ class Session:
         timed.spoiled = around.spoiled
         self.marker.mark()
         return timed
+
+
+def import_own_step(file: Path) -> Failed | None:
+    """Import a user's own step; return why that fails, or what else it has changed.
+
+    Settings are watched from then on: the file may change them.
+    """
+    before = Surroundings()
+    problem = catch_failure(partial(steps.import_step, file))
+    failure = problem.failure if isinstance(problem, Failed) else ""
+    if changes := before.changes(of_settings=False):
+        failure = f"{file.name}: importing it {changes}"
+    return Failed(failure, spoiled=before.spoiled) if failure else None
 
 
 def use_cache(folder: str) -> None:

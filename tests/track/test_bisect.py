@@ -122,7 +122,7 @@ class World(Steps):
         self.halves |= {boundary} - {0.0}
         return super().take(phase, base, new, boundary)
 
-    def measure(
+    def measure_stacks(
         self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]
     ) -> tuple[Estimate, list[Sample]]:
         if str(new) in self.broken:
@@ -319,9 +319,9 @@ def test_two_names_of_one_stack_are_refused() -> None:
 
 def test_what_fails_on_the_way_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(JAX_6)
-    first = world.measure(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
+    first = world.measure_stacks(parse(ENDS[0]), parse(ENDS[1]), Looks(0.0))
     measured = Mock(side_effect=[first, BakeoffError("another run is measuring")])
-    monkeypatch.setattr(World, "measure", measured)
+    monkeypatch.setattr(World, "measure_stacks", measured)
     world.run("jax==0.5.0", "jax==0.7.1")
     assert world.search.stopped == "another run is measuring"
     assert [step.phase for step in world.taken] == ["whole"]
@@ -582,7 +582,7 @@ def test_samples_of_a_step_are_of_its_stacks(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("bench.track.steps.measure", Mock(return_value=made))
     steps = Steps(World(FLAX).stacks, "compile", 9.0, Mock())
     steps.cell = CELL
-    _, samples = steps.measure(spec, spec, lambda _: True)
+    _, samples = steps.measure_stacks(spec, spec, lambda _: True)
     assert samples == [row._replace(environment=str(spec))]
     assert steps.spent_seconds == 2.0, "building, asking and waiting are no budget"
 
@@ -597,18 +597,18 @@ def test_only_a_failure_is_no_question_of_time(
     steps = Steps(World(FLAX).stacks, "compile", 9.0, Mock())
     steps.cell = CELL
     with pytest.raises(StoppedError, match=failure or "no time for a pair of workers") as error:
-        steps.measure(parse(ENDS[0]), parse(ENDS[1]), lambda _: True)
+        steps.measure_stacks(parse(ENDS[0]), parse(ENDS[1]), lambda _: True)
     assert isinstance(error.value, UnmeasurableError) is (failure is not None)
     assert steps.missing_seconds == (0 if failure else 18)
     monkeypatch.setattr(Stacks, "side", Mock(side_effect=BakeoffError("it does not import")))
     with pytest.raises(UnmeasurableError, match="cannot be measured: it does not import") as error:
-        steps.measure(parse(ENDS[0]), parse(ENDS[1]), lambda _: True)
+        steps.measure_stacks(parse(ENDS[0]), parse(ENDS[1]), lambda _: True)
     assert str(error.value).startswith(str(parse(ENDS[0]))), "the one that fails"
 
 
 def test_a_spent_budget_is_given_once_more() -> None:
     steps = Steps(World(FLAX).stacks, "compile", 60.0, Mock(), spent_seconds=61.0)
-    assert refusal(steps.measure, *map(parse, ENDS), Looks(0.0)) == "the budget is spent"
+    assert refusal(steps.measure_stacks, *map(parse, ENDS), Looks(0.0)) == "the budget is spent"
     assert steps.missing_seconds == 61
 
 

@@ -47,7 +47,7 @@ from bench.wording import (
 from common.config import TRAJECTORY_TOLERANCE, is_real_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bench.cells import Cell
     from bench.runfile import CellResult, Results
@@ -322,15 +322,23 @@ def _find_limits(it: Comparison) -> dict[str, str]:
     return limits
 
 
-def _suggest_ab(it: Comparison) -> Iterator[str]:
-    """Yield the command that settles the open rows of two files, if both sides can be built."""
-    open_rows = [row for row in it.rows if not it.is_settled(row) and row.metric in IN_TURNS]
+def _find_specs(it: Comparison) -> Sequence[str]:
+    """Return the SPECs of both sides: the releases that differ, or else the commits; or empty ones.
+
+    Commits are revisions of this project, each with a lock of its own.
+    """
     base, new = it.sides
     pairs = find_differing_releases(base.versions, new.versions).items()
     pins = {name: pair for name, pair in pairs if name in PACKAGES and all(pair)}
-    specs = [",".join(f"{name}=={pair[i]}" for name, pair in pins.items()) for i in (0, 1)]
     if not pins and base.commit != new.commit:
-        specs = [base.commit, new.commit]  # revisions, each with its own lock
+        return base.commit, new.commit
+    return [",".join(f"{name}=={pair[i]}" for name, pair in pins.items()) for i in (0, 1)]
+
+
+def _suggest_ab(it: Comparison) -> Iterator[str]:
+    """Yield the command that settles the open rows of two files, if both sides can be built."""
+    open_rows = [row for row in it.rows if not it.is_settled(row) and row.metric in IN_TURNS]
+    specs = _find_specs(it)
     if not open_rows or not all(specs) or any(CHANGED_SUFFIX in spec for spec in specs):
         return
     names = {
