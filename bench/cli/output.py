@@ -94,8 +94,7 @@ def promise_resumption(
     """
     from bench.engine.journal import DiskError
 
-    text = SAFE_TEXT + ", without its file" * without_file
-
+    text = SAFE_TEXT + " alone, without the file" * without_file
     try:
         yield
     except KeyboardInterrupt:

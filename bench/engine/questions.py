@@ -67,7 +67,7 @@ class Question(NamedTuple):
 
 
 class Questions:
-    """The doubts of all numbers of a run; a family is estimated again when it has more samples."""
+    """Questions about all numbers of a run; a family with more samples is estimated again."""
 
     def __init__(self, state: RunState) -> None:
         self.state, self.margin = state, state.options.margin

@@ -1,4 +1,4 @@
-"""What the next job is chosen by: costs that are guessed or measured, and doubts."""
+"""What the next job is chosen by: costs that are guessed or measured, and questions."""
 
 import math
 from typing import Any
