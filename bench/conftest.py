@@ -74,16 +74,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark of benchmarks, and set two options of pytest-benchmark."""
     streams.prepare_streams()
     config.addinivalue_line("markers", f"{MARK}(metric, cell): what a benchmark measures")
-    # pytest-benchmark looks for its fixture in a test's arguments, where ours are not.
+    # pytest-benchmark skips tests without its fixture as an argument; ours ask for it later.
     config.option.benchmark_only = False
-    # Its own table takes whatever is fastest as 1.0: it is shown to who asks it for something.
+    # Its own table takes whatever is fastest as 1.0: it is shown if one of its options is given.
     given = config.invocation_params.args
     asked = any(str(argument).startswith(TABLE_OPTIONS) for argument in given)
     config.option.benchmark_quiet = not asked
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Prepare the run; exit with one line where a name or number is wrong."""
+    """Prepare the run; exit with one line where an option is wrong or another run is going on."""
     config = session.config
     if config.getoption("numprocesses", None):
         pytest.exit("-n is for tests; benchmarks are measured one at a time: leave it out", 2)
@@ -96,7 +96,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             benchmarks: Any = config.pluginmanager.get_plugin("pytest-benchmark")
             benchmarks.save_json = partial(write, path)
         if (resume := config.getoption("--resume")) is not None:
-            next(journals.open_journals("run", resume))
+            next(
+                journals.open_journals("run", resume)
+            )  # raises where there is nothing to go on with
         if not config.getoption("collectonly"):
             journals.require_journals_folder()
         if not (config.getoption("collectonly") or config.getoption("--wait")):

@@ -140,18 +140,18 @@ def _interval_words(
     high: float | None,
     digits: int,
     between: str,
-    place: Callable[[float], tuple[bool, ...]],
+    judge: Callable[[float], tuple[bool, ...]],
 ) -> str:
     """Return an interval in brackets; nothing where neither end is known.
 
-    What is printed has the same `place` as the number, so 1.0216 is not within 2 %: an end that
-    rounding would move has more digits.
+    `judge` says the same of what is printed as of the number, so 1.0216 is not within 2 %: an end
+    that rounding would move has more digits.
     """
 
     def write(end: float | None) -> str | None:
         if end is None:
             return None
-        fitting = (n for n in range(digits, FINEST) if place(round(end, n)) == place(end))
+        fitting = (n for n in range(digits, FINEST) if judge(round(end, n)) == judge(end))
         shown = next(fitting, FINEST)
         return f"{round(end, shown) + 0.0:.{shown}f}"  # adding 0 makes -0.0 a 0.0
 

@@ -147,7 +147,7 @@ class RunPlugin:
             sample
             for sample in self.measurement.samples
             if (sample.metric, sample.environment) == (metric, self.find_environment(cell))
-            and sample.cell._replace(style=cell.style) == cell
+            and sample.cell._replace(style=cell.style) == cell  # equal but for the style
         ]
         shared = METRICS[metric].of_library
         return [sample for sample in rows if sample.cell == cell] or (rows if shared else [])

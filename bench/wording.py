@@ -37,7 +37,7 @@ def main_workload(workloads: Iterable[str]) -> str:
     return "seed" if "seed" in names else names[-1] if names else ""
 
 
-def place(workload: str) -> str:
+def name_workload(workload: str) -> str:
     """Return a workload as sentences name it: `seed`, `width 64`, `12 layers`."""
     known = WORKLOADS.get(workload)
     if known in SWEEP:

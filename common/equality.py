@@ -169,24 +169,24 @@ def relative_norm(given: Weights, expected: Weights) -> float:
 
 
 class FirstCall(NamedTuple):
-    """A call of a step that has just loaded the usual weights, and the reference's answer."""
+    """A call of a step that has just loaded the usual weights, and what is expected of it."""
 
     hidden: Hidden
     chunk: Chunk
     after: Hidden
     loss: Float[Array, ""]
     gradient: Weights
-    answer: reference.Gradient
+    expected: reference.Gradient
 
     @property
     def loss_deviation(self) -> float:
         """Relative difference of the loss to the reference's."""
-        return abs(float(self.loss) / self.answer.loss - 1)
+        return abs(float(self.loss) / self.expected.loss - 1)
 
     @property
     def gradient_deviation(self) -> float:
         """Largest norm of an array's difference to the reference's, relative to its norm."""
-        return relative_norm(self.gradient, self.answer.grads)
+        return relative_norm(self.gradient, self.expected.grads)
 
 
 def first_calls(step: TrainStep, case: Case) -> Iterator[FirstCall]:

@@ -12,7 +12,7 @@ import pytest
 import impls
 from bench.cells import BASELINE, CONTROL
 from bench.engine.actions import Action, parse_answer
-from bench.engine.process import Place, Worker, ask_once
+from bench.engine.process import Interpreter, Worker, ask_once
 from bench.environments import ask_environment
 from bench.environments.builder import Builder
 from bench.environments.spec import parse
@@ -45,7 +45,7 @@ class There(NamedTuple):
     """An environment, by its entrant or its day, and what is measured in it."""
 
     name: str
-    place: Place
+    interpreter: Interpreter
     offer: Offer
 
     @property
@@ -65,13 +65,13 @@ def there(request: pytest.FixtureRequest) -> There:
         except BakeoffError as error:
             pytest.skip(str(error))
         side = ask_environment(environment, (), {})
-        return There(name, side.place, side.offer)
+        return There(name, side.interpreter, side.offer)
     if builder.find_folder(name) is None:
         if name not in LIGHT:
             pytest.skip(f"the environment of {name} is not built: bakeoff entrants --build {name}")
         request.getfixturevalue("needs_network")
     side = ask_environment(builder.build_entrant(name), (name,), {})
-    return There(name, side.place, side.offer)
+    return There(name, side.interpreter, side.offer)
 
 
 def by_metric(answer: dict[str, Any]) -> dict[str, float]:
@@ -96,13 +96,13 @@ def test_every_entrant_is_there_and_measured_cold(there: There) -> None:
     for entrant in OWN_STAGES if there.name == DAY else (there.name,):
         jax, styles = impls.read_declaration(entrant).jax, there.offer.styles[entrant]
         command = MeasureCold(*AT, f"{entrant}/{styles[-1 if jax else 0]}")
-        answer = ask_once(command, there.place)
+        answer = ask_once(command, there.interpreter)
         assert set(by_metric(answer)) == set(COLD), entrant
 
 
 def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
     arms, jax = there.arms, there.name == DAY or impls.read_declaration(there.name).jax
-    with Worker(there.place) as worker:
+    with Worker(there.interpreter) as worker:
         worker.start()
 
         def time_block(kind: str, arms: list[str]) -> None:

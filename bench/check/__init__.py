@@ -55,6 +55,11 @@ class Subject:
         self.step = cache(lambda case: make(self.entrant.style(str(style)), case))
         """The step at some sizes, made once; it has to be loaded."""
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether a check has needed the entrant so far, and its import succeeded."""
+        return "entrant" in vars(self)
+
     @cached_property
     def entrant(self) -> impls.Entrant:
         """The entrant, imported."""

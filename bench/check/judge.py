@@ -96,11 +96,11 @@ class Examine(Command):
 
 def examine(command: Examine) -> dict[str, Any]:
     """Run a check for at most its time; return its findings, and the styles of the file."""
-    unusable = catch_failure(partial(use_device, command.backend))
-    if isinstance(unusable, Failed):
-        return asdict(unusable)
-    own = command.entrant.endswith(".py")
-    subject = make_subject(Path(command.entrant) if own else command.entrant, command.style)
+    failure = catch_failure(partial(use_device, command.backend))
+    if isinstance(failure, Failed):
+        return asdict(failure)
+    is_file = command.entrant.endswith(".py")
+    subject = make_subject(Path(command.entrant) if is_file else command.entrant, command.style)
     surroundings = Surroundings()
     _interrupt(command.seconds)
     findings = run_check(subject, command.check)
@@ -108,7 +108,7 @@ def examine(command: Examine) -> dict[str, Any]:
     if changes := surroundings.changes():
         expected = "an entrant changes nothing that all entrants of a process share"
         findings.append(subject.finding(expected, f"it {changes}"))
-    styles = list(subject.entrant.styles) if "entrant" in vars(subject) else []
+    styles = list(subject.entrant.styles) if subject.is_imported else []
     return {"findings": [asdict(finding) for finding in findings], "styles": styles}
 
 

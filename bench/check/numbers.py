@@ -53,14 +53,14 @@ def _check_loss(call: FirstCall, case: Case) -> Difference:
     of = "" if np.all(call.chunk.mask) else " of a padded chunk"
     mistake = find_mistake(call, case)
     return (
-        f"the loss{of} is {call.answer.loss:.7f} nats, the float64 reference's, within "
+        f"the loss{of} is {call.expected.loss:.7f} nats, the float64 reference's, within "
         f"{LOSS_TOLERANCE:g} of it",
         f"it is {float(call.loss):.7f}" + (f"; this is the loss if {mistake}" if mistake else ""),
     )
 
 
 def _check_state(call: FirstCall) -> Difference:
-    pairs = zip(call.after, call.answer.hidden, strict=True)
+    pairs = zip(call.after, call.expected.hidden, strict=True)
     away = [np.max(np.abs(np.asarray(ours) - right)) for ours, right in pairs]
     if np.max(away) <= HIDDEN_TOLERANCE:
         return None
@@ -74,7 +74,7 @@ def _check_state(call: FirstCall) -> Difference:
 def _check_gradient(call: FirstCall, subject: Subject) -> Difference:
     if call.gradient_deviation <= GRADIENT_TOLERANCE:
         return None
-    given, right = list_arrays(call.gradient), list_arrays(call.answer.grads)
+    given, right = list_arrays(call.gradient), list_arrays(call.expected.grads)
     norms = {
         name: float(np.linalg.norm(given[name] - right[name]) / np.linalg.norm(right[name]))
         for name in right
@@ -147,6 +147,7 @@ def compute_mistakes(call: FirstCall, case: Case) -> dict[str, float]:
         return reference.loss_and_grads(weights, hidden, chunk._replace(**parts)).loss
 
     width = case.model.width
+    # In a kernel, the rows of the hidden state come before those of x
     input_first = [Dense(np.roll(kernel, width, axis=0), bias) for kernel, bias in weights.cells]
     no_biases = [Dense(kernel, np.zeros_like(bias)) for kernel, bias in flat(weights)]
     return {
@@ -158,5 +159,5 @@ def compute_mistakes(call: FirstCall, case: Case) -> dict[str, float]:
             hidden=[np.zeros_like(rows) for rows in call.hidden]
         ),
         "the mask is not used, so padding counts": loss(mask=np.ones_like(chunk.mask)),
-        "losses are summed instead of averaged": call.answer.loss * float(np.sum(chunk.mask)),
+        "losses are summed instead of averaged": call.expected.loss * float(np.sum(chunk.mask)),
     }

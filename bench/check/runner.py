@@ -14,10 +14,10 @@ import impls
 from bench.cells import parse_entrants, require_known
 from bench.check import ERROR, FILE, CheckFinding, Subject
 from bench.check.judge import CHECKS, Examine
-from bench.engine.process import Place, Worker, WorkerFailedError, find_descendants
+from bench.engine.process import Interpreter, Worker, WorkerFailedError, find_descendants
 from bench.environments.builder import Builder
 from bench.streams import say
-from bench.worker.__main__ import adopt
+from bench.worker.__main__ import adopt_orphans
 from bench.worker.settings import end_processes
 from common.errors import BakeoffError
 
@@ -94,15 +94,19 @@ class Runner:
         """Styles to check; known once the file is imported."""
         self.before = find_descendants(os.getpid())
         isolated = impls.find_declaration(self.entrant).own_environment
-        place = Builder(notify=say).build_entrant(self.entrant).place if isolated else Place()
+        interpreter = (
+            Builder(notify=say).build_entrant(self.entrant).interpreter
+            if isolated
+            else Interpreter()
+        )
         # No compilation is timed here, so programs may come from a cache, if the user keeps one
-        variables = {**place.variables, "JAX_ENABLE_COMPILATION_CACHE": "true"}
-        command = (place.command[0], "-m", "bench.check.judge")
-        self.place = replace(place, command=command, variables=variables)
+        variables = {**interpreter.variables, "JAX_ENABLE_COMPILATION_CACHE": "true"}
+        command = (interpreter.command[0], "-m", "bench.check.judge")
+        self.interpreter = replace(interpreter, command=command, variables=variables)
 
     def run(self) -> list[CheckResult]:
         """Return the results of all checks, the file's first."""
-        adopt()  # what a process leaves behind when it ends
+        adopt_orphans()  # what a process leaves behind when it ends
         results = [*self.run_checks(FILE)]
         if all(result.outcome in ("ok", "note") for result in results):
             for style in self.styles:
@@ -112,7 +116,7 @@ class Runner:
     def run_checks(self, style: str | None) -> Iterator[CheckResult]:
         """Run the checks of one style, or of the file, in a process; yield their results."""
         subject, obstacle = Subject(self.entrant, style), ""
-        with Worker(self.place) as worker:
+        with Worker(self.interpreter) as worker:
             worker.start()
             for name, check in CHECKS.items():
                 if name not in ("contract", *self.options.checks) or not (

@@ -130,7 +130,7 @@ def cost(
             files = write_stacks(chosen, arrays or 0, Path(folder), dropout=dropout)
         for path, named in files.items():
             task = prepare_step(
-                path, extent, named, backend, builder, read_arguments(), is_stack=file is None
+                path, extent, named, backend, builder, read_arguments(), is_generated=file is None
             )
             first = FirstAnswer(extent.margin, say)
             made = measuring.measure(task, first, goes_on=file is not None)

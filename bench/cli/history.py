@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bench.cli.output import Output
 
-SHOWING_PARAMETERS = ("runs", *(field.name for field in fields(Showing)))
+PARAMETERS_WITH_FILES = ("runs", *(field.name for field in fields(Showing)))
 """Parameters that may be given with run files: all others are for measuring."""
 EXAMPLES = """\
 bakeoff history --since 2024-06-01 --every 2mo -o past.html
@@ -84,7 +84,7 @@ def history(
 
     shown = showing.choose()
     if runs:
-        require_showing_parameters(context)
+        refuse_measuring_parameters(context)
         return show_runs(runs, shown)
 
     from bench.engine.journal import open_journals
@@ -121,11 +121,11 @@ def show_runs(runs: Sequence[Path], shown: Output) -> int:
     return 0 if Timeline(results).comparisons else 2
 
 
-def require_showing_parameters(context: typer.Context) -> None:
+def refuse_measuring_parameters(context: typer.Context) -> None:
     """Raise BakeoffError if a parameter was given that is for measuring."""
     for param in context.command.params:
         source = context.get_parameter_source(str(param.name))
-        if source and source.name == "COMMANDLINE" and param.name not in SHOWING_PARAMETERS:
+        if source and source.name == "COMMANDLINE" and param.name not in PARAMETERS_WITH_FILES:
             raise BakeoffError(
                 f"{param.opts[0]} is for measuring, and run files are given; leave one of the two "
                 "out"

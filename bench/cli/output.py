@@ -134,7 +134,7 @@ def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None
 
 
 def publish(documents: Sequence[Document], output: Output = TERMINAL) -> None:
-    """Show documents as `html`, `md` or `text` on a terminal, in a new file or standard output."""
+    """Write documents in the form of the output, to its file or to standard output."""
     if output.form == "html":
         from bench.report.page import page
 
@@ -148,9 +148,9 @@ def publish(documents: Sequence[Document], output: Output = TERMINAL) -> None:
 
         from bench.report import terminal
 
-        file, width = (None, None) if output.file is None else (io.StringIO(), WIDTH)
-        console = Console(highlight=False, file=file, width=width)
+        buffer, width = (None, None) if output.file is None else (io.StringIO(), WIDTH)
+        console = Console(highlight=False, file=buffer, width=width)
         for document in documents:
-            terminal.show(document, console, details=output.details or file is not None)
-        if file is not None:
-            output.write(file.getvalue())
+            terminal.show(document, console, details=output.details or buffer is not None)
+        if buffer is not None:
+            output.write(buffer.getvalue())

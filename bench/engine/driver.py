@@ -19,7 +19,7 @@ from bench.engine.actions import (
 from bench.engine.machine import make_cache
 from bench.engine.process import Worker, WorkerFailedError, find_descendants, link
 from bench.streams import say
-from bench.worker.__main__ import adopt
+from bench.worker.__main__ import adopt_orphans
 from bench.worker.settings import end_processes
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Driver:
         self.zero = time.monotonic() - self.plan.state.spent.wall_seconds
         self.plan.requests.notify = say
         self.cache = make_cache()
-        adopt()  # what a worker that died has left in a session of its own
+        adopt_orphans()  # what a worker that died has left in a session of its own
         self.processes_before = find_descendants(os.getpid())
         pool = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane")
         try:
@@ -131,7 +131,7 @@ class Driver:
         if action.do in ("load", "cold"):
             if self.closing.is_set():
                 raise WorkerFailedError("the run has ended", "", None)
-            worker = Worker(self.task.sides[action.environment].place, action.cores)
+            worker = Worker(self.task.sides[action.environment].interpreter, action.cores)
             self.workers[action.worker] = worker
             worker.start(limit)
         if action.partner:
@@ -147,8 +147,8 @@ class Driver:
         link(*(self.workers[number] for number in action.workers))
         with ThreadPoolExecutor(len(action.workers)) as pool:
             answers = {
-                number: pool.submit(self.ask_worker, action, number, limit, place)
-                for place, number in enumerate(action.workers)
+                number: pool.submit(self.ask_worker, action, number, limit, side)
+                for side, number in enumerate(action.workers)
             }
         errors = {number: answer.exception() for number, answer in answers.items()}
         failures = {n: error for n, error in errors.items() if isinstance(error, WorkerFailedError)}
@@ -158,23 +158,21 @@ class Driver:
             raise failures[number]
         return [answer.result() for answer in answers.values()]
 
-    def ask_worker(
-        self, action: Action, number: int, limit: float, place: int | None = None
-    ) -> Any:
+    def ask_worker(self, action: Action, number: int, limit: float, side: int | None = None) -> Any:
         """Ask a worker for an action, and return its answer, checked.
 
-        Of two workers that alternate, `place` is its number.
+        Of two workers that alternate, `side` is 0 or 1: who is asked.
         """
         worker = self.workers[number]
-        partner = None if place is None else self.workers[action.workers[1 - place]]
-        command = self.complete_command(action, place, limit)
+        partner = None if side is None else self.workers[action.workers[1 - side]]
+        command = self.complete_command(action, side, limit)
         record = worker.ask(command, limit, partner)
         try:
             return parse_answer(action, record)
         except ValueError as error:
             raise worker.make_failure(f"it answered `{action.do}`: {error}") from error
 
-    def complete_command(self, action: Action, place: int | None, patience: float) -> Command:
+    def complete_command(self, action: Action, side: int | None, patience: float) -> Command:
         """Return an action's command with what depends on the run, as far as it has such fields."""
         command = action.command
         assert command is not None
@@ -182,7 +180,7 @@ class Driver:
             "cache": str(self.cache / self.name_compiler(action.environment)),
             "outside": dict(self.task.outside),
             "donate": self.plan.options.donate,
-            "place": place,
+            "place": side,
             "patience": patience,
         }
         known = {field.name for field in fields(command)}

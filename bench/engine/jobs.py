@@ -80,7 +80,7 @@ class Job:
     """Number of workers, or cold samples, that it adds to each question."""
     cost: float = 0.0
     """Its cost in seconds, with that of later jobs without which it is worth nothing."""
-    least: float = 0.0
+    seconds_needed: float = 0.0
     """Seconds that have to be left for it to begin."""
     begun: bool = False
     """Whether it is the rest of a first answer, for which time is kept."""
@@ -93,7 +93,7 @@ class Job:
 
     def is_considered(self, question: Question, left: float, wait: float) -> bool:
         """Tell whether a question is considered before those that weigh `wait` are settled."""
-        is_small = question.workers < question.least and self.cost <= FIRST_SHARE * left
+        is_small = question.workers < question.workers_needed and self.cost <= FIRST_SHARE * left
         return question.weight >= wait or is_small or self.is_hopeful(question, left)
 
     def worth(self, left: float, wait: float) -> float:
@@ -184,11 +184,11 @@ class Jobs:
         if warm and not state.failed_visits.total() and self.goes_first(warm[0]):
             return warm[0]  # the main question has a first answer, whatever else there is
         most = state.seconds_left + OVERRUN * self.options.budget * (not state.samples)
-        jobs: list[Job] = [job for job in (*warm, *self.cold_jobs()) if job.least <= most]
+        jobs: list[Job] = [job for job in (*warm, *self.cold_jobs()) if job.seconds_needed <= most]
         kept = sum(job.cost for job in jobs if job.begun)
         if state.worker_counts or state.failed_visits or state.cold_counts or not jobs:
             jobs += self.once_jobs()
-        fits = [job for job in jobs if job.least + (not job.begun) * kept <= most]
+        fits = [job for job in jobs if job.seconds_needed + (not job.begun) * kept <= most]
         return choose_job(fits, self.state.seconds_left)
 
     def goes_first(self, job: WarmVisits) -> bool:
@@ -199,9 +199,9 @@ class Jobs:
         counts = self.state.worker_counts
         if not counts:  # nothing was visited yet
             return True
-        if not is_skeleton(job.turn.workload) or job.least > self.state.seconds_left:
+        if not is_skeleton(job.turn.workload) or job.seconds_needed > self.state.seconds_left:
             return False
-        if counts[job.groups[0], job.turn] < self.state.find_least(job.turn.kind):
+        if counts[job.groups[0], job.turn] < self.state.find_workers_needed(job.turn.kind):
             return True
         until = max(LEAST_SKELETON_SECONDS, SKELETON_SHARE * self.options.budget)
         is_early = self.state.spent_seconds <= until
@@ -273,7 +273,7 @@ class Jobs:
             self.weight(*turn)
             for turn, groups in state.find_open_turns()
             for group in groups
-            if state.worker_counts[group, turn] < state.find_least(turn.kind)
+            if state.worker_counts[group, turn] < state.find_workers_needed(turn.kind)
         )
         lacking += sum(
             self.weight(workload, COLD_KIND)
@@ -305,7 +305,7 @@ class Jobs:
 
     def choose_few_rounds(self, turn: TurnKind, made: int) -> int:
         """Return the least rounds of a block, where so many workers have come to their end."""
-        enough = self.state.find_least(turn.kind)
+        enough = self.state.find_workers_needed(turn.kind)
         return turn.rounds if made >= enough else min(FEWEST_ROUNDS, turn.rounds)
 
     def warm_job(self, groups: Sequence[Group], turn: TurnKind) -> WarmVisits:
@@ -313,50 +313,62 @@ class Jobs:
 
         Where there is no time to prove further arms, those that are proven are measured.
         """
-        state, workload = self.state, turn.workload
-        made, enough = state.worker_counts[groups[0], turn], state.find_least(turn.kind)
-        few_rounds, proves = self.choose_few_rounds(turn, made), True
+        state, proves = self.state, True
         plan = self.plan_visits(groups, turn, proves=True)
-        if plan.room < plan.fewest and all(is_partly_proven(g, workload) for g in groups):
+        if plan.room < plan.fewest and all(is_partly_proven(g, turn.workload) for g in groups):
             plan, proves = self.plan_visits(groups, turn, proves=False), False
-        count, cores = len(plan.groups), state.cores(groups[0], turn.kind)
-        part, block = self.find_workload_factor(workload), plan.block
-        opening = plan.again if state.proves_before(turn) else plan.opening
-        for_opening = part * turn.seconds_for_opening * opening
-        seconds = max(block, PAIR_FOR_OPENING * plan.again if state.is_paired else for_opening)
-        missing = math.ceil((enough - made) / count)
-        if missing > 0:
-            its_part = self.seconds_of_first_answer(
-                turn, missing, plan.opening, plan.again, plan.in_a_row
-            )
-            shortest = block if part < 1 else min(2, turn.rounds) * block
-            seconds = max(shortest, min(seconds, its_part))
-        seconds = max(plan.fewest, min(seconds, plan.room))
-        # too few workers are preliminary: until there are enough, all that are missing count as one
-        several = 1 if state.is_paired else max(1, missing)
-        first = not state.worker_counts.total()
-        # costs of what was never done are guesses
-        shortest = plan.fewest if first or made else seconds
-        least = plan.opening + plan.in_a_row * shortest
-        least += (not first) * (several - 1) * (plan.again + plan.in_a_row * shortest)
-        rounds, blocks = turn.rounds, seconds / block
-        if blocks < 2 and rounds > 1:
-            rounds = max(few_rounds, int(rounds * blocks / 2))
+        made, enough = state.worker_counts[groups[0], turn], state.find_workers_needed(turn.kind)
+        count, missing = len(plan.groups), math.ceil((enough - made) / len(plan.groups))
+        seconds = self.choose_seconds(plan, turn, missing)
+        # Too few workers are preliminary: until there are enough, all that are missing count as one
+        visits_counted = 1 if state.is_paired else max(1, missing)
+        further = visits_counted - 1
+        # Costs of what was never done are guesses: a first visit needs the fewest rounds alone
+        is_first = not state.worker_counts.total()
+        measuring = plan.in_a_row * (plan.fewest if is_first or made else seconds)
+        needed = plan.opening + measuring
+        if not is_first:
+            needed += further * (plan.again + measuring)
+        blocks = seconds / plan.block
         weight, whole = self.weight(*turn), blocks * turn.rounds
-        again = (several - 1) * (plan.again + plan.in_a_row * seconds)
         return WarmVisits(
             groups=plan.groups,
             turn=turn,
-            cores=cores[:count],
+            cores=state.cores(groups[0], turn.kind)[:count],
             seconds=seconds,
-            rounds=rounds,
+            rounds=self.choose_rounds(turn, blocks, made),
             proves=proves,
             questions=[*self.questions.ask(plan.pairs, *turn, weight, whole)],
-            more=several * count / len({*plan.groups}),
-            cost=plan.opening + plan.in_a_row * seconds + again,
-            least=least,
+            more=visits_counted * count / len({*plan.groups}),
+            cost=plan.opening
+            + plan.in_a_row * seconds
+            + further * (plan.again + plan.in_a_row * seconds),
+            seconds_needed=needed,
             begun=not state.is_paired and 0 < made < enough,
         )
+
+    def choose_seconds(self, plan: Visits, turn: TurnKind, missing: int) -> float:
+        """Return how long each worker measures, where so many visits are missing for an answer."""
+        factor = self.find_workload_factor(turn.workload)
+        if self.state.is_paired:
+            for_opening = PAIR_FOR_OPENING * plan.again
+        else:
+            opening = plan.again if self.state.proves_before(turn) else plan.opening
+            for_opening = factor * turn.seconds_for_opening * opening
+        seconds = max(plan.block, for_opening)
+        if missing > 0:
+            its_share = self.seconds_of_first_answer(
+                turn, missing, plan.opening, plan.again, plan.in_a_row
+            )
+            shortest = plan.block if factor < 1 else min(2, turn.rounds) * plan.block
+            seconds = max(shortest, min(seconds, its_share))
+        return max(plan.fewest, min(seconds, plan.room))
+
+    def choose_rounds(self, turn: TurnKind, blocks: float, made: int) -> int:
+        """Return the rounds of a block: fewer where a visit has no time for two blocks."""
+        if blocks >= 2 or turn.rounds == 1:
+            return turn.rounds
+        return max(self.choose_few_rounds(turn, made), int(turn.rounds * blocks / 2))
 
     def allot_seconds(self, job: WarmVisits, opened: int) -> float:
         """Return how many seconds a visit measures, once its workers are open and have proven.
@@ -367,7 +379,7 @@ class Jobs:
         if self.options.is_fixed:
             return seconds
         in_a_row = 1 if job.cores[0] else max(1, opened)
-        missing = state.find_least(turn.kind) - state.worker_counts[group, turn]
+        missing = state.find_workers_needed(turn.kind) - state.worker_counts[group, turn]
         if not state.is_paired and missing > 0:
             again = self.costs.opening(group, *turn)
             visits = 1 + math.ceil(missing / len(job.groups))
@@ -379,7 +391,7 @@ class Jobs:
         jobs: list[Job] = [*self.warm_jobs()]
         if is_skeleton(turn.workload):  # its counts, with the proof of its trees, come next
             jobs += self.once_jobs()
-        fits = rest >= min((other.least for other in jobs), default=0.0)
+        fits = rest >= min((other.seconds_needed for other in jobs), default=0.0)
         return seconds + (0.0 if fits else rest / in_a_row)
 
     def cold_jobs(self) -> Iterator[Job]:
@@ -414,7 +426,7 @@ class Jobs:
         seconds = self.cold_seconds(pairs, sweeps)
         one = max(self.costs.cold(group) for group, _ in pairs)  # lanes cannot share a process
         # A number that was given is taken whatever the time
-        least = 0.0 if self.options.cold_samples else max(seconds, one)
+        needed = 0.0 if self.options.cold_samples else max(seconds, one)
         return ColdSweeps(
             workload=workload,
             pairs=pairs,
@@ -422,7 +434,7 @@ class Jobs:
             questions=questions,
             more=sweeps,
             cost=seconds,
-            least=least,
+            seconds_needed=needed,
         )
 
     def cold_seconds(self, pairs: Sequence[GroupCell], sweeps: int) -> float:
@@ -435,7 +447,7 @@ class Jobs:
         """Return (workload, kind of work) → seconds of its first answer, if a proof was timed."""
         turns, has_proofs = self.state.find_open_turns(), self.costs.has_proofs
         turns = [(turn, groups) for turn, groups in turns if has_proofs(turn.workload)]
-        needs = {(*turn,): self.warm_job(groups, turn).least for turn, groups in turns}
+        needs = {(*turn,): self.warm_job(groups, turn).seconds_needed for turn, groups in turns}
         for workload in filter(has_proofs, self.state.workloads):
             if pairs := self.state.find_unswept_cells(workload):
                 seconds = self.cold_seconds(pairs, self.state.count_sweeps(pairs))
@@ -463,5 +475,10 @@ class Jobs:
                 seconds += self.costs.training(side, cells) / lanes
             questions = [Question(WEIGHTS[do], WIDEST, 0.0, 0, 1)] * len(cells)
             yield OnceWork(
-                do=do, side=side, cells=cells, questions=questions, cost=seconds, least=seconds
+                do=do,
+                side=side,
+                cells=cells,
+                questions=questions,
+                cost=seconds,
+                seconds_needed=seconds,
             )

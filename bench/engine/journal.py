@@ -168,7 +168,7 @@ class Journal:
         state.samples += samples
         state.spent = known.spent
         state.sides[0].notes += known.warnings
-        state.adopt(s for s in samples if s.worker > known.spent.earlier_processes)
+        state.count_earlier_work(s for s in samples if s.worker > known.spent.earlier_processes)
         self.known_texts = {*map(msgspec.json.encode, state.rows), *state.sides[0].notes}
         self.known_samples = len(samples)
 

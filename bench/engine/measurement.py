@@ -33,7 +33,7 @@ from bench.runfile import (
 from bench.runfile.warnings import collect_warnings
 from bench.stats.changes import estimate_array_costs
 from bench.stats.estimate import estimate, widen_intervals
-from bench.stats.verdicts import find_impossible, find_other_work, settle_by_program
+from bench.stats.verdicts import find_impossible, find_unlike_skeletons, settle_by_program
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
@@ -202,8 +202,8 @@ def describe_differences(
 def digest_code() -> str:
     """Return the SHA-256 of the code that a run's numbers depend on."""
     digest = hashlib.sha256()
-    for place in map(ROOT.joinpath, CODE):
-        for path in sorted(place.rglob("*.py")) or [place]:
+    for part in map(ROOT.joinpath, CODE):
+        for path in sorted(part.rglob("*.py")) or [part]:
             digest.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -267,11 +267,11 @@ def estimate_sound_cells(
         impossible: Mapping[Cell, str] = {}
         if not task.base:
             impossible = find_impossible(estimates, find_same_programs(cells))
-        other_work = {} if impossible else find_other_work(estimates)
-        if not impossible and not other_work:
+        unlike_skeletons = {} if impossible else find_unlike_skeletons(estimates)
+        if not impossible and not unlike_skeletons:
             return samples, estimates
         for row in cells:
-            why = impossible.get(row.cell) or other_work.get((row.environment, row.cell))
+            why = impossible.get(row.cell) or unlike_skeletons.get((row.environment, row.cell))
             row.failure = row.failure or why
 
 

@@ -133,9 +133,13 @@ class Plan:
         done: list[Visit] = []
 
         def measure(visit: Visit, _: Cores) -> LaneActions[None]:
-            end = self.state.spent_seconds + seconds
-            late = bool(done) and self.state.spent_seconds > self.state.end
-            if not late and (yield from self.measure_blocks(visit, turn, end, rounds)):
+            visit_end = self.state.spent_seconds + seconds
+            is_late = self.state.spent_seconds > self.state.end
+            if done and is_late:  # the first visit still begins
+                blocks = 0
+            else:
+                blocks = yield from self.measure_blocks(visit, turn, visit_end, rounds)
+            if blocks:
                 done.append(visit)
                 for side in visit.group:
                     side.note_survival(visit.workload, self.common_arms(visit))
@@ -149,41 +153,52 @@ class Plan:
     def measure_blocks(
         self, visit: Visit, turn: TurnKind, end: float, rounds: int
     ) -> LaneActions[int]:
-        """Measure blocks until a time, one at least; return how many there were."""
-        number, state = 0, self.state
-        given = rounds if visit.compiles else self.options.rounds
-        while arms := self.common_arms(visit):
-            if self.options.blocks is not None and number >= self.options.blocks:
-                break
-            if number % UNREQUESTED_INTERVAL or visit.compiles:
-                arms = [arm for arm in arms if arm not in self.state.unrequested_arms]
-            if not arms:  # there was time to prove the baseline alone, which nobody asked for
-                break
-            one = state.costs.block(visit.group, turn, arms) / turn.rounds
-            is_fixed = given or self.options.is_fixed
-            if turn.pairs_calls and len(visit.group) == 1 and not is_fixed:
-                seconds = max(BLOCK_SECONDS, end - state.spent_seconds)
+        """Measure blocks until a time, one at least; return how many there were.
+
+        Blocks of steps take some seconds each. Single calls have one block: on one side as long as
+        there is time, on two sides of as many rounds as fit.
+        """
+        state, blocks = self.state, 0
+        fixed_rounds = rounds if visit.compiles else self.options.rounds
+        fills_time = turn.pairs_calls and not fixed_rounds and not self.options.is_fixed
+        while blocks != self.options.blocks and (arms := self.choose_arms(visit, blocks)):
+            left = end - state.spent_seconds
+            if fills_time and len(visit.group) == 1:
+                seconds = max(BLOCK_SECONDS, left)
                 yield from self.measure_block(visit, turn, arms, MOST_CALL_ROUNDS, seconds)
                 return 1
-            round_seconds = state.costs.round_seconds.get(turn)
-            if turn.pairs_calls and round_seconds and not is_fixed:  # on two sides: by its rounds
-                count = int((end - state.spent_seconds) / round_seconds)
-                if number and count < rounds:
-                    break
-                count = max(rounds, min(MOST_CALL_ROUNDS, count))
-                yield from self.measure_block(visit, turn, arms, count)
-                return number + 1
-            count = given or max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / one)))
-            if is_real_step(turn.workload) and not state.costs.is_timed(visit.group, turn):
-                count = given or min(rounds, FEW_ROUNDS)  # a step may take milliseconds or seconds
-            if self.options.blocks is None and number:
-                count = given or max(rounds, min(count, int((end - state.spent_seconds) / one)))
-                last = state.spent_seconds + one * count > self.options.budget
-                if last or state.spent_seconds + one * count / 2 > end:
+            if fills_time and (round_seconds := state.costs.round_seconds.get(turn)):
+                fitting = min(MOST_CALL_ROUNDS, int(left / round_seconds))
+                if blocks and fitting < rounds:
+                    return blocks
+                yield from self.measure_block(visit, turn, arms, max(rounds, fitting))
+                return blocks + 1
+            round_seconds = state.costs.block(visit.group, turn, arms) / turn.rounds
+            count = fixed_rounds or self.choose_rounds(visit, turn, rounds, round_seconds)
+            if blocks and self.options.blocks is None:
+                count = fixed_rounds or max(rounds, min(count, int(left / round_seconds)))
+                seconds = count * round_seconds
+                if seconds / 2 > left or seconds > self.options.budget - state.spent_seconds:
                     break
             yield from self.measure_block(visit, turn, arms, count)
-            number += 1
-        return number
+            blocks += 1
+        return blocks
+
+    def choose_arms(self, visit: Visit, blocks: int) -> list[str]:
+        """Return the arms of a visit's next block, after so many; none if only unrequested ones.
+
+        There may have been time to prove the baseline alone, which nobody asked for.
+        """
+        arms = self.common_arms(visit)
+        if blocks % UNREQUESTED_INTERVAL or visit.compiles:
+            arms = [arm for arm in arms if arm not in self.state.unrequested_arms]
+        return arms
+
+    def choose_rounds(self, visit: Visit, turn: TurnKind, rounds: int, round_seconds: float) -> int:
+        """Return the rounds of a block of some seconds, at least as many as given."""
+        if is_real_step(turn.workload) and not self.state.costs.is_timed(visit.group, turn):
+            return min(rounds, FEW_ROUNDS)  # a step may take milliseconds or seconds
+        return max(rounds, min(MOST_ROUNDS, int(BLOCK_SECONDS / round_seconds)))
 
     def common_arms(self, visit: Visit) -> list[str]:
         """Return the living arms that all of a visit's workers hold; none without the baseline.
@@ -270,8 +285,8 @@ class Plan:
             yield from self.requests.close(side, worker)
 
         proofs = []
-        for place, (side, (group, arms)) in enumerate(left.items()):
-            workers = max(1, len(cores) // len(left) + (place < len(cores) % len(left)))
+        for i, (side, (group, arms)) in enumerate(left.items()):
+            workers = max(1, len(cores) // len(left) + (i < len(cores) % len(left)))
             for _ in range(min(workers, len(arms))):
                 visit = Visit(group, workload, arms, until, only_proves=True)
                 proofs.append(partial(prove, side, visit))

@@ -66,8 +66,8 @@ class WorkerFailedError(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Place of a worker: an interpreter with its packages, environment variables, and code."""
+class Interpreter:
+    """How a worker is started: a Python with its packages, environment variables, and code."""
 
     command: Sequence[str] = (sys.executable, "-m", MODULE)
     variables: Mapping[str, str] = field(default_factory=environment)
@@ -75,31 +75,31 @@ class Place:
     """Root folder of the code that it runs."""
 
     @classmethod
-    def from_python(cls, python: str, root: Path = ROOT) -> Place:
-        """Return the place of another interpreter, or of another revision's code."""
+    def from_python(cls, python: str, root: Path = ROOT) -> Interpreter:
+        """Return another Python of this machine, or the same with another revision's code."""
         return cls((python, "-m", MODULE), environment(root, own=python == sys.executable), root)
 
-    def apply_step_settings(self) -> Place:
-        """Return the same place under the settings of a user's own step."""
+    def apply_step_settings(self) -> Interpreter:
+        """Return the same Python under the settings of a user's own step."""
         return replace(self, variables=restore_user_settings(self.variables))
 
 
 class Worker:
-    """One worker process. Several may live, in different places, and work at the same time."""
+    """One worker process. Several may live, each of its own Python, and work at the same time."""
 
-    def __init__(self, place: Place | None = None, cores: Sequence[int] = ()) -> None:
-        place = Place() if place is None else place
+    def __init__(self, interpreter: Interpreter | None = None, cores: Sequence[int] = ()) -> None:
+        interpreter = Interpreter() if interpreter is None else interpreter
         self.recorder = Recorder()
         self.channel, their_end = socket.socketpair()
         self.stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- `close` does
         inherited = self.recorder.file.fileno(), their_end.fileno()
         self.process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
-            [*place.command, self.recorder.path, str(their_end.fileno())],
+            [*interpreter.command, self.recorder.path, str(their_end.fileno())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
-            cwd=place.root,
-            env=dict(place.variables) | (threads(cores) if cores else {}),
+            cwd=interpreter.root,
+            env=dict(interpreter.variables) | (threads(cores) if cores else {}),
             pass_fds=inherited,
             process_group=0,  # so that what it starts can be ended with it
         )
@@ -268,8 +268,8 @@ def find_descendants(pid: int) -> set[int]:
     return set()
 
 
-def ask_once(command: Command, place: Place | None = None) -> dict[str, Any]:
+def ask_once(command: Command, interpreter: Interpreter | None = None) -> dict[str, Any]:
     """Let a fresh worker do one thing, and return its record."""
-    with Worker(place) as worker:
+    with Worker(interpreter) as worker:
         worker.start()
         return worker.ask(command)

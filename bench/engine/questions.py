@@ -52,18 +52,22 @@ class Question(NamedTuple):
     """Half width relative to one that settles the verdict: above 1, it is open; 0 if unknown."""
     workers: int
     """Workers, or cold samples, that it rests on."""
-    least: int
+    workers_needed: int
     """Workers, or cold samples, below which it is preliminary."""
 
     @property
     def is_open(self) -> bool:
         """Whether it is not settled yet."""
-        return self.workers < self.least or self.excess > 1
+        return self.workers < self.workers_needed or self.excess > 1
 
     def gain(self, more: float) -> float:
         """Return the weighted doubt that further workers remove."""
         have, rest = self.workers, self.workers / (self.workers + more)
-        return self.weight * self.doubt * (1 - (rest if have < self.least else math.sqrt(rest)))
+        return (
+            self.weight
+            * self.doubt
+            * (1 - (rest if have < self.workers_needed else math.sqrt(rest)))
+        )
 
 
 class Questions:
@@ -119,7 +123,7 @@ class Questions:
         A worker has so many `rounds`. Without samples, the excess is foreseen.
         """
         asked = {group: self.state.find_metrics(group, workload, kind) for group in dict(pairs)}
-        least = self.state.find_least(kind)
+        workers_needed = self.state.find_workers_needed(kind)
         for group, cell in pairs:
             environment = self.state.find_compared_side(group).environment
             for metric in asked[group].get(cell, ()):
@@ -130,10 +134,10 @@ class Questions:
                     doubt, excess = 1.0, 0.0 if row else math.inf
                 elif row is None:
                     excess = self.foresee_excess(metric, cell, rounds)
-                elif have >= least:
+                elif have >= workers_needed:
                     enough, settling = find_target_widths(row, self.margin)
                     doubt, excess = min(WIDEST, row.half_width / enough), row.half_width / settling
-                yield Question(metric.weight * weight, doubt, excess, have, least)
+                yield Question(metric.weight * weight, doubt, excess, have, workers_needed)
 
     def foresee_excess(self, metric: Metric, cell: Cell, rounds: float) -> float:
         """Return the excess that so many rounds will leave of ratios near 1; 0 if unknown.

@@ -325,11 +325,11 @@ class Requests:
         A process that dies is begun once more, unless too many have died.
         """
         self.state.cold_counts[group, cell] += 1
-        number, arm = self.state.spent.processes + 1, str(cell.arm)
+        sample_number, arm = self.state.spent.processes + 1, str(cell.arm)
         for side in self.state.rng.sample(group, len(group)):
             own_cores = cores if side.backend == "cpu" else ()
             for _ in range(COLD_TRIES):
-                if not side.has_cold_tries(cell):
+                if not side.may_begin_cold(cell):
                     break
                 self.state.spent.processes += 1
                 worker = self.state.spent.processes
@@ -340,7 +340,7 @@ class Requests:
                     [answer] = outcome.answers
                     self.state.costs.cold_seconds[side] = outcome.took
                     self.state.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
-                    self.keep_samples(side, answer.samples, number, cores=own_cores)
+                    self.keep_samples(side, answer.samples, sample_number, cores=own_cores)
                     break
                 side.cold_deaths[cell] += 1
                 side.deaths[arm, cell.workload] = outcome.death.reason

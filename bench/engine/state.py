@@ -96,7 +96,7 @@ class RunState:
         """Numbers of workers, or pairs, that have come to their end, or are measuring."""
         self.failed_visits: Counter[tuple[Group, TurnKind]] = Counter()
         """Consecutive failed visits."""
-        self.cold_samples = options.cold_samples or self.find_least(COLD_KIND)
+        self.cold_samples = options.cold_samples or self.find_workers_needed(COLD_KIND)
         """Cold processes of each cell that are swept together."""
         self.least_cold = 1 if options.cold_samples else self.cold_samples
         """Cold samples below which a cell has no cold estimate."""
@@ -129,7 +129,7 @@ class RunState:
                 rows[key] = row
         return list(rows.values())
 
-    def adopt(self, samples: Iterable[Sample]) -> None:
+    def count_earlier_work(self, samples: Iterable[Sample]) -> None:
         """Count the workers and cold processes of a run that was cut off."""
         groups = {(self.find_compared_side(g).environment, g[0].backend): g for g in self.groups}
         blocks: set[tuple[Group, TurnKind, int, int]] = set()
@@ -140,15 +140,18 @@ class RunState:
                 processes.add((group, s.cell, s.worker))
             elif group and kind in TURNS:
                 blocks.add((group, TurnKind(s.cell.workload, kind), s.worker, s.block))
-        for (group, turn, _), count in Counter(row[:3] for row in blocks).items():
-            self.worker_counts[group, turn] += count >= (self.options.blocks or 1)
-        self.cold_counts.update(row[:2] for row in processes)
+        blocks_needed = self.options.blocks or 1
+        blocks_of_worker = Counter((group, turn, worker) for group, turn, worker, _ in blocks)
+        for (group, turn, _), count in blocks_of_worker.items():
+            if count >= blocks_needed:
+                self.worker_counts[group, turn] += 1
+        self.cold_counts.update((group, cell) for group, cell, _ in processes)
 
     def count_sweeps(self, pairs: Collection[GroupCell]) -> int:
         """Return the most cold processes that any of some cells lacks."""
         return self.cold_samples - min((self.cold_counts[pair] for pair in pairs), default=0)
 
-    def find_least(self, kind: str) -> int:
+    def find_workers_needed(self, kind: str) -> int:
         """Return the number of workers, or cold samples, below which a number is preliminary."""
         if self.shares_variance:
             return LEAST_PAIRS
@@ -238,7 +241,7 @@ class RunState:
                 reference = [arm.make_cell(workload, group[0].backend) for arm in REFERENCE]
                 cells = [c for c in dict.fromkeys([*reference, *cells]) if c not in known]
             pairs += [(group, cell) for cell in cells]
-        pairs = [p for p in pairs if all(side.has_cold_tries(p[1]) for side in p[0])]
+        pairs = [p for p in pairs if all(side.may_begin_cold(p[1]) for side in p[0])]
         return sorted(pairs, key=lambda p: (p[1].arm not in REFERENCE, p[1].style != PURE))
 
     def find_unswept_cells(self, workload: str) -> list[GroupCell]:
@@ -248,10 +251,10 @@ class RunState:
 
     def find_once_cells(self) -> list[tuple[Do, SideState, list[Cell]]]:
         """Return the counts and trainings that are not finished: cells of a side and workload."""
-        places: list[tuple[Do, str]] = [("count", workload) for workload in self.counted_workloads]
-        places += [("train", workload) for workload in self.workloads]
+        once: list[tuple[Do, str]] = [("count", workload) for workload in self.counted_workloads]
+        once += [("train", workload) for workload in self.workloads]
         works: list[tuple[Do, SideState, list[Cell]]] = []
-        for side, (do, workload) in product(self.sides, places):
+        for side, (do, workload) in product(self.sides, once):
             cells = [
                 cell
                 for cell in side.list_live_cells(workload)

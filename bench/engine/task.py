@@ -17,7 +17,7 @@ from common.versions import PYTHON
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bench.engine.process import Place, WorkerFailedError
+    from bench.engine.process import Interpreter, WorkerFailedError
     from bench.options import Options
     from bench.runfile import EnvironmentInfo, FileKind
     from bench.worker.protocol import Command
@@ -33,9 +33,9 @@ COLD_DEATHS = 3
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python with packages, built: the place of its workers, and its contents."""
+    """A Python with packages, built: how its workers are started, and its contents."""
 
-    place: Place
+    interpreter: Interpreter
     info: EnvironmentInfo
     """Its part of a run file. Until a worker was asked, `versions` has packages built from sources
     alone, named by their commits."""
@@ -127,7 +127,7 @@ class SideState:
         """Tell whether a cell has been proven equal."""
         return cell in self.cells and self.cells[cell].proof is not None
 
-    def has_cold_tries(self, cell: Cell) -> bool:
+    def may_begin_cold(self, cell: Cell) -> bool:
         """Tell whether more cold processes of a cell are begun, if there is time."""
         return self.cells[cell].failure is None and self.cold_deaths[cell] < COLD_DEATHS
 

@@ -39,28 +39,28 @@ def ask_environment(
         WorkerFailedError: not even the baseline can be loaded.
         msgspec.ValidationError: its answer is another revision's.
     """
-    facts, place, info = conditions(), environment.place, environment.info
+    facts, interpreter, info = conditions(), environment.interpreter, environment.info
     names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.list_usual())]))
     asked = names if entrants else []  # another revision may have others
     if steps.find_step(outside):  # such a step is alone
         facts["environment"] = restore_user_settings(facts["environment"])
-        place, asked = place.apply_step_settings(), names[:1]
+        interpreter, asked = interpreter.apply_step_settings(), names[:1]
     problems: dict[str, str] = {}
     while True:
         command = Describe(asked, dict(outside))
         try:
-            offer = msgspec.convert(ask_once(command, place), Offer)
+            offer = msgspec.convert(ask_once(command, interpreter), Offer)
             break
         except WorkerFailedError as error:
-            if not error.arm:
+            if not error.arm:  # none was at work, or the baseline
                 raise
             if asked:
                 problems[names.pop(error.arm)] = f"import failed: {error}"
-            asked = names
+            asked = names  # by name from now on: so an index says which one has failed
     offer = replace(offer, problems=offer.problems | problems, conditions=facts)
     gaps = info.gaps | offer.problems
     for entrant, styles in offer.missing.items():
         gaps |= {f"{entrant}/{style}": why for style, why in styles.items()}
     versions = offer.versions | info.versions
     info = msgspec.structs.replace(info, versions=versions, gaps=gaps)
-    return replace(environment, place=place, info=info, offer=offer)
+    return replace(environment, interpreter=interpreter, info=info, offer=offer)

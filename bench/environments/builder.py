@@ -26,7 +26,7 @@ from filelock import FileLock
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 import impls
-from bench.engine.process import Place, WorkerFailedError, ask_once
+from bench.engine.process import Interpreter, WorkerFailedError, ask_once
 from bench.engine.task import Environment
 from bench.environments import uv
 from bench.environments.git import extract_commit, find_commit
@@ -81,7 +81,7 @@ class Builder:
         """
         root, info = ROOT, EnvironmentInfo(spec=str(spec))
         if spec.is_current and not self.extras:
-            return Environment(Place(), info)
+            return Environment(Interpreter(), info)
         if spec.revision is not None:
             info.commit = find_commit(spec.revision)
         require_own(self.folder.parent)
@@ -94,7 +94,7 @@ class Builder:
                 )
             same = (root / LOCK).read_bytes() == (ROOT / LOCK).read_bytes()
             if same and not self.extras:
-                return Environment(Place.from_python(sys.executable, root), info)
+                return Environment(Interpreter.from_python(sys.executable, root), info)
         pins = {n: self.freeze(w) if isinstance(w, PackageSource) else w for n, w in spec.pins}
         spec = replace(spec, pins=tuple(pins.items()))
         pythons = (PYTHON,) if spec.is_current else pythons
@@ -103,8 +103,8 @@ class Builder:
         for name, source in spec.sources.items():
             version = info.pins[name].partition("+")[0]
             info.pins[name] = info.versions[name] = f"{version}+{source.label}"
-        place = Place.from_python(str(folder / INTERPRETER), root)
-        return Environment(place, info, python)
+        interpreter = Interpreter.from_python(str(folder / INTERPRETER), root)
+        return Environment(interpreter, info, python)
 
     def build_entrant(self, entrant: str | Path) -> Environment:
         """Return an entrant's own environment; build it if that has not been done before."""
@@ -213,7 +213,7 @@ class Builder:
                 *(*list_options(spec), "--python", interpreter, "--requirements", str(file)),
             )
             try:
-                ask_once(Describe([impls.BASELINE]), Place.from_python(interpreter))
+                ask_once(Describe([impls.BASELINE]), Interpreter.from_python(interpreter))
             except WorkerFailedError as error:
                 raise uv.UnsolvableError(f"its releases do not run together: {error}") from error
             atomic_write(path / MARK, json.dumps({"title": str(spec), "python": python}))

@@ -71,16 +71,16 @@ def write_commit(commit: str, repository: Path, folder: Path) -> None:
         BakeoffError: the repository lacks some, as a partial clone does.
     """
     by_repository = group_by_key(
-        (place, (name, entry)) for name, (entry, place) in _list_blobs(commit, repository).items()
+        (source, (name, entry)) for name, (entry, source) in _list_blobs(commit, repository).items()
     )
     folder.mkdir()
-    for place, entries in by_repository.items():
+    for source, entries in by_repository.items():
         objects = "\n".join(entry.object for _, entry in entries)
-        data = io.BytesIO(read_git(*point_at(place), "cat-file", "--batch", input_=objects))
+        data = io.BytesIO(read_git(*point_at(source), "cat-file", "--batch", input_=objects))
         for name, entry in entries:
             header = data.readline().split()
             if header[1:2] != [b"blob"]:
-                raise BakeoffError(f"{place} lacks {name} of {commit}; fetch it there first")
+                raise BakeoffError(f"{source} lacks {name} of {commit}; fetch it there first")
             contents, path = data.read(int(header[2])), folder / name
             data.read(1)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -118,7 +118,7 @@ def parse_source(package: str, text: str, given: str) -> PackageSource:
 
 
 def _split_revision(text: str, decode: Callable[[str], str]) -> tuple[str, str]:
-    """Split a place and its revision: the longest folder counts, else what is before the first `@`.
+    """Split at the `@` before a revision: after the longest that is a folder, else the first one.
 
     Names of folders and of revisions may have an `@`, too.
     """
@@ -126,8 +126,8 @@ def _split_revision(text: str, decode: Callable[[str], str]) -> tuple[str, str]:
     for end in sorted(ends, reverse=True):
         if end and Path(decode(text[:end])).is_dir():
             return text[:end], text[end + 1 :]
-    place, _, revision = text.partition("@")
-    return place, revision
+    location, _, revision = text.partition("@")
+    return location, revision
 
 
 def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -> PackageSource:
@@ -139,27 +139,27 @@ def freeze(source: PackageSource, folder: Path, notify: Callable[[str], None]) -
     folder.mkdir(parents=True, exist_ok=True)
     if "://" in source.location:
         return _freeze_repository(source, folder, notify)
-    place = Path(source.location)
-    top, part = _find_repository(place)
+    checkout = Path(source.location)
+    top, part = _find_repository(checkout)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         code = Path(scratch) / "code"
         if source.revision:
             if top is None:
                 raise BakeoffError(
-                    f"{place} is no repository of git: it has no {source.revision!r}"
+                    f"{checkout} is no repository of git: it has no {source.revision!r}"
                 )
-            commit = find_commit(source.revision, top, str(place))
+            commit = find_commit(source.revision, top, str(checkout))
             write_commit(commit, top, code)
             if not (code / part).is_dir():
                 raise BakeoffError(
-                    f"{place}: {source.revision!r} has no folder {part!r}; give another revision"
+                    f"{checkout}: {source.revision!r} has no folder {part!r}; give another revision"
                 )
-        elif top is None or not _is_committed(place):
-            _copy_files(place, _list_folder(place), code)
+        elif top is None or not _is_committed(checkout):
+            _copy_files(checkout, _list_folder(checkout), code)
             archive, digest = _make_archive(code, list_folder(code, {}), folder)
             return PackageSource(str(archive), label=digest)
         else:
-            commit = find_commit("HEAD", top, str(place))
+            commit = find_commit("HEAD", top, str(checkout))
             _copy_files(top, _list_checkout(top), code)
         committed = list_commit(commit, top)
         tree, label = list_folder(code, committed), commit[:LABEL_DIGITS]
@@ -199,7 +199,7 @@ def _fetch(location: str, copy: Path) -> None:
     Raises:
         BakeoffError: it cannot be fetched.
     """
-    if not (copy / "shallow").exists():  # else it stays so, whatever the repository has become
+    if not (copy / "shallow").exists():  # a shallow copy would stay shallow
         with suppress(BakeoffError):
             refs = ("--prune", "--", location, "+refs/*:refs/*")
             run_git("--git-dir", str(copy), "fetch", "--quiet", *refs)
@@ -207,7 +207,7 @@ def _fetch(location: str, copy: Path) -> None:
     with tempfile.TemporaryDirectory(dir=copy.parent) as scratch:
         new, failed = Path(scratch) / "new", f"{location} cannot be fetched"
         run_git("clone", "--quiet", "--mirror", "--", location, str(new), failed=failed)
-        # It names the address, which may have a password
+        # The section names the address, which may have a password
         run_git("--git-dir", str(new), "config", "--remove-section", "remote.origin")
         shutil.rmtree(copy, ignore_errors=True)
         new.rename(copy)
@@ -216,13 +216,16 @@ def _fetch(location: str, copy: Path) -> None:
 def _find_repository(folder: Path) -> tuple[Path | None, str]:
     """Return the top of the repository that a folder is in, and the folder's path there.
 
+    They are None and empty outside of any repository.
+
     Raises:
         BakeoffError: git does not read the repository.
     """
     ask = ("-C", str(folder), "rev-parse", "--show-toplevel", "--show-prefix")
     try:
-        top, _, part = run_git(*ask).partition("\n")
+        top, _, path_there = run_git(*ask).partition("\n")
     except BakeoffError as error:
+        # git proposes a command, in brackets at the end of its message
         if allowing := re.search(r"\((git config .*)\)$", str(error)):
             raise BakeoffError(
                 f"{folder} is another user's, and git does not read it: allow that by "
@@ -231,7 +234,7 @@ def _find_repository(folder: Path) -> tuple[Path | None, str]:
         if (folder / ".git").exists():
             raise BakeoffError(f"{folder}: {error}") from error
         return None, ""
-    return Path(top), part
+    return Path(top), path_there
 
 
 def _is_committed(folder: Path) -> bool:
@@ -324,17 +327,17 @@ def _make_archive(code: Path, tree: Tree, folder: Path, version: str = "") -> tu
 
 
 def list_commits(first: PackageSource, last: PackageSource) -> list[str]:
-    """Return the commits between two frozen sources, in the order from one to the other.
+    """Return the commits between two frozen sources, without these, from the first to the last.
 
     Raises:
         BakeoffError: they are not of one repository.
     """
     if first.repository != last.repository or not first.repository:
         raise BakeoffError(f"{first.label} and {last.label} are not states of one repository")
-    for old, new, way in ((first, last, 1), (last, first, -1)):
+    for old, new, order in ((first, last, 1), (last, first, -1)):
         between = f"{old.commit}..{new.commit}"
-        place = ("--git-dir", first.repository)
-        ask = (*place, "rev-list", "--first-parent", "--reverse", between)
+        ask = ("--git-dir", first.repository, "rev-list", "--first-parent", "--reverse", between)
         if commits := run_git(*ask).split():
-            return (commits if new.is_changed else commits[:-1])[::way]
+            # The newer one's own commit is between them only if it has changes beside that commit
+            return (commits if new.is_changed else commits[:-1])[::order]
     return []

@@ -170,19 +170,19 @@ def measure_on_node(
     import ray  # type: ignore[import-not-found,unused-ignore]
 
     node = ray.get_runtime_context().get_node_id()
-    try:  # the node's own code, not what was sent
-        from bench.fleet import measurement as local
+    try:  # this function was sent; the module is the node's own
+        from bench.fleet import measurement as installed
 
-        here = local.describe_code()
+        here = installed.describe_code()
     except ImportError as error:
         return node, f"it cannot run this project ({error})", None
     if differing := {name for name, _ in here.items() ^ expected.items()}:
         return node, f"it has another {', another '.join(sorted(differing))}", None
     from filelock import FileLock
 
-    lock = FileLock(Path(tempfile.gettempdir()) / local.LOCK, mode=0o666)
+    lock = FileLock(Path(tempfile.gettempdir()) / installed.LOCK, mode=0o666)
     with lock, tempfile.TemporaryDirectory(prefix="bakeoff-matrix-") as folder:
-        return node, "", local.measure(arguments, Path(folder), command or local.COMMAND)
+        return node, "", installed.measure(arguments, Path(folder), command or installed.COMMAND)
 
 
 def describe_code() -> dict[str, str]:

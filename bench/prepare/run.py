@@ -114,9 +114,9 @@ def prepare_step(
     builder: Builder,
     arguments: Sequence[str],
     *,
-    is_stack: bool = False,
+    is_generated: bool = False,
 ) -> Task:
-    """Return the task of a step; of a stack, what its skeleton adds to a call is all.
+    """Return the task of a step; of generated layers, only the time added to a call is measured.
 
     All styles of its library are measured if none are given; on an accelerator, or else the CPU,
     if no backend is.
@@ -139,14 +139,14 @@ def prepare_step(
             f"`bakeoff ab --step {file.name}`, or add make_model and loss"
         )
     backend = backend or next((b for b in offer.backends if b != "cpu"), "cpu")
-    is_real = not is_stack and Device.parse(backend).backend not in offer.too_large
+    is_real = not is_generated and Device.parse(backend).backend not in offer.too_large
     entrants = tuple(offer.styles)  # named, so that unusual styles take part, too
     selection = Selection(entrants, styles, (name,), (backend,), (), files)
     cells = [c for c in selection.cells(offer) if is_real or is_skeleton(c.workload)]
     return Task(
         kind="cost",
         arguments=tuple(arguments),
-        needed={"": {c: frozenset([HOST]) if is_stack else list_metrics(c) for c in cells}},
+        needed={"": {c: frozenset([HOST]) if is_generated else list_metrics(c) for c in cells}},
         sides={"": environment},
         options=options,
         outside=files,

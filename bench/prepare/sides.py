@@ -94,6 +94,8 @@ def build_environments(specs: Sequence[Spec], builder: Builder) -> list[Environm
 def ask_side(environment: Environment, selection: Selection) -> Environment:
     """Return an environment with its offer: what its worker can measure of a selection.
 
+    A library that does not fit the other releases is named there, with releases that do.
+
     Raises:
         BakeoffError: no worker of it can even load the baseline.
     """
@@ -121,7 +123,7 @@ def find_gap(side: Environment, cell: Cell) -> str:
 
 
 def find_affected_entrants(sides: Mapping[str, Environment]) -> tuple[str, ...]:
-    """Return the entrants affected by the difference of two sides; empty if all may be.
+    """Return the entrants affected by the difference of two sides; empty if it is all, or none.
 
     Python, JAX, optax and NumPy are part of every entrant, as this project's own code is.
     """

@@ -85,20 +85,20 @@ def prepare_days(
     builder: Builder,
     arguments: Sequence[str],
 ) -> tuple[Task, dict[str, EnvironmentInfo]]:
-    """Return the task of a history, and its days without a side.
+    """Return the task of a history, and the days that are not measured.
 
     Days have the reference's cells, as far as their libraries have them.
 
     Raises:
         BakeoffError: the last day cannot be built or asked, or has no cell that is asked for.
     """
-    sides, others = ask_days(days, selection, builder)
+    sides, unmeasured = ask_days(days, selection, builder)
     chosen = choose_cells(selection, {REFERENCE: sides[REFERENCE]})[REFERENCE]
     cells = {
         name: [cell for cell in chosen if name == REFERENCE or not find_gap(side, cell)]
         for name, side in sides.items()
     }
-    return make_task("history", selection, sides, cells, options, arguments), others
+    return make_task("history", selection, sides, cells, options, arguments), unmeasured
 
 
 def ask_days(
@@ -108,14 +108,14 @@ def ask_days(
 
     Returns:
         The reference, and the first day of each stack, with the reference's Python if possible;
-        and the days without a side: those that cannot
-        be built or asked, and those with an earlier day's stack.
+        and the days that are not measured: those that cannot be built or asked, and those with an
+        earlier day's stack.
     """
     environment = builder.build(make_day_spec(days[-1]))
     pythons = list(dict.fromkeys([environment.python, *PYTHONS]))
     sides = {REFERENCE: ask_side(environment, selection)}
     stacks: dict[object, EnvironmentInfo] = {}
-    others: dict[str, EnvironmentInfo] = {}
+    unmeasured: dict[str, EnvironmentInfo] = {}
     for day in days:
         name = str(day)
         builder.notify(f"the environment of {name}")
@@ -123,22 +123,22 @@ def ask_days(
             environment = builder.build(make_day_spec(day), pythons)
             stack = environment.python, *environment.info.pins.items()
             if stack in stacks:
-                others[name] = replace(stacks[stack], spec=f"@{name}", gaps={})
+                unmeasured[name] = replace(stacks[stack], spec=f"@{name}", gaps={})
                 continue
             sides[name] = ask_side(environment, selection)
             stacks[stack] = sides[name].info
         except BakeoffError as error:
-            others[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
+            unmeasured[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
             builder.notify(f"{name}: {error}")
-    return sides, others
+    return sides, unmeasured
 
 
-def add_days(results: Results, others: Mapping[str, EnvironmentInfo]) -> None:
+def add_days(results: Results, unmeasured: Mapping[str, EnvironmentInfo]) -> None:
     """Add days that were not measured to results, by date, and warn of those not built."""
-    results.environments = dict(sorted({**results.environments, **others}.items()))
+    results.environments = dict(sorted({**results.environments, **unmeasured}.items()))
     results.warnings += [
         f"{day} could not be built: {info.gaps['']}"
-        for day, info in sorted(others.items())
+        for day, info in sorted(unmeasured.items())
         if info.gaps
     ]
 

@@ -83,7 +83,7 @@ class View:
 
     def place_words(self, workload: str) -> str:
         """Return a workload in words, with the backend if there are several."""
-        return f"{wording.place(workload)}{self.backend_suffix}"
+        return f"{wording.name_workload(workload)}{self.backend_suffix}"
 
     def amount(self, arm: Arm, workload: str, metric: str) -> Estimate | None:
         """Return an arm's time, size or count; None if it has none, or has failed."""
@@ -101,11 +101,11 @@ class View:
 def list_views(results: Results) -> list[View]:
     """Return a view of each backend."""
     rows = [result for result in results.cells if not result.cell.is_control]
-    cells = group_by_key((row.cell.backend, (row.cell, row)) for row in rows)
-    suffixed, table = len(cells) > 1, results.table
+    by_backend = group_by_key((row.cell.backend, (row.cell, row)) for row in rows)
+    suffixed, table = len(by_backend) > 1, results.table
     return [
-        View(backend, f" on {backend}" * suffixed, results.options.margin, dict(pairs), table)
-        for backend, pairs in cells.items()
+        View(backend, f" on {backend}" * suffixed, results.options.margin, dict(cells), table)
+        for backend, cells in by_backend.items()
     ]
 
 
@@ -243,7 +243,7 @@ def _make_column(view: View, metric: str, workload: str) -> Column:
     if metric == HOST:
         return Column("added to a call", help="at a tiny size, each call waited for")
     about, first = METRICS[metric], metric == STEP and workload == view.main_workload
-    head = about.label if metric != STEP else f"step at {wording.place(workload)}"
+    head = about.label if metric != STEP else f"step at {wording.name_workload(workload)}"
     return Column(head, help=about.help, needed=first or not view.main_workload)
 
 
@@ -304,8 +304,8 @@ def find_causes(view: View) -> Iterator[str]:
 def find_cause(view: View, arm: Arm, ratio: Estimate, workload: str) -> str:
     """Return why an arm's step differs from the baseline's; empty where the run does not say.
 
-    If the host cost was not measured, it is the likeliest reason, and another program is not given
-    as one.
+    Where the host cost was not measured, no other program is given as the reason: the host cost is
+    likelier.
     """
     result = view.cells.get(arm.make_cell(workload, view.backend))
     proof = result.proof if result else None
@@ -316,7 +316,7 @@ def find_cause(view: View, arm: Arm, ratio: Estimate, workload: str) -> str:
         return "it traces and compiles again when warm"
     if proof is None:
         return ""
-    if not proof.jax:
+    if proof.jax is False:
         return "not written in JAX"
     if not proof.whole_step:
         return "a step is several programs, not one"

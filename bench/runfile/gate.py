@@ -48,22 +48,24 @@ def list_contradictions(results: Results, samples: Iterable[Sample], when: str) 
 
 def check_rows(results: Results, samples: Iterable[Sample]) -> Iterator[str]:
     """Yield the problems of both tables, of cells and of environments."""
-    places = set(results.environments)
+    environments = set(results.environments)
     if results.kind in ("run", "cost"):
-        places.add("")  # the shared environment
+        environments.add("")  # the shared environment
     sides = ("base", "new") if results.kind == "ab" else ()
     for name in (*sides, *filter(None, [results.base])):
-        if name not in places:
+        if name not in environments:
             yield f"it has no environment {shorten(name)}"
     for row in results.estimates:
-        yield from check_names(row, [row.metric], places, row.against, row.unit, row.settled_by)
+        yield from check_names(
+            row, [row.metric], environments, row.against, row.unit, row.settled_by
+        )
         yield from check_numbers(row)
     for cell in results.cells:
-        yield from check_names(cell, cell.missing, places)
+        yield from check_names(cell, cell.missing, environments)
         if cell.proof is not None:
             yield from check_proof(cell.proof)
     for sample in samples:
-        yield from check_names(sample, [sample.metric], places)
+        yield from check_names(sample, [sample.metric], environments)
         numbers = [n for n in (sample.value, sample.median, sample.p95) if n is not None]
         least = 1 / LARGEST if sample.metric in TIMES else 0.0
         if not all(least <= number <= LARGEST for number in numbers):
@@ -72,7 +74,7 @@ def check_rows(results: Results, samples: Iterable[Sample]) -> Iterator[str]:
 
 
 def check_names(
-    row: CellResult | Estimate | Sample, metrics: Iterable[str], places: set[str], *names: str
+    row: CellResult | Estimate | Sample, metrics: Iterable[str], environments: set[str], *names: str
 ) -> Iterator[str]:
     """Yield the problems of a row's names: those that are unknown, or too long."""
     for metric in metrics:
@@ -83,7 +85,7 @@ def check_names(
             yield f"a name has {len(name)} characters: {shorten(name)}"
         elif not name.isprintable():
             yield f"a name has characters that cannot be printed: {shorten(ascii(name))}"
-    if row.environment not in places:
+    if row.environment not in environments:
         about = f"{shorten(str(row.cell))} is of the environment {shorten(row.environment)}"
         yield f"{about}, which it lacks"
 
@@ -91,14 +93,14 @@ def check_names(
 def check_numbers(row: Estimate) -> Iterator[str]:
     """Yield the problems of an estimate's numbers."""
     about = f"{shorten(row.metric)} of {shorten(str(row.cell))}"
-    least, most = -LARGEST, LARGEST
+    lowest, highest = -LARGEST, LARGEST
     if row.form == "ratio":
-        least, most = 1 / LARGEST_RATIO, LARGEST_RATIO
+        lowest, highest = 1 / LARGEST_RATIO, LARGEST_RATIO
     elif row.form == "amount" and row.metric in TIMES:
-        least = 1 / LARGEST
+        lowest = 1 / LARGEST
     elif row.level is not None:
-        most = LARGEST_RATIO * row.level
-    if not least <= row.value <= most:
+        highest = LARGEST_RATIO * row.level
+    if not lowest <= row.value <= highest:
         yield f"{about} is {row.value:g}, which cannot be"
     if any(low > high for low, high in pairwise(row.ends)):
         yield f"{about} is {row.value:g}, outside of its interval"

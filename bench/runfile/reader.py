@@ -157,7 +157,7 @@ def read(path: Path, *, samples: bool = True) -> Run:
 def _decode(path: Path, *, samples: bool) -> Run:
     """Return the run of a file of the right types; raise an error of msgspec where they are not."""
     raw = read_regular(path, MOST_JSON)
-    raw.decode("utf-8")
+    raw.decode("utf-8")  # raises where it is not
     try:
         file = msgspec.json.decode(raw, type=_File)
     except msgspec.ValidationError:  # a list, say
@@ -175,11 +175,11 @@ def _decode(path: Path, *, samples: bool) -> Run:
             f"{path} is a run of schema {given}; schema {SCHEMA} is read: measure it again, or "
             "read it with the version that wrote it"
         )
-    size = len(section) - len(bytes(claim.samples))
-    if size > MOST_BYTES:
+    other_size = len(section) - len(bytes(claim.samples))
+    if other_size > MOST_BYTES:
         raise BakeoffError(
-            f"{path} has {size / MIB:.0f} MiB beside its samples, and {MOST_BYTES // MIB} are "
-            "allowed; give another file"
+            f"{path} has {other_size / MIB:.0f} MiB beside its samples, and {MOST_BYTES // MIB} "
+            "are allowed; give another file"
         )
     results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
     series: list[Series] = []

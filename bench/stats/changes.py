@@ -19,7 +19,7 @@ from scipy import special
 
 from bench.estimates import ALPHA, MARGIN, PROGRAM, Estimate, Verdict, group_by_key
 from bench.metrics import HOST, HOST_IN_A_ROW, HOST_PER_ARRAY, STEP, Kind
-from bench.stats.components import MAD_TO_SD
+from bench.stats.ratios import MAD_TO_SD
 from bench.stats.variances import sum_variances
 from bench.stats.verdicts import exp, finite_or_none, make_bounds
 
@@ -169,10 +169,10 @@ def find_shifts(
 ) -> list[Estimate]:
     """Return the changes of series: differences between adjoining stretches of one level.
 
-    Many nights at one level reveal a shift of 1 %, two neighbours do not. Each place where a
-    stretch may end is a comparison: intervals and p are corrected for all of them (Bonferroni),
-    since the search takes the best. In a long series, a difference's error is at least the typical
-    difference between neighbours.
+    Many nights at one level reveal a shift of 1 %, two neighbours do not. Each boundary between two
+    nights, where a stretch may end, is a comparison: intervals and p are corrected for all of them
+    (Bonferroni), since the search takes the best. In a long series, the error of a difference is at
+    least the typical difference between neighbours.
 
     Args:
         series: Rows of one cell and metric each, in the order of time; `environment` is the time.
@@ -180,8 +180,8 @@ def find_shifts(
         pooled: Whether the rows' variances are one estimate, as they are of one command.
         margin: Fraction within which two times are equivalent.
     """
-    places = sum(len(points) - 1 for points in series)
-    compare = partial(compare_ratios, comparisons=places, pooled=pooled, margin=margin)
+    boundaries = sum(len(points) - 1 for points in series)
+    compare = partial(compare_ratios, comparisons=boundaries, pooled=pooled, margin=margin)
     rows = []
     for points in series:
         known = [row for row in points if row.standard_error is not None]
@@ -192,13 +192,13 @@ def find_shifts(
             max(find_variance(row) + spread_of(row).sd ** 2, least.sd**2 / 2, LEAST_VARIANCE)
             for row in known
         ]
-        stretches = split_series(known, math.sqrt(float(np.median(noise))), places)
+        stretches = split_series(known, math.sqrt(float(np.median(noise))), boundaries)
         # A noisy night can be a stretch by itself that does not differ for certain: merge it
         while changes := [
             compare(before, after, max(map(spread_of, (*before, *after))), least=least)
             for before, after in pairwise(stretches)
         ]:
-            weakest = max(range(len(changes)), key=lambda place: changes[place].p or 0.0)
+            weakest = max(range(len(changes)), key=lambda i: changes[i].p or 0.0)
             if is_change(changes[weakest]):
                 break
             merged = [*stretches[weakest], *stretches[weakest + 1]]
@@ -207,18 +207,20 @@ def find_shifts(
     return rows
 
 
-def split_series(points: Sequence[Estimate], sd: float, places: int) -> list[Sequence[Estimate]]:
+def split_series(
+    points: Sequence[Estimate], sd: float, boundaries: int
+) -> list[Sequence[Estimate]]:
     """Return the stretches of one level in a series.
 
     They are found by PELT (Killick, Fearnhead and Eckley 2012, "Optimal detection of changepoints
     with a linear computational cost"). An end's penalty is the squared critical value of a test of
-    `places` places (Bonferroni); `sd` is the standard error of a point's logarithm.
+    `boundaries` boundaries (Bonferroni); `sd` is the standard error of a point's logarithm.
     """
     import ruptures  # takes a third of a second to import
 
     levels = np.array([log_ratio(row) for row in points]) / sd
     search = ruptures.KernelCPD(kernel="linear", min_size=1).fit(levels[:, None])
-    ends = search.predict(pen=float(special.ndtri(ALPHA / 2 / places)) ** 2)
+    ends = search.predict(pen=float(special.ndtri(ALPHA / 2 / boundaries)) ** 2)
     return [points[start:end] for start, end in pairwise([0, *ends])]
 
 

@@ -210,9 +210,9 @@ def contrast_cold_columns(
 
     first = {id(columns[i]): columns[i] for i in reference}
     others = {id(columns[i]): columns[i] for i in members if id(columns[i]) not in first}
-    place = dict.fromkeys(first, 0) | {key: i for i, key in enumerate(others, 1)}
+    index = dict.fromkeys(first, 0) | {key: i for i, key in enumerate(others, 1)}
     samples = [take_logs(*first.values()), *map(take_logs, others.values())]
-    return ratios.contrast_cold_samples(samples, [place[id(columns[i])] for i in members])
+    return ratios.contrast_cold_samples(samples, [index[id(columns[i])] for i in members])
 
 
 def compare_environments(
@@ -227,13 +227,13 @@ def compare_environments(
     All columns share one model of noise, so that a visit or two of each of many environments show
     how much pairs vary.
     """
-    place = {key: i for i, key in enumerate(columns)}
+    index = {key: i for i, key in enumerate(columns)}
     new = [key for key in columns if key[0] != base and (base, key[1]) in columns]
     if not new:
         return []
     values, pair = tabulate_samples(columns.values())  # blocks of a pair have one number
     logs = np.log(values)
-    sides = [[place[key] for key in new], [place[base, cell] for _, cell in new]]
+    sides = [[index[key] for key in new], [index[base, cell] for _, cell in new]]
     difference = logs[:, sides[0]] - logs[:, sides[1]]
     contrasts = ratios.contrast_pairs(difference, pair, programs=group_by_program(new, programs))
     return convert_contrasts(new, metric, base, contrasts, margin)
@@ -282,12 +282,12 @@ def widen_intervals(rows: Sequence[Estimate], margin: float) -> list[Estimate]:
     def widen(row: Estimate) -> Estimate:
         if row.form != "ratio" or not row.standard_error or not math.isfinite(row.half_width):
             return row
-        times = total / weights[row.metric]
-        # From its half width, by which its family was corrected, to a level, and back
+        divisor = total / weights[row.metric]
+        # The tail probability of the half width, which holds for its family, is divided
         tail = float(special.stdtr(row.df, -row.half_width / row.standard_error))
-        half = -float(special.stdtrit(row.df, tail / times)) * row.standard_error
+        half = -float(special.stdtrit(row.df, tail / divisor)) * row.standard_error
         middle = math.log(row.value)
         bounds = make_bounds(middle - half, middle + half, margin)
-        return replace(row, p=min(1.0, times * (row.p or 0.0)), **bounds)
+        return replace(row, p=min(1.0, divisor * (row.p or 0.0)), **bounds)
 
     return [widen(row) for row in rows]

@@ -46,9 +46,11 @@ def make_bounds(
         margin: Fraction within which two times are equivalent.
         level: Seconds of the reference's call, if the difference is in seconds.
     """
-    most = math.log1p(margin) if level is None else level * margin
-    least = -most if level is None else -most / (1 + margin)
-    if least <= low and high <= most:
+    if level is None:
+        margin_low, margin_high = -math.log1p(margin), math.log1p(margin)
+    else:  # the reference is slower by the margin: 1 / (1 + margin) - 1 of its call
+        margin_low, margin_high = -level * margin / (1 + margin), level * margin
+    if margin_low <= low and high <= margin_high:
         verdict = Verdict.EQUIVALENT
     elif low <= 0 <= high:
         verdict = Verdict.INCONCLUSIVE
@@ -103,7 +105,7 @@ def settle_by_program(
     return [settle(row) for row in estimates]
 
 
-def find_other_work(estimates: Iterable[Estimate]) -> dict[tuple[str, Cell], str]:
+def find_unlike_skeletons(estimates: Iterable[Estimate]) -> dict[tuple[str, Cell], str]:
     """Return (environment, skeleton's cell) → how it differs from the real step, where it does.
 
     A call of both starts the same functions of Python, wherever both were counted; the real step
@@ -111,19 +113,20 @@ def find_other_work(estimates: Iterable[Estimate]) -> dict[tuple[str, Cell], str
     """
     rows = [row for row in estimates if row.metric == STARTS and row.form == "amount"]
     counts = {(row.environment, row.cell): row.value for row in rows}
-    of_steps = {(side, c.arm, c.workload): count for (side, c), count in counts.items()}
-    other = {}
+    # Without its backend: a skeleton is always measured on the CPU
+    of_steps = {(name, c.arm, c.workload): count for (name, c), count in counts.items()}
+    unlike = {}
     for (environment, cell), count in counts.items():
         if not is_skeleton(cell.workload):
             continue
         real = environment, cell.arm, cell.workload.removesuffix(SKELETON)
         expected = of_steps.get(real, count)
         if abs(count - expected) > STARTS_TOLERANCE * expected:
-            other[environment, cell] = (
+            unlike[environment, cell] = (
                 f"a call of its skeleton starts {count:g} functions of Python, and one of its real "
                 f"step {expected:g}: what it adds is not known"
             )
-    return other
+    return unlike
 
 
 def find_impossible(

@@ -267,21 +267,21 @@ def warn_of_differences(runs: Sequence[Run]) -> Iterator[str]:
             yield f"{run.name} has {its} of its own; `bakeoff report` shows them"
 
 
-def read_history(places: Sequence[Path]) -> ResultsWithSamples:
+def read_history(paths: Sequence[Path]) -> ResultsWithSamples:
     """Return the runs in files, and in folders and below, as the history of one machine.
 
     The machine is that of the newest run. Warnings name unreadable files and runs left out.
 
     Raises:
-        BakeoffError: a place does not exist or holds no run.
+        BakeoffError: a file or folder is not there, or none holds a run.
     """
     results = ResultsWithSamples(kind="history")
-    paths = list(dict.fromkeys(path for place in places for path in list_json_files(place)))
-    runs = sorted(read_runs(paths, results.warnings), key=lambda run: run.when)
+    files = list(dict.fromkeys(file for path in paths for file in list_json_files(path)))
+    runs = sorted(read_runs(files, results.warnings), key=lambda run: run.when)
     if not runs:
         first = f" (the first problem: {results.warnings[0]})" if results.warnings else ""
         raise BakeoffError(
-            f"{', '.join(map(str, places))}: none of {len(paths)} JSON files is a run{first}; give "
+            f"{', '.join(map(str, paths))}: none of {len(files)} JSON files is a run{first}; give "
             "what `pytest bench --benchmark-autosave` or --benchmark-json wrote"
         )
     conditions, others = dict[str, str](), Counter[str]()
@@ -316,12 +316,12 @@ def read_history(places: Sequence[Path]) -> ResultsWithSamples:
     return results
 
 
-def list_json_files(place: Path) -> list[Path]:
+def list_json_files(path: Path) -> list[Path]:
     """Return the JSON files in a folder and below, or the one file that is given."""
-    if not place.exists():
-        raise BakeoffError(f"there is no {place}; give run files, or folders that hold them")
-    paths = [place] if place.is_file() else sorted(place.rglob("*.json"))
-    return [p for p in paths if p.is_file() and not SKIPPED_FOLDERS & {*p.relative_to(place).parts}]
+    if not path.exists():
+        raise BakeoffError(f"there is no {path}; give run files, or folders that hold them")
+    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
+    return [f for f in files if f.is_file() and not SKIPPED_FOLDERS & {*f.relative_to(path).parts}]
 
 
 def read_runs(paths: Iterable[Path], warnings: list[str]) -> Iterator[Run]:

@@ -122,7 +122,7 @@ class Search:
     def compare(self, phase: SearchPhase, base: Spec, new: Spec) -> SearchStep:
         """Return the A/B of two stacks; keep the results if it was measured now."""
         before = len(self.steps.measured)
-        step = self.steps.take(phase, base, new, self.boundary)
+        step = self.steps.find_or_measure(phase, base, new, self.boundary)
         if len(self.steps.measured) > before:
             self.has_measured = True
             self.keep_results(CUT_OFF)
@@ -186,7 +186,7 @@ class Search:
             raise StoppedError(f"no package that can be pinned differs: {', '.join(differing)}")
         untried = []
         for name in candidates:
-            like_bad = len(candidates) == 1 or self.try_alone(name)
+            like_bad = len(candidates) == 1 or self.adopt_if_alone(name)
             if like_bad:
                 self.package, self.releases = name, differing[name]
                 return
@@ -197,20 +197,21 @@ class Search:
             + (f"; alone, {', '.join(untried)} cannot be measured" if untried else "")
         )
 
-    def try_alone(self, name: str) -> bool | None:
-        """Tell whether a package alone makes the good stack like the bad one, which it then is.
+    def adopt_if_alone(self, name: str) -> bool | None:
+        """Move the bad stack to the good one with a package of its own, if that is as bad.
 
-        None if that cannot be built or measured.
+        Returns:
+            Whether it is; None if that cannot be built or measured.
         """
         good, bad = self.stacks.releases(self.good), self.stacks.releases(self.bad)
-        together = JAX if name == JAX[0] else (name,)
-        pins = {n: f"=={bad[n]}" for n in together if n in bad and bad[n] != good.get(n)}
+        released_together = JAX if name == JAX[0] else (name,)
+        pins = {n: f"=={bad[n]}" for n in released_together if n in bad and bad[n] != good.get(n)}
         checkout = {n: source for n, source in self.bad.sources.items() if n == name}
         swapped = self.find_buildable([self.good.replace_pins(checkout or pins)])
         like_bad = None if swapped is None else self.find_end("package", swapped)
         if swapped is not None and like_bad:
-            pairs = find_differing_releases(good, self.stacks.releases(swapped)).items()
-            self.moved_along = {n: pair for n, pair in pairs if n not in together}
+            differing = find_differing_releases(good, self.stacks.releases(swapped))
+            self.moved_along = {n: differing[n] for n in differing if n not in released_together}
             self.bad = swapped
         return like_bad
 
@@ -248,18 +249,18 @@ class Search:
         left = list(range(len(choices)))
         while left:
             middle = (left[0] + left[-1]) / 2
-            for place in sorted(left, key=lambda place: abs(place - middle))[:MOST_TRIED]:
-                spec = self.find_buildable(choices[place])
+            for i in sorted(left, key=lambda i: abs(i - middle))[:MOST_TRIED]:
+                spec = self.find_buildable(choices[i])
                 is_like_bad = None if spec is None else self.find_end(phase, spec)
                 if spec is not None and is_like_bad is not None:
                     break
-                left.remove(place)
+                left.remove(i)
             else:
                 return
             if is_like_bad:
-                self.bad, left = spec, [other for other in left if other < place]
+                self.bad, left = spec, [other for other in left if other < i]
             else:
-                self.good, left = spec, [other for other in left if other > place]
+                self.good, left = spec, [other for other in left if other > i]
 
     def find_buildable(self, specs: Sequence[Spec]) -> Spec | None:
         """Return the first stack that can be built."""

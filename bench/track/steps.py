@@ -138,11 +138,13 @@ class Steps:
             require_same_search(self.earlier_path, self.earlier.setup, self.setup)
         self.spent_seconds = spent.wall_seconds - spent.earlier_seconds
 
-    def take(self, phase: SearchPhase, base: Spec, new: Spec, boundary: float) -> SearchStep:
+    def find_or_measure(
+        self, phase: SearchPhase, base: Spec, new: Spec, boundary: float
+    ) -> SearchStep:
         """Return the A/B of two stacks: the earlier search's, or one that is measured now.
 
-        One that the earlier search left undecided is measured anew: the looks have paid for one
-        series of pairs, which ended with the last look.
+        One that the earlier search left undecided is measured from its beginning: its sequential
+        test has used up its error probability.
 
         Args:
             phase: Phase of the search.
@@ -153,14 +155,14 @@ class Steps:
         Raises:
             StoppedError: it cannot be measured.
         """
-        attempts = self.list_attempts(phase, base, new)
-        self.taken += attempts
-        is_open = bool(attempts) and attempts[-1].conclusion == UNDECIDED
-        if not attempts or (is_open and not was_cut_off(self.earlier)):
+        earlier_steps = self.list_earlier_steps(phase, base, new)
+        self.taken += earlier_steps
+        was_undecided = bool(earlier_steps) and earlier_steps[-1].conclusion == UNDECIDED
+        if not earlier_steps or (was_undecided and not was_cut_off(self.earlier)):
             self.taken.append(self.decide(phase, base, new, boundary))
         return self.taken[-1]
 
-    def list_attempts(self, phase: SearchPhase, base: Spec, new: Spec) -> list[SearchStep]:
+    def list_earlier_steps(self, phase: SearchPhase, base: Spec, new: Spec) -> list[SearchStep]:
         """Return the earlier search's A/Bs of two stacks, unless the new one is another by now."""
         known = self.earlier.environments.get(str(new))
         if known is None or known.pins != self.stacks.releases(new):

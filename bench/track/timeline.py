@@ -14,7 +14,7 @@ from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import LONG_SERIES, NO_SPREAD, compare_ratios, find_shifts, find_spread
 from bench.track.comparison import ORDER, find_exact_changes, is_costlier, is_exact
-from bench.wording import place, sort_workloads
+from bench.wording import name_workload, sort_workloads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -61,7 +61,7 @@ class Timeline:
         return find_shifts(series, of_runs, pooled=self.is_measured, margin=margin)
 
     @cached_property
-    def ends(self) -> list[Estimate]:
+    def last_to_first(self) -> list[Estimate]:
         """The last day's stack relative to the first one's, corrected for all that are compared."""
         first, last = self.moments[0], self.moments[-1]
         pairs = [
@@ -100,7 +100,8 @@ class Timeline:
 
     def describe_place(self, cell: Cell) -> str:
         """Return a cell's workload in words, and its backend where there are several."""
-        return f"{place(cell.workload)}{f' on {cell.backend}' if len(self.backends) > 1 else ''}"
+        backend = f" on {cell.backend}" * (len(self.backends) > 1)
+        return f"{name_workload(cell.workload)}{backend}"
 
     def list_sides(self, changes: Sequence[Estimate]) -> list[EnvironmentInfo]:
         """Return the environments before and after a change."""

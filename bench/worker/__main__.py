@@ -44,7 +44,7 @@ def serve(
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     end_with_parent()
-    adopt()  # so that processes that leave our group can be found
+    adopt_orphans()  # so that processes that leave our group can be found
     keep_to_cores()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -108,7 +108,7 @@ def end_with_parent() -> None:
     prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def adopt() -> None:
+def adopt_orphans() -> None:
     """Have Linux make us the parent of processes that our children leave behind."""
     prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
 

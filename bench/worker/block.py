@@ -89,8 +89,8 @@ class TimedBlock:
         self.is_sparse = self.pairs_calls
         """Whether most turns are not watched: until one of them has changed something."""
         self.shared = random.Random(command.seed)  # noqa: S311 -- an order of rounds is no secret
-        place = token.place if token else 0
-        self.buffers = random.Random(f"{command.seed} {place}")  # noqa: S311
+        side = token.side if token else 0
+        self.buffers = random.Random(f"{command.seed} {side}")  # noqa: S311
         self.failures: dict[Arm, str] = {}
         self.calls: dict[Arm, dict[str, list[list[Call]]]] = defaultdict(lambda: defaultdict(list))
         """Arm → metric → calls of each turn."""
@@ -139,7 +139,10 @@ class TimedBlock:
     def attempt[Result](
         self, arm: Arm, when: str, action: Callable[[], Result], *, watched: bool = True
     ) -> Result | None:
-        """Return what `action` returns for an arm; None after a failure of the arm."""
+        """Return what `action` returns for an arm; None if it fails, or the arm has failed before.
+
+        `when` is "before", "while" or "after", as the failure says: "after it was timed it …".
+        """
         self.mark_arm(arm)
         result = catch_failure(action, self.arms.user_file)
         if watched and (changed := self.changes()):
@@ -197,8 +200,8 @@ class TimedBlock:
         sides, rng = range(2 if self.token else 1), self.shared
         yield from ((side, None) for side in rng.sample(sides, len(sides)))
         turns: list[tuple[int, Arm]] = []
-        for place, number in enumerate(range(-self.untimed, self.command.rounds)):
-            if place % 2:
+        for i, number in enumerate(range(-self.untimed, self.command.rounds)):
+            if i % 2:
                 turns = turns[::-1]
             elif number >= LEAST_CALL_ROUNDS and CLOCK() > self.end:
                 return
@@ -215,13 +218,13 @@ class TimedBlock:
         holder, token = None, self.token
         for side, item in order:
             if token and holder not in (None, side):
-                if holder == token.place:
+                if holder == token.side:
                     token.send()
                 else:
                     self.mark_arm(None)
                     token.wait()
             holder = side
-            if not token or side == token.place:
+            if not token or side == token.side:
                 yield item
 
     def take(self, arm: Arm, turn: Callable[[], Calls], number: int) -> None:
@@ -269,12 +272,12 @@ class TimedBlock:
 class Token:
     """One worker's end of the pair of sockets that the token takes."""
 
-    place: int
-    """Number of this worker's side: 0 or 1."""
+    side: int
+    """0 or 1 of the two workers that alternate."""
     end: socket.socket
 
     @classmethod
-    def receive(cls, channel: int, place: int, patience: float) -> Token:
+    def receive(cls, channel: int, side: int, patience: float) -> Token:
         """Receive the end that the parent sends over the socket of a descriptor.
 
         After `patience` seconds, the other worker is taken to hang.
@@ -284,7 +287,7 @@ class Token:
         os.set_inheritable(descriptor, False)  # what a library starts does not hold it open
         end = socket.socket(fileno=descriptor)
         end.settimeout(patience)
-        return cls(place, end)
+        return cls(side, end)
 
     def send(self) -> None:
         """Give the token to the other side; where that has ended, this worker ends too."""

@@ -137,7 +137,7 @@ def make_first_step(
 def lower(
     program: Program, seconds: dict[str, float], clock: Callable[[], float] = CLOCK
 ) -> jax.stages.Lowered:
-    """Trace and lower a program, and return it lowered; add the seconds of each."""
+    """Trace and lower a program, and return it lowered; put the time of both into `seconds`."""
     if program.trace is not None:
         with time_stage(seconds, "trace", clock):
             traced = program.trace()
@@ -149,9 +149,9 @@ def lower(
         gc.collect()
         began = clock()
         lowered = program.lower()
-        both, last = clock() - began, lowering_seconds(clock)
-        if 0 < last < both:  # else nothing tells
-            seconds |= {"lower": last, "trace": both - last}
+        both, lowering = clock() - began, lowering_seconds(clock)
+        if 0 < lowering < both:  # otherwise no time of either is kept
+            seconds |= {"lower": lowering, "trace": both - lowering}
     return lowered
 
 

@@ -247,7 +247,7 @@ def find_broken_library(path: str, error: Exception) -> tuple[str, str] | None:
     """Return package and release of a library that fails when a file imports it, else None."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     frames = [f for f in frames if not f.f_globals.get("__name__", "").startswith("importlib.")]
-    own = [place for place, frame in enumerate(frames) if frame.f_code.co_filename == path]
+    own = [i for i, frame in enumerate(frames) if frame.f_code.co_filename == path]
     after = frames[own[-1] + 1 :] if own else []
     if not after or after[0].f_code.co_name != "<module>":  # the file itself fails
         return None

@@ -174,7 +174,7 @@ class TimeBlock(Command):
     programs: dict[str, str] = field(default_factory=dict)
     """Arm → fingerprint of its program; in a round of stages, one arm compiles each program."""
     place: int | None = None
-    """Number, 0 or 1, of this worker's side, where one of another side alternates with it."""
+    """0 or 1 of two workers that alternate, or None. Older revisions know it by this name."""
     patience: float = 0.0
     """Seconds after which that other worker is taken to hang."""
 

@@ -283,10 +283,10 @@ def describe_array(info: Any) -> str:
 def describe_tree_difference(real: list[str], skeleton: list[str]) -> str:
     """Return in words where the trees of two programs differ first; empty if they are the same."""
     if real[0] != skeleton[0]:
-        places = zip(real[0], skeleton[0], strict=False)
-        place = next((i for i, (a, b) in enumerate(places) if a != b), 0)
-        begin = max(0, place - 20)
-        ours, theirs = (text[begin : place + 40] for text in (skeleton[0], real[0]))
+        characters = zip(real[0], skeleton[0], strict=False)
+        first = next((i for i, (a, b) in enumerate(characters) if a != b), 0)
+        begin = max(0, first - 20)
+        ours, theirs = (text[begin : first + 40] for text in (skeleton[0], real[0]))
         return f"{ours!r} in place of {theirs!r}"
     pairs = zip(real[1:], skeleton[1:], strict=True)
     other = [f"array {i} is {b} in place of {a}" for i, (a, b) in enumerate(pairs) if a != b]

@@ -136,15 +136,15 @@ class Turn:
         """Return the time of each call that is waited for, or the mean of calls in a row."""
         step, hidden, chunk = self.step, self.hidden, self.chunk
         clock, wait, taken = CLOCK, WAIT, []
-        row = range(series.calls if series.in_a_row else 1)
-        for _ in range(series.calls // len(row)):
+        calls_in_a_row = series.calls if series.in_a_row else 1
+        for _ in range(series.calls // calls_in_a_row):
             cpu, start = CPU_CLOCK(), clock()
-            for _ in row:
+            for _ in range(calls_in_a_row):
                 result = step(hidden, chunk)
             wait(result)
             seconds = clock() - start
             idle = seconds - (CPU_CLOCK() - cpu)
-            taken.append(Call(seconds / len(row), idle / len(row)))
+            taken.append(Call(seconds / calls_in_a_row, idle / calls_in_a_row))
         self.loss, self.calls = result[1], self.calls + series.calls
         if self.is_in_flight:
             taken = [Call(*np.mean(taken, axis=0).tolist())] * len(taken)

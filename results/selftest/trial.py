@@ -23,7 +23,7 @@ import msgspec
 
 from bench.cells import Arm, Cell
 from bench.engine.measurement import measure
-from bench.engine.process import Place
+from bench.engine.process import Interpreter
 from bench.engine.task import Environment, Task
 from bench.environments import ask_environment
 from bench.estimates import Verdict, find_detectable_difference
@@ -205,7 +205,7 @@ def sides(
     path = plants.write_entrant(Path("planted.py").resolve(), {"pure": plant})
     both, outside, counts = {}, {"planted": str(path)}, path.with_name("counts")
     for number, side in enumerate((BASE, NEW)):
-        place = Place.from_python(pythons[number], ROOT) if pythons else Place()
+        place = Interpreter.from_python(pythons[number], ROOT) if pythons else Interpreter()
         planted = {plants.MICROSECONDS: str(waits[number])}
         if "first" in plant:
             planted |= {plants.COUNTS: str(counts), plants.SIDE: str(number)}

@@ -69,7 +69,7 @@ def test_donation(style: str, expected: str, seen: str, severity: str) -> None:
 
 def test_a_usual_mistake_is_recognised() -> None:
     _, padded = first_calls(subject_of("pure_jax", "pure").step(SMALL), SMALL)
-    right = padded.answer.loss
+    right = padded.expected.loss
 
     def with_loss(loss: float) -> FirstCall:
         return padded._replace(loss=jnp.float32(loss))

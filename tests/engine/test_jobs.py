@@ -77,7 +77,7 @@ def test_how_narrow_an_interval_has_to_be(
 
 
 def test_more_workers_remove_doubt_by_their_root_after_a_first_answer() -> None:
-    settled = Question(weight=2, doubt=4, excess=0.9, workers=4, least=MIN_WORKERS)
+    settled = Question(weight=2, doubt=4, excess=0.9, workers=4, workers_needed=MIN_WORKERS)
     assert settled.gain(12) == 8 * (1 - math.sqrt(4 / 16))
     assert settled._replace(workers=1).gain(1) == 8 * (1 - 1 / 2)
     assert not settled.is_open
@@ -95,7 +95,7 @@ def job(
 ) -> Job:
     """Return ten seconds that give a number with four workers as many again."""
     question = Question(weight, gain / (1 - 0.5**0.5) / weight, excess, workers, MIN_WORKERS)
-    about: dict[str, Any] = {"questions": [question], "more": 4, "least": 10}
+    about: dict[str, Any] = {"questions": [question], "more": 4, "seconds_needed": 10}
     return ColdSweeps(workload=name, pairs=[], sweeps=1, cost=cost, **about)
 
 

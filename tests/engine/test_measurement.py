@@ -17,7 +17,7 @@ from bench.engine import measurement
 from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal, Part, find_journals
 from bench.engine.measurement import Measurement, measure
-from bench.engine.process import Place
+from bench.engine.process import Interpreter
 from bench.engine.task import Environment, Task, make_groups
 from bench.offer import Offer
 from bench.options import Options
@@ -47,7 +47,7 @@ def values(measured: Measurement) -> list[float]:
 
 def side_of(spec: str = "current", offer: Offer = OFFER) -> Environment:
     info = EnvironmentInfo(spec=spec, versions={"jax": spec})
-    return Environment(Place(), info, offer=offer)
+    return Environment(Interpreter(), info, offer=offer)
 
 
 def task_of(kind: Any = "ab", **more: Any) -> Task:

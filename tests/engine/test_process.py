@@ -15,7 +15,7 @@ import pytest
 
 from bench.cells import Arm
 from bench.engine.actions import Action, parse_answer
-from bench.engine.process import Place, Worker, WorkerFailedError, ask_once
+from bench.engine.process import Interpreter, Worker, WorkerFailedError, ask_once
 from bench.worker.protocol import (
     PROTOCOL,
     Command,
@@ -45,8 +45,8 @@ def ready(**more):
 """
 
 
-def script(text: str) -> Place:
-    return Place(command=(sys.executable, "-c", SPEAKS + textwrap.dedent(text)))
+def script(text: str) -> Interpreter:
+    return Interpreter(command=(sys.executable, "-c", SPEAKS + textwrap.dedent(text)))
 
 
 def failure(text: str) -> WorkerFailedError:
@@ -262,7 +262,7 @@ def test_a_worker_keeps_to_the_cores_that_the_run_says() -> None:
     assert given[CORES] == ",".join(map(str, said["affinity"]))
     assert said["environment"]["NPROC"] == str(len(said["affinity"]))
     one = said["affinity"][-1]
-    with Worker(Place(variables=given | {CORES: str(one)})) as worker:
+    with Worker(Interpreter(variables=given | {CORES: str(one)})) as worker:
         worker.start()
         assert psutil.Process(worker.process.pid).cpu_affinity() == [one]
 

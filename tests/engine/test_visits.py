@@ -266,7 +266,7 @@ def test_a_sweep_of_fewer_cells_than_lanes_needs_a_whole_process() -> None:
     plan, _ = ab(needed(("seed",), ("first_step",), {"haiku": ["pure"]}), 90)
     jobs: Any = plan.jobs.cold_jobs()
     [job] = [job for job in jobs if len(job.pairs) < len(LANES)]
-    assert job.least >= plan.state.costs.cold(plan.state.groups[0]) > job.cost
+    assert job.seconds_needed >= plan.state.costs.cold(plan.state.groups[0]) > job.cost
 
 
 def test_cold_metrics_take_what_pairs_leave() -> None:

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 import impls
 from bench import environments
-from bench.engine.process import Place, WorkerFailedError
+from bench.engine.process import Interpreter, WorkerFailedError
 from bench.engine.task import Environment
 from bench.environments import ask_environment, uv
 from bench.environments import builder as builders
@@ -60,7 +60,7 @@ def builder(tmp_path: Path) -> Builder:
 def test_the_contents_of_a_spec(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Questions to uv, and their answers that are kept."""
     current = builder.build(parse("current"))
-    assert (current.place.command[0], current.info.pins) == (sys.executable, {})
+    assert (current.interpreter.command[0], current.info.pins) == (sys.executable, {})
     assert not builder.folder.exists()
     compile_pins = Mock(return_value=("jax==0.8.1",))
     monkeypatch.setattr(uv, "compile_pins", compile_pins)
@@ -176,7 +176,7 @@ def test_a_complete_environment_is_used_as_it_is(
     monkeypatch.setattr(uv, "run_uv", None)  # it would fail
     assert builder.find_folder("penzai") == path
     built = builder.build_entrant("penzai")
-    assert (built.place.command[0], built.python) == (str(path / INTERPRETER), PYTHON)
+    assert (built.interpreter.command[0], built.python) == (str(path / INTERPRETER), PYTHON)
 
 
 def test_an_environment_that_another_process_builds_is_waited_for(builder: Builder) -> None:
@@ -220,9 +220,11 @@ def test_a_revision_runs_its_own_code_and_the_checkout_stays_as_it_is(
     before = git(ROOT, "stash", "list"), git(ROOT, "worktree", "list")
     head = builder.build(parse("HEAD"), [PYTHON])
     assert head.info.commit == git(ROOT, "rev-parse", "HEAD")
-    assert head.place.root == builder.folder.parent / "revisions" / str(head.info.commit)
-    assert (head.place.root / "impls/pure_jax.py").exists()
-    assert head.place.variables["PYTHONPATH"].split(os.pathsep)[0] == str(head.place.root)
+    assert head.interpreter.root == builder.folder.parent / "revisions" / str(head.info.commit)
+    assert (head.interpreter.root / "impls/pure_jax.py").exists()
+    assert head.interpreter.variables["PYTHONPATH"].split(os.pathsep)[0] == str(
+        head.interpreter.root
+    )
     assert (git(ROOT, "stash", "list"), git(ROOT, "worktree", "list")) == before
     first = git(ROOT, "rev-list", "--max-parents=0", "HEAD").split()[0]
     wrong = dict.fromkeys(("no-such-branch", "HEAD..HEAD", "main; ls"), "there is no")
@@ -249,7 +251,7 @@ def test_an_entrant_that_kills_its_worker_costs_itself_only(
 
     monkeypatch.setattr(environments, "ask_once", ask_once)
     info = EnvironmentInfo(versions={"jax": "0.12+c0ffee"})
-    side = ask_environment(Environment(Place(), info), ("mine", "stax"), {})
+    side = ask_environment(Environment(Interpreter(), info), ("mine", "stax"), {})
     assert side.offer.styles.keys() == {"pure_jax", "stax"}
     assert side.offer.problems == {"mine": "import failed: worker failed (exit status 3)"}
     assert side.info.gaps == {**side.offer.problems, "stax/jit": "needs more"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.cells import Selection
-from bench.engine.process import Place
+from bench.engine.process import Interpreter
 from bench.engine.task import Environment
 from bench.environments.builder import Builder
 from bench.environments.spec import Spec
@@ -44,7 +44,7 @@ def test_an_entrant_that_cannot_be_built_costs_itself_only(
 
     def build(self: Builder, spec: Spec, *_: Any) -> Environment:
         info = EnvironmentInfo(spec=str(spec))
-        return Environment(Place(), info)
+        return Environment(Interpreter(), info)
 
     monkeypatch.setattr(room, "ask_environment", ask)
     monkeypatch.setattr(Builder, "build", build)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.cells import Cell, Selection
-from bench.engine.process import Place
+from bench.engine.process import Interpreter
 from bench.engine.task import Environment
 from bench.offer import Offer
 from bench.options import Options
@@ -24,7 +24,7 @@ from common.errors import BakeoffError
 def make_side(spec: str, *, haiku: bool = True) -> Environment:
     styles = {"pure_jax": ["pure"]} | ({"haiku": ["pure"]} if haiku else {})
     offer = Offer(styles, {}, ["cpu"], {}, {"cpu": "cpu"})
-    return Environment(Place(), EnvironmentInfo(spec=spec), offer=offer)
+    return Environment(Interpreter(), EnvironmentInfo(spec=spec), offer=offer)
 
 
 @pytest.mark.parametrize(

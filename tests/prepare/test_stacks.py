@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from bench.cells import Selection
-from bench.engine.process import Place
+from bench.engine.process import Interpreter
 from bench.engine.task import Environment
 from bench.environments.spec import Spec
 from bench.environments.uv import UnsolvableError
@@ -40,7 +40,7 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
             raise UnsolvableError("no jax")
         release = "0.5" if spec.text < "@2025-05-04" else "0.6"
         info = EnvironmentInfo(spec=str(spec), pins={"jax": release}, gaps={"haiku": "no wheel"})
-        return Environment(Place(), info, offer=Offer({"pure_jax": ["pure"]}, {}, ["cpu"]))
+        return Environment(Interpreter(), info, offer=Offer({"pure_jax": ["pure"]}, {}, ["cpu"]))
 
     monkeypatch.setattr(room, "ask_side", lambda environment, _: environment)
     dates = [date(2025, 5, day) for day in range(1, 6)]

@@ -12,7 +12,7 @@ from uv import find_uv_bin
 
 from bench.cells import BASELINE, CONTROL, WHOLE, Arm, Selection
 from bench.cli.cost import FirstAnswer
-from bench.engine.process import Place
+from bench.engine.process import Interpreter
 from bench.engine.task import Environment
 from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
@@ -48,7 +48,7 @@ def test_a_whole_step_alone_is_one_cell_under_its_own_name(styles: tuple[str, ..
     """Also in a history and a bisection, which measure the style `pure` unless told."""
     name = written(step_files.WHOLE, "whole")
     offer = offered(name)
-    side = Environment(Place(), EnvironmentInfo(), offer=offer)
+    side = Environment(Interpreter(), EnvironmentInfo(), offer=offer)
     selection = Selection((), styles, (name,), (), (HOST,), {name: str(Path("whole.py").resolve())})
     cells = choose_cells(selection, {"base": side, "new": side})
     assert {tuple(map(str, of_side)) for of_side in cells.values()} == {("whole-step-whole-cpu",)}

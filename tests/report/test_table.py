@@ -63,7 +63,7 @@ from tests.estimates import added, amount, ratio
         (mark(ratio(1.2, verdict=Verdict.SLOWER)), ""),
         (operations({"stablehlo.add": 1, "stablehlo.tanh": -2}), "+1 add, -2 tanh"),
         (operations({"a": 1, "b": -2, "c": 3, "d": 1}), "7 operations"),
-        (wording.place("depth12"), "12 layers"),
+        (wording.name_workload("depth12"), "12 layers"),
         (wording.main_workload(["wide", "seed", "toy"]), "seed"),
         (wording.make_printable("\x1b[31mred\x1b[0m\a\tx\ry"), "red     x\ny"),
     ],

@@ -10,7 +10,7 @@ from bench.metrics import HOST
 from bench.stats.verdicts import (
     GROWTH,
     find_impossible,
-    find_other_work,
+    find_unlike_skeletons,
     make_bounds,
     settle_by_program,
 )
@@ -110,9 +110,11 @@ def test_a_skeleton_that_does_other_work_than_its_step_has_no_number() -> None:
 
     def count(light: float, heavy: float) -> dict[tuple[str, Cell], str]:
         pairs = (skeleton, light), (real, heavy)
-        return find_other_work(amount(n, cell=cell, metric="python_starts") for cell, n in pairs)
+        return find_unlike_skeletons(
+            amount(n, cell=cell, metric="python_starts") for cell, n in pairs
+        )
 
     assert count(1000, 1009) == count(1000, 1000) == {}
     [why] = count(1000, 1020).values()
     assert why.startswith("a call of its skeleton starts 1000 functions of Python, and one of its")
-    assert find_other_work([amount(5.0, cell=skeleton, metric="python_starts")]) == {}
+    assert find_unlike_skeletons([amount(5.0, cell=skeleton, metric="python_starts")]) == {}

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from bench.cells import Cell, Selection
 from bench.cli.output import SAFE_TEXT
 from bench.engine.measurement import SETUP_PARTS
-from bench.engine.process import Place
+from bench.engine.process import Interpreter
 from bench.engine.task import Environment
 from bench.environments.builder import Builder
 from bench.environments.spec import Spec, parse
@@ -115,12 +115,12 @@ class World(Steps):
                 raise UnsolvableError("no compiler")
             pins[package] = self.versions[commit]
         offer = Offer({"pure_jax": ["pure"]}, {}, ["cpu"])
-        return Environment(Place(), EnvironmentInfo(spec=str(spec), pins=pins), offer=offer)
+        return Environment(Interpreter(), EnvironmentInfo(spec=str(spec), pins=pins), offer=offer)
 
     def take(self, phase: Any, base: Spec, new: Spec, boundary: float) -> SearchStep:
         self.boundary = boundary
         self.halves |= {boundary} - {0.0}
-        return super().take(phase, base, new, boundary)
+        return super().find_or_measure(phase, base, new, boundary)
 
     def measure_stacks(
         self, base: Spec, new: Spec, is_decided: Callable[[Estimate], bool]

@@ -127,16 +127,16 @@ def test_two_workers_take_the_turns_of_an_arm_one_after_the_other() -> None:
     """Both sides are as often first; the arms that one has are those of the other one."""
     ends, seen = socket.socketpair(), list[tuple[int, Arm]]()
 
-    def work(place: int) -> None:
-        mark = lambda arm: seen.append((place, arm)) if arm else None  # noqa: E731
-        take_turns("seed", 40, mark, Token(place, ends[place]))
+    def work(side: int) -> None:
+        mark = lambda arm: seen.append((side, arm)) if arm else None  # noqa: E731
+        take_turns("seed", 40, mark, Token(side, ends[side]))
 
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(work, place) for place in (0, 1)]:
+        for done in [pool.submit(work, side) for side in (0, 1)]:
             done.result(timeout=20)
     turns = [seen[i : i + 2] for i in range(0, len(seen), 2)]
     assert len(turns) == 40 * len(ARMS)
-    assert all({place for place, _ in turn} == {0, 1} for turn in turns)
+    assert all({side for side, _ in turn} == {0, 1} for turn in turns)
     assert all(len({arm for _, arm in turn}) == 1 for turn in turns)
     for arm in ARMS:
         first = [turn[0][0] for turn in turns if turn[0][1] == arm]

@@ -40,7 +40,7 @@ from bench.wording import (
     join_words,
     main_workload,
     name_few,
-    place,
+    name_workload,
     pluralise,
     sentence,
 )
@@ -163,7 +163,7 @@ def _count_rows(it: Comparison) -> Iterator[str]:
 def _describe_row(row: Estimate, it: Comparison) -> str:
     """Return a difference in a few words: `haiku/pure step at seed +1.2 % (0.8 to 1.7)`."""
     change = _describe_difference(it, row)
-    return f"{row.cell.arm} {label(row.metric)} at {place(row.cell.workload)} {change}"
+    return f"{row.cell.arm} {label(row.metric)} at {name_workload(row.cell.workload)} {change}"
 
 
 def _describe_amount(it: Comparison, side: str, row: Estimate) -> str:
@@ -192,7 +192,7 @@ def _make_times(it: Comparison, rows: Iterable[Estimate]) -> tuple[Table, ...]:
     """Return the table of some times, on both sides and as ratios; none without rows."""
     lines = []
     for row in rows:
-        name = f"{row.cell.arm} at {place(row.cell.workload)}"
+        name = f"{row.cell.arm} at {name_workload(row.cell.workload)}"
         sides = (_describe_amount(it, side, row) for side in (BASE, NEW))
         content = it.find_gap(row) or row
         lines.append(Row((name, label(row.metric), *sides, content), it.is_worse(row)))
@@ -277,7 +277,8 @@ def _explain_gaps(it: Comparison) -> Iterator[str]:
     )
     for (names, why), cells in alike.items():
         yield f"{names} of {describe_cells(cells)}: {why}"
-    for name, other, info in ((BASE, NEW, it.sides[1]), (NEW, BASE, it.sides[0])):
+    base, new = it.sides
+    for name, other, info in ((BASE, NEW, new), (NEW, BASE, base)):
         if alone := [c for side, c in it.cells if side == name and (other, c) not in it.cells]:
             gaps = {info.gaps.get(str(cell.arm)) or info.gaps.get(cell.entrant) for cell in alone}
             why = "; ".join(filter(None, gaps))
@@ -314,7 +315,7 @@ def _find_limits(it: Comparison) -> dict[str, str]:
         )
         if limit > LARGEST_LIMIT:
             continue
-        limits[metric] = f"{percent(limit)} ({label(metric)} at {place(workload)})"
+        limits[metric] = f"{percent(limit)} ({label(metric)} at {name_workload(workload)})"
         sides = [it.amounts.get((BASE, row.cell, metric)) for row in rows]
         times = [side.value for side in sides if side]
         if metric == HOST_PER_ARRAY and times:

@@ -15,7 +15,7 @@ from bench.report.table import Column, Document, Row, Section, Table
 from bench.runfile import DIFFERS, LIKE_BAD, LIKE_GOOD, UNDECIDED
 from bench.track.comparison import is_costlier
 from bench.track.steps import ALPHA
-from bench.wording import MOST_NAMED, describe_releases, place, pluralise, sentence
+from bench.wording import MOST_NAMED, describe_releases, name_workload, pluralise, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,9 @@ def describe_search(results: Results) -> Document:
     """Return the document of a bisection."""
     record = results.search
     rows = [step.row for step in record.steps]
-    subject = f"{label(record.metric)} of {record.cell.arm} at {place(record.cell.workload)}"
+    subject = (
+        f"{label(record.metric)} of {record.cell.arm} at {name_workload(record.cell.workload)}"
+    )
     known = describe_known(results)
     headline = f"{f'{subject}: {known}. ' if known else ''}Stopped: {record.stopped}"
     status = "open"

@@ -72,7 +72,7 @@ class OwnCost:
     def __init__(self, results: Results) -> None:
         self.table, self.budget = results.table, results.options.budget or 0.0
         first = min((row.cell for row in results.cells), key=lambda c: is_skeleton(c.workload))
-        self.is_stack = any(word.startswith("--arrays") for word in results.arguments)
+        self.is_generated = any(word.startswith("--arrays") for word in results.arguments)
         """Whether a stack of layers stands for a model."""
         self.file = first.workload.removesuffix(SKELETON)
         """Name of the user's file."""
@@ -159,7 +159,7 @@ def describe_costs(results: Results) -> Document:
         f"{join_words([*dict.fromkeys(arms)])} failed: {why}" for why, arms in failed.items()
     )
     return Document(
-        title=f"What each style costs {it.file}{'' if it.is_stack else '.py'}",
+        title=f"What each style costs {it.file}{'' if it.is_generated else '.py'}",
         subtitle=f"{amount(trained.value, '')} parameter arrays{beside}; on {it.baseline.backend}"
         f"{f' ({device})' if device and device != it.baseline.backend else ''}"
         if trained
@@ -191,7 +191,7 @@ def describe_costs(results: Results) -> Document:
             + " What an accelerator's runtime adds for each array is in its steps alone."
             * (Device.parse(it.baseline.backend).backend != "cpu"),
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
-            *sentences.suggest_more(results.estimates, goes_on=not it.is_stack),
+            *sentences.suggest_more(results.estimates, goes_on=not it.is_generated),
         ),
     )
 
@@ -366,7 +366,7 @@ def make_styles_table(it: OwnCost) -> Table:
         for arm in it.arms
         if arm.style in impls.find_declaration(arm.entrant).waits
     ]
-    if it.is_stack:  # of a model, the styles that cannot train it are left out
+    if it.is_generated:  # of a model, the styles that cannot train it are left out
         for arm in it.arms:
             if limit := impls.find_declaration(arm.entrant).limits.get(arm.style):
                 notes.append(f"`{arm}`: {limit}.")

@@ -149,7 +149,9 @@ def _ask_for_time(it: Timeline) -> str:
 def _compare_ends(it: Timeline) -> Iterator[str]:
     """Yield how a metric of a measured history differs between the first day and the last."""
     metrics = group_by_key(
-        ((row.metric, row.cell.backend), row) for row in it.ends if row.metric in END_METRICS
+        ((row.metric, row.cell.backend), row)
+        for row in it.last_to_first
+        if row.metric in END_METRICS
     )
     for (metric, _), rows in metrics.items():
         workload = main_workload(row.cell.workload for row in rows)

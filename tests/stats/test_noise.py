@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.stats.components import (
+from bench.stats.ratios import (
     FAR_RESIDUAL,
     MAD_TO_SD,
     fit_pairs,
