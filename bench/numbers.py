@@ -87,6 +87,13 @@ def amount(value: float, unit: str) -> str:
     return f"{_three_digits(value / scale)} {name}".rstrip()
 
 
+def signed_amount(value: float, unit: str) -> str:
+    """Return a difference with its sign, two or three digits, and its unit: `+26 µs`, `-1.2 ms`."""
+    name, scale = _choose_unit(abs(value), unit)
+    size = value / scale
+    return f"{size:+.{0 if abs(size) >= 10 else 1}f} {name}".rstrip()
+
+
 def percent(fraction: float, *, up: bool = False) -> str:
     """Return a fraction in per cent: 0.8 %, 2 %, 12 %; an upper bound is rounded `up`."""
     value = 100 * fraction

@@ -54,12 +54,17 @@ FEWEST_ROUNDS = 3
 """Rounds of a block where there is no time for the usual number: fewer tell nothing about noise.
 After a first answer, blocks have the usual number, since all count alike: two last workers with a
 block of three rounds each made the intervals of a default run twice as wide."""
-SKELETON_SHARE, LEAST_SKELETON_SECONDS = 1 / 4, 15.0
+SKELETON_SHARE, LEAST_MAIN_SECONDS = 1 / 4, 15.0
 """Fraction of a budget, and seconds at least, in which a skeleton goes before all else until its
 numbers are precise: they are what people ask for. Proving real steps of a large model takes most of
 three minutes; a budget of 20 seconds hardly has room for any."""
-SKELETON_DOUBT = 1.5
-"""Doubt of a number of a skeleton that is precise: half an interval of 3 %."""
+CALLS_SHARE = 1 / 2
+"""Fraction of a budget in which the calls of a library's two releases go before all else."""
+MAIN_DOUBT = 1.5
+"""Doubt of a number of the main question that is precise: half an interval of 3 % of what a
+skeleton adds, or of 0.75 % of a call that does not differ."""
+CALLS_FIRST = 12.0
+"""Factor on the weight of calls where they go first: four times the weight of a step."""
 HOPE = 1.5
 """Largest foreseen half width, relative to the one that settles a number, at which measuring it is
 still worth while: with few workers, what is foreseen is wrong by half."""
@@ -192,20 +197,21 @@ class Jobs:
         return choose_job(fits, self.state.seconds_left)
 
     def goes_first(self, job: WarmVisits) -> bool:
-        """Tell whether a visit goes before all else: the first of all, or one of a skeleton.
+        """Tell whether a visit goes before all else: the first of all, or one of the main question.
 
-        A skeleton lacks a first answer, and in its part of the budget a precise one.
+        That lacks a first answer, and in its part of the budget a precise one.
         """
         counts = self.state.worker_counts
         if not counts:  # nothing was visited yet
             return True
-        if not is_skeleton(job.turn.workload) or job.seconds_needed > self.state.seconds_left:
+        if not self.state.is_main(job.turn) or job.seconds_needed > self.state.seconds_left:
             return False
         if counts[job.groups[0], job.turn] < self.state.find_workers_needed(job.turn.kind):
             return True
-        until = max(LEAST_SKELETON_SECONDS, SKELETON_SHARE * self.options.budget)
+        share = CALLS_SHARE if self.state.calls_first else SKELETON_SHARE
+        until = max(LEAST_MAIN_SECONDS, share * self.options.budget)
         is_early = self.state.spent_seconds <= until
-        return is_early and any(q.doubt > SKELETON_DOUBT for q in job.questions)
+        return is_early and any(q.doubt > MAIN_DOUBT for q in job.questions)
 
     def choose_given(self) -> Job | None:
         """Return the next job where a number of blocks was given, however long it takes.
@@ -240,7 +246,8 @@ class Jobs:
 
     def weight(self, workload: str, kind: str) -> float:
         """Return the weight of numbers of a kind of work at a workload."""
-        return WEIGHTS[kind] * self.find_workload_factor(workload)
+        first = self.state.calls_first and kind == HOST
+        return WEIGHTS[kind] * self.find_workload_factor(workload) * (CALLS_FIRST if first else 1)
 
     def find_workload_factor(self, workload: str) -> float:
         """Return `FURTHER` for a workload larger than a measured tutorial's, else 1."""

@@ -111,7 +111,9 @@ def measure(
             first = make_first_part(task, setup, earlier)
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{task.kind}{SUFFIX}"
             journal = Journal.create(FOLDER / name, first)
-        state = RunState(make_groups(task), task.options, list_lanes(), task.base)
+        state = RunState(
+            make_groups(task), task.options, list_lanes(), task.base, calls_first=task.calls_first
+        )
         journal.continue_run(state)
         plan = Plan(state, is_enough)
         driver = Driver(plan, journal, task, on_progress)

@@ -12,7 +12,7 @@ from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.costs import TURNS, Costs, TurnKind
 from bench.engine.task import find_group_arms, find_live_cells
 from bench.estimates import MIN_COLD, MIN_WORKERS
-from bench.metrics import COLD, METRICS, STAGES, TRAINED, WORKLOAD_GROUPS
+from bench.metrics import COLD, HOST, METRICS, STAGES, TINY, TRAINED, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT
 from bench.runfile import TimeSpent
 from common.config import find_workload, is_real_step, is_skeleton, is_user_step
@@ -58,12 +58,20 @@ class RunState:
         options: How much is measured.
         lanes: A core for each worker that may run at the same time as others.
         base: Environment that others are compared with; empty where arms are compared.
+        calls_first: Whether times of calls at a tiny size go before all else.
     """
 
     def __init__(
-        self, groups: Sequence[Group], options: Options, lanes: Sequence[Cores], base: str
+        self,
+        groups: Sequence[Group],
+        options: Options,
+        lanes: Sequence[Cores],
+        base: str,
+        *,
+        calls_first: bool = False,
     ) -> None:
         self.groups, self.options, self.lanes, self.base = list(groups), options, lanes, base
+        self.calls_first = calls_first
         self.sides = list(dict.fromkeys(side for group in groups for side in group))
         self.samples: list[Sample] = []
         self.costs = Costs()
@@ -84,9 +92,11 @@ class RunState:
         sweeps = [w for names in WORKLOAD_GROUPS.values() for w in names if w in work]
         others = [w for w in work if w not in sweeps]
         others.sort(key=lambda w: (not is_skeleton(w), w != "seed", -work[w]))
+        if calls_first:
+            others.sort(key=lambda w: TINY.index(w) if w in TINY else len(TINY))
         self.workloads = [*others, *sorted(sweeps, key=work.__getitem__)]
-        """Workloads in order: a skeleton, which takes a second; the tutorial's, which people ask
-        about; sweeps last, going up."""
+        """Workloads in order: a skeleton, which takes a second; tiny ones if calls go first; the
+        tutorial's, which people ask about; sweeps last, going up."""
         going_down = sorted(work, key=work.__getitem__, reverse=True)
         self.counted_workloads = [
             *{find_counted(workload): workload for workload in going_down}.values()
@@ -180,6 +190,11 @@ class RunState:
     def proves_before(self, turn: TurnKind) -> bool:
         """Tell whether workers that do nothing else prove the arms of a kind of turns."""
         return self.is_paired or turn.kind == STAGES or is_skeleton(turn.workload)
+
+    def is_main(self, turn: TurnKind) -> bool:
+        """Tell whether a kind of turns answers the main question, which goes before all else."""
+        is_call = turn.kind == HOST and turn.workload in TINY
+        return is_skeleton(turn.workload) or (self.calls_first and is_call)
 
     def is_counted(self, turn: TurnKind) -> bool:
         """Tell whether a skeleton's counts give the numbers of a kind of turns, too.

@@ -72,6 +72,8 @@ class Task:
     """Metrics requested by name, empty for all: with `all_together`, no others are compared."""
     all_together: bool = False
     """Whether intervals hold for all rows together, since the rows give one answer."""
+    calls_first: bool = False
+    """Whether calls at a tiny size go before all else: what a library's release changes."""
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from bench.cells import WHOLE
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Task
 from bench.environments import ask_environment
-from bench.environments.uv import PYTHONS, UnsolvableError, suggest_stack
+from bench.environments.uv import PYTHONS, UnsolvableError, list_installed, suggest_stack
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from bench.options import Options
     from bench.runfile import FileKind
 
-DEEP_SECONDS = 300.0
-"""Budget in seconds from which on `DEEP` is measured, unless host cost is asked for by name: with
-less, there would be no time left for steps."""
+DEEP_SECONDS, DEEP_CALLS_SECONDS = 300.0, 60.0
+"""Budget in seconds from which on `DEEP` is measured, unless host cost is asked for by name, and
+where calls go first: with less, there would be no time left for steps, or for a precise call."""
 WORKLOADS = ("toy", DEEP.name, "seed")
 """Workloads measured by default: two for host costs, and the tutorial's size."""
 IN_TURNS = [
@@ -122,16 +122,16 @@ def find_gap(side: Environment, cell: Cell) -> str:
     return next(filter(None, map(gaps.get, names)), "there is no such style")
 
 
-def find_affected_entrants(sides: Mapping[str, Environment]) -> tuple[str, ...]:
-    """Return the entrants affected by the difference of two sides; empty if it is all, or none.
+def find_affected_entrants(base: Environment, new: Environment) -> tuple[str, ...]:
+    """Return the entrants whose libraries differ in two environments, before a worker is asked.
 
-    Python, JAX, optax and NumPy are part of every entrant, as this project's own code is.
+    None if all entrants may be affected: Python, JAX, optax and NumPy are part of each, as this
+    project's own code is. None, too, if no library differs.
     """
-    base, new = (side.info for side in sides.values())
-    names = {*find_differing_releases(base.versions, new.versions)}
-    if base.pins and new.pins:
-        names |= {*find_differing_releases(base.pins, new.pins)}
-    if base.commit != new.commit or names & {*SHARED_PACKAGES}:
+    releases = [side.info.pins or list_installed() for side in (base, new)]
+    names = {*find_differing_releases(*releases)}
+    same_python = (base.python or PYTHON) == (new.python or PYTHON)
+    if not same_python or base.info.commit != new.info.commit or names & {*SHARED_PACKAGES}:
         return ()
     usual = {name: impls.read_declaration(name) for name in impls.list_usual()}
     return tuple(
@@ -204,17 +204,20 @@ def make_task(
     cells: Mapping[str, Sequence[Cell]],
     options: Options,
     arguments: Sequence[str] = (),
+    *,
+    calls_first: bool = False,
 ) -> Task:
     """Return the task of measuring cells of sides, each of which alternates with the first.
 
     Raises:
         BakeoffError: no cell has a metric that is asked for.
     """
+    deep_seconds = DEEP_CALLS_SECONDS if calls_first else DEEP_SECONDS
 
     def list_metrics(cell: Cell) -> frozenset[str]:
         names = IN_TURNS
         if cell.workload == DEEP.name and not selection.workloads:
-            names = [HOST] if HOST in selection.metrics or options.budget >= DEEP_SECONDS else []
+            names = [HOST] if HOST in selection.metrics or options.budget >= deep_seconds else []
         return frozenset(name for name in names if selection.is_measured(name, cell))
 
     needed = {
@@ -234,6 +237,7 @@ def make_task(
         outside=selection.files,
         metrics=selection.metrics,
         all_together=kind == "ab",
+        calls_first=calls_first,
     )
 
 
@@ -247,19 +251,28 @@ def prepare_sides(
     """Return the task of an A/B.
 
     `specs` has the base and the new side by their names, the base first. If neither entrants nor a
-    step are named, entrants that depend on the difference are measured.
+    step are named, the usual styles of those are measured whose library differs. Where a library
+    is all that differs, calls go before all else.
 
     Raises:
         BakeoffError: a side cannot be built or asked, or both have nothing in common.
         DoesNotRunError: a side cannot run a user's own step.
     """
     environments = build_environments([*specs.values()], builder)
+    affected = () if selection.step else find_affected_entrants(*environments)
+    is_chosen = bool(affected) and not selection.entrants
+    if is_chosen:
+        builder.notify(f"entrants of the library that differs: {', '.join(affected)}")
+        selection = replace(selection, entrants=affected)
     sides = {
         name: ask_side(environment, selection)
         for name, environment in zip(specs, environments, strict=True)
     }
-    if not (selection.step or selection.entrants) and (depending := find_affected_entrants(sides)):
-        builder.notify(f"entrants that depend on the difference: {', '.join(depending)}")
-        selection = replace(selection, entrants=depending)
     cells = choose_cells(selection, sides)
-    return make_task("ab", selection, sides, cells, options, arguments)
+    if is_chosen and not selection.styles:
+        if_named = next(iter(sides.values())).offer.if_named
+        cells = {
+            name: [cell for cell in of_side if cell.style not in if_named.get(cell.entrant, ())]
+            for name, of_side in cells.items()
+        }
+    return make_task("ab", selection, sides, cells, options, arguments, calls_first=bool(affected))

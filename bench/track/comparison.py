@@ -105,8 +105,9 @@ class Comparison:
 
     @cached_property
     def differing_times(self) -> list[Estimate]:
-        """Times that certainly differ, the largest ratio (the worst) first."""
-        return sorted((row for row in self.rows if row.differs), key=lambda row: -row.value)
+        """Times that certainly differ: what each step costs first, then the largest ratio."""
+        rows = (row for row in self.rows if row.differs)
+        return sorted(rows, key=lambda row: (-METRICS[row.metric].weight, -row.value))
 
     @property
     def other_times(self) -> list[Estimate]:

@@ -1,5 +1,6 @@
 """Sides of a comparison: their cells, the entrants that depend on a difference, their task."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,12 +37,13 @@ def make_side(spec: str, *, haiku: bool = True) -> Environment:
     ],
 )
 def test_what_depends_on_the_difference_is_measured(base: Any, new: Any, entrants: Any) -> None:
-    both = {BASE: make_side("a"), NEW: make_side("b")}
-    for one, versions in zip(both.values(), (base, new), strict=True):
-        one.info.versions = versions
-    assert find_affected_entrants(both) == entrants
-    both[NEW].info.commit = "1234567"
-    assert find_affected_entrants(both) == ()
+    sides = make_side("a"), make_side("b")
+    for side, pins in zip(sides, (base, new), strict=True):
+        side.info.pins = pins
+    assert find_affected_entrants(*sides) == entrants
+    assert find_affected_entrants(sides[0], replace(sides[1], python="3.1")) == ()
+    sides[1].info.commit = "1234567"
+    assert find_affected_entrants(*sides) == ()
 
 
 def test_cells_are_those_that_both_sides_have() -> None:

@@ -133,7 +133,7 @@ def test_a_headline_counts_and_says_nothing_beside_that_nothing_is_settled() -> 
     made = describe_comparison(it.results)
     assert made.headline == (
         "No change found. 6 rows: 1 settled; 4 open, the widest ±25 %; 1 not yet. "
-        "1 number not measured."
+        "Not measured: import."
     )
     for text in (terminal(made, details=True), markdown(made), page(made)):
         assert "–323" not in text

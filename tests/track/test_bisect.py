@@ -117,7 +117,7 @@ class World(Steps):
         offer = Offer({"pure_jax": ["pure"]}, {}, ["cpu"])
         return Environment(Interpreter(), EnvironmentInfo(spec=str(spec), pins=pins), offer=offer)
 
-    def take(self, phase: Any, base: Spec, new: Spec, boundary: float) -> SearchStep:
+    def find_or_measure(self, phase: Any, base: Spec, new: Spec, boundary: float) -> SearchStep:
         self.boundary = boundary
         self.halves |= {boundary} - {0.0}
         return super().find_or_measure(phase, base, new, boundary)

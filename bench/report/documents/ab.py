@@ -12,8 +12,8 @@ from msgspec.structs import replace
 import impls
 from bench.environments.spec import PACKAGES
 from bench.estimates import Estimate, find_detectable_difference, group_by_key
-from bench.metrics import HOST_PER_ARRAY, label
-from bench.numbers import UNKNOWN, amount, change, percent
+from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, label
+from bench.numbers import UNKNOWN, amount, change, percent, signed_amount
 from bench.offer import NOT_IMPORTING
 from bench.prepare.sides import IN_TURNS
 from bench.report.sentences import (
@@ -24,7 +24,7 @@ from bench.report.sentences import (
     suggest_more,
 )
 from bench.report.table import Column, Document, Row, Section, Table
-from bench.runfile import find_differing_releases
+from bench.runfile import find_differing_releases, find_needed_seconds
 from bench.track.comparison import (
     BASE,
     CHANGED_SUFFIX,
@@ -125,7 +125,11 @@ def _make_headline(it: Comparison) -> str:
         worse.append(f"{describe_cells(row.cell for row in it.failures)} fails")
     worse += [_describe_row(row, it) for row in it.costlier_counts]
     within = [_describe_row(r, it) for r in rows if not it.is_worse(r) and not it.is_faster(r)]
-    faster = [_describe_row(row, it) for row in reversed(rows) if it.is_faster(row)]
+    faster = [
+        _describe_row(row, it)
+        for row in sorted(rows, key=lambda row: (-METRICS[row.metric].weight, row.value))
+        if it.is_faster(row)
+    ]
     within_title = f"Differs, within the margin of {percent(it.margin)}"
     parts = [
         f"{title}: {name_few(words)}."
@@ -154,10 +158,21 @@ def _count_rows(it: Comparison) -> Iterator[str]:
     parts += [f"{count} {words}" for words, count in gaps.items()]
     if rows:
         yield f"{pluralise(len(rows), 'row')}: {'; '.join(parts)}."
-    if missing := {(cell, metric) for (_, cell), metric in _find_missing(it)}:
-        yield f"{pluralise(len(missing), 'number')} not measured."
+    if names := _name_missing(it):
+        yield f"Not measured: {names}."
     if same := len(it.exact_pairs) - len(it.counts):
         yield f"{pluralise(same, 'exact count')} identical."
+
+
+def _name_missing(it: Comparison) -> str:
+    """Return the metrics that some cell lacks, and the seconds that they need."""
+    missing = [(why, cell.workload, metric) for (why, cell), metric in _find_missing(it)]
+    metrics = sorted({metric for *_, metric in missing}, key=ORDER.index)
+    names = name_few([label(metric) for metric in metrics])
+    # What one job would have measured has one reason, which names its seconds
+    jobs = {(why, workload) for why, workload, _ in missing}
+    seconds = sum(find_needed_seconds(why) for why, _ in jobs)
+    return f"{names} (about {seconds:.0f} s more)" if seconds else names
 
 
 def _describe_row(row: Estimate, it: Comparison) -> str:
@@ -180,11 +195,13 @@ def _describe_difference(it: Comparison, row: Estimate) -> str:
         if words[0] == words[1]:  # too few digits to see it
             words = [amount(side.value, "") for side in sides]
         return " → ".join(words)
-    base = it.amounts.get((BASE, row.cell, HOST_PER_ARRAY))
+    base = it.amounts.get((BASE, row.cell, row.metric))
     if row.metric == HOST_PER_ARRAY and base:  # microseconds are what people can add up
         ends = {name: getattr(row, name) for name in ("value", "low", "high")}
         seconds = {n: end and base.value * (end - 1) for n, end in ends.items()}
         return change(replace(row, form="added", unit="s", **seconds))
+    if row.metric == HOST and base and it.is_measured:
+        return f"{signed_amount(base.value * (row.value - 1), 's')}, {change(row)}"
     return change(row)
 
 
