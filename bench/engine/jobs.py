@@ -58,7 +58,7 @@ SKELETON_SHARE, LEAST_MAIN_SECONDS = 1 / 4, 15.0
 """Fraction of a budget, and seconds at least, in which a skeleton goes before all else until its
 numbers are precise: they are what people ask for. Proving real steps of a large model takes most of
 three minutes; a budget of 20 seconds hardly has room for any."""
-CALLS_SHARE = 1 / 2
+CALLS_SHARE = 3 / 4
 """Fraction of a budget in which the calls of a library's two releases go before all else."""
 MAIN_DOUBT = 1.5
 """Doubt of a number of the main question that is precise: half an interval of 3 % of what a

@@ -270,9 +270,10 @@ def prepare_sides(
     }
     cells = choose_cells(selection, sides)
     if is_chosen and not selection.styles:
-        if_named = next(iter(sides.values())).offer.if_named
+        abouts = {name: impls.read_declaration(name) for name in affected}
+        unusual = {name: {*about.if_named, *about.references} for name, about in abouts.items()}
         cells = {
-            name: [cell for cell in of_side if cell.style not in if_named.get(cell.entrant, ())]
+            name: [cell for cell in of_side if cell.style not in unusual.get(cell.entrant, ())]
             for name, of_side in cells.items()
         }
     return make_task("ab", selection, sides, cells, options, arguments, calls_first=bool(affected))

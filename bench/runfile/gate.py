@@ -26,6 +26,7 @@ LARGEST_RATIO = 1e9
 """Largest ratio, and inverse of the smallest one: a year to 30 ms."""
 LONGEST_NAME = 1_000
 """Characters of an entrant's, a style's or a workload's name; a file's name has 255 at most."""
+UNKNOWN_METRIC = "which this version does not know: a newer one may"
 TIMES = {name for name, metric in SAMPLED.items() if metric.varies and metric.compared}
 """Metrics whose numbers are above zero: logarithms are taken of them."""
 
@@ -79,7 +80,7 @@ def check_names(
     """Yield the problems of a row's names: those that are unknown, or too long."""
     for metric in metrics:
         if metric not in METRICS:
-            yield f"it has a metric {shorten(metric)}, which this version does not know"
+            yield f"it has a metric {shorten(metric)}, {UNKNOWN_METRIC}"
     for name in (*row.cell, *names):
         if len(name) > LONGEST_NAME:
             yield f"a name has {len(name)} characters: {shorten(name)}"
@@ -124,7 +125,7 @@ def check_search(results: Results) -> Iterator[str]:
     if not record.metric:
         yield "it has no search"
     elif record.metric not in METRICS:
-        yield f"it searches a metric {shorten(record.metric)}, which this version does not know"
+        yield f"it searches a metric {shorten(record.metric)}, {UNKNOWN_METRIC}"
     rows = [step.row for step in record.steps]
     if NO_ROW in rows:
         yield "its steps have no rows: the version of commit a820d0c5 reads it"
