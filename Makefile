@@ -2,6 +2,7 @@
 # make test    lint, types and all tests but the slow ones
 # make test-slow  the slow tests: .ci/run has both
 # make bench   measure everything, into a new run file
+# make track   the newest week beside the last one, into results/tracking/weeks
 # make results the published tables anew from the committed runs, and the site, in site/
 # make lock    remake requirements.lock and impls/locks with today's newest releases
 
@@ -18,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 TESTS := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test test-quick test-slow lint bench results lock clean
+.PHONY: setup test test-quick test-slow lint bench results track lock clean
 
 setup: $(VENV)/.done
 
@@ -35,6 +36,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .github action.yml comment
 
 # mypy uses one core for a while: tests use the others meanwhile.
 test:
@@ -51,6 +53,10 @@ bench: setup
 
 results: setup
 	$(BIN)/python results/publish.py
+
+# `make track TRACK="--weeks 26"`: see results/tracking/track.py
+track: setup
+	$(BIN)/python results/tracking/track.py $(TRACK)
 
 lock: | $(UV)
 	$(UV) pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.12 \

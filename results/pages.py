@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import normpath
@@ -22,6 +23,8 @@ from bench.report.page import Anchors, page
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from markdown_it.token import Token
 
     from bench.runfile.reader import Run
@@ -78,6 +81,7 @@ class Builder:
                 title = inner.content if token.tag == "h1" else title
             for child in token.children or ():
                 self.follow(child, path, waiting)
+        name_rows(tokens)
         return TEMPLATE.render(
             title=title,
             body=Markup(parser.renderer.render(tokens, parser.options, {})),  # noqa: S704 -- ours
@@ -125,6 +129,18 @@ class Builder:
         """Return the address of a file's page, as seen from another's."""
         up = "../" * (len(self.find_address(path).parts) - 1)
         return f"{up}{self.find_address(target).as_posix()}"
+
+
+def name_rows(tokens: Sequence[Token]) -> None:
+    """Give each row of a table the name of its first cell, by which a link leads to it."""
+    uses: Counter[str] = Counter()
+    for row, *_, content in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if row.type == "tr_open" and content.type == "inline":
+            text = "".join(child.content for child in content.children or ())
+            name = re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+            uses[name] += 1
+            if name and uses[name] == 1:
+                row.attrSet("id", name)
 
 
 TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string("""\

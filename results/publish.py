@@ -30,11 +30,13 @@ from bench.report.table import Figure, Table
 from bench.runfile.reader import NotARunError, Run, read
 from bench.samples import Proof
 from bench.worker.settings import ROOT
+from results import libraries
 from results.beside import tables
 from results.beside.scores import read_rows
 from results.beside.usage import describe_tools
 from results.cost import stacks
-from results.pages import INDEX, README, Builder
+from results.pages import INDEX, README, TRACKING, Builder
+from results.tracking import weeks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +62,9 @@ PICTURE = FOLDER / "calls.svg"
 BESIDE, COST = (FOLDER / name / "README.md" for name in ("beside", "cost"))
 SITE = ROOT / "site"
 ANSWER = re.compile(r"<!-- answer (\S+\.json): ([^>]*) -->")
-PART = re.compile(r"(<!-- (answer|runs|costs|trials|tools)[^>]* -->\n).*?(<!-- end -->)", re.DOTALL)
+PART = re.compile(
+    r"(<!-- (answer|runs|costs|trials|tools|weeks)[^>]* -->\n).*?(<!-- end -->)", re.DOTALL
+)
 
 
 # tables in Markdown
@@ -75,6 +79,7 @@ def insert_parts(text: str) -> str:
             "costs": list_costs,
             "trials": list_trials,
             "tools": list_tools,
+            "weeks": list_weeks,
         }
         answer = ANSWER.match(part[0])
         lines = answer_run(answer[1], answer[2].split()) if answer else makers[part[2]]()
@@ -105,6 +110,8 @@ def list_runs() -> Iterator[str]:
     """Yield a table of the published run files: when, where and by which command each was made."""
     yield "| run | day | machine | command |\n|---|---|---|---|"
     for path, run in find_runs().items():
+        if path.parent == weeks.FOLDER:  # the page of tracking has a table of these
+            continue
         where = path.relative_to(FOLDER).as_posix()
         machine = re.sub(r"\(R\)| Processor| CPU", "", run.processor.partition(" (")[0])
         command = run.results.make_command()
@@ -117,7 +124,7 @@ def find_runs() -> dict[Path, Run]:
     They are not those of the tests of the measurements.
     """
     runs = {}
-    for path in sorted(FOLDER.glob("*/*.json")):
+    for path in sorted([*FOLDER.glob("*/*.json"), *weeks.FOLDER.glob("*.json")]):
         try:
             runs[path] = read(path, samples=False)
         except NotARunError:
@@ -142,6 +149,22 @@ def list_trials() -> Iterator[str]:
 def list_tools() -> Iterator[str]:
     """Yield the table of how these tools are used."""
     yield from table_lines(describe_tools(read_rows()))
+
+
+def list_weeks() -> Iterator[str]:
+    """Yield the tables of the tracked weeks, and of all of them together."""
+    tracked = weeks.read_weeks()
+    yield f"{weeks.describe_weeks(tracked)}\n"
+    yield from weeks.make_weeks_table(tracked)
+    yield f"\n{weeks.describe_agreement(tracked)}\n"
+    yield from weeks.make_chain_table(tracked)
+
+
+def make_library_pages() -> dict[Path, str]:
+    """Return the pages of the libraries in the run that README.md names, and their badges."""
+    match = ANSWER.search(README.read_text("utf-8"))
+    assert match is not None
+    return libraries.make_pages(read(ROOT / match[1], samples=False))
 
 
 def draw_trials() -> dict[Path, str]:
@@ -219,13 +242,16 @@ def read_meanings(struct: type) -> dict[str, str]:
 
 def main() -> None:
     """Make the tables and the site anew."""
-    for path in (README, INDEX, COST, BESIDE):
+    for path in (README, INDEX, COST, BESIDE, TRACKING):
         path.write_text(insert_parts(path.read_text("utf-8")), encoding="utf-8")
     PICTURE.write_text(draw_answer(README.read_text("utf-8")), encoding="utf-8")
     for place, drawn in draw_trials().items():
         place.write_text(drawn, encoding="utf-8")
     (ROOT / "docs/commands.md").write_text(describe_commands(), encoding="utf-8")
     (ROOT / "docs/run-file.md").write_text(describe_run_file(), encoding="utf-8")
+    for place, text in make_library_pages().items():
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text, encoding="utf-8")
     shutil.rmtree(SITE, ignore_errors=True)
     count = Builder(SITE, find_runs()).build()
     print(f"{SITE / 'index.html'}: {count} pages and files")

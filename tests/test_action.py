@@ -49,8 +49,6 @@ def run_script(folder: Path, name: str, stand_in: str, **variables: str) -> Step
         "GITHUB_STEP_SUMMARY": str(paths["summary"]),
         "GITHUB_REPOSITORY": "some/library",
         "NUMBER": "7",
-        "STATUS": "0",
-        "TABLE": str(folder / "ab.md"),
     } | variables
     script = [str(ROOT / ".github/action" / name)]
     done = subprocess.run(script, env=env, capture_output=True, text=True, cwd=folder)
@@ -61,19 +59,30 @@ def run_script(folder: Path, name: str, stand_in: str, **variables: str) -> Step
 def test_the_inputs_reach_the_shell_as_variables_alone() -> None:
     text = (ROOT / "action.yml").read_text("utf-8")
     scripts = re.findall(r"^ +run: (.*)$", text, re.MULTILINE)
-    assert scripts[:2] == [
-        f"'\"$GITHUB_ACTION_PATH/.github/action/{n}.sh\"'" for n in ("ab", "comment")
-    ]
+    assert scripts[0] == "'\"$GITHUB_ACTION_PATH/.github/action/ab.sh\"'"
     assert "${{" not in "".join(scripts)
+    assert "github.token" not in text, "a token that writes never stands beside measured code"
     given = set(re.findall(r"^        ([A-Z]+): \$\{\{ inputs\.", text, re.MULTILINE))
     assert given == {*INPUTS}
 
 
-@pytest.mark.parametrize(("status", "fails"), [("0", False), ("1", True), ("2", False)])
-def test_the_job_fails_where_something_is_worse(status: str, *, fails: bool) -> None:
+@pytest.mark.parametrize(
+    ("status", "cannot_say", "fails"),
+    [
+        ("0", "pass", False),
+        ("1", "pass", True),
+        ("2", "pass", False),
+        ("2", "fail", True),
+        ("0", "fail", False),
+    ],
+)
+def test_the_job_fails_where_something_is_worse(
+    status: str, cannot_say: str, *, fails: bool
+) -> None:
     text = (ROOT / "action.yml").read_text("utf-8")
     last = re.findall(r"^ +run: '(.*)'$", text, re.MULTILINE)[-1]
-    done = subprocess.run(["bash", "-c", last], env={"STATUS": status})
+    env = {"STATUS": status, "CANNOT_SAY": cannot_say}
+    done = subprocess.run(["bash", "-c", last], env=env)
     assert (done.returncode != 0) is fails
 
 
@@ -85,9 +94,11 @@ WRITES = f"printf '%s' '{TABLE}Worse: x.' > \"${{@: -1}}\""
 def test_a_verdict_is_handed_on_with_its_table(tmp_path: Path, status: int) -> None:
     done = run_script(tmp_path, "ab.sh", f"{WRITES}; exit {status}", PACKAGE="flax")
     assert done.status == 0  # a later step fails, when the comment is there
-    first, second = done.outputs.splitlines()
-    assert first == f"status={status}"
-    assert Path(second.removeprefix("table=")).read_text().startswith(TABLE)
+    outputs = dict(line.split("=", 1) for line in done.outputs.splitlines())
+    assert outputs["status"] == str(status)
+    assert Path(outputs["table"]).read_text().startswith(TABLE)
+    assert Path(outputs["folder"], "status").read_text() == f"{status}\n"
+    assert re.search(r"::notice::measured in \d+ s, environments included", done.shown)
     assert done.summary.startswith(TABLE)
     assert ("::warning::" in done.shown) == (status > 0)
     [call] = done.calls
@@ -146,8 +157,9 @@ def test_a_comment_is_posted_once_and_only_where_something_was_called(
     tmp_path: Path, status: int, headline: str, earlier: str, calls: list[str]
 ) -> None:
     (tmp_path / "ab.md").write_text(f"{TABLE}{headline}\n")
+    (tmp_path / "status").write_text(f"{status}\n")
     stand_in = f'case "$*" in *--jq*) echo "{earlier}";; esac'
-    done = run_script(tmp_path, "comment.sh", stand_in, STATUS=str(status))
+    done = run_script(tmp_path, "comment.sh", stand_in, FOLDER=str(tmp_path))
     assert done.status == 0, done.shown
     look, *rest = done.calls
     assert "--jq" in look

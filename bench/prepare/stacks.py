@@ -8,6 +8,7 @@ from __future__ import annotations
 import calendar
 import datetime
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -27,7 +28,7 @@ from bench.runfile import EnvironmentInfo
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bench.cells import Cell, Selection
     from bench.engine.task import Environment, Task
@@ -40,6 +41,8 @@ REFERENCE = "reference"
 """Environment that days are compared with: the stack of the last day."""
 EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
 """Pattern of the time between two days: a number of days, weeks, months or years."""
+AT_ONCE = 2
+"""Environments that are built, or asked, at the same time: a small machine has two cores."""
 MOST_DAYS = 400
 """Maximum number of days of a history: more than a year of daily ones is a typing error."""
 
@@ -114,23 +117,56 @@ def ask_days(
     environment = builder.build(make_day_spec(days[-1]))
     pythons = list(dict.fromkeys([environment.python, *PYTHONS]))
     sides = {REFERENCE: ask_side(environment, selection)}
-    stacks: dict[object, EnvironmentInfo] = {}
     unmeasured: dict[str, EnvironmentInfo] = {}
-    for day in days:
-        name = str(day)
-        builder.notify(f"the environment of {name}")
-        try:
-            environment = builder.build(make_day_spec(day), pythons)
-            stack = environment.python, *environment.info.pins.items()
-            if stack in stacks:
-                unmeasured[name] = replace(stacks[stack], spec=f"@{name}", gaps={})
-                continue
-            sides[name] = ask_side(environment, selection)
-            stacks[stack] = sides[name].info
-        except BakeoffError as error:
-            unmeasured[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
-            builder.notify(f"{name}: {error}")
+
+    def build(day: datetime.date) -> Environment:
+        builder.notify(f"the environment of {day}")
+        return builder.build(make_day_spec(day), pythons)
+
+    def ask(environment: Environment) -> Environment:
+        return ask_side(environment, selection)
+
+    def drop(name: str, error: BakeoffError) -> None:
+        unmeasured[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
+        builder.notify(f"{name}: {error}")
+
+    first: dict[object, str] = {}
+    built: dict[str, Environment] = {}
+    same: dict[str, str] = {}
+    for name, made in run_at_once(build, {str(day): day for day in days}):
+        if isinstance(made, BakeoffError):
+            drop(name, made)
+        elif (known := first.setdefault((made.python, *made.info.pins.items()), name)) == name:
+            built[name] = made
+        else:
+            same[name] = known
+    for name, asked in run_at_once(ask, built):
+        if isinstance(asked, BakeoffError):
+            drop(name, asked)
+        else:
+            sides[name] = asked
+    for name, known in same.items():
+        info = replace(sides[known].info, gaps={}) if known in sides else unmeasured[known]
+        unmeasured[name] = replace(info, spec=f"@{name}")
     return sides, unmeasured
+
+
+def run_at_once[Given, Result](
+    function: Callable[[Given], Result], given: Mapping[str, Given]
+) -> Iterator[tuple[str, Result | BakeoffError]]:
+    """Yield name and result, or the error, of each call, in their order; two go on at a time.
+
+    Building waits for the disk and the network for half of its time.
+    """
+
+    def attempt(argument: Given) -> Result | BakeoffError:
+        try:
+            return function(argument)
+        except BakeoffError as error:
+            return error
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from zip(given, pool.map(attempt, given.values()), strict=True)
 
 
 def add_days(results: Results, unmeasured: Mapping[str, EnvironmentInfo]) -> None:

@@ -100,7 +100,13 @@ def test_csv_has_a_row_for_each_estimate_and_columns_stay(bakeoff: Bakeoff, path
 
 def test_published_tables_are_of_their_files() -> None:
     """`make results` was called after the last change."""
-    for path, parts in ((SITE.README, 1), (SITE.INDEX, 2), (SITE.COST, 1), (SITE.BESIDE, 2)):
+    for path, parts in (
+        (SITE.README, 1),
+        (SITE.INDEX, 2),
+        (SITE.COST, 1),
+        (SITE.BESIDE, 2),
+        (SITE.TRACKING, 1),
+    ):
         text = path.read_text("utf-8")
         assert SITE.insert_parts(text) == text
         assert len(SITE.PART.findall(text)) == parts
@@ -109,6 +115,8 @@ def test_published_tables_are_of_their_files() -> None:
     match = SITE.ANSWER.search(SITE.README.read_text("utf-8"))
     shown = terminal(make_document(read(ROOT / match[1], samples=False)), 80)
     assert len(shown.splitlines()) <= MOST_LINES
+    for place, made in SITE.make_library_pages().items():
+        assert place.read_text("utf-8") == made
     pictures = SITE.draw_trials()
     assert len(pictures) == 2
     for place, drawn in pictures.items():
@@ -127,6 +135,7 @@ def test_every_link_of_the_site_leads_to_a_part_of_a_page(tmp_path: Path) -> Non
     html = {path: path.read_text("utf-8") for path in tmp_path.rglob("*.html")}
     parts = {path: set(re.findall(r' id="([^"]+)"', text)) for path, text in html.items()}
     assert len(html) > 25
+    assert "equinox-0.13.3" in parts[tmp_path / "results/libraries/equinox.html"], "a row's link"
     for path, text in html.items():
         for link in re.findall(r'(?:href|src)="([^"]+)"', text):
             address = urlsplit(link)

@@ -73,12 +73,13 @@ def plan_of(
     enough: Any = lambda _: False,
     lanes: Sequence[tuple[int, ...]] = LANES,
     seed: int = 0,
+    calls_first: bool = False,
     **options: Any,
 ) -> MadePlan:
     """Return the plan of groups, or of one run."""
     groups = [(side(groups),)] if isinstance(groups, dict) else groups
     about = Options(budget=budget, **options)
-    plan = MadePlan(RunState(groups, about, lanes, base), enough)
+    plan = MadePlan(RunState(groups, about, lanes, base, calls_first=calls_first), enough)
     plan.state.spent.wall_seconds = before
     plan.state.rng.seed(seed)
     return plan

@@ -8,7 +8,7 @@ import pytest
 
 from bench.cells import BASELINE
 from bench.engine.costs import TURNS
-from bench.engine.jobs import OVERRUN
+from bench.engine.jobs import CALLS_SHARE, OVERRUN
 from bench.engine.requests import NOT_JAX
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import STAGES, STEP
@@ -287,3 +287,22 @@ def test_a_pair_of_skeletons_has_one_long_block_once_its_rounds_were_timed() -> 
     counts = [len(several) for several in blocks.values()]
     assert len(counts) > 2
     assert {*counts[2:]} == {1}, "the first ones have a short block before"
+
+
+def test_calls_go_first_where_a_library_is_all_that_differs() -> None:
+    wanted = needed(("toy", "seed"), ("host_cost", STEP, "compile"), FEW)
+    for calls_first in (True, False):
+        plan, machine = ab(wanted, 60, calls_first=calls_first)
+        first = next(action for action in machine.actions(do="block"))
+        assert (first.workload, first.kind) == (
+            ("toy", "host_cost") if calls_first else ("seed", STEP)
+        )
+    plan, machine = ab(wanted, 60, Machine(noise=0.05), calls_first=True)
+    until = CALLS_SHARE * 60
+    early = [a for start, _, a in machine.log if a.do == "block" and start < until - 5]
+    assert {a.kind for a in early} == {"host_cost"}, (
+        "they are noisy, and go on until they are precise"
+    )
+    assert plan.visits["toy host_cost"] > MIN_WORKERS
+    plan, machine = ab(wanted, 300, calls_first=True)
+    assert {a.kind for a in machine.actions(do="block")} >= {"host_cost", STEP}

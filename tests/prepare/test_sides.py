@@ -2,19 +2,23 @@
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from bench.cells import Cell, Selection
 from bench.engine.process import Interpreter
 from bench.engine.task import Environment
+from bench.environments.spec import Spec
 from bench.offer import Offer
 from bench.options import Options
+from bench.prepare import sides as room
 from bench.prepare.sides import (
     DEEP_SECONDS,
     choose_cells,
     find_affected_entrants,
     make_task,
+    prepare_sides,
 )
 from bench.runfile import EnvironmentInfo
 from bench.track.comparison import BASE, NEW
@@ -63,3 +67,33 @@ def test_cells_are_those_that_both_sides_have() -> None:
     wide = Selection(workloads=("seed",), metrics=("host_cost",))
     with pytest.raises(BakeoffError, match="nothing to measure"):
         make_task("ab", wide, both, choose_cells(wide, both), extent)
+
+
+def test_a_library_s_release_is_asked_for_its_usual_styles_and_calls_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    styles = {"pure_jax": ["pure"], "flax_linen": ["pure", "blog"], "flax_nnx": ["jit", "flat"]}
+    asked: list[tuple[str, ...]] = []
+
+    def ask(environment: Environment, selection: Selection) -> Environment:
+        asked.append(selection.entrants)
+        if_named = {"flax_nnx": ["flat"]}
+        offer = Offer(styles, {}, ["cpu"], {}, {"cpu": "cpu"}, if_named=if_named)
+        return replace(environment, offer=offer)
+
+    sides = make_side("a"), make_side("b")
+    for side, release in zip(sides, ("1", "2"), strict=True):
+        side.info.pins = {"flax": release, "equinox": "1"}
+    monkeypatch.setattr(room, "build_environments", lambda *_: list(sides))
+    monkeypatch.setattr(room, "ask_side", ask)
+    specs = {BASE: Spec("a"), NEW: Spec("b")}
+    task = prepare_sides(specs, Selection(), Options(60), Mock(), ())
+    assert asked == [("flax_linen", "flax_nnx")] * 2, "others are not even imported"
+    assert task.calls_first
+    assert {str(cell.arm) for cell in task.needed[NEW]} == {"flax_linen/pure", "flax_nnx/jit"}
+    assert DEEP.name in {cell.workload for cell in task.needed[NEW]}, "arrays count"
+    named = prepare_sides(specs, Selection(("flax_nnx",)), Options(60), Mock(), ())
+    assert {str(cell.arm) for cell in named.needed[NEW]} == {"flax_nnx/jit", "flax_nnx/flat"}
+    sides[1].info.pins["jax"] = "9"
+    task = prepare_sides(specs, Selection(), Options(60), Mock(), ())
+    assert not task.calls_first, "JAX changes steps as well"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from bench.report.documents.history import describe_history, find_causes
+from bench.report.documents.history import describe_history, draw_line, find_causes
 from bench.report.page import page
 from bench.runfile import CellResult, Results
 from bench.runfile.reader import Processor, Run, read
@@ -70,7 +70,8 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     charts = [figure for section in made.sections for figure in section.figures]
     assert len(charts) == 4
     assert charts[0].title.startswith("Step at seed 7")
-    assert charts[-1].title == "Peak memory at seed: no change found"
+    nothing = "Peak memory at seed: no change found, and one of 0.58 % would show between the ends"
+    assert charts[-1].title == nothing
     assert len(page(made)) < 400_000
 
 
@@ -99,6 +100,19 @@ def test_the_headline_says_how_the_ends_differ_and_of_which_styles() -> None:
     slow = {HAIKU: 4.0}
     back = describe_history(of_days(3, dict(zip(DAYS, [{}, slow, slow, {}], strict=True))))
     assert not re.match("From .*: step", back.headline), "the ends do not differ"
+
+
+def test_a_series_is_a_line_with_what_would_show() -> None:
+    [table] = section(describe_history(FASTER), "Series").tables
+    lines = {str(row.cells[0]): row.cells[1:] for row in table.rows}
+    line, change, limit = next(cells for name, cells in lines.items() if "step" in name)
+    assert line == "██▁▁"
+    assert str(change).startswith("-7")
+    assert str(limit).endswith(" %")
+    rows = next(iter(Timeline(FASTER).series.values()))
+    close = [replace(row, value=value) for row, value in zip(rows, (1, 1.01, 1, 1), strict=True)]
+    assert len({*draw_line(close, DAYS)}) == 1, "less than the margin is no hill"
+    assert draw_line(rows[1:], DAYS)[0] == "·", "a day without a value"
 
 
 def test_other_libraries_are_no_cause() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bench.cells import BASELINE
-from bench.estimates import ALPHA, group_by_key
+from bench.estimates import ALPHA, MARGIN, find_detectable_difference, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.numbers import change, percent
 from bench.report.charts import draw_lines
@@ -54,6 +54,17 @@ COLUMNS = (
     Column("releases", help="all that differ, the likeliest cause first", wraps=True),
 )
 """Columns of a table of changes."""
+SERIES_COLUMNS = (
+    Column("series"),
+    Column("along time", help="from the smallest value to the largest; a dot: no value"),
+    Column("last beside first", number=True),
+    Column("would show", number=True, help="the smallest change between the ends found in 4 of 5"),
+)
+FIRST_SERIES = 12
+"""Number of series that are shown unfolded."""
+BLOCKS, NO_VALUE = "▁▂▃▄▅▆▇█", "·"
+LARGEST_LIMIT = 1.0
+"""Largest detectable difference that is told, a fraction: above it, nothing is known."""
 MOST_STYLES = 2
 """Most styles that are named; more are counted."""
 END_METRICS = STEP, HOST, "compile", "first_step"
@@ -76,7 +87,7 @@ def describe_history(results: Results) -> Document:
         (_make_changes_table(part, it),) if part else ()
         for part in (it.changes[:FIRST_CHANGES], it.changes[FIRST_CHANGES:])
     )
-    charts = dict(_draw_charts(it))
+    charts, series = dict(_draw_charts(it)), _make_series_table(it)
     host = HOST_PER_ARRAY if HOST_PER_ARRAY in charts else HOST
     shown = [name for name in (STEP, host, *CHARTS) if name in charts] or list(charts)
     others = tuple(figure for name, figure in charts.items() if name not in shown)
@@ -106,6 +117,7 @@ def describe_history(results: Results) -> Document:
             Section("Searches for the release", tuple(_list_searches(it)), folded=True),
             Section("Charts", figures=tuple(charts[name] for name in shown)),
             Section("More charts", figures=others, folded=True),
+            Section("Series", tables=(series,), folded=len(series.rows) > FIRST_SERIES),
             Section("What is missing", tuple(_describe_gaps(it)), folded=True),
         ),
         fine_print=tuple(_explain_method(it)),
@@ -311,12 +323,47 @@ def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
         }
         here = [r for r in it.changes if (r[0].metric, r[0].cell.place) == (metric, at)]
         title = f"{label(metric)} at {it.describe_place(cells[0])}: no change found"
+        limit = find_detectable_difference(
+            row for row in it.last_to_first if (row.metric, row.cell.place) == (metric, at)
+        )
+        if math.isfinite(limit):
+            title += f", and one of {percent(limit, up=True)} would show between the ends"
         if here:
             what, styles, by, between = _describe_change(here[0], it)
             title = f"{what} {by}, {between}: {styles}"
         marks = sorted({rows[0].environment for rows in here})
         x_title = "vertical lines: changes" if marks else ""
         yield metric, draw_lines(sentence(title)[:-1], drawn, x_title, marks=marks)
+
+
+def _make_series_table(it: Timeline) -> Table:
+    """Return a row for each series: a line of its values, its ends, what would show."""
+    ends = {(row.cell, row.metric): row for row in it.last_to_first} if it.series else {}
+    rows = []
+    for (cell, metric), points in it.series.items():
+        if len(points) < 2:
+            continue
+        end = ends.get((cell, metric))
+        limit = find_detectable_difference([end]) if end else math.inf
+        name = f"{cell.arm} {label(metric)} at {it.describe_place(cell)}"
+        shown = percent(limit, up=True) if limit <= LARGEST_LIMIT else ""
+        rows.append(Row((name, draw_line(points, it.moments), change(end) if end else "", shown)))
+    return Table(SERIES_COLUMNS, tuple(rows)).drop_empty_columns()
+
+
+def draw_line(points: Sequence[Estimate], moments: Sequence[str]) -> str:
+    """Return a series as a line of blocks, one for each moment; a dot where it has no value.
+
+    The lowest block is the smallest value, the highest the largest; values that differ by less than
+    the margin all in all are of one height.
+    """
+    logs = {row.environment: math.log(row.value) for row in points}
+    low, high = min(logs.values()), max(logs.values())
+    if high - low < math.log1p(MARGIN):
+        low, high = low - 1, low + 1
+    steps = len(BLOCKS) - 1
+    heights = {name: round(steps * (log - low) / (high - low)) for name, log in logs.items()}
+    return "".join(BLOCKS[heights[name]] if name in heights else NO_VALUE for name in moments)
 
 
 def _describe_gaps(it: Timeline) -> Iterator[str]:

@@ -1,0 +1,222 @@
+"""Weeks that were tracked: what each has changed, and the chain of all of them.
+
+A week is an A/B of the stack of its Monday beside that of the Monday before, on one machine. The
+ratios of consecutive weeks multiply to that of the last stack to the first one; the variances of
+their logarithms add up.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import TYPE_CHECKING
+
+import msgspec
+from scipy import special
+
+import impls
+from bench.estimates import Estimate, group_by_key
+from bench.metrics import label
+from bench.numbers import change
+from bench.report.markdown import escape_text
+from bench.runfile.reader import read
+from bench.runfile.warnings import SHARED_PACKAGES
+from bench.stats.changes import find_variance, log_ratio
+from bench.stats.variances import sum_variances
+from bench.stats.verdicts import make_bounds
+from bench.track.comparison import BASE, ORDER, Comparison
+from bench.wording import describe_releases, join_words, name_few, name_workload, pluralise
+from bench.worker.settings import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from bench.cells import Cell
+    from bench.runfile.reader import Run
+
+    type Number = tuple[Cell, str]
+    """Cell and metric."""
+
+FOLDER = ROOT / "results/tracking/weeks"
+RECORDS = FOLDER / "weeks.json"
+WHOLE = FOLDER / "whole.json"
+"""A/B of the first stack and the last one, with which the chain is compared."""
+UPPER = 0.975
+"""Probability below the upper end of a 95 % interval."""
+
+
+class Week(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was done for the week that ends with a Monday's stack."""
+
+    monday: str
+    releases: dict[str, tuple[str | None, str | None]] = {}
+    """Package that takes part → its releases in both stacks, where they differ."""
+    searches: list[str] = []
+    """Files of the searches for a release."""
+    problem: str = ""
+    """Why it was not measured."""
+
+    @property
+    def path(self) -> Path:
+        """The file of its A/B."""
+        return FOLDER / f"{self.monday}.json"
+
+    def affects(self, entrant: str) -> bool:
+        """Tell whether a release that differs is part of an entrant."""
+        names = {*self.releases}
+        return bool(names & {*SHARED_PACKAGES, impls.read_declaration(entrant).distribution})
+
+
+def read_weeks() -> list[Week]:
+    """Return the tracked weeks, the oldest first."""
+    return msgspec.json.decode(RECORDS.read_bytes(), type=list[Week]) if RECORDS.exists() else []
+
+
+def read_runs(files: Iterable[Path]) -> Iterator[Run]:
+    """Yield the run files among some."""
+    for path in sorted(files):
+        if path != RECORDS:
+            yield read(path, samples=False)
+
+
+def link(run: Run) -> str:
+    """Return a link from a folder of `results/` to the page of a search."""
+    folder = "weeks/" if run.name[:4].isdigit() else ""
+    return f"[{run.name}](../tracking/{folder}{run.name}.json)"
+
+
+def lines_of(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield a table in Markdown, whose cells are Markdown, too."""
+    yield f"| {' | '.join(titles)} |"
+    yield f"|{'---|' * len(titles)}"
+    yield from (f"| {' | '.join(cells)} |" for cells in rows)
+
+
+@cache
+def compare(path: Path) -> Comparison:
+    """Return the comparison in the file of an A/B."""
+    return Comparison(read(path, samples=False).results)
+
+
+# a week
+
+
+def make_weeks_table(weeks: Iterable[Week]) -> Iterator[str]:
+    """Yield the lines of a table of the weeks in which a release differs, the newest first."""
+    titles = "week to", "releases", "worse, for certain", "faster, for certain", "search"
+    rows = []
+    for week in reversed(list(weeks)):
+        if week.problem:
+            rows.append((week.monday, f"not measured: {escape_text(week.problem)}", "", "", ""))
+        elif week.releases:
+            it, releases = compare(week.path), describe_releases(week.releases)
+            worse, faster = filter(it.is_worse, it.times), filter(it.is_faster, it.times)
+            name = f"[{week.monday}](weeks/{week.path.name})"
+            searches = join_words([describe_search(file) for file in week.searches])
+            changes = name_changes(worse), name_changes(faster)
+            rows.append((name, escape_text("; ".join(releases)), *changes, searches))
+    return lines_of(titles, rows)
+
+
+def name_changes(rows: Iterable[Estimate]) -> str:
+    """Return changes in words: of one metric and workload, the largest, and how many more."""
+    words = []
+    by_metric = group_by_key(((row.metric, row.cell.workload), row) for row in rows)
+    for (metric, workload), alike in by_metric.items():
+        largest = max(alike, key=lambda row: abs(log_ratio(row)))
+        others = f", and {pluralise(len(alike) - 1, 'more style')}" if len(alike) > 1 else ""
+        what = f"{largest.cell.arm} {label(metric)} at {name_workload(workload)}"
+        words.append(f"{what} {change(largest)}{others}")
+    return name_few(words)
+
+
+def describe_search(file: str) -> str:
+    """Return the release that a search has found, as a link to its file."""
+    record = read(FOLDER / file, samples=False).results.search
+    before, after = record.releases
+    is_known = record.package is not None and record.stopped is None
+    release = f"{record.package} {after or before}" if is_known else "undecided"
+    return f"[{release}](weeks/{file})"
+
+
+# the chain of all weeks
+
+
+def make_chain_table(weeks: Sequence[Week]) -> Iterator[str]:
+    """Yield a table of the numbers of which all factors are known, and the A/B of both ends."""
+    whole = compare(WHOLE).times if WHOLE.exists() else []
+    direct = {(row.cell, row.metric): row for row in whole}
+    rows = []
+    for cell, metric in list_numbers(weeks):
+        factors = list_factors(weeks, (cell, metric))
+        if factors is not None:
+            name = f"{cell.arm} {label(metric)} at {name_workload(cell.workload)}"
+            row = direct.get((cell, metric))
+            rows.append((name, change(multiply(factors)), change(row) if row else ""))
+    return lines_of(("number", "all weeks, multiplied", "last stack beside the first"), rows)
+
+
+def describe_agreement(weeks: Sequence[Week]) -> str:
+    """Return how many products differ from the A/B of both ends by no more than their errors."""
+    away = []
+    for row in compare(WHOLE).times if WHOLE.exists() else []:
+        factors = list_factors(weeks, (row.cell, row.metric))
+        if factors and row.standard_error:
+            product = multiply(factors)
+            error = math.sqrt(find_variance(product) + find_variance(row))
+            away.append(abs(log_ratio(product) - log_ratio(row)) / error)
+    if not away:
+        return ""
+    within = sum(distance <= special.ndtri(UPPER) for distance in away)
+    return f"{within} of {len(away)} products agree with the A/B of both ends, at 95 %."
+
+
+def list_numbers(weeks: Iterable[Week]) -> list[Number]:
+    """Return the numbers that any week has compared, in the order of metrics."""
+    files = [week.path for week in weeks if week.path.exists()]
+    numbers = {(row.cell, row.metric) for file in files for row in compare(file).times}
+    return sorted(numbers, key=lambda number: (ORDER.index(number[1]), number[0]))
+
+
+def list_factors(weeks: Iterable[Week], number: Number) -> list[Estimate] | None:
+    """Return a number's ratio in each week that affects it; None if it lacks one of them."""
+    factors = []
+    for week in weeks:
+        if week.problem:
+            return None
+        if not week.releases or not week.affects(number[0].entrant):
+            continue
+        rows = compare(week.path).times
+        row = next((row for row in rows if (row.cell, row.metric) == number), None)
+        if row is None or not row.standard_error:
+            return None
+        factors.append(row)
+    return factors
+
+
+def multiply(factors: Sequence[Estimate]) -> Estimate:
+    """Return the product of ratios, with its 95 % interval."""
+    parts = [(find_variance(row), row.df) for row in factors]
+    variance, df = sum_variances(parts, pooled=False)
+    error, log = math.sqrt(variance), sum(map(log_ratio, factors))
+    half = float(special.stdtrit(df, UPPER)) * error if df else 0.0
+    return Estimate(
+        cell=factors[0].cell,
+        metric=factors[0].metric,
+        form="ratio",
+        value=math.exp(log),
+        against=BASE,
+        standard_error=error,
+        df=df,
+        **make_bounds(log - half, log + half, margin=0.02),
+    )
+
+
+def describe_weeks(weeks: Sequence[Week]) -> str:
+    """Return how many weeks were tracked, and in how many of them no release differs."""
+    same = sum(not (week.releases or week.problem) for week in weeks)
+    return (
+        f"{pluralise(len(weeks), 'week')}, to {weeks[-1].monday}. In {same} of them, neither JAX, "
+        "NumPy, Optax nor a library has a release; these have no row."
+    )
