@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ from common.versions import PYTHON
 from impls import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from bench.cells import Cell, Selection
     from bench.engine.task import Environment
@@ -38,6 +40,8 @@ DEEP_SECONDS, DEEP_CALLS_SECONDS = 300.0, 60.0
 where calls go first: with less, there would be no time left for steps, or for a precise call."""
 WORKLOADS = ("toy", DEEP.name, "seed")
 """Workloads measured by default: two for host costs, and the tutorial's size."""
+AT_ONCE = 2
+"""Environments that are built, or asked, at the same time: a small machine has two cores."""
 IN_TURNS = [
     name
     for name, metric in SAMPLED.items()
@@ -111,6 +115,21 @@ def ask_side(environment: Environment, selection: Selection) -> Environment:
         problem = f"{side.offer.problems[name]}; {advice}"
         side.offer.problems[name] = side.info.gaps[name] = problem
     return side
+
+
+def run_at_once[Given, Result](
+    function: Callable[[Given], Result], given: Mapping[str, Given]
+) -> Iterator[tuple[str, Result | BakeoffError]]:
+    """Yield name and result, or the error, of each call, in order; `AT_ONCE` go on at a time."""
+
+    def attempt(argument: Given) -> Result | BakeoffError:
+        try:
+            return function(argument)
+        except BakeoffError as error:
+            return error
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from zip(given, pool.map(attempt, given.values()), strict=True)
 
 
 def find_gap(side: Environment, cell: Cell) -> str:
@@ -264,10 +283,12 @@ def prepare_sides(
     if is_chosen:
         builder.notify(f"entrants of the library that differs: {', '.join(affected)}")
         selection = replace(selection, entrants=affected)
-    sides = {
-        name: ask_side(environment, selection)
-        for name, environment in zip(specs, environments, strict=True)
-    }
+    sides = {}
+    ask = partial(ask_side, selection=selection)
+    for name, asked in run_at_once(ask, dict(zip(specs, environments, strict=True))):
+        if isinstance(asked, BakeoffError):
+            raise asked
+        sides[name] = asked
     cells = choose_cells(selection, sides)
     if is_chosen and not selection.styles:
         abouts = {name: impls.read_declaration(name) for name in affected}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import calendar
 import datetime
 import re
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -23,12 +22,13 @@ from bench.prepare.sides import (
     choose_cells,
     find_gap,
     make_task,
+    run_at_once,
 )
 from bench.runfile import EnvironmentInfo
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from bench.cells import Cell, Selection
     from bench.engine.task import Environment, Task
@@ -41,8 +41,6 @@ REFERENCE = "reference"
 """Environment that days are compared with: the stack of the last day."""
 EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
 """Pattern of the time between two days: a number of days, weeks, months or years."""
-AT_ONCE = 2
-"""Environments that are built, or asked, at the same time: a small machine has two cores."""
 MOST_DAYS = 400
 """Maximum number of days of a history: more than a year of daily ones is a typing error."""
 
@@ -149,24 +147,6 @@ def ask_days(
         info = replace(sides[known].info, gaps={}) if known in sides else unmeasured[known]
         unmeasured[name] = replace(info, spec=f"@{name}")
     return sides, unmeasured
-
-
-def run_at_once[Given, Result](
-    function: Callable[[Given], Result], given: Mapping[str, Given]
-) -> Iterator[tuple[str, Result | BakeoffError]]:
-    """Yield name and result, or the error, of each call, in their order; two go on at a time.
-
-    Building waits for the disk and the network for half of its time.
-    """
-
-    def attempt(argument: Given) -> Result | BakeoffError:
-        try:
-            return function(argument)
-        except BakeoffError as error:
-            return error
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from zip(given, pool.map(attempt, given.values()), strict=True)
 
 
 def add_days(results: Results, unmeasured: Mapping[str, EnvironmentInfo]) -> None:

@@ -42,7 +42,7 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
         info = EnvironmentInfo(spec=str(spec), pins={"jax": release}, gaps={"haiku": "no wheel"})
         return Environment(Interpreter(), info, offer=Offer({"pure_jax": ["pure"]}, {}, ["cpu"]))
 
-    monkeypatch.setattr(room, "ask_side", lambda environment, _: environment)
+    monkeypatch.setattr(room, "ask_side", lambda environment, selection: environment)
     dates = [date(2025, 5, day) for day in range(1, 6)]
     options, builder = Options(), Mock(build=build)
     task, others = prepare_days(dates, Selection(), options, builder, ["history"])

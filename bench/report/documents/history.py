@@ -146,8 +146,7 @@ def _ask_for_time(it: Timeline) -> str:
 
     A day takes what each of the others took, on average.
     """
-    late = {row.environment for row in it.results.cells if row.missing}
-    late -= {it.results.base, *it.moments}
+    late = _find_late(it)
     if not late:
         return ""
     measured = len(it.moments)
@@ -156,6 +155,12 @@ def _ask_for_time(it: Timeline) -> str:
         f"There was no time for {len(late)} of {pluralise(len(late) + measured, 'day')}: give a "
         f"--budget of {float(f'{needed:.1e}'):.0f} or more."
     )
+
+
+def _find_late(it: Timeline) -> set[str]:
+    """Return the days for which there was no time."""
+    late = {row.environment for row in it.results.cells if row.missing}
+    return late - {it.results.base, *it.moments}
 
 
 def _compare_ends(it: Timeline) -> Iterator[str]:
@@ -373,8 +378,17 @@ def _describe_gaps(it: Timeline) -> Iterator[str]:
         for moment, info in it.results.environments.items()
         for name, why in info.gaps.items()
     )
+    late = _find_late(it)
+    reasons = group_by_key(
+        (f"{describe_moment(row.environment)}: {why}", label(metric))
+        for row in it.results.cells
+        if row.environment in late
+        for metric, why in row.missing.items()
+    )
     for gap, moments in gaps.items():
         yield f"{gap} ({name_few(moments)})"
+    for reason, metrics in reasons.items():
+        yield f"{reason}: {name_few(list(dict.fromkeys(metrics)))}"
 
 
 def _explain_method(it: Timeline) -> Iterator[str]:
