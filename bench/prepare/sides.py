@@ -128,8 +128,11 @@ def run_at_once[Given, Result](
         except BakeoffError as error:
             return error
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
         yield from zip(given, pool.map(attempt, given.values()), strict=True)
+    finally:  # after Ctrl-C, those that wait are not begun
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def find_gap(side: Environment, cell: Cell) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--whole", type=int, metavar="WEEKS", help="measure both ends alone")
     parser.add_argument("--describe", type=Path, metavar="FOLDER", help="measure nothing")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the command in progress ends
     last = given.until or today()
     monday = last - datetime.timedelta(last.weekday())
     if given.describe:

@@ -1,6 +1,8 @@
 """Days of a history: which they are, and the stacks that they share."""
 
+import time
 from datetime import date
+from threading import Barrier
 from typing import Any
 from unittest.mock import Mock
 
@@ -14,9 +16,11 @@ from bench.environments.uv import UnsolvableError
 from bench.offer import Offer
 from bench.options import Options
 from bench.prepare import stacks as room
+from bench.prepare.sides import run_at_once
 from bench.prepare.stacks import add_days, list_days, prepare_days
 from bench.report.documents.history import describe_history
 from bench.runfile import EnvironmentInfo, Results
+from common.errors import BakeoffError
 from tests.report.runs import section
 
 
@@ -56,3 +60,33 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
         "haiku: no wheel (2025-05-01, 2025-05-04 and reference)",
         "all: no jax (2025-05-03)",
     )
+
+
+def test_calls_go_on_at_the_same_time_and_an_error_is_an_answer() -> None:
+    meet = Barrier(2, timeout=10)
+
+    def call(number: int) -> int:
+        meet.wait()
+        if number == 3:
+            raise BakeoffError("no three")
+        return 2 * number
+
+    answers = dict(run_at_once(call, {str(number): number for number in range(4)}))
+    assert list(answers) == ["0", "1", "2", "3"]
+    assert [answers[name] for name in "012"] == [0, 2, 4]
+    assert str(answers["3"]) == "no three"
+
+
+def test_after_ctrl_c_no_further_call_is_begun() -> None:
+    begun: list[int] = []
+
+    def call(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.05)
+        if number == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run_at_once(call, {str(number): number for number in range(40)}))
+    time.sleep(0.2)
+    assert len(begun) < 10
