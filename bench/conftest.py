@@ -96,9 +96,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             benchmarks: Any = config.pluginmanager.get_plugin("pytest-benchmark")
             benchmarks.save_json = partial(write, path)
         if (resume := config.getoption("--resume")) is not None:
-            next(
-                journals.open_journals("run", resume)
-            )  # raises where there is nothing to go on with
+            next(journals.open_journals("run", resume))  # raises if there is nothing to resume
         if not config.getoption("collectonly"):
             journals.require_journals_folder()
         if not (config.getoption("collectonly") or config.getoption("--wait")):

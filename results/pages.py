@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import normpath
@@ -81,7 +80,7 @@ class Builder:
                 title = inner.content if token.tag == "h1" else title
             for child in token.children or ():
                 self.follow(child, path, waiting)
-        name_rows(tokens)
+        name_rows(tokens, set(anchors.uses))
         return TEMPLATE.render(
             title=title,
             body=Markup(parser.renderer.render(tokens, parser.options, {})),  # noqa: S704 -- ours
@@ -131,15 +130,14 @@ class Builder:
         return f"{up}{self.find_address(target).as_posix()}"
 
 
-def name_rows(tokens: Sequence[Token]) -> None:
-    """Give each row of a table the name of its first cell, by which a link leads to it."""
-    uses: Counter[str] = Counter()
+def name_rows(tokens: Sequence[Token], taken: set[str]) -> None:
+    """Give each row of a table the name of its first cell, unless a part of the page has it."""
     for row, *_, content in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if row.type == "tr_open" and content.type == "inline":
             text = "".join(child.content for child in content.children or ())
             name = re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
-            uses[name] += 1
-            if name and uses[name] == 1:
+            if name and name not in taken:
+                taken.add(name)
                 row.attrSet("id", name)
 
 

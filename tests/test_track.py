@@ -1,21 +1,29 @@
 """The tracker: its records, and its workflow's shell with stand-ins for `gh` and `git push`."""
 
-import json
+import math
 import os
 import subprocess
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from scipy import special
 
+from bench.cells import Cell
 from bench.environments.uv import UnsolvableError
+from bench.estimates import Estimate
+from bench.runfile import EnvironmentInfo, ResultsWithSamples
+from bench.stats.verdicts import make_bounds
 from common.errors import BakeoffError
 from tests.commands import ROOT, script
 
 TRACK = script("results/tracking/track.py")
 WEEKS = TRACK.kept
 MONDAY = date(2026, 8, 24)
-PUBLISHED = sorted(week.path.name for week in WEEKS.read_weeks() if week.path.exists())
+PUBLISHED = [week for week in WEEKS.read_weeks() if week.path.exists()]
+"""Weeks that were measured."""
 
 
 @pytest.fixture
@@ -70,28 +78,121 @@ def test_a_command_without_a_file_is_a_problem_of_the_week(
 ) -> None:
     monkeypatch.setattr(TRACK, "find_releases", lambda *_: {"flax": ("1", "2")})
     path = folder / "2026-08-24.json"
-    with pytest.raises(BakeoffError, match="`bakeoff ab` ended with status 2"):
+    with pytest.raises(BakeoffError, match="is not a day; give one"):
         TRACK.call("ab", "--base", "@not a day", path=path)
     assert not path.exists()
 
 
-def test_factors_multiply_and_their_variances_add_up() -> None:
-    weeks = [week for week in WEEKS.read_weeks() if week.path.exists()]
-    row = next(row for row in WEEKS.compare(weeks[0].path).times if row.standard_error)
-    product = WEEKS.multiply([row, row])
-    assert product.value == pytest.approx(row.value**2)
-    assert product.standard_error == pytest.approx(2**0.5 * row.standard_error)
-    assert product.low < row.value**2 < product.high
+def ratio(log: float, error: float, df: float = 10.0, metric: str = "step") -> Estimate:
+    cell = Cell("haiku", "pure", "seed", "cpu")
+    about: dict[str, Any] = {"standard_error": error, "df": df, "against": "base"}
+    about |= {"environment": "new", **make_bounds(log - 3 * error, log + 3 * error, 0.02)}
+    return Estimate(cell=cell, metric=metric, form="ratio", value=math.exp(log), **about)
 
 
-def test_a_product_lacks_no_week_that_affects_it() -> None:
-    weeks = [week for week in WEEKS.read_weeks() if week.path.exists()]
-    for cell, metric in WEEKS.list_numbers(weeks)[:10]:
-        factors = WEEKS.list_factors(weeks, (cell, metric))
-        affecting = [week for week in weeks if week.affects(cell.entrant)]
-        assert factors is None or len(factors) == len(affecting)
-    broken = WEEKS.Week("2026-01-05", problem="no network")
-    assert WEEKS.list_factors([broken, *weeks], WEEKS.list_numbers(weeks)[0]) is None
+NUMBER = ratio(0, 1).cell, "step"
+
+
+def weeks_of(folder: Path, *logs: float | None, releases: str = "jax") -> list[Any]:
+    """Return weeks in a row, each with a file that has a ratio, unless that is None."""
+    weeks = []
+    for number, log in enumerate(logs):
+        week = WEEKS.Week(str(MONDAY + number * WEEKS.WEEK), {releases: ("1", "2")})
+        rows = [] if log is None else [ratio(log, 0.03)]
+        sides = {"base": EnvironmentInfo(spec="@a"), "new": EnvironmentInfo(spec="@b")}
+        results = ResultsWithSamples(kind="ab", base="base", environments=sides, estimates=rows)
+        data = msgspec.json.encode({"bakeoff": results}, enc_hook=float)
+        (folder / week.path.name).write_bytes(data)
+        WEEKS.compare.cache_clear()
+        weeks.append(week)
+    return weeks
+
+
+def test_factors_multiply_and_their_variances_add_up(folder: Path) -> None:
+    factors = WEEKS.list_factors(weeks_of(folder, 0.1, -0.2, 0.05), NUMBER)
+    assert [math.log(row.value) for row in factors] == pytest.approx([0.1, -0.2, 0.05])
+    product = WEEKS.multiply(factors)
+    assert product.value == pytest.approx(math.exp(-0.05))
+    assert product.standard_error == pytest.approx(math.sqrt(3) * 0.03)
+    assert product.df == pytest.approx(30)
+    half = float(special.stdtrit(30, 0.975)) * math.sqrt(3) * 0.03
+    assert (math.log(product.low), math.log(product.high)) == pytest.approx(
+        (-0.05 - half, -0.05 + half)
+    )
+
+
+def test_a_product_lacks_no_week_that_affects_it(folder: Path) -> None:
+    assert WEEKS.list_factors(weeks_of(folder, 0.1, None), NUMBER) is None
+    same, other = WEEKS.Week("2026-09-07"), WEEKS.Week("2026-09-07", {"flax": ("1", "2")})
+    weeks = weeks_of(folder, 0.1, 0.2)
+    for without in (same, other):
+        assert len(WEEKS.list_factors([*weeks, without], NUMBER)) == 2, "Haiku has no release"
+    failed = WEEKS.Week("2026-09-07", problem="no network")
+    assert WEEKS.list_factors([*weeks, failed], NUMBER) is None
+    late = WEEKS.Week("2026-09-14")
+    assert WEEKS.list_factors([*weeks, late], NUMBER) is None, "a week between is missing"
+    assert WEEKS.list_factors([same], NUMBER) == []
+
+
+def test_what_became_slower_is_an_issue_with_its_command(folder: Path) -> None:
+    slower, same = weeks_of(folder, 0.5, 0.0)
+    for week, has_issue in ((slower, True), (same, False)):
+        texts = folder / week.monday
+        TRACK.describe(week, texts)
+        assert (texts / "pull-request.md").read_text().startswith("| week to |")
+        assert (texts / "issue.md").exists() is has_issue
+    text = (folder / slower.monday / "issue.md").read_text()
+    assert text.startswith("haiku/pure step at seed +65 %")
+    command = (
+        "bakeoff ab --base @a --new @b --entrant haiku --style pure --workload seed --metric step"
+    )
+    assert f"    {command} --budget 60\n" in text
+    TRACK.describe(WEEKS.Week("2026-09-07"), folder / "none")
+    assert [path.name for path in (folder / "none").iterdir()] == ["monday"]
+
+
+def test_a_search_takes_metrics_that_are_measured_and_fails_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [ratio(0.1, 0.01), ratio(0.5, 0.01, metric="host_cost_per_array"), ratio(-0.3, 0.01)]
+    assert TRACK.choose_rows(rows) == [rows[2]]
+    [week] = weeks_of(folder, 0.5, releases="dm-haiku")
+
+    def fail(*_: object) -> None:
+        raise BakeoffError("no index answers")
+
+    monkeypatch.setattr(TRACK, "has_releases_between", fail)
+    assert list(TRACK.search(week, MONDAY - WEEKS.WEEK, MONDAY)) == []
+
+
+def test_only_files_of_new_weeks_are_taken_over(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    given = tmp_path_factory.mktemp("given")
+    first, second, third = weeks_of(given, 0.1, 0.2, 0.3)
+    weeks_of(folder, 0.7)
+    TRACK.keep(first)
+    here = (folder / first.path.name).read_bytes()
+    (given / third.path.name).unlink()
+    (given / third.path.name).symlink_to("/etc/passwd")
+    (given / "evil.sh").write_text("echo")
+    records = [first, second, third]
+    (given / "weeks.json").write_bytes(msgspec.json.encode(records))
+    TRACK.take(given)
+    assert (folder / first.path.name).read_bytes() == here, "what is here stays"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {first.path.name, second.path.name, "weeks.json"}
+    evil = [{"monday": "2026-08-24", "searches": ["../../../secret.json"]}]
+    (given / "weeks.json").write_bytes(msgspec.json.encode(evil))
+    with pytest.raises(BakeoffError, match="is damaged"):
+        TRACK.take(given)
+
+
+def test_the_published_weeks_have_a_table() -> None:
+    assert PUBLISHED
+    lines = list(WEEKS.make_weeks_table(PUBLISHED))
+    assert len(lines) == 2 + len(PUBLISHED)
+    assert not any("not measured" in line for line in lines)
 
 
 # the workflow's shell
@@ -178,34 +279,6 @@ def test_a_record_that_is_no_monday_reaches_no_shell(tmp_path: Path) -> None:
     done, calls = run_publish(tmp_path, NOTHING_OPEN, monday="$(touch owned)")
     assert (done.returncode, calls) == (1, [])
     assert not list(tmp_path.rglob("owned"))
-
-
-def test_only_files_of_weeks_are_taken_over(tmp_path: Path) -> None:
-    given, clone = tmp_path / "given", tmp_path / "clone"
-    (clone / "results/tracking/weeks").mkdir(parents=True)
-    given.mkdir()
-    for name in ("2026-08-24.json", "2026-08-24-flax_nnx-jit-step.json", "weeks.json"):
-        (given / name).write_text("{}")
-    (given / "evil.json").write_text("{}")
-    (given / "2026-08-31.json").write_text("x" * 1_000_001)
-    (given / "2026-09-07.json").symlink_to("/etc/passwd")
-    (given / "run.sh").write_text("echo")
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    (programs / "make").write_text("#!/bin/bash\n")
-    (programs / "make").chmod(0o755)
-    python = clone / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/bash\necho "$*" > asked\n')
-    python.chmod(0o755)
-    command = [str(ROOT / ".github/track/take.sh"), str(given), str(tmp_path / "texts")]
-    env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=clone, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    taken = {path.name for path in (clone / "results/tracking/weeks").iterdir()}
-    assert taken == {"2026-08-24.json", "2026-08-24-flax_nnx-jit-step.json", "weeks.json"}
-    assert done.stdout.count("::warning::left out") == 3
-    assert json.dumps(str(tmp_path / "texts"))[1:-1] in (clone / "asked").read_text()
 
 
 def test_measuring_has_no_token_and_writing_measures_nothing() -> None:

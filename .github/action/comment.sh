@@ -6,11 +6,11 @@ set -euo pipefail
 
 # The folder is what the measuring job handed on: its files are data, and no names of files are.
 TABLE="$FOLDER/ab.md"
-STATUS=$(cat "$FOLDER/status")
 if [ ! -s "$TABLE" ] || [ -z "$NUMBER" ]; then
     echo "no table, or no pull request: nothing to post"
     exit 0
 fi
+STATUS=$(cat "$FOLDER/status")
 comments="repos/$GITHUB_REPOSITORY/issues"
 ours=$(gh api "$comments/$NUMBER/comments" --paginate --jq \
     '.[] | select(.user.type == "Bot" and (.body | startswith("<!-- bakeoff comparison -->"))) | .id')

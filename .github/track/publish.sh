@@ -10,7 +10,7 @@ if [[ ! "$monday" =~ ^[0-9]{4}-[0-9]{2}-[0-9]{2}$ ]]; then
     echo "::error::the week's record is damaged: no date of a Monday"
     exit 1
 fi
-if [ -z "$(git status --porcelain -- results docs README.md)" ]; then
+if [ ! -s "$texts/pull-request.md" ] || [ -z "$(git status --porcelain -- results docs README.md)" ]; then
     echo "nothing new for the week to $monday"
     exit 0
 fi
@@ -20,7 +20,7 @@ cannot() {
     exit 1
 }
 
-branch="track/$monday"
+branch=track # one for all weeks: those that nobody has merged yet are in it, too
 git switch --quiet --force-create "$branch"
 git add -- results docs README.md
 git -c user.name="jax-bakeoff" -c user.email="bakeoff@users.noreply.github.com" \
@@ -28,13 +28,16 @@ git -c user.name="jax-bakeoff" -c user.email="bakeoff@users.noreply.github.com" 
 git -c "credential.helper=!f() { echo username=x-access-token; echo \"password=\$GH_TOKEN\"; }; f" \
     push --quiet --force "https://github.com/$GITHUB_REPOSITORY.git" "HEAD:refs/heads/$branch" \
     || cannot "the branch $branch cannot be pushed: the job needs \`contents: write\`"
-if [ -z "$(gh pr list --head "$branch" --state open --json number --jq '.[].number')" ]; then
+# On lines of their own, so that a request that fails is no empty answer
+pull=$(gh pr list --head "$branch" --state open --json number --jq '.[].number')
+if [ -z "$pull" ]; then
     gh pr create --head "$branch" --title "The week to $monday" --body-file "$texts/pull-request.md" \
         || cannot "no pull request could be opened: allow Actions to create them in the settings"
 fi
 if [ -s "$texts/issue.md" ]; then
     title="Slower in the week to $monday"
-    if [ -z "$(gh issue list --state all --search "in:title \"$title\"" --json number --jq '.[].number')" ]; then
+    issue=$(gh issue list --state all --limit 200 --json title --jq ".[] | select(.title == \"$title\") | .title")
+    if [ -z "$issue" ]; then
         gh issue create --title "$title" --body-file "$texts/issue.md" \
             || cannot "no issue could be opened: the job needs \`issues: write\`"
     fi

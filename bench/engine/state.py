@@ -193,8 +193,8 @@ class RunState:
 
     def is_main(self, turn: TurnKind) -> bool:
         """Tell whether a kind of turns answers the main question, which goes before all else."""
-        is_call = turn.kind == HOST and turn.workload in TINY
-        return is_skeleton(turn.workload) or (self.calls_first and is_call)
+        is_call = self.calls_first and turn == TurnKind(TINY[0], HOST)
+        return is_call or is_skeleton(turn.workload)
 
     def is_counted(self, turn: TurnKind) -> bool:
         """Tell whether a skeleton's counts give the numbers of a kind of turns, too.

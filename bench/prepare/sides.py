@@ -263,6 +263,22 @@ def make_task(
     )
 
 
+def keep_styles(selection: Selection) -> Selection:
+    """Return a selection without the styles that its entrants lack; others have them.
+
+    Raises:
+        BakeoffError: they have none of them.
+    """
+    known = {style for name in selection.entrants for style in impls.list_styles(name)}
+    kept = tuple(style for style in selection.styles if style in known)
+    if selection.styles and not kept:
+        raise BakeoffError(
+            f"--style {','.join(selection.styles)}: {', '.join(selection.entrants)}, of the "
+            f"library that differs, have {', '.join(sorted(known))}"
+        )
+    return replace(selection, styles=kept)
+
+
 def prepare_sides(
     specs: Mapping[str, Spec],
     selection: Selection,
@@ -282,10 +298,11 @@ def prepare_sides(
     """
     environments = build_environments([*specs.values()], builder)
     affected = () if selection.step else find_affected_entrants(*environments)
-    is_chosen = bool(affected) and not selection.entrants
+    names_entrants = selection.entrants or any("/" in style for style in selection.styles)
+    is_chosen = bool(affected) and not names_entrants
     if is_chosen:
         builder.notify(f"entrants of the library that differs: {', '.join(affected)}")
-        selection = replace(selection, entrants=affected)
+        selection = keep_styles(replace(selection, entrants=affected))
     sides = {}
     ask = partial(ask_side, selection=selection)
     for name, asked in run_at_once(ask, dict(zip(specs, environments, strict=True))):

@@ -3,6 +3,7 @@
     python results/tracking/track.py                    # the week to the last Monday
     python results/tracking/track.py --weeks 26         # half a year, without what is there
     python results/tracking/track.py --whole 26         # the A/B of both ends of these weeks
+    python results/tracking/track.py --take FOLDER      # add weeks that another machine measured
     python results/tracking/track.py --describe FOLDER  # texts of a pull request and an issue
 
 A week in which no release differs takes a second. Else `bakeoff ab` measures the libraries that
@@ -15,6 +16,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +33,9 @@ import impls
 from bench.environments.builder import Builder
 from bench.environments.spec import make_day_spec, today
 from bench.environments.uv import PYTHONS, UnsolvableError, list_releases
+from bench.prepare.sides import IN_TURNS
 from bench.runfile import find_differing_releases
+from bench.runfile.reader import read
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import log_ratio
 from bench.streams import say
@@ -39,19 +45,20 @@ from common.errors import BakeoffError
 from common.fetch import cache_folder
 from common.files import atomic_write
 from results.tracking import weeks as kept
-from results.tracking.weeks import FOLDER, RECORDS, WHOLE, Week
+from results.tracking.weeks import FOLDER, RECORDS, WEEK, WHOLE, Week
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bench.estimates import Estimate
 
-WEEK = datetime.timedelta(7)
 STYLES = "pure,jit,jit_partial,filter_jit,train_state"
 METRICS = "host_cost,step,trace,compile"
 MOST_SEARCHES = 2
 """Searches of a week: the largest change of the first metrics. Each takes a minute or two."""
 SEARCH_SECONDS = 240
+MOST_BYTES = 1_000_000
+"""Size of a published file: a week's has a quarter of it."""
 
 
 def main() -> None:
@@ -63,11 +70,16 @@ def main() -> None:
     parser.add_argument("--weeks", type=int, default=1, help="number of weeks [1]")
     parser.add_argument("--budget", type=float, default=600, help="seconds of an A/B [600]")
     parser.add_argument("--whole", type=int, metavar="WEEKS", help="measure both ends alone")
+    parser.add_argument("--take", type=Path, metavar="FOLDER", help="add the weeks of a folder")
     parser.add_argument("--describe", type=Path, metavar="FOLDER", help="measure nothing")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the command in progress ends
-    last = given.until or today()
+    # A Monday's stack has all of that day's releases, so the day has to be over
+    last = min(given.until or today(), today() - datetime.timedelta(1))
     monday = last - datetime.timedelta(last.weekday())
+    if given.take:
+        take(given.take)
+        return
     if given.describe:
         describe(kept.read_weeks()[-1], given.describe)
         return
@@ -82,21 +94,21 @@ def track(monday: datetime.date, budget: float) -> None:
     """Measure a week, if a release differs and it was not measured before; keep its record."""
     base = monday - WEEK
     known = {week.monday: week for week in kept.read_weeks()}.get(str(monday))
-    if known and not known.problem and (known.path.exists() or not known.releases):
-        say(f"{monday}: it is there")
+    if known and known.is_kept:
+        say(f"{monday} was tracked before")
         return
+    week = Week(str(monday))
     try:
-        releases = find_releases(base, monday)
-        say(f"{monday}: {', '.join(releases) or 'no release differs'}")
-        week = Week(str(monday), releases)
-        if releases:
-            if not week.path.exists():
-                measure(base, monday, budget, week.path)
-            week = msgspec.structs.replace(week, searches=[*search(week, base, monday)])
+        week = Week(str(monday), find_releases(base, monday))
+        say(f"{monday}: {', '.join(week.releases) or 'no release differs'}")
+        if week.releases and not week.path.exists():
+            measure(base, monday, budget, week.path)
     except BakeoffError as error:
-        week = Week(str(monday), problem=str(error))
-        say(f"{monday}: {week.problem}")
+        week = msgspec.structs.replace(week, problem=str(error))
+        say(f"{monday}: {error}")
     keep(week)
+    if week.path.exists() and not week.problem:
+        keep(msgspec.structs.replace(week, searches=[*search(week, base, monday)]))
 
 
 def find_releases(
@@ -141,26 +153,32 @@ def search(week: Week, base: datetime.date, new: datetime.date) -> Iterator[str]
     it = kept.compare(week.path)
     certain = [row for row in it.times if it.is_worse(row) or it.is_faster(row)]
     for row in choose_rows(certain)[:MOST_SEARCHES]:
-        if len(week.releases) == 1 and not has_releases_between(week):
-            return  # it is that one
         path = FOLDER / f"{week.monday}-{row.cell.entrant}-{row.cell.style}-{row.metric}.json"
         ends = ("--good", f"@{base}", "--bad", f"@{new}")
-        cell = ("--entrant", row.cell.entrant, "--style", row.cell.style)
-        at = ("--workload", row.cell.workload, "--metric", row.metric)
-        if not path.exists():
-            try:
-                call("bisect", *ends, *cell, *at, "--budget", str(SEARCH_SECONDS), path=path)
-            except BakeoffError as error:
-                say(str(error))
-                continue
+        about = (*name_number(row), "--budget", str(SEARCH_SECONDS), "--wait")
+        try:
+            if len(week.releases) == 1 and not has_releases_between(week):
+                return  # it is that one
+            if not path.exists():
+                call("bisect", *ends, *about, path=path)
+        except BakeoffError as error:  # a search that fails costs the week nothing
+            say(f"{week.monday}: {error}")
+            continue
         yield path.name
 
 
+def name_number(row: Estimate) -> tuple[str, ...]:
+    """Return the options of a command that measures one number."""
+    cell = ("--entrant", row.cell.entrant, "--style", row.cell.style)
+    return (*cell, "--workload", row.cell.workload, "--metric", row.metric)
+
+
 def choose_rows(rows: Sequence[Estimate]) -> list[Estimate]:
-    """Return the largest change of each metric, in the order of metrics."""
+    """Return the largest change of each metric that a search takes, in the order of metrics."""
     largest: dict[str, Estimate] = {}
     for row in sorted(rows, key=lambda row: -abs(log_ratio(row))):
-        largest.setdefault(row.metric, row)
+        if row.metric in IN_TURNS:
+            largest.setdefault(row.metric, row)
     return sorted(largest.values(), key=lambda row: ORDER.index(row.metric))
 
 
@@ -180,10 +198,20 @@ def call(*words: str, path: Path) -> None:
     """
     command = [sys.executable, "-m", "bench.cli", *words, "-o", path.name]
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(command, cwd=folder)  # noqa: S603 -- our own words, no shell
+        with subprocess.Popen(  # noqa: S603 -- our own words, no shell
+            command, cwd=folder, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            last = ""
+            try:
+                for line in process.stderr:
+                    last = line.strip() or last
+                    print(line, end="", file=sys.stderr)
+            finally:
+                process.terminate()
         written = Path(folder) / path.name
         if not written.exists():
-            raise BakeoffError(f"`bakeoff {words[0]}` ended with status {done.returncode}")
+            raise BakeoffError(last or f"`bakeoff {words[0]}` wrote nothing")
         data = msgspec.json.decode(written.read_bytes())
     data["bakeoff"]["samples"] = []
     for step in data["bakeoff"].get("search", {}).get("steps", []):
@@ -200,18 +228,52 @@ def keep(week: Week) -> None:
         atomic_write(RECORDS, data + b"\n")
 
 
+def take(folder: Path) -> None:
+    """Add the weeks of a folder that are new here, with their files.
+
+    The files are of a job that ran other people's code: plain files of a week's names, under a
+    megabyte each, which the reader of run files accepts. What is here already stays as it is.
+    """
+    here = {week.monday for week in kept.read_weeks() if week.is_kept}
+    for week in kept.read_weeks(folder / RECORDS.name):
+        if week.monday in here:
+            continue
+        for name in (week.path.name, *week.searches):
+            source = folder / name
+            if not source.exists() or (FOLDER / name).exists():
+                continue
+            if source.is_symlink() or source.stat().st_size > MOST_BYTES:
+                say(f"{name} was left out: it is a link, or larger than a megabyte")
+                continue
+            read(source, samples=False)
+            shutil.copyfile(source, FOLDER / name)
+        found = [name for name in week.searches if (FOLDER / name).exists()]
+        keep(msgspec.structs.replace(week, searches=found))
+
+
 def describe(week: Week, folder: Path) -> None:
-    """Write the texts of a week's pull request and, if something is worse, of its issue."""
+    """Write the texts of a week's pull request and, if something is worse, of its issue.
+
+    Without a release there is neither.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    table = "\n".join(kept.make_weeks_table([week]))
     (folder / "monday").write_text(week.monday, encoding="utf-8")
+    if not (week.releases or week.problem):
+        return
+    server, repository = map(os.environ.get, ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY"))
+    tree = f"{server}/{repository}/blob/track/results/tracking/weeks" if repository else "weeks"
+    table = "\n".join(kept.make_weeks_table([week], tree))
     (folder / "pull-request.md").write_text(f"{table}\n", encoding="utf-8")
-    if not week.path.exists() or week.problem:
+    if week.problem or not week.path.exists():
         return
     it = kept.compare(week.path)
-    if worse := kept.name_changes(filter(it.is_worse, it.times)):
-        command = it.results.make_command()
-        text = f"{worse}\n\n{table}\n\nTo repeat it:\n\n```\n{command}\n```\n"
+    slower = choose_rows([*filter(it.is_worse, it.times)])
+    words = [kept.name_failures(it), kept.name_changes(slower)]
+    if told := ". ".join(filter(None, words)):
+        days = "--base {} --new {}".format(*(side.spec for side in it.sides))
+        commands = [shlex.join(["bakeoff", "ab", *days.split(), *name_number(r)]) for r in slower]
+        repeat = "\n".join(f"    {command} --budget 60" for command in commands)
+        text = f"{told}.\n\n{table}\n\nTo repeat it:\n\n{repeat}\n"
         (folder / "issue.md").write_text(text, encoding="utf-8")
 
 

@@ -7,8 +7,11 @@ their logarithms add up.
 
 from __future__ import annotations
 
+import datetime
 import math
+import re
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,14 +22,16 @@ from bench.estimates import Estimate, group_by_key
 from bench.metrics import label
 from bench.numbers import change
 from bench.report.markdown import escape_text
+from bench.report.sentences import describe_cells
 from bench.runfile.reader import read
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import find_variance, log_ratio
 from bench.stats.variances import sum_variances
 from bench.stats.verdicts import make_bounds
-from bench.track.comparison import BASE, ORDER, Comparison
+from bench.track.comparison import BASE, NEW, ORDER, Comparison
 from bench.wording import describe_releases, join_words, name_few, name_workload, pluralise
 from bench.worker.settings import ROOT
+from common.errors import BakeoffError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,8 +45,12 @@ if TYPE_CHECKING:
 
 FOLDER = ROOT / "results/tracking/weeks"
 RECORDS = FOLDER / "weeks.json"
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+NAME = re.compile(r"\d{4}-\d{2}-\d{2}(-[a-z0-9_]+)*\.json")
+"""Pattern of the files of a week: its A/B, and the searches."""
 WHOLE = FOLDER / "whole.json"
 """A/B of the first stack and the last one, with which the chain is compared."""
+WEEK = datetime.timedelta(7)
 UPPER = 0.975
 """Probability below the upper end of a 95 % interval."""
 
@@ -62,21 +71,38 @@ class Week(msgspec.Struct, frozen=True, omit_defaults=True):
         """The file of its A/B."""
         return FOLDER / f"{self.monday}.json"
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is nothing left to do for it."""
+        return not self.problem and (not self.releases or self.path.exists())
+
     def affects(self, entrant: str) -> bool:
         """Tell whether a release that differs is part of an entrant."""
-        names = {*self.releases}
-        return bool(names & {*SHARED_PACKAGES, impls.read_declaration(entrant).distribution})
+        if self.problem and not self.releases:  # nobody knows
+            return True
+        about = impls.read_declaration(entrant)
+        return not {*SHARED_PACKAGES, about.distribution}.isdisjoint(self.releases)
 
 
-def read_weeks() -> list[Week]:
-    """Return the tracked weeks, the oldest first."""
-    return msgspec.json.decode(RECORDS.read_bytes(), type=list[Week]) if RECORDS.exists() else []
+def read_weeks(path: Path | None = None) -> list[Week]:
+    """Return the tracked weeks, the oldest first.
+
+    Raises:
+        BakeoffError: the file is damaged: names in it would lead elsewhere.
+    """
+    path = RECORDS if path is None else path
+    weeks = msgspec.json.decode(path.read_bytes(), type=list[Week]) if path.exists() else []
+    for week in weeks:
+        names = f"{week.monday}.json", *week.searches
+        if not all(map(NAME.fullmatch, names)) or not DAY.fullmatch(week.monday):
+            raise BakeoffError(f"{path} is damaged: {shorten(repr(names))} are no files of a week")
+    return weeks
 
 
 def read_runs(files: Iterable[Path]) -> Iterator[Run]:
     """Yield the run files among some."""
     for path in sorted(files):
-        if path != RECORDS:
+        if path.name != RECORDS.name:
             yield read(path, samples=False)
 
 
@@ -102,19 +128,26 @@ def compare(path: Path) -> Comparison:
 # a week
 
 
-def make_weeks_table(weeks: Iterable[Week]) -> Iterator[str]:
-    """Yield the lines of a table of the weeks in which a release differs, the newest first."""
+def make_weeks_table(weeks: Iterable[Week], folder: str = "weeks") -> Iterator[str]:
+    """Return the lines of a table of the weeks in which a release differs, the newest first.
+
+    Links lead to files in `folder`.
+    """
     titles = "week to", "releases", "worse, for certain", "faster, for certain", "search"
     rows = []
     for week in reversed(list(weeks)):
-        if week.problem:
-            rows.append((week.monday, f"not measured: {escape_text(week.problem)}", "", "", ""))
+        releases = describe_releases(week.releases)
+        if week.problem or (week.releases and not week.path.exists()):
+            why = escape_text(week.problem or "its file is missing")
+            told = "; ".join([*map(escape_text, releases), f"not measured: {why}"])
+            rows.append((week.monday, told, "", "", ""))
         elif week.releases:
-            it, releases = compare(week.path), describe_releases(week.releases)
+            it = compare(week.path)
             worse, faster = filter(it.is_worse, it.times), filter(it.is_faster, it.times)
-            name = f"[{week.monday}](weeks/{week.path.name})"
-            searches = join_words([describe_search(file) for file in week.searches])
-            changes = name_changes(worse), name_changes(faster)
+            name = f"[{week.monday}]({folder}/{week.path.name})"
+            searches = join_words([describe_search(file, folder) for file in week.searches])
+            broken = name_failures(it)
+            changes = "; ".join(filter(None, [broken, name_changes(worse)])), name_changes(faster)
             rows.append((name, escape_text("; ".join(releases)), *changes, searches))
     return lines_of(titles, rows)
 
@@ -127,17 +160,24 @@ def name_changes(rows: Iterable[Estimate]) -> str:
         largest = max(alike, key=lambda row: abs(log_ratio(row)))
         others = f", and {pluralise(len(alike) - 1, 'more style')}" if len(alike) > 1 else ""
         what = f"{largest.cell.arm} {label(metric)} at {name_workload(workload)}"
-        words.append(f"{what} {change(largest)}{others}")
+        words.append(escape_text(f"{what} {change(largest)}{others}"))
     return name_few(words)
 
 
-def describe_search(file: str) -> str:
+def name_failures(it: Comparison) -> str:
+    """Return the styles that fail with the new stack and did not before; or nothing."""
+    lost = [cell for side, cell in it.cells if side == BASE and (NEW, cell) not in it.cells]
+    cells = [*(row.cell for row in it.failures), *lost]
+    return escape_text(f"{describe_cells(cells)} fails") if cells else ""
+
+
+def describe_search(file: str, folder: str) -> str:
     """Return the release that a search has found, as a link to its file."""
     record = read(FOLDER / file, samples=False).results.search
     before, after = record.releases
     is_known = record.package is not None and record.stopped is None
     release = f"{record.package} {after or before}" if is_known else "undecided"
-    return f"[{release}](weeks/{file})"
+    return f"[{escape_text(release)}]({folder}/{file})"
 
 
 # the chain of all weeks
@@ -145,12 +185,12 @@ def describe_search(file: str) -> str:
 
 def make_chain_table(weeks: Sequence[Week]) -> Iterator[str]:
     """Yield a table of the numbers of which all factors are known, and the A/B of both ends."""
-    whole = compare(WHOLE).times if WHOLE.exists() else []
+    weeks, whole = select_span(weeks), compare(WHOLE).times if WHOLE.exists() else []
     direct = {(row.cell, row.metric): row for row in whole}
     rows = []
     for cell, metric in list_numbers(weeks):
         factors = list_factors(weeks, (cell, metric))
-        if factors is not None:
+        if factors:
             name = f"{cell.arm} {label(metric)} at {name_workload(cell.workload)}"
             row = direct.get((cell, metric))
             rows.append((name, change(multiply(factors)), change(row) if row else ""))
@@ -159,17 +199,26 @@ def make_chain_table(weeks: Sequence[Week]) -> Iterator[str]:
 
 def describe_agreement(weeks: Sequence[Week]) -> str:
     """Return how many products differ from the A/B of both ends by no more than their errors."""
-    away = []
+    agree = []
     for row in compare(WHOLE).times if WHOLE.exists() else []:
-        factors = list_factors(weeks, (row.cell, row.metric))
-        if factors and row.standard_error:
+        factors = list_factors(select_span(weeks), (row.cell, row.metric))
+        if factors and row.standard_error and row.df:
             product = multiply(factors)
-            error = math.sqrt(find_variance(product) + find_variance(row))
-            away.append(abs(log_ratio(product) - log_ratio(row)) / error)
-    if not away:
+            parts = [(find_variance(product), product.df), (find_variance(row), row.df)]
+            variance, df = sum_variances(parts, pooled=False)
+            distance = abs(log_ratio(product) - log_ratio(row)) / math.sqrt(variance)
+            agree.append(distance <= special.stdtrit(df, UPPER) if df else True)
+    if not agree:
         return ""
-    within = sum(distance <= special.ndtri(UPPER) for distance in away)
-    return f"{within} of {len(away)} products agree with the A/B of both ends, at 95 %."
+    return f"{sum(agree)} of {len(agree)} products agree with the A/B of both ends, at 95 %."
+
+
+def select_span(weeks: Sequence[Week]) -> list[Week]:
+    """Return the weeks between the ends of the A/B of the whole; all if there is none."""
+    if not WHOLE.exists():
+        return list(weeks)
+    first, last = (side.spec.removeprefix("@") for side in compare(WHOLE).sides)
+    return [week for week in weeks if first < week.monday <= last]
 
 
 def list_numbers(weeks: Iterable[Week]) -> list[Number]:
@@ -179,19 +228,19 @@ def list_numbers(weeks: Iterable[Week]) -> list[Number]:
     return sorted(numbers, key=lambda number: (ORDER.index(number[1]), number[0]))
 
 
-def list_factors(weeks: Iterable[Week], number: Number) -> list[Estimate] | None:
+def list_factors(weeks: Sequence[Week], number: Number) -> list[Estimate] | None:
     """Return a number's ratio in each week that affects it; None if it lacks one of them."""
+    mondays = [datetime.date.fromisoformat(week.monday) for week in weeks]
+    if any(later - earlier != WEEK for earlier, later in pairwise(mondays)):
+        return None  # what a week between has changed is not known
     factors = []
     for week in weeks:
-        if week.problem:
-            return None
-        if not week.releases or not week.affects(number[0].entrant):
-            continue
-        rows = compare(week.path).times
+        rows = compare(week.path).times if week.path.exists() else []
         row = next((row for row in rows if (row.cell, row.metric) == number), None)
-        if row is None or not row.standard_error:
+        if row is not None and row.standard_error:
+            factors.append(row)
+        elif week.affects(number[0].entrant):
             return None
-        factors.append(row)
     return factors
 
 
@@ -215,6 +264,8 @@ def multiply(factors: Sequence[Estimate]) -> Estimate:
 
 def describe_weeks(weeks: Sequence[Week]) -> str:
     """Return how many weeks were tracked, and in how many of them no release differs."""
+    if not weeks:
+        return "No week was tracked yet."
     same = sum(not (week.releases or week.problem) for week in weeks)
     return (
         f"{pluralise(len(weeks), 'week')}, to {weeks[-1].monday}. In {same} of them, neither JAX, "

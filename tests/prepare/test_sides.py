@@ -94,6 +94,10 @@ def test_a_library_s_release_is_asked_for_its_usual_styles_and_calls_first(
     assert DEEP.name in {cell.workload for cell in task.needed[NEW]}, "arrays count"
     named = prepare_sides(specs, Selection(("flax_nnx",)), Options(60), Mock(), ())
     assert {str(cell.arm) for cell in named.needed[NEW]} == {"flax_nnx/jit", "flax_nnx/flat"}
+    styled = prepare_sides(specs, Selection(styles=("jit", "filter_jit")), Options(60), Mock(), ())
+    assert {str(cell.arm) for cell in styled.needed[NEW]} == {"flax_nnx/jit"}, "others have it"
+    with pytest.raises(BakeoffError, match="--style filter_jit: flax_linen, flax_nnx, of the libr"):
+        prepare_sides(specs, Selection(styles=("filter_jit",)), Options(60), Mock(), ())
     sides[1].info.pins["jax"] = "9"
     task = prepare_sides(specs, Selection(), Options(60), Mock(), ())
     assert not task.calls_first, "JAX changes steps as well"

@@ -328,8 +328,9 @@ def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
         }
         here = [r for r in it.changes if (r[0].metric, r[0].cell.place) == (metric, at)]
         title = f"{label(metric)} at {it.describe_place(cells[0])}: no change found"
+        ends = it.last_to_first if it.is_measured else []  # runs differ by more than their errors
         limit = find_detectable_difference(
-            row for row in it.last_to_first if (row.metric, row.cell.place) == (metric, at)
+            row for row in ends if (row.metric, row.cell.place) == (metric, at)
         )
         if math.isfinite(limit):
             title += f", and one of {percent(limit, up=True)} would show between the ends"
@@ -343,7 +344,8 @@ def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
 
 def _make_series_table(it: Timeline) -> Table:
     """Return a row for each series: a line of its values, its ends, what would show."""
-    ends = {(row.cell, row.metric): row for row in it.last_to_first} if it.series else {}
+    is_known = it.is_measured and bool(it.series)
+    ends = {(row.cell, row.metric): row for row in it.last_to_first} if is_known else {}
     rows = []
     for (cell, metric), points in it.series.items():
         if len(points) < 2:
@@ -365,7 +367,7 @@ def draw_line(points: Sequence[Estimate], moments: Sequence[str]) -> str:
     logs = {row.environment: math.log(row.value) for row in points}
     low, high = min(logs.values()), max(logs.values())
     if high - low < math.log1p(MARGIN):
-        low, high = low - 1, low + 1
+        return "".join(BLOCKS[3] if name in logs else NO_VALUE for name in moments)
     steps = len(BLOCKS) - 1
     heights = {name: round(steps * (log - low) / (high - low)) for name, log in logs.items()}
     return "".join(BLOCKS[heights[name]] if name in heights else NO_VALUE for name in moments)
