@@ -58,8 +58,9 @@ SKELETON_SHARE, LEAST_MAIN_SECONDS = 1 / 4, 15.0
 """Fraction of a budget, and seconds at least, in which a skeleton goes before all else until its
 numbers are precise: they are what people ask for. Proving real steps of a large model takes most of
 three minutes; a budget of 20 seconds hardly has room for any."""
-CALLS_SHARE = 3 / 4
-"""Fraction of a budget in which the calls of a library's two releases go before all else."""
+CALLS_SHARE, MOST_CALLS_SECONDS = 3 / 4, 60.0
+"""Fraction of a budget, and most seconds, in which the calls of a library's two releases go before
+all else: in a noisy hour they are never precise, and a long run shows steps as well."""
 MAIN_DOUBT = 1.5
 """Doubt of a number of the main question that is precise: half an interval of 3 % of what a
 skeleton adds, or of 0.75 % of a call that does not differ."""
@@ -208,8 +209,10 @@ class Jobs:
             return False
         if counts[job.groups[0], job.turn] < self.state.find_workers_needed(job.turn.kind):
             return True
-        share = CALLS_SHARE if self.state.calls_first else SKELETON_SHARE
-        until = max(LEAST_MAIN_SECONDS, share * self.options.budget)
+        until = SKELETON_SHARE * self.options.budget
+        if self.state.calls_first:
+            until = min(CALLS_SHARE * self.options.budget, MOST_CALLS_SECONDS)
+        until = max(LEAST_MAIN_SECONDS, until)
         is_early = self.state.spent_seconds <= until
         return is_early and any(q.doubt > MAIN_DOUBT for q in job.questions)
 
