@@ -194,7 +194,9 @@ def make_chain_table(weeks: Sequence[Week]) -> Iterator[str]:
             name = f"{cell.arm} {label(metric)} at {name_workload(cell.workload)}"
             row = direct.get((cell, metric))
             rows.append((name, change(multiply(factors)), change(row) if row else ""))
-    return lines_of(("number", "all weeks, multiplied", "last stack beside the first"), rows)
+    ends = "last stack beside the first"
+    ends = f"[{ends}](weeks/{WHOLE.name})" if whole else ends
+    return lines_of(("number", "all weeks, multiplied", ends), rows)
 
 
 def describe_agreement(weeks: Sequence[Week]) -> str:
