@@ -71,7 +71,7 @@ def describe_library(entrant: str, run: Run, view: View) -> Iterator[str]:
     yield "## What its releases changed\n"
     if changes := list(list_changes(about.distribution)):
         yield from lines_of(("release", "change", "measured", "search"), changes)
-        yield "\nBelow zero is faster. A search found each release, and measured its change."
+        yield "\nBelow zero is a saving. A search found each release, and measured its change."
     else:
         yield "No search has found one of its releases."
     yield "[All weeks and searches](../tracking/README.md)\n"

@@ -29,7 +29,7 @@ from bench.stats.changes import find_variance, log_ratio
 from bench.stats.variances import sum_variances
 from bench.stats.verdicts import make_bounds
 from bench.track.comparison import BASE, NEW, ORDER, Comparison
-from bench.wording import describe_releases, join_words, name_few, name_workload, pluralise
+from bench.wording import describe_releases, join_words, name_workload, pluralise
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError, shorten
 
@@ -161,7 +161,7 @@ def name_changes(rows: Iterable[Estimate]) -> str:
         others = f", and {pluralise(len(alike) - 1, 'more style')}" if len(alike) > 1 else ""
         what = f"{largest.cell.arm} {label(metric)} at {name_workload(workload)}"
         words.append(escape_text(f"{what} {change(largest)}{others}"))
-    return name_few(words)
+    return "; ".join(words)
 
 
 def name_failures(it: Comparison) -> str:
@@ -190,10 +190,10 @@ def make_chain_table(weeks: Sequence[Week]) -> Iterator[str]:
     rows = []
     for cell, metric in list_numbers(weeks):
         factors = list_factors(weeks, (cell, metric))
-        if factors:
+        if factors and not (product := multiply(factors)).is_unknown:
             name = f"{cell.arm} {label(metric)} at {name_workload(cell.workload)}"
             row = direct.get((cell, metric))
-            rows.append((name, change(multiply(factors)), change(row) if row else ""))
+            rows.append((name, change(product), change(row) if row else ""))
     ends = "last stack beside the first"
     ends = f"[{ends}](weeks/{WHOLE.name})" if whole else ends
     return lines_of(("number", "all weeks, multiplied", ends), rows)

@@ -100,7 +100,7 @@ def test_files_as_they_should_be_are_read(kind: str, tmp_path: Path) -> None:
 def test_published_files_are_read() -> None:
     files = [path for path in (ROOT / "results").rglob("*.json") if path.stat().st_size < 500_000]
     kinds = {read(path).results.kind for path in files if b'"bakeoff"' in path.read_bytes()}
-    assert kinds == {"run", "bisect", "history"}
+    assert kinds == {"run", "ab", "bisect", "history"}
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
