@@ -5,14 +5,14 @@
 set -euo pipefail
 
 texts=$1
+if [ ! -s "$texts/pull-request.md" ] || [ -z "$(git status --porcelain -- results docs README.md)" ]; then
+    echo "nothing new: no release differs, or everything is there already"
+    exit 0
+fi
 monday=$(cat "$texts/monday")
 if [[ ! "$monday" =~ ^[0-9]{4}-[0-9]{2}-[0-9]{2}$ ]]; then
     echo "::error::the week's record is damaged: no date of a Monday"
     exit 1
-fi
-if [ ! -s "$texts/pull-request.md" ] || [ -z "$(git status --porcelain -- results docs README.md)" ]; then
-    echo "nothing new for the week to $monday"
-    exit 0
 fi
 
 cannot() {
@@ -34,11 +34,12 @@ if [ -z "$pull" ]; then
     gh pr create --head "$branch" --title "The week to $monday" --body-file "$texts/pull-request.md" \
         || cannot "no pull request could be opened: allow Actions to create them in the settings"
 fi
-if [ -s "$texts/issue.md" ]; then
-    title="Slower in the week to $monday"
+for text in "$texts"/issue-????-??-??.md; do
+    if [ ! -s "$text" ]; then continue; fi
+    title="Slower in the week to $(basename "$text" .md | cut -d- -f2-)"
     issue=$(gh issue list --state all --limit 200 --json title --jq ".[] | select(.title == \"$title\") | .title")
     if [ -z "$issue" ]; then
-        gh issue create --title "$title" --body-file "$texts/issue.md" \
+        gh issue create --title "$title" --body-file "$text" \
             || cannot "no issue could be opened: the job needs \`issues: write\`"
     fi
-fi
+done

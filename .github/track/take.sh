@@ -3,6 +3,5 @@
 set -euo pipefail
 
 make setup
-.venv/bin/python results/tracking/track.py --take "$1"
+.venv/bin/python results/tracking/track.py --take "$1" --describe "$2"
 make results
-.venv/bin/python results/tracking/track.py --describe "$2"

@@ -147,8 +147,8 @@ def find_gap(side: Environment, cell: Cell) -> str:
 def find_affected_entrants(base: Environment, new: Environment) -> tuple[str, ...]:
     """Return the entrants whose libraries differ in two environments, before a worker is asked.
 
-    None if all entrants may be affected: Python, JAX, optax and NumPy are part of each, as this
-    project's own code is. None, too, if no library differs.
+    The answer is empty if all may be affected, since Python, JAX, optax and NumPy are part of each,
+    as this project's own code is; and if no library differs.
     """
     releases = [side.info.pins or list_installed() for side in (base, new)]
     names = {*find_differing_releases(*releases)}

@@ -3,8 +3,8 @@
     python results/tracking/track.py                    # the week to the last Monday
     python results/tracking/track.py --weeks 26         # half a year, without what is there
     python results/tracking/track.py --whole 26         # the A/B of both ends of these weeks
-    python results/tracking/track.py --take FOLDER      # add weeks that another machine measured
-    python results/tracking/track.py --describe FOLDER  # texts of a pull request and an issue
+    python results/tracking/track.py --take FOLDER      # add weeks that another machine measured;
+                                                        # --describe: the texts of a pull request
 
 A week in which no release differs takes a second. Else `bakeoff ab` measures the libraries that
 changed, and `bakeoff bisect` searches the release of what is certainly worse or faster, where the
@@ -71,17 +71,16 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=600, help="seconds of an A/B [600]")
     parser.add_argument("--whole", type=int, metavar="WEEKS", help="measure both ends alone")
     parser.add_argument("--take", type=Path, metavar="FOLDER", help="add the weeks of a folder")
-    parser.add_argument("--describe", type=Path, metavar="FOLDER", help="measure nothing")
+    parser.add_argument("--describe", type=Path, metavar="FOLDER", help="where --take writes texts")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the command in progress ends
     # A Monday's stack has all of that day's releases, so the day has to be over
     last = min(given.until or today(), today() - datetime.timedelta(1))
     monday = last - datetime.timedelta(last.weekday())
     if given.take:
-        take(given.take)
-        return
-    if given.describe:
-        describe(kept.read_weeks()[-1], given.describe)
+        weeks = take(given.take)
+        if given.describe:
+            describe(weeks, given.describe)
         return
     if given.whole:
         measure(monday - given.whole * WEEK, monday, given.budget, WHOLE)
@@ -207,8 +206,9 @@ def call(*words: str, path: Path) -> None:
                 for line in process.stderr:
                     last = line.strip() or last
                     print(line, end="", file=sys.stderr)
-            finally:
+            except BaseException:  # Ctrl-C, or SIGTERM
                 process.terminate()
+                raise
         written = Path(folder) / path.name
         if not written.exists():
             raise BakeoffError(last or f"`bakeoff {words[0]}` wrote nothing")
@@ -228,13 +228,14 @@ def keep(week: Week) -> None:
         atomic_write(RECORDS, data + b"\n")
 
 
-def take(folder: Path) -> None:
-    """Add the weeks of a folder that are new here, with their files.
+def take(folder: Path) -> list[Week]:
+    """Add the weeks of a folder that are new here, with their files; return these weeks.
 
     The files are of a job that ran other people's code: plain files of a week's names, under a
     megabyte each, which the reader of run files accepts. What is here already stays as it is.
     """
     here = {week.monday for week in kept.read_weeks() if week.is_kept}
+    added = []
     for week in kept.read_weeks(folder / RECORDS.name):
         if week.monday in here:
             continue
@@ -247,34 +248,44 @@ def take(folder: Path) -> None:
                 continue
             read(source, samples=False)
             shutil.copyfile(source, FOLDER / name)
-        found = [name for name in week.searches if (FOLDER / name).exists()]
-        keep(msgspec.structs.replace(week, searches=found))
+        searches = [name for name in week.searches if (FOLDER / name).exists()]
+        added.append(msgspec.structs.replace(week, searches=searches))
+        keep(added[-1])
+    return added
 
 
-def describe(week: Week, folder: Path) -> None:
-    """Write the texts of a week's pull request and, if something is worse, of its issue.
+def describe(weeks: Sequence[Week], folder: Path) -> None:
+    """Write the text of a pull request, and of an issue for each week with something worse.
 
-    Without a release there is neither.
+    Weeks without a release are in neither.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "monday").write_text(week.monday, encoding="utf-8")
-    if not (week.releases or week.problem):
+    weeks = [week for week in weeks if week.releases or week.problem]
+    if not weeks:
         return
     server, repository = map(os.environ.get, ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY"))
     tree = f"{server}/{repository}/blob/track/results/tracking/weeks" if repository else "weeks"
-    table = "\n".join(kept.make_weeks_table([week], tree))
+    (folder / "monday").write_text(weeks[-1].monday, encoding="utf-8")
+    table = "\n".join(kept.make_weeks_table(weeks, tree))
     (folder / "pull-request.md").write_text(f"{table}\n", encoding="utf-8")
-    if week.problem or not week.path.exists():
-        return
+    for week in weeks:
+        if week.path.exists() and (text := describe_slower(week, tree)):
+            (folder / f"issue-{week.monday}.md").write_text(text, encoding="utf-8")
+
+
+def describe_slower(week: Week, tree: str) -> str:
+    """Return what is worse, the week and commands that repeat it, as Markdown; or nothing."""
     it = kept.compare(week.path)
     slower = choose_rows([*filter(it.is_worse, it.times)])
-    words = [kept.name_failures(it), kept.name_changes(slower)]
-    if told := ". ".join(filter(None, words)):
-        days = "--base {} --new {}".format(*(side.spec for side in it.sides))
-        commands = [shlex.join(["bakeoff", "ab", *days.split(), *name_number(r)]) for r in slower]
-        repeat = "\n".join(f"    {command} --budget 60" for command in commands)
-        text = f"{told}.\n\n{table}\n\nTo repeat it:\n\n{repeat}\n"
-        (folder / "issue.md").write_text(text, encoding="utf-8")
+    worse = ". ".join(filter(None, [kept.name_failures(it), kept.name_changes(slower)]))
+    if not worse:
+        return ""
+    base, new = it.sides
+    sides = ("--base", base.spec, "--new", new.spec)
+    commands = [shlex.join(["bakeoff", "ab", *sides, *name_number(row)]) for row in slower]
+    repeat = "\n".join(f"    {command} --budget 60" for command in commands)
+    table = "\n".join(kept.make_weeks_table([week], tree))
+    return f"{worse}.\n\n{table}\n\nTo repeat it:\n\n{repeat}\n"
 
 
 if __name__ == "__main__":
