@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bench.estimates import Estimate
 
 FINEST = 4
-"""Most digits after the point, where an end of an interval lies beside 1; 3 beside the margin."""
+"""Most digits after the point, where an end of an interval lies beside 1, 0 or the margin."""
 LARGEST = 10_000
 """Ratio, or amount of a unit, above which further digits say nothing."""
 UNKNOWN = "not yet"
@@ -28,7 +28,8 @@ UNITS = {
 def words(estimate: Estimate) -> str:
     """Return a number with its unit, and with its interval unless it is an amount.
 
-    Examples are `1.21 (1.19–1.24)`, `+57 µs (55 to 59)` and `5.14 ms`.
+    A ratio is a change in per cent, from 2 on a factor: `+21 % (19 to 24)`, `2.1 times (2.0 to
+    2.3)`. Other examples are `+57 µs (55 to 59)` and `5.14 ms`.
     """
     value, low, high = estimate.value, estimate.low, estimate.high
     if estimate.is_unknown:
@@ -38,43 +39,30 @@ def words(estimate: Estimate) -> str:
     if estimate.form == "added":
         if low is None and high is None:
             return f"{'-' if value < 0 else '+'}{amount(abs(value), estimate.unit)}"
-        return _signed_words(value, low, high, _choose_unit(value, estimate.unit, "µs"))
+        unit = _choose_unit(value, estimate.unit, "µs")
+        return _signed_words(value, low, high, unit, _place_difference)
     if estimate.proven_bound is not None:
         return f"±{percent(estimate.proven_bound)}, proven"
     if estimate.settled_by == PROGRAM and estimate.is_noiseless:
         return "the same"
-    return ratio_words(estimate)
+    return _ratio_words(value, low, high)
 
 
-def ratio_words(ratio: Estimate) -> str:
-    """Return a ratio as it was timed, whatever its verdict, with the digits of its interval.
-
-    Examples are 1.003 (0.999–1.007), 1.21 (1.19–1.24) and 9.0 (8.7–9.4); an interval that has no
-    upper end is written 1.2 (>1.1).
-    """
-    value, low, high = ratio.value, ratio.low, ratio.high
+def _ratio_words(value: float, low: float | None, high: float | None) -> str:
+    """Return a ratio as a change in per cent, with the digits of its interval, or as a factor."""
     if value > LARGEST:
-        return f"above ×{amount(LARGEST, '')}"
-    high = None if high is None or high > LARGEST else high
-    most = 3 if value < 2 else 2 if value < 10 else 1 if value < 100 else 0
-    digits = _count_digits(value, low, high, most)
-    return f"{value:.{digits}f}{_interval_words(low, high, digits, '–', _place_ratio)}"
-
-
-def change(estimate: Estimate) -> str:
-    """Return a ratio as a change in per cent, `+1.2 % (0.8 to 1.7)`; one from 2 on as a factor."""
-    if estimate.form != "ratio" or estimate.is_unknown:
-        return words(estimate)
-    if estimate.value >= 2:
-        factor = ratio_words(estimate)
-        return factor if estimate.value > LARGEST else f"{factor} times"
-    low, high = (None if end is None else end - 1 for end in (estimate.low, estimate.high))
-    if estimate.value < 1 / LARGEST:
+        return f"above {amount(LARGEST, '')} times"
+    if value < 1 / LARGEST:
         return "below -99.99 %"
+    high = None if high is None or high > LARGEST else high
+    if value >= 2:
+        digits = _count_digits(value, low, high, 2 if value < 10 else 1 if value < 100 else 0)
+        return f"{value:.{digits}f} times{_interval_words(low, high, digits, _place_ratio)}"
     # Enough digits that -99.6 % is not rounded to -100 %
-    least = max(min(estimate.value, estimate.low or 1.0), 1 / LARGEST)
+    least = max(min(value, low or 1.0), 1 / LARGEST)
     fewest = math.ceil(-math.log10(least)) - 2
-    return _signed_words(estimate.value - 1, low, high, ("%", 0.01), fewest)
+    low, high = (None if end is None else end - 1 for end in (low, high))
+    return _signed_words(value - 1, low, high, ("%", 0.01), _place_change, fewest)
 
 
 def amount(value: float, unit: str) -> str:
@@ -111,6 +99,7 @@ def _signed_words(
     low: float | None,
     high: float | None,
     unit: tuple[str, float],
+    judge: Callable[[float], tuple[bool, ...]],
     fewest: int = 0,
 ) -> str:
     """Return a difference and its interval: `+57 µs (55 to 59)`, `+3.1 µs (>2.0)`.
@@ -124,11 +113,12 @@ def _signed_words(
         return f"{middle:+.2e} {name}".rstrip()
     low, high = (None if end is None else end / scale for end in (low, high))
     digits = 0 if low is None and high is None else _count_digits(middle, low, high, 2)
+    if abs(middle) >= 100 and low is not None and high is not None and high - low >= 1:
+        digits = 0  # three digits show both ends
     digits = max(digits, fewest)
-    if abs(middle) < 10:
+    if round(abs(middle), 6) < 10:  # not 10 less an error of rounding
         digits = max(digits, 1)
-    interval = _interval_words(low, high, digits, " to ", _place_difference)
-    return f"{middle:+.{digits}f} {name}".rstrip() + interval
+    return f"{middle:+.{digits}f} {name}".rstrip() + _interval_words(low, high, digits, judge)
 
 
 def _place_ratio(end: float) -> tuple[bool, ...]:
@@ -137,21 +127,23 @@ def _place_ratio(end: float) -> tuple[bool, ...]:
     return far < 1 - MARGIN, near < 1, near > 1, far > 1 + MARGIN
 
 
+def _place_change(end: float) -> tuple[bool, ...]:
+    """Return on which sides of 0 and of the usual margin an end in per cent lies."""
+    near, far = round(end, 2), round(end, 1)
+    return far < -100 * MARGIN, near < 0, near > 0, far > 100 * MARGIN
+
+
 def _place_difference(end: float) -> tuple[bool, ...]:
     """Return on which side of 0 an end lies, to two digits."""
     return round(end, 2) < 0, round(end, 2) > 0
 
 
 def _interval_words(
-    low: float | None,
-    high: float | None,
-    digits: int,
-    between: str,
-    judge: Callable[[float], tuple[bool, ...]],
+    low: float | None, high: float | None, digits: int, judge: Callable[[float], tuple[bool, ...]]
 ) -> str:
     """Return an interval in brackets; nothing where neither end is known.
 
-    `judge` says the same of what is printed as of the number, so 1.0216 is not within 2 %: an end
+    `judge` says the same of what is printed as of the number, so 2.16 % is not within 2 %: an end
     that rounding would move has more digits.
     """
 
@@ -165,7 +157,7 @@ def _interval_words(
     first, last = map(write, (low, high))
     if last is None:
         return "" if first is None else f" (>{first})"
-    return f" (<{last})" if first is None else f" ({first}{between}{last})"
+    return f" (<{last})" if first is None else f" ({first} to {last})"
 
 
 def _count_digits(middle: float, low: float | None, high: float | None, most: int) -> int:

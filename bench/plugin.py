@@ -216,7 +216,7 @@ class RunPlugin:
         if self.measurement is None:
             return
         if path is not None and path.exists():
-            hint = f"bakeoff report {path} makes a page of it"
+            hint = f"bakeoff report {path} -o {path.stem}.html makes a page of it"
             self.find_reporter().write_line(f"run file: {path}; {hint}")
         if self.measurement.interrupted:
             session.exitstatus = pytest.ExitCode.INTERRUPTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import signal
@@ -23,8 +24,25 @@ END_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals of Ctrl-C, of services and CI, and of a closed terminal; Windows lacks the last."""
 
 
+SIMPLER = "simpler"
+"""Way to encode a text for an encoding that lacks some of its signs."""
+
+
+def replace_signs(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for signs that an encoding lacks: `?`, but for arrows, `^` and `v`.
+
+    A question mark before a number means that it is undecided.
+    """
+    assert isinstance(error, UnicodeEncodeError)
+    signs = error.object[error.start : error.end]
+    return "".join({"▲": "^", "▼": "v"}.get(sign, "?") for sign in signs), error.end
+
+
+codecs.register_error(SIMPLER, replace_signs)
+
+
 def prepare_streams() -> None:
-    """Let standard output take any text, with `?` for what its encoding lacks; open closed streams.
+    """Let standard output take any text, also what its encoding lacks; open closed streams.
 
     A closed stream (`>&-`) would let the next file take its descriptor, and with it what is printed
     there; a closed standard error would have messages printed on standard output.
@@ -33,7 +51,7 @@ def prepare_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        sys.stdout.reconfigure(errors=SIMPLER)
 
 
 def say(message: object) -> None:

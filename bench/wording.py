@@ -44,11 +44,15 @@ def main_workload(workloads: Iterable[str]) -> str:
 
 
 def name_workload(workload: str) -> str:
-    """Return a workload as sentences name it: `seed`, `width 64`, `12 layers`."""
+    """Return a workload as people read it: `width 128`, `width 128, batch 8`, `12 layers`."""
     known = WORKLOADS.get(workload)
-    if known in SWEEP:
-        return f"width {known.width}"
-    return f"{known.layers} layers" if known is DEEP else workload
+    if known is None:  # a user's own step
+        return workload
+    if known is DEEP:
+        return f"{known.layers} layers"
+    layers = f", {known.layers} layers" if known.layers != WORKLOADS["seed"].layers else ""
+    batch = f", batch {known.batch}" if known.batch > 1 else ""
+    return f"width {known.width}{batch}{layers}{' of the sweep' if known in SWEEP else ''}"
 
 
 def join_words(words: Sequence[str]) -> str:

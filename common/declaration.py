@@ -53,6 +53,8 @@ class Declaration:
     """`REFERENCES`: styles for comparison alone, which a table of choices leaves out."""
     waits: tuple[str, ...] = ()
     """`WAITS`: styles whose call returns only when the device has finished."""
+    names: dict[str, str] = field(default_factory=dict)
+    """`NAMES`: by style, how sentences name it, if not by its entrant and style."""
     limits: dict[str, str] = field(default_factory=dict)
     """`LIMITS`: for styles that do not suit every model, which models they suit."""
     begin: str = ""

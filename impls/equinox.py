@@ -22,6 +22,7 @@ DISTRIBUTION = "equinox"
 PACKAGES = ("jaxtyping", "wadler-lindig", "typing-extensions")
 COLOUR = "#D55E00"
 IF_NAMED = ("flat",)
+NAMES = {"filter_jit": "`eqx.filter_jit`"}
 WAITS = ("filter_jit",)
 
 

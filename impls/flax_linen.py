@@ -38,6 +38,7 @@ RECOMMENDED = False
 NOTE = "Linen stays, but Flax sends new users to NNX."
 COLOUR = "#009E73"
 REFERENCES = ("blog",)
+NAMES = {"blog": "a 2021 Flax tutorial's step", "train_state": "Linen's `TrainState`"}
 
 type Params = Mapping[str, Any]
 

@@ -34,6 +34,12 @@ DISTRIBUTION = "flax"
 PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
 COLOUR = "#CC79A7"
 IF_NAMED = ("jax_jit", "flat")
+NAMES = {
+    "jit": "`nnx.jit`",
+    "jit_tree": "`nnx.jit(graph=False)`",
+    "jit_partial": "`nnx.jit_partial`",
+    "cached_partial": "`nnx.cached_partial`",
+}
 
 
 class Cell(nnx.Module):

@@ -25,6 +25,7 @@ PACKAGES = ("jmp", "absl-py")
 RECOMMENDED = False
 NOTE = "Haiku is in maintenance mode."
 COLOUR = "#E69F00"
+NAMES = {"transform": "Haiku's own loss under one `hk.transform`"}
 
 type Params = dict[str, dict[str, Array]]
 

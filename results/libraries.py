@@ -16,7 +16,7 @@ from packaging.version import Version
 import impls
 from bench.cells import PURE, Arm
 from bench.metrics import label
-from bench.numbers import change, signed_amount
+from bench.numbers import signed_amount, words
 from bench.report.documents.run import describe_origin, explain_marks, list_remedies
 from bench.report.markdown import table_lines
 from bench.report.summary import View, list_views, make_summary_table
@@ -94,7 +94,7 @@ def list_changes(distribution: str) -> list[tuple[str, ...]]:
         newest = max(Version(release) for release in record.releases if release)
         row = orient(record.steps[-1].row, record.releases)
         at = name_workload(record.cell.workload)
-        what = f"{record.cell.arm} {label(record.metric)} at {at} {change(row)}"
+        what = f"{record.cell.arm} {label(record.metric)} at {at} {words(row)}"
         cells = f"{distribution} {newest}", what, run.when[:10], weeks.link(run)
         changes.append((newest, cells))
     return [cells for _, cells in sorted(changes, reverse=True)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from posixpath import normpath
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from bench.report.documents import make_document
-from bench.report.page import Anchors, page
+from bench.report.page import ICON, Anchors, page
+from bench.wording import NO_BREAK, keep_units
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
@@ -30,8 +32,12 @@ if TYPE_CHECKING:
 
 README, INDEX = ROOT / "README.md", ROOT / "results/README.md"
 TRACKING = ROOT / "results/tracking/README.md"
+CARD = ROOT / "results/card.png"
+"""Picture that a link to the site shows."""
 TOPIC = re.compile(r"^\* \[([^\]]+)\]\(([^)]+)\)", re.MULTILINE)
 """Lines of results/README.md that name the site's topics, in their order."""
+BETWEEN_NUMBERS = re.compile(r"(?<=\d) (?=to -?\d)|(?<=\d to) (?=-?\d)")
+MARK_SPACE = re.compile(r"(?<=[▲▼=?]) (?=[-+±\d])")
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 
 
@@ -44,7 +50,7 @@ class Builder:
 
     def build(self) -> int:
         """Write all pages, beginning with README.md; return how many there are."""
-        waiting, done = [README], dict[Path, None]()
+        waiting, done = [README, CARD], dict[Path, None]()
         while waiting:
             path = waiting.pop()
             if path in done:
@@ -80,9 +86,14 @@ class Builder:
                 title = inner.content if token.tag == "h1" else title
             for child in token.children or ():
                 self.follow(child, path, waiting)
+                if child.type == "text":
+                    child.content = keep_numbers(child.content)
         name_rows(tokens, set(anchors.uses))
         return TEMPLATE.render(
             title=title,
+            about=find_first_text(tokens),
+            icon=ICON,
+            card=self.link(path, CARD),
             body=Markup(parser.renderer.render(tokens, parser.options, {})),  # noqa: S704 -- ours
             style=(ROOT / "bench/report/page/page.css").read_text("utf-8"),
             navigation=Markup(self.make_navigation(path)),  # noqa: S704 -- ours
@@ -130,6 +141,20 @@ class Builder:
         return f"{up}{self.find_address(target).as_posix()}"
 
 
+def keep_numbers(text: str) -> str:
+    """Return a text in which lines break before an interval, and in no number."""
+    text = BETWEEN_NUMBERS.sub(NO_BREAK, keep_units(text))
+    return MARK_SPACE.sub(NO_BREAK, text)
+
+
+def find_first_text(tokens: Sequence[Token]) -> str:
+    """Return the text of a page's first paragraph."""
+    for token, inner in pairwise(tokens):
+        if token.type == "paragraph_open":
+            return "".join(child.content or " " for child in inner.children or ())
+    return ""
+
+
 def name_rows(tokens: Sequence[Token], taken: set[str]) -> None:
     """Give each row of a table the name of its first cell, unless a part of the page has it."""
     for row, *_, content in zip(tokens, tokens[1:], tokens[2:], strict=False):
@@ -147,8 +172,12 @@ TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
+<link rel="icon" href="{{ icon }}">
 <title>{{ title }}</title>
+<meta name="description" content="{{ about }}">
+<meta property="og:title" content="{{ title }}">
+<meta property="og:description" content="{{ about }}">
+<meta property="og:image" content="{{ card }}">
 <style>{{ style | safe }}</style>
 </head>
 <body class="text">

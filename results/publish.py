@@ -1,8 +1,8 @@
 """`make results`: tables in Markdown, made anew from the published files, and the site of them.
 
-README.md has the answer of a run, between `<!-- answer FILE: STYLES -->` and `<!-- end -->`; other
-parts of that form are the published runs, costs, and what trials of other tools say. `pages.py`
-makes the site, in `site/`.
+README.md has the answer of a run, between `<!-- answer FILE -->` and `<!-- end -->`, and rows of
+its table; other parts of that form are the published runs, costs, and what trials of other tools
+say. `pages.py` makes the site, in `site/`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from bench import runfile
 from bench.estimates import Estimate
 from bench.options import ABOUT, Options
 from bench.report.charts import render_svg
-from bench.report.documents.run import describe_origin, draw_calls, explain_marks
+from bench.report.documents.run import describe_origin, explain_marks
 from bench.report.markdown import table_lines
 from bench.report.summary import list_views, make_headline, make_summary_table
 from bench.report.table import Figure, Table
@@ -34,12 +35,13 @@ from results import libraries
 from results.beside import tables
 from results.beside.scores import read_rows
 from results.beside.usage import describe_tools
-from results.cost import stacks
-from results.pages import INDEX, README, TRACKING, Builder
+from results.cost import parts, stacks
+from results.pages import CARD, INDEX, README, TRACKING, Builder
+from results.picture import draw_card, draw_styles
 from results.tracking import weeks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MADE = "<!-- made by `make results` -->\n"
@@ -58,13 +60,19 @@ STRUCTS = (
 )
 """Structures of a run file, from the outside in."""
 FOLDER = ROOT / "results"
-PICTURE = FOLDER / "calls.svg"
+PICTURE = FOLDER / "styles.svg"
 BESIDE, COST = (FOLDER / name / "README.md" for name in ("beside", "cost"))
+TRIALS, WHY = FOLDER / "beside/trials.md", ROOT / "docs/why.md"
 SITE = ROOT / "site"
-ANSWER = re.compile(r"<!-- answer (\S+\.json): ([^>]*) -->")
-PART = re.compile(
-    r"(<!-- (answer|runs|costs|trials|tools|weeks)[^>]* -->\n).*?(<!-- end -->)", re.DOTALL
-)
+PART = re.compile(r"(<!-- (\w+)((?: [^>]+)?) -->\n).*?(<!-- end -->)", re.DOTALL)
+"""A part that is made: its name, and the words that its maker takes."""
+ANSWER = re.compile(r"<!-- answer (\S+) -->")
+ADDRESSES = {
+    re.compile(r"(?<=uvx --from )\S+(?= bakeoff)"): "git+{url}",
+    re.compile(r"(?<=git clone )\S+"): "{url}",
+    re.compile(r"(?<=uses: )\S+(?=/jax-bakeoff(?:/comment)?@v1)"): "{owner}",
+}
+"""Pattern of this project's address in a text → what stands there."""
 
 
 # tables in Markdown
@@ -74,24 +82,19 @@ def insert_parts(text: str) -> str:
     """Return a Markdown text whose parts, each from its name to `<!-- end -->`, are made anew."""
 
     def make(part: re.Match[str]) -> str:
-        makers = {
-            "runs": list_runs,
-            "costs": list_costs,
-            "trials": list_trials,
-            "tools": list_tools,
-            "weeks": list_weeks,
-        }
-        answer = ANSWER.match(part[0])
-        lines = answer_run(answer[1], answer[2].split()) if answer else makers[part[2]]()
-        return "\n".join([part[1], *lines, "", part[3]])
+        return "\n".join([part[1], *MAKERS[part[2]](*part[3].split()), "", part[4]])
 
     return PART.sub(make, text)
 
 
-def answer_run(file: str, styles: Sequence[str]) -> Iterator[str]:
+def answer_run(file: str) -> Iterator[str]:
+    """Yield the answer of a run."""
+    yield f"**{make_headline(read(ROOT / file, samples=False).results)}**"
+
+
+def tabulate_run(file: str, *styles: str) -> Iterator[str]:
     """Yield the rows of some styles in a run's table of steps and calls, and where it was made."""
     run = read(ROOT / file, samples=False)
-    yield f"**{make_headline(run.results)}**\n"
     table = make_summary_table(list_views(run.results)[0])
     titles = ("style", "step", "added")
     kept = [i for i, c in enumerate(table.columns) if c.title.startswith(titles)]
@@ -103,7 +106,7 @@ def answer_run(file: str, styles: Sequence[str]) -> Iterator[str]:
         if row.cells[0] in styles
     )
     yield from table_lines(Table(tuple(table.columns[i] for i in kept), tuple(rows)))
-    yield f"\n{describe_origin(run)}. {' '.join(explain_marks(run.results))}"
+    yield f"\n{' '.join(explain_marks(run.results))} {describe_origin(run)}."
 
 
 def list_runs() -> Iterator[str]:
@@ -146,9 +149,24 @@ def list_trials() -> Iterator[str]:
     yield from tables.describe_trials(read_rows())
 
 
+def answer_trials() -> Iterator[str]:
+    """Yield what the trials of other tools show."""
+    yield from tables.describe_answer(read_rows())
+
+
+def list_scores() -> Iterator[str]:
+    """Yield the table of the main trials."""
+    yield from table_lines(tables.make_answer_table(read_rows()))
+
+
 def list_tools() -> Iterator[str]:
     """Yield the table of how these tools are used."""
     yield from table_lines(describe_tools(read_rows()))
+
+
+def list_parts() -> Iterator[str]:
+    """Yield the table of the parts of a call."""
+    yield from table_lines(parts.make_parts_table())
 
 
 def list_weeks() -> Iterator[str]:
@@ -160,11 +178,34 @@ def list_weeks() -> Iterator[str]:
     yield from weeks.make_chain_table(tracked)
 
 
-def make_library_pages() -> dict[Path, str]:
-    """Return the pages of the libraries in the run that README.md names, and their badges."""
+MAKERS: dict[str, Callable[..., Iterator[str]]] = {
+    "answer": answer_run,
+    "table": tabulate_run,
+    "runs": list_runs,
+    "costs": list_costs,
+    "beside": answer_trials,
+    "scores": list_scores,
+    "trials": list_trials,
+    "tools": list_tools,
+    "parts": list_parts,
+    "weeks": list_weeks,
+}
+"""Name of a part → the function that yields its lines."""
+
+
+def read_answer() -> Run:
+    """Return the run whose answer README.md has."""
     match = ANSWER.search(README.read_text("utf-8"))
     assert match is not None
-    return libraries.make_pages(read(ROOT / match[1], samples=False))
+    return read(ROOT / match[1], samples=False)
+
+
+def insert_address(text: str, url: str) -> str:
+    """Return a text with this project's address wherever a command or a workflow needs it."""
+    owner = url.removesuffix(".git").rstrip("/").split("/")[-2]
+    for pattern, form in ADDRESSES.items():
+        text = pattern.sub(form.format(url=url, owner=owner), text)
+    return text
 
 
 def draw_trials() -> dict[Path, str]:
@@ -173,15 +214,6 @@ def draw_trials() -> dict[Path, str]:
         BESIDE.with_name(f"{name}.svg"): render_svg(Figure(name, name, chart))
         for name, chart in tables.draw_charts(read_rows()).items()
     }
-
-
-def draw_answer(text: str) -> str:
-    """Return the picture of what a call costs in the run that README.md names."""
-    match = ANSWER.search(text)
-    assert match is not None
-    [view, *_] = list_views(read(ROOT / match[1], samples=False).results)
-    [figure] = draw_calls(view)
-    return render_svg(figure)
 
 
 # the reference, made from the code
@@ -242,14 +274,23 @@ def read_meanings(struct: type) -> dict[str, str]:
 
 def main() -> None:
     """Make the tables and the site anew."""
-    for path in (README, INDEX, COST, BESIDE, TRACKING):
-        path.write_text(insert_parts(path.read_text("utf-8")), encoding="utf-8")
-    PICTURE.write_text(draw_answer(README.read_text("utf-8")), encoding="utf-8")
+    url = (
+        tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+        .get("urls", {})
+        .get("Source", "")
+    )
+    for path in (README, INDEX, COST, BESIDE, TRIALS, TRACKING, *(ROOT / "docs").glob("*.md")):
+        text = insert_parts(path.read_text("utf-8"))
+        path.write_text(insert_address(text, url) if url else text, encoding="utf-8")
+    run = read_answer()
+    view, answer = list_views(run.results)[0], make_headline(run.results)
+    PICTURE.write_text(render_svg(draw_styles(view)), encoding="utf-8")
+    CARD.write_bytes(draw_card(view, f"{answer.partition('. ')[0]}."))
     for place, drawn in draw_trials().items():
         place.write_text(drawn, encoding="utf-8")
     (ROOT / "docs/commands.md").write_text(describe_commands(), encoding="utf-8")
     (ROOT / "docs/run-file.md").write_text(describe_run_file(), encoding="utf-8")
-    for place, text in make_library_pages().items():
+    for place, text in libraries.make_pages(run).items():
         place.parent.mkdir(exist_ok=True)
         place.write_text(text, encoding="utf-8")
     shutil.rmtree(SITE, ignore_errors=True)

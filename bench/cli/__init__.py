@@ -148,12 +148,12 @@ for command, (where, panel) in COMMANDS.items():
     module = import_module(f"bench.cli.{where}")
     function = getattr(module, command)
     written = function.__doc__ or ""  # `python -OO` keeps none
-    paragraphs = (" ".join(part.split()) for part in written.split("\n\n"))
-    text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
+    # Each on a line, which a terminal wraps once
+    summary, *others = (" ".join(part.split()) for part in written.split("\n\n"))
     lines = (line for line in module.EXAMPLES.splitlines() if line.split()[1] == command)
-    epilog = "\n".join(["Examples:", *lines])
-    about: dict[str, Any] = {"help": text, "epilog": epilog, "rich_help_panel": panel}
-    app.command(command, cls=Command, **about)(spread_options(function))
+    examples = "\n".join(["\b", "Examples:", *lines])  # after \b, Typer keeps the lines
+    text = "\n\n".join([summary, examples, *others])
+    app.command(command, cls=Command, help=text, rich_help_panel=panel)(spread_options(function))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

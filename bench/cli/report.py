@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
+import sys
+from pathlib import Path  # noqa: TC003 -- Typer reads the types
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from bench.runfile.reader import Run
 
 EXAMPLES = """\
+bakeoff report run.json
 bakeoff report run.json -o run.html
 bakeoff report cpu.json gpu.json -o both.html
-bakeoff report run.json --format text --details
+bakeoff report run.json --details
 bakeoff report ab.json --format md
 bakeoff report run.json --format csv > run.csv"""
 
@@ -55,7 +57,7 @@ def report(
             "-o",
             metavar="FILE",
             help="A new file.",
-            show_default="the first file's name with .html, or standard output",
+            show_default="standard output",
         ),
     ] = None,
     format_: Annotated[
@@ -64,20 +66,22 @@ def report(
             "--format",
             help="html is one page that works offline; text is the answer, and with --details "
             "all tables; md has all; csv has a row for each estimate.",
-            show_default="by the output's ending, else html",
+            show_default="by the output's ending, else text",
         ),
     ] = None,
     details: Details = False,
 ) -> None:
-    """Make a page of what any command has measured, or a table, from files alone."""
-    if output is None and format_ in (None, "html"):
-        output = Path(f"{files[0].stem}.html")
+    """Show what any command has measured, or make a page of it, from files alone."""
     shown = Output.choose(format_, output, details=details, forms=FORMATS)
     runs = [read(path, samples=False) for path in files]
     if shown.form == "csv":
         shown.write(make_csv(runs))
-    else:
-        publish([*map(make_document, runs)], shown)
+        return
+    documents = [*map(make_document, runs)]
+    if shown.file is not None:
+        for document in documents:
+            print(document.headline, file=sys.stderr)
+    publish(documents, shown)
 
 
 def make_csv(runs: Iterable[Run]) -> str:

@@ -82,8 +82,8 @@ def ab(
 
     Environments are built by uv, kept, and used again; your own is never touched. What a SPEC
     leaves open is as it is here, where that fits. A revision runs in the environment of its own
-    lock. Without --entrant, those are measured that depend on what differs. Ctrl-C loses nothing:
-    --resume goes on.
+    lock. Without --entrant, those are measured that depend on what differs. If that is one library,
+    calls of its usual styles come first. Ctrl-C loses nothing: --resume goes on.
 
     Exit status: 0 nothing is certainly worse; 1 something is: slower by more than the margin, more
     Python calls, compilations or bytes of memory (which do not decide where --metric is given), or

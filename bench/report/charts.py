@@ -41,6 +41,11 @@ ADDED_TICKS = [0, 1e-4, 1e-3, 1e-2, 1e-1]
 """Ticks of an axis of added time, in seconds; those beyond the data are not drawn."""
 SECONDS_LABEL = "format(datum.value, '~s') + 's'"
 """A tick's text: 100µs, 1ms."""
+CHANGE_LABEL = (
+    "datum.value < 2 ? format(100 * (datum.value - 1), '+.3~r') + ' %' "
+    ": format(datum.value, '~r') + ' times'"
+)
+"""A tick's text of a ratio: +20 %, 2 times."""
 STYLE = (
     "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style></svg>"
 )
@@ -67,10 +72,10 @@ def draw_intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> 
     name = _name_axis(first)
     data = [{"row": row, **_point(estimate)} for row, estimate in rows.items()]
     scale: dict[str, Any] = {"type": "log", "nice": False, "padding": 8}
-    axis: dict[str, Any] = {"tickCount": 6}
+    axis: dict[str, Any] = {"tickCount": 6, "labelExpr": CHANGE_LABEL}
     if first.form == "added":  # it may be negative: linear around 0, logarithmic beyond
         scale |= {"type": "symlog", "constant": LINEAR_SECONDS}
-        axis |= {"values": ADDED_TICKS, "labelExpr": SECONDS_LABEL}
+        axis = {"values": ADDED_TICKS, "labelExpr": SECONDS_LABEL}
     x = _channel("value", title=name, scale=scale, axis=axis)
     colours = {"domain": list(VERDICTS), "range": list(VERDICTS.values())}
     shared = {
@@ -127,7 +132,7 @@ def draw_lines(
         x = _channel("x", scale=powers, axis={"values": sorted({x for _, x, _ in points})})
     x |= {"title": x_title or None}
     scale = {"type": "log", "nice": False}
-    y = _channel("value", title=name, scale=scale, axis={"tickCount": 6})
+    y = _channel("value", title=name, scale=scale, axis={"tickCount": 6, "labelExpr": CHANGE_LABEL})
     hues, dashes = _distinguish(list(series))
     shared = {"x": x, "color": hues}
     in_order = shared | {"y": y, "order": _channel("order")}
@@ -187,7 +192,7 @@ def _clean_texts(part: Any) -> Any:
 def _name_axis(row: Estimate) -> str:
     if row.form == "added":
         return f"added to a call of {row.against} (logarithmic)"
-    return f"{label(row.metric)}, ratio to {row.against}"
+    return f"{label(row.metric)}, beside {row.against}"
 
 
 def _point(estimate: Estimate, floor: float = 0.0, ceiling: float = math.inf) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from bench import wording
-from bench.report.table import Content, Document, Section, Table, colour, format_content, mark
+from bench.report.table import Content, Document, Section, Table, format_content, mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +90,4 @@ def _escape_plain(text: str) -> str:
 def _render_content(content: Content) -> str:
     if isinstance(content, str):
         return escape_text(content)
-    if colour(content):
-        return f"**{format_content(content)}**"
     return f"{mark(content)} {format_content(content)}".strip()

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from bench.estimates import Estimate, Verdict, group_by_key
 from bench.metrics import METRICS, label
 from bench.numbers import UNKNOWN
-from bench.wording import MOST_NAMED, join_words, name_few, sentence, sort_workloads
+from bench.wording import (
+    MOST_NAMED,
+    join_words,
+    name_few,
+    name_workload,
+    sentence,
+    sort_workloads,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -80,10 +87,11 @@ def suggest_more(rows: Iterable[Estimate], *, goes_on: bool = True) -> Iterator[
 
 
 def describe_cells(cells: Iterable[Cell], most: int = MOST_NAMED) -> str:
-    """Return cells as a list in a sentence: `haiku/pure at toy and seed`."""
+    """Return cells as a list in a sentence: `haiku/pure at width 8 and width 128`."""
     workloads = group_by_key((cell.arm, cell.workload) for cell in cells)
     arms = group_by_key(
-        (name_few(sort_workloads(at), most), str(arm)) for arm, at in workloads.items()
+        (name_few([*map(name_workload, sort_workloads(at))], most), str(arm))
+        for arm, at in workloads.items()
     )
     return name_few([f"{name_few(names, most)} at {where}" for where, names in arms.items()], most)
 

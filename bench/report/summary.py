@@ -16,7 +16,7 @@ from bench import wording
 from bench.cells import BASELINE, PURE, Arm, Cell
 from bench.estimates import Estimate, EstimateTable, Verdict, group_by_key
 from bench.metrics import HOST, METRICS, STARTUP, STEP, TINY
-from bench.numbers import change, percent, ratio_words, words
+from bench.numbers import percent, words
 from bench.report import sentences
 from bench.report.run_tables import compare
 from bench.report.sentences import NOTHING_SETTLED
@@ -25,11 +25,13 @@ from bench.stats.verdicts import GROWTH
 from bench.wording import MOST_NAMED, name_few
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from bench.report.table import Content
     from bench.runfile import CellResult, Results
 
+MOST_SLOW = 2
+"""Most slow ways to write a step that the headline names."""
 ONCE = ("compile", STARTUP, "peak_rss")
 """Metrics of what happens once, beside the steps."""
 
@@ -113,11 +115,11 @@ def list_views(results: Results) -> list[View]:
 
 
 def make_headline(results: Results) -> str:
-    """Return the answer in a few sentences."""
+    """Return the answer in a few sentences, of at most three numbers each."""
     views = list_views(results)
-    parts = [text for view in views for text in (_state_steps(view) or _state_calls(view))]
+    parts = [text for view in views for text in (*_state_steps(view),) or _state_calls(view)]
     if parts:
-        return " ".join(map(wording.sentence, parts))
+        return " ".join(map(wording.sentence, [*parts, *_name_device(results)]))
     proven = [row for row in results.good_cells if row.proof and not row.cell.is_control]
     if proven:
         proofs = wording.pluralise(len(proven), "proof")
@@ -126,41 +128,51 @@ def make_headline(results: Results) -> str:
     return "Nothing was measured" + (": every cell failed." if failed else ".")
 
 
-def _state_steps(view: View) -> list[str]:
-    """Return what libraries cost a step, and what ways of writing it do; nothing without ratios.
+def _state_steps(view: View) -> Iterator[str]:
+    """Yield what libraries cost a step, what slow ways of writing it do, and what turns elsewhere.
 
     A library's cost is that of its `pure` style: the step is written in the same way in all.
     """
     rows = {arm: row for arm, row in view.steps.items() if arm != BASELINE}
-    outside = [arm for arm in rows if not impls.find_declaration(arm.entrant).jax]
-    ways = {arm: row for arm, row in rows.items() if arm.style != PURE and arm not in outside}
-    slower = [arm for arm, row in ways.items() if row.verdict is Verdict.SLOWER]
-    slower.sort(key=lambda arm: -ways[arm].value)
-    dear = [arm for arm in slower if measure_size(ways[arm]) >= COLOURED_SIZE] or slower[:1]
-    dear = dear[:MOST_NAMED]
     libraries = {arm.entrant: row for arm, row in rows.items() if _is_library(arm)}
-    title = "slow ways" if dear else "other ways" if libraries else "ways"
-    suffix = view.backend_suffix if libraries else ""  # where the first part does not say it
-    groups = {
-        "under one `jax.jit`": libraries,
-        f"{title} to write the step{suffix}": {str(arm): ways[arm] for arm in dear or ways},
-        "without JAX": {str(arm): rows[arm] for arm in outside},
-    }
+    ways = {name_arm(arm): row for arm, row in rows.items() if not _is_library(arm)}
     place = view.place_words(view.main_workload)
-    if view.main_workload == "seed":  # which a new reader takes for that of a generator
-        place = f"the tutorial's size{view.backend_suffix}"
-    if rows and all(row.verdict is Verdict.INCONCLUSIVE for row in rows.values()):
-        return [f"at {place}, {NOTHING_SETTLED}"]
-    parts = [f"{title}: {_phrase_costs(costs)}" for title, costs in groups.items() if costs]
-    absent = [
-        str(cell.arm)
-        for cell, result in view.cells.items()
-        if cell.workload == view.main_workload and not cell.is_baseline and cell.arm not in rows
-        if result.failure is None
-    ]
-    if parts and absent:
-        parts.append(f"not measured: {name_few(absent)}")
-    return [f"at {place}, {parts[0]}", *parts[1:]] if parts else []
+    if not rows:
+        return
+    if all(row.verdict is Verdict.INCONCLUSIVE for row in rows.values()):
+        yield f"at {place}, {NOTHING_SETTLED}"
+        return
+    results = [row for cell, row in view.cells.items() if cell.workload == view.main_workload]
+    absent = [str(row.cell.arm) for row in results if row.cell.arm not in view.steps]
+    absent = [name for name in absent if name != str(BASELINE)]
+    failed = [str(row.cell.arm) for row in results if row.failure is not None]
+    if libraries:
+        names = "every other library" if absent else "every library"
+        yield f"under one `jax.jit`, {_bound_rows(libraries, names, place)}"
+    slow = {n: row for n, row in ways.items() if row.verdict is Verdict.SLOWER}
+    slow = {n: row for n, row in slow.items() if measure_size(row) >= COLOURED_SIZE}
+    dear = sorted(slow, key=lambda name: slow[name].value)[-MOST_SLOW:]
+    if dear:
+        (how, beside), *others = (_grow(slow[name].value) for name in dear)
+        where = f" {beside} plain JAX at {place}" * (not libraries)
+        same = how.rpartition(" ")[2]  # `22 % slower; …, 66 %`
+        rest = (
+            f"; {name}, {how.removesuffix(f' {same}')}"
+            for name, (how, _) in zip(dear[1:], others, strict=True)
+        )
+        yield f"{dear[0]} is {how}{where}{''.join(rest)}"
+    elif ways:
+        yield _bound_rows(ways, "every other way to write the step", place)
+    yield from _find_reversal(view)
+    if unmeasured := [name for name in absent if name not in failed]:
+        yield f"not measured: {name_few(unmeasured)}"
+    if failed:
+        yield f"failed: {name_few(failed)}"
+
+
+def name_arm(arm: Arm) -> str:
+    """Return a style as sentences name it: `nnx.jit`, or `haiku/transform`."""
+    return impls.find_declaration(arm.entrant).names.get(arm.style, str(arm))
 
 
 def _is_library(arm: Arm) -> bool:
@@ -168,37 +180,65 @@ def _is_library(arm: Arm) -> bool:
     return arm.style == PURE and impls.find_declaration(arm.entrant).jax
 
 
-def _phrase_costs(rows: Mapping[str, Estimate]) -> str:
-    """Return what rows cost beside the baseline: nothing, an unknown part, or how much each."""
-    free = {name: row for name, row in rows.items() if _may_cost_nothing(row)}
-    undecided = {n: row for n, row in rows.items() if row.verdict is Verdict.INCONCLUSIVE}
-    unknown = [name for name, row in undecided.items() if row.is_unknown]
-    bounded = {name: row for name, row in undecided.items() if name not in unknown}
-    clauses = []
-    if free:
-        cost = f"cost{'s' * (len(free) == 1)}"
-        clauses.append(f"{name_few([*free])} {cost} {_find_most(free.values())}")
-    if bounded:
-        clauses.append(f"{name_few([*bounded])} undecided, {_find_most(bounded.values())}")
-    if unknown:
-        clauses.append(f"{name_few(unknown)}: not known yet")
-    known = {name: row for name, row in rows.items() if name not in free | undecided}
-    changes = (
-        f"{name} {change(row)}{' as long' * (row.value >= 2)}" for name, row in known.items()
+def _bound_rows(rows: Mapping[str, Estimate], names: str, place: str) -> str:
+    """Return how much slower settled rows are at most, and which rows are open.
+
+    A single row that certainly differs is told by its own size. `names` stands for many rows.
+    """
+    ends = {n: r.limits[1] for n, r in rows.items() if r.verdict is not Verdict.INCONCLUSIVE}
+    highs = {name: high for name, high in ends.items() if high is not None}
+    rest = [name for name in rows if name not in highs]
+    still = f"; undecided: {name_few(rest)}" if rest else ""
+    if not highs:
+        return f"{name_few(rest)} {'is' if len(rest) == 1 else 'are'} undecided at {place}"
+    if len(highs) >= MOST_NAMED:
+        names = names.replace("every ", "every other ") if rest and "other" not in names else names
+    else:
+        names = wording.join_words([*highs])
+    verb, most = (
+        "is" if len(highs) == 1 or names.startswith("every") else "are",
+        max(highs.values()),
     )
-    return "; ".join([*clauses, *([", ".join(changes)] if known else [])])
+    [only, *_] = (rows[name] for name in highs)
+    if len(highs) == 1 and only.verdict is not Verdict.EQUIVALENT:
+        how, beside = _grow(only.value)
+    else:
+        how, beside = _grow(most, up=True)
+        how = f"{'at most' if most >= 1 else 'at least'} {how}"
+    return f"{names} {verb} {how} {beside} plain JAX at {place}{still}"
 
 
-def _may_cost_nothing(ratio: Estimate) -> bool:
-    """Tell whether a step is within the margin, and not shown to differ from the baseline's."""
-    low, high = ratio.limits
-    return ratio.verdict is Verdict.EQUIVALENT and (low or 0.0) <= 1 <= (high or math.inf)
+def _grow(ratio: float, *, up: bool = False) -> tuple[str, str]:
+    """Return a ratio in words, `22 % slower`, with the word that follows; a bound is rounded up."""
+    if ratio >= 2:
+        return f"{math.ceil(10 * ratio) / 10 if up else ratio:.2g} times as slow", "as"
+    if ratio >= 1:
+        return f"{percent(ratio - 1, up=up)} slower", "than"
+    share = math.floor(1000 * (1 - ratio)) / 1000 if up else 1 - ratio
+    return f"{percent(share)} faster", "than"
 
 
-def _find_most(ratios: Iterable[Estimate]) -> str:
-    """Return how much more time ratios allow at most."""
-    most = max(ratio.limits[1] or math.inf for ratio in ratios)
-    return f"at most {percent(max(0.0, most - 1), up=True)}"
+def _find_reversal(view: View) -> Iterator[str]:
+    """Yield the library that differs most at another size, where it does not at the main one."""
+    others = [w for w in view.compared_workloads if w != view.main_workload]
+    rows = [
+        (workload, arm, row)
+        for workload in others
+        for arm, row in view.comparisons(workload, STEP).items()
+        if _is_library(arm) and arm != BASELINE and row.verdict in (Verdict.SLOWER, Verdict.FASTER)
+        if arm in view.steps and view.steps[arm].verdict is not row.verdict
+        if measure_size(row) >= COLOURED_SIZE
+    ]
+    if rows:
+        workload, arm, row = max(rows, key=lambda found: abs(math.log(found[2].value)))
+        yield f"at {view.place_words(workload)}, {arm.entrant} is {_grow(row.value)[0]}"
+
+
+def _name_device(results: Results) -> Iterator[str]:
+    """Yield that a run was made on the CPU alone, with how many cores."""
+    if {row.cell.backend for row in results.cells} == {"cpu"}:
+        cores = len(results.conditions.affinity or ())
+        yield f"CPU only{f', {cores} cores' * bool(cores)}; not measured on a GPU"
 
 
 def _state_calls(view: View) -> list[str]:
@@ -280,7 +320,7 @@ def find_surprises(view: View) -> Iterator[str]:
             if arm not in named and row.verdict and (row.verdict is Verdict.FASTER or dearer):
                 named.add(arm)
                 cause = find_cause(view, arm, row, workload)
-                groups.setdefault((row.verdict, cause), []).append(f"{arm} {ratio_words(row)}")
+                groups.setdefault((row.verdict, cause), []).append(f"{arm} {words(row)}")
         for (verdict, cause), arms in groups.items():
             why = f"; {cause}" if cause else ""
             yield f"{verdict} at {view.place_words(workload)}: {name_few(arms)}{why}"

@@ -20,8 +20,13 @@ is code."""
 
 MISSING = "–"
 """Content of a cell whose number was asked for, but not measured."""
-MARKS: dict[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
-"""Verdict → sign before the estimate; slower and faster ones have a colour instead."""
+MARKS: dict[Verdict | None, str] = {
+    Verdict.SLOWER: "▲",
+    Verdict.FASTER: "▼",
+    Verdict.EQUIVALENT: "=",
+    Verdict.INCONCLUSIVE: "?",
+}
+"""Verdict → sign before the number."""
 SIZES = {"ratio": (1.02, 1.1, 1.3, 2.0), "added": (1e-5, 1e-4, 1e-3, 1e-2)}
 """Ratios and added seconds from which a difference is of a larger size: the same share of a step of
 a millisecond, roughly."""
@@ -135,7 +140,7 @@ class Document:
 
 
 def mark(content: Content) -> str:
-    """Return the sign that stands before a cell's number: `=`, `?`, or nothing."""
+    """Return the sign that stands before a cell's number, or nothing."""
     if isinstance(content, str) or content.is_unknown:
         return ""
     return MARKS.get(content.verdict, "")

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from bench.numbers import percent
 from bench.report.table import colour, format_content, mark
-from bench.wording import NO_BREAK, keep_units, make_printable
+from bench.streams import SIMPLER
+from bench.wording import NO_BREAK, keep_units, make_printable, name_workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +36,7 @@ WORDS = {
     "count": "counting what {arm} does",
     "prove": "proving {arm} equal",
     "open": "compiling {arm}",
-    "block": "{kind} at {workload}, {blocks} blocks so far",
+    "block": "{kind} at {workload}; {blocks} blocks so far",
     "train": "training {arm}",
     "cold": "a fresh process of {arm}",
     "close": "ending a worker",
@@ -70,7 +71,7 @@ class _Terminal:
     def clean_text(self, text: str) -> str:
         """Return a text from anywhere as this terminal can show it."""
         text, encoding = make_printable(text).replace("`", ""), self.console.encoding
-        return text.encode(encoding, "replace").decode(encoding)
+        return text.encode(encoding, SIMPLER).decode(encoding)
 
     def print_lines(self, texts: Iterable[str], style: str = "", indent: int = 2) -> None:
         """Print texts that fit the width, later lines of each indented."""
@@ -228,8 +229,9 @@ class Progress(progress.Progress):
     def __call__(self, action: Action, spent: TimeSpent) -> None:
         """Show the action that begins."""
         arm = action.arms[0] if action.arms else ""
+        workload = name_workload(action.workload) if action.workload else ""
         text = WORDS[action.do].format(
-            arm=arm, kind=action.kind, workload=action.workload, blocks=spent.blocks
+            arm=arm, kind=action.kind, workload=workload, blocks=spent.blocks
         )
         if spent.precision:
             text += f"; steps to ±{percent(spent.precision)}"

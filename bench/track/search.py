@@ -19,7 +19,7 @@ from bench.environments.sources import list_commits
 from bench.environments.spec import PACKAGES, Spec, make_day_spec
 from bench.environments.uv import UnsolvableError, list_releases
 from bench.estimates import MARGIN
-from bench.numbers import change, percent
+from bench.numbers import percent, words
 from bench.runfile import LIKE_BAD, UNDECIDED, SearchRecord, find_differing_releases
 from bench.stats.changes import log_ratio
 from bench.track.bisect import CUT_OFF
@@ -163,7 +163,7 @@ class Search:
         row, ends = step.row, f"{self.good} and {self.bad} differ"
         if step.conclusion == UNDECIDED:
             if (row.low or 0.0) >= 1 / (1 + MARGIN) and (row.high or math.inf) <= 1 + MARGIN:
-                raise StoppedError(f"{ends} by less than {percent(MARGIN)} ({change(row)})")
+                raise StoppedError(f"{ends} by less than {percent(MARGIN)} ({words(row)})")
             raise StoppedError(f"cannot tell whether {ends}: {self.steps.explain_doubt(0.0)}")
         self.boundary = log_ratio(row) / 2
 

@@ -12,7 +12,7 @@ from scipy import special
 from bench.engine.journal import FOLDER, SUFFIX
 from bench.engine.measurement import digest_setup, make_estimates, measure
 from bench.estimates import MARGIN, Estimate, EstimateTable
-from bench.numbers import change
+from bench.numbers import words
 from bench.options import Options
 from bench.prepare.stacks import require_style
 from bench.runfile import (
@@ -55,7 +55,7 @@ LOOKS = (3, 4, 6, 8, 12, 18, 26)
 
 def describe_pairs(row: Estimate) -> str:
     """Return what pairs of workers have shown so far, in words."""
-    answer = "no answer yet" if row.is_unknown else change(row)
+    answer = "no answer yet" if row.is_unknown else words(row)
     return f"{answer} after {row.workers} pairs"
 
 

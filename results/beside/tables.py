@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from results.beside.plan import Part
     from results.beside.scores import Record, Score
 
+OURS_COLOUR, OTHERS_COLOUR = "#0072B2", "#888888"
 CHART_ROW = 22
 """Pixels of a row of a chart."""
 BUSY = 0.1
@@ -50,6 +51,46 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
         yield ""
     if rows:
         yield " ".join(describe_conditions(rows))
+
+
+def describe_answer(rows: Sequence[Record]) -> Iterator[str]:
+    """Yield what these trials show, in three sentences: this project, the next tool and pyperf."""
+    timed = [
+        (score, describe_time(seconds[0]))
+        for score in score_trials(rows)
+        if (seconds := score.find_seconds()) and not score.repeated
+    ]
+    ours = next(row for row in timed if row[0].name == NAMES["sides"])
+    nearest, *others = (row for row in timed if not row[0].name.startswith("this project"))
+    named = [nearest, *(row for row in others if row[0].name.startswith("pyperf"))]
+    times = [f"{score.name.partition(':')[0]} in {time}" for score, time in named]
+    first, *calls = ("{} of {}".format(*score.calls["nothing"]) for score, _ in (ours, *named))
+    multiple = describe_multiple(nearest[0].compare_seconds(ours[0])[0])
+    yield (
+        f"**In a training step, `bakeoff ab` finds a slow-down of 1 % in {ours[1]}, "
+        f"{' and '.join(times)}.** Between equal sides, `ab` reported a difference in {first} "
+        f"trials, these two in {' and '.join(calls)}. The goal, a fiftieth of the next tool's "
+        f"time, is missed: it needs {multiple} times as long."
+    )
+
+
+def make_answer_table(rows: Sequence[Record]) -> Table:
+    """Return the main part's scores in five columns."""
+    lines = [
+        Row(
+            (
+                score.name,
+                describe_times(score),
+                *(describe_share(*score.calls[name]) for name in ("nothing", "+1 %")),
+                describe_errors(score)["error (half within)"],
+            )
+        )
+        for score in score_trials(rows)
+        if score.find_seconds() and not score.repeated
+    ]
+    heads = "to find 1 %", "false calls", "+1 %", "error (half within)"
+    columns = Column("tool and rule"), *(Column(head, number=True) for head in heads)
+    return Table(columns, tuple(lines))
 
 
 def make_goal_table(rows: Sequence[Record]) -> Table:
@@ -219,24 +260,32 @@ def draw_charts(rows: Sequence[Record]) -> dict[str, Record]:
     share = {"scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
     times = {"scale": {"type": "log"}, "axis": {"values": [10, 100, 1000, 10_000]}}
     return {
-        "false-calls": draw_chart(data, "false", f"false calls of equal sides ({trial})", share),
-        "seconds": draw_chart(data, "seconds", f"seconds to find 1 % ({trial})", times),
+        "false-calls": draw_chart(
+            data, "false", f"Trials that called equal sides ({trial})", share
+        ),
+        "seconds": draw_chart(data, "seconds", f"Seconds to find 1 % ({trial})", times),
     }
 
 
 def draw_chart(data: Sequence[Record], field: str, title: str, x: Record) -> Record:
     """Return a chart of a field of each tool that has it, with its interval, in Vega-Lite."""
-    rows = [about for about in data if field in about]
+    rows = [about | {"ours": "this project" in about["tool"]} for about in data if field in about]
+    colours = {"domain": [True, False], "range": [OURS_COLOUR, OTHERS_COLOUR]}
+    colour = {"field": "ours", "type": "nominal", "scale": colours, "legend": None}
     x = x | {"type": "quantitative"}
     low, high = ({"field": f"{field} {end}"} for end in ("low", "high"))
     return {
+        "title": {"text": title, "anchor": "start", "color": "currentColor"},
         "height": CHART_ROW * len(rows),
         "data": {"values": rows},
-        "encoding": {"y": {"field": "tool", "type": "nominal", "sort": None, "title": None}},
+        "encoding": {
+            "y": {"field": "tool", "type": "nominal", "sort": None, "title": None},
+            "color": colour,
+        },
         "layer": [
             {
-                "mark": {"type": "rule", "color": "#888"},
-                "encoding": {"x": x | low | {"title": title}, "x2": high},
+                "mark": "rule",
+                "encoding": {"x": x | low | {"title": None}, "x2": high},
             },
             {
                 "mark": {"type": "point", "filled": True},

@@ -20,7 +20,7 @@ from scipy import special
 import impls
 from bench.estimates import Estimate, group_by_key
 from bench.metrics import label
-from bench.numbers import change
+from bench.numbers import words
 from bench.report.markdown import escape_text
 from bench.report.sentences import describe_cells
 from bench.runfile.reader import read
@@ -133,35 +133,38 @@ def make_weeks_table(weeks: Iterable[Week], folder: str = "weeks") -> Iterator[s
 
     Links lead to files in `folder`.
     """
-    titles = "week to", "releases", "worse, for certain", "faster, for certain", "search"
+    titles = "releases, in the week to", "effect, for certain", "search"
     rows = []
     for week in reversed(list(weeks)):
         releases = describe_releases(week.releases)
         if week.problem or (week.releases and not week.path.exists()):
             why = escape_text(week.problem or "its file is missing")
-            told = "; ".join([*map(escape_text, releases), f"not measured: {why}"])
-            rows.append((week.monday, told, "", "", ""))
+            about = [*map(escape_text, releases), week.monday]
+            rows.append((", ".join(about), f"not measured: {why}", ""))
         elif week.releases:
             it = compare(week.path)
-            worse, faster = filter(it.is_worse, it.times), filter(it.is_faster, it.times)
-            name = f"[{week.monday}]({folder}/{week.path.name})"
+            about = [*map(escape_text, releases), f"[{week.monday}]({folder}/{week.path.name})"]
+            effects = {
+                "": name_failures(it),
+                "slower: ": name_changes(filter(it.is_worse, it.times)),
+                "faster: ": name_changes(filter(it.is_faster, it.times)),
+            }
+            effect = ". ".join(f"{kind}{text}" for kind, text in effects.items() if text)
             searches = join_words([describe_search(file, folder) for file in week.searches])
-            broken = name_failures(it)
-            changes = "; ".join(filter(None, [broken, name_changes(worse)])), name_changes(faster)
-            rows.append((name, escape_text("; ".join(releases)), *changes, searches))
+            rows.append((", ".join(about), effect, searches))
     return lines_of(titles, rows)
 
 
 def name_changes(rows: Iterable[Estimate]) -> str:
     """Return changes in words: of one metric and workload, the largest, and how many more."""
-    words = []
+    changes = []
     by_metric = group_by_key(((row.metric, row.cell.workload), row) for row in rows)
     for (metric, workload), alike in by_metric.items():
         largest = max(alike, key=lambda row: abs(log_ratio(row)))
         others = f", and {pluralise(len(alike) - 1, 'more style')}" if len(alike) > 1 else ""
         what = f"{largest.cell.arm} {label(metric)} at {name_workload(workload)}"
-        words.append(escape_text(f"{what} {change(largest)}{others}"))
-    return "; ".join(words)
+        changes.append(escape_text(f"{what} {words(largest)}{others}"))
+    return "; ".join(changes)
 
 
 def name_failures(it: Comparison) -> str:
@@ -193,7 +196,7 @@ def make_chain_table(weeks: Sequence[Week]) -> Iterator[str]:
         if factors and not (product := multiply(factors)).is_unknown:
             name = f"{cell.arm} {label(metric)} at {name_workload(cell.workload)}"
             row = direct.get((cell, metric))
-            rows.append((name, change(product), change(row) if row else ""))
+            rows.append((name, words(product), words(row) if row else ""))
     ends = "last stack beside the first"
     ends = f"[{ends}](weeks/{WHOLE.name})" if whole else ends
     return lines_of(("number", "all weeks, multiplied", ends), rows)

@@ -63,7 +63,7 @@ def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
         done = run(tmp_path, f"bakeoff {line}")
         assert b"Traceback" not in done.stderr, done.stderr
         assert b"caf?" in done.stdout
-    assert "<title>jax-bakeoff: caf?" in (tmp_path / f"{ODD}.html").read_text("utf-8")
+    assert "<h1>jax-bakeoff: caf?" in (tmp_path / f"{ODD}.html").read_text("utf-8")
     assert read(tmp_path / f"{ODD}-past.json").results.arguments[1] == "caf?.json"
     inside = run(tmp_path, f"cd {odd}; bakeoff history ../{odd}.json -o again.json")
     assert inside.stdout == b"again.json\n", "it keeps the name of the folder"

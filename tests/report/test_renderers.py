@@ -74,27 +74,27 @@ def test_a_narrow_terminal_breaks_texts_and_no_number() -> None:
     for width in (40, 60, 200):
         text = terminal(Document("", sections=(Section("", (), (Table(columns, rows),)),)), width)
         words = text.split()
-        expected = f"what change releases call at 12 layers 1.2 (1.1–1.3) {releases} step "
-        expected += "0.90 (0.80–0.95) jax 1 → 2"
+        expected = f"what change releases call at 12 layers ▲ +20 % (10 to 30) {releases} step "
+        expected += "▼ -10 % (-20 to -5) jax 1 → 2"
         assert sorted(w for w in words if "─" not in w) == sorted(expected.split())
         assert max(map(len, text.splitlines())) <= width
-        assert "1.2 (1.1–1.3)" in text
+        assert "+20 % (10 to 30)" in text
         assert text.count("what") == 1, "one table"
 
 
 def test_every_renderer_shows_everything_and_nothing_of_it_acts() -> None:
-    parts = ("headline", "warning", "table", "note", "line", "1.2 (1.1–1.3)", "+7", "below")
+    parts = ("headline", "warning", "table", "note", "line", "+20 % (10 to 30)", "+7", "below")
     texts = {
         "text": terminal(small(HOSTILE), 100, colours=True),
         "markdown": markdown(replace(small(HOSTILE), marker="<!-- marker -->")),
-        "page": page(small(HOSTILE)).replace("<span>", ""),
+        "page": page(small(HOSTILE)).replace("<span>", "").replace("\u00a0", " "),
     }
     for name, text in texts.items():
         assert all(word in text for word in parts), name
     assert "[red]|" in texts["text"]
     assert "\x1b[31m" not in texts["markdown"]
     assert texts["markdown"].startswith("<!-- marker -->\n❌ **")
-    assert "| **1.2 (1.1–1.3)** |" in texts["markdown"]
+    assert "| ▲ +20 % (10 to 30) |" in texts["markdown"]
     assert not any(active in texts["markdown"] for active in ("<b>", "@you", "[red]"))
     assert "<b>" not in texts["page"]
     active = (
@@ -148,8 +148,8 @@ def test_a_pipe_gets_a_line_now_and_then_and_a_terminal_a_bar() -> None:
             )
     printed = pipe.getvalue().splitlines()
     assert [line.partition(" of ")[0] for line in printed] == ["0", "30", "60", "90"]
-    assert printed[1] == "30 of 100 s: step at seed, 30 blocks so far"
-    assert printed[2] == "60 of 100 s: step at seed, 60 blocks so far; steps to ±1.3 %"
+    assert printed[1] == "30 of 100 s: step at width 128; 30 blocks so far"
+    assert printed[2] == "60 of 100 s: step at width 128; 60 blocks so far; steps to ±1.3 %"
     with Progress(Console(file=screen, width=80, force_terminal=True), budget=300) as shown:
         shown(Action(1, command=Load([], seed=0)), TimeSpent(wall_seconds=55))
     assert "55 of 300 s: starting a worker" in screen.getvalue()
@@ -195,7 +195,7 @@ def test_a_chart_of_lines_has_a_dot_and_an_interval_at_each_point() -> None:
     [
         (
             draw_intervals("t", {"one": ratio(1.2, 1.1, 1.3), "two": ratio(1.0)}, band=0.1),
-            ("one", "two", "step, ratio to"),
+            ("one", "two", "step, beside"),
         ),
         (
             draw_lines("t", {Arm("haiku", "pure"): DAYS}, marks=["2026-03-01"]),

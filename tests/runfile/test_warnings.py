@@ -55,4 +55,4 @@ def test_a_control_that_differs_for_certain() -> None:
         ]
         sentences = list(warnings.warn_of_controls(apart))
         assert len(sentences) == warned
-        assert all("step at seed on cpu: the control" in sentence for sentence in sentences)
+        assert all("step at width 128 on cpu: the control" in sentence for sentence in sentences)

@@ -32,7 +32,7 @@ WITHIN = "Differs, within the margin of 2 %: haiku/pure "
     ("results", "margin", "status", "words"),
     [
         # What is certain is told, and the status follows the margin
-        (SLIGHTLY, 0.02, Status.NOT_WORSE, f"{WITHIN}|haiku/pure step at seed +1.2 % (0."),
+        (SLIGHTLY, 0.02, Status.NOT_WORSE, f"{WITHIN}|haiku/pure step at width 128 +1.2 % (0."),
         (SLIGHTLY, 0.005, Status.WORSE, "Worse: haiku/pure "),
         (
             *(SLOWER, 0.02, Status.WORSE),
@@ -159,7 +159,7 @@ def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:
     assert len(rows) == len(Comparison(SLOWER).times) == len({*rows})
     assert "<b>" not in markdown(made)
     assert section(made, "Not compared").lines == (
-        "import of flax_linen/blog at toy: no time, on the new side",
-        "Only on the base side: haiku/pure at toy and seed (no wheel)",
+        "import of flax_linen/blog at width 8: no time, on the new side",
+        "Only on the base side: haiku/pure at width 8 and width 128 (no wheel)",
     )
     assert "Differs: scipy 1.0, then none; zipp none, then 4.1." in " ".join(made.fine_print)

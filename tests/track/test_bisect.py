@@ -22,7 +22,7 @@ from bench.environments.builder import Builder
 from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
-from bench.numbers import change
+from bench.numbers import words
 from bench.offer import Offer
 from bench.prepare.stacks import Stacks
 from bench.report.documents.bisect import describe_search
@@ -274,7 +274,7 @@ def test_what_was_decided_is_the_headline_wherever_it_stopped(most: int, known: 
     """The steps are of both ends, a day, two packages, and one that confirms the release."""
     made = describe_search(World(FLAX, most=most).run(*DAYS))
     words = made.headline.partition(". Stopped: ")
-    assert re.fullmatch(rf"Compile of pure_jax/pure at toy: \+5\d % \(.*\),? {known}", words[0])
+    assert re.fullmatch(rf"Compile of pure_jax/pure at width 8: \+5\d % \(.*\),? {known}", words[0])
     assert words[2].endswith("there was no time.")
     assert made.status == "open"
 
@@ -306,7 +306,7 @@ def test_a_certain_change_elsewhere_is_told() -> None:
     made = describe_search(later.run("@2025-01-15", "@2025-12-01"))
     [text] = [line for line in made.sections[0].lines if "Not all of the difference" in line]
     assert re.search(
-        r"@2025-06-2\d \+100 % .*, @2025-12-01 3\.\d+ .* times, both relative to", text
+        r"@2025-06-2\d \+100 % .*, @2025-12-01 3\.\d+ times .*, both relative to", text
     )
     quiet = describe_search(World(FLAX, sd=0.005).run(*DAYS))
     assert not any("Not all" in line for line in quiet.sections[0].lines)
@@ -352,13 +352,14 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     kept = msgspec.json.decode(msgspec.json.encode(results), type=ResultsWithSamples)
     made = describe_search(kept)
     assert re.fullmatch(
-        r"Compile of pure_jax/pure at toy: \+\d+ % \(\d+ to \d+\) from flax 0\.10\.0 to 0\.11\.0\.",
+        r"Compile of pure_jax/pure at width 8: \+\d+ % \(\d+ to \d+\) "
+        r"from flax 0\.10\.0 to 0\.11\.0\.",
         made.headline,
     )
     assert made.status == "bad"
     faster = msgspec.structs.replace(results.search, releases=("0.11.0", "0.10.0"))
     made = describe_search(replace(kept, search=faster))
-    assert re.search(r"toy: -3\d % \(-\d+ to -\d+\) from flax 0\.10\.0 to 0\.11", made.headline)
+    assert re.search(r"width 8: -3\d % \(-\d+ to -\d+\) from flax 0\.10\.0 to 0\.11", made.headline)
     assert made.status == "good", "the good end is the newer one"
     made = describe_search(kept)
     assert len(made.fine_print) == 1, "more time would not help"
@@ -461,8 +462,8 @@ def test_more_time_decides_whether_the_ends_differ(
     half = math.log(more.estimates[1].value) / 2
     assert more.halves == ({half} if "confirm" in phases else set())
     lines = describe_search(read(Path("more.json")).results).sections[0].lines
-    assert change(more.estimates[1]) in lines[0]
-    assert change(more.estimates[0]) not in lines[0]
+    assert words(more.estimates[1]) in lines[0]
+    assert words(more.estimates[0]) not in lines[0]
 
 
 @pytest.mark.parametrize("cut", range(1, 5))

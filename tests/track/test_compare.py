@@ -199,10 +199,12 @@ def test_exact_counts_are_compared_exactly() -> None:
     assert "Worse" not in describe_comparison(named.results).headline
     [table] = describe_comparison(it.results).sections[0].tables
     lines = {row.cells for row in table.rows}
-    assert ("Python calls of equinox/filter_jit at seed", "1 537 → 1 538") in lines
-    assert ("temp bytes of haiku/pure at seed", "1 216 → 1 217") in lines, "1.2 kB on both sides"
+    assert ("Python calls of equinox/filter_jit at width 128", "1 537 → 1 538") in lines
+    assert ("temp bytes of haiku/pure at width 128", "1 216 → 1 217") in lines, (
+        "1.2 kB on both sides"
+    )
     worse = both(BEFORE, a_run(1, changed={(BLOG, "final_loss"): 2.3}))
-    text = "Worse: flax_linen/blog loss, same weights at seed 2.269 → 2.300."
+    text = "Worse: flax_linen/blog loss, same weights at width 128 2.269 → 2.300."
     assert text in describe_comparison(worse.results).headline
 
 
@@ -211,7 +213,7 @@ def test_a_new_failure_is_worse() -> None:
     it = both(BEFORE, broken)
     assert it.status is Status.WORSE
     failures = section(describe_comparison(it.results), "Failures")
-    assert "haiku/pure at toy and seed fails: not equal" in " ".join(failures.lines)
+    assert "haiku/pure at width 8 and width 128 fails: not equal" in " ".join(failures.lines)
     assert both(broken, BEFORE).status is Status.NOT_WORSE
     assert both(broken, a_run(4, failures={HAIKU: "so"})).status is Status.NOT_WORSE
 
@@ -269,7 +271,7 @@ def test_every_form_says_the_same(
     path = tmp_path / f"out.{form}"
     done = bakeoff(*given, "-o", path.name)
     assert (done.status, done.out) == (1, f"{path.name}\n")
-    assert re.search(r"Worse: .*haiku/pure step at seed \+30 % \(", " ".join(done.err.split()))
+    assert re.search(r"Worse: .*haiku/pure step at width 128 \+30 % \(", " ".join(done.err.split()))
     text = path.read_text(encoding="utf-8")
     if form == "json":
         made = read(path).results
@@ -277,7 +279,7 @@ def test_every_form_says_the_same(
         assert Comparison(made).status is Status.WORSE
     else:
         assert text.startswith(MARKER) is (form == "md")
-        assert re.search(r"1\.3\d* \(1\.2\d*–1\.3\d*\)", text)
+        assert re.search(r"▲ \+30 % \(2\d to 3\d\)", text)
     assert bakeoff(*given, "-o", path.name).status == 2
     assert path.read_text(encoding="utf-8") == text
 

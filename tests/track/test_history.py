@@ -47,18 +47,18 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     about = "all 4 styles", "2025-08-01 to 2025-10-01", "jax 0.12.0 → 0.13.0"
     [table] = section(made, "What changed").tables
     assert [column.title for column in table.columns[2:]] == ["styles", "between", "releases"]
-    assert rows["step at seed"] == ("75 % less", *about)
-    assert rows["Python calls at seed"] == ("+7", *about)
+    assert rows["step at width 128"] == ("75 % less", *about)
+    assert rows["Python calls at width 128"] == ("+7", *about)
     assert (
-        "step at seed, 75 % less, 2025-08-01 to 2025-10-01: `bakeoff bisect --metric step "
+        "step at width 128, 75 % less, 2025-08-01 to 2025-10-01: `bakeoff bisect --metric step "
         "--workload seed --entrant pure_jax --style pure --good @2025-10-01 --bad @2025-08-01`"
     ) in section(made, "Searches for the release").lines
-    assert list(rows)[-1] == "Python calls at seed"
-    assert set(rows) >= {"step at seed", "call at toy", "compile at seed"}
+    assert list(rows)[-1] == "Python calls at width 128"
+    assert set(rows) >= {"step at width 128", "call at width 8", "compile at width 128"}
     assert len(rows) == 4
     assert re.fullmatch(
-        r"From 2025-06-01 to 2025-12-01: step at seed 7\d.* % less; call at toy 7\d.* % less; "
-        r"compile at seed 7\d.* % less.",
+        r"From 2025-06-01 to 2025-12-01: step at width 128 7\d.* % less; "
+        r"call at width 8 7\d.* % less; compile at width 128 7\d.* % less.",
         made.headline,
     )
     assert re.match(
@@ -69,8 +69,10 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     assert made.title == "2025-06-01 to 2025-12-01: what became slower, and when"
     charts = [figure for section in made.sections for figure in section.figures]
     assert len(charts) == 4
-    assert charts[0].title.startswith("Step at seed 7")
-    nothing = "Peak memory at seed: no change found, and one of 0.58 % would show between the ends"
+    assert charts[0].title.startswith("Step at width 128 7")
+    nothing = (
+        "Peak memory at width 128: no change found, and one of 0.58 % would show between the ends"
+    )
     assert charts[-1].title == nothing
     assert len(page(made)) < 400_000
 
@@ -83,7 +85,7 @@ def test_styles_that_changed_are_those_of_all_that_were_measured() -> None:
             else row
             for row in FASTER.estimates
         ]
-        return changes(replace(FASTER, estimates=calls))["Python calls at seed"][1]
+        return changes(replace(FASTER, estimates=calls))["Python calls at width 128"][1]
 
     assert more_calls(ARMS) == "all 4 styles"
     assert more_calls({*ARMS} - {HAIKU}) == "all but haiku/pure"
@@ -93,8 +95,8 @@ def test_styles_that_changed_are_those_of_all_that_were_measured() -> None:
 def test_the_headline_says_how_the_ends_differ_and_of_which_styles() -> None:
     mixed = describe_history(of_days(3, {DAYS[0]: {}, DAYS[1]: {HAIKU: 0.5, FILTER_JIT: 4.0}}))
     assert re.match(
-        r"From 2025-06-01 to 2025-08-01: step at seed 4.* times \(equinox/filter_jit\), "
-        r"-50.* % \(.* to .*\) \(haiku/pure\); ",
+        r"From 2025-06-01 to 2025-08-01: step at width 128 4.00 times \(.*\) "
+        r"\(equinox/filter_jit\), -50 % \(.* to .*\) \(haiku/pure\); ",
         mixed.headline,
     )
     slow = {HAIKU: 4.0}
@@ -175,7 +177,7 @@ def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) ->
         .fine_print[0]
         .startswith("Values are relative to pure_jax/pure in ")
     )
-    calls = changes(results)["Python calls at seed"]
+    calls = changes(results)["Python calls at width 128"]
     assert calls[:3] == ("+63", "equinox/filter_jit", "2026-04-15 08:00 to 2026-05-15 08:00")
     assert results.warnings == []
 
@@ -196,7 +198,9 @@ def test_a_short_call_on_all_cores_has_no_change_in_a_few_runs(tmp_path: Path) -
     few = describe_history(read_history(files[5:15]))
     assert called(files[5:15]) == []
     assert "3 of 12 times are not comparable on all cores (use `--cores=one`)" in few.headline
-    assert any("toy (call): not comparable" in text for text in section(few, "What changed").lines)
+    assert any(
+        "width 8 (call): not comparable" in text for text in section(few, "What changed").lines
+    )
     assert called(files) == ["host_cost"]
 
 
@@ -225,8 +229,8 @@ def test_the_guilty_release_comes_first_at_any_width() -> None:
     every, alone = dict.fromkeys(ARMS, 1.8), {BLOG: 1.8}
     for factors, first in ((alone, "flax 0.12.0 → 0.12.1, jax 0.12.0"), (every, "jax 0.12.0")):
         results = of_days(2, {DAYS[0]: {}, DAYS[1]: factors}, releases)
-        assert str(changes(results)["step at seed"][3]).startswith(first)
-    cell = str(changes(of_days(2, {DAYS[0]: {}, DAYS[1]: alone}, releases))["step at seed"][3])
+        assert str(changes(results)["step at width 128"][3]).startswith(first)
+    cell = str(changes(of_days(2, {DAYS[0]: {}, DAYS[1]: alone}, releases))["step at width 128"][3])
     assert cell.endswith("numpy 2.4 → 2.5, equinox 0.13.1 → 0.13.2")
 
 
@@ -250,7 +254,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
         "1 × a run with processor CPU Z left out: give its files alone to see it",
     ]
     assert section(describe_history(results), "What changed").lines == (
-        "haiku/pure at toy and seed failed on 2026-02-15 08:00: it broke",
+        "haiku/pure at width 8 and width 128 failed on 2026-02-15 08:00: it broke",
         "No change found in 55 comparisons.",
     )
 

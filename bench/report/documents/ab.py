@@ -13,7 +13,7 @@ import impls
 from bench.environments.spec import PACKAGES
 from bench.estimates import Estimate, find_detectable_difference, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, label
-from bench.numbers import UNKNOWN, amount, change, percent, signed_amount
+from bench.numbers import UNKNOWN, amount, percent, signed_amount, words
 from bench.offer import NOT_IMPORTING
 from bench.prepare.sides import IN_TURNS
 from bench.report.sentences import (
@@ -132,9 +132,9 @@ def _make_headline(it: Comparison) -> str:
     ]
     within_title = f"Differs, within the margin of {percent(it.margin)}"
     parts = [
-        f"{title}: {name_few(words)}."
-        for title, words in (("Worse", worse), (within_title, within), ("Faster", faster))
-        if words
+        f"{title}: {name_few(changes)}."
+        for title, changes in (("Worse", worse), (within_title, within), ("Faster", faster))
+        if changes
     ]
     nothing = sentence(NOTHING_SETTLED)
     if not parts:
@@ -155,7 +155,7 @@ def _count_rows(it: Comparison) -> Iterator[str]:
     parts = [f"{settled} settled"]
     if widths:
         parts.append(f"{len(widths)} open, the widest ±{percent(math.expm1(max(widths)))}")
-    parts += [f"{count} {words}" for words, count in gaps.items()]
+    parts += [f"{count} {why}" for why, count in gaps.items()]
     if rows:
         yield f"{pluralise(len(rows), 'row')}: {'; '.join(parts)}."
     if names := _name_missing(it):
@@ -191,18 +191,18 @@ def _describe_difference(it: Comparison, row: Estimate) -> str:
     """Return by how much a row differs; an exact number by both of its values, `4 → 5`."""
     if row.form == "added":
         sides = [it.amounts[side, row.cell, row.metric] for side in (BASE, NEW)]
-        words = [amount(side.value, side.unit) for side in sides]
-        if words[0] == words[1]:  # too few digits to see it
-            words = [amount(side.value, "") for side in sides]
-        return " → ".join(words)
+        amounts = [amount(side.value, side.unit) for side in sides]
+        if amounts[0] == amounts[1]:  # too few digits to see it
+            amounts = [amount(side.value, "") for side in sides]
+        return " → ".join(amounts)
     base = it.amounts.get((BASE, row.cell, row.metric))
     if row.metric == HOST_PER_ARRAY and base:  # microseconds are what people can add up
         ends = {name: getattr(row, name) for name in ("value", "low", "high")}
         seconds = {n: end and base.value * (end - 1) for n, end in ends.items()}
-        return change(replace(row, form="added", unit="s", **seconds))
+        return words(replace(row, form="added", unit="s", **seconds))
     if row.metric == HOST and base and it.is_measured:
-        return f"{signed_amount(base.value * (row.value - 1), 's')}, {change(row)}"
-    return change(row)
+        return f"{signed_amount(base.value * (row.value - 1), 's')}, {words(row)}"
+    return words(row)
 
 
 def _make_times(it: Comparison, rows: Iterable[Estimate]) -> tuple[Table, ...]:
@@ -249,8 +249,8 @@ def _compare_computation(it: Comparison) -> Iterator[str]:
                 f"{max(away):.1g} of a loss in ten steps; the last ones are "
                 f"{pairs[-1][0]:.6g} and {pairs[-1][1]:.6g}"
             )
-        elif words := _describe_state_change(base, new):
-            changed.append(f"the state of {new.cell.arm} differs after ten steps: {words}")
+        elif how := _describe_state_change(base, new):
+            changed.append(f"the state of {new.cell.arm} differs after ten steps: {how}")
         elif away:
             same.append(str(new.cell.arm))
             rounding = max(rounding, *away)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from packaging.version import InvalidVersion, Version
 
 from bench.metrics import label
-from bench.numbers import change, percent
+from bench.numbers import percent, words
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.runfile import DIFFERS, LIKE_BAD, LIKE_GOOD, UNDECIDED
 from bench.track.comparison import is_costlier
@@ -36,7 +36,7 @@ def describe_search(results: Results) -> Document:
     status = "open"
     if record.stopped is None:
         (old, new), row = order_releases(record.releases, rows[-1])
-        headline = f"{subject}: {change(row)} from {record.package} {old} to {new}"
+        headline = f"{subject}: {words(row)} from {record.package} {old} to {new}"
         status = "bad" if is_costlier(row) else "good"
     columns = (
         Column("phase"),
@@ -84,9 +84,9 @@ def describe_known(results: Results) -> str:
         return ""
     if record.package is None:
         is_part = (record.good, record.bad) != (row.against, row.environment)
-        return f"{change(row)}{', most of it' * is_part} between {record.good} and {record.bad}"
+        return f"{words(row)}{', most of it' * is_part} between {record.good} and {record.bad}"
     (old, new), row = order_releases(record.releases, row)
-    return f"{change(row)}, most of it from {record.package} {old} to {new}"
+    return f"{words(row)}, most of it from {record.package} {old} to {new}"
 
 
 def list_further_changes(results: Results) -> Iterator[str]:
@@ -95,10 +95,10 @@ def list_further_changes(results: Results) -> Iterator[str]:
     for step in results.search.steps:
         row = step.row
         if step.conclusion == LIKE_GOOD and row.differs:
-            yield f"{row.environment} relative to {row.against}: {change(row)}"
+            yield f"{row.environment} relative to {row.against}: {words(row)}"
         elif step.conclusion == LIKE_BAD and whole and are_apart(row, whole):
-            rest = f"{whole.environment} {change(whole)}, both relative to {row.against}"
-            yield f"{row.environment} {change(row)}, {rest}"
+            rest = f"{whole.environment} {words(whole)}, both relative to {row.against}"
+            yield f"{row.environment} {words(row)}, {rest}"
 
 
 def are_apart(row: Estimate, other: Estimate) -> bool:
@@ -139,8 +139,8 @@ def describe_result(results: Results) -> Iterator[str]:
     rows = [step.row for step in record.steps]
     if record.stopped is None:
         ends = [step.row for step in record.steps if step.phase == "whole"]
-        whole = f", of {change(ends[-1])} in all" if record.steps[-1].phase == "confirm" else ""
-        yield f"{record.bad} relative to {record.good}: {change(rows[-1])}{whole}."
+        whole = f", of {words(ends[-1])} in all" if record.steps[-1].phase == "confirm" else ""
+        yield f"{record.bad} relative to {record.good}: {words(rows[-1])}{whole}."
         if record.moved_along:
             along = ", ".join(describe_releases(record.moved_along))
             yield f"These had to change with it: {along}."
@@ -151,6 +151,6 @@ def describe_result(results: Results) -> Iterator[str]:
     decided = sum(step.conclusion != UNDECIDED for step in record.steps)
     # An undecided step could have been decided wrongly, too, and once more where it was repeated
     right = percent(max(0.0, 1 - ALPHA * len(rows)))
-    words = f"all are right with a probability of {right} or more"
+    certainty = f"all are right with a probability of {right} or more"
     steps = f"{pluralise(len(rows), 'step')} in {record.seconds:.0f} s"
-    yield f"{steps}, {decided} decided{f': {words}' if decided else ''}."
+    yield f"{steps}, {decided} decided{f': {certainty}' if decided else ''}."

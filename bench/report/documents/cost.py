@@ -36,6 +36,7 @@ ADDED = Column(
 COLUMNS = (
     Column("style"),
     ADDED,
+    Column("write\ninstead", help="the cheapest style of the library that certainly adds less"),
     Column("step", number=True, help="on all cores or the accelerator, beside plain JAX's"),
     Column("step,\nin a row", number=True, help="50 calls, of which only the last is waited for"),
     Column("program", needed=False),
@@ -102,6 +103,11 @@ class OwnCost:
             self.baseline_words = (
                 f"`{self.plain}`: `jax.jit` over a list of the same model's arrays"
             )
+        has_model = self.entrant != self.file
+        self.library = self.entrant if has_model else self.baseline.entrant
+        """Library whose styles are compared: plain JAX's without a model of another one."""
+        self.plain_style = FLAT if has_model else PURE
+        """Style that adds nothing: it is the baseline."""
         arms = dict.fromkeys(row.cell.arm for row in self.rows)
         self.arms = sorted(arms, key=lambda arm: arm.entrant == self.entrant)
         """Arms, the file's own step first."""
@@ -225,12 +231,10 @@ def advise(it: OwnCost) -> Advice:
     if it.call is None and it.step is None:
         return Advice(explain_silence(it), is_known=False)
     at = f"At {amount(it.step.value, 's')} a step, " if it.step else ""
-    plain, library = FLAT, it.entrant
-    if library == it.file:  # a plain JAX model, or no model
-        plain, library = PURE, it.baseline.entrant
+    library, plain = it.library, it.plain_style
     about = impls.find_declaration(library)
     styles = [s for s in it.costs if s not in (PURE, *about.references)]
-    better = {s: find_better(it, s, library, plain) for s in styles[:2]}
+    better = {s: find_better(it, s) for s in styles[:2]}
     # What people change: their own step, where that helps, or what most tutorials write
     style = next((s for s in better if s != WHOLE or better[s]), "".join(styles[:1]))
     rest = f" Not measured yet: {join_words(it.unknown)}." if it.unknown else ""
@@ -267,7 +271,7 @@ def advise(it: OwnCost) -> Advice:
     )
 
 
-def find_better(it: OwnCost, usual: str, library: str, plain: str) -> str:
+def find_better(it: OwnCost, usual: str) -> str:
     """Return the style to write in place of another one; empty if none certainly adds less.
 
     None is advised whose real step failed, or certainly takes longer. A file's own step is measured
@@ -275,7 +279,7 @@ def find_better(it: OwnCost, usual: str, library: str, plain: str) -> str:
     certainly take less.
     """
     costs = {s: c for s, c in it.costs.items() if not c.is_unknown or s == usual}
-    costs[plain] = make_zero_cost(it.light)
+    costs[it.plain_style] = make_zero_cost(it.light)
     failed = {row.cell.style for row in real_rows(it) if row.failure is not None}
 
     def is_advisable(style: str) -> bool:
@@ -286,7 +290,7 @@ def find_better(it: OwnCost, usual: str, library: str, plain: str) -> str:
         return gains if usual == WHOLE else not is_certain_gain(after, before)
 
     advisable = {s: c for s, c in costs.items() if s == usual or is_advisable(s)}
-    return find_cheaper(library, usual, advisable)
+    return find_cheaper(it.library, usual, advisable)
 
 
 def describe_gain(it: OwnCost, usual: str, better: str) -> str:
@@ -358,9 +362,10 @@ def make_styles_table(it: OwnCost) -> Table:
             steps = [it.table.comparison(real, name) or "" for name in (STEP, "step_pipelined")]
             steps[-1] = step_content(steps[-1])
             added = it.costs.get(arm.style) or ""
-            rows.append(Row((str(arm), added, *steps, sentences.program(proofs.get(real)))))
+            better = find_better(it, arm.style) if added else ""
+            rows.append(Row((str(arm), added, better, *steps, sentences.program(proofs.get(real)))))
     steps = [it.table.amount(it.baseline, name) or "" for name in (STEP, "step_pipelined")]
-    plain = Row((f"{it.plain} (times)", it.call or "", *steps, ""))
+    plain = Row((f"{it.plain} (times)", it.call or "", "", *steps, ""))
     notes = [
         f"`{arm}` waits for the device in each call: nothing overlaps."
         for arm in it.arms

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from bench.cells import BASELINE
 from bench.estimates import ALPHA, MARGIN, find_detectable_difference, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
-from bench.numbers import change, percent
+from bench.numbers import percent, words
 from bench.report.charts import draw_lines
 from bench.report.sentences import describe_by_reason, suggest_more
 from bench.report.table import Column, Document, Row, Section, Table
@@ -269,11 +269,11 @@ def describe_growth(changes: Sequence[Estimate]) -> str:
     So a range over styles cannot be taken for an interval.
     """
     if len(changes) == 1:
-        return change(changes[0])
+        return words(changes[0])
     if changes[0].form == "ratio":
         return describe_range([row.value for row in changes])
     ends = sorted(changes, key=lambda row: abs(row.value))
-    return " to ".join(dict.fromkeys(map(change, (ends[0], ends[-1]))))
+    return " to ".join(dict.fromkeys(map(words, (ends[0], ends[-1]))))
 
 
 def describe_range(ratios: Sequence[float]) -> str:
@@ -354,7 +354,7 @@ def _make_series_table(it: Timeline) -> Table:
         limit = find_detectable_difference([end]) if end else math.inf
         name = f"{cell.arm} {label(metric)} at {it.describe_place(cell)}"
         shown = percent(limit, up=True) if limit <= LARGEST_LIMIT else ""
-        rows.append(Row((name, draw_line(points, it.moments), change(end) if end else "", shown)))
+        rows.append(Row((name, draw_line(points, it.moments), words(end) if end else "", shown)))
     return Table(SERIES_COLUMNS, tuple(rows)).drop_empty_columns()
 
 

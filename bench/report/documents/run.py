@@ -12,11 +12,11 @@ import impls
 from bench import wording
 from bench.cells import BASELINE, Arm
 from bench.estimates import MIN_WORKERS, Verdict, find_detectable_difference, group_by_key
-from bench.metrics import HOST, STEP, TINY, WORKLOAD_GROUPS, label
+from bench.metrics import HOST, STEP, WORKLOAD_GROUPS, label
 from bench.numbers import amount, percent, words
 from bench.report import charts, sentences
 from bench.report.remedies import find_cheaper, write_change
-from bench.report.run_tables import group_by_place, is_timed, make_tables
+from bench.report.run_tables import group_by_place, is_timed, make_tables, name_place
 from bench.report.summary import (
     find_causes,
     find_surprises,
@@ -105,16 +105,10 @@ def explain_marks(results: Results) -> Iterator[str]:
     if not compared:
         return
     margin = percent(results.options.margin)
-    marks = [f"=: within ±{margin}", "?: undecided"]
-    if any(row.proven_bound is not None for row in compared):
-        marks.append("proven: the same program")
-    workloads = dict.fromkeys(row.cell.workload for row in compared)
-    widths = [f"{w.width} at {n}" for n in workloads if (w := WORKLOADS.get(n)) and n not in TINY]
-    if any(row.form == "added" for row in compared):
-        widths.append("8 for the added time")
-    about = [f"beside {BASELINE}, with 95 % intervals; {', '.join(marks)}"]
-    about += [f"widths: {', '.join(widths)}"] if widths else []
-    yield " ".join(map(wording.sentence, about))
+    marks = f"▲ slower, ▼ faster, = within ±{margin}, ? undecided"
+    proven = "; proven: the same program" * any(r.proven_bound is not None for r in compared)
+    added = "; added time: at width 8" * any(row.form == "added" for row in compared)
+    yield f"Beside {BASELINE}, with 95 % intervals: {marks}{proven}{added}."
 
 
 def explain_state(results: Results) -> Iterator[str]:
@@ -127,7 +121,8 @@ def explain_state(results: Results) -> Iterator[str]:
     untimed = [rows for rows in places if not is_timed(table, rows)]
     rest = sum(len(row.missing) for rows in places if rows not in untimed for row in rows)
     several = len({rows[0].cell.backend for rows in places}) > 1
-    gaps = [rows[0].cell.place if several else rows[0].cell.workload for rows in untimed]
+    name = name_place if several else lambda cell: wording.name_workload(cell.workload)
+    gaps = [name(rows[0].cell) for rows in untimed]
     gaps += [wording.pluralise(rest, "number")] if rest else []
     missing = [f"Not measured: {wording.join_words(gaps)}."] if gaps else []
     if state := [*missing, *sentences.suggest_more(results.estimates)]:
@@ -166,7 +161,7 @@ def list_remedies(view: View) -> Iterator[str]:
 def describe_failures(cells: Iterable[CellResult]) -> Iterator[str]:
     """Yield the arms that failed and why, with the last lines of their workers."""
     failed = group_by_key(
-        ((str(row.cell.arm), row.failure, row.stderr), row.cell.place)
+        ((str(row.cell.arm), row.failure, row.stderr), name_place(row.cell))
         for row in cells
         if row.failure is not None
     )

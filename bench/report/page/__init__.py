@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 KEPT = f"\n{NO_BREAK}"
 """Characters of a page, beside the printable ones."""
+ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
+    "%3Cpath stroke-width='3' d='M1 4h5M1 8h9M1 12h14' stroke='%230b5cad'/%3E%3C/svg%3E"
+)
+"""Picture of a page in a browser's tab: three bars."""
 PLAIN = "/:=;,.()'!*+@$?~"
 """Characters that an address in an attribute holds as they are; spaces would end it."""
 
@@ -50,9 +55,25 @@ def page(*documents: Document) -> str:
         anchor=Anchors().make_id,
         version=versions().get("jax-bakeoff", ""),
         widest=WIDEST_ANSWER,
+        sizes=[f"from {words}" for words in name_sizes()],
+        icon=ICON,
+        finding=name_finding(documents[0]),
         unknown=numbers.UNKNOWN,
     )
     return keep_printable(text)
+
+
+def name_finding(document: Document) -> str:
+    """Return what a page found, as its title: the first sentence, or what the document is."""
+    first = re.split(r"(?<=\.) ", document.headline, maxsplit=1)[0]
+    return first.replace("`", "").removesuffix(".") or document.title
+
+
+def name_sizes() -> list[str]:
+    """Return the differences from which a cell has a shade, the smallest first."""
+    ratios = [f"{numbers.percent(ratio - 1)}" for ratio in table.SIZES["ratio"]]
+    added = [numbers.amount(seconds, "s") for seconds in table.SIZES["added"]]
+    return [f"{ratio} or {time}" for ratio, time in zip(ratios, added, strict=True)]
 
 
 def keep_printable(text: str) -> str:

@@ -73,7 +73,11 @@ if (first?.querySelector("[data-low]")) {
   const added = [...rows[0].cells].map((_, i) => rows.some((row) => row.cells[i].dataset.added));
   const cells = rows.flatMap((row) => [...row.cells].slice(1)).map((cell) => [cell, cell.innerHTML, cell.className, cell.dataset.key]);
   const keys = new Map(cells.map(([cell, , , key]) => [cell, key]));
-  const words = (middle, least, most, how, between) => `${how(middle)} (${how(least)}${between}${how(most)})`;
+  const percent = (ratio) => (100 * (ratio - 1)).toFixed(1);
+  const words = (middle, least, most, is_added) =>
+    is_added ? `${time(middle)} (${time(least)} to ${time(most)})`
+    : middle < 2 ? `${middle < 1 ? "" : "+"}${percent(middle)} % (${percent(least)} to ${percent(most)})`
+    : `${middle.toFixed(2)} times (${least.toFixed(2)} to ${most.toFixed(2)})`;
   const margin = Number(first.dataset.margin), usual = box.value;
   const legend = [...document.querySelectorAll("p.line")].find((line) => line.textContent.startsWith(`Beside ${usual}`));
   const about = legend?.textContent;
@@ -94,12 +98,12 @@ if (first?.querySelector("[data-low]")) {
       mine.key = beside(key, keys.get(base.cells[i]));
       const ends = [beside(mine.low, high), beside(mine.high, low)], none = added[i] ? 0 : 1;
       const same = !added[i] && ends[0] >= 1 - margin && ends[1] <= 1 + margin;
-      const mark = same ? "= " : ends[0] <= none && none <= ends[1] ? "? " : "";
+      const mark = same ? "= " : ends[0] > none ? "▲ " : ends[1] < none ? "▼ " : "? ";
       if (mark === "? " && !added[i] && ends[1] > first.dataset.widest * ends[0]) {
         cell.textContent = first.dataset.unknown;
         continue;
       }
-      cell.textContent = mark + (added[i] ? words(mine.key, ...ends, time, " to ") : words(mine.key, ...ends, (x) => Number(x).toFixed(3), "–"));
+      cell.textContent = mark + words(Number(mine.key), ...ends, added[i]);
     }
   });
 }
