@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.report.summary import View
 
 TITLE = "How you write the step matters more than the library"
-AXIS = "time added to each call of plain JAX's step, at width 8 (logarithmic)"
+AXIS = "time added to a call of plain JAX's step (logarithmic)"
 ROW = 52
 """Height of a library's row in pixels: a line of names above its dots, and one below."""
 NAME_OFFSET = 13
