@@ -14,6 +14,8 @@ from common.config import DEEP, SWEEP, WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from bench.cells import Cell
+
 MOST_NAMED = 3
 """Most arms, releases or operations that a sentence names; it counts the others."""
 NO_BREAK = "\u00a0"
@@ -53,6 +55,11 @@ def name_workload(workload: str) -> str:
     layers = f", {known.layers} layers" if known.layers != WORKLOADS["seed"].layers else ""
     batch = f", batch {known.batch}" if known.batch > 1 else ""
     return f"width {known.width}{batch}{layers}{' of the sweep' if known in SWEEP else ''}"
+
+
+def name_place(cell: Cell) -> str:
+    """Return a cell's workload and backend, as people read them."""
+    return f"{name_workload(cell.workload)} on {cell.backend}"
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -62,14 +62,13 @@ STRUCTS = (
 FOLDER = ROOT / "results"
 PICTURE = FOLDER / "styles.svg"
 BESIDE, COST = (FOLDER / name / "README.md" for name in ("beside", "cost"))
-TRIALS, WHY = FOLDER / "beside/trials.md", ROOT / "docs/why.md"
+TRIALS = FOLDER / "beside/trials.md"
 SITE = ROOT / "site"
 PART = re.compile(r"(<!-- (\w+)((?: [^>]+)?) -->\n).*?(<!-- end -->)", re.DOTALL)
 """A part that is made: its name, and the words that its maker takes."""
 ANSWER = re.compile(r"<!-- answer (\S+) -->")
 ADDRESSES = {
     re.compile(r"(?<=uvx --from )\S+(?= bakeoff)"): "git+{url}",
-    re.compile(r"(?<=git clone )\S+"): "{url}",
     re.compile(r"(?<=uses: )\S+(?=/jax-bakeoff(?:/comment)?@v1)"): "{owner}",
 }
 """Pattern of this project's address in a text → what stands there."""

@@ -16,7 +16,6 @@ from common.config import WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.cells import Cell
     from bench.estimates import EstimateTable
     from bench.report.table import Content
     from bench.runfile import CellResult
@@ -41,16 +40,13 @@ CALL_COUNTS = ("python_calls", "python_starts", "compilations_first", "compilati
 
 def group_by_place(cells: Iterable[CellResult]) -> dict[str, list[CellResult]]:
     """Return a workload and backend in words → its results without the control, sorted."""
-    places = group_by_key((name_place(row.cell), row) for row in cells if not row.cell.is_control)
+    places = group_by_key(
+        (wording.name_place(row.cell), row) for row in cells if not row.cell.is_control
+    )
     for rows in places.values():
         order = [BASELINE.entrant, *(row.cell.entrant for row in rows)]
         rows.sort(key=lambda row: (order.index(row.cell.entrant), row.cell.style != PURE))
     return places
-
-
-def name_place(cell: Cell) -> str:
-    """Return a cell's workload and backend, as people read them."""
-    return f"{wording.name_workload(cell.workload)} on {cell.backend}"
 
 
 def is_timed(table: EstimateTable, rows: Iterable[CellResult]) -> bool:
@@ -60,7 +56,7 @@ def is_timed(table: EstimateTable, rows: Iterable[CellResult]) -> bool:
 
 def make_tables(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[Table]:
     """Yield all numbers of a place as comparisons, then the times and sizes behind them."""
-    place, title = name_place(rows[0].cell), describe_place(table, rows)
+    place, title = wording.name_place(rows[0].cell), describe_place(table, rows)
     for what, names in COLUMNS.items():
         made = make_metrics_table(
             table, rows, names, f"{title if what == 'calls' else place}, {what}"
@@ -78,7 +74,7 @@ def make_tables(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[Ta
 
 def describe_place(table: EstimateTable, rows: Sequence[CellResult]) -> str:
     """Return a place's name, the sizes of its model, its blocks and processes."""
-    title, known = name_place(rows[0].cell), WORKLOADS.get(rows[0].cell.workload)
+    title, known = wording.name_place(rows[0].cell), WORKLOADS.get(rows[0].cell.workload)
     if known is not None:
         title += f" (`{known.name}`): {known.chunk} characters in a step"
     measured = (table.amount(row.cell, name) for name in (STEP, HOST) for row in rows)

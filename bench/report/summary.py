@@ -155,12 +155,12 @@ def _state_steps(view: View) -> Iterator[str]:
     if dear:
         (how, beside), *others = (_grow(slow[name].value) for name in dear)
         where = f" {beside} plain JAX at {place}" * (not libraries)
-        same = how.rpartition(" ")[2]  # `22 % slower; …, 66 %`
-        rest = (
-            f"; {name}, {how.removesuffix(f' {same}')}"
-            for name, (how, _) in zip(dear[1:], others, strict=True)
+        repeated = " slower" if how.endswith(" slower") else ""  # `22 % slower; …, 66 %`
+        rest = "".join(
+            f"; {name}, {more.removesuffix(repeated)}"
+            for name, (more, _) in zip(dear[1:], others, strict=True)
         )
-        yield f"{dear[0]} is {how}{where}{''.join(rest)}"
+        yield f"{dear[0]} is {how}{where}{rest}"
     elif ways:
         yield _bound_rows(ways, "every other way to write the step", place)
     yield from _find_reversal(view)
@@ -195,10 +195,8 @@ def _bound_rows(rows: Mapping[str, Estimate], names: str, place: str) -> str:
         names = names.replace("every ", "every other ") if rest and "other" not in names else names
     else:
         names = wording.join_words([*highs])
-    verb, most = (
-        "is" if len(highs) == 1 or names.startswith("every") else "are",
-        max(highs.values()),
-    )
+    verb = "is" if len(highs) == 1 or names.startswith("every") else "are"
+    most = max(highs.values())
     [only, *_] = (rows[name] for name in highs)
     if len(highs) == 1 and only.verdict is not Verdict.EQUIVALENT:
         how, beside = _grow(only.value)
@@ -211,7 +209,9 @@ def _bound_rows(rows: Mapping[str, Estimate], names: str, place: str) -> str:
 def _grow(ratio: float, *, up: bool = False) -> tuple[str, str]:
     """Return a ratio in words, `22 % slower`, with the word that follows; a bound is rounded up."""
     if ratio >= 2:
-        return f"{math.ceil(10 * ratio) / 10 if up else ratio:.2g} times as slow", "as"
+        digits = 1 if ratio < 10 else 0
+        bound = math.ceil(ratio * 10**digits) / 10**digits if up else ratio
+        return f"{bound:.{digits}f} times as slow", "as"
     if ratio >= 1:
         return f"{percent(ratio - 1, up=up)} slower", "than"
     share = math.floor(1000 * (1 - ratio)) / 1000 if up else 1 - ratio
@@ -230,7 +230,7 @@ def _find_reversal(view: View) -> Iterator[str]:
         if measure_size(row) >= COLOURED_SIZE
     ]
     if rows:
-        workload, arm, row = max(rows, key=lambda found: abs(math.log(found[2].value)))
+        workload, arm, row = max(rows, key=lambda change: abs(math.log(change[2].value)))
         yield f"at {view.place_words(workload)}, {arm.entrant} is {_grow(row.value)[0]}"
 
 

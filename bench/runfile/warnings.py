@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.estimates import ALPHA, Estimate, Verdict
 from bench.metrics import label
-from bench.wording import name_workload
+from bench.wording import name_place
 from common.versions import COMMON
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def warn_of_controls(estimates: Iterable[Estimate]) -> Iterator[str]:
             amount = f"{row.value:.3f} times the baseline's"
             if row.form == "added":
                 amount = f"{row.value * 1e6:+.1f} µs beside the baseline's"
-            where = f"{name_workload(row.cell.workload)} on {row.cell.backend}"
             yield (
-                f"{label(row.metric)} at {where}: the control, a second copy of the baseline, took "
+                f"{label(row.metric)} at {name_place(row.cell)}: the control, a second copy of the baseline, took "
                 f"{amount}. Do not trust differences of this size: measure again."
             )

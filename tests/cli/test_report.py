@@ -82,6 +82,16 @@ def test_every_form_of_a_report(bakeoff: Bakeoff, tmp_path: Path, path: Path) ->
     assert "| haiku/pure | ▲ +20" in bakeoff("report", given, "--format", "md").out
 
 
+def test_the_address_of_this_project_reaches_commands_and_workflows() -> None:
+    text = "uvx --from . bakeoff cost\n- uses: OWNER/jax-bakeoff/comment@v1\n- uses: actions/x@v1"
+    made = SITE.insert_address(text, "https://example.org/us/jax-bakeoff")
+    assert made == (
+        "uvx --from git+https://example.org/us/jax-bakeoff bakeoff cost\n"
+        "- uses: us/jax-bakeoff/comment@v1\n- uses: actions/x@v1"
+    )
+    assert SITE.insert_address(made, "https://example.org/us/jax-bakeoff") == made
+
+
 def test_csv_has_a_row_for_each_estimate_and_columns_stay(bakeoff: Bakeoff, path: Path) -> None:
     text = bakeoff("report", str(path), "--format", "csv").out
     [*head, last] = text.partition("\n")[0].split(",")
@@ -108,7 +118,7 @@ def test_published_tables_are_of_their_files() -> None:
         (SITE.COST, 1),
         (SITE.BESIDE, 2),
         (SITE.TRIALS, 2),
-        (SITE.WHY, 1),
+        (ROOT / "docs/why.md", 1),
         (SITE.TRACKING, 1),
     ):
         text = path.read_text("utf-8")

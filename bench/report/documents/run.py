@@ -16,7 +16,7 @@ from bench.metrics import HOST, STEP, WORKLOAD_GROUPS, label
 from bench.numbers import amount, percent, words
 from bench.report import charts, sentences
 from bench.report.remedies import find_cheaper, write_change
-from bench.report.run_tables import group_by_place, is_timed, make_tables, name_place
+from bench.report.run_tables import group_by_place, is_timed, make_tables
 from bench.report.summary import (
     find_causes,
     find_surprises,
@@ -121,7 +121,7 @@ def explain_state(results: Results) -> Iterator[str]:
     untimed = [rows for rows in places if not is_timed(table, rows)]
     rest = sum(len(row.missing) for rows in places if rows not in untimed for row in rows)
     several = len({rows[0].cell.backend for rows in places}) > 1
-    name = name_place if several else lambda cell: wording.name_workload(cell.workload)
+    name = wording.name_place if several else lambda cell: wording.name_workload(cell.workload)
     gaps = [name(rows[0].cell) for rows in untimed]
     gaps += [wording.pluralise(rest, "number")] if rest else []
     missing = [f"Not measured: {wording.join_words(gaps)}."] if gaps else []
@@ -161,7 +161,7 @@ def list_remedies(view: View) -> Iterator[str]:
 def describe_failures(cells: Iterable[CellResult]) -> Iterator[str]:
     """Yield the arms that failed and why, with the last lines of their workers."""
     failed = group_by_key(
-        ((str(row.cell.arm), row.failure, row.stderr), name_place(row.cell))
+        ((str(row.cell.arm), row.failure, row.stderr), wording.name_place(row.cell))
         for row in cells
         if row.failure is not None
     )
