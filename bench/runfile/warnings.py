@@ -97,6 +97,6 @@ def warn_of_controls(estimates: Iterable[Estimate]) -> Iterator[str]:
             if row.form == "added":
                 amount = f"{row.value * 1e6:+.1f} µs beside the baseline's"
             yield (
-                f"{label(row.metric)} at {name_place(row.cell)}: the control, a second copy of the baseline, took "
-                f"{amount}. Do not trust differences of this size: measure again."
+                f"{label(row.metric)} at {name_place(row.cell)}: the control, a second copy of the "
+                f"baseline, took {amount}. Do not trust differences of this size: measure again."
             )
