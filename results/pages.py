@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from markdown_it.token import Token
 
+    from bench.runfile import SearchRecord
     from bench.runfile.reader import Run
 
 README, INDEX = ROOT / "README.md", ROOT / "results/README.md"
@@ -48,6 +49,12 @@ class Builder:
     folder: Path
     runs: dict[Path, Run]
 
+    @property
+    def searches(self) -> list[SearchRecord]:
+        """What searches found, which histories name."""
+        results = (run.results for run in self.runs.values())
+        return [found.search for found in results if found.kind == "bisect"]
+
     def build(self) -> int:
         """Write all pages, beginning with README.md; return how many there are."""
         waiting, done = [README, CARD], dict[Path, None]()
@@ -59,7 +66,7 @@ class Builder:
             target = self.folder / self.find_address(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             if path in self.runs:
-                text = page(make_document(self.runs[path]))
+                text = page(make_document(self.runs[path], self.searches))
                 text = text.replace("<main>", f"{self.make_navigation(path)}\n<main>", 1)
                 target.write_text(text, encoding="utf-8")
             elif path.suffix == ".md":

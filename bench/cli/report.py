@@ -15,7 +15,7 @@ from bench.cells import Cell
 from bench.cli.output import Output, publish
 from bench.cli.parameters import Details  # noqa: TC001 -- Typer reads the types
 from bench.estimates import Estimate
-from bench.report.documents import make_document
+from bench.report.documents import make_documents
 from bench.runfile.reader import read
 from bench.wording import make_printable
 
@@ -28,6 +28,7 @@ EXAMPLES = """\
 bakeoff report run.json
 bakeoff report run.json -o run.html
 bakeoff report cpu.json gpu.json -o both.html
+bakeoff report past.json step.json -o past.html
 bakeoff report run.json --details
 bakeoff report ab.json --format md
 bakeoff report run.json --format csv > run.csv"""
@@ -47,7 +48,7 @@ def report(
         typer.Argument(
             metavar="FILE.json",
             help="What `pytest bench --benchmark-json`, or `-o` of cost, ab, bisect or history "
-            "wrote.",
+            "wrote. Searches beside a history name its releases.",
         ),
     ],
     output: Annotated[
@@ -77,7 +78,7 @@ def report(
     if shown.form == "csv":
         shown.write(make_csv(runs))
         return
-    documents = [*map(make_document, runs)]
+    documents = make_documents(runs)
     if shown.file is not None:
         for document in documents:
             print(document.headline, file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import impls
@@ -17,7 +18,7 @@ from bench.report.table import Figure
 from bench.streams import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bench.cells import Arm
     from bench.estimates import Estimate
@@ -25,16 +26,19 @@ if TYPE_CHECKING:
 WIDTH = 460
 """Width of a chart in pixels: drawn larger on a screen and smaller on a phone, its text can be read
 on both."""
-FONT_SIZE = 12
-"""Height of a chart's letters, in the same pixels."""
+FONT_SIZE, LINE_SPACING = 12, 14
+"""Height of a chart's letters, and the least distance of two lines of text, in the same pixels."""
 ROW, HEIGHT = 20, 260
 """Height of a row of intervals, and of a chart of lines, in pixels."""
+LEADER = 14
+"""Length of the stroke from the start of a line to its name, in pixels."""
 VERDICTS = {"slower": "#D55E00", "faster": "#009E73", "": "#888888"}
 DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
 DOT = 5
 """Diameter of a point in a chart of lines, in pixels."""
-LEAST_REACH = 1.1
-"""Least factor by which a chart of lines reaches beyond its values."""
+LEAST_SPAN, EDGE = 1.1, 0.03
+"""Least factor from the bottom of a chart of lines to its top, so that noise is no hill, and the
+part of it that is free beyond the points."""
 LINEAR_SECONDS = 1e-5
 """Added seconds up to which the axis is linear: what a call is known to at best."""
 ADDED_TICKS = [0, 1e-4, 1e-3, 1e-2, 1e-1]
@@ -50,6 +54,8 @@ STYLE = (
     "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style></svg>"
 )
 """Colours of a chart's text: a picture does not inherit those of a page."""
+TEXT = "currentColor"
+"""Colour of a chart's text, which `STYLE` sets."""
 PADDING = {"left": 40, "top": 12, "right": 12, "bottom": 12}
 """Pixels around a chart: a browser's letters may be wider than those that are measured here."""
 LONG_NUMBER = re.compile(r"-?\d+\.\d\d+(?=[^<>]*>)")
@@ -100,45 +106,47 @@ def draw_lines(
     x_title: str = "",
     *,
     band: float = math.inf,
-    marks: Collection[Any] = (),
+    marks: Mapping[Any, str] = MappingProxyType({}),
 ) -> Figure:
-    """Return a line for each arm, through ratios with their intervals.
+    """Return a line for each arm, through ratios with their intervals, with its name at its start.
+
+    There lines are apart: a history's all end at the newest stack. The axis ends at the outermost
+    points; an interval that is longer is cut off there.
 
     Args:
         title: What the data show.
         series: Arm → place on the x axis → ratio, all of one metric. A place is a number (drawn in
             powers of two), or a day as in 2026-11-25.
-        x_title: Title of the x axis.
+        x_title: What a number on the x axis is.
         band: Fraction on both sides of 1 in which differences do not matter; drawn in grey.
-        marks: Places on the x axis at which something changed; drawn as lines.
+        marks: Place on the x axis at which something changed → the release that did, or "".
     """
     points = [(arm, x, estimate) for arm, row in series.items() for x, estimate in row.items()]
     _, first_x, first = points[0]
     name = _name_axis(first)
-    values = [estimate.value for _, _, estimate in points]
-    reach = max(max(values) / min(values), LEAST_REACH)
-    floor, ceiling = min(values) / reach, max(values) * reach
-    data = [
-        {"arm": str(arm), "x": x, **_point(estimate, floor, ceiling)} for arm, x, estimate in points
-    ]
+    bottom, top = _find_domain([estimate.value for _, _, estimate in points])
+    data = [{"arm": str(arm), "x": x, **_point(row, bottom, top)} for arm, x, row in points]
     # With one broken line of each arm for all intervals, and one for all dots, a page is half as
     # large as with a mark for each
-    broken = {"type": "line", "invalid": "break-paths-filter-domains"}
+    broken = {"type": "line", "invalid": "break-paths-filter-domains", "clip": True}
     dot = {"strokeWidth": DOT, "strokeCap": "round"}
     if isinstance(first_x, str):
-        x = _channel("x", "temporal", axis={"format": "%b %Y", "tickCount": 8})
+        x = _channel("x", "temporal", axis={"format": "%b %Y", "tickCount": 4})
     else:
         powers = {"type": "log", "base": 2, "nice": False}
         x = _channel("x", scale=powers, axis={"values": sorted({x for _, x, _ in points})})
-    x |= {"title": x_title or None}
-    scale = {"type": "log", "nice": False}
-    y = _channel("value", title=name, scale=scale, axis={"tickCount": 6, "labelExpr": CHANGE_LABEL})
+    x |= {"title": f"{name}{f', by {x_title}' * bool(x_title)}"}
+    scale = {"type": "log", "nice": False, "domain": [bottom, top]}
+    axis = {"tickCount": 6, "labelExpr": CHANGE_LABEL, "orient": "right"}
+    y = _channel("value", title=None, scale=scale, axis=axis)
     hues, dashes = _distinguish(list(series))
     shared = {"x": x, "color": hues}
     in_order = shared | {"y": y, "order": _channel("order")}
     layers = [
         *_band(band, "y"),
         _rules(marks, x),
+        *_name_marks(marks, x),
+        *_name_lines(series, bottom, top, y, shared | {"strokeDash": dashes}),
         _layer(data, {"type": "line", "opacity": 0.7}, shared | {"y": y, "strokeDash": dashes}),
         _layer(_break(data, "low", "high"), broken | {"strokeWidth": 1, "opacity": 0.4}, in_order),
         _layer(_break(data, "value", "value"), broken | dot, in_order),
@@ -148,11 +156,77 @@ def draw_lines(
     return Figure(title, text, {"layer": layers, "height": HEIGHT})
 
 
+def _find_domain(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of a chart's axis, a little beyond its points."""
+    low, high = math.log(min(values)), math.log(max(values))
+    beyond = max(EDGE * (high - low), (math.log(LEAST_SPAN) - (high - low)) / 2)
+    return math.exp(low - beyond), math.exp(high + beyond)
+
+
+def _name_lines(
+    series: Mapping[Arm, Mapping[Any, Estimate]],
+    bottom: float,
+    top: float,
+    y: dict[str, Any],
+    line: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Return the layers of the names left of lines, and of the strokes that lead to them.
+
+    Names of lines that start near each other are moved apart.
+    """
+    span = math.log(top / bottom)
+    starts = {str(arm): next(iter(row.values())).value for arm, row in series.items()}
+    places = {name: HEIGHT * math.log(top / value) / span for name, value in starts.items()}
+    below, last = {}, -math.inf
+    for name in sorted(places, key=places.__getitem__):
+        below[name] = last = max(places[name], last + LINE_SPACING)
+    first = float(HEIGHT)
+    for name in reversed(below):
+        below[name] = first = min(below[name], first)
+        first -= LINE_SPACING
+    data = [
+        {"arm": name, "start": starts[name], "name": top * math.exp(-span * place / HEIGHT)}
+        for name, place in below.items()
+    ]
+    at_name, text = (
+        {"x": {"value": -LEADER}, "y": y | {"field": "name"}},
+        _channel("arm", "nominal"),
+    )
+    leads = line | at_name | {"x2": {"value": 0}, "y2": {"field": "start"}}
+    look = {"type": "text", "align": "right", "dx": -2, "color": TEXT, "fontSize": FONT_SIZE}
+    return [
+        _layer(data, {"type": "rule"}, leads),
+        _layer(data, look, at_name | {"text": text}),
+    ]
+
+
+def _stack_names(marks: Mapping[Any, str]) -> dict[Any, int]:
+    """Return on which line above a chart the name of each mark stands: neighbours do not touch.
+
+    Marks are days; how far apart they are is known only roughly, so each has a line of its own.
+    """
+    return {
+        place: lane for lane, place in enumerate(sorted(p for p, name in marks.items() if name))
+    }
+
+
+def _name_marks(marks: Mapping[Any, str], x: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the layers of the names above marks, each with its line drawn up to it."""
+    layers = []
+    for place, lane in _stack_names(marks).items():
+        height = -LINE_SPACING * (lane + 0.5)
+        data, at = [{"x": place, "name": marks[place]}], {"x": x, "y": {"value": height}}
+        text = {"type": "text", "align": "left", "dx": 3, "color": TEXT, "fontSize": FONT_SIZE}
+        rule = {"type": "rule", "color": "#888"}
+        layers.append(_layer(data, rule, at | {"y2": {"value": 0}}))
+        layers.append(_layer(data, text, at | {"text": _channel("name", "nominal")}))
+    return layers
+
+
 def render_svg(figure: Figure) -> str:
     """Return a chart as SVG, in light or dark colours and without its title."""
     import vl_convert
 
-    text = "currentColor"
     config = {
         "aria": False,  # the picture has a text of its own
         "padding": PADDING,
@@ -160,8 +234,8 @@ def render_svg(figure: Figure) -> str:
         "font": "sans-serif",
         "view": {"stroke": "#8884"},
         "axis": {
-            "labelColor": text,
-            "titleColor": text,
+            "labelColor": TEXT,
+            "titleColor": TEXT,
             "gridColor": "#8883",
             "domainColor": "#888",
             "tickColor": "#888",
@@ -171,7 +245,6 @@ def render_svg(figure: Figure) -> str:
             "labelLimit": WIDTH // 2,
             "labelOverlap": True,
         },
-        "legend": {"labelColor": text, "labelFontSize": FONT_SIZE, "columns": 3},
     }
     fit = {"width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, "config": config}
     drawn: str = vl_convert.vegalite_to_svg(_clean_texts(figure.chart) | fit).replace(
@@ -195,14 +268,16 @@ def _name_axis(row: Estimate) -> str:
     return f"{label(row.metric)}, beside {row.against}"
 
 
-def _point(estimate: Estimate, floor: float = 0.0, ceiling: float = math.inf) -> dict[str, Any]:
+def _point(
+    estimate: Estimate, floor: float = -math.inf, ceiling: float = math.inf
+) -> dict[str, Any]:
     """Return the data of an estimate; an unknown end is put at its value.
 
-    Both ends are, if one lies outside the chart: the line would look like a mark.
+    Both ends are, if the chart ends on both sides before them: the line would look like a mark.
     """
     value = estimate.value
     low, high = (value if end is None else end for end in (estimate.low, estimate.high))
-    if low < floor or high > ceiling:
+    if low < floor and high > ceiling:
         low = high = value
     verdict = estimate.verdict if estimate.verdict in VERDICTS else ""
     return {"value": value, "low": low, "high": high, "verdict": verdict}
@@ -228,10 +303,9 @@ def _distinguish(arms: Sequence[Arm]) -> tuple[dict[str, Any], dict[str, Any]]:
     names = [*map(str, arms)]
     hues = {"domain": names, "range": [colours[arm.entrant] for arm in arms]}
     dashes = {"domain": names, "range": [DASHES[rank % len(DASHES)] for rank in ranks]}
-    legend = {"orient": "bottom", "symbolType": "stroke", "symbolSize": 400}
     return (
-        _channel("arm", "nominal", title=None, scale=hues, legend=legend),
-        _channel("arm", "nominal", title=None, scale=dashes),
+        _channel("arm", "nominal", scale=hues, legend=None),
+        _channel("arm", "nominal", scale=dashes, legend=None),
     )
 
 

@@ -49,6 +49,8 @@ class Column:
     """Whether a narrow terminal has to show it; `-v` shows the others."""
     wraps: bool = False
     """Whether a narrow terminal may break its texts between words."""
+    coloured: bool = False
+    """Whether its texts have the colour of a change: for the worse, or else for the better."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,13 @@ def colour(content: Content) -> str:
     least = COLOURED_ONCE if is_once else COLOURED_SIZE
     small = content.against == str(BASELINE) and measure_size(content) < least
     return "" if small else content.verdict
+
+
+def colour_text(column: Column, row: Row) -> str:
+    """Return the colour of a text by its name, where a column tells changes, or nothing."""
+    if not column.coloured:
+        return ""
+    return Verdict.SLOWER if row.worse else Verdict.FASTER
 
 
 def measure_size(comparison: Estimate) -> int:

@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.numbers import percent
-from bench.report.table import colour, format_content, mark
+from bench.report.table import colour, colour_text, format_content, mark
 from bench.streams import SIMPLER
 from bench.wording import NO_BREAK, keep_units, make_printable, name_workload
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.engine.actions import Action
-    from bench.report.table import Column, Content, Document, Section, Table
+    from bench.report.table import Column, Content, Document, Row, Section, Table
     from bench.runfile import TimeSpent
 
 COLOURS = {"slower": "red", "faster": "green", "good": "green", "bad": "bold red", "open": "yellow"}
@@ -117,7 +117,10 @@ class _Terminal:
         """
         if table.title:
             self.print_lines([table.title], "bold", indent=0)
-        texts = [list(map(self.make_text, row.cells, table.columns)) for row in table.rows]
+        texts = [
+            [self.make_text(*pair, row) for pair in zip(row.cells, table.columns, strict=True)]
+            for row in table.rows
+        ]
         titles = [self.clean_text(column.title) for column in table.columns]
         whole = [
             max(*map(len, title.split("\n")), *(row[i].cell_len for row in texts)) + GAP
@@ -157,12 +160,13 @@ class _Terminal:
         self.has_gap = False
         self.print_lines(table.notes)
 
-    def make_text(self, content: Content, column: Column) -> Text:
+    def make_text(self, content: Content, column: Column, row: Row) -> Text:
         """Return a cell; a large difference has a colour, a number without a mark is indented."""
         text = format_content(content)
         if not isinstance(content, str) and not column.number:
             text = f"{mark(content) or ' '} {text}"
-        return Text(self.clean_text(text), style=COLOURS.get(colour(content), ""))
+        name = colour(content) or colour_text(column, row)
+        return Text(self.clean_text(text), style=COLOURS.get(name, ""))
 
     def pack_columns(self, table: Table, widths: Sequence[int]) -> list[list[int]]:
         """Return each table's columns: the first column in all, needed ones before others."""

@@ -6,12 +6,14 @@ results of both have the amounts of `base` and `new`, and rows of `new` against 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
+from packaging.version import InvalidVersion, Version
 
 from bench.estimates import COUNT, Estimate, Verdict
 from bench.metrics import METRICS, Kind
@@ -162,6 +164,21 @@ def find_exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
 def is_costlier(row: Estimate) -> bool:
     """Tell whether a cost rose."""
     return row.value > row.no_difference and not METRICS[row.metric].neutral
+
+
+def order_releases(
+    releases: tuple[str | None, str | None], row: Estimate
+) -> tuple[tuple[str | None, str | None], Estimate]:
+    """Return two releases, the older one first, and the ratio of the newer one to it.
+
+    A search that asks what became faster has its good end at the newer one.
+    """
+    good, bad = releases
+    with suppress(InvalidVersion):
+        if good and bad and Version(good) > Version(bad):
+            low, high = (1 / end if end else None for end in (row.high, row.low))
+            return (bad, good), replace(row, value=1 / row.value, low=low, high=high)
+    return releases, row
 
 
 def find_key(row: Estimate) -> tuple[Cell, str]:

@@ -2,32 +2,86 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
 
 import impls
 from bench.cells import BASELINE, Cell
 from bench.estimates import Estimate, group_by_key
-from bench.metrics import METRICS
+from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import LONG_SERIES, NO_SPREAD, compare_ratios, find_shifts, find_spread
-from bench.track.comparison import ORDER, find_exact_changes, is_costlier, is_exact
+from bench.track.comparison import (
+    ORDER,
+    find_exact_changes,
+    is_costlier,
+    is_exact,
+    order_releases,
+)
 from bench.wording import name_workload, sort_workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from bench.cells import Arm
-    from bench.runfile import EnvironmentInfo, Results
+    from bench.runfile import EnvironmentInfo, Results, SearchRecord
+
+LEFT_OVER = 0.2
+"""Largest part of a change that a repair leaves, in logarithms."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of one metric and place, at one time, in one direction; and what took it back."""
+
+    rows: tuple[Estimate, ...]
+    """The styles that changed."""
+    repair: tuple[Estimate, ...] = ()
+    """Their next change, if it brings back at least four fifths of this one."""
+
+    @property
+    def first(self) -> Estimate:
+        """One of the rows: all have its metric, place and moments."""
+        return self.rows[0]
+
+    @property
+    def factor(self) -> float:
+        """Factor of the largest row, at least 1; 0 for exact numbers."""
+        return max(max(r.value, 1 / r.value) if r.form == "ratio" else 0.0 for r in self.rows)
+
+    def is_of(self, metric: str) -> bool:
+        """Tell whether it is a change of this metric."""
+        return self.first.metric == metric
+
+    def is_repaired_by(self, later: Change) -> bool:
+        """Tell whether the next change of the same metric and place takes this one back."""
+        logs, back = ({r.cell: math.log(r.value) for r in c.rows} for c in (self, later))
+        whole = sum(logs.values())
+        left = whole + sum(back.get(cell, 0.0) for cell in logs)
+        return logs.keys() <= back.keys() and abs(left) <= LEFT_OVER * abs(whole)
+
+
+@dataclass(frozen=True)
+class ReleaseEffect:
+    """What a search found: the release, and the ratio of it to the one before."""
+
+    release: str
+    """Package and version: `jax 0.7.1`."""
+    row: Estimate
 
 
 class Timeline:
-    """Views of the results of a history."""
+    """Views of the results of a history, and of searches for the releases of its changes."""
 
-    def __init__(self, results: Results) -> None:
-        self.results = results
+    def __init__(self, results: Results, searches: Iterable[SearchRecord] = ()) -> None:
+        self.results, self.searches = results, tuple(searches)
         self.is_measured = bool(results.base)
         """Whether its days were measured beside a reference; if not, its moments are kept runs."""
         base, against = results.base, results.base or str(BASELINE)
@@ -76,11 +130,11 @@ class Timeline:
         ]
 
     @cached_property
-    def changes(self) -> list[list[Estimate]]:
-        """Changes in groups: of one metric and place, at one time, in one direction.
+    def changes(self) -> list[Change]:
+        """Changes, the largest first; in a history of runs, the newest.
 
-        The largest come first; in a history of runs, the newest. Exact numbers need no test.
-        Metrics that decide nothing, such as the length of a program, are left out.
+        Exact numbers need no test. Metrics that decide nothing, such as the length of a program,
+        are left out.
         """
         groups: dict[tuple[object, ...], list[Estimate]] = defaultdict(list)
         for row in (*self.differences, *find_exact_changes(self.counts.values())):
@@ -88,9 +142,60 @@ class Timeline:
                 at = row.cell.workload if row.form == "ratio" else ""  # all sizes count alike
                 what = row.metric, at, row.cell.backend
                 groups[*what, row.against, row.environment, is_costlier(row)].append(row)
+        changes = [Change(tuple(rows)) for rows in groups.values()]
         if self.is_measured:
-            return sorted(groups.values(), key=lambda rows: -max(map(find_factor, rows)))
-        return sorted(groups.values(), key=lambda rows: rows[0].environment, reverse=True)
+            of_place = group_by_key((key[:3], c) for key, c in zip(groups, changes, strict=True))
+            return sorted(self._pair_repairs(of_place), key=lambda change: -change.factor)
+        return sorted(changes, key=lambda change: change.first.environment, reverse=True)
+
+    @property
+    def distinct_changes(self) -> list[Change]:
+        """Changes without those of a call's time per array where the call itself changed."""
+        calls = {(c.first.environment, c.first.cell.place) for c in self.changes if c.is_of(HOST)}
+        places = ((c, (c.first.environment, c.first.cell.place)) for c in self.changes)
+        return [c for c, place in places if not c.is_of(HOST_PER_ARRAY) or place not in calls]
+
+    def _pair_repairs(self, changes: dict[tuple[object, ...], list[Change]]) -> Iterator[Change]:
+        """Yield the changes of each metric and place; one that the next takes back, with that."""
+        for here in changes.values():
+            here.sort(key=lambda change: change.first.environment)
+            while here:
+                change, *later = here
+                if later and later[0].factor and change.is_repaired_by(later[0]):
+                    change = Change(change.rows, later.pop(0).rows)
+                yield change
+                here = later
+
+    def find_effects(self, rows: Sequence[Estimate]) -> Iterator[ReleaseEffect]:
+        """Yield what searches found of a change: the same metric, direction and release.
+
+        The release lies between the change's days; the search was of one of its styles, or the
+        package is shared by all. It may have been at another size.
+        """
+        if not rows:
+            return
+        before, after = self.list_sides(rows)
+        differing = find_differing_releases(before.versions, after.versions)
+        for search in self.searches:
+            if search.stopped is not None or search.package not in differing:
+                continue
+            (old, new), row = order_releases(search.releases, search.steps[-1].row)
+            first, last = differing[search.package]
+            is_same = search.metric == rows[0].metric.replace(HOST_PER_ARRAY, HOST)
+            is_here = search.cell.arm in {row.cell.arm for row in rows}
+            if not is_same or is_costlier(row) != is_costlier(rows[0]):
+                continue
+            if not is_here and search.package not in SHARED_PACKAGES:
+                continue
+            with suppress(InvalidVersion):
+                if (
+                    old
+                    and new
+                    and first
+                    and last
+                    and Version(first) < Version(new) <= Version(last)
+                ):
+                    yield ReleaseEffect(f"{search.package} {new}", row)
 
     def list_arms(self, metric: str, places: Collection[tuple[str, str]]) -> list[Arm]:
         """Return the arms that have a metric at one of these workloads and backends."""
@@ -149,11 +254,6 @@ def sort_series(rows: Iterable[Estimate]) -> dict[tuple[Cell, str], list[Estimat
         return *where, not cell.is_baseline, cell
 
     return {key: series[key] for key in sorted(series, key=rank)}
-
-
-def find_factor(row: Estimate) -> float:
-    """Return the factor of a change, at least 1; 0 for exact numbers, which come last."""
-    return max(row.value, 1 / row.value) if row.form == "ratio" else 0.0
 
 
 @cache

@@ -198,7 +198,7 @@ def test_a_chart_of_lines_has_a_dot_and_an_interval_at_each_point() -> None:
             ("one", "two", "step, beside"),
         ),
         (
-            draw_lines("t", {Arm("haiku", "pure"): DAYS}, marks=["2026-03-01"]),
+            draw_lines("t", {Arm("haiku", "pure"): DAYS}, marks={"2026-03-01": "jax 0.7.1"}),
             ("haiku/pure", "2026", "step"),
         ),
         (

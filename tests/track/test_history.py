@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bench.report.documents.history import describe_history, draw_line, find_causes
 from bench.report.page import page
-from bench.runfile import CellResult, Results
+from bench.runfile import DIFFERS, CellResult, Results, SearchRecord, SearchStep
 from bench.runfile.reader import Processor, Run, read
 from bench.runfile.writer import run_file, write
 from bench.track.run_files import read_history
@@ -30,9 +30,10 @@ FASTER = of_days(1, dict(zip(DAYS, [{}, {}, QUARTER, QUARTER], strict=True)), JA
 
 
 def changes(results: Results) -> dict[object, tuple[object, ...]]:
-    """Return the rows of the table of changes, by what they are of."""
+    """Return the rows of the table of changes, by what they are of: effect, days, releases."""
     [table] = section(describe_history(results), "What changed").tables
-    return {row.cells[0]: row.cells[1:] for row in table.rows}
+    parts = ((row.cells, str(row.cells[-2]).partition(": ")) for row in table.rows)
+    return {what: (effect, cells[-1], *cells[:-2]) for cells, (what, _, effect) in parts}
 
 
 def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
@@ -44,11 +45,11 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     ]
     results = replace(FASTER, estimates=calls)
     made, rows = describe_history(results), changes(results)
-    about = "all 4 styles", "2025-08-01 to 2025-10-01", "jax 0.12.0 → 0.13.0"
+    about = "2025-08-01 to 2025-10-01", "jax 0.12.0 → 0.13.0"
     [table] = section(made, "What changed").tables
-    assert [column.title for column in table.columns[2:]] == ["styles", "between", "releases"]
-    assert rows["step at width 128"] == ("75 % less", *about)
-    assert rows["Python calls at width 128"] == ("+7", *about)
+    assert [column.title for column in table.columns] == ["release", "effect", "between"]
+    assert rows["step at width 128"] == ("75 % less; all 4 styles", *about)
+    assert rows["Python calls at width 128"] == ("+7; all 4 styles", *about)
     assert (
         "step at width 128, 75 % less, 2025-08-01 to 2025-10-01: `bakeoff bisect --metric step "
         "--workload seed --entrant pure_jax --style pure --good @2025-10-01 --bad @2025-08-01`"
@@ -57,19 +58,22 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     assert set(rows) >= {"step at width 128", "call at width 8", "compile at width 128"}
     assert len(rows) == 4
     assert re.fullmatch(
-        r"From 2025-06-01 to 2025-12-01: step at width 128 7\d.* % less; "
-        r"call at width 8 7\d.* % less; compile at width 128 7\d.* % less.",
-        made.headline,
+        r"From 2025-06-01 to 2025-12-01, step at width 128: 7\d.* % less\.", made.headline
+    )
+    assert re.fullmatch(
+        r"From 2025-06-01 to 2025-12-01, step at width 128: 7\d.* % less; "
+        r"call at width 8: 7\d.* % less; compile at width 128: 7\d.* % less\.",
+        section(made, "What changed").lines[-1],
     )
     assert re.match(
         r"12 changes for the better \(7.* less, mean 75 % less\) and 4 changed counts found "
         r"in 108 comparisons\.",
-        section(made, "What changed").lines[-1],
+        section(made, "What changed").lines[-2],
     )
     assert made.title == "2025-06-01 to 2025-12-01: what became slower, and when"
     charts = [figure for section in made.sections for figure in section.figures]
     assert len(charts) == 4
-    assert charts[0].title.startswith("Step at width 128 7")
+    assert charts[0].title.startswith("Step at width 128: 7")
     nothing = (
         "Peak memory at width 128: no change found, and one of 0.58 % would show between the ends"
     )
@@ -85,23 +89,23 @@ def test_styles_that_changed_are_those_of_all_that_were_measured() -> None:
             else row
             for row in FASTER.estimates
         ]
-        return changes(replace(FASTER, estimates=calls))["Python calls at width 128"][1]
+        return changes(replace(FASTER, estimates=calls))["Python calls at width 128"][0]
 
-    assert more_calls(ARMS) == "all 4 styles"
-    assert more_calls({*ARMS} - {HAIKU}) == "all but haiku/pure"
-    assert more_calls({HAIKU}) == "haiku/pure"
+    assert more_calls(ARMS) == "+7; all 4 styles"
+    assert more_calls({*ARMS} - {HAIKU}) == "+7; all but haiku/pure"
+    assert more_calls({HAIKU}) == "+7; haiku/pure"
 
 
 def test_the_headline_says_how_the_ends_differ_and_of_which_styles() -> None:
     mixed = describe_history(of_days(3, {DAYS[0]: {}, DAYS[1]: {HAIKU: 0.5, FILTER_JIT: 4.0}}))
     assert re.match(
-        r"From 2025-06-01 to 2025-08-01: step at width 128 4.00 times \(.*\) "
-        r"\(equinox/filter_jit\), -50 % \(.* to .*\) \(haiku/pure\); ",
+        r"From 2025-06-01 to 2025-08-01, step at width 128: 4.00 times \(.*\) "
+        r"\(equinox/filter_jit\), -50 % \(.* to .*\) \(haiku/pure\)\.",
         mixed.headline,
     )
     slow = {HAIKU: 4.0}
     back = describe_history(of_days(3, dict(zip(DAYS, [{}, slow, slow, {}], strict=True))))
-    assert not re.match("From .*: step", back.headline), "the ends do not differ"
+    assert not re.match("From .* step", back.headline), "the ends do not differ"
 
 
 def test_a_series_is_a_line_with_what_would_show() -> None:
@@ -117,15 +121,77 @@ def test_a_series_is_a_line_with_what_would_show() -> None:
     assert draw_line(rows[1:], DAYS)[0] == "·", "a day without a value"
 
 
+def search(release: str, before: str, value: float, **about: Any) -> SearchRecord:
+    """Return a search that found a release, with the ratio of its newer side to the older."""
+    package, version = release.split()
+    known = {"cell": ARMS[0].make_cell("toy", "cpu"), "metric": "step"} | about
+    ends = {"low": value / 1.1, "high": value * 1.1, "cell": known["cell"]}
+    row = replace(FASTER.estimates[0], form="ratio", value=value, **ends)
+    step = SearchStep(phase="confirm", row=row, conclusion=DIFFERS, seconds=9.0)
+    releases = before, version
+    return SearchRecord(package=package, releases=releases, steps=[step], **known)
+
+
+def test_searches_beside_a_history_name_its_releases() -> None:
+    found = search("jax 0.12.5", "0.12.4", 0.2)
+    made = describe_history(FASTER, [found])
+    [table] = section(made, "What changed").tables
+    rows = {str(row.cells[1]).partition(":")[0]: row.cells[0] for row in table.rows}
+    assert rows["step at width 128"] == "jax 0.12.5: -80 % (-82 to -78)"
+    assert rows["compile at width 128"] == "jax 0.12.0 → 0.13.0", "another metric's release"
+    assert made.headline.startswith("jax 0.12.5: step 80 % less (width 8). From 2025-06-01 to ")
+    charts = {figure.title: figure.chart for s in made.sections for figure in s.figures}
+    of_step = next(chart for title, chart in charts.items() if title.startswith("Step"))
+    assert "'name': 'jax 0.12.5'" in str(of_step)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        search("jax 0.11.9", "0.11.8", 0.2),  # before the change
+        search("jax 0.12.5", "0.12.4", 5.0),  # in the other direction
+        search("jax 0.12.5", "0.12.4", 0.2, metric="compile"),
+        search("jax 0.12.5", "0.12.4", 0.2, stopped="no time"),
+        search("jax 1f3c9a", "who knows", 0.2),  # a commit
+        search("equinox 0.13.9", "0.13.8", 0.2),  # which did not differ
+    ],
+)
+def test_other_searches_name_nothing(other: SearchRecord) -> None:
+    rows = next(c.rows for c in Timeline(FASTER).changes if c.first.metric == "step")
+    assert [*Timeline(FASTER, [other]).find_effects(rows)] == []
+
+
+def test_a_regression_and_its_repair_are_one_row() -> None:
+    slow = dict.fromkeys(ARMS, 8.0)
+    days = [*DAYS, "2026-02-01", "2026-04-01"]
+    releases = [
+        *({}, {}, {"jax": "0.13.0"}, {"jax": "0.13.0"}, {"jax": "0.14.0"}, {"jax": "0.14.0"})
+    ]
+
+    def read_rows(levels: list[dict[Any, float]]) -> list[str]:
+        results = of_days(5, dict(zip(days, levels, strict=True)), releases)
+        [table] = section(describe_history(results), "What changed").tables
+        return [str(row.cells[1]) for row in table.rows if str(row.cells[1]).startswith("step")]
+
+    [row] = read_rows([{}, {}, slow, slow, {}, {}])
+    assert re.fullmatch(
+        r"step at width 128: [78].* times as much; all 4 styles; back by 2026-02-01", row
+    )
+    half = dict.fromkeys(ARMS, 3.0)
+    assert len(read_rows([{}, {}, slow, slow, half, half])) == 2, "most of it stays"
+    others = half | {HAIKU: 8.0}
+    assert not any("back" in row for row in read_rows([{}, {}, slow, slow, others, others]))
+
+
 def test_other_libraries_are_no_cause() -> None:
     releases = [
         {"dm-haiku": "0.0.16", "numpy": "2.4"},
         {"dm-haiku": "0.0.17", "numpy": "2.5", "flax": "0.13.0"},
     ]
     it = Timeline(of_days(2, {DAYS[0]: {}, DAYS[1]: {HAIKU: 1.3}}, releases))
-    [rows] = [rows for rows in it.changes if rows[0].metric == "step"]
-    assert rows[0].cell.arm == HAIKU
-    assert find_causes(rows, it) == "dm-haiku 0.0.16 → 0.0.17 and numpy 2.4 → 2.5"
+    [change] = [change for change in it.changes if change.first.metric == "step"]
+    assert change.first.cell.arm == HAIKU
+    assert find_causes(change, it) == "dm-haiku 0.0.16 → 0.0.17 and numpy 2.4 → 2.5"
 
 
 def test_days_without_time_are_told() -> None:
@@ -164,9 +230,9 @@ def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) ->
     it = Timeline(results)
     assert [moment[:10] for moment in it.moments] == [f"2026-0{n}-15" for n in range(1, 7)]
     assert not it.is_measured
-    [step] = [rows for rows in it.changes if rows[0].metric == "step"]
-    assert [row.cell.arm for row in step] == [HAIKU]
-    assert (step[0].against[:7], step[0].environment[:7]) == ("2026-03", "2026-04")
+    [step] = [change for change in it.changes if change.first.metric == "step"]
+    assert [row.cell.arm for row in step.rows] == [HAIKU]
+    assert (step.first.against[:7], step.first.environment[:7]) == ("2026-03", "2026-04")
     assert find_causes(step, it) == "jax 0.12.0 → 0.13.0; commit 3333333333 → 4444444444"
     assert not any(row.cell.is_baseline for row in it.differences)
     assert describe_history(results).subtitle == (
@@ -178,7 +244,7 @@ def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) ->
         .startswith("Values are relative to pure_jax/pure in ")
     )
     calls = changes(results)["Python calls at width 128"]
-    assert calls[:3] == ("+63", "equinox/filter_jit", "2026-04-15 08:00 to 2026-05-15 08:00")
+    assert calls[:2] == ("+63; equinox/filter_jit", "2026-04-15 08:00 to 2026-05-15 08:00")
     assert results.warnings == []
 
 
@@ -193,7 +259,7 @@ def test_a_short_call_on_all_cores_has_no_change_in_a_few_runs(tmp_path: Path) -
 
     def called(files: list[Path]) -> list[str]:
         it = Timeline(read_history(files))
-        return [rows[0].metric for rows in it.changes if rows[0].cell.workload == "toy"]
+        return [c.first.metric for c in it.changes if c.first.cell.workload == "toy"]
 
     few = describe_history(read_history(files[5:15]))
     assert called(files[5:15]) == []
@@ -229,8 +295,8 @@ def test_the_guilty_release_comes_first_at_any_width() -> None:
     every, alone = dict.fromkeys(ARMS, 1.8), {BLOG: 1.8}
     for factors, first in ((alone, "flax 0.12.0 → 0.12.1, jax 0.12.0"), (every, "jax 0.12.0")):
         results = of_days(2, {DAYS[0]: {}, DAYS[1]: factors}, releases)
-        assert str(changes(results)["step at width 128"][3]).startswith(first)
-    cell = str(changes(of_days(2, {DAYS[0]: {}, DAYS[1]: alone}, releases))["step at width 128"][3])
+        assert str(changes(results)["step at width 128"][2]).startswith(first)
+    cell = str(changes(of_days(2, {DAYS[0]: {}, DAYS[1]: alone}, releases))["step at width 128"][2])
     assert cell.endswith("numpy 2.4 → 2.5, equinox 0.13.1 → 0.13.2")
 
 

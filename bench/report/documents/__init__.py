@@ -6,11 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bench.report.table import Document
+    from bench.runfile import SearchRecord
     from bench.runfile.reader import Run
 
 
-def make_document(run: Run) -> Document:
+def make_documents(runs: Iterable[Run]) -> list[Document]:
+    """Return the documents of runs; the searches among them name the releases in histories."""
+    given = [*runs]
+    searches = [run.results.search for run in given if run.results.kind == "bisect"]
+    return [make_document(run, searches) for run in given]
+
+
+def make_document(run: Run, searches: Iterable[SearchRecord] = ()) -> Document:
     """Return a run as the document of the command that made it.
 
     It has the day and the machine, unless it compares files, which have their own.
@@ -32,7 +42,7 @@ def make_document(run: Run) -> Document:
         case "history":
             from bench.report.documents.history import describe_history
 
-            made = describe_history(results)
+            made = describe_history(results, searches)
         case "cost":
             from bench.report.documents.cost import describe_costs
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import TYPE_CHECKING
-
-from msgspec.structs import replace
-from packaging.version import InvalidVersion, Version
 
 from bench.metrics import label
 from bench.numbers import percent, words
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.runfile import DIFFERS, LIKE_BAD, LIKE_GOOD, UNDECIDED
-from bench.track.comparison import is_costlier
+from bench.track.comparison import is_costlier, order_releases
 from bench.track.steps import ALPHA
 from bench.wording import MOST_NAMED, describe_releases, name_workload, pluralise, sentence
 
@@ -105,21 +101,6 @@ def are_apart(row: Estimate, other: Estimate) -> bool:
     """Tell whether the intervals of two ratios have nothing in common."""
     (low, high), (least, most) = row.limits, other.limits
     return (low or 0.0) > (most or math.inf) or (high or math.inf) < (least or 0.0)
-
-
-def order_releases(
-    releases: tuple[str | None, str | None], row: Estimate
-) -> tuple[tuple[str | None, str | None], Estimate]:
-    """Return two releases, the older one first, and the ratio of the newer one to it.
-
-    A search that asks what became faster has its good end at the newer one.
-    """
-    good, bad = releases
-    with suppress(InvalidVersion):
-        if good and bad and Version(good) > Version(bad):
-            low, high = (1 / end if end else None for end in (row.high, row.low))
-            return (bad, good), replace(row, value=1 / row.value, low=low, high=high)
-    return releases, row
 
 
 def explain_repetition(results: Results) -> Iterator[str]:

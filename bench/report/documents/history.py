@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from bench.cells import Arm, Cell
     from bench.estimates import Estimate
     from bench.report.table import Figure
-    from bench.runfile import Results
+    from bench.runfile import Results, SearchRecord
+    from bench.track.timeline import Change
 
 DAY, MINUTE = 10, 16
 """Number of characters of a time up to its day, and up to its minute."""
@@ -47,11 +48,9 @@ if none of these was measured."""
 FIRST_CHANGES = 12
 """Number of changes that are shown unfolded."""
 COLUMNS = (
-    Column("what", wraps=True),
-    Column("change", number=True, wraps=True),
-    Column("styles", wraps=True),
+    Column("release", help="by a search, or else all that differ, likely ones first", wraps=True),
+    Column("effect", wraps=True, coloured=True),
     Column("between", wraps=True),
-    Column("releases", help="all that differ, the likeliest cause first", wraps=True),
 )
 """Columns of a table of changes."""
 SERIES_COLUMNS = (
@@ -67,8 +66,10 @@ LARGEST_LIMIT = 1.0
 """Largest detectable difference that is told, a fraction: above it, nothing is known."""
 MOST_STYLES = 2
 """Most styles that are named; more are counted."""
+MOST_RELEASES, MOST_EFFECTS = 3, 2
+"""Most releases, and effects of each, that the headline names."""
 END_METRICS = STEP, HOST, "compile", "first_step"
-"""Metrics whose change from the first day to the last the headline says."""
+"""Metrics whose change from the first day to the last is told; the headline has the first of it."""
 FACTOR = 2.0
 """Ratio from which a change is a factor, no longer a percentage."""
 LEAST_SHARE = 0.01
@@ -80,12 +81,13 @@ def describe_moment(moment: str) -> str:
     return moment[:MINUTE].replace("T", " ")
 
 
-def describe_history(results: Results) -> Document:
-    """Return the document of a history."""
-    it = Timeline(results)
+def describe_history(results: Results, searches: Iterable[SearchRecord] = ()) -> Document:
+    """Return the document of a history; searches name the releases of its changes."""
+    it = Timeline(results, searches)
+    changes = it.distinct_changes
     first, more = (
         (_make_changes_table(part, it),) if part else ()
-        for part in (it.changes[:FIRST_CHANGES], it.changes[FIRST_CHANGES:])
+        for part in (changes[:FIRST_CHANGES], changes[FIRST_CHANGES:])
     )
     charts, series = dict(_draw_charts(it)), _make_series_table(it)
     host = HOST_PER_ARRAY if HOST_PER_ARRAY in charts else HOST
@@ -110,6 +112,7 @@ def describe_history(results: Results) -> Document:
                         (f"({label(n)}): {ON_ALL_CORES}", c) for c, n in it.untested
                     ),
                     *_count_changes(it),
+                    *_compare_days(it, 0),
                 ),
                 first,
             ),
@@ -125,20 +128,51 @@ def describe_history(results: Results) -> Document:
 
 
 def _make_headline(it: Timeline) -> str:
-    """Return how the ends differ, or else the first change; what is untested; what had no time."""
+    """Return what releases did, and how the ends differ; what is untested; what had no time.
+
+    Of kept runs, it is the newest change.
+    """
     if not it.comparisons:
         why = ON_ALL_CORES if it.untested else "this needs a metric at two moments"
         return " ".join(filter(None, [f"Nothing could be compared: {why}.", _ask_for_time(it)]))
-    ends = "; ".join(_compare_ends(it)) if it.is_measured else ""
-    first = "No change was found."
-    if ends:
-        first = f"From {it.moments[0]} to {it.moments[-1]}: {ends}."
-    elif it.changes:
-        first = sentence(_describe_changes(it.changes[0], it))
+    parts = [*_name_releases(it), *_compare_days(it, 1)]
+    if not parts and it.changes:
+        change = it.changes[0]
+        what, styles, by, between = _describe_change(change, it)
+        why = _name_causes(change, it)
+        parts = [sentence(f"{what}: {by}, {between}{f' ({why})' * bool(why)}; {styles}")]
     rest = ""
     if it.untested:
         rest = f"{len(it.untested)} of {len(it.series)} times are {ON_ALL_CORES}."
-    return " ".join(filter(None, [first, rest, _ask_for_time(it)]))
+    return " ".join(filter(None, [*(parts or ["No change was found."]), rest, _ask_for_time(it)]))
+
+
+def _name_releases(it: Timeline) -> Iterator[str]:
+    """Yield what the releases that searches found did, those first whose effect is the largest.
+
+    What a later release took back comes last.
+    """
+    lasting = sorted(it.changes, key=lambda change: bool(change.repair))
+    effects = [effect for change in lasting for effect in it.find_effects(change.rows)]
+    releases = group_by_key((e.release, _describe_effect(e.row, it)) for e in effects)
+    texts = [f"{n}: {join_words([*dict.fromkeys(e)][:MOST_EFFECTS])}." for n, e in releases.items()]
+    yield from texts[:MOST_RELEASES]
+    if rest := [*releases][MOST_RELEASES:]:
+        yield sentence(f"searches found {name_few(rest)}, too")
+
+
+def _describe_effect(row: Estimate, it: Timeline) -> str:
+    """Return what a release did, and where: `step -80.7 % (width 128)`."""
+    where = [it.describe_place(row.cell)]
+    where += [f"{row.cell.arm}"] if not row.cell.is_baseline else []
+    return f"{label(row.metric)} {describe_range([row.value])} ({', '.join(where)})"
+
+
+def _compare_days(it: Timeline, most: int) -> Iterator[str]:
+    """Yield how the last day's stack differs from the first one's, in a sentence."""
+    ends = [*_compare_ends(it)] if it.is_measured and it.comparisons else []
+    if ends:
+        yield f"From {it.moments[0]} to {it.moments[-1]}, {'; '.join(ends[: most or None])}."
 
 
 def _ask_for_time(it: Timeline) -> str:
@@ -181,12 +215,12 @@ def _compare_ends(it: Timeline) -> Iterator[str]:
                 styles = f" ({_name_styles(arms, measured)})" if len(arms) < len(measured) else ""
                 parts.append(f"{describe_growth(of_direction)}{styles}")
         if parts:
-            yield f"{label(metric)} at {it.describe_place(here[0].cell)} {', '.join(parts)}"
+            yield f"{label(metric)} at {it.describe_place(here[0].cell)}: {', '.join(parts)}"
 
 
 def _count_changes(it: Timeline) -> Iterator[str]:
     """Yield how many changes there are for the worse and for the better, and how large they are."""
-    rows = [row for rows in it.changes for row in rows]
+    rows = [row for change in it.distinct_changes for row in (*change.rows, *change.repair)]
     kinds = [text for worse in (True, False) if (text := _summarise(rows, worse=worse))]
     if exact := sum(row.form != "ratio" for row in rows):
         kinds.append(pluralise(exact, "changed count"))
@@ -205,27 +239,40 @@ def _summarise(rows: Iterable[Estimate], *, worse: bool) -> str:
     return f"{what} ({describe_range(ratios)}, mean {describe_range([mean])})"
 
 
-def _make_changes_table(groups: Sequence[Sequence[Estimate]], it: Timeline) -> Table:
-    """Return a row for each group of changes, with all that differs between its moments."""
+def _make_changes_table(changes: Sequence[Change], it: Timeline) -> Table:
+    """Return a row for each change: the release, or all that differ; what it did; and when."""
     rows = []
-    for changes in groups:
-        what, styles, by, between = _describe_change(changes, it)
-        releases = describe_releases(it.find_differing(changes))
-        releases += [f"commit {commits}"] if (commits := it.find_commits(changes)) else []
-        cells = what, by.removesuffix(" as much"), styles, between, ", ".join(releases)
-        rows.append(Row(cells, is_costlier(changes[0])))
+    for change in changes:
+        what, styles, by, between = _describe_change(change, it)
+        back = f"; back by {describe_moment(change.repair[0].environment)}" if change.repair else ""
+        effect = f"{what}: {by}; {styles}{back}"
+        worse = is_costlier(change.first)
+        rows.append(Row((_name_causes(change, it), effect, between), worse=worse))
     return Table(COLUMNS, tuple(rows)).drop_empty_columns()
 
 
-def _describe_change(changes: Sequence[Estimate], it: Timeline) -> tuple[str, str, str, str]:
-    """Return what changed in a group, of which styles, by how much, and when."""
-    first = changes[0]
+def _name_causes(change: Change, it: Timeline) -> str:
+    """Return the releases that searches found, with their effects; else all that can be the cause.
+
+    Of a change that was taken back, both are named.
+    """
+    if parts := [f"{e.release}: {words(e.row)}" for e in it.find_effects(change.rows)]:
+        parts += [f"back: {e.release}" for e in it.find_effects(change.repair)]
+        return "; ".join(parts)
+    releases = describe_releases(it.find_differing(change.rows))
+    commits = it.find_commits(change.rows)
+    return ", ".join([*releases, *([f"commit {commits}"] if commits else [])])
+
+
+def _describe_change(change: Change, it: Timeline) -> tuple[str, str, str, str]:
+    """Return what changed, of which styles, by how much, and when."""
+    first = change.first
     between = " to ".join(map(describe_moment, (first.against, first.environment)))
-    measured = it.list_arms(first.metric, {row.place for row in changes})
-    styles = _name_styles([row.cell.arm for row in changes], measured)
-    places = [*dict.fromkeys(it.describe_place(row.cell) for row in changes)]
+    measured = it.list_arms(first.metric, {row.place for row in change.rows})
+    styles = _name_styles([row.cell.arm for row in change.rows], measured)
+    places = [*dict.fromkeys(it.describe_place(row.cell) for row in change.rows)]
     what = f"{label(first.metric)} at {name_few(places)}"
-    return what, styles, describe_growth(changes), between
+    return what, styles, describe_growth(change.rows), between
 
 
 def _name_styles(arms: Iterable[Arm], measured: Iterable[Arm]) -> str:
@@ -241,10 +288,10 @@ def _name_styles(arms: Iterable[Arm], measured: Iterable[Arm]) -> str:
 
 def _list_searches(it: Timeline) -> Iterator[str]:
     """Yield for each change of a time or size the command that finds the release."""
-    for changes in it.changes:
-        if it.is_measured and METRICS[changes[0].metric].varies:
-            what, _, by, between = _describe_change(changes, it)
-            yield f"{what}, {by}, {between}: `{write_search(changes[0])}`"
+    for change in it.distinct_changes:
+        if it.is_measured and METRICS[change.first.metric].varies:
+            what, _, by, between = _describe_change(change, it)
+            yield f"{what}, {by}, {between}: `{write_search(change.first)}`"
 
 
 def write_search(change: Estimate) -> str:
@@ -256,11 +303,6 @@ def write_search(change: Estimate) -> str:
     backend = f" --backend {cell.backend}" * (cell.backend != "cpu")
     where = f"--workload {cell.workload}{backend} --entrant {cell.entrant} --style {cell.style}"
     return f"bakeoff bisect --metric {metric} {where} --good @{good} --bad @{bad}"
-
-
-def _describe_changes(changes: Sequence[Estimate], it: Timeline) -> str:
-    (what, styles, by, between), why = _describe_change(changes, it), find_causes(changes, it)
-    return f"{what} {by}, {between}{f' ({why})' if why else ''}: {styles}"
 
 
 def describe_growth(changes: Sequence[Estimate]) -> str:
@@ -289,13 +331,13 @@ def describe_range(ratios: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys(ends)) + rest
 
 
-def find_causes(changes: Sequence[Estimate], it: Timeline) -> str:
+def find_causes(change: Change, it: Timeline) -> str:
     """Return the releases and commits that differ between two moments and can be the cause."""
-    differing, commits = it.find_differing(changes), it.find_commits(changes)
-    pairs = {name: pair for name, pair in differing.items() if not it.is_no_cause(name, changes)}
+    differing, commits = it.find_differing(change.rows), it.find_commits(change.rows)
+    pairs = {name: p for name, p in differing.items() if not it.is_no_cause(name, change.rows)}
     parts = [name_few(describe_releases(pairs))] if pairs else []
     parts += [f"commit {commits}"] if commits else []
-    if not parts and all(info.versions for info in it.list_sides(changes)):
+    if not parts and all(info.versions for info in it.list_sides(change.rows)):
         parts.append("with the same libraries")
     return "; ".join(parts)
 
@@ -326,7 +368,7 @@ def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
             }
             for cell in cells
         }
-        here = [r for r in it.changes if (r[0].metric, r[0].cell.place) == (metric, at)]
+        here = [c for c in it.changes if (c.first.metric, c.first.cell.place) == (metric, at)]
         title = f"{label(metric)} at {it.describe_place(cells[0])}: no change found"
         ends = it.last_to_first if it.is_measured else []  # runs differ by more than their errors
         limit = find_detectable_difference(
@@ -336,10 +378,16 @@ def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
             title += f", and one of {percent(limit, up=True)} would show between the ends"
         if here:
             what, styles, by, between = _describe_change(here[0], it)
-            title = f"{what} {by}, {between}: {styles}"
-        marks = sorted({rows[0].environment for rows in here})
-        x_title = "vertical lines: changes" if marks else ""
-        yield metric, draw_lines(sentence(title)[:-1], drawn, x_title, marks=marks)
+            title = f"{what}: {by}, {between}; {styles}"
+        marks = {
+            rows[0].environment: join_words(
+                [*dict.fromkeys(e.release for e in it.find_effects(rows))]
+            )
+            for change in here
+            for rows in (change.rows, change.repair)
+            if rows
+        }
+        yield metric, draw_lines(sentence(title)[:-1], drawn, marks=marks)
 
 
 def _make_series_table(it: Timeline) -> Table:
@@ -408,7 +456,7 @@ def _explain_method(it: Timeline) -> Iterator[str]:
     if len(list_known_commits(map(it.results.environments.__getitem__, it.moments))) > 1:
         yield "Runs of different commits are one series: a change may be this project's own."
     if it.is_measured:
-        yield "The first sentence compares the first and last day alone, corrected for all metrics."
+        yield "First and last day are compared alone, corrected for all metrics."
         yield from suggest_more(it.results.estimates)
     if it.results.arguments:
         yield f"To repeat it: `{it.results.make_command()}`"

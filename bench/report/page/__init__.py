@@ -47,7 +47,15 @@ def page(*documents: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    cells = table.format_content, table.colour, number, shade, sort_key, limit_attributes
+    cells = (
+        table.format_content,
+        table.colour,
+        table.colour_text,
+        number,
+        shade,
+        sort_key,
+        limit_attributes,
+    )
     filters = *cells, mark_code, picture
     environment.filters |= {function.__name__: function for function in filters}
     text = environment.get_template("page.html.jinja").render(
