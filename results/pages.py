@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 import jinja2
 from markdown_it import MarkdownIt
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bench.report.documents import make_document
 from bench.report.page import ICON, Anchors, page
+from bench.report.summary import CAUSES
 from bench.wording import NO_BREAK, keep_units
 from bench.worker.settings import ROOT
 
@@ -32,13 +33,17 @@ if TYPE_CHECKING:
     from bench.runfile.reader import Run
 
 README, INDEX = ROOT / "README.md", ROOT / "results/README.md"
-TRACKING = ROOT / "results/tracking/README.md"
+TRACKING, WHY = ROOT / "results/tracking/README.md", ROOT / "docs/why.md"
 CARD = ROOT / "results/card.png"
 """Picture that a link to the site shows."""
 TOPIC = re.compile(r"^\* \[([^\]]+)\]\(([^)]+)\)", re.MULTILINE)
 """Lines of results/README.md that name the site's topics, in their order."""
-BETWEEN_NUMBERS = re.compile(r"(?<=\d) (?=to -?\d)|(?<=\d to) (?=-?\d)")
+BETWEEN_NUMBERS = re.compile(r"(?<=\d)(?<!\d-\d\d) (?=to -?\d)|(?<=\d to) (?!\d{4}-)(?=-?\d)")
 MARK_SPACE = re.compile(r"(?<=[▲▼=?]) (?=[-+±\d])")
+ROW_NAME = re.compile(r'(<th scope="row">(?:<a [^>]*></a>)?)(\w+)/<wbr>(\w+)')
+"""A style that names a row of a run's page."""
+STYLE_NAME = re.compile(r"((?:<td>|\.html\">)[a-z_]+)/([a-z_]+)")
+"""A style that names a row of a table in Markdown: it may be broken at its slash."""
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 
 
@@ -66,21 +71,45 @@ class Builder:
             target = self.folder / self.find_address(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             if path in self.runs:
-                text = page(make_document(self.runs[path], self.searches))
-                text = text.replace("<main>", f"{self.make_navigation(path)}\n<main>", 1)
-                target.write_text(text, encoding="utf-8")
+                target.write_text(self.show_run(path, waiting), encoding="utf-8")
             elif path.suffix == ".md":
                 target.write_text(self.render(path, waiting), encoding="utf-8")
+            elif path.suffix == ".py":
+                target.write_text(self.show_code(path), encoding="utf-8")
             else:
                 shutil.copyfile(path, target)
         return len(done)
+
+    def show_run(self, path: Path, waiting: list[Path]) -> str:
+        """Return the page of a run file, with links to the files of its styles, and to causes."""
+        text = page(make_document(self.runs[path], self.searches))
+
+        def link_style(row: re.Match[str]) -> str:
+            file = ROOT / f"impls/{row[2]}.py"
+            if not file.exists():
+                return row[0]
+            waiting.append(file)
+            return f'{row[1]}<a href="{self.link(path, file)}">{row[2]}/<wbr>{row[3]}</a>'
+
+        text = ROW_NAME.sub(link_style, text)
+        for cause in CAUSES:
+            text = text.replace(cause, f'<a href="{self.link(path, WHY)}">{cause}</a>')
+        waiting.append(WHY)
+        return text.replace("<main>", f"{self.make_navigation(path)}\n<main>", 1)
+
+    def show_code(self, path: Path) -> str:
+        """Return a file of Python as a page."""
+        name = path.relative_to(ROOT).as_posix()
+        code = path.read_text("utf-8")
+        return self.fill(path, name, name, f"<h1>{name}</h1>\n<pre>{escape(code)}</pre>")
 
     def find_address(self, path: Path) -> Path:
         """Return where a file of the project stands in the site."""
         place = path.relative_to(ROOT)
         if place.name == "README.md":
             return place.with_name("index.html")
-        return place.with_suffix(".html") if path in self.runs or path.suffix == ".md" else place
+        is_page = path in self.runs or path.suffix in (".md", ".py")
+        return place.with_suffix(".html") if is_page else place
 
     def render(self, path: Path, waiting: list[Path]) -> str:
         """Return a Markdown file as a page; files that it leads to are made, too."""
@@ -96,12 +125,17 @@ class Builder:
                 if child.type == "text":
                     child.content = keep_numbers(child.content)
         name_rows(tokens, set(anchors.uses))
+        body = STYLE_NAME.sub(r"\1/<wbr>\2", parser.renderer.render(tokens, parser.options, {}))
+        return self.fill(path, title, find_first_text(tokens), body)
+
+    def fill(self, path: Path, title: str, about: str, body: str) -> str:
+        """Return a page of a text: its title, its first words, and its HTML."""
         return TEMPLATE.render(
             title=title,
-            about=find_first_text(tokens),
+            about=about,
             icon=ICON,
             card=self.link(path, CARD),
-            body=Markup(parser.renderer.render(tokens, parser.options, {})),  # noqa: S704 -- ours
+            body=Markup(body),  # noqa: S704 -- ours
             style=(ROOT / "bench/report/page/page.css").read_text("utf-8"),
             navigation=Markup(self.make_navigation(path)),  # noqa: S704 -- ours
         )
@@ -167,7 +201,7 @@ def name_rows(tokens: Sequence[Token], taken: set[str]) -> None:
     for row, *_, content in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if row.type == "tr_open" and content.type == "inline":
             text = "".join(child.content for child in content.children or ())
-            name = re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+            name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-")
             if name and name not in taken:
                 taken.add(name)
                 row.attrSet("id", name)

@@ -22,14 +22,22 @@ from typing import TYPE_CHECKING
 
 from bench import runfile
 from bench.estimates import Estimate
+from bench.metrics import label
+from bench.numbers import words
 from bench.options import ABOUT, Options
 from bench.report.charts import render_svg
+from bench.report.documents import make_document
+from bench.report.documents.history import describe_change
 from bench.report.documents.run import describe_origin, explain_marks
-from bench.report.markdown import table_lines
+from bench.report.markdown import escape_text, table_lines
 from bench.report.summary import list_views, make_headline, make_summary_table
 from bench.report.table import Figure, Table
 from bench.runfile.reader import NotARunError, Run, read
 from bench.samples import Proof
+from bench.stats.changes import log_ratio
+from bench.track.comparison import order_releases
+from bench.track.timeline import Timeline
+from bench.wording import name_workload
 from bench.worker.settings import ROOT
 from results import libraries
 from results.beside import tables
@@ -67,6 +75,8 @@ SITE = ROOT / "site"
 PART = re.compile(r"(<!-- (\w+)((?: [^>]+)?) -->\n).*?(<!-- end -->)", re.DOTALL)
 """A part that is made: its name, and the words that its maker takes."""
 ANSWER = re.compile(r"<!-- answer (\S+) -->")
+ROW_NAME = re.compile(r"^\| ([a-z_]+)/([a-z_]+) \|", re.MULTILINE)
+"""A style that names a row of a table."""
 ADDRESSES = {
     re.compile(r"(?<=uvx --from )\S+(?= bakeoff)"): "git+{url}",
     re.compile(r"(?<=uses: )\S+(?=/jax-bakeoff(?:/comment)?@v1)"): "{owner}",
@@ -77,18 +87,24 @@ ADDRESSES = {
 # tables in Markdown
 
 
-def insert_parts(text: str) -> str:
-    """Return a Markdown text whose parts, each from its name to `<!-- end -->`, are made anew."""
+def insert_parts(path: Path) -> str:
+    """Return a Markdown file whose parts, each from its name to `<!-- end -->`, are made anew.
+
+    The styles that name rows lead to their files.
+    """
+    impls = os.path.relpath(ROOT / "impls", path.parent)
 
     def make(part: re.Match[str]) -> str:
-        return "\n".join([part[1], *MAKERS[part[2]](*part[3].split()), "", part[4]])
+        lines = "\n".join([part[1], *MAKERS[part[2]](*part[3].split()), "", part[4]])
+        return ROW_NAME.sub(rf"| [\1/\2]({impls}/\1.py) |", lines)
 
-    return PART.sub(make, text)
+    return PART.sub(make, path.read_text("utf-8"))
 
 
 def answer_run(file: str) -> Iterator[str]:
-    """Yield the answer of a run."""
-    yield f"**{make_headline(read(ROOT / file, samples=False).results)}**"
+    """Yield the answer of a run or a history; the published searches name its releases."""
+    searches = [run.results.search for run in find_runs().values() if run.results.kind == "bisect"]
+    yield f"**{make_document(read(ROOT / file, samples=False), searches).headline}**"
 
 
 def tabulate_run(file: str, *styles: str) -> Iterator[str]:
@@ -168,6 +184,45 @@ def list_parts() -> Iterator[str]:
     yield from table_lines(parts.make_parts_table())
 
 
+def list_releases(*files: str) -> Iterator[str]:
+    """Yield the table of releases that searches found, and what histories show of each.
+
+    The largest effect comes first; what a later release took back comes last.
+    """
+    searches = {
+        path: run.results.search
+        for path, run in find_runs().items()
+        if path.parent == TRACKING.parent and run.results.kind == "bisect"
+    }
+    seen: dict[int, dict[str, list[str]]] = {id(search): {} for search in searches.values()}
+    repaired = set()
+    for file in files:
+        history = Timeline(read(ROOT / file, samples=False).results, searches.values())
+        for change in history.distinct_changes:
+            what, styles, growth, between = describe_change(change, history)
+            back = f", and back by {change.repair[0].environment}" if change.repair else ""
+            for effect in history.find_effects(change.rows):
+                days = seen[id(effect.search)].setdefault(f"{between}{back}", [])
+                days.append(f"{what}: {growth}, {styles}")
+                repaired |= {id(effect.search)} if change.repair else set()
+
+    def rank(path: Path) -> tuple[bool, float]:
+        search = searches[path]
+        return id(search) in repaired, -abs(log_ratio(search.steps[-1].row))
+
+    yield "| release | effect | search |\n|---|---|---|"
+    for path in sorted(searches, key=rank):
+        search = searches[path]
+        (_, new), row = order_releases(search.releases, search.steps[-1].row)
+        what = (
+            f"{label(search.metric)} of {search.cell.arm} at {name_workload(search.cell.workload)}"
+        )
+        texts = (f"{'; '.join(rows)}; {days}" for days, rows in seen[id(search)].items())
+        shown = escape_text("; ".join(texts)) or "no change between steady days"
+        text = f"**{what}: {words(row)}**; in the history, {shown}"
+        yield f"| {search.package} {new} | {text} | [{search.seconds:.0f} s]({path.name}) |"
+
+
 def list_weeks() -> Iterator[str]:
     """Yield the tables of the tracked weeks, and of all of them together."""
     tracked = weeks.read_weeks()
@@ -187,6 +242,7 @@ MAKERS: dict[str, Callable[..., Iterator[str]]] = {
     "trials": list_trials,
     "tools": list_tools,
     "parts": list_parts,
+    "releases": list_releases,
     "weeks": list_weeks,
 }
 """Name of a part → the function that yields its lines."""
@@ -207,12 +263,14 @@ def insert_address(text: str, url: str) -> str:
     return text
 
 
-def draw_trials() -> dict[Path, str]:
-    """Return the charts of the trials of other tools, by their places beside their README."""
-    return {
-        BESIDE.with_name(f"{name}.svg"): render_svg(Figure(name, name, chart))
+def draw_charts() -> dict[Path, str]:
+    """Return the charts of trials of other tools and of the parts of a call, by their places."""
+    charts = {
+        BESIDE.with_name(f"{name}.svg"): chart
         for name, chart in tables.draw_charts(read_rows()).items()
     }
+    charts[COST.with_name("parts.svg")] = parts.draw_parts()
+    return {path: render_svg(Figure(path.stem, "", chart)) for path, chart in charts.items()}
 
 
 # the reference, made from the code
@@ -279,13 +337,13 @@ def main() -> None:
         .get("Source", "")
     )
     for path in (README, INDEX, COST, BESIDE, TRIALS, TRACKING, *(ROOT / "docs").glob("*.md")):
-        text = insert_parts(path.read_text("utf-8"))
+        text = insert_parts(path)
         path.write_text(insert_address(text, url) if url else text, encoding="utf-8")
     run = read_answer()
     view, answer = list_views(run.results)[0], make_headline(run.results)
     PICTURE.write_text(render_svg(draw_styles(view)), encoding="utf-8")
     CARD.write_bytes(draw_card(view, f"{answer.partition('. ')[0]}."))
-    for place, drawn in draw_trials().items():
+    for place, drawn in draw_charts().items():
         place.write_text(drawn, encoding="utf-8")
     (ROOT / "docs/commands.md").write_text(describe_commands(), encoding="utf-8")
     (ROOT / "docs/run-file.md").write_text(describe_run_file(), encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import msgspec
 
 from common.errors import BakeoffError, require_new
+from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ SAFE_TEXT = "what was measured is safe: go on with the same command and --resume
 WIDTH = 100
 """Characters of a line in a text file."""
 FORMATS = ("text", "md", "json", "html")
+PAGE_MARK, PAGE_HEAD = b'<meta name="generator" content="jax-bakeoff', 2000
+"""Text by which a page of ours is known, and the number of bytes in which it stands."""
 UTF8_FORMATS = ("json", "html")
 """Formats that have one encoding; others have that of the terminal."""
 ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "htm")}
@@ -38,12 +41,22 @@ class Output(NamedTuple):
     """New file; None for standard output."""
     details: bool = False
     """Whether a terminal shows folded parts, too; a file has them always."""
+    replaces: bool = False
+    """Whether the file is an earlier page, which is made anew."""
 
     @classmethod
     def choose(
-        cls, given: str | None, file: Path | None, *, details: bool, forms: Iterable[str] = FORMATS
+        cls,
+        given: str | None,
+        file: Path | None,
+        *,
+        details: bool,
+        forms: Iterable[str] = FORMATS,
+        anew: bool = False,
     ) -> Self:
         """Return the form that is given, or that a file's name asks for; text without a file.
+
+        `anew` says that a page of ours may be replaced: it is made from files that are kept.
 
         Raises:
             BakeoffError: the ending is unknown, or there can be no such new file.
@@ -57,8 +70,11 @@ class Output(NamedTuple):
                 f"output {file} ends in {file.suffix or 'nothing'}; {', '.join(known)} are known: "
                 "name it so, or give --format"
             )
-        require_new(file, "output")
-        return cls(given or known[ending], file, details)
+        form = given or known[ending]
+        replaces = anew and form == "html" and _is_page(file)
+        if not replaces:
+            require_new(file, "output")
+        return cls(form, file, details, replaces)
 
     def write(self, text: str) -> None:
         """Write a text to the file, whole or not at all, and name it; or to standard output."""
@@ -67,11 +83,23 @@ class Output(NamedTuple):
                 sys.stdout.reconfigure(encoding="utf-8", errors="replace")
             sys.stdout.write(text)
             return
+        if self.replaces:
+            atomic_write(self.file, text.encode())
+            print(self.file)
+            return
         from bench.runfile.writer import whole_file
 
         with whole_file(self.file, "output ") as partial:
             partial.write_text(text, encoding="utf-8")
         print(self.file)
+
+
+def _is_page(file: Path) -> bool:
+    """Tell whether a file is a page that this program made."""
+    if file.is_symlink() or not file.is_file():
+        return False
+    with file.open("rb") as page:
+        return PAGE_MARK in page.read(PAGE_HEAD)
 
 
 TERMINAL = Output()

@@ -57,7 +57,7 @@ def report(
             "--output",
             "-o",
             metavar="FILE",
-            help="A new file.",
+            help="A new file, or an earlier page, which is made anew.",
             show_default="standard output",
         ),
     ] = None,
@@ -73,7 +73,7 @@ def report(
     details: Details = False,
 ) -> None:
     """Show what any command has measured, or make a page of it, from files alone."""
-    shown = Output.choose(format_, output, details=details, forms=FORMATS)
+    shown = Output.choose(format_, output, details=details, forms=FORMATS, anew=True)
     runs = [read(path, samples=False) for path in files]
     if shown.form == "csv":
         shown.write(make_csv(runs))

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 
 MOST_SLOW = 2
 """Most slow ways to write a step that the headline names."""
+CAUSES = RETRACES, PROGRAMS, HOST_WORK, MORE_CALLS, OTHER_PROGRAM = (
+    *("it traces and compiles again when warm", "a step is several programs, not one"),
+    *("what the host does in each call", "the same program, but more Python calls"),
+    "another program",
+)
+"""Words for why a step is slower or faster, each explained in docs/why.md."""
 ONCE = ("compile", STARTUP, "peak_rss")
 """Metrics of what happens once, beside the steps."""
 
@@ -353,20 +359,20 @@ def find_cause(view: View, arm: Arm, ratio: Estimate, workload: str) -> str:
     compiled = view.amount(arm, workload, "compilations_warm")
     calls, base_calls = (view.amount(a, workload, "python_calls") for a in (arm, BASELINE))
     if compiled and compiled.value:
-        return "it traces and compiles again when warm"
+        return RETRACES
     if proof is None:
         return ""
     if proof.jax is False:
         return "not written in JAX"
     if not proof.whole_step:
-        return "a step is several programs, not one"
+        return PROGRAMS
     if host and is_host_cause(host, ratio, view.amount(BASELINE, workload, STEP)):
-        return "what the host does in each call"
+        return HOST_WORK
     if proof.same_program and calls and base_calls and calls.value > base_calls.value:
-        return f"the same program, but more Python calls than {BASELINE}"
+        return f"{MORE_CALLS} than {BASELINE}"
     if proof.same_program or not host:
         return ""
-    return f"another program ({sentences.operations(proof.operations_beside_baseline)})"
+    return f"{OTHER_PROGRAM} ({sentences.operations(proof.operations_beside_baseline)})"
 
 
 def is_host_cause(host: Estimate, ratio: Estimate, base: Estimate | None) -> bool:

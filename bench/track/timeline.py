@@ -75,6 +75,8 @@ class ReleaseEffect:
     release: str
     """Package and version: `jax 0.7.1`."""
     row: Estimate
+    search: SearchRecord
+    """The search that found it."""
 
 
 class Timeline:
@@ -195,7 +197,7 @@ class Timeline:
                     and last
                     and Version(first) < Version(new) <= Version(last)
                 ):
-                    yield ReleaseEffect(f"{search.package} {new}", row)
+                    yield ReleaseEffect(f"{search.package} {new}", row, search)
 
     def list_arms(self, metric: str, places: Collection[tuple[str, str]]) -> list[Arm]:
         """Return the arms that have a metric at one of these workloads and backends."""

@@ -29,6 +29,7 @@ import jax
 
 from bench.cells import Arm
 from bench.numbers import amount
+from bench.report.charts import SECONDS_LABEL, TEXT
 from bench.report.table import Column, Row, Table
 from bench.worker.arms import load_workload
 from common.equality import make
@@ -56,6 +57,10 @@ RULES = {
 }
 """Part of a call → pattern of its functions; of those that run, the innermost that fits decides."""
 OTHER = "other Python"
+COLOURS = "#E69F00", "#D55E00", "#0072B2", "#CC79A7", "#009E73", "#999999"
+"""Colour of each part of `ORDER` (Okabe and Ito's, which differ for everybody)."""
+BAR = 30
+"""Height of a style's bar with its gap, in pixels."""
 ORDER = "take apart", "hash, compare", "look up, run", "rebuild", "wait", OTHER
 """Parts in the order in which a call has them."""
 
@@ -145,6 +150,39 @@ def make_parts_table() -> Table:
         parts = (amount(row[part], "s") if row[part] else "" for part in ORDER)
         rows.append(Row((name, amount(sum(row.values()), "s"), *parts)))
     return Table(columns, tuple(rows))
+
+
+def draw_parts() -> dict[str, Any]:
+    """Return the chart of the same: a bar for each style, its parts in the order of a call."""
+    about: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
+    data = [
+        {"style": name, "part": part, "seconds": row[part], "order": ORDER.index(part)}
+        for name, row in about["seconds"].items()
+        for part in ORDER
+    ]
+    totals = [
+        {"style": name, "seconds": sum(row.values()), "text": amount(sum(row.values()), "s")}
+        for name, row in about["seconds"].items()
+    ]
+    y = {"field": "style", "type": "nominal", "sort": None, "title": None}
+    x = {"type": "quantitative", "title": None, "axis": {"labelExpr": SECONDS_LABEL}}
+    colours = {"domain": list(ORDER), "range": list(COLOURS)}
+    legend = {"orient": "bottom", "title": None, "labelColor": TEXT, "columns": 3}
+    bars = {
+        "y": y,
+        "x": x | {"field": "seconds"},
+        "color": {"field": "part", "type": "nominal", "scale": colours, "legend": legend},
+        "order": {"field": "order"},
+    }
+    label = {"type": "text", "align": "left", "dx": 4, "color": TEXT}
+    ends = {"y": y, "x": x | {"field": "seconds"}, "text": {"field": "text"}}
+    return {
+        "layer": [
+            {"data": {"values": data}, "mark": "bar", "encoding": bars},
+            {"data": {"values": totals}, "mark": label, "encoding": ends},
+        ],
+        "height": BAR * len(totals),
+    }
 
 
 if __name__ == "__main__":

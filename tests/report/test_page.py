@@ -117,7 +117,10 @@ def test_every_part_has_a_name_and_every_link_leads_to_one(tab: Page) -> None:
     assert "" not in names
     links = tab.evaluate("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
     assert {link.removeprefix("#") for link in links} <= {*names}
-    assert "what-it-costs-table-flax-nnx-jit" in names
+    tab.goto(f"{tab.url}#flax_nnx-jit")
+    assert tab.locator("tr:target").inner_text().startswith("flax_nnx/jit")
+    assert "all-numbers-width-128-on-cpu-table-flax_nnx-jit" in names
+    tab.goto(tab.url.partition("#")[0])
     tab.goto(f"{tab.url}#all-numbers-width-128-on-cpu")
     assert tab.locator("details:has(#all-numbers-width-128-on-cpu)[open]").count() == 1
     box = tab.locator("#all-numbers-width-128-on-cpu").bounding_box()

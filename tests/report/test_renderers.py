@@ -175,7 +175,7 @@ def test_lines_of_code_keep_their_indentation() -> None:
     shown = Document("t", sections=(Section("Change", ("`+     return loss`",)),))
     assert "+     return loss" in terminal(shown, 80)
     assert "* `+     return loss`\n" in markdown(shown)
-    assert "<code>+     return loss</code>" in page(shown)
+    assert '<code class="faster">+     return loss</code>' in page(shown)
 
 
 def test_a_table_without_rows_is_a_page_too() -> None:

@@ -138,7 +138,7 @@ def _make_headline(it: Timeline) -> str:
     parts = [*_name_releases(it), *_compare_days(it, 1)]
     if not parts and it.changes:
         change = it.changes[0]
-        what, styles, by, between = _describe_change(change, it)
+        what, styles, by, between = describe_change(change, it)
         why = _name_causes(change, it)
         parts = [sentence(f"{what}: {by}, {between}{f' ({why})' * bool(why)}; {styles}")]
     rest = ""
@@ -243,7 +243,7 @@ def _make_changes_table(changes: Sequence[Change], it: Timeline) -> Table:
     """Return a row for each change: the release, or all that differ; what it did; and when."""
     rows = []
     for change in changes:
-        what, styles, by, between = _describe_change(change, it)
+        what, styles, by, between = describe_change(change, it)
         back = f"; back by {describe_moment(change.repair[0].environment)}" if change.repair else ""
         effect = f"{what}: {by}; {styles}{back}"
         worse = is_costlier(change.first)
@@ -264,7 +264,7 @@ def _name_causes(change: Change, it: Timeline) -> str:
     return ", ".join([*releases, *([f"commit {commits}"] if commits else [])])
 
 
-def _describe_change(change: Change, it: Timeline) -> tuple[str, str, str, str]:
+def describe_change(change: Change, it: Timeline) -> tuple[str, str, str, str]:
     """Return what changed, of which styles, by how much, and when."""
     first = change.first
     between = " to ".join(map(describe_moment, (first.against, first.environment)))
@@ -290,7 +290,7 @@ def _list_searches(it: Timeline) -> Iterator[str]:
     """Yield for each change of a time or size the command that finds the release."""
     for change in it.distinct_changes:
         if it.is_measured and METRICS[change.first.metric].varies:
-            what, _, by, between = _describe_change(change, it)
+            what, _, by, between = describe_change(change, it)
             yield f"{what}, {by}, {between}: `{write_search(change.first)}`"
 
 
@@ -377,7 +377,7 @@ def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
         if math.isfinite(limit):
             title += f", and one of {percent(limit, up=True)} would show between the ends"
         if here:
-            what, styles, by, between = _describe_change(here[0], it)
+            what, styles, by, between = describe_change(here[0], it)
             title = f"{what}: {by}, {between}; {styles}"
         marks = {
             rows[0].environment: join_words(

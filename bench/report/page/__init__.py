@@ -102,7 +102,7 @@ class Anchors:
     def make_id(self, *words: str) -> str:
         """Return a name made of words from anywhere, with a number if it is taken."""
         text = " ".join(words).lower().replace("'", "")  # as GitHub names the headings of Markdown
-        plain = re.sub(r"[^a-z0-9]+", "-", text).strip("-") or "part"
+        plain = re.sub(r"[^a-z0-9_]+", "-", text).strip("-") or "part"
         self.uses[plain] += 1
         return plain if self.uses[plain] == 1 else f"{plain}--{self.uses[plain]}"
 
@@ -118,7 +118,8 @@ def shade(content: Content) -> str:
 def mark_code(text: str) -> Markup:
     """Return a text from anywhere as HTML: between backticks it is code.
 
-    Elsewhere, lines break after a slash, but not within a day or before a unit.
+    Code that begins with a sign is a line that goes or comes. Elsewhere, lines break after a slash,
+    but not within a day or before a unit.
     """
     from markupsafe import Markup, escape
 
@@ -126,8 +127,9 @@ def mark_code(text: str) -> Markup:
         words = keep_units(escaped).replace("/", "/<wbr>")
         return re.sub(r"\b\d{4}-\d\d-\d\d\b", r"<time>\g<0></time>", words)
 
+    looks = {"- ": ' class="slower"', "+ ": ' class="faster"'}
     marked = (
-        f"<code>{part}</code>" if i % 2 else place_breaks(part)
+        f"<code{looks.get(part[:2], '')}>{part}</code>" if i % 2 else place_breaks(part)
         for i, part in enumerate(re.split(r"`([^`]*)`", str(escape(text))))
     )
     return Markup("".join(marked))  # noqa: S704 -- the text was escaped before
