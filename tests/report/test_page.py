@@ -119,7 +119,7 @@ def test_every_part_has_a_name_and_every_link_leads_to_one(tab: Page) -> None:
     assert {link.removeprefix("#") for link in links} <= {*names}
     tab.goto(f"{tab.url}#flax_nnx-jit")
     assert tab.locator("tr:target").inner_text().startswith("flax_nnx/jit")
-    assert "all-numbers-width-128-on-cpu-table-flax_nnx-jit" in names
+    assert sum(name.endswith("flax_nnx-jit") for name in names) > 1, "each has its own"
     tab.goto(tab.url.partition("#")[0])
     tab.goto(f"{tab.url}#all-numbers-width-128-on-cpu")
     assert tab.locator("details:has(#all-numbers-width-128-on-cpu)[open]").count() == 1

@@ -17,7 +17,7 @@ from bench.report.remedies import find_cheaper, write_change
 from bench.report.table import Column, Content, Document, Row, Section, Table
 from bench.runfile import find_needed_seconds
 from bench.stats.amounts import make_zero_cost
-from bench.wording import join_words, sentence
+from bench.wording import join_words, name_few, sentence
 from common.config import SKELETON, Device, is_skeleton
 
 if TYPE_CHECKING:
@@ -184,16 +184,14 @@ def describe_costs(results: Results) -> Document:
         ),
         fine_print=(
             *(
-                f"Compared with {it.baseline_words}. What a style adds to a call is measured on "
-                "the model's skeleton (its trees, with arrays of one element), in the time of a "
-                "quiet machine. Real steps show about as much of it on two cores, and often a "
-                "third more on one. "
+                f"Beside {it.baseline_words}, with 95 % intervals. Added times are of the model's "
+                "skeleton (its trees, of arrays of one element) in a quiet moment; real steps show "
+                "as much on two cores, and often a third more on one. "
                 + "Styles with a time of steps have the same losses and parameters in ten real "
-                "steps. " * bool(it.step) + "In brackets: 95 % intervals.",
+                "steps." * bool(it.step),
             )
             * it.has_numbers,
-            "A device that needs longer for a step than Python for a call hides what is added, "
-            "except for styles that wait for it."
+            "A device slower than Python hides added time, if a style does not wait for it."
             + " What an accelerator's runtime adds for each array is in its steps alone."
             * (Device.parse(it.baseline.backend).backend != "cpu"),
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
@@ -208,8 +206,8 @@ def name_unchecked(it: OwnCost) -> Iterator[str]:
     names = [str(arm) for arm in arms if it.table.amount(it.find_light(arm), COMPILATIONS) is None]
     if names:
         yield (
-            f"There was no time to compare the skeletons of {join_words(names)} with the trees of "
-            "their real steps."
+            f"There was no time to compare the skeletons of {name_few(names, 2)} with the trees "
+            "of their real steps."
         )
 
 
@@ -372,9 +370,12 @@ def make_styles_table(it: OwnCost) -> Table:
         if arm.style in impls.find_declaration(arm.entrant).waits
     ]
     if it.is_generated:  # of a model, the styles that cannot train it are left out
-        for arm in it.arms:
-            if limit := impls.find_declaration(arm.entrant).limits.get(arm.style):
-                notes.append(f"`{arm}`: {limit}.")
+        limits = group_by_key(
+            (limit, f"`{arm}`")
+            for arm in it.arms
+            if (limit := impls.find_declaration(arm.entrant).limits.get(arm.style))
+        )
+        notes += [f"{join_words(arms)}: {limit}." for limit, arms in limits.items()]
     least = it.table.amount(it.light, "dispatch")
     if it.call and least:
         notes.append(
