@@ -35,7 +35,7 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
     for part in PARTS:
         table = make_scores_table(score_trials(rows, part))
         if table.rows:
-            yield f"**A step at `{part.workload}`, {part.seconds} seconds for two sides:**\n"
+            yield f"**A step at {name_workload(part.workload)}, {part.seconds} seconds for two sides:**\n"
             yield from table_lines(table)
             yield ""
             yield from describe_plants(rows, part)
@@ -256,7 +256,7 @@ def draw_charts(rows: Sequence[Record]) -> dict[str, Record]:
         if (seconds := score.find_seconds()) and not score.repeated:
             about |= dict(zip(("seconds", "seconds low", "seconds high"), seconds, strict=True))
         data.append(about)
-    trial = f"{MAIN.seconds} s, {MAIN.workload}"
+    trial = f"{MAIN.seconds} s, {name_workload(MAIN.workload)}"
     share = {"scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
     times = {"scale": {"type": "log"}, "axis": {"values": [10, 100, 1000, 10_000]}}
     return {
