@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from bench.numbers import amount, percent
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
-from bench.wording import pluralise
+from bench.wording import name_workload, pluralise
 from results.beside.plan import MAIN, NAMES, OURS, PARTS, PLANTS
 from results.beside.scores import DESIGNS, VARIATION, find_error, find_trial, score_trials
 
@@ -35,7 +35,8 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
     for part in PARTS:
         table = make_scores_table(score_trials(rows, part))
         if table.rows:
-            yield f"**A step at {name_workload(part.workload)}, {part.seconds} seconds for two sides:**\n"
+            place = name_workload(part.workload)
+            yield f"**A step at {place}, {part.seconds} seconds for two sides:**\n"
             yield from table_lines(table)
             yield ""
             yield from describe_plants(rows, part)
