@@ -40,7 +40,7 @@ TOPIC = re.compile(r"^\* \[([^\]]+)\]\(([^)]+)\)", re.MULTILINE)
 """Lines of results/README.md that name the site's topics, in their order."""
 BETWEEN_NUMBERS = re.compile(r"(?<=\d)(?<!\d-\d\d) (?=to -?\d)|(?<=\d to) (?!\d{4}-)(?=-?\d)")
 MARK_SPACE = re.compile(r"(?<=[▲▼=?]) (?=[-+±\d])")
-ROW_NAME = re.compile(r'(<th scope="row">(?:<a [^>]*></a>)?)(\w+)/<wbr>(\w+)')
+ROW_NAME = re.compile(r'(<th scope="row">)(\w+)/<wbr>(\w+)')
 """A style that names a row of a run's page."""
 STYLE_NAME = re.compile(r"((?:<td>|\.html\">)[a-z_]+)/([a-z_]+)")
 """A style that names a row of a table in Markdown: it may be broken at its slash."""

@@ -188,33 +188,29 @@ def _name_lines(
         {"arm": name, "start": starts[name], "name": top * math.exp(-span * place / HEIGHT)}
         for name, place in below.items()
     ]
-    at_name, text = (
-        {"x": {"value": -LEADER}, "y": y | {"field": "name"}},
-        _channel("arm", "nominal"),
-    )
-    leads = line | at_name | {"x2": {"value": 0}, "y2": {"field": "start"}}
-    look = {"type": "text", "align": "right", "dx": -2, "color": TEXT, "fontSize": FONT_SIZE}
+    at_name = {"x": {"value": -LEADER}, "y": y | {"field": "name"}}
+    stroke = line | at_name | {"x2": {"value": 0}, "y2": {"field": "start"}}
+    text = {"type": "text", "align": "right", "dx": -2, "color": TEXT, "fontSize": FONT_SIZE}
     return [
-        _layer(data, {"type": "rule"}, leads),
-        _layer(data, look, at_name | {"text": text}),
+        _layer(data, {"type": "rule"}, stroke),
+        _layer(data, text, at_name | {"text": _channel("arm", "nominal")}),
     ]
 
 
 def _stack_names(marks: Mapping[Any, str]) -> dict[Any, int]:
-    """Return on which line above a chart the name of each mark stands: neighbours do not touch.
+    """Return place → line above a chart on which its name stands: each has its own.
 
-    Marks are days; how far apart they are is known only roughly, so each has a line of its own.
+    How wide the chart is, and so which names would touch, is known to Vega alone.
     """
-    return {
-        place: lane for lane, place in enumerate(sorted(p for p, name in marks.items() if name))
-    }
+    named = sorted(place for place, name in marks.items() if name)
+    return {place: line for line, place in enumerate(named)}
 
 
 def _name_marks(marks: Mapping[Any, str], x: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the layers of the names above marks, each with its line drawn up to it."""
     layers = []
-    for place, lane in _stack_names(marks).items():
-        height = -LINE_SPACING * (lane + 0.5)
+    for place, line in _stack_names(marks).items():
+        height = -LINE_SPACING * (line + 0.5)
         data, at = [{"x": place, "name": marks[place]}], {"x": x, "y": {"value": height}}
         text = {"type": "text", "align": "left", "dx": 3, "color": TEXT, "fontSize": FONT_SIZE}
         rule = {"type": "rule", "color": "#888"}
@@ -329,4 +325,5 @@ def _band(fraction: float, name: str) -> list[dict[str, Any]]:
     if math.isinf(fraction):
         return []
     data = [{"low": 1 / (1 + fraction), "high": 1 + fraction}]
-    return [_layer(data, {"type": "rect", "color": "#8883"}, _ends(name, _channel("low")))]
+    mark = {"type": "rect", "color": "#8883", "clip": True}  # an axis of lines may end before it
+    return [_layer(data, mark, _ends(name, _channel("low")))]

@@ -178,26 +178,17 @@ class Timeline:
             return
         before, after = self.list_sides(rows)
         differing = find_differing_releases(before.versions, after.versions)
+        metric = HOST if rows[0].metric == HOST_PER_ARRAY else rows[0].metric  # as `write_search`
+        arms = {row.cell.arm for row in rows}
         for search in self.searches:
-            if search.stopped is not None or search.package not in differing:
+            has_end = search.stopped is None and bool(search.steps)
+            if not has_end or search.package not in differing or search.metric != metric:
                 continue
-            (old, new), row = order_releases(search.releases, search.steps[-1].row)
-            first, last = differing[search.package]
-            is_same = search.metric == rows[0].metric.replace(HOST_PER_ARRAY, HOST)
-            is_here = search.cell.arm in {row.cell.arm for row in rows}
-            if not is_same or is_costlier(row) != is_costlier(rows[0]):
-                continue
-            if not is_here and search.package not in SHARED_PACKAGES:
-                continue
-            with suppress(InvalidVersion):
-                if (
-                    old
-                    and new
-                    and first
-                    and last
-                    and Version(first) < Version(new) <= Version(last)
-                ):
-                    yield ReleaseEffect(f"{search.package} {new}", row, search)
+            (_, new), row = order_releases(search.releases, search.steps[-1].row)
+            is_here = search.cell.arm in arms or search.package in SHARED_PACKAGES
+            is_alike = is_costlier(row) == is_costlier(rows[0])
+            if is_here and is_alike and is_between(new, *differing[search.package]):
+                yield ReleaseEffect(f"{search.package} {new}", row, search)
 
     def list_arms(self, metric: str, places: Collection[tuple[str, str]]) -> list[Arm]:
         """Return the arms that have a metric at one of these workloads and backends."""
@@ -242,6 +233,18 @@ class Timeline:
         """Return the commits before and after a change, if they differ."""
         before, after = (info.commit for info in self.list_sides(changes))
         return f"{before} → {after}" if before and after and before != after else ""
+
+
+def is_between(release: str | None, first: str | None, last: str | None) -> bool:
+    """Tell whether a release is later than a first one, and no later than a last one.
+
+    What is no release, such as a commit, never is.
+    """
+    with suppress(InvalidVersion):
+        return bool(first and release and last) and (
+            Version(str(first)) < Version(str(release)) <= Version(str(last))
+        )
+    return False
 
 
 def sort_series(rows: Iterable[Estimate]) -> dict[tuple[Cell, str], list[Estimate]]:

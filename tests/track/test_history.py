@@ -124,12 +124,12 @@ def test_a_series_is_a_line_with_what_would_show() -> None:
 def search(release: str, before: str, value: float, **about: Any) -> SearchRecord:
     """Return a search that found a release, with the ratio of its newer side to the older."""
     package, version = release.split()
-    known = {"cell": ARMS[0].make_cell("toy", "cpu"), "metric": "step"} | about
+    known: dict[str, Any] = {"cell": ARMS[0].make_cell("toy", "cpu"), "metric": "step"} | about
     ends = {"low": value / 1.1, "high": value * 1.1, "cell": known["cell"]}
     row = replace(FASTER.estimates[0], form="ratio", value=value, **ends)
     step = SearchStep(phase="confirm", row=row, conclusion=DIFFERS, seconds=9.0)
-    releases = before, version
-    return SearchRecord(package=package, releases=releases, steps=[step], **known)
+    known = {"package": package, "releases": (before, version), "steps": [step]} | known
+    return SearchRecord(**known)
 
 
 def test_searches_beside_a_history_name_its_releases() -> None:
@@ -153,6 +153,7 @@ def test_searches_beside_a_history_name_its_releases() -> None:
         search("jax 0.12.5", "0.12.4", 0.2, metric="compile"),
         search("jax 0.12.5", "0.12.4", 0.2, stopped="no time"),
         search("jax 1f3c9a", "who knows", 0.2),  # a commit
+        search("jax 0.12.5", "0.12.4", 0.2, steps=[]),  # a damaged file
         search("equinox 0.13.9", "0.13.8", 0.2),  # which did not differ
     ],
 )

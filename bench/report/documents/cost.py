@@ -186,7 +186,7 @@ def describe_costs(results: Results) -> Document:
             *(
                 f"Beside {it.baseline_words}, with 95 % intervals. Added times are of the model's "
                 "skeleton (its trees, of arrays of one element) in a quiet moment; real steps show "
-                "as much on two cores, and often a third more on one. "
+                "about as much on two cores, and often a third more on one. "
                 + "Styles with a time of steps have the same losses and parameters in ten real "
                 "steps." * bool(it.step),
             )
