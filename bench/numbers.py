@@ -6,9 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from bench.estimates import MARGIN, PROGRAM
+from bench.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bench.estimates import Estimate
 
@@ -16,6 +17,10 @@ FINEST = 4
 """Most digits after the point, where an end of an interval lies beside 1, 0 or the margin."""
 LARGEST = 10_000
 """Ratio, or amount of a unit, above which further digits say nothing."""
+FACTOR = 2.0
+"""Ratio from which a change is a factor, no longer a percentage."""
+LEAST_SHARE = 0.01
+"""Ratio below which a change is a fraction: 99.6 % less says little."""
 UNKNOWN = "not yet"
 """Words for a comparison that is no answer yet."""
 UNITS = {
@@ -48,6 +53,36 @@ def words(estimate: Estimate) -> str:
     return _ratio_words(value, low, high)
 
 
+def several_words(changes: Sequence[Estimate]) -> str:
+    """Return by how much a metric changed: `+30 % (20 to 41)`; of several cells, `50 to 97 % more`.
+
+    So a range over cells cannot be taken for an interval.
+    """
+    if len(changes) == 1:
+        return words(changes[0])
+    if changes[0].form == "ratio":
+        return range_words([row.value for row in changes], METRICS[changes[0].metric].unit)
+    ends = sorted(changes, key=lambda row: abs(row.value))
+    return " to ".join(dict.fromkeys(map(words, (ends[0], ends[-1]))))
+
+
+def range_words(ratios: Sequence[float], unit: str = "") -> str:
+    """Return ratios on one side of 1 in words: `63 to 79 % less`, `2.1 times as much`.
+
+    Of what has a unit of seconds: `63 to 79 % shorter`, `2.1 times as long`.
+    """
+    less, more, much = ("shorter", "longer", "long") if unit == "s" else ("less", "more", "much")
+    if max(ratios) >= FACTOR:
+        ends, rest = (f"{end:.3g}" for end in (min(ratios), max(ratios))), f" times as {much}"
+    elif max(ratios) < LEAST_SHARE:
+        ends, rest = (f"1/{1 / end:.3g}" for end in (max(ratios), min(ratios))), " of it"
+    else:
+        parts = sorted(abs(ratio - 1) for ratio in ratios)
+        ends = (percent(part).removesuffix(" %") for part in (parts[0], parts[-1]))
+        rest = f" % {more if ratios[0] > 1 else less}"
+    return " to ".join(dict.fromkeys(ends)) + rest
+
+
 def _ratio_words(value: float, low: float | None, high: float | None) -> str:
     """Return a ratio as a change in per cent, with the digits of its interval, or as a factor."""
     if value > LARGEST:
@@ -55,7 +90,7 @@ def _ratio_words(value: float, low: float | None, high: float | None) -> str:
     if value < 1 / LARGEST:
         return "below -99.99 %"
     high = None if high is None or high > LARGEST else high
-    if value >= 2:
+    if value >= FACTOR:
         digits = _count_digits(value, low, high, 2 if value < 10 else 1 if value < 100 else 0)
         return f"{value:.{digits}f} times{_interval_words(low, high, digits, _place_ratio)}"
     # Enough digits that -99.6 % is not rounded to -100 %

@@ -19,6 +19,7 @@ from bench import streams
 from bench.engine import journal as journals
 from bench.engine.measurement import Measurement, measure
 from bench.engine.process import WorkerFailedError
+from bench.engine.progress import Progress
 from bench.environments.git import describe_commit
 from bench.metrics import METRICS, SAMPLED
 from bench.report import terminal
@@ -124,7 +125,7 @@ class RunPlugin:
                 interrupt_on_signals(),
                 request.getfixturevalue("capsys").disabled(),
                 exit_on_wrong_use(),
-                terminal.Progress(self.make_console(), self.task.options.budget) as progress,
+                Progress(self.make_console(), self.task.options.budget) as progress,
             ):
                 self.measurement = measure(
                     self.task,

@@ -119,7 +119,7 @@ def cost(
         check_size("--arrays", arrays or 0, most=MOST_ARRAYS)
 
     from bench.prepare.run import prepare_step
-    from bench.report.documents.cost import find_status
+    from bench.track.own_cost import find_status
 
     builder = measuring.make_builder("cost")
     statuses = []

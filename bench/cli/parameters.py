@@ -213,7 +213,7 @@ class Measuring:
         """
         from bench.engine.journal import find_journals
         from bench.engine.measurement import measure
-        from bench.report.terminal import Progress
+        from bench.engine.progress import Progress
 
         def measure_sizes() -> dict[Path, int]:
             return {path: path.stat().st_size for path in find_journals(task.kind)}

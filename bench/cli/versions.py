@@ -151,8 +151,8 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
+    from bench.engine.progress import Progress
     from bench.prepare.stacks import Stacks
-    from bench.report.terminal import Progress
     from bench.runfile import Results
     from bench.track.bisect import read_search, steps_path
     from bench.track.search import Search

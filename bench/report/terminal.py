@@ -1,4 +1,4 @@
-"""Output on a terminal: documents fitted to its width, and the progress of a measurement."""
+"""Documents on a terminal, fitted to its width."""
 
 from __future__ import annotations
 
@@ -6,42 +6,26 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich import box, progress
+from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.numbers import percent
 from bench.report.table import colour, colour_text, format_content, mark
 from bench.streams import SIMPLER
-from bench.wording import NO_BREAK, keep_units, make_printable, name_workload
+from bench.wording import NO_BREAK, keep_units, make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
-    from bench.engine.actions import Action
     from bench.report.table import Column, Content, Document, Row, Section, Table
-    from bench.runfile import TimeSpent
 
 COLOURS = {"slower": "red", "faster": "green", "good": "green", "bad": "bold red", "open": "yellow"}
 LEAST_WIDTH = 20
 """Minimum width in characters: `COLUMNS` may be 0."""
 GAP = 2
 """Characters between columns."""
-LINE_SECONDS = 30
-"""Seconds between lines of progress in a pipe or a log."""
-WORDS = {
-    "load": "starting a worker, importing the libraries",
-    "count": "counting what {arm} does",
-    "prove": "proving {arm} equal",
-    "open": "compiling {arm}",
-    "block": "{kind} at {workload}; {blocks} blocks so far",
-    "train": "training {arm}",
-    "cold": "a fresh process of {arm}",
-    "close": "ending a worker",
-}
-"""`Action.do` → the worker's work in words."""
 
 
 def show(document: Document, console: Console, *, details: bool = False) -> None:
@@ -206,42 +190,3 @@ def break_lines(text: Text, width: int) -> Text:
         return text
     lines = textwrap.fill(keep_units(text.plain), width, break_on_hyphens=False)
     return Text(lines.replace(NO_BREAK, " "), style=text.style)
-
-
-class Progress(progress.Progress):
-    """A display of actions, redrawn only when one begins: nothing runs while a block is timed.
-
-    It is a context manager; `bench.engine.measurement.measure` calls it before each action.
-    """
-
-    def __init__(self, console: Console, budget: float) -> None:
-        super().__init__(
-            progress.BarColumn(bar_width=24),
-            progress.TextColumn("{task.percentage:3.0f} %"),
-            progress.TextColumn("{task.completed:.0f} of {task.total:.0f} s: {task.description}"),
-            console=console,
-            transient=True,
-            auto_refresh=False,
-            disable=not console.is_terminal,
-        )
-        self.budget = budget
-        """Budget in seconds."""
-        self.next_line = 0.0
-        """Seconds of the measurement at which a pipe gets its next line."""
-        self.bar = self.add_task("", total=budget)
-
-    def __call__(self, action: Action, spent: TimeSpent) -> None:
-        """Show the action that begins."""
-        arm = action.arms[0] if action.arms else ""
-        workload = name_workload(action.workload) if action.workload else ""
-        text = WORDS[action.do].format(
-            arm=arm, kind=action.kind, workload=workload, blocks=spent.blocks
-        )
-        if spent.precision:
-            text += f"; steps to ±{percent(spent.precision)}"
-        seconds = spent.wall_seconds
-        if self.console.is_terminal:
-            self.update(self.bar, completed=seconds, description=text, refresh=True)
-        elif seconds >= self.next_line:
-            self.next_line = seconds + LINE_SECONDS
-            self.console.print(f"{seconds:.0f} of {self.budget:g} s: {text}", markup=False)

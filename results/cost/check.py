@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import WHOLE
 from bench.numbers import percent
-from bench.report.documents.cost import OwnCost
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
 from bench.runfile.reader import read as read_run
+from bench.track.own_cost import OwnCost
 from results.cost.models import IMPORTS, MODELS, Model
 from results.selftest.trials import BUSY, OTHERS, ROOT, Engine, empty_loop, processor, read
 

@@ -17,9 +17,9 @@ import msgspec
 
 import impls
 from bench.estimates import Estimate
-from bench.report.documents.cost import OwnCost
 from bench.report.table import Column, Row, Table
 from bench.runfile.reader import Run, read
+from bench.track.own_cost import OwnCost
 from bench.worker.settings import ROOT
 from common.config import SKELETON
 

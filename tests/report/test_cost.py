@@ -19,10 +19,11 @@ from bench.metrics import HOST, STEP
 from bench.prepare.run import ASKED
 from bench.prepare.sides import choose_cells
 from bench.report.documents.ab import describe_comparison
-from bench.report.documents.cost import OwnCost, advise, describe_costs, find_status
+from bench.report.documents.cost import advise, describe_costs
 from bench.runfile import CellResult, EnvironmentInfo, Results, RunOptions
 from bench.runfile.reader import read
 from bench.samples import Proof, Sample
+from bench.track.own_cost import OwnCost, find_status
 from bench.worker.offers import check_step
 from bench.worker.skeleton import OutlineFile, describe_trees
 from bench.worker.step_arms import StepArms

@@ -4,23 +4,20 @@ import io
 import re
 from dataclasses import replace
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from rich.console import Console
 
 from bench.cells import Arm
-from bench.engine.actions import Action, Do
 from bench.estimates import Verdict
 from bench.report.charts import WIDTH, draw_intervals, draw_lines, render_svg
 from bench.report.documents.run import describe_run
 from bench.report.markdown import markdown
 from bench.report.page import mark_code, page
 from bench.report.table import Column, Document, Figure, Row, Section, Table
-from bench.report.terminal import WORDS, Progress, show
-from bench.runfile import TimeSpent
-from bench.worker.protocol import Load, TimeBlock
+from bench.report.terminal import show
 from tests.estimates import ratio
 from tests.report.runs import Planted, made_run
 
@@ -133,26 +130,6 @@ def test_colour_only_where_there_is_a_finding(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("NO_COLOR")
     text = terminal(small(), colours=True)
     assert re.findall(r"\x1b\[3[12]m", text) == ["\x1b[31m", "\x1b[32m"]
-
-
-def test_a_pipe_gets_a_line_now_and_then_and_a_terminal_a_bar() -> None:
-    assert set(WORDS) == set(get_args(Do.__value__))
-    pipe, screen = io.StringIO(), io.StringIO()
-    with Progress(Console(file=pipe, width=80), budget=100) as shown:
-        for second in range(101):
-            block = TimeBlock("seed", "cpu", "step", ["haiku/pure"], 10, seed=0)
-            precision = 0.013 if second > 40 else 0.0
-            shown(
-                Action(1, command=block),
-                TimeSpent(wall_seconds=second, blocks=second, precision=precision),
-            )
-    printed = pipe.getvalue().splitlines()
-    assert [line.partition(" of ")[0] for line in printed] == ["0", "30", "60", "90"]
-    assert printed[1] == "30 of 100 s: step at width 128; 30 blocks so far"
-    assert printed[2] == "60 of 100 s: step at width 128; 60 blocks so far; steps to ±1.3 %"
-    with Progress(Console(file=screen, width=80, force_terminal=True), budget=300) as shown:
-        shown(Action(1, command=Load([], seed=0)), TimeSpent(wall_seconds=55))
-    assert "55 of 300 s: starting a worker" in screen.getvalue()
 
 
 def test_a_unit_stands_beside_its_number_and_sentences_before_a_table_stand_apart() -> None:

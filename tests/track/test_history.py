@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from bench.report.documents.history import describe_history, draw_line, find_causes
+from bench.report.documents.history import describe_history, draw_line, name_causes
 from bench.report.page import page
 from bench.runfile import DIFFERS, CellResult, Results, SearchRecord, SearchStep
 from bench.runfile.reader import Processor, Run, read
@@ -48,21 +48,21 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     about = "2025-08-01 to 2025-10-01", "jax 0.12.0 → 0.13.0"
     [table] = section(made, "What changed").tables
     assert [column.title for column in table.columns] == ["release", "effect", "between"]
-    assert rows["step at width 128"] == ("75 % less; all 4 styles", *about)
+    assert rows["step at width 128"] == ("75 % shorter; all 4 styles", *about)
     assert rows["Python calls at width 128"] == ("+7; all 4 styles", *about)
     assert (
-        "step at width 128, 75 % less, 2025-08-01 to 2025-10-01: `bakeoff bisect --metric step "
+        "step at width 128, 75 % shorter, 2025-08-01 to 2025-10-01: `bakeoff bisect --metric step "
         "--workload seed --entrant pure_jax --style pure --good @2025-10-01 --bad @2025-08-01`"
     ) in section(made, "Searches for the release").lines
     assert list(rows)[-1] == "Python calls at width 128"
     assert set(rows) >= {"step at width 128", "call at width 8", "compile at width 128"}
     assert len(rows) == 4
     assert re.fullmatch(
-        r"From 2025-06-01 to 2025-12-01, step at width 128: 7\d.* % less\.", made.headline
+        r"From 2025-06-01 to 2025-12-01, step at width 128: 7\d.* % shorter\.", made.headline
     )
     assert re.fullmatch(
-        r"From 2025-06-01 to 2025-12-01, step at width 128: 7\d.* % less; "
-        r"call at width 8: 7\d.* % less; compile at width 128: 7\d.* % less\.",
+        r"From 2025-06-01 to 2025-12-01, step at width 128: 7\d.* % shorter; "
+        r"call at width 8: 7\d.* % shorter; compile at width 128: 7\d.* % shorter\.",
         section(made, "What changed").lines[-1],
     )
     assert re.match(
@@ -139,7 +139,9 @@ def test_searches_beside_a_history_name_its_releases() -> None:
     rows = {str(row.cells[1]).partition(":")[0]: row.cells[0] for row in table.rows}
     assert rows["step at width 128"] == "jax 0.12.5: -80 % (-82 to -78)"
     assert rows["compile at width 128"] == "jax 0.12.0 → 0.13.0", "another metric's release"
-    assert made.headline.startswith("jax 0.12.5: step 80 % less (width 8). From 2025-06-01 to ")
+    assert made.headline.startswith(
+        "jax 0.12.5 made step 80 % shorter (width 8). From 2025-06-01 to "
+    )
     charts = {figure.title: figure.chart for s in made.sections for figure in s.figures}
     of_step = next(chart for title, chart in charts.items() if title.startswith("Step"))
     assert "'name': 'jax 0.12.5'" in str(of_step)
@@ -176,7 +178,7 @@ def test_a_regression_and_its_repair_are_one_row() -> None:
 
     [row] = read_rows([{}, {}, slow, slow, {}, {}])
     assert re.fullmatch(
-        r"step at width 128: [78].* times as much; all 4 styles; back by 2026-02-01", row
+        r"step at width 128: [78].* times as long; all 4 styles; back by 2026-02-01", row
     )
     half = dict.fromkeys(ARMS, 3.0)
     assert len(read_rows([{}, {}, slow, slow, half, half])) == 2, "most of it stays"
@@ -192,7 +194,9 @@ def test_other_libraries_are_no_cause() -> None:
     it = Timeline(of_days(2, {DAYS[0]: {}, DAYS[1]: {HAIKU: 1.3}}, releases))
     [change] = [change for change in it.changes if change.first.metric == "step"]
     assert change.first.cell.arm == HAIKU
-    assert find_causes(change, it) == "dm-haiku 0.0.16 → 0.0.17 and numpy 2.4 → 2.5"
+    assert name_causes(change, it) == (
+        "dm-haiku 0.0.16 → 0.0.17, numpy 2.4 → 2.5, flax 0.12.8 → 0.13.0"
+    ), "a library without a change comes last"
 
 
 def test_days_without_time_are_told() -> None:
@@ -234,7 +238,7 @@ def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) ->
     [step] = [change for change in it.changes if change.first.metric == "step"]
     assert [row.cell.arm for row in step.rows] == [HAIKU]
     assert (step.first.against[:7], step.first.environment[:7]) == ("2026-03", "2026-04")
-    assert find_causes(step, it) == "jax 0.12.0 → 0.13.0; commit 3333333333 → 4444444444"
+    assert name_causes(step, it) == "jax 0.12.0 → 0.13.0, commit 3333333333 → 4444444444"
     assert not any(row.cell.is_baseline for row in it.differences)
     assert describe_history(results).subtitle == (
         "6 runs of 6 commits, 2026-01-15 to 2026-06-15, CPU X (family 6), 2 cores"

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from bench.cells import BASELINE
 from bench.estimates import ALPHA, MARGIN, find_detectable_difference, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
-from bench.numbers import percent, words
+from bench.numbers import percent, range_words, several_words, words
 from bench.report.charts import draw_lines
 from bench.report.sentences import describe_by_reason, suggest_more
 from bench.report.table import Column, Document, Row, Section, Table
@@ -70,10 +70,6 @@ MOST_RELEASES, MOST_EFFECTS = 3, 2
 """Most releases, and effects of each, that the headline names."""
 END_METRICS = STEP, HOST, "compile", "first_step"
 """Metrics whose change from the first day to the last is told; the headline has the first of it."""
-FACTOR = 2.0
-"""Ratio from which a change is a factor, no longer a percentage."""
-LEAST_SHARE = 0.01
-"""Ratio below which a change is a fraction: 99.6 % less says little."""
 
 
 def describe_moment(moment: str) -> str:
@@ -139,7 +135,7 @@ def _make_headline(it: Timeline) -> str:
     if not parts and it.changes:
         change = it.changes[0]
         what, styles, by, between = describe_change(change, it)
-        why = _name_causes(change, it)
+        why = name_causes(change, it)
         parts = [sentence(f"{what}: {by}, {between}{f' ({why})' * bool(why)}; {styles}")]
     rest = ""
     if it.untested:
@@ -155,17 +151,18 @@ def _name_releases(it: Timeline) -> Iterator[str]:
     lasting = sorted(it.changes, key=lambda change: bool(change.repair))
     effects = [effect for change in lasting for effect in it.find_effects(change.rows)]
     releases = group_by_key((e.release, _describe_effect(e.row, it)) for e in effects)
-    texts = [f"{n}: {join_words([*dict.fromkeys(e)][:MOST_EFFECTS])}." for n, e in releases.items()]
-    yield from texts[:MOST_RELEASES]
+    for release, texts in [*releases.items()][:MOST_RELEASES]:
+        yield f"{release} made {join_words([*dict.fromkeys(texts)][:MOST_EFFECTS])}."
     if rest := [*releases][MOST_RELEASES:]:
         yield sentence(f"searches found {name_few(rest)}, too")
 
 
 def _describe_effect(row: Estimate, it: Timeline) -> str:
-    """Return what a release did, and where: `step -80.7 % (width 128)`."""
+    """Return what a release did, and where: `step 81 % shorter (width 128)`."""
     where = [it.describe_place(row.cell)]
     where += [f"{row.cell.arm}"] if not row.cell.is_baseline else []
-    return f"{label(row.metric)} {describe_range([row.value])} ({', '.join(where)})"
+    growth = range_words([row.value], METRICS[row.metric].unit)
+    return f"{label(row.metric)} {growth} ({', '.join(where)})"
 
 
 def _compare_days(it: Timeline, most: int) -> Iterator[str]:
@@ -213,7 +210,7 @@ def _compare_ends(it: Timeline) -> Iterator[str]:
             if of_direction := [row for row in here if is_costlier(row) is worse]:
                 arms = [row.cell.arm for row in of_direction]
                 styles = f" ({_name_styles(arms, measured)})" if len(arms) < len(measured) else ""
-                parts.append(f"{describe_growth(of_direction)}{styles}")
+                parts.append(f"{several_words(of_direction)}{styles}")
         if parts:
             yield f"{label(metric)} at {it.describe_place(here[0].cell)}: {', '.join(parts)}"
 
@@ -236,7 +233,7 @@ def _summarise(rows: Iterable[Estimate], *, worse: bool) -> str:
         return ""
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))  # geometric
     what = f"{pluralise(len(ratios), 'change')} for the {'worse' if worse else 'better'}"
-    return f"{what} ({describe_range(ratios)}, mean {describe_range([mean])})"
+    return f"{what} ({range_words(ratios)}, mean {range_words([mean])})"
 
 
 def _make_changes_table(changes: Sequence[Change], it: Timeline) -> Table:
@@ -247,11 +244,11 @@ def _make_changes_table(changes: Sequence[Change], it: Timeline) -> Table:
         back = f"; back by {describe_moment(change.repair[0].environment)}" if change.repair else ""
         effect = f"{what}: {by}; {styles}{back}"
         worse = is_costlier(change.first)
-        rows.append(Row((_name_causes(change, it), effect, between), worse=worse))
+        rows.append(Row((name_causes(change, it), effect, between), worse=worse))
     return Table(COLUMNS, tuple(rows)).drop_empty_columns()
 
 
-def _name_causes(change: Change, it: Timeline) -> str:
+def name_causes(change: Change, it: Timeline) -> str:
     """Return the releases that searches found, with their effects; else all that can be the cause.
 
     Of a change that was taken back, both are named.
@@ -272,7 +269,7 @@ def describe_change(change: Change, it: Timeline) -> tuple[str, str, str, str]:
     styles = _name_styles([row.cell.arm for row in change.rows], measured)
     places = [*dict.fromkeys(it.describe_place(row.cell) for row in change.rows)]
     what = f"{label(first.metric)} at {name_few(places)}"
-    return what, styles, describe_growth(change.rows), between
+    return what, styles, several_words(change.rows), between
 
 
 def _name_styles(arms: Iterable[Arm], measured: Iterable[Arm]) -> str:
@@ -303,43 +300,6 @@ def write_search(change: Estimate) -> str:
     backend = f" --backend {cell.backend}" * (cell.backend != "cpu")
     where = f"--workload {cell.workload}{backend} --entrant {cell.entrant} --style {cell.style}"
     return f"bakeoff bisect --metric {metric} {where} --good @{good} --bad @{bad}"
-
-
-def describe_growth(changes: Sequence[Estimate]) -> str:
-    """Return by how much a cost changed: `+30 % (20 to 41)`; of several cells, `50 to 97 % more`.
-
-    So a range over styles cannot be taken for an interval.
-    """
-    if len(changes) == 1:
-        return words(changes[0])
-    if changes[0].form == "ratio":
-        return describe_range([row.value for row in changes])
-    ends = sorted(changes, key=lambda row: abs(row.value))
-    return " to ".join(dict.fromkeys(map(words, (ends[0], ends[-1]))))
-
-
-def describe_range(ratios: Sequence[float]) -> str:
-    """Return ratios on one side of 1 in words, as in `63 to 79 % less` and `2.1 times as much`."""
-    if max(ratios) >= FACTOR:
-        ends, rest = (f"{end:.3g}" for end in (min(ratios), max(ratios))), " times as much"
-    elif max(ratios) < LEAST_SHARE:
-        ends, rest = (f"1/{1 / end:.3g}" for end in (max(ratios), min(ratios))), " of it"
-    else:
-        parts = sorted(abs(ratio - 1) for ratio in ratios)
-        ends = (percent(part).removesuffix(" %") for part in (parts[0], parts[-1]))
-        rest = f" % {'more' if ratios[0] > 1 else 'less'}"
-    return " to ".join(dict.fromkeys(ends)) + rest
-
-
-def find_causes(change: Change, it: Timeline) -> str:
-    """Return the releases and commits that differ between two moments and can be the cause."""
-    differing, commits = it.find_differing(change.rows), it.find_commits(change.rows)
-    pairs = {name: p for name, p in differing.items() if not it.is_no_cause(name, change.rows)}
-    parts = [name_few(describe_releases(pairs))] if pairs else []
-    parts += [f"commit {commits}"] if commits else []
-    if not parts and all(info.versions for info in it.list_sides(change.rows)):
-        parts.append("with the same libraries")
-    return "; ".join(parts)
 
 
 def _find_failures(it: Timeline) -> Iterator[tuple[str, Cell]]:

@@ -15,7 +15,7 @@ from bench.estimates import MIN_WORKERS, Verdict, find_detectable_difference, gr
 from bench.metrics import HOST, STEP, WORKLOAD_GROUPS, label
 from bench.numbers import amount, percent, words
 from bench.report import charts, sentences
-from bench.report.remedies import find_cheaper, write_change
+from bench.report.remedies import write_change
 from bench.report.run_tables import group_by_place, is_timed, make_tables
 from bench.report.summary import (
     find_causes,
@@ -25,6 +25,7 @@ from bench.report.summary import (
     make_summary_table,
 )
 from bench.report.table import Document, Section
+from bench.track.own_cost import find_cheaper
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS
 
 if TYPE_CHECKING:
