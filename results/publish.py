@@ -79,6 +79,7 @@ ROW_NAME = re.compile(r"^\| ([a-z_]+)/([a-z_]+) \|", re.MULTILINE)
 """A style that names a row of a table."""
 ADDRESSES = {
     re.compile(r"(?<=uvx --from )\S+(?= bakeoff)"): "git+{url}",
+    re.compile(r"in a clone \(there is no public address yet\)"): "from any folder",
     re.compile(r"(?<=uses: )\S+(?=/jax-bakeoff(?:/comment)?@v1)"): "{owner}",
 }
 """Pattern of this project's address in a text → what stands there."""

@@ -153,7 +153,8 @@ for command, (where, panel) in COMMANDS.items():
     lines = (line for line in module.EXAMPLES.splitlines() if line.split()[1] == command)
     examples = "\n".join(["\b", "Examples:", *lines])  # after \b, Typer keeps the lines
     text = "\n\n".join([summary, examples, *others])
-    app.command(command, cls=Command, help=text, rich_help_panel=panel)(spread_options(function))
+    make = app.command(command, cls=Command, help=text, short_help=summary, rich_help_panel=panel)
+    make(spread_options(function))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

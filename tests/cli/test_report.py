@@ -90,10 +90,13 @@ def test_every_form_of_a_report(bakeoff: Bakeoff, tmp_path: Path, path: Path) ->
 
 
 def test_the_address_of_this_project_reaches_commands_and_workflows() -> None:
-    text = "uvx --from . bakeoff cost\n- uses: OWNER/jax-bakeoff/comment@v1\n- uses: actions/x@v1"
+    text = (
+        "in a clone (there is no public address yet):\nuvx --from . bakeoff cost\n"
+        "- uses: OWNER/jax-bakeoff/comment@v1\n- uses: actions/x@v1"
+    )
     made = SITE.insert_address(text, "https://example.org/us/jax-bakeoff")
     assert made == (
-        "uvx --from git+https://example.org/us/jax-bakeoff bakeoff cost\n"
+        "from any folder:\nuvx --from git+https://example.org/us/jax-bakeoff bakeoff cost\n"
         "- uses: us/jax-bakeoff/comment@v1\n- uses: actions/x@v1"
     )
     assert SITE.insert_address(made, "https://example.org/us/jax-bakeoff") == made
