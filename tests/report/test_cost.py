@@ -20,7 +20,7 @@ from bench.prepare.run import ASKED
 from bench.prepare.sides import choose_cells
 from bench.report.documents.ab import describe_comparison
 from bench.report.documents.cost import advise, describe_costs
-from bench.runfile import CellResult, EnvironmentInfo, Results, RunOptions
+from bench.runfile import CellResult, EnvironmentInfo, Results, RunOptions, TimeSpent
 from bench.runfile.reader import read
 from bench.samples import Proof, Sample
 from bench.track.own_cost import OwnCost, find_status
@@ -34,9 +34,11 @@ from results.cost.models import MODELS
 from tests.commands import ROOT, SCAN, command, done_for_real, how, script
 from tests.estimates import added, amount
 from tests.report.runs import section
+from tests.report.test_renderers import terminal
 from tests.worker import step_files
 from tests.worker.step_files import MODEL, begun, offered, written
 
+PINNED = ("python", "jax", "jaxlib", "optax", "numpy", "flax")
 check = script("results/cost/check.py")
 SMALL = [model._replace(layers=2, width=8, batch=4) for model in MODELS]
 FILES = {model.file(): model for model in SMALL}
@@ -103,6 +105,19 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     )
     assert advice.endswith(" that `flax_nnx/jit` adds to a call, it adds nothing.")
     assert "jax.tree.unflatten(structure, arrays)" in change
+
+
+def test_a_first_answer_fits_a_terminal_of_thirty_lines() -> None:
+    styles = "jit", "jit_tree", "jax_jit", "cached_partial", "pure", "jit_partial"
+    made = results({style: (6e-3 - 1e-3 * n, 1e-4) for n, style in enumerate(styles)}, 2.3e-4)
+    made.estimates = [row for row in made.estimates if row.cell.workload != "mine"]
+    made.estimates.append(amount(147, cell=made.cells[0].cell, metric="parameter_arrays"))
+    made.arguments = ["cost", "--arrays", "147"]
+    made.environments = {"": EnvironmentInfo(versions=dict.fromkeys(PINNED, "0.12.12"))}
+    made.spent = TimeSpent(wall_seconds=20, processes=6)
+    lines = terminal(describe_costs(made), 80).splitlines()
+    assert len(lines) <= 30, "the command that README.md begins with"
+    assert sum("jit_partial" in line for line in lines) > 5, "each other style has a remedy"
 
 
 def test_an_answer_that_is_not_known_is_not_good() -> None:
