@@ -80,7 +80,7 @@ def name_finding(document: Document) -> str:
 def name_sizes() -> list[str]:
     """Return the differences from which a cell has a shade, the smallest first."""
     ratios = [f"{numbers.percent(ratio - 1)}" for ratio in table.SIZES["ratio"]]
-    added = [numbers.amount(seconds, "s") for seconds in table.SIZES["added"]]
+    added = [numbers.signed_amount(seconds, "s")[1:] for seconds in table.SIZES["added"]]
     return [f"{ratio} or {time}" for ratio, time in zip(ratios, added, strict=True)]
 
 
