@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that select cells, and that say how much is measured."""
     group = parser.getgroup("bakeoff", "jax-bakeoff: what to measure, and for how long")
     for name, default in NAMES.items():
-        text = f"measure this {name} only; may be given again, or as a,b (default: {default})"
+        text = f"only this {name}; for several, repeat the option or give a,b (default: {default})"
         group.addoption(f"--{name}", action="append", default=[], metavar="NAME", help=text)
     for name, about in ABOUT.items():
         default, text = getattr(Options(), name), about["help"]
@@ -52,21 +52,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         nargs="?",
         const="",
         metavar="FILE",
-        help="go on with what the same command has measured: with the run file of one that has "
-        "ended, given a further budget; without a file, with what was cut off last, which is in "
+        help="continue an earlier run of the same command; with FILE, add a further budget to that "
+        "run file; without, continue the run that was cut off last, which is in "
         f"{journals.FOLDER}/",
     )
     group.addoption(
         "--wait",
         action="store_true",
-        help="wait in line for other runs on this machine; without it, a running one is an error",
+        help="wait until other runs on this machine have ended; without it, they are an error",
     )
     group.addoption(
         "--environment",
         metavar="SPEC",
         default=CURRENT,
-        help="measure in an environment that uv builds: with a day's releases, @2025-12-01, or "
-        "given ones, flax==0.12.8 (default: the current environment)",
+        help="measure in an environment that uv builds, with the releases of a day, as in "
+        "@2025-12-01, or with given ones, as in flax==0.12.8 (default: the current environment)",
     )
 
 

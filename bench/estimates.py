@@ -81,7 +81,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     high: float | None = None
     """Upper end of the same interval."""
     standard_error: NotNegative | None = None
-    """Standard error: of a ratio, of its logarithm; else in `unit`. None if unknown, 0 if exact."""
+    """Standard error in `unit`; for a ratio, that of its logarithm. None if unknown, 0 if exact."""
     df: NotNegative = 0.0
     """Degrees of freedom of the standard error; 0 if unknown or exact."""
     p: Probability | None = None
@@ -94,9 +94,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     settled_by: str = ""
     """`PROGRAM` or `COUNT`; empty where timing settled it."""
     level: Positive | None = None
-    """Seconds of the reference's call, of which the added time was measured as a fraction."""
+    """Seconds of the reference's call; the added time was measured as a fraction of it."""
     bound: NotNegative | None = None
-    """Fraction by which the host cost can change a step with the baseline's program."""
+    """Largest fraction by which host cost can change a step that has the baseline's program."""
 
     @property
     def kind(self) -> Kind:

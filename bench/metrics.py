@@ -187,7 +187,6 @@ TABLE = (
     Metric(
         "flattening_starts",
         "functions that a warm step starts to take trees apart and put them together",
-        head="of them,\nflattening",
         neutral=True,
     ),
     # Of a user's own step alone: timed once, beside the counts

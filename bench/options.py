@@ -30,7 +30,7 @@ AMOUNT = Meta(extra={"amount": True})
 class Options(Struct, frozen=True):
     """Options of a measurement; `ABOUT` describes each.
 
-    `rounds`, `cores` and `donate`, without the mark `AMOUNT`, say how it is measured: they have to
+    `rounds`, `cores` and `donate` lack the mark `AMOUNT`: they say how a run is measured. They must
     be the same in a run that adds to another (`--resume`), and in runs that are compared.
     """
 
@@ -76,35 +76,37 @@ def make_option(text: str, metavar: str = "N", type_: type = int, **more: Any) -
 ABOUT = {
     "budget": make_option("wall time of measuring, shared out by a planner", "SECONDS", float),
     "margin": make_option(
-        "within this fraction, two times are called equivalent", "FRACTION", float
+        "times that differ by at most this fraction are called equivalent", "FRACTION", float
     ),
-    "processes": make_option("workers for each way of timing; 1 where --blocks is given"),
-    "blocks": make_option("blocks of interleaved rounds over fresh buffers, in each worker"),
-    "rounds": make_option("rounds in a block: one turn of every arm; two where compiling is timed"),
-    "cold_samples": make_option("fresh processes for each cell's cold metrics"),
+    "processes": make_option("number of workers for each way of timing; 1 if --blocks is given"),
+    "blocks": make_option("number of blocks in each worker, each over fresh buffers"),
+    "rounds": make_option(
+        "rounds in a block, each with one turn of every arm; always 1 where compiling is timed"
+    ),
+    "cold_samples": make_option("number of fresh processes for the cold metrics of each cell"),
     "cores": make_option(
-        "cores that workers use: all, as users run it; one each, pinned and several workers at a "
-        "time, which is far more precise; auto takes all for the time of a step, and one for what "
-        "the host costs and what happens once",
+        "cores of each worker; all: every core, as users run it; one: one pinned core, with "
+        "several workers at a time, which is far more precise; auto: all for the time of a step, "
+        "one for the time added to a call, compile and cold metrics",
         "all|one|auto",
         str,
         choices=("auto", "all", "one"),
     ),
     "donate": {
-        "help": "let every style donate its state, parameters and Adam's moments, as large models "
-        "do; those that cannot are left out",
+        "help": "let every style donate its state (parameters and Adam's moments), as large models "
+        "do; styles that cannot are left out",
         "action": "store_true",
     },
 }
 """Field of `Options` → keyword arguments of its option."""
 NAMES = {
-    "entrant": "the JAX libraries of this environment; all for every entrant, whose missing "
-    "environments are built; an entrant of your own by the path of its .py file",
-    "style": "all but those that are measured only if they are named; jit names a style of every "
-    "library, flax_nnx/jit of one",
-    "workload": "toy, seed and wide; sweep stands for widths 8 to 1024, depth for 3 to 154 layers, "
-    "seedx12 for seed with 12 layers",
+    "entrant": "the JAX libraries of this environment; other values: all for every entrant, which "
+    "builds missing environments; the path of a .py file for an entrant of your own",
+    "style": "all but those that are measured only if named; jit names this style of every "
+    "library, flax_nnx/jit that of one library",
+    "workload": "toy, seed and wide; other values: sweep for widths 8 to 1024, depth for 3 to 154 "
+    "layers, seedx12 for seed with 12 layers",
     "backend": "all that jax offers",
-    "metric": "all; toy: host_cost; wide and sweep: step",
+    "metric": "all, but only host_cost at toy, and only step at wide and sweep",
 }
 """Option that takes names → its default, in words."""

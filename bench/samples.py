@@ -57,19 +57,19 @@ class Proof:
     gradient: float
     """Largest norm of a difference of gradients, relative to the reference's."""
     trajectory: float
-    """Largest difference of a loss in ten steps, in nats per character."""
+    """Largest difference between both losses in ten steps, in nats per character."""
     whole_step: bool = True
-    """Whether a call runs just the program that was looked at."""
+    """Whether a call runs only the program that was examined."""
     same_program_as_baseline: bool = False
     operations_beside_baseline: dict[str, int] = field(default_factory=dict)
     """Operation counts minus the baseline's."""
     donates: bool | None = None
     """Whether it donates its state; None for a program that is not JAX's."""
     jax: bool | None = True
-    """Whether it is JAX's; False for an outside reference, None for an unknown program."""
+    """Whether its program is JAX's; False for an outside reference, None if unknown."""
     equal: bool = True
-    """Whether it is equal; False for a `make_step` beside a model that computes something else: it
-    stands for itself."""
+    """Whether it computes the same as the baseline. If False, it is a `make_step` that computes
+    something else than its file's model: it is shown without a comparison."""
     state: list[float] | None = None
     """Norm of each array of the state of a user's own step after ten steps."""
     settings: dict[str, Any] = field(default_factory=dict)

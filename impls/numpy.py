@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "numpy"
 JAX = False
-NOTE = "NumPy is not a JAX library: an interpreted loop, the floor of the scale."
+NOTE = "NumPy is not a JAX library: an outside reference, which runs an interpreted loop."
 COLOUR = "#8C6BB1"
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FOLDER = ROOT / "results/libraries"
 TRACKING = ROOT / "results/tracking"
 SLOW_SECONDS = 100e-6
-"""Seconds added to a call from which on a badge is orange: a step of 3 ms loses 3 %."""
+"""Seconds added to a call above which a badge is orange: 3 % of a step of 3 ms."""
 
 
 def make_pages(run: Run) -> dict[Path, str]:
@@ -71,16 +71,16 @@ def describe_library(entrant: str, run: Run, view: View) -> Iterator[str]:
     yield "## What its releases changed\n"
     if changes := list(list_changes(about.distribution)):
         yield from lines_of(("release", "change", "measured", "search"), changes)
-        yield "\nBelow zero is a saving. A search found each release, and measured its change."
+        yield "\nNegative changes are savings. A search found each release and measured its change."
     else:
-        yield "No search has found one of its releases."
+        yield "No search has traced a change to one of its releases."
     yield "[All weeks and searches](../tracking/README.md)\n"
     sides = f'--base "{about.distribution}=={version}" --new "{about.distribution} @ CHECKOUT"'
     yield "## To repeat it\n"
     yield f"```\npytest bench --entrant {entrant} --benchmark-json={entrant}.json"
     yield f"bakeoff ab {sides}\n```\n"
     badge = f"[{entrant}.json]({entrant}.json)"
-    yield f"Its badge is `https://img.shields.io/endpoint?url=`, with the address of {badge}."
+    yield f"Badge: `https://img.shields.io/endpoint?url=`, followed by the address of {badge}."
 
 
 def list_changes(distribution: str) -> list[tuple[str, ...]]:
@@ -110,7 +110,7 @@ def orient(row: Estimate, releases: tuple[str | None, str | None]) -> Estimate:
 
 
 def make_badge(entrant: str, view: View) -> dict[str, object]:
-    """Return the badge of a library: what a call of the style of its own adds."""
+    """Return the badge of a library: the time that its own style adds to a call."""
     about = impls.find_declaration(entrant)
     usual = [arm.style for arm in view.arms if arm.entrant == entrant]
     usual = [style for style in usual if style not in (*about.if_named, *about.references)]

@@ -201,7 +201,7 @@ def list_releases(*files: str) -> Iterator[str]:
         history = Timeline(read(ROOT / file, samples=False).results, searches.values())
         for change in history.distinct_changes:
             what, styles, growth, between = describe_change(change, history)
-            back = f", and back by {change.repair[0].environment}" if change.repair else ""
+            back = f", undone by {change.repair[0].environment}" if change.repair else ""
             for effect in history.find_effects(change.rows):
                 days = seen[id(effect.search)].setdefault(f"{between}{back}", [])
                 days.append(f"{what}: {growth}, {styles}")
@@ -211,7 +211,7 @@ def list_releases(*files: str) -> Iterator[str]:
         search = searches[path]
         return id(search) in repaired, -abs(log_ratio(search.steps[-1].row))
 
-    yield "| release | effect | search |\n|---|---|---|"
+    yield "| release | effect | search took |\n|---|---|---|"
     for path in sorted(searches, key=rank):
         search = searches[path]
         (_, new), row = order_releases(search.releases, search.steps[-1].row)
@@ -219,7 +219,7 @@ def list_releases(*files: str) -> Iterator[str]:
             f"{label(search.metric)} of {search.cell.arm} at {name_workload(search.cell.workload)}"
         )
         texts = (f"{'; '.join(rows)}; {days}" for days, rows in seen[id(search)].items())
-        shown = escape_text("; ".join(texts)) or "no change between steady days"
+        shown = escape_text("; ".join(texts)) or "no change between steady periods"
         text = f"**{what}: {words(row)}**; in the history, {shown}"
         yield f"| {search.package} {new} | {text} | [{search.seconds:.0f} s]({path.name}) |"
 
@@ -301,9 +301,9 @@ def describe_run_file() -> str:
     lines = [
         f"{MADE}# The run file",
         "",
-        "A run file is pytest-benchmark's JSON, and its key `bakeoff` has the rest: a structure "
-        f"`{STRUCTS[0].__name__}`. Files of other commands than `pytest bench` are the same, "
-        "without benchmarks.",
+        "A run file is pytest-benchmark's JSON. Its key `bakeoff` has everything else, as a "
+        f"structure `{STRUCTS[0].__name__}`. Commands other than `pytest bench` write the same "
+        "file, without benchmarks.",
     ]
     for struct in STRUCTS:
         lines += ["", f"## {struct.__name__}", "", inspect.getdoc(struct) or "", ""]

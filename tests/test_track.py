@@ -139,7 +139,7 @@ def test_what_became_slower_is_an_issue_with_its_command(folder: Path) -> None:
     for week, has_issue in ((slower, True), (same, False)):
         texts = folder / week.monday
         TRACK.describe([week], texts)
-        assert (texts / "pull-request.md").read_text().startswith("| releases, in the week to |")
+        assert (texts / "pull-request.md").read_text().startswith("| releases, week to |")
         assert (texts / f"issue-{week.monday}.md").exists() is has_issue
     text = (folder / slower.monday / f"issue-{slower.monday}.md").read_text()
     assert text.startswith("haiku/pure step at width 128 +65 %")

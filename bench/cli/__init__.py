@@ -135,8 +135,8 @@ def spread_options(function: Callable[..., Any]) -> Callable[..., Any]:
 app = typer.Typer(
     name="bakeoff",
     cls=Group,
-    help="One character RNN in every JAX library: read what was measured, find out what became "
-    "slower, check an entrant of your own, train it.\n\n"
+    help="One character RNN in every JAX library: read results, find what became slower, check an "
+    "entrant of your own, train the model.\n\n"
     "Benchmarks run with pytest, from a clone of the repository: "
     "[bold]pytest bench --benchmark-json=run.json[/bold]",
     no_args_is_help=True,

@@ -48,8 +48,8 @@ def cost(
         Path | None,
         typer.Argument(
             metavar="FILE",
-            help="A file with your model, batch and loss, as `bakeoff new mine --model equinox` "
-            "begins one.",
+            help="A file with your model, batch and loss; `bakeoff new mine --model equinox` "
+            "writes one to start from.",
             show_default=False,
         ),
     ] = None,
@@ -67,14 +67,14 @@ def cost(
         int | None,
         typer.Option(
             metavar="N",
-            help="In place of a file: a stack of linear layers with so many parameter arrays.",
+            help="Instead of a file, measure a stack of linear layers with N parameter arrays.",
         ),
     ] = None,
     dropout: Annotated[
         bool,
         typer.Option(
             "--dropout",
-            help="With --arrays: every second layer is a normalisation with dropout, which has "
+            help="With --arrays, make every second layer a normalisation with dropout, which has "
             "more keys and static fields.",
         ),
     ] = False,
@@ -82,7 +82,7 @@ def cost(
         list[str] | None,
         typer.Option(
             metavar="LIBRARY",
-            help="With --arrays: libraries of the stack; again, or as a,b.",
+            help="With --arrays, only this library; for several, repeat the option or give a,b.",
             show_default="all",
         ),
     ] = None,
@@ -91,12 +91,11 @@ def cost(
 ) -> int:
     """Show what each style adds to your training step, and what to write instead.
 
-    What Python does in a call is measured on your model's skeleton: its trees, with arrays of one
-    element. It takes seconds, and is printed while the real step is compiled, proven equal and
-    timed. With --arrays, a stack of linear layers stands for a model.
+    The time that Python takes in a call is measured on your model's skeleton: the same trees, with
+    arrays of one element. This takes seconds. Its result is printed while the real step is being
+    compiled, proven equal and timed. With --arrays, a stack of linear layers replaces the model.
 
-    Exit status: 0 done; 1 a style failed; 2 cannot say: there was no time to compare a style, or
-    wrong use; 130 Ctrl-C.
+    Exit status: 0 done; 1 a style failed; 2 no time to compare a style, or wrong use; 130 Ctrl-C.
     """
     shown = showing.choose()
     styles, libraries = parse_names(style), parse_names(model)

@@ -54,9 +54,9 @@ def doctor(
         bool, typer.Option("--strict", help="Exit status 1 if there is a warning.")
     ] = False,
 ) -> int:
-    """Say which backends jax has here, and what makes timings on this machine unreliable.
+    """List jax's backends on this machine, and what makes timings on it unreliable.
 
-    Nothing is changed. Other programs that run meanwhile are reported.
+    It changes nothing. It reports other programs that run meanwhile.
     """
     from rich.console import Console
 

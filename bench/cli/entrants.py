@@ -39,21 +39,21 @@ WHOLE_STEP = "make_step"
 
 
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the file: an identifier.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the file: a Python name.")],
     model: Annotated[
         str | None,
         typer.Option(
             metavar="LIBRARY",
-            help="Begin a training step of your own. The model's library: equinox, flax_nnx, "
-            "flax_linen, haiku or pure_jax; make_step: no model, but a whole step.",
-            show_default="begin an entrant",
+            help="Write a training step of your own, with a model of this library: equinox, "
+            "flax_nnx, flax_linen, haiku or pure_jax; make_step: a whole step without a model.",
+            show_default="write an entrant",
         ),
     ] = None,
     into: Annotated[Path, typer.Option(help="Folder for the file.")] = Path(),
 ) -> None:
-    """Write NAME.py: a training step of your own, or a commented skeleton of an entrant.
+    """Write NAME.py, the beginning of a training step of your own, or of an entrant.
 
-    `bakeoff cost NAME.py` measures a step; `bakeoff check NAME.py` says what to write next of an
+    `bakeoff cost NAME.py` measures a step. `bakeoff check NAME.py` says what to write next in an
     entrant.
     """
     if not name.isidentifier() or keyword.iskeyword(name):
@@ -99,7 +99,7 @@ def check(
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds that each check may take.")] = 60.0,
     backend: Annotated[
-        str, typer.Option(metavar="NAME", help="What it runs on: cpu, gpu, tpu, …")
+        str, typer.Option(metavar="NAME", help="Backend to run on: cpu, gpu, tpu, …")
     ] = "cpu",
 ) -> int:
     """Check an entrant: contract, numbers, and whether warm calls compile anything.
@@ -108,7 +108,7 @@ def check(
 
     Exit status: 0 no findings, 1 findings, 2 wrong use.
 
-    It finds mistakes. A file that is written to deceive it can do so.
+    It finds mistakes. It does not find a file that is written to deceive it.
     """
     from rich.console import Console
 
@@ -136,7 +136,7 @@ def check(
 def entrants(
     build: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Build this entrant's own environment; all for all."),
+        typer.Option(metavar="NAME", help="Build this entrant's own environment; all: of each."),
     ] = None,
 ) -> None:
     """List entrants, their styles, versions, environments and lines of code.

@@ -46,8 +46,8 @@ def history(
         list[Path] | None,
         typer.Argument(
             metavar="[RUN.json|FOLDER]...",
-            help="Run files, or folders that hold some: their changes over time are shown, and "
-            "nothing is measured.",
+            help="Run files, or folders of run files: show their changes over time, and measure "
+            "nothing.",
             show_default=False,
         ),
     ] = None,
@@ -63,7 +63,12 @@ def history(
         typer.Option(metavar="STEP", help="Days, weeks, months or years: 10d, 2w, 1mo, 1y."),
     ] = "1mo",
     style: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="These, or all.", show_default="pure")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only this style, or all; for several, repeat the option or give a,b.",
+            show_default="pure",
+        ),
     ] = None,
     selecting: Selecting = Selecting(),
     measuring: Measuring = Measuring(budget=900.0),
@@ -71,14 +76,15 @@ def history(
     blocks: Blocks = None,
     showing: Showing = Showing(),
 ) -> int:
-    """Measure the whole stack of many days, and say what changed when, and by how much.
+    """Measure the whole stack of many days; say what changed, when, and by how much.
 
-    Environments are built by uv, kept, and used again; your own is never touched. Each day's worker
-    alternates with one of the last day's stack, so that a busy hour is no trend. Days and
-    libraries that cannot be installed are listed. Ctrl-C loses nothing: --resume goes on.
+    uv builds environments and keeps them for later; your own is never changed. Each day's worker
+    alternates with a worker of the last day's stack, so that a busy hour does not look like a
+    change. Days and libraries that cannot be installed are listed. Ctrl-C loses nothing: --resume
+    continues.
 
-    Exit status: 0 done, 1 some of the kept runs cannot be read, 2 nothing could be compared, or
-    wrong use, 130 Ctrl-C.
+    Exit status: 0 done, 1 some run files cannot be read, 2 nothing could be compared, or wrong use,
+    130 Ctrl-C.
     """
     from bench.track.timeline import Timeline
 
@@ -137,21 +143,21 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="BASE.json... NEW.json",
-            help="What `pytest bench --benchmark-json` wrote. The last one is new; several base "
-            "runs of the same code show how much runs differ anyway.",
+            help="Files that `pytest bench --benchmark-json` wrote, the new one last. Several base "
+            "runs of the same code show how much runs differ without a change.",
         ),
     ],
     margin: Margin = MARGIN,
     showing: Showing = Showing(),
 ) -> int:
-    """Compare runs of different hours: each cell's ratio to plain JAX in its own run.
+    """Compare runs of different hours, by each cell's ratio to plain JAX in the same run.
 
-    Releases and settings may differ, which is told; the machine and how it was measured may not.
+    Releases and settings may differ, and are listed. The machine and the way of measuring may not.
 
-    Exit status: 0 nothing is certainly worse; 1 something is: slower by more than the margin, more
-    Python calls, compilations, bytes of memory or loss, or a cell fails that did not; 2 cannot say:
-    the runs are not comparable, or no time could be settled. An inconclusive row does not fail, and
-    one settled row is enough to pass.
+    Exit status: 0 nothing is certainly worse; 1 something is: a time is slower by more than the
+    margin, there are more Python calls, compilations or bytes of memory, a loss is larger, or a
+    cell fails only in the new run; 2 cannot say: the runs are not comparable, or no time could be
+    settled. Inconclusive rows do not count as worse; one settled row is enough for status 0.
     """
     from bench.runfile.reader import read
     from bench.track.comparison import Comparison

@@ -25,20 +25,20 @@ bakeoff matrix plan.toml --out nightly --ray auto"""
 
 
 def matrix(
-    path: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="What to compare.")],
+    path: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="A plan of runs.")],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Measure what has no run file in this folder yet."),
+        typer.Option(metavar="FOLDER", help="Measure runs that have no file in this folder yet."),
     ] = None,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Measure on the nodes of this Ray cluster."),
     ] = None,
 ) -> int:
-    """List the runs of a plan and their cost; with --out, measure them.
+    """List the runs of a plan and how long they take; with --out, measure them.
 
-    One run at a time on each machine. After Ctrl-C, the same command goes on. Exit status 1: some
-    failed.
+    Each machine measures one run at a time. After Ctrl-C, the same command continues. Exit status
+    1: some runs failed.
     """
     from bench.fleet import read_plan
 

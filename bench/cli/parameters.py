@@ -42,8 +42,8 @@ StepFile = Annotated[
     typer.Option(
         "--step",
         metavar="FILE",
-        help="Your own training step in place of the RNN: a file that `bakeoff new mine --model "
-        "equinox` begins.",
+        help="Measure your own training step, in this file, instead of the RNN; `bakeoff new mine "
+        "--model equinox` writes a file to start from.",
     ),
 ]
 StyleNames = Annotated[
@@ -51,12 +51,18 @@ StyleNames = Annotated[
     typer.Option(
         "--style",
         metavar="NAME",
-        help="These only, as in jit or flax_nnx/jit; again, or as a,b.",
+        help="Only this style, as in jit or flax_nnx/jit; for several, repeat the option or give "
+        "a,b.",
     ),
 ]
 BackendName = Annotated[
     str | None,
-    typer.Option("--backend", metavar="NAME", show_default="an accelerator, else cpu"),
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="cpu, gpu, tpu, … or one device of it, as gpu:1.",
+        show_default="an accelerator, else cpu",
+    ),
 ]
 Margin = Annotated[float, make_option("margin")]
 Pairs = Annotated[
@@ -67,7 +73,7 @@ Blocks = Annotated[int | None, make_option("blocks", show_default=BY_BUDGET)]
 OutputFile = Annotated[
     Path | None, typer.Option("--output", "-o", help="A new file.", show_default="standard output")
 ]
-Details = Annotated[bool, typer.Option("--details", "-v", help="All sentences and tables.")]
+Details = Annotated[bool, typer.Option("--details", "-v", help="Show all sentences and tables.")]
 RESUME_METAVAR = "[FILE]"
 """By which commands know that their `--resume` may have no value."""
 
@@ -103,18 +109,27 @@ class Selecting:
         typer.Option(
             "--entrant",
             metavar="NAME",
-            help="These only; again, or as a,b. One of your own by the path of its .py file.",
+            help="Only this entrant; for several, repeat the option or give a,b. For an entrant of "
+            "your own, give the path of its .py file.",
         ),
     ] = None
     workload: Annotated[
         list[str] | None,
-        typer.Option("--workload", metavar="NAME", show_default="toy, depth12 and seed"),
+        typer.Option(
+            "--workload",
+            metavar="NAME",
+            help="Only this workload; for several, repeat the option or give a,b.",
+            show_default="toy, depth12 and seed",
+        ),
     ] = None
     backend: BackendName = None
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            "--metric", metavar="NAME", show_default="step, host_cost and what happens once"
+            "--metric",
+            metavar="NAME",
+            help="Only this metric; for several, repeat the option or give a,b.",
+            show_default="step, host_cost, trace, lower, compile and cold metrics",
         ),
     ] = None
 
@@ -156,16 +171,15 @@ class Measuring:
         typer.Option(
             "--resume",
             metavar=RESUME_METAVAR,
-            help="Go on with what the same command has measured: with the run file of one that "
-            "has ended, given a further budget; without a file, with what was cut off last.",
+            help="Continue an earlier run of the same command; with FILE, add a further budget to "
+            "that run file; without, continue the run that was cut off last.",
         ),
     ] = None
     wait: Annotated[
         bool,
         typer.Option(
             "--wait",
-            help="Wait in line for other runs on this machine; without it, a running one is an "
-            "error.",
+            help="Wait until other runs on this machine have ended; without it, they are an error.",
         ),
     ] = False
     with_: Annotated[
@@ -173,8 +187,8 @@ class Measuring:
         typer.Option(
             "--with",
             metavar="PACKAGE",
-            help="Install this, too, in the environments that are measured: what your step "
-            "imports, as in einops or einops==0.8.1. Again for more.",
+            help="Also install this package, which your step imports, in the environments: "
+            "einops or einops==0.8.1, for example. For several, repeat the option.",
         ),
     ] = None
 

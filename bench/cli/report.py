@@ -47,8 +47,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="FILE.json",
-            help="What `pytest bench --benchmark-json`, or `-o` of cost, ab, bisect or history "
-            "wrote. Searches beside a history name its releases.",
+            help="Files that `pytest bench --benchmark-json`, or `-o` of cost, ab, bisect or "
+            "history wrote. Files of bisect name the releases behind a history's changes.",
         ),
     ],
     output: Annotated[
@@ -57,7 +57,7 @@ def report(
             "--output",
             "-o",
             metavar="FILE",
-            help="A new file, or an earlier page, which is made anew.",
+            help="A new file, or an earlier page to replace.",
             show_default="standard output",
         ),
     ] = None,
@@ -65,14 +65,14 @@ def report(
         Literal["html", "text", "md", "csv"] | None,
         typer.Option(
             "--format",
-            help="html is one page that works offline; text is the answer, and with --details "
-            "all tables; md has all; csv has a row for each estimate.",
+            help="html: one page that works offline; text: the answer, with --details all "
+            "tables; md: everything; csv: a row for each estimate.",
             show_default="by the output's ending, else text",
         ),
     ] = None,
     details: Details = False,
 ) -> None:
-    """Show what any command has measured, or make a page of it, from files alone."""
+    """Show the results in files of any command, or make a page of them; measure nothing."""
     shown = Output.choose(format_, output, details=details, forms=FORMATS, anew=True)
     runs = [read(path, samples=False) for path in files]
     if shown.form == "csv":

@@ -25,7 +25,8 @@ def sample(
     temperature: Annotated[
         float | None,
         typer.Option(
-            help="Draw by probability, logits divided by this.", show_default="the likeliest"
+            help="Draw each character by its probability, with logits divided by this.",
+            show_default="always the likeliest character",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the characters drawn.")] = 0,
@@ -36,7 +37,7 @@ def sample(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="cpu, gpu, tpu, … or one device of it, as gpu:1",
+            help="cpu, gpu, tpu, … or one device of it, as gpu:1.",
             show_default="what jax prefers",
         ),
     ] = None,

@@ -65,13 +65,17 @@ def train(
             DATA,
         ),
     ] = None,
-    chunk: Annotated[int | None, option("Characters of one step (default: 256)", DATA)] = None,
+    chunk: Annotated[int | None, option("Characters per step (default: 256)", DATA)] = None,
     batch: Annotated[int | None, option("Streams read side by side (default: 1)", DATA)] = None,
-    epoch_chars: Annotated[int | None, option("Characters an epoch (default: 10000)", DATA)] = None,
+    epoch_chars: Annotated[
+        int | None, option("Characters per epoch (default: 10000)", DATA)
+    ] = None,
     epochs: Annotated[
-        int, option("Total, with those of a resumed run (default: 100)", TRAINING)
+        int, option("Epochs in all, including a resumed run's (default: 100)", TRAINING)
     ] = 100,
-    learning_rate: Annotated[float | None, option("Adam's step (default: 0.002)", TRAINING)] = None,
+    learning_rate: Annotated[
+        float | None, option("Learning rate of Adam (default: 0.002)", TRAINING)
+    ] = None,
     weight_decay: Annotated[
         float | None, option("Decoupled weight decay (default: 1e-7)", TRAINING)
     ] = None,
@@ -83,7 +87,7 @@ def train(
         int, option("Epochs between samples; 0: none (default: 25)", OUTPUT)
     ] = SAMPLE_EPOCHS,
     prompt: Annotated[
-        str, option("Start of samples; empty: a character drawn by seed", OUTPUT)
+        str, option("Start of samples; if empty, the seed draws a character", OUTPUT)
     ] = "",
     save: Annotated[Path | None, option("New file for the weights.", OUTPUT)] = None,
     resume: Annotated[
@@ -92,7 +96,7 @@ def train(
 ) -> None:
     """Train the character RNN on a text and show its samples.
 
-    Ctrl-C saves what is done and says how to resume it.
+    Ctrl-C saves the finished epochs, and prints the command that continues.
     """
     given = {name: value for name, value in locals().items() if value is not None}  # options alone
     if save is not None and save != resume:

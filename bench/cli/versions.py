@@ -71,8 +71,8 @@ def ab(
         Literal["one", "all"],
         make_option(
             "cores",
-            help="one: each worker on one core, several at a time, which is the more precise; "
-            "all: as users run it.",
+            help="one: each worker on one core, several at a time, which is more precise; "
+            "all: each worker on all cores, as users run it.",
             metavar="one|all",
         ),
     ] = "one",
@@ -80,14 +80,15 @@ def ab(
 ) -> int:
     """Measure two sides on this machine, alternating between them, and say what differs.
 
-    Environments are built by uv, kept, and used again; your own is never touched. What a SPEC
-    leaves open is as it is here, where that fits. A revision runs in the environment of its own
-    lock. Without --entrant, those are measured that depend on what differs. If that is one library,
-    calls of its usual styles come first. Ctrl-C loses nothing: --resume goes on.
+    uv builds environments and keeps them for later; your own is never changed. Packages that a SPEC
+    does not name keep the versions of your environment, if they fit. A revision runs in the
+    environment of its own lock. Without --entrant, only entrants are measured that depend on a
+    package that differs. If only one library differs, calls of its usual styles come first. Ctrl-C
+    loses nothing: --resume continues.
 
-    Exit status: 0 nothing is certainly worse; 1 something is: slower by more than the margin, more
-    Python calls, compilations or bytes of memory (which do not decide where --metric is given), or
-    a cell fails that did not; 2 cannot say, or wrong use; 130 Ctrl-C.
+    Exit status: 0 nothing is certainly worse; 1 something is: a time is slower by more than the
+    margin, a cell fails only on the new side, or, without --metric, there are more Python calls,
+    compilations or bytes of memory; 2 cannot say, or wrong use; 130 Ctrl-C.
     """
     from bench.environments.spec import parse
     from bench.prepare.sides import DoesNotRunError, prepare_sides
@@ -111,7 +112,7 @@ def ab(
         task = prepare_sides(specs, selection, extent, builder, arguments)
     except DoesNotRunError as error:
         if shown.file is not None and shown.form != "json":
-            title = f"{new} beside {base}"
+            title = f"{new} compared with {base}"
             answer = Document(title, headline=str(error), status="bad", marker=MARKER)
             publish([answer], shown)
         raise
@@ -121,14 +122,15 @@ def ab(
 
 
 def bisect(
-    metric: Annotated[str, typer.Option(metavar="NAME", help="What has changed.")],
+    metric: Annotated[str, typer.Option(metavar="NAME", help="The metric that changed.")],
     good: Annotated[
         str,
         typer.Option(
-            metavar="SPEC", help="As it was: @2025-06-01, jax==0.6.1, flax @ ../flax@v0.12.0."
+            metavar="SPEC",
+            help="The good end, as in @2025-06-01, jax==0.6.1 or flax @ ../flax@v0.12.0.",
         ),
     ],
-    bad: Annotated[str, typer.Option(metavar="SPEC", help="As it became.")],
+    bad: Annotated[str, typer.Option(metavar="SPEC", help="The bad end, as --good.")],
     step: StepFile = None,
     entrant: Annotated[
         str | None, typer.Option(metavar="NAME", show_default="pure_jax, or that of --step")
@@ -141,15 +143,16 @@ def bisect(
     measuring: Measuring = Measuring(budget=1200.0),
     showing: Showing = Showing(),
 ) -> int:
-    """Find the day, the package and the release that made a metric what it is now.
+    """Find the day, the package and the release that changed a metric.
 
-    Each step measures an intermediate stack beside the good one, until it is clear which end it is
-    like: clear steps are short, and a step that cannot be decided ends the search. The search
-    tries days, then packages, each alone in the good stack, then releases of the package found, or
-    commits between two revisions of its repository. Ctrl-C loses one step at most: --resume goes
-    on, also with a search that has stopped, given a further budget.
+    Each step compares the good end with a stack between both ends, until it is clear which end that
+    stack is like. Large differences take little time; a step that cannot be decided ends the
+    search. The search tries days, then each package alone in the good stack, then the releases of
+    the package that it found, or the commits between two revisions of its repository. Ctrl-C loses
+    one step at most. --resume continues a search that was cut off or, with a further budget, one
+    that has stopped.
 
-    Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
+    Exit status: 0 found, 1 stopped before the end, 2 wrong use, 130 Ctrl-C.
     """
     from bench.engine.progress import Progress
     from bench.prepare.stacks import Stacks

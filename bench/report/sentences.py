@@ -70,7 +70,7 @@ def name_constant_losses(rows: Iterable[CellResult]) -> Iterator[str]:
     if arms:
         yield (
             f"{name_few(arms)}: the loss is the same in each of ten steps. Either the learning "
-            "rate is zero there, or the step trains nothing, or it keeps its results."
+            "rate is zero, or the step trains nothing, or it returns stored results."
         )
 
 
@@ -82,8 +82,8 @@ def suggest_more(rows: Iterable[Estimate], *, goes_on: bool = True) -> Iterator[
     open_rows = (r for r in rows if r.verdict is Verdict.INCONCLUSIVE and not r.cell.is_control)
     marks = sorted({f"`{UNKNOWN}`" if r.is_unknown else "`?`" for r in open_rows})
     if marks:
-        more = ", or `--resume FILE`" * goes_on
-        yield f"To settle {join_words(marks)}: a longer `--budget`{more}."
+        more = " or `--resume FILE`" * goes_on
+        yield f"To settle results marked {join_words(marks)}, use a longer `--budget`{more}."
 
 
 def describe_cells(cells: Iterable[Cell], most: int = MOST_NAMED) -> str:

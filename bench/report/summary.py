@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from bench.runfile import CellResult, Results
 
 MOST_SLOW = 2
-"""Most slow ways to write a step that the headline names."""
+"""Largest number of slow ways to write a step that the headline names."""
 CAUSES = RETRACES, PROGRAMS, HOST_WORK, MORE_CALLS, OTHER_PROGRAM = (
     *("it traces and compiles again when warm", "a step is several programs, not one"),
-    *("what the host does in each call", "the same program, but more Python calls"),
-    "another program",
+    *("the host's work in each call", "the same program, but more Python calls"),
+    "a different program",
 )
 """Words for why a step is slower or faster, each explained in docs/why.md."""
 ONCE = ("compile", STARTUP, "peak_rss")
-"""Metrics of what happens once, beside the steps."""
+"""Metrics of what happens once in a process, not in each step."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +129,15 @@ def make_headline(results: Results) -> str:
     proven = [row for row in results.good_cells if row.proof and not row.cell.is_control]
     if proven:
         proofs = wording.pluralise(len(proven), "proof")
-        return f"No time was compared: none was measured beside {BASELINE}. {proofs} passed."
+        return f"No time was compared with that of {BASELINE}. {proofs} passed."
     failed = bool(results.cells) and all(row.failure for row in results.cells)
     return "Nothing was measured" + (": every cell failed." if failed else ".")
 
 
 def _state_steps(view: View) -> Iterator[str]:
-    """Yield what libraries cost a step, what slow ways of writing it do, and what turns elsewhere.
+    """Yield how much slower libraries and slow styles are, and what differs at another size.
 
-    A library's cost is that of its `pure` style: the step is written in the same way in all.
+    A library is judged by its `pure` style, as that step is written in the same way in all of them.
     """
     rows = {arm: row for arm, row in view.steps.items() if arm != BASELINE}
     libraries = {arm.entrant: row for arm, row in rows.items() if _is_library(arm)}
@@ -189,7 +189,8 @@ def _is_library(arm: Arm) -> bool:
 def _bound_rows(rows: Mapping[str, Estimate], names: str, place: str) -> str:
     """Return how much slower settled rows are at most, and which rows are open.
 
-    A single row that certainly differs is told by its own size. `names` stands for many rows.
+    If there is a single settled row and it differs, it is described by its own ratio. `names` is
+    the subject if there are many rows.
     """
     ends = {n: r.limits[1] for n, r in rows.items() if r.verdict is not Verdict.INCONCLUSIVE}
     highs = {name: high for name, high in ends.items() if high is not None}
@@ -225,7 +226,7 @@ def _grow(ratio: float, *, up: bool = False) -> tuple[str, str]:
 
 
 def _find_reversal(view: View) -> Iterator[str]:
-    """Yield the library that differs most at another size, where it does not at the main one."""
+    """Yield the library that differs most at another size, with another verdict at the main one."""
     others = [w for w in view.compared_workloads if w != view.main_workload]
     rows = [
         (workload, arm, row)
@@ -241,7 +242,7 @@ def _find_reversal(view: View) -> Iterator[str]:
 
 
 def _name_device(results: Results) -> Iterator[str]:
-    """Yield that a run was made on the CPU alone, with how many cores."""
+    """Yield that a run used only the CPU, and its number of cores."""
     if {row.cell.backend for row in results.cells} == {"cpu"}:
         cores = len(results.conditions.affinity or ())
         yield f"CPU only{f', {cores} cores' * bool(cores)}; not measured on a GPU"
@@ -254,12 +255,13 @@ def _state_calls(view: View) -> list[str]:
         return []
     dear = {arm: row for arm, row in costs.items() if row.verdict is Verdict.SLOWER}
     if all(row.verdict is Verdict.INCONCLUSIVE for row in costs.values()):
-        return [f"what styles add to a call{view.backend_suffix}: {NOTHING_SETTLED}"]
+        return [f"time added to a call{view.backend_suffix}: {NOTHING_SETTLED}"]
     if not dear:
         names = name_few([*map(str, costs)])
-        return [f"no style is shown to add to a call{view.backend_suffix}: {names}"]
+        return [f"no style is known to add time to a call{view.backend_suffix}: {names}"]
     dearest = max(dear, key=lambda arm: dear[arm].value)
-    return [f"{dearest} adds {words(dear[dearest])} to each call{view.backend_suffix}, the most"]
+    added = words(dear[dearest]).removeprefix("+")
+    return [f"{dearest} adds most to a call{view.backend_suffix}: {added}"]
 
 
 # the table
@@ -287,7 +289,7 @@ def make_summary_table(view: View) -> Table:
 
 def _make_column(view: View, metric: str, workload: str) -> Column:
     if metric == HOST:
-        return Column("added to a call", help="at a tiny size, each call waited for")
+        return Column("added to a call", help="at a tiny size; each call is waited for")
     about, first = METRICS[metric], metric == STEP and workload == view.main_workload
     head = about.label if metric != STEP else f"step at {wording.name_workload(workload)}"
     return Column(head, help=about.help, needed=first or not view.main_workload)
@@ -300,7 +302,7 @@ def _rank(view: View, arm: Arm) -> tuple[bool, float, float]:
 
 
 def _find_content(view: View, arm: Arm, metric: str, workload: str) -> Content:
-    """Return what an arm has of a metric at a workload, or else at the smallest one that has it."""
+    """Return an arm's result of a metric at a workload; if none is given, at the smallest one."""
     for place in [workload] if workload else view.workloads:
         result = view.cells.get(arm.make_cell(place, view.backend))
         if result and (content := compare(view.table, result, metric)):
@@ -312,10 +314,10 @@ def _find_content(view: View, arm: Arm, metric: str, workload: str) -> Content:
 
 
 def find_surprises(view: View) -> Iterator[str]:
-    """Yield steps that are faster than plain JAX's, and shared ones slower at further workloads.
+    """Yield arms that are faster than plain JAX, and `pure` steps slower at other workloads.
 
-    An arm is named once: at the main workload, or at the smallest other one. Styles that stand for
-    comparison alone surprise nobody.
+    An arm is named once: at the main workload, or at the smallest other one. Styles that are only
+    references are left out.
     """
     main = view.main_workload
     named = {a for a in view.arms if a.style in impls.find_declaration(a.entrant).references}
@@ -348,10 +350,10 @@ def find_causes(view: View) -> Iterator[str]:
 
 
 def find_cause(view: View, arm: Arm, ratio: Estimate, workload: str) -> str:
-    """Return why an arm's step differs from the baseline's; empty where the run does not say.
+    """Return why an arm's step differs from the baseline's; empty if the run does not say.
 
-    Where the host cost was not measured, no other program is given as the reason: the host cost is
-    likelier.
+    If the host cost was not measured, a different program is not given as the reason: the host cost
+    is more likely.
     """
     result = view.cells.get(arm.make_cell(workload, view.backend))
     proof = result.proof if result else None

@@ -63,7 +63,7 @@ class CellResult(msgspec.Struct, kw_only=True):
     losses: list[float] = []
     """Losses of ten training steps, in its proof."""
     program: Name = ""
-    """Fingerprint of its program: cells that share it share compile times."""
+    """Fingerprint of its program: cells with the same program share compile times."""
     missing: dict[Name, Text] = {}
     """Metric → why it was not measured."""
 
@@ -76,7 +76,7 @@ class EnvironmentInfo(msgspec.Struct, kw_only=True):
     versions: dict[Name, Name] = {}
     """Releases of Python and of what was measured."""
     pins: dict[Name, Name] = {}
-    """All packages, where the environment was built for this."""
+    """All packages with their releases, if the environment was built for this run."""
     commit: Name = ""
     """Commit of this project's code, where that is a revision."""
     gaps: dict[Name, Text] = {}
@@ -95,7 +95,8 @@ class Conditions(msgspec.Struct, kw_only=True):
     affinity: list[Count] | None = None
     garbage_collector: Name = ""
     datum: Name = "10 % quantile of calls"
-    """Statistic that stands for an arm's calls in a block; by default, that of older runs."""
+    """Statistic of an arm's calls that is its value in a block; the default is that of older
+    runs."""
     threads: Name = ""
 
 
@@ -113,13 +114,13 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     stolen: NotNegative = 0.0
     """Fraction of the processor time that the hypervisor gave to other guests."""
     busiest: Name = ""
-    """Process of others that used most, if that is worth a sentence."""
+    """Other process that used the machine most, if that is worth a sentence."""
     earlier_seconds: NotNegative = 0.0
     """Wall time of the runs that this one adds to (`--resume FILE`)."""
     earlier_processes: Count = 0
     """Number of processes of the runs that this one adds to."""
     precision: NotNegative = 0.0
-    """Half width of the ratios of steps when the last work was chosen: median; 0 if unknown."""
+    """Median half width of the ratios of steps when the last job was chosen; 0 if unknown."""
 
 
 class SampleRow(NamedTuple):
@@ -158,7 +159,7 @@ class SearchStep(msgspec.Struct, frozen=True):
     """Ratio of a stack (`environment`) to another one (`against`), with the interval that decided
     it."""
     samples: list[Series] = []
-    """Samples of this A/B alone: workers of another one may have the same numbers."""
+    """Samples of this A/B alone: another step may have workers with the same numbers."""
 
 
 class SearchRecord(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -184,10 +185,10 @@ class SearchRecord(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True
 
 
 class RunOptions(Options, frozen=True, kw_only=True, rename={"budget": "budget_seconds"}):
-    """Options that it was measured with: those of `Options`."""
+    """Options of the measurement: the fields of `Options`."""
 
     budget: Positive | None = None  # type: ignore[assignment]
-    """In a file, `budget_seconds`; null where files were compared."""
+    """Named `budget_seconds` in a file; null if files were compared."""
 
 
 class Results(msgspec.Struct, kw_only=True):
@@ -199,14 +200,14 @@ class Results(msgspec.Struct, kw_only=True):
     """Environment that others are compared with; empty where arms are compared."""
     arguments: list[Text] = []
     metrics: list[Name] = []
-    """Metrics that an A/B was asked for by name: counts do not decide its status then."""
+    """Metrics that an A/B was asked for by name; if any, counts do not decide its exit status."""
     options: RunOptions = msgspec.field(default_factory=RunOptions)
     environments: dict[Name, EnvironmentInfo] = {}
-    """Name → environment; the name is empty for the shared one of a run, an entrant's for its own,
-    `base` and `new`, or a day."""
+    """Name → environment. The name is empty for the shared environment of a run, an entrant's name
+    for its own environment, `base`, `new`, or a day."""
     setup: dict[Name, Text] = {}
-    """Part of the setup → digest; all must be the same to go on: code, releases, devices, cells,
-    options."""
+    """Part of the setup (code, releases, devices, cells, options) → digest. To go on with a run,
+    all must be the same."""
     conditions: Conditions = msgspec.field(default_factory=Conditions)
     cells: list[CellResult] = []
     estimates: list[Estimate] = []

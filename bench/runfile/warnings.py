@@ -1,7 +1,7 @@
 """Reasons to doubt the numbers of a measurement, in sentences.
 
-The datum that is compared is the mean of the fastest half of an arm's turns in a block, which a few
-slow turns hardly move; the warnings are of causes that move it.
+The compared number is the mean of the fastest half of an arm's turns in a block. A few slow turns
+hardly change it; the warnings are about causes that do.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def warn_of_processes(spent: TimeSpent) -> Iterator[str]:
     if spent.stolen > MOST_STOLEN:
         parts.append(f"{spent.stolen:.0%} of the processor time went to other guests of the host")
     if spent.others > MOST_OTHERS:
-        most = f", {spent.busiest} most" if spent.busiest else ""
+        most = f", mostly {spent.busiest}" if spent.busiest else ""
         parts.append(f"other processes used {spent.others:.0%} of the machine{most}")
     if parts:
         yield (
-            f"While this was measured, {' and '.join(parts)}. Ratios hold, because all arms took "
-            "turns; intervals are wider, and times in seconds are too long."
+            f"During this measurement, {' and '.join(parts)}. Ratios are still valid, because all "
+            "arms took turns; intervals are wider, and times in seconds are too long."
         )
 
 
@@ -65,9 +65,9 @@ def warn_of_imports(modules: int) -> Iterator[str]:
     """Yield a warning that imports are slow, if modules are uncached."""
     if modules:
         yield (
-            f"Python can keep no bytecode of {modules} module{'s' * (modules > 1)}, so each "
-            "process compiles them anew, and imports take too long. Make their folders writable, "
-            "or set PYTHONPYCACHEPREFIX to a folder that is."
+            f"Python can store no bytecode of {modules} module{'s' * (modules > 1)}, so each "
+            "process compiles the source again, and import times are too long. Make the folders of "
+            "the source writable, or set PYTHONPYCACHEPREFIX to a writable folder."
         )
 
 
@@ -76,15 +76,15 @@ def warn_of_environments(results: Results) -> Iterator[str]:
     shared = results.versions
     for name, info in results.environments.items():
         differing = [
-            f"{package} {info.versions.get(package)} for {shared.get(package)}"
+            f"{package} {info.versions.get(package)} instead of {shared.get(package)}"
             for package in SHARED_PACKAGES
             if info.versions.get(package) != shared.get(package)
         ]
         if differing:
             yield (
                 f"{name} runs in its own environment with {', '.join(differing)}: its steps and "
-                "compile times are compared with its own baseline, its imports and first steps "
-                "with the baseline of the shared environment."
+                "compile times are compared with a baseline in that environment, its imports and "
+                "first steps with the baseline in the shared environment."
             )
 
 
@@ -93,10 +93,10 @@ def warn_of_controls(estimates: Iterable[Estimate]) -> Iterator[str]:
     rows = [row for row in estimates if row.cell.is_control and row.p is not None]
     for row in rows:
         if (row.p or 0.0) * len(rows) < ALPHA and row.verdict is not Verdict.EQUIVALENT:
-            amount = f"{row.value:.3f} times the baseline's"
+            difference = f"has {row.value:.3f} times the baseline's value"
             if row.form == "added":
-                amount = f"{row.value * 1e6:+.1f} µs beside the baseline's"
+                difference = f"differs from the baseline by {row.value * 1e6:+.1f} µs"
             yield (
                 f"{label(row.metric)} at {name_place(row.cell)}: the control, a second copy of the "
-                f"baseline, took {amount}. Do not trust differences of this size: measure again."
+                f"baseline, {difference}. Do not trust differences of this size: measure again."
             )

@@ -79,10 +79,10 @@ PLANTS = {
         without=("arms", "runs", "google_benchmark", "samples_in_pairs"),
     ),
 }
-"""What is planted. `slower later` and `built apart` are no differences of the step.
+"""What is planted. With `slower later` and `built apart`, both sides have equal steps.
 
-Two arms, and `compare`, relate a planted arm to one of the same run that has no plant; tools with
-both sides in one process import for both.
+Two arms, and `compare`, relate a planted arm to an arm of the same run without a plant. In tools
+with both sides in one process, an import affects both sides.
 """
 
 
@@ -117,8 +117,8 @@ PARTS = (
 )
 """The plan: every tool for 30 seconds, and for 120 the three that estimate best."""
 UNMEASURABLE = [("arms", "+1 %", "toy")]
-"""Trials that nobody makes: the function that waits takes a microsecond itself, as much as what it
-is to plant, and the arm that it is compared with has none."""
+"""Trials that are not made: the waiting function itself takes a microsecond, as long as the wait
+that it should plant, and the arm that it is compared with has no such function."""
 
 
 class Trial(NamedTuple):

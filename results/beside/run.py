@@ -1,13 +1,13 @@
 """Trials of each tool on one task, into rows.jsonl; the tables of all rows.
 
-    python results/beside/run.py --minutes 60      # the plan; goes on where it was stopped
+    python results/beside/run.py --minutes 60      # the plan; continues where it was stopped
     python results/beside/run.py --tool pyperf --plant "+1 %" --seconds 30 --times 3
     python results/beside/run.py --table           # which `make results` puts into README.md
 
 Trials are made in blocks: one of each tool, in random order, so that all have the
-same hours. With `--times`, trials beside the plan go into a file of their own, and
-are shown beside the published ones. Nothing else may run meanwhile. What fails costs
-its own row: the row says why. The exit status is 1 if a trial failed.
+same hours. With `--times`, further trials go into a file of their own, and are shown
+together with the published ones. Nothing else may run meanwhile. A failed trial only
+loses its own row, which says why. The exit status is 1 if a trial failed.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ PLAIN = "samples_in_pairs"
 STEP_SECONDS = 4.0
 """Seconds of calls that say how long a step takes, before a block."""
 PATIENCE = 5
-"""Budgets after which a tool is taken to hang."""
+"""Multiple of a trial's seconds after which its tool counts as hanging."""
 INSTALL_SECONDS = 600
-"""Seconds after which an environment is taken never to be built."""
+"""Seconds after which the build of an environment counts as failed."""
 EMPTY_LOOP = 10_000
-"""Turns of the loop whose time says how fast the machine is now."""
+"""Iterations of the loop whose time says how fast the machine is now."""
 EMPTY_LOOPS = 1000
 """Number of empty loops before a trial: less than a tenth of a second in quiet hours."""
 FAULTS = (subprocess.SubprocessError, OSError, ValueError, KeyError)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ROWS = Path(__file__).with_name("rows.jsonl")
 FEWEST_ESTIMATES = 10
-"""Estimates below which an error says too little of the time to find 1 %."""
+"""Number of estimates below which errors say too little about the time to find 1 %."""
 CALL_ERRORS = 1.96
 """Standard errors from which a difference is called, with false calls in 5 of 100."""
 POWER_ERRORS = 1.28
@@ -37,9 +37,9 @@ POWER_ERRORS = 1.28
 NORMAL_DEVIATION = 1 / 0.6745
 """Standard deviations of a normal distribution in the median of its deviations."""
 INTERVAL = "interval"
-"""Rule of this project: a difference is called where the interval excludes none."""
+"""Rule of this project: a difference is called if the interval of the ratio excludes 1."""
 RULES = {"U test of rounds": "single calls, U test"}
-"""Rule that is not its tool's → its name: pytest-benchmark's rounds stand for anybody's calls."""
+"""Rule that its tool does not have → its name: pytest-benchmark's rounds serve as single calls."""
 VARIATION = "loops vary by"
 """Field of a row: the fraction by which empty loops vary before the trial."""
 DESIGNS = tuple(name for name, plant in PLANTS.items() if plant.without)
@@ -72,8 +72,8 @@ class Score(NamedTuple):
 
     name: str
     calls: dict[str, tuple[int, int]]
-    """Plant → trials that called a difference, and all trials. Where the new side is slower, only
-    its being slower is a find."""
+    """Plant → trials that called a difference, and all trials. If the new side is slower, a trial
+    counts only if it called that side slower."""
     errors: tuple[float, ...]
     """Errors of estimates with a known truth, as fractions, without their signs."""
     widths: tuple[float, ...]
@@ -98,7 +98,7 @@ class Score(NamedTuple):
         return self.seconds * middle, self.seconds * low, self.seconds * high
 
     def find_seconds_by_median(self) -> float:
-        """Return these seconds as the median of errors has them, for which tails count less."""
+        """Return these seconds, computed from the median error, so that tails count less."""
         errors = np.array([NORMAL_DEVIATION * median(self.errors)])
         return self.seconds * float(find_times(errors, np.array(self.widths)))
 
@@ -114,9 +114,9 @@ class Score(NamedTuple):
 def bootstrap_times(*samples: tuple[Numbers, Numbers]) -> tuple[float, float, float]:
     """Return the time to find 1 % in nine runs of ten, in trials, and its 95 % interval.
 
-    A sample is the errors of a tool's estimates, and the half lengths of their intervals. Of two
-    samples, the times of the first are in those of the second. The interval is that of the BCa
-    bootstrap (Efron 1987), because errors have heavy tails.
+    A sample is the errors of a tool's estimates, and the half lengths of their intervals. With two
+    samples, the result is the ratio of the first time to the second. The interval is that of the
+    BCa bootstrap (Efron 1987), because errors have heavy tails.
     """
 
     def find_ratio(*indices: NDArray[np.int_], axis: int = -1) -> NDArray[np.float64]:

@@ -47,7 +47,7 @@ def describe_trials(rows: Sequence[Record]) -> Iterator[str]:
         yield ""
     designs = make_scores_table(score_trials(rows), DESIGNS)
     if designs.rows:
-        yield "**Changes of more than a step:**\n"
+        yield "**Changes that affect more than the step:**\n"
         yield from table_lines(designs)
         yield ""
     if rows:
@@ -69,9 +69,9 @@ def describe_answer(rows: Sequence[Record]) -> Iterator[str]:
     multiple = describe_multiple(nearest[0].compare_seconds(ours[0])[0])
     yield (
         f"**In a training step, `bakeoff ab` finds a slow-down of 1 % in {ours[1]}, "
-        f"{' and '.join(times)}.** Between equal sides, `ab` reported a difference in {first} "
-        f"trials, these two in {' and '.join(calls)}. The goal, a fiftieth of the next tool's "
-        f"time, is missed: it needs {multiple} times as long."
+        f"{' and '.join(times)}.** With equal sides, `ab` reported a difference in {first} "
+        f"trials, the other two tools in {' and '.join(calls)}. The goal is missed: the next tool "
+        f"needs {multiple} times as long as `ab`, not 50 times."
     )
 
 
@@ -83,13 +83,13 @@ def make_answer_table(rows: Sequence[Record]) -> Table:
                 score.name,
                 describe_times(score),
                 *(describe_share(*score.calls[name]) for name in ("nothing", "+1 %")),
-                describe_errors(score)["error (half within)"],
+                describe_errors(score)["rms error (median)"],
             )
         )
         for score in score_trials(rows)
         if score.find_seconds() and not score.repeated
     ]
-    heads = "to find 1 %", "false calls", "+1 %", "error (half within)"
+    heads = "to find 1 %", "false calls", "+1 %", "rms error (median)"
     columns = Column("tool and rule"), *(Column(head, number=True) for head in heads)
     return Table(columns, tuple(lines))
 
@@ -123,7 +123,7 @@ def describe_multiple(times: float) -> str:
 
 
 def describe_plants(rows: Sequence[Record], part: Part) -> Iterator[str]:
-    """Yield of how much of the tools' own steps a wait was that is a fraction of a step."""
+    """Yield which fraction of the tools' own base steps each planted wait was."""
     for name in part.trials:
         if name in DESIGNS or not PLANTS[name].fraction:
             continue
@@ -170,14 +170,14 @@ def describe_conditions(rows: Sequence[Record]) -> Iterator[str]:
         yield f"Failed: {', '.join(f'{count} of {name}' for name, count in failed.items())}."
     loops = [row["loop"] for row in rows]
     yield (
-        f"An empty loop of 10,000 turns took {describe_range(loops, '{:.0f}'.format)} µs, "
-        f"{median(loops):.0f} in the median."
+        f"An empty loop of 10,000 iterations took {describe_range(loops, '{:.0f}'.format)} µs "
+        f"(median: {median(loops):.0f})."
     )
     varied = [row[VARIATION] for row in rows]
     busy = sum(variation > BUSY for variation in varied)
     yield (
-        f"Before a trial, it varied by {describe_range(varied, percent)}, "
-        f"{percent(median(varied))} in the median; "
+        f"Before a trial, its time varied by {describe_range(varied, percent)} "
+        f"(median: {percent(median(varied))}); "
         f"before {pluralise(busy, 'trial') if busy else 'none'}, by more than {percent(BUSY)}."
     )
 
@@ -204,7 +204,7 @@ def make_scores_table(scores: Sequence[Score], plants: Sequence[str] | None = No
 
 
 def describe_times(score: Score) -> str:
-    """Return the time to find 1 %, and its interval, once for each estimate of a tool."""
+    """Return the time to find 1 %, and its interval; empty if an earlier rule has the same."""
     times = score.find_seconds()
     if times is None or score.repeated:
         return ""
@@ -220,7 +220,7 @@ def describe_errors(score: Score) -> dict[str, str]:
         errors = f"{percent(rms)} ({percent(median(score.errors))})"
     if score.widths:
         ends = f"{score.held} of {len(score.widths)} (±{percent(median(score.widths))})"
-    return {"error (half within)": errors, "intervals hold": ends}
+    return {"rms error (median)": errors, "intervals hold": ends}
 
 
 def describe_time(seconds: float) -> str:

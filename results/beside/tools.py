@@ -38,7 +38,7 @@ class Side(NamedTuple):
 
 HERE = Path(__file__).parent
 START_SECONDS = 3.0
-"""Seconds until a new process has compiled the step, which its side's half of the time pays."""
+"""Seconds until a new process has compiled the step; they count as part of its side's time."""
 SECOND_STEP_SECONDS = 2.0
 """Seconds that a process needs for the second side's step."""
 PYPERF_VALUES = 3
@@ -46,10 +46,10 @@ PYPERF_VALUES = 3
 REPETITION_SECONDS = 0.1
 """Length of a repetition of Google's benchmark: what its text on interleaving recommends."""
 ASV_ROUNDS = 2
-"""Processes of each side, as asv has them unless it is told otherwise."""
+"""Processes of each side: asv's default."""
 ASV_NUMBERS = {"seed": 1, "toy": 175}
-"""Workload → calls of a sample: ten milliseconds at `toy`, as asv has without a `setup`. With one,
-it has samples of one call, and of 100,000 its statistics take minutes."""
+"""Workload → calls of a sample: ten milliseconds at `toy`, asv's default without a `setup`. With a
+`setup`, its default is one call, and its statistics of 100,000 samples take minutes."""
 ASV_SETTINGS = {
     "version": 1,
     "project": "step",
@@ -181,7 +181,7 @@ def read_asv(folder: Path, commit: str) -> float:
 
 
 def pytest_codspeed(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """Two runs in walltime mode, with thresholds of 1 %, and 10 %, its service's default."""
+    """Two runs in walltime mode, with thresholds of 1 % and of 10 % (its service's default)."""
     options = "--codspeed", "--codspeed-mode=walltime", "--codspeed-warmup-time=1"
     most = f"--codspeed-max-time={max(1.0, seconds / 2 - START_SECONDS - 1)}"
     medians = []
@@ -199,7 +199,7 @@ def pytest_codspeed(sides: Sequence[Side], seconds: float) -> list[Outcome]:
 
 
 def google_benchmark(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """Many repetitions of both in one process, interleaved, and the U test of its tools."""
+    """Many interleaved repetitions of both sides in one process; the U test of its tools."""
     with tempfile.TemporaryDirectory() as folder:
         output = f"{folder}/out.json"
         waits = [side.wait for side in sides]
@@ -258,7 +258,7 @@ def time_calls(wait: float, seconds: float) -> None:
 
 
 def samples_in_pairs(sides: Sequence[Side], seconds: float) -> list[Outcome]:
-    """Calls of both in one process, in pairs of random order; tango's rule: |z| of 2.6, 0.5 %."""
+    """Pairs of calls in random order, in one process; tango's rule: |z| above 2.6, and 0.5 %."""
     given = json.dumps([[side.wait for side in sides], seconds - START_SECONDS])
     pairs = json.loads(run_python(["tools.py", "time_pairs", given]))
     away = [new - base for base, new in pairs]

@@ -1,13 +1,13 @@
-"""Check what `bakeoff cost` says of 45 steps by a second method, which truth.py is.
+"""Check the results of `bakeoff cost` for 45 steps by a second method: truth.py.
 
     python results/cost/check.py
     python results/cost/check.py --model haiku --seconds 1 --folder try
 
 For each model of models.py, `bakeoff cost` measures its styles in one run, and truth.py in several
 processes, two at the same time; the order is random. Each style is a line of `check.jsonl`,
-appended when its model is done. What an engine's commit has there is not measured again: the same
-command goes on after Ctrl-C, and `--model none` writes `check.md` alone. Nothing else should run
-meanwhile.
+appended when its model is done. Models that have lines of this engine's commit are not measured
+again: after Ctrl-C, the same command continues. `--model none` only writes `check.md`. Nothing else
+should run meanwhile.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 """Options of truth.py, by what it measures."""
 SKELETON, ONE_CORE, TWO_CORES = OPTIONS
 PROCESSES = 6
-"""Of truth.py, for what `bakeoff cost` is judged by: they differ by several per cent. Other real
-steps have one process."""
+"""Processes of truth.py for each step that judges `bakeoff cost`: processes differ by several per
+cent. Other real steps have one process."""
 LANES = 2
-"""Processes of truth.py on one core each that run at the same time, as workers of `bakeoff cost`
-do: beside another one, calls take some per cent longer."""
+"""Processes of truth.py that run at the same time, each on one core, as workers of `bakeoff cost`
+do: with a neighbour, calls take some per cent longer."""
 RELATIVE, ABSOLUTE = 0.05, 2.0
-"""How far from the truth a told cost may be: a fraction of it, or so many microseconds."""
+"""Largest distance of a near result from the truth: a fraction of the truth, and microseconds."""
 PRECISE = 0.03
 """Largest half of an interval that is called precise, as a fraction of what is told."""
 
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def judge_of(style: str) -> str:
-    """Return by what a style is judged: the file's own step has no skeleton, and is measured."""
+    """Return which part of the truth judges a style: the file's own step has no skeleton."""
     return ONE_CORE if style == WHOLE else SKELETON
 
 
@@ -210,10 +210,10 @@ def run(command: Sequence[str], folder: Path, **more: str) -> subprocess.Complet
 def judged(record: Record, *, at_one_speed: bool = False) -> tuple[float, float, bool, bool]:
     """Return the truth, how far the told cost is off, and whether it is near and held.
 
-    Held: the interval of what is told has the truth in it. Of what was not told, neither is true.
-    Both are microseconds, each of its own minutes, whose speeds may differ. Plain calls tell these
-    apart; but in a process with more styles they take some per cent longer, which adds nothing to
-    a style.
+    Held: the told interval contains the truth. A style without a told cost is neither.
+    Cost and truth are microseconds of different minutes, in which the machine's speed may differ.
+    Plain calls show that speed; but in a process with more styles, they take some per cent longer,
+    without changing what a style adds.
     """
     truth = record[judge_of(record["style"])]
     true = mean(truth["added"])
@@ -238,14 +238,17 @@ def markdown(records: Sequence[Record]) -> str:
     """Return tables of all checks of each engine on each processor, and how many are right."""
     parts = [
         "# What `bakeoff cost` says, and what a second method says",
-        f"Made by check.py; records: [{RECORDS}]({RECORDS}). Told: what a style adds to a call, "
-        "with the 95 % interval. Truth: what [truth.py](truth.py), which shares no code with this "
-        f"project, measures on a skeleton of its own; the mean of {PROCESSES} processes, with its "
-        "standard error. Both are microseconds, each of its own minutes, whose speeds may differ "
-        "by half; call: the plain call when it was told, and the mean of those of the truth, by "
-        "which both can be compared at one speed. The file's own `step` has no skeleton: both "
-        "methods measure it really, on one core. Real steps on one core and on two: by truth.py. "
-        "Loop: the longer median of empty loops before and after, which a busy hour lengthens.",
+        f"Made by check.py from [{RECORDS}]({RECORDS}). *Told*: the time that a style adds to a "
+        "call, as `bakeoff cost` reports it, with its 95 % interval. *Half*: half of that "
+        "interval. *Truth*: the same time, measured on another skeleton by [truth.py](truth.py), "
+        f"which shares no code with this project: the mean of {PROCESSES} processes, with its "
+        "standard error. The two were measured at different times, and the machine's speed may "
+        "differ by half between these. *Call*: the time of a plain call in each measurement; it "
+        "allows a comparison at one speed. The file's own `step` has no skeleton, so both methods "
+        "measure the real step, on one core. *One core*, *two cores*: real steps, measured by "
+        f"truth.py. *Near*: within {percent(RELATIVE)} or {ABSOLUTE:g} µs of the truth. *Held*: "
+        "the interval contains the truth. *Loop*: the median time of an empty loop, before or "
+        "after, whichever is longer; it is longer in a busy hour.",
     ]
     groups: dict[str, list[Record]] = {}
     for record in records:
@@ -254,9 +257,9 @@ def markdown(records: Sequence[Record]) -> str:
         parts += [title, summary(several), table(several)]
         if known := [record for record in several if SKELETON in record]:
             parts += [
-                "How much more a real step adds than its skeleton, both by truth.py, at the speed "
-                "of the quietest process of each: median (least to most). "
-                f"{describe_all(known)}",
+                "How much more a style adds to a real step than to its skeleton: median (smallest "
+                "to largest). truth.py measured both, and each is scaled to the speed of its "
+                f"quietest process. {describe_all(known)}",
                 distances(known, "arrays", lambda r: f"{r['arrays']:g}"),
                 distances(known, "style", lambda r: f"{library_of(r)}/{r['style']}"),
             ]
@@ -312,9 +315,9 @@ def find_distance(record: Record, kind: str) -> float:
 
 
 def at_full_speed(truth: Record) -> float:
-    """Return what truth.py's processes measured, at the speed of the quietest.
+    """Return what truth.py's processes measured, scaled to the speed of the quietest.
 
-    Their programs are the same, so plain calls tell their speeds apart.
+    Their programs are the same, so plain calls show their speeds.
     """
     calls = truth["calls"]
     return min(calls) * mean(map(truediv, truth["added"], calls))

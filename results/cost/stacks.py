@@ -25,8 +25,8 @@ from common.config import SKELETON
 
 ROWS = Path(__file__).with_name("stacks.json")
 BUDGETS = {8: 20.0, 50: 20.0, 150: 40.0, 300: 60.0}
-"""Number of parameter arrays, of a perceptron, a small and a usual model, and a large one → seconds
-of its run: workers of larger ones take longer to begin."""
+"""Number of parameter arrays (a perceptron; a small, a usual and a large model) → seconds of its
+run: workers of larger models take longer to begin."""
 
 
 class Stacks(msgspec.Struct):
@@ -87,7 +87,7 @@ def make_costs_table(stacks: Stacks, *, dropout: bool) -> Table:
 def describe_origin(stacks: Stacks) -> str:
     """Return in words where and when the costs were measured."""
     versions = ", ".join(f"{n} {v}" for n, v in stacks.versions.items() if n != "jax-bakeoff")
-    return f"One core of {stacks.machine}, {stacks.when[:10]}, with {versions}."
+    return f"Measured on {stacks.when[:10]}, on one core of {stacks.machine}; {versions}."
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
     python results/cost/truth.py mine.py equinox filter_jit pure --seconds 3
     python results/cost/truth.py mine.py equinox filter_jit --real --cores 2
 
-It knows nothing of this project: each style is written here as its library's documentation does,
-and so is the skeleton, which is timed unless `--real` is given: the same model and optimiser, with
-arrays of one element.
+It uses no code of this project. Each style is written here as in its library's documentation. The
+skeleton is written here, too: the same model and optimiser, with arrays of one element. It is timed
+unless `--real` is given.
 
 All steps train in one process, call by call in rounds of random order, each timed call after an
 untimed one of the same step, as in a loop of its own. The script prints microseconds as JSON: what
-a style adds to a call, and a quiet call of the baseline, its 10 % quantile. What is added is the
-median ratio of a style's call to the baseline's in the same round, less one, times the quiet call.
+a style adds to a call, and a quiet call of the baseline, its 10 % quantile. The added time is the
+median ratio of a style's call to the baseline's in the same round, minus one, times the quiet call.
 
 In a process that has compiled its programs, a style can add a tenth less than in one that reads
 them from JAX's persistent cache: JAX_COMPILATION_CACHE_DIR names its folder, and `--seconds 0`

@@ -1,6 +1,7 @@
 """Error rates and coverage of `bench.stats.ratios`: `python results/selftest/simulation.py`.
 
-Arms that do not differ, with seeded noise, or with that of recorded calls; prints a Markdown table.
+It simulates arms that do not differ, with seeded noise or that of recorded calls, and prints a
+Markdown table.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ if TYPE_CHECKING:
 CALLS = Path(__file__).with_name("calls.json")
 """Recorded calls, in microseconds."""
 POOL, STRETCH = 2000, (4, 16)
-"""Blocks that are put together of recorded calls, and how many rounds in a row are taken from an
-episode: enough that busy moments stay together."""
+"""Blocks that are made of recorded calls, and the number of rounds in a row that are taken from an
+episode: enough to keep busy moments together."""
 LONGEST = 13.0
 """Ratio of the slowest arm to the reference where added time is compared, at `toy`."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How data come about; logs, so that 0.01 is 1 %."""
+    """How data are drawn. They are logarithms, so that 0.01 is 1 %."""
 
     arms: int
     """Compared with the two references; in an A/B, all."""
@@ -63,7 +64,7 @@ class Condition:
     tails: str = "normal"
     """Or `t3`; or `outliers`: one worker's luck in twenty is five times as large."""
     missing: float = 0.0
-    """Share of the blocks that the last arm misses; the others miss fewer in proportion."""
+    """Share of the blocks that the last arm misses; earlier arms miss proportionally fewer."""
     common: float = 0.0
     """Standard deviation of what all arms of a pair share; of added time, those of a worker."""
     rows: float = 0.2
@@ -72,8 +73,8 @@ class Condition:
     """Or `ab`, or `cold`; or `added`: arms take up to `LONGEST` times the reference's time, and
     their differences are looked for in seconds."""
     recorded: tuple[str, int, int] | None = None
-    """Noise within a worker is that of recorded calls, in place of `sigma` and what changes it: on
-    which cores, the timed calls of a turn, and the turns of a block."""
+    """Noise within a worker is that of recorded calls, instead of `sigma` and its factors: the
+    cores, the timed calls of a turn, and the turns of a block."""
 
 
 @cache
@@ -189,11 +190,11 @@ class Odds(NamedTuple):
     false_calls: float
     """Share of the runs in which an arm without a difference is said to differ."""
     noisy_covered: float
-    """Share of the intervals of the first arm that hold the truth."""
+    """Share of the intervals of the first arm that contain the true value."""
     covered: float
-    """The same of the worst other arm; NaN without others."""
+    """The same share for the worst other arm; NaN without others."""
     half_width: float
-    """Median of the others (of one arm: its own), log-scale."""
+    """Median half width of the other arms (of a single arm: its own), on the log scale."""
 
 
 def odds(condition: Condition, runs: int, seed: int = 0) -> Odds:

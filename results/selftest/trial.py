@@ -154,9 +154,9 @@ def step(budget: float, cores: str) -> Numbers:
 def arms(
     budget: float, waits: Sequence[float] = (0.0,), workload: str = "seed", *, first: bool = False
 ) -> Numbers:
-    """Compare an arm that waits so many microseconds with plain JAX.
+    """Compare plain JAX with an arm that waits for some microseconds before each call.
 
-    Or compare two arms of which the first one in a round does not wait, and the other does.
+    Or compare two arms: in each round, the arm that comes first does not wait, the other does.
     """
     styles = {"pure": f"wait({waits[0]:.2f})"}
     if first:
@@ -295,7 +295,7 @@ def default(budget: float) -> Numbers:
 
 
 def libraries(budget: float) -> Numbers:
-    """Compare this environment's libraries with themselves: which change of a step would show."""
+    """Compare this environment's libraries with themselves, to see which change would show."""
     current = "--base=current", "--new=current", f"--budget={budget}"
     results = run_file(["bench.cli", "ab", *current, *STEP_AT_SEED], "--output").results
     rows = [row for row in results.estimates if (row.metric, row.against) == (STEP, BASE)]

@@ -48,14 +48,14 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = ("bench", "common", "impls")
 """Folders of an engine: its commit is the last one that changed them."""
 OTHERS = "is measuring on this machine"
-"""Part of the words with which a run does not begin beside another one: that is no trial."""
+"""Part of the message of a run that does not begin because another one measures: no trial."""
 STEP_BUDGET = 10
 """Seconds in which plain JAX's step is measured, to plant parts of it."""
 LOOPS, ITERATIONS = 300, 4000
 """Empty loops before a trial, of 40 µs each."""
 BUSY = 1.2
-"""Median of these from which on an hour is busy, as a ratio to the least 10 % quantile on that
-processor: in quiet hours it was up to 1.13, in a busy one 1.5 to 1.8."""
+"""Median of these loops above which an hour is busy, as a ratio to the shortest 10 % quantile on
+that processor: in quiet hours it was up to 1.13, in a busy one 1.5 to 1.8."""
 
 
 LAST_WORDS = 160
@@ -319,15 +319,16 @@ def markdown(records: Sequence[Record]) -> str:
     titles = ("ratio", "off", "error", "half width", "covered", "false in 1,000", "workers")
     parts = [
         "# Trials on real runs",
-        f"Made by trials.py (kills now are tests/test_kills.py); records: [{RECORDS}]({RECORDS}). "
-        f"An hour is busy where empty loops before a trial took {BUSY:g} times as long (median) as "
-        "ever on that processor (10 % quantile), or where something else ran on purpose; its "
-        "number is the median over trials. Right: what was planted is found with its sign, and "
-        "nothing where nothing was planted; a default run settles 13 styles at `seed`; an A/B of "
-        "all libraries has an answer. Off: mean ratio less "
-        "what was planted, with its standard error; `!` where it is not centred within two. "
-        "Covered: intervals that hold what was planted. False: rows without a plant that are "
-        "called different.",
+        f"Made by trials.py from [{RECORDS}]({RECORDS}); trials of kills are now in "
+        "tests/test_kills.py. *Hour*: the median time of empty loops before the trials. An hour is "
+        f"busy if this median is more than {BUSY:g} times the shortest 10 % quantile on that "
+        "processor, or if something else ran on purpose. *Right*: the planted difference was found "
+        "with its sign, "
+        "or none was found where none was planted; a default run settled 13 styles at `seed`; an "
+        "A/B of all libraries had an answer. *Off*: the mean ratio minus the planted one; `!` if "
+        "it is more than two standard errors from zero. *Error*: its standard error. *Covered*: "
+        "intervals that contain the planted difference. *False*: rows without a planted difference "
+        "that were reported as different.",
         table(ratios, *about, *titles, "failures", "processor"),
         table(whole, *about, "medians", "failures", "processor"),
     ]

@@ -6,10 +6,10 @@
     python results/tracking/track.py --take FOLDER      # add weeks that another machine measured;
                                                         # --describe: the texts of a pull request
 
-A week in which no release differs takes a second. Else `bakeoff ab` measures the libraries that
-changed, and `bakeoff bisect` searches the release of what is certainly worse or faster, where the
-week has several. Files go to weeks/; what is there already is not measured again. Ctrl-C loses the
-week in progress alone.
+A week without a release takes a second. In other weeks, `bakeoff ab` measures the libraries that
+changed. If something is certainly worse or faster, and the week has several releases, `bakeoff
+bisect` searches for the one that did it. Files go to weeks/; weeks that have files there are not
+measured again. Ctrl-C loses only the week in progress.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def make_weeks_table(weeks: Iterable[Week], folder: str = "weeks") -> Iterator[s
 
     Links lead to files in `folder`.
     """
-    titles = "releases, in the week to", "effect, for certain", "search"
+    titles = "releases, week to", "certain effects", "release found"
     rows = []
     for week in reversed(list(weeks)):
         releases = describe_releases(week.releases)
@@ -171,7 +171,7 @@ def name_failures(it: Comparison) -> str:
     """Return the styles that fail with the new stack and did not before; or nothing."""
     lost = [cell for side, cell in it.cells if side == BASE and (NEW, cell) not in it.cells]
     cells = [*(row.cell for row in it.failures), *lost]
-    return escape_text(f"{describe_cells(cells)} fails") if cells else ""
+    return escape_text(f"failed: {describe_cells(cells)}") if cells else ""
 
 
 def describe_search(file: str, folder: str) -> str:
@@ -197,9 +197,9 @@ def make_chain_table(weeks: Sequence[Week]) -> Iterator[str]:
             name = f"{cell.arm} {label(metric)} at {name_workload(cell.workload)}"
             row = direct.get((cell, metric))
             rows.append((name, words(product), words(row) if row else ""))
-    ends = "last stack beside the first"
+    ends = "last stack relative to the first"
     ends = f"[{ends}](weeks/{WHOLE.name})" if whole else ends
-    return lines_of(("number", "all weeks, multiplied", ends), rows)
+    return lines_of(("style and metric", "product of all weeks", ends), rows)
 
 
 def describe_agreement(weeks: Sequence[Week]) -> str:
@@ -215,7 +215,10 @@ def describe_agreement(weeks: Sequence[Week]) -> str:
             agree.append(distance <= special.stdtrit(df, UPPER) if df else True)
     if not agree:
         return ""
-    return f"{sum(agree)} of {len(agree)} products agree with the A/B of both ends, at 95 %."
+    return (
+        f"{sum(agree)} of {len(agree)} products of weeks agree with the A/B of the first and the "
+        "last stack, at 95 %."
+    )
 
 
 def select_span(weeks: Sequence[Week]) -> list[Week]:
@@ -273,6 +276,6 @@ def describe_weeks(weeks: Sequence[Week]) -> str:
         return "No week was tracked yet."
     same = sum(not (week.releases or week.problem) for week in weeks)
     return (
-        f"{pluralise(len(weeks), 'week')}, to {weeks[-1].monday}. In {same} of them, neither JAX, "
-        "NumPy, Optax nor a library has a release; these have no row."
+        f"{pluralise(len(weeks), 'week')}, up to {weeks[-1].monday}. {same} of them have no "
+        "release of JAX, NumPy, Optax or a library, and no row."
     )

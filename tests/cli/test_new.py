@@ -13,7 +13,9 @@ import pytest
 from bench.cli import main
 from tests.commands import ROOT, Bakeoff, bench, how
 
-BLOCK = re.compile(r"(?:In (place of )?`([\w.]+)`:\n\n)?```(python|console)\n(.*?)```", re.S)
+BLOCK = re.compile(
+    r"(?:(?:In|(Replace)[a-z ]*) `([\w.]+)`(?: with)?:\n\n)?```(python|console)\n(.*?)```", re.S
+)
 """Whether a block replaces a name of mine.py or makes a file, that name, its language, its text."""
 SHORT = "--metric step --processes 1 --blocks 2 --rounds 2"
 """Instead of the budgets of the pages: a few seconds, on any machine."""

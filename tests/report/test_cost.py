@@ -75,8 +75,8 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     costs = {"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6), "jax_jit": (0.0, 1e-6)}
     advice, change, _ = advise(OwnCost(results(costs, 2.3e-4)))
     assert advice == (
-        "Write `flax_nnx/jit_partial`: of the 600 µs (580 to 620) that `flax_nnx/jit` adds to a "
-        "call, it adds 10 µs (8 to 12)."
+        "Write `flax_nnx/jit_partial`: it adds 10 µs (8 to 12) to a call; `flax_nnx/jit` adds "
+        "600 µs (580 to 620)."
     )
     assert "- step = nnx.jit(train_step)" in change
     assert "+ step = nnx.jit_partial(train_step, model, optimizer, graph=False)" in change
@@ -84,7 +84,7 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     assert (advice.count("no other style is worth it"), change) == (1, "")
     unsure = {"jit": (6e-4, 7e-4), "jit_partial": (1e-5, 2e-4)}
     advice, change, _ = advise(OwnCost(results(unsure, 2.3e-4)))
-    assert ("no style certainly adds less" in advice, change) == (True, "")
+    assert ("no style is known to add less" in advice, change) == (True, "")
     lacking = results(unsure, 2.3e-4)
     lacking.cells.append(CellResult(cell=Arm("flax_nnx", "pure").make_cell("mine.skeleton", "cpu")))
     advice, _, _ = advise(OwnCost(lacking))
@@ -100,10 +100,10 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     assert (shown.status, find_status(lacking)) == ("open", 2)
     only = {"jit": (6e-4, 2e-5)}
     advice, change, _ = advise(OwnCost(results(only, 2.3e-4)))
-    assert advice.startswith("Write `flax_nnx/flat` (a list of arrays): of the 600 µs"), (
+    assert advice.startswith("Write `flax_nnx/flat` (a list of arrays): it adds nothing"), (
         "the baseline itself, where no usual style is cheaper"
     )
-    assert advice.endswith(" that `flax_nnx/jit` adds to a call, it adds nothing.")
+    assert advice.endswith(" to a call; `flax_nnx/jit` adds 600 µs (580 to 620).")
     assert "jax.tree.unflatten(structure, arrays)" in change
 
 

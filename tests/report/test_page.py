@@ -196,9 +196,9 @@ def test_any_style_can_be_what_the_others_are_compared_with(tab: Page) -> None:
     assert tab.evaluate("location.hash") == "#show=pure&base=equinox%2Fjit", "nothing is forgotten"
     tab.get_by_role("searchbox").fill("")
     legend = tab.locator("p.line").first
-    assert legend.inner_text().startswith("Beside equinox/jit, with 95")
+    assert legend.inner_text().startswith("Relative to equinox/jit, with 95")
     tab.get_by_label("Beside").select_option("pure_jax/pure")
-    assert legend.inner_text().startswith("Beside pure_jax/pure, with 95")
+    assert legend.inner_text().startswith("Relative to pure_jax/pure, with 95")
     assert tab.locator("table").first.inner_text() == usual
     tab.goto("about:blank")
     tab.goto(address.replace("equinox%2Fjit", "nobody%2Fjit"))

@@ -97,7 +97,7 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
         (
             {HAIKU: Planted(), NNX: Planted(host=None)},
             {"noise": 0.3, "workloads": ("toy",)},
-            "What styles add to a call: nothing is settled yet.",
+            "Time added to a call: nothing is settled yet.",
         ),
         (
             {HAIKU: Planted(1.0), "haiku/transform": Planted(1.0)},
@@ -152,17 +152,17 @@ LEVEL = {"flax_linen/pure": Planted(1.001), HAIKU: Planted(1.015)}
         (
             {HAIKU: Planted(), NNX: Planted(host=9e-4)},
             {"workloads": ("toy",)},
-            "flax_nnx/jit adds +899 µs",
+            "flax_nnx/jit adds most to a call: 899 µs",
         ),
         (
             {HAIKU: Planted()},
             {"workloads": ("toy",)},
-            "No style is shown to add to a call: haiku/pure.",
+            "No style is known to add time to a call: haiku/pure.",
         ),
         (
             {HAIKU: Planted(host=None)},
             {"workloads": ("toy",)},
-            "No time was compared: none was measured beside pure_jax/pure. 2 proofs passed.",
+            "No time was compared with that of pure_jax/pure. 2 proofs passed.",
         ),
         ({NNX: Planted(failure="no")}, {"base": False}, "Nothing was measured: every cell failed."),
         ({}, {"cells": [], "estimates": []}, "Nothing was measured."),
@@ -187,7 +187,7 @@ def test_surprises_have_their_cause() -> None:
     shown = describe_run(made_run(arms, ("toy", "seed", "wide"), cold=0))
     [line] = section(shown, "Surprises").lines
     assert re.fullmatch(
-        r"Faster at width 512: equinox/pure -1\d.* % \(-1.* to -1.*\); another program "
+        r"Faster at width 512: equinox/pure -1\d.* % \(-1.* to -1.*\); a different program "
         r"\(\+4 transpose\)\.",
         line,
     )
@@ -206,12 +206,12 @@ def test_a_slow_style_has_the_lines_to_write_instead() -> None:
 @pytest.mark.parametrize(
     ("reason", "arm"),
     [
-        ("what the host does in each call", Planted(1.2, 8e-4, calls=7000)),
+        ("the host's work in each call", Planted(1.2, 8e-4, calls=7000)),
         # On several cores, half of it overlaps with the step.
-        ("what the host does in each call", Planted(1.1, 8e-4, calls=7000)),
+        ("the host's work in each call", Planted(1.1, 8e-4, calls=7000)),
         # As the host is twice as slow between two calls of a large program.
-        ("what the host does in each call", Planted(1.2, 4e-4)),
-        ("another program (+4 transpose)", Planted(1.2, 1e-5, differs={"transpose": 4})),
+        ("the host's work in each call", Planted(1.2, 4e-4)),
+        ("a different program (+4 transpose)", Planted(1.2, 1e-5, differs={"transpose": 4})),
         (
             "the same program, but more Python calls than pure_jax/pure",
             Planted(1.2, None, calls=40),

@@ -24,7 +24,7 @@ def test_a_quiet_run_warns_of_nothing() -> None:
     ("spent", "words"),
     [
         (TimeSpent(stolen=0.02, others=0.1, busiest="cc"), ()),
-        (TimeSpent(stolen=0.07, others=0.25, busiest="cc"), ("7% of the proc", "25%", "cc most")),
+        (TimeSpent(stolen=0.07, others=0.25, busiest="cc"), ("7% of the proc", "25%", "mostly cc")),
         (TimeSpent(stolen=0.03), ("3% of the processor time",)),
     ],
 )
@@ -41,7 +41,7 @@ def test_environments() -> None:
     versions = {"python": "3.13.5", "jax": "0.4.0"}
     run.results.environments["keras"] = EnvironmentInfo(versions=versions)
     [sentence] = given(run)
-    assert "keras runs in its own environment with jax 0.4.0 for 0.12.0.1:" in sentence
+    assert "keras runs in its own environment with jax 0.4.0 instead of 0.12.0.1:" in sentence
 
 
 def test_a_control_that_differs_for_certain() -> None:

@@ -25,7 +25,7 @@ from tests.track.simulated import BLOG, FILTER_JIT, HAIKU, two_sides
 SLOWER = two_sides(1, {HAIKU: 1.012, FILTER_JIT: 1.06, BLOG: 0.9}, flax="0.12.9")
 SLIGHTLY = two_sides(1, {HAIKU: 1.012})
 SAME = two_sides(2)
-WITHIN = "Differs, within the margin of 2 %: haiku/pure "
+WITHIN = "Differs by less than the margin of 2 %: haiku/pure "
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ WITHIN = "Differs, within the margin of 2 %: haiku/pure "
         (
             *(SLOWER, 0.02, Status.WORSE),
             f"flax 0.12.8 → 0.12.9: Worse: equinox/filter_jit |{WITHIN}|Faster: flax_linen/blog "
-            "|16 rows: 14 settled; 2 open, the widest ±4|20 exact counts identical.",
+            "|16 rows: 14 settled; 2 open (the widest: ±4|Identical: 20 exact counts.",
         ),
         (
             *(SAME, 0.02, Status.NOT_WORSE),
-            "No change found. 16 rows: 12 settled; 4 open, the widest ±7.9 %. 20 exact counts ",
+            "No change found. 16 rows: 12 settled; 4 open (the widest: ±7.9 %). Identical: 20 ",
         ),
     ],
 )
@@ -132,7 +132,7 @@ def test_a_headline_counts_and_says_nothing_beside_that_nothing_is_settled() -> 
     assert it.status is Status.NOT_WORSE
     made = describe_comparison(it.results)
     assert made.headline == (
-        "No change found. 6 rows: 1 settled; 4 open, the widest ±25 %; 1 not yet. "
+        "No change found. 6 rows: 1 settled; 4 open (the widest: ±25 %); 1 not known yet. "
         "Not measured: import."
     )
     for text in (terminal(made, details=True), markdown(made), page(made)):

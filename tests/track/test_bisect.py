@@ -259,7 +259,7 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
     assert (f"it needs {about}" in stopped) is ("cannot" in stopped) is (len(made.fine_print) == 2)
     if "cannot" in stopped:
         assert f"a `--budget` of {about}" in made.fine_print[1]
-        assert "`--resume`, with this search's JSON file if one was written" in made.fine_print[1]
+        assert "If this search wrote a JSON file, `--resume FILE`" in made.fine_print[1]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_a_certain_change_elsewhere_is_told() -> None:
     made = describe_search(world.run("@2025-01-15", "@2025-12-01"))
     assert "from flax 0.10.0 to 0.11.0" in made.headline
     [text] = [line for line in made.sections[0].lines if "Not all of the difference" in line]
-    assert re.search(r"there: @2025-06-2\d relative to @2025-01-15: \+10\.\d % \(", text)
+    assert re.search(r"change: @2025-06-2\d relative to @2025-01-15: \+10\.\d % \(", text)
     third = jumps("flax", "0.12.0", 1.5)
     later = World(lambda pins: third(pins) * JAX_6(pins), sd=0.005)
     made = describe_search(later.run("@2025-01-15", "@2025-12-01"))
@@ -365,7 +365,7 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     assert len(made.fine_print) == 1, "more time would not help"
     result, steps = made.sections
     assert result.lines[0].startswith("@2025-07-19,flax==0.11.0 relative to @2025-07-19: +")
-    assert result.lines[1] == "These had to change with it: chex 0.1 → none."
+    assert result.lines[1] == "These packages had to change with it: chex 0.1 → none."
     [table] = steps.tables
     assert [row.cells[0] for row in table.rows] == [step.phase for step in world.taken]
     assert table.rows[-1].cells[0] == "confirm"
@@ -437,7 +437,7 @@ def test_more_repeats_the_undecided_step_alone(search: Run) -> None:
     assert {*run.results.environments} == {*HALF, middle}
     sentence = describe_search(run.results).sections[0].lines[1]
     assert sentence.startswith("4 steps in ")
-    assert sentence.endswith("all are right with a probability of 96 % or more.")
+    assert sentence.endswith("the probability that all are right is at least 96 %.")
     search(again, *HALF, "--resume", "more.json")
     assert (again.measured_sides, again.estimates) == ([], more.estimates)
 

@@ -75,7 +75,8 @@ def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     assert len(charts) == 4
     assert charts[0].title.startswith("Step at width 128: 7")
     nothing = (
-        "Peak memory at width 128: no change found, and one of 0.58 % would show between the ends"
+        "Peak memory at width 128: no change found; "
+        "0.58 % between the first day and the last would show"
     )
     assert charts[-1].title == nothing
     assert len(page(made)) < 400_000
@@ -178,12 +179,12 @@ def test_a_regression_and_its_repair_are_one_row() -> None:
 
     [row] = read_rows([{}, {}, slow, slow, {}, {}])
     assert re.fullmatch(
-        r"step at width 128: [78].* times as long; all 4 styles; back by 2026-02-01", row
+        r"step at width 128: [78].* times as long; all 4 styles; undone by 2026-02-01", row
     )
     half = dict.fromkeys(ARMS, 3.0)
     assert len(read_rows([{}, {}, slow, slow, half, half])) == 2, "most of it stays"
     others = half | {HAIKU: 8.0}
-    assert not any("back" in row for row in read_rows([{}, {}, slow, slow, others, others]))
+    assert not any("undone" in row for row in read_rows([{}, {}, slow, slow, others, others]))
 
 
 def test_other_libraries_are_no_cause() -> None:
@@ -352,4 +353,4 @@ def test_one_run_is_no_history(tmp_path: Path, bakeoff: Bakeoff) -> None:
     write(tmp_path / "run.json", file_of(a_run(1)))
     done = bakeoff("history", "run.json")
     assert (done.status, "--budget" in done.out) == (2, False), "nothing was measured"
-    assert "Nothing could be compared: this needs a metric at two moments." in done.out
+    assert "Nothing could be compared: a comparison needs a metric at two moments." in done.out

@@ -168,9 +168,9 @@ def test_times_are_multiples_of_those_of_ab() -> None:
     ours = record("sides", "nothing", "interval", called=False, ratio=1.001, **ends)
     rows += [ours | {VARIATION: 0.2}] * 10
     text = "\n".join(describe_trials(rows))
-    assert "11 % in the median; before 10 trials, by more than 10 %." in text
+    assert "(median: 11 %); before 10 trials, by more than 10 %." in text
     steady = " ".join(describe_trials(rows[:10]))
-    assert "turns took 100 µs, 100 in the median. Before a trial, it varied by 1 %, 1 %" in steady
+    assert "iterations took 100 µs (median: 100). Before a trial, its time varied by 1 %" in steady
     assert "before none, by more than 10 %." in steady
     # 3.24 deviations of 0.53 %, and a half length of 0.3 % and 1.28 deviations of 0.1 %
     assert re.search(r"\| pyperf: U \| 16 \(\d+\.?\d* to \d+\) \| 19 \|", text)

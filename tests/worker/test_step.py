@@ -30,7 +30,7 @@ LIBRARIES = [
 ]
 """Libraries with a model of their own; those with many styles take long."""
 HOW_TO = re.findall(
-    r"In place of ([^\n]*) of (\w+):\n\n```python\n(.*?)```",
+    r"Replace ([^\n]*) in the (\w+) file with:\n\n```python\n(.*?)```",
     (ROOT / "docs" / "your-model.md").read_text("utf-8"),
     re.S,
 )

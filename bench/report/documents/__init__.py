@@ -1,4 +1,4 @@
-"""What each command says of its results, as a document."""
+"""The documents in which commands show their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_documents(runs: Iterable[Run]) -> list[Document]:
-    """Return the documents of runs; the searches among them name the releases in histories."""
+    """Return the documents of runs; histories take the names of releases from the searches."""
     given = [*runs]
     searches = [run.results.search for run in given if run.results.kind == "bisect"]
     return [make_document(run, searches) for run in given]
@@ -23,7 +23,7 @@ def make_documents(runs: Iterable[Run]) -> list[Document]:
 def make_document(run: Run, searches: Iterable[SearchRecord] = ()) -> Document:
     """Return a run as the document of the command that made it.
 
-    It has the day and the machine, unless it compares files, which have their own.
+    It says the day and the machine, unless it compares files, each with its own day and machine.
     """
     results = run.results
     match results.kind:  # each imports what it needs alone

@@ -13,7 +13,7 @@ import impls
 from bench.environments.spec import PACKAGES
 from bench.estimates import Estimate, find_detectable_difference, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, label
-from bench.numbers import UNKNOWN, amount, percent, signed_amount, words
+from bench.numbers import amount, percent, signed_amount, words
 from bench.offer import NOT_IMPORTING
 from bench.prepare.sides import IN_TURNS
 from bench.report.sentences import (
@@ -56,18 +56,18 @@ MARKER = "<!-- bakeoff comparison -->"
 """First line of a pull request's comment, by which a later run can replace it."""
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
 MEASURED_NOTE = (
-    "Both sides were measured now, their workers alternating. In brackets: 95 % intervals over "
-    "pairs of processes, corrected for all rows together; steps and calls have the most "
-    "weight."
+    "Both sides were measured in this run; their workers alternated. In brackets: 95 % intervals "
+    "over pairs of processes, corrected for all rows together; steps and calls are corrected "
+    "least."
 )
 JOINED_NOTE = (
-    "Rows compare what each style costs relative to plain JAX in its own run, since absolute "
-    "times drift between runs. In brackets: 95 % intervals, which include how much the "
-    "same code differs from run to run, corrected for all rows together."
+    "Rows compare ratios to plain JAX in the same run, since absolute times drift between runs. In "
+    "brackets: 95 % intervals, corrected for all rows together; they allow for the variation of "
+    "the same code from run to run."
 )
 SAME_STATE = 1e-3
-"""Largest difference of two equal arrays of a user's state, as a fraction of their norm, for the
-same reason."""
+"""Largest difference of two arrays of a user's state that count as equal, as a fraction of their
+norm: training makes rounding errors larger."""
 LARGEST_LIMIT = 1.0
 """Largest detectable difference that is reported, a fraction: above it, nothing is known."""
 
@@ -78,7 +78,7 @@ def describe_comparison(results: Results) -> Document:
     base, new = it.sides
     is_known = it.status is not Status.CANNOT_SAY
     return Document(
-        title=f"{new.spec} beside {base.spec}",
+        title=f"{new.spec} compared with {base.spec}",
         subtitle="\n".join(
             f"{name}: {side.spec}{f' (commit {side.commit[:10]})' if side.commit else ''}"
             for name, side in ((BASE, base), (NEW, new))
@@ -98,7 +98,7 @@ def describe_comparison(results: Results) -> Document:
                 status="bad" if it.failures else "",
             ),
             Section(
-                "Without a certain difference",
+                "No difference found",
                 tables=_make_times(it, it.other_times),
                 folded=is_known,
             ),
@@ -130,7 +130,7 @@ def _make_headline(it: Comparison) -> str:
         for row in sorted(rows, key=lambda row: (-METRICS[row.metric].weight, row.value))
         if it.is_faster(row)
     ]
-    within_title = f"Differs, within the margin of {percent(it.margin)}"
+    within_title = f"Differs by less than the margin of {percent(it.margin)}"
     parts = [
         f"{title}: {name_few(changes)}."
         for title, changes in (("Worse", worse), (within_title, within), ("Faster", faster))
@@ -150,18 +150,18 @@ def _count_rows(it: Comparison) -> Iterator[str]:
     """Yield how many rows are settled, how many are open and how wide, and what is missing."""
     rows = [*it.rows]
     settled = sum(map(it.is_settled, rows))
-    gaps = Counter(it.find_gap(row) or UNKNOWN for row in rows if row.is_unknown)
+    gaps = Counter(it.find_gap(row) or "not known yet" for row in rows if row.is_unknown)
     widths = [r.half_width for r in rows if not it.is_settled(r) and not r.is_unknown]
     parts = [f"{settled} settled"]
     if widths:
-        parts.append(f"{len(widths)} open, the widest ±{percent(math.expm1(max(widths)))}")
+        parts.append(f"{len(widths)} open (the widest: ±{percent(math.expm1(max(widths)))})")
     parts += [f"{count} {why}" for why, count in gaps.items()]
     if rows:
         yield f"{pluralise(len(rows), 'row')}: {'; '.join(parts)}."
     if names := _name_missing(it):
         yield f"Not measured: {names}."
     if same := len(it.exact_pairs) - len(it.counts):
-        yield f"{pluralise(same, 'exact count')} identical."
+        yield f"Identical: {pluralise(same, 'exact count')}."
 
 
 def _name_missing(it: Comparison) -> str:
@@ -172,7 +172,7 @@ def _name_missing(it: Comparison) -> str:
     # What one job would have measured has one reason, which names its seconds
     jobs = {(why, workload) for why, workload, _ in missing}
     seconds = sum(find_needed_seconds(why) for why, _ in jobs)
-    return f"{names} (about {seconds:.0f} s more)" if seconds else names
+    return f"{names} (needs about {seconds:.0f} s more)" if seconds else names
 
 
 def _describe_row(row: Estimate, it: Comparison) -> str:
@@ -246,7 +246,7 @@ def _compare_computation(it: Comparison) -> Iterator[str]:
         if first := next((i for i, d in enumerate(away, 1) if d > TRAJECTORY_TOLERANCE), 0):
             changed.append(
                 f"losses of {new.cell.arm} differ from step {first} on, by up to "
-                f"{max(away):.1g} of a loss in ten steps; the last ones are "
+                f"{max(away):.1g} (relative) in ten steps; in the last step, they are "
                 f"{pairs[-1][0]:.6g} and {pairs[-1][1]:.6g}"
             )
         elif how := _describe_state_change(base, new):
@@ -255,7 +255,7 @@ def _compare_computation(it: Comparison) -> Iterator[str]:
             same.append(str(new.cell.arm))
             rounding = max(rounding, *away)
     if same:
-        to = f", to {rounding:.1g} of a loss" if rounding else ""
+        to = f" (relative difference: {rounding:.1g})" if rounding else ""
         yield f"Both sides have the same losses in ten steps{to}: {name_few(same)}."
     yield from map(sentence, changed)
     yield from name_constant_losses(new for _, new in it.common_cells if new.cell in asked)
@@ -282,7 +282,7 @@ def _find_failures(it: Comparison) -> Iterator[tuple[str, Cell]]:
             on_both = "" if base.failure is None else " on both sides"
             yield f"fails{on_both}: {new.failure}", new.cell
         elif base.failure is not None:
-            yield f"fails no more: it did ({base.failure})", new.cell
+            yield f"no longer fails (base side: {base.failure})", new.cell
 
 
 def _explain_gaps(it: Comparison) -> Iterator[str]:
@@ -367,19 +367,20 @@ def _suggest_ab(it: Comparison) -> Iterator[str]:
     given = [
         f" --{what} {','.join(sorted(s))}" for what, s in names.items() if 0 < len(s) <= MOST_NAMED
     ]
-    yield f"To settle what is open: `bakeoff ab --base {specs[0]} --new {specs[1]}{''.join(given)}`"
+    command = f"bakeoff ab --base {specs[0]} --new {specs[1]}{''.join(given)}"
+    yield f"To settle the open rows: `{command}`"
 
 
 def _explain_method(it: Comparison) -> Iterator[str]:
     """Yield the method, the smallest changes that would show, and equal and differing releases."""
     yield MEASURED_NOTE if it.is_measured else JOINED_NOTE
     if limits := _find_limits(it):
-        yield f"Smallest change that would show in each row: {', '.join(limits.values())}."
+        yield f"Smallest change that would be detected in each row: {', '.join(limits.values())}."
     yield from suggest_more(it.times) if it.is_measured else _suggest_ab(it)
     base, new = it.sides
     same = [f"{n} {v}" for n, v in new.versions.items() if base.versions.get(n) == v]
     if same:
-        yield f"Both sides: {', '.join(same)}."
+        yield f"The same on both sides: {', '.join(same)}."
     pinned = all(side.pins for side in it.sides)
     pairs = find_differing_releases(*(side.pins if pinned else side.versions for side in it.sides))
     differing = [f"{name} {a or 'none'}, then {b or 'none'}" for name, (a, b) in pairs.items()]

@@ -56,7 +56,7 @@ def describe_search(results: Results) -> Document:
     )
     return Document(
         title=f"{sentence(subject)[:-1]}: what changed it",
-        subtitle=f"{rows[0].environment} beside {rows[0].against}" if rows else "",
+        subtitle=f"{rows[0].environment} compared with {rows[0].against}" if rows else "",
         headline=sentence(headline),
         status=status,
         warnings=tuple(results.warnings),
@@ -74,7 +74,7 @@ def find_whole(results: Results) -> Estimate | None:
 
 
 def describe_known(results: Results) -> str:
-    """Return what a search had decided when it stopped: the difference, and where most of it is."""
+    """Return what a stopped search had decided: the difference, and where most of it lies."""
     record, row = results.search, find_whole(results)
     if row is None:
         return ""
@@ -108,9 +108,8 @@ def explain_repetition(results: Results) -> Iterator[str]:
     yield f"To repeat it: `{results.make_command()}`"
     if seconds := results.search.missing_seconds:
         yield (
-            f"To go on: the same command with a `--budget` of about {seconds:.0f} s or more; "
-            "`--resume`, with this search's JSON file if one was written, keeps the steps that are "
-            "decided."
+            f"To go on, repeat the command with a `--budget` of about {seconds:.0f} s or more. If "
+            "this search wrote a JSON file, `--resume FILE` keeps its decided steps."
         )
 
 
@@ -120,18 +119,19 @@ def describe_result(results: Results) -> Iterator[str]:
     rows = [step.row for step in record.steps]
     if record.stopped is None:
         ends = [step.row for step in record.steps if step.phase == "whole"]
-        whole = f", of {words(ends[-1])} in all" if record.steps[-1].phase == "confirm" else ""
+        is_part = record.steps[-1].phase == "confirm"
+        whole = f"; the whole difference is {words(ends[-1])}" if is_part else ""
         yield f"{record.bad} relative to {record.good}: {words(rows[-1])}{whole}."
         if record.moved_along:
             along = ", ".join(describe_releases(record.moved_along))
-            yield f"These had to change with it: {along}."
+            yield f"These packages had to change with it: {along}."
     elif any(step.phase != "whole" for step in record.steps):
         yield f"The change lies between {record.good} and {record.bad}."
     if further := list(list_further_changes(results)):
-        yield f"Not all of the difference lies there: {'; '.join(further[:MOST_NAMED])}."
+        yield f"Not all of the difference lies in this change: {'; '.join(further[:MOST_NAMED])}."
     decided = sum(step.conclusion != UNDECIDED for step in record.steps)
     # An undecided step could have been decided wrongly, too, and once more where it was repeated
     right = percent(max(0.0, 1 - ALPHA * len(rows)))
-    certainty = f"all are right with a probability of {right} or more"
+    certainty = f"; the probability that all are right is at least {right}"
     steps = f"{pluralise(len(rows), 'step')} in {record.seconds:.0f} s"
-    yield f"{steps}, {decided} decided{f': {certainty}' if decided else ''}."
+    yield f"{steps}, {decided} decided{certainty if decided else ''}."

@@ -26,12 +26,12 @@ def describe_checks(path: str, options: CheckOptions, results: Sequence[CheckRes
         for name in checks
     ]
     columns = [Column("check"), *(Column(style or "file") for style in styles)]
-    table = Table((*columns, Column("what has to hold", needed=False)), tuple(rows))
+    table = Table((*columns, Column("requirement", needed=False)), tuple(rows))
     reasons = dict.fromkeys(r.not_run for r in results if r.not_run)
     sections = [Section("Checks", tables=(table,))]
     findings = sorted(list_findings(results), key=lambda found: found[1].severity)
     for number, (result, finding) in enumerate(findings, 1):
-        note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
+        note = "" if finding.severity == ERROR else " (only a note: the entrant can be measured)"
         title = f"{number}. {result.check}, {result.style or 'the file'}{note}"
         about = {"expected": finding.expected, "seen": finding.seen, "look at": finding.where}
         lines = (f"   {name:8}  {text}" for name, text in about.items())
@@ -58,7 +58,7 @@ def verdict(path: str, options: CheckOptions, results: Sequence[CheckResult]) ->
         of = f" of {result.style}" if result.style else ""
         return f"not equal: {many}; begin with {result.check}{of} at {first.where}"
     if {*options.checks} != {*CHECKS}:
-        return "no findings in these checks; run all checks before you measure it"
+        return "no findings in these checks; run all checks before you measure the entrant"
     command = f"pytest bench --entrant {shlex.quote(path)}"
     if options.styles:
         command += f" --style {','.join(options.styles)}"

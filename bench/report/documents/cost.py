@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from bench.cells import Arm
     from bench.runfile import Results
 
-CARRY_ADVICE = "If `loss` takes a `state` or `key`, pass it in and return it as `opt_state` is."
-"""Sentence below the advised lines, as they show no state or key."""
+CARRY_ADVICE = "If `loss` takes a `state` or `key`, pass it in and return it as you do `opt_state`."
+"""Sentence below the advised lines, which show no state or key."""
 ADDED = Column(
     "added to\na call",
     number=True,
-    help="on the model's skeleton, on one core, waited for, with a 95 % interval",
+    help="on the model's skeleton, on one core; each call is waited for; with a 95 % interval",
 )
 COLUMNS = (
     Column("style"),
     ADDED,
-    Column("write\ninstead", help="the cheapest style of the library that certainly adds less"),
-    Column("step", number=True, help="on all cores or the accelerator, beside plain JAX's"),
-    Column("step,\nin a row", number=True, help="50 calls, of which only the last is waited for"),
+    Column("write\ninstead", help="the library's cheapest style that is known to add less"),
+    Column("step", number=True, help="on all cores or the accelerator, relative to plain JAX"),
+    Column("step,\nin a row", number=True, help="50 calls; only the last is waited for"),
     Column("program", needed=False),
 )
 START_METRICS = ("trace", "lower", "compile", "peak_rss")
@@ -45,9 +45,9 @@ START_COLUMNS = (
     *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in START_METRICS),
 )
 COUNTS = ("python_starts", "flattening_starts", "gc_pauses", "gc_longest", "gc_share")
-"""Metrics that explain why a call is dear: functions of Python, and pauses for garbage."""
+"""Metrics that explain why a call is slow: functions of Python, and pauses for garbage."""
 COMPILATIONS = "compilations_warm"
-"""Count that each counted step has; that of Python's functions may not be the same each time."""
+"""Count that each counted step has. Counts of Python's functions are missing if they vary."""
 COUNT_COLUMNS = (
     Column("style"),
     *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in COUNTS),
@@ -61,7 +61,7 @@ class Advice(NamedTuple):
     change: str = ""
     """Lines of code to change."""
     is_known: bool = True
-    """Whether the styles that the results are about were compared."""
+    """Whether the measured styles could be compared."""
 
 
 def describe_costs(results: Results) -> Document:
@@ -97,15 +97,15 @@ def describe_costs(results: Results) -> Document:
         ),
         fine_print=(
             *(
-                f"Beside {it.baseline_words}, with 95 % intervals. Added times are of the model's "
-                "skeleton (its trees, of arrays of one element) in a quiet moment; real steps show "
-                "about as much on two cores, and often a third more on one. "
-                + "Styles with a time of steps have the same losses and parameters in ten real "
+                f"Relative to {it.baseline_words}, with 95 % intervals. Added times are those of "
+                "the model's skeleton (the same trees, arrays of one element) on a quiet machine. "
+                "Real steps show about as much on two cores, and often a third more on one. "
+                + "Styles with a step time have the same losses and parameters in ten real "
                 "steps." * bool(it.step),
             )
             * it.has_numbers,
-            "A device slower than Python hides added time, if a style does not wait for it."
-            + " What an accelerator's runtime adds for each array is in its steps alone."
+            "A device slower than Python hides added time, unless the style waits for it."
+            + " Time that an accelerator's runtime adds for each array is only in its step times."
             * (Device.parse(it.baseline.backend).backend != "cpu"),
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
             *sentences.suggest_more(results.estimates, goes_on=not it.is_generated),
@@ -156,29 +156,29 @@ def advise(it: OwnCost) -> Advice:
         by_one = " (one process)" * (usual.workers == 1)
         return Advice(f"{at}{name}: not known yet{by_one}.{rest}", is_known=False)
     if not (advised := better[style]):
-        most = "" if usual.high else ", by one process, which has no interval"
-        end = f".{rest}" if rest else "; no style certainly adds less."
+        most = "" if usual.high else " (one process, so no interval)"
+        end = f".{rest}" if rest else "; no style is known to add less."
         return Advice(f"{at}{name} adds {unsigned_words(usual)} to a call{most}{end}")
     lines = write_change(library, style, advised)
     less = unsigned_words(it.costs[advised]) if advised in it.costs else "nothing"
     what = " (a list of arrays)" * (advised == FLAT)
     return Advice(
-        f"Write {names[advised]}{what}: of the {unsigned_words(usual)} that {name} adds to a call, "
-        f"it adds {less}{describe_gain(it, style, advised)}.{rest}",
+        f"Write {names[advised]}{what}: it adds {less} to a call; {name} adds "
+        f"{unsigned_words(usual)}{describe_gain(it, style, advised)}.{rest}",
         "\n".join(lines + [CARRY_ADVICE] * it.carries),
     )
 
 
 def describe_gain(it: OwnCost, usual: str, better: str) -> str:
-    """Return in words what another style makes of a real step, as far as steps were timed."""
+    """Return in words how another style changes a real step, if steps were timed."""
     before, after = (it.find_step(style) for style in (usual, better))
     if before is None:
         return ""
     if after is None or not is_certain_gain(before, after):
         return f"; your step takes {amount(before.value, 's')} here"
     return (
-        f"; on this machine your step of {amount(before.value, 's')} became "
-        f"{amount(after.value, 's')}"
+        f"; on this machine, your step took {amount(after.value, 's')} instead of "
+        f"{amount(before.value, 's')}"
     )
 
 
@@ -200,14 +200,14 @@ def suggest_budget(it: OwnCost) -> str:
 
 
 def describe_other_steps(it: OwnCost) -> Iterator[str]:
-    """Yield a sentence on each whole step that computes something else than the model."""
+    """Yield a sentence about each whole step that computes something else than the model."""
     for row in it.other_steps:
         assert row.proof is not None
         step = it.table.amount(row.cell, STEP)
-        took = f", and takes {words(step)}" if step else ""
+        took = f" It takes {words(step)}." if step else ""
         yield (
-            f"{row.cell.arm} has other losses than the model's styles: they are off by "
-            f"{percent(row.proof.trajectory)} in ten steps. It stands for itself{took}."
+            f"{row.cell.arm} is not compared with the model's styles, because its losses differ "
+            f"from theirs by {percent(row.proof.trajectory)} in ten steps.{took}"
         )
 
 
@@ -237,7 +237,7 @@ def make_styles_table(it: OwnCost) -> Table:
     steps = [it.table.amount(it.baseline, name) or "" for name in (STEP, "step_pipelined")]
     plain = Row((f"{it.plain} (times)", it.call or "", "", *steps, ""))
     notes = [
-        f"`{arm}` waits for the device in each call: nothing overlaps."
+        f"`{arm}` waits for the device in each call, so nothing overlaps."
         for arm in it.arms
         if arm.style in impls.find_declaration(arm.entrant).waits
     ]
@@ -251,8 +251,8 @@ def make_styles_table(it: OwnCost) -> Table:
     least = it.table.amount(it.light, "dispatch")
     if it.call and least:
         notes.append(
-            f"{it.plain} takes {words(it.call)}; a call of as many empty arrays, which computes "
-            f"nothing, takes {words(least)}: about the least for any style."
+            f"{it.plain} takes {words(it.call)}. A call with as many empty arrays, which computes "
+            f"nothing, takes {words(least)}; no style can take much less."
         )
     return Table(COLUMNS, (plain, *rows), notes=tuple(notes)).drop_empty_columns()
 
@@ -291,7 +291,7 @@ def count_calls(it: OwnCost) -> Table:
         if any(numbers):
             rows.append(Row((name, *numbers)))
     note = (
-        "Counted in one call. Pauses are those of 1,000 calls, or of one second, with all of the "
-        "process's objects under garbage collection."
+        "Functions are counted in one call. Pauses are those in 1,000 calls, or in one second, "
+        "while garbage collection covers all objects of the process."
     )
     return Table(COUNT_COLUMNS, tuple(rows), notes=(note,) * bool(rows)).drop_empty_columns()

@@ -1,6 +1,6 @@
 """The document of a history: a table of changes first, then a chart of each metric.
 
-Each environment is a moment: a day, measured now beside the last day's stack, or a kept run,
+Each environment is a moment: a day, measured together with the last day's stack, or a kept run,
 compared with its own baseline. The same rule finds changes in both.
 """
 
@@ -43,33 +43,33 @@ if TYPE_CHECKING:
 DAY, MINUTE = 10, 16
 """Number of characters of a time up to its day, and up to its minute."""
 CHARTS = ("trace", "compile")
-"""Metrics whose charts are shown unfolded, beside the step's and the host cost's; all charts are,
-if none of these was measured."""
+"""Metrics whose charts are shown unfolded, as are those of the step and the host cost. If none of
+these was measured, all charts are shown unfolded."""
 FIRST_CHANGES = 12
 """Number of changes that are shown unfolded."""
 COLUMNS = (
-    Column("release", help="by a search, or else all that differ, likely ones first", wraps=True),
+    Column("release", help="found by a search; else all that differ, likeliest first", wraps=True),
     Column("effect", wraps=True, coloured=True),
     Column("between", wraps=True),
 )
 """Columns of a table of changes."""
 SERIES_COLUMNS = (
     Column("series"),
-    Column("along time", help="from the smallest value to the largest; a dot: no value"),
-    Column("last beside first", number=True),
-    Column("would show", number=True, help="the smallest change between the ends found in 4 of 5"),
+    Column("over time", help="lowest: smallest value; highest: largest value; a dot: no value"),
+    Column("last / first", number=True),
+    Column("would show", number=True, help="smallest change from first to last found in 4 of 5"),
 )
 FIRST_SERIES = 12
 """Number of series that are shown unfolded."""
 BLOCKS, NO_VALUE = "▁▂▃▄▅▆▇█", "·"
 LARGEST_LIMIT = 1.0
-"""Largest detectable difference that is told, a fraction: above it, nothing is known."""
+"""Largest detectable difference that is reported, a fraction: above it, nothing is known."""
 MOST_STYLES = 2
 """Most styles that are named; more are counted."""
 MOST_RELEASES, MOST_EFFECTS = 3, 2
 """Most releases, and effects of each, that the headline names."""
 END_METRICS = STEP, HOST, "compile", "first_step"
-"""Metrics whose change from the first day to the last is told; the headline has the first of it."""
+"""Metrics whose change from the first day to the last is reported; the headline has the first."""
 
 
 def describe_moment(moment: str) -> str:
@@ -124,12 +124,12 @@ def describe_history(results: Results, searches: Iterable[SearchRecord] = ()) ->
 
 
 def _make_headline(it: Timeline) -> str:
-    """Return what releases did, and how the ends differ; what is untested; what had no time.
+    """Return what releases changed, how the ends differ, what is untested and what had no time.
 
-    Of kept runs, it is the newest change.
+    If releases and ends say nothing, as with kept runs, it is the newest change.
     """
     if not it.comparisons:
-        why = ON_ALL_CORES if it.untested else "this needs a metric at two moments"
+        why = ON_ALL_CORES if it.untested else "a comparison needs a metric at two moments"
         return " ".join(filter(None, [f"Nothing could be compared: {why}.", _ask_for_time(it)]))
     parts = [*_name_releases(it), *_compare_days(it, 1)]
     if not parts and it.changes:
@@ -144,9 +144,9 @@ def _make_headline(it: Timeline) -> str:
 
 
 def _name_releases(it: Timeline) -> Iterator[str]:
-    """Yield what the releases that searches found did, those first whose effect is the largest.
+    """Yield the effects of the releases that searches found, the largest effects first.
 
-    What a later release took back comes last.
+    Effects that a later release undid come last.
     """
     lasting = sorted(it.changes, key=lambda change: bool(change.repair))
     effects = [effect for change in lasting for effect in it.find_effects(change.rows)]
@@ -154,7 +154,7 @@ def _name_releases(it: Timeline) -> Iterator[str]:
     for release, texts in [*releases.items()][:MOST_RELEASES]:
         yield f"{release} made {join_words([*dict.fromkeys(texts)][:MOST_EFFECTS])}."
     if rest := [*releases][MOST_RELEASES:]:
-        yield sentence(f"searches found {name_few(rest)}, too")
+        yield sentence(f"searches also found {name_few(rest)}")
 
 
 def _describe_effect(row: Estimate, it: Timeline) -> str:
@@ -241,8 +241,9 @@ def _make_changes_table(changes: Sequence[Change], it: Timeline) -> Table:
     rows = []
     for change in changes:
         what, styles, by, between = describe_change(change, it)
-        back = f"; back by {describe_moment(change.repair[0].environment)}" if change.repair else ""
-        effect = f"{what}: {by}; {styles}{back}"
+        end = change.repair[0].environment if change.repair else ""
+        undone = f"; undone by {describe_moment(end)}" if end else ""
+        effect = f"{what}: {by}; {styles}{undone}"
         worse = is_costlier(change.first)
         rows.append(Row((name_causes(change, it), effect, between), worse=worse))
     return Table(COLUMNS, tuple(rows)).drop_empty_columns()
@@ -251,10 +252,10 @@ def _make_changes_table(changes: Sequence[Change], it: Timeline) -> Table:
 def name_causes(change: Change, it: Timeline) -> str:
     """Return the releases that searches found, with their effects; else all that can be the cause.
 
-    Of a change that was taken back, both are named.
+    If a later change undid this one, its release is named, too.
     """
     if parts := [f"{e.release}: {words(e.row)}" for e in it.find_effects(change.rows)]:
-        parts += [f"back: {e.release}" for e in it.find_effects(change.repair)]
+        parts += [f"undone by {e.release}" for e in it.find_effects(change.repair)]
         return "; ".join(parts)
     releases = describe_releases(it.find_differing(change.rows))
     commits = it.find_commits(change.rows)
@@ -335,7 +336,7 @@ def _draw_charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
             row for row in ends if (row.metric, row.cell.place) == (metric, at)
         )
         if math.isfinite(limit):
-            title += f", and one of {percent(limit, up=True)} would show between the ends"
+            title += f"; {percent(limit, up=True)} between the first day and the last would show"
         if here:
             what, styles, by, between = describe_change(here[0], it)
             title = f"{what}: {by}, {between}; {styles}"
@@ -369,8 +370,8 @@ def _make_series_table(it: Timeline) -> Table:
 def draw_line(points: Sequence[Estimate], moments: Sequence[str]) -> str:
     """Return a series as a line of blocks, one for each moment; a dot where it has no value.
 
-    The lowest block is the smallest value, the highest the largest; values that differ by less than
-    the margin all in all are of one height.
+    The lowest block is the smallest value, the highest the largest. If all values differ by less
+    than the margin, all blocks have the same height.
     """
     logs = {row.environment: math.log(row.value) for row in points}
     low, high = min(logs.values()), max(logs.values())
@@ -403,20 +404,19 @@ def _describe_gaps(it: Timeline) -> Iterator[str]:
 
 def _explain_method(it: Timeline) -> Iterator[str]:
     by = (
-        "Each day alternated with the newest one."
+        "Each day's stack alternated with the newest one."
         if it.is_measured
-        else f"Values are relative to {BASELINE} in the same run; differences include how "
-        "much the same code differs from run to run."
+        else f"Values are relative to {BASELINE} in the same run; tests allow for the variation of "
+        "the same code from run to run."
     )
     yield (
-        f"{by} A change is a step between two stretches that are steady, corrected for all days, "
-        f"styles and metrics: the probability of any false one is {percent(ALPHA)}. Exact "
-        "counts need no test."
+        f"{by} A change is a jump between two steady periods. Over all days, styles and metrics, "
+        f"the probability of any false change is {percent(ALPHA)}. Exact counts need no test."
     )
     if len(list_known_commits(map(it.results.environments.__getitem__, it.moments))) > 1:
-        yield "Runs of different commits are one series: a change may be this project's own."
+        yield "Runs of different commits form one series: a change may come from this project."
     if it.is_measured:
-        yield "First and last day are compared alone, corrected for all metrics."
+        yield "The first and the last day are compared separately, corrected for all metrics."
         yield from suggest_more(it.results.estimates)
     if it.results.arguments:
         yield f"To repeat it: `{it.results.make_command()}`"

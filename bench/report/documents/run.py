@@ -38,10 +38,9 @@ if TYPE_CHECKING:
     from bench.runfile.reader import Run
 
 WORTH_SECONDS = 5e-5
-"""Seconds of a call from which on another way to write the step is worth an edit: 1 % of a step of
-5 ms."""
+"""Seconds of a call that another style has to save to be worth an edit: 1 % of a step of 5 ms."""
 MOST_SURPRISES = 3
-"""Most surprises on the first screen; the others stand with the causes."""
+"""Largest number of surprises on the first screen; the others are listed with the causes."""
 LAST_LINES = 5
 """Number of last lines of a failed worker's standard error that are shown."""
 
@@ -107,9 +106,9 @@ def explain_marks(results: Results) -> Iterator[str]:
         return
     margin = percent(results.options.margin)
     marks = f"▲ slower, ▼ faster, = within ±{margin}, ? undecided"
-    proven = "; proven: the same program" * any(r.proven_bound is not None for r in compared)
-    added = "; added time: at width 8" * any(row.form == "added" for row in compared)
-    yield f"Beside {BASELINE}, with 95 % intervals: {marks}{proven}{added}."
+    proven = "; proven: same program" * any(r.proven_bound is not None for r in compared)
+    added = "; added time: measured at width 8" * any(row.form == "added" for row in compared)
+    yield f"Relative to {BASELINE}, with 95 % intervals: {marks}{proven}{added}."
 
 
 def explain_state(results: Results) -> Iterator[str]:
@@ -153,7 +152,7 @@ def list_remedies(view: View) -> Iterator[str]:
             saved = amount(cost.value - costs[other].value, "s")
             savings.setdefault(Arm(arm.entrant, other), []).append((arm, saved))
     for better, ((dearest, saved), *others) in savings.items():
-        rest = "".join(f"; of {arm}, {less}" for arm, less in others)
+        rest = "".join(f"; in place of {arm}, {less}" for arm, less in others)
         where = f"a call at width 8{view.backend_suffix}"
         first = f"{better} in place of {dearest} saves {saved} {where}{rest}:"
         yield "\n".join([first, *write_change(dearest.entrant, dearest.style, better.style)])
@@ -177,12 +176,12 @@ def explain_proofs(results: Results) -> Iterator[str]:
     proofs = [result.proof for result in results.good_cells if result.proof]
     if proofs:
         yield (
-            "From the same weights, every style computes a float64 reference's loss to "
-            f"{max(p.loss for p in proofs):.1e} (allowed: {LOSS_TOLERANCE:g}) and its gradients to "
-            f"{max(p.gradient for p in proofs):.1e} (allowed: {GRADIENT_TOLERANCE:g}), and ten "
-            f"training steps of plain JAX to {max(p.trajectory for p in proofs):.1e} nats "
+            "From the same weights, every style reproduces a float64 reference's loss to "
+            f"{max(p.loss for p in proofs):.1e} (allowed: {LOSS_TOLERANCE:g}) and gradients to "
+            f"{max(p.gradient for p in proofs):.1e} (allowed: {GRADIENT_TOLERANCE:g}), and plain "
+            f"JAX's losses in ten training steps to {max(p.trajectory for p in proofs):.1e} nats "
             f"(allowed: {TRAJECTORY_TOLERANCE:g}). {sum(p.same_program for p in proofs)} of "
-            f"{len(proofs)} compile to the very same program as the baseline, itself included."
+            f"{len(proofs)} compile to the baseline's program, counting the baseline itself."
         )
 
 
@@ -190,15 +189,15 @@ def explain_method(run: Run) -> Iterator[str]:
     """Yield how the run was made, how to repeat it, and its conditions."""
     results = run.results
     yield (
-        "Styles of a workload take turns in one process, in a new random order every round, over "
-        "buffers that are new in each block; what happens once is measured in fresh processes. "
-        "Plain JAX runs under a second name as well: what differs between the two is noise. The "
-        "intervals of a column hold for all of its rows together (Dunnett)."
+        "Styles of a workload take turns in one process, in a new random order every round, with "
+        "new buffers in each block. What happens once, such as imports, is measured in fresh "
+        "processes. Plain JAX also runs under a second name: differences between its two copies "
+        "are noise. The intervals of a column hold for all of its rows together (Dunnett)."
     )
     if (spent := results.spent).wall_seconds:
         sampling = percent(round(spent.sampling_seconds / spent.wall_seconds, 2))
         yield (
-            f"{sampling} of its {spent.wall_seconds:.0f} s went to taking samples, in "
+            f"{sampling} of the run's {spent.wall_seconds:.0f} s was spent taking samples, in "
             f"{spent.processes} processes."
         )
     if commit := run.commit.id:

@@ -79,7 +79,7 @@ if (first?.querySelector("[data-low]")) {
     : middle < 2 ? `${middle < 1 ? "" : "+"}${percent(middle)} % (${percent(least)} to ${percent(most)})`
     : `${middle.toFixed(2)} times (${least.toFixed(2)} to ${most.toFixed(2)})`;
   const margin = Number(first.dataset.margin), usual = box.value;
-  const legend = [...document.querySelectorAll("p.line")].find((line) => line.textContent.startsWith(`Beside ${usual}`));
+  const legend = [...document.querySelectorAll("p.line")].find((line) => line.textContent.startsWith(`Relative to ${usual}`));
   const about = legend?.textContent;
   choose("base", "Beside", box, first, (value) => {
     if (legend) legend.textContent = about.replace(usual, value);
