@@ -26,16 +26,18 @@ END_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 SIMPLER = "simpler"
 """Way to encode a text for an encoding that lacks some of its signs."""
+SIMPLE_SIGNS = {"▲": "^", "▼": "v", "±": "+-", "≤": "<=", "→": "->", "–": "-", "µ": "u"}
+"""Sign that an encoding may lack → what stands for it."""
 
 
 def replace_signs(error: UnicodeError) -> tuple[str, int]:
-    """Return what stands for signs that an encoding lacks: `?`, but for arrows, `^` and `v`.
+    """Return signs that mean the same where an encoding lacks them, else `?`.
 
-    A question mark before a number means that it is undecided.
+    A question mark before a number would mean that it is undecided.
     """
     assert isinstance(error, UnicodeEncodeError)
     signs = error.object[error.start : error.end]
-    return "".join({"▲": "^", "▼": "v"}.get(sign, "?") for sign in signs), error.end
+    return "".join(SIMPLE_SIGNS.get(sign, "?") for sign in signs), error.end
 
 
 codecs.register_error(SIMPLER, replace_signs)

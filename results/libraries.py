@@ -10,16 +10,16 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import msgspec
 from packaging.version import Version
 
 import impls
 from bench.cells import PURE, Arm
 from bench.metrics import label
 from bench.numbers import signed_amount, words
-from bench.report.documents.run import describe_origin, explain_marks, list_remedies
+from bench.report.documents.run import describe_origin, list_remedies
 from bench.report.markdown import table_lines
 from bench.report.summary import View, list_views, make_summary_table
+from bench.track.comparison import order_releases
 from bench.wording import name_workload
 from bench.worker.settings import ROOT
 from results.tracking import weeks
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bench.estimates import Estimate
     from bench.runfile.reader import Run
 
 FOLDER = ROOT / "results/libraries"
@@ -60,7 +59,7 @@ def describe_library(entrant: str, run: Run, view: View) -> Iterator[str]:
     table = make_summary_table(view)
     rows = [row for row in table.rows if Arm.parse(str(row.cells[0])).entrant == entrant]
     yield from table_lines(replace(table, rows=tuple(rows)).drop_empty_columns())
-    yield f"\n{describe_origin(run)}. {' '.join(explain_marks(run.results))}\n"
+    yield f"\n{describe_origin(run)}. [What the marks mean](../../docs/words.md)\n"
     yield f"The styles are in [impls/{entrant}.py](../../impls/{entrant}.py).\n"
     remedies = [text for text in list_remedies(view) if text.startswith(f"{entrant}/")]
     if remedies:
@@ -92,21 +91,12 @@ def list_changes(distribution: str) -> list[tuple[str, ...]]:
         if record.package != distribution or record.stopped is not None:
             continue
         newest = max(Version(release) for release in record.releases if release)
-        row = orient(record.steps[-1].row, record.releases)
+        _, row = order_releases(record.releases, record.steps[-1].row)
         at = name_workload(record.cell.workload)
         what = f"{record.cell.arm} {label(record.metric)} at {at} {words(row)}"
         cells = f"{distribution} {newest}", what, run.when[:10], weeks.link(run)
         changes.append((newest, cells))
     return [cells for _, cells in sorted(changes, reverse=True)]
-
-
-def orient(row: Estimate, releases: tuple[str | None, str | None]) -> Estimate:
-    """Return a search's ratio as that of the newer release to the older one."""
-    before, after = releases
-    if before is None or after is None or Version(before) < Version(after):
-        return row
-    low, high = (None if end is None else 1 / end for end in (row.high, row.low))
-    return msgspec.structs.replace(row, value=1 / row.value, low=low, high=high)
 
 
 def make_badge(entrant: str, view: View) -> dict[str, object]:

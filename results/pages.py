@@ -53,6 +53,8 @@ class Builder:
 
     folder: Path
     runs: dict[Path, Run]
+    address: str = ""
+    """Where the site is published; empty if that is not known."""
 
     @property
     def searches(self) -> list[SearchRecord]:
@@ -93,8 +95,11 @@ class Builder:
 
         text = ROW_NAME.sub(link_style, text)
         for cause in CAUSES:
-            text = text.replace(cause, f'<a href="{self.link(path, WHY)}">{cause}</a>')
+            place = f"{self.link(path, WHY)}#{Anchors().make_id(cause)}"
+            text = text.replace(str(escape(cause)), f'<a href="{place}">{escape(cause)}</a>')
         waiting.append(WHY)
+        card = f'<meta property="og:image" content="{self.find_card(path)}">'
+        text = text.replace("</title>", f"</title>\n{card}", 1)
         return text.replace("<main>", f"{self.make_navigation(path)}\n<main>", 1)
 
     def show_code(self, path: Path) -> str:
@@ -113,8 +118,11 @@ class Builder:
 
     def render(self, path: Path, waiting: list[Path]) -> str:
         """Return a Markdown file as a page; files that it leads to are made, too."""
-        parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-        tokens = parser.parse(COMMENT.sub("", path.read_text("utf-8")))
+        parser, text = (
+            MarkdownIt("commonmark", {"html": False}).enable("table"),
+            path.read_text("utf-8"),
+        )
+        tokens = parser.parse(COMMENT.sub("", text))
         anchors, title = Anchors(), path.stem
         for token, inner in zip(tokens, [*tokens[1:], None], strict=True):
             if token.type == "heading_open" and inner is not None:
@@ -126,7 +134,10 @@ class Builder:
                     child.content = keep_numbers(child.content)
         name_rows(tokens, set(anchors.uses))
         body = STYLE_NAME.sub(r"\1/<wbr>\2", parser.renderer.render(tokens, parser.options, {}))
-        return self.fill(path, title, find_first_text(tokens), body)
+        first = find_first_text(tokens)
+        if "<!-- answer" in text:  # the finding, in its first sentence
+            title = first.partition(". ")[0]
+        return self.fill(path, title, first, body)
 
     def fill(self, path: Path, title: str, about: str, body: str) -> str:
         """Return a page of a text: its title, its first words, and its HTML."""
@@ -134,11 +145,16 @@ class Builder:
             title=title,
             about=about,
             icon=ICON,
-            card=self.link(path, CARD),
+            card=self.find_card(path),
             body=Markup(body),  # noqa: S704 -- ours
             style=(ROOT / "bench/report/page/page.css").read_text("utf-8"),
             navigation=Markup(self.make_navigation(path)),  # noqa: S704 -- ours
         )
+
+    def find_card(self, path: Path) -> str:
+        """Return the address of the picture that a link shows; readers need a whole one."""
+        whole = f"{self.address.rstrip('/')}/{self.find_address(CARD).as_posix()}"
+        return whole if self.address else self.link(path, CARD)
 
     def make_navigation(self, path: Path) -> str:
         """Return links to the site's first pages, and to the topics or runs around a page."""

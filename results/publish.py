@@ -30,14 +30,14 @@ from bench.report.documents import make_document
 from bench.report.documents.history import describe_change
 from bench.report.documents.run import describe_origin, explain_marks
 from bench.report.markdown import escape_text, table_lines
-from bench.report.summary import list_views, make_headline, make_summary_table
+from bench.report.summary import list_views, make_headline, make_summary_table, name_device
 from bench.report.table import Figure, Table
 from bench.runfile.reader import NotARunError, Run, read
 from bench.samples import Proof
 from bench.stats.changes import log_ratio
 from bench.track.comparison import order_releases
 from bench.track.timeline import Timeline
-from bench.wording import name_workload
+from bench.wording import name_workload, sentence
 from bench.worker.settings import ROOT
 from results import libraries
 from results.beside import tables
@@ -45,7 +45,7 @@ from results.beside.scores import read_rows
 from results.beside.usage import describe_tools
 from results.cost import parts, stacks
 from results.pages import CARD, INDEX, README, TRACKING, Builder
-from results.picture import draw_card, draw_styles
+from results.picture import describe_styles, draw_card, draw_styles, find_title
 from results.tracking import weeks
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ ROW_NAME = re.compile(r"^\| ([a-z_]+)/([a-z_]+) \|", re.MULTILINE)
 ADDRESSES = {
     re.compile(r"(?<=uvx --from )\S+(?= bakeoff)"): "git+{url}",
     re.compile(r"in a clone \(there is no public address yet\)"): "from any folder",
+    re.compile(r"`OWNER` is this repository's owner[.;] ?"): "",
+    re.compile(r"`SOURCE` is `git\+` and this repository's URL, or the path of a clone\. "): "",
     re.compile(r"(?<=uses: )\S+(?=/jax-bakeoff(?:/comment)?@v1)"): "{owner}",
 }
 """Pattern of this project's address in a text → what stands there."""
@@ -123,6 +125,13 @@ def tabulate_run(file: str, *styles: str) -> Iterator[str]:
     )
     yield from table_lines(Table(tuple(table.columns[i] for i in kept), tuple(rows)))
     yield f"\n{' '.join(explain_marks(run.results))} {describe_origin(run)}."
+
+
+def show_picture(file: str) -> Iterator[str]:
+    """Yield the picture of a run's styles, below what it shows."""
+    view = list_views(read(ROOT / file, samples=False).results)[0]
+    yield f"{find_title(view)}:\n"
+    yield f"![{describe_styles(view)}](results/{PICTURE.name})"
 
 
 def list_runs() -> Iterator[str]:
@@ -235,6 +244,7 @@ def list_weeks() -> Iterator[str]:
 
 MAKERS: dict[str, Callable[..., Iterator[str]]] = {
     "answer": answer_run,
+    "picture": show_picture,
     "table": tabulate_run,
     "runs": list_runs,
     "costs": list_costs,
@@ -332,18 +342,16 @@ def read_meanings(struct: type) -> dict[str, str]:
 
 def main() -> None:
     """Make the tables and the site anew."""
-    url = (
-        tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-        .get("urls", {})
-        .get("Source", "")
-    )
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"].get("urls", {})
+    url = urls.get("Source", "")
     for path in (README, INDEX, COST, BESIDE, TRIALS, TRACKING, *(ROOT / "docs").glob("*.md")):
         text = insert_parts(path)
         path.write_text(insert_address(text, url) if url else text, encoding="utf-8")
     run = read_answer()
     view, answer = list_views(run.results)[0], make_headline(run.results)
     PICTURE.write_text(render_svg(draw_styles(view)), encoding="utf-8")
-    CARD.write_bytes(draw_card(view, f"{answer.partition('. ')[0]}."))
+    about = f"jax-bakeoff, {run.when[:10]}. {' '.join(map(sentence, name_device(run.results)))}"
+    CARD.write_bytes(draw_card(view, f"{answer.partition('. ')[0]}.", about))
     for place, drawn in draw_charts().items():
         place.write_text(drawn, encoding="utf-8")
     (ROOT / "docs/commands.md").write_text(describe_commands(), encoding="utf-8")
@@ -352,7 +360,7 @@ def main() -> None:
         place.parent.mkdir(exist_ok=True)
         place.write_text(text, encoding="utf-8")
     shutil.rmtree(SITE, ignore_errors=True)
-    count = Builder(SITE, find_runs()).build()
+    count = Builder(SITE, find_runs(), urls.get("Documentation", "")).build()
     print(f"{SITE / 'index.html'}: {count} pages and files")
 
 

@@ -117,7 +117,7 @@ def time_steps(seconds: float) -> Probe:
             timed = msgspec.convert(answer, Timed)
             samples += [sample for sample in timed.samples if sample.metric == "step"]
     varies = estimate_variation(samples)
-    can = f"`pytest bench` can detect about {percent(DETECTED_FRACTION * varies)} at seed"
+    can = f"`pytest bench` can detect about {percent(DETECTED_FRACTION * varies)} at width 128"
     return Probe("calls of a step", f"vary by {percent(varies)}: {can}")
 
 

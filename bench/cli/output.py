@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
+from bench.wording import make_printable
 from common.errors import BakeoffError, require_new
 from common.files import atomic_write
 
@@ -149,7 +150,7 @@ def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None
         machine = msgspec.convert(data["machine_info"], Machine)
         shown = make_document(Run("", results, machine=machine, when=data["datetime"][:19]))
         if output.file is not None:
-            print(shown.headline, file=sys.stderr)
+            print(make_printable(shown.headline), file=sys.stderr)
         if output.form != "json":
             publish([shown], output)
         elif output.file is not None:

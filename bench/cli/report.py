@@ -81,7 +81,7 @@ def report(
     documents = make_documents(runs)
     if shown.file is not None:
         for document in documents:
-            print(document.headline, file=sys.stderr)
+            print(make_printable(document.headline), file=sys.stderr)
     publish(documents, shown)
 
 

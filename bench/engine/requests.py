@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cells import PURE, REFERENCE, WHOLE
 from bench.engine.state import find_counted
 from bench.metrics import HOST, METRICS, STAGES
+from bench.wording import name_place, name_workload
 from bench.worker import protocol
 from common.config import SKELETON, is_real_step, is_skeleton, is_user_step
 
@@ -249,7 +250,7 @@ class Requests:
             self.told_late.update((side, cell) for cell in late)
             arms = ", ".join(sorted(str(cell.arm) for cell in late))
             self.notify(
-                f"skipped {arms} at {late[0].workload}: "
+                f"skipped {arms} at {name_workload(late[0].workload)}: "
                 f"proving one takes about {self.state.costs.proof(late[0].workload):.0f} s"
             )
 
@@ -344,4 +345,5 @@ class Requests:
                     break
                 side.cold_deaths[cell] += 1
                 side.deaths[arm, cell.workload] = outcome.death.reason
-                side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
+                place = f"{cell.arm} at {name_place(cell)}"
+                side.notes.append(f"a cold process of {place} died: {outcome.death.reason}")

@@ -16,6 +16,7 @@ import msgspec
 import impls
 from bench.cells import Selection, require_known
 from bench.environments import spec
+from bench.wording import name_workload
 from common.errors import BakeoffError, shorten_message
 from common.files import read_regular
 
@@ -75,7 +76,7 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             arguments = [f"--{name}={','.join(values)}" for name, values in given.items() if values]
             arguments.append(f"--budget={self.budget:g}")
             digest = hashlib.sha256(json.dumps([*arguments, number]).encode()).hexdigest()
-            title = f"{self.name}: {workload} on {backend}"
+            title = f"{self.name}: {name_workload(workload)} on {backend}"
             title += f" in {other}" * bool(other) + f" ({number + 1})" * bool(number)
             key = f"{self.name}-{digest[:12]}"
             yield PlannedRun(title, key, arguments, backend, cells, self.budget)

@@ -197,19 +197,13 @@ def _name_lines(
     ]
 
 
-def _stack_names(marks: Mapping[Any, str]) -> dict[Any, int]:
-    """Return place → line above a chart on which its name stands: each has its own.
+def _name_marks(marks: Mapping[Any, str], x: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the layers of the names above marks, each on a line of its own, drawn up to it.
 
     How wide the chart is, and so which names would touch, is known to Vega alone.
     """
-    named = sorted(place for place, name in marks.items() if name)
-    return {place: line for line, place in enumerate(named)}
-
-
-def _name_marks(marks: Mapping[Any, str], x: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the layers of the names above marks, each with its line drawn up to it."""
     layers = []
-    for place, line in _stack_names(marks).items():
+    for line, place in enumerate(sorted(place for place, name in marks.items() if name)):
         height = -LINE_SPACING * (line + 0.5)
         data, at = [{"x": place, "name": marks[place]}], {"x": x, "y": {"value": height}}
         text = {"type": "text", "align": "left", "dx": 3, "color": TEXT, "fontSize": FONT_SIZE}

@@ -84,10 +84,15 @@ class View:
         return self.comparisons(self.main_workload, STEP)
 
     @cached_property
+    def call_workload(self) -> str:
+        """The smallest workload at which calls are compared; or else the smallest one."""
+        places = (w for w in self.workloads if self.comparisons(w, HOST))
+        return next(places, "".join(self.workloads[:1]))
+
+    @cached_property
     def host_costs(self) -> dict[Arm, Estimate]:
         """Arm → time added to a call, at the smallest workload where that is known."""
-        rows = (self.comparisons(workload, HOST) for workload in reversed(self.workloads))
-        return {arm: host for row in rows for arm, host in row.items()}
+        return self.comparisons(self.call_workload, HOST)
 
     def place_words(self, workload: str) -> str:
         """Return a workload in words, with the backend if there are several."""
@@ -124,12 +129,15 @@ def make_headline(results: Results) -> str:
     """Return the answer in a few sentences, of at most three numbers each."""
     views = list_views(results)
     parts = [text for view in views for text in (*_state_steps(view),) or _state_calls(view)]
+    absent = [text for view in views for text in _name_absent(view)]
     if parts:
-        return " ".join(map(wording.sentence, [*parts, *_name_device(results)]))
+        parts += [*absent, *name_device(results)]
+        return " ".join(map(wording.sentence, parts))
     proven = [row for row in results.good_cells if row.proof and not row.cell.is_control]
     if proven:
         proofs = wording.pluralise(len(proven), "proof")
-        return f"No time was compared with that of {BASELINE}. {proofs} passed."
+        nothing = f"No time was compared with that of {BASELINE}. {proofs} passed."
+        return " ".join([nothing, *map(wording.sentence, absent)])
     failed = bool(results.cells) and all(row.failure for row in results.cells)
     return "Nothing was measured" + (": every cell failed." if failed else ".")
 
@@ -145,35 +153,44 @@ def _state_steps(view: View) -> Iterator[str]:
     place = view.place_words(view.main_workload)
     if not rows:
         return
-    if all(row.verdict is Verdict.INCONCLUSIVE for row in rows.values()):
+    if not any(map(_is_settled, rows.values())):
         yield f"at {place}, {NOTHING_SETTLED}"
         return
-    results = [row for cell, row in view.cells.items() if cell.workload == view.main_workload]
-    absent = [str(row.cell.arm) for row in results if row.cell.arm not in view.steps]
-    absent = [name for name in absent if name != str(BASELINE)]
-    failed = [str(row.cell.arm) for row in results if row.failure is not None]
     if libraries:
-        names = "every other library" if absent else "every library"
-        yield f"under one `jax.jit`, {_bound_rows(libraries, names, place)}"
+        yield f"under one `jax.jit`, {_bound_rows(libraries, 'libraries', place, view.margin)}"
     slow = {n: row for n, row in ways.items() if row.verdict is Verdict.SLOWER}
     slow = {n: row for n, row in slow.items() if measure_size(row) >= COLOURED_SIZE}
-    dear = sorted(slow, key=lambda name: slow[name].value)[-MOST_SLOW:]
-    if dear:
-        (how, beside), *others = (_grow(slow[name].value) for name in dear)
-        where = f" {beside} plain JAX at {place}" * (not libraries)
+    slowest = sorted(slow, key=lambda name: slow[name].value)[-MOST_SLOW:]
+    if slowest:
+        (how, beside), *others = (_compare_speed(slow[name].value) for name in slowest)
+        is_known = any(map(_is_settled, libraries.values()))  # plain JAX and the place were named
+        where = f" {beside} plain JAX at {place}" * (not is_known)
         repeated = " slower" if how.endswith(" slower") else ""  # `22 % slower; …, 66 %`
         rest = "".join(
             f"; {name}, {more.removesuffix(repeated)}"
-            for name, (more, _) in zip(dear[1:], others, strict=True)
+            for name, (more, _) in zip(slowest[1:], others, strict=True)
         )
-        yield f"{dear[0]} is {how}{where}{rest}"
+        yield f"{slowest[0]} is {how}{where}{rest}"
     elif ways:
-        yield _bound_rows(ways, "every other way to write the step", place)
+        yield _bound_rows(ways, f"{'other ' * bool(libraries)}styles", place, view.margin)
     yield from _find_reversal(view)
-    if unmeasured := [name for name in absent if name not in failed]:
-        yield f"not measured: {name_few(unmeasured)}"
+
+
+def _name_absent(view: View) -> Iterator[str]:
+    """Yield which styles have no ratio of steps at the main workload, and which failed there."""
+    main = view.main_workload or wording.main_workload(view.workloads)
+    rows = [row for cell, row in view.cells.items() if cell.workload == main]
+    failed = [str(row.cell.arm) for row in rows if row.failure is not None]
+    absent = [str(r.cell.arm) for r in rows if r.cell.arm not in view.steps and not r.failure]
+    unmeasured = [name for name in absent if name != str(BASELINE)]
+    if unmeasured and view.steps:
+        yield f"not measured{view.backend_suffix}: {name_few(unmeasured)}"
     if failed:
-        yield f"failed: {name_few(failed)}"
+        yield f"failed{view.backend_suffix}: {name_few(failed)}"
+
+
+def _is_settled(row: Estimate) -> bool:
+    return row.verdict is not Verdict.INCONCLUSIVE
 
 
 def name_arm(arm: Arm) -> str:
@@ -186,42 +203,47 @@ def _is_library(arm: Arm) -> bool:
     return arm.style == PURE and impls.find_declaration(arm.entrant).jax
 
 
-def _bound_rows(rows: Mapping[str, Estimate], names: str, place: str) -> str:
+def _bound_rows(rows: Mapping[str, Estimate], what: str, place: str, margin: float) -> str:
     """Return how much slower settled rows are at most, and which rows are open.
 
-    If there is a single settled row and it differs, it is described by its own ratio. `names` is
+    If there is a single settled row and it differs, it is described by its own ratio. `what` is
     the subject if there are many rows.
     """
-    ends = {n: r.limits[1] for n, r in rows.items() if r.verdict is not Verdict.INCONCLUSIVE}
+    ends = {name: row.limits[1] for name, row in rows.items() if _is_settled(row)}
     highs = {name: high for name, high in ends.items() if high is not None}
     rest = [name for name in rows if name not in highs]
     still = f"; undecided: {name_few(rest)}" if rest else ""
     if not highs:
         return f"{name_few(rest)} {'is' if len(rest) == 1 else 'are'} undecided at {place}"
+    most, verdicts = max(highs.values()), {rows[name].verdict for name in highs}
+    if len(highs) == 1 and Verdict.EQUIVALENT not in verdicts:
+        how, beside = _compare_speed(next(rows[name].value for name in highs))
+    elif most > 1 or verdicts == {Verdict.FASTER}:
+        how, beside = _compare_speed(most, bound=True)
+        how = f"{'at most' if most > 1 else 'at least'} {how}"
+    else:  # what is marked as equal is not called faster
+        how, beside = f"within {percent(margin)}", "of"
+    names, verb = wording.join_words([*highs]), "is" if len(highs) == 1 else "are"
     if len(highs) >= MOST_NAMED:
-        names = names.replace("every ", "every other ") if rest and "other" not in names else names
-    else:
-        names = wording.join_words([*highs])
-    verb = "is" if len(highs) == 1 or names.startswith("every") else "are"
-    most = max(highs.values())
-    [only, *_] = (rows[name] for name in highs)
-    if len(highs) == 1 and only.verdict is not Verdict.EQUIVALENT:
-        how, beside = _grow(only.value)
-    else:
-        how, beside = _grow(most, up=True)
-        how = f"{'at most' if most >= 1 else 'at least'} {how}"
+        names, verb = f"each of {len(highs)} {what}", "is"
     return f"{names} {verb} {how} {beside} plain JAX at {place}{still}"
 
 
-def _grow(ratio: float, *, up: bool = False) -> tuple[str, str]:
-    """Return a ratio in words, `22 % slower`, with the word that follows; a bound is rounded up."""
+def _compare_speed(ratio: float, *, bound: bool = False) -> tuple[str, str]:
+    """Return a ratio in words, `22 % slower`, with the word that follows.
+
+    A bound is rounded to the side of slower.
+    """
     if ratio >= 2:
         digits = 1 if ratio < 10 else 0
-        bound = math.ceil(ratio * 10**digits) / 10**digits if up else ratio
-        return f"{bound:.{digits}f} times as slow", "as"
+        ratio = math.ceil(ratio * 10**digits) / 10**digits if bound else ratio
+        return f"{ratio:.{digits}f} times as slow", "as"
     if ratio >= 1:
-        return f"{percent(ratio - 1, up=up)} slower", "than"
-    share = math.floor(1000 * (1 - ratio)) / 1000 if up else 1 - ratio
+        return f"{percent(ratio - 1, up=bound)} slower", "than"
+    share = 1 - ratio
+    if bound:
+        digits = 3 if share < 0.1 else 2  # as many as are shown
+        share = math.floor(share * 10**digits) / 10**digits
     return f"{percent(share)} faster", "than"
 
 
@@ -238,10 +260,10 @@ def _find_reversal(view: View) -> Iterator[str]:
     ]
     if rows:
         workload, arm, row = max(rows, key=lambda change: abs(math.log(change[2].value)))
-        yield f"at {view.place_words(workload)}, {arm.entrant} is {_grow(row.value)[0]}"
+        yield f"at {view.place_words(workload)}, {arm.entrant} is {_compare_speed(row.value)[0]}"
 
 
-def _name_device(results: Results) -> Iterator[str]:
+def name_device(results: Results) -> Iterator[str]:
     """Yield that a run used only the CPU, and its number of cores."""
     if {row.cell.backend for row in results.cells} == {"cpu"}:
         cores = len(results.conditions.affinity or ())
@@ -253,15 +275,18 @@ def _state_calls(view: View) -> list[str]:
     costs = {arm: row for arm, row in view.host_costs.items() if arm != BASELINE}
     if not costs:
         return []
-    dear = {arm: row for arm, row in costs.items() if row.verdict is Verdict.SLOWER}
-    if all(row.verdict is Verdict.INCONCLUSIVE for row in costs.values()):
+    if not any(map(_is_settled, costs.values())):
         return [f"time added to a call{view.backend_suffix}: {NOTHING_SETTLED}"]
-    if not dear:
+    rest = [name_arm(arm) for arm, row in costs.items() if not _is_settled(row)]
+    still = f"; undecided: {name_few(rest)}" if rest else ""
+    slower = {arm: row for arm, row in costs.items() if row.verdict is Verdict.SLOWER}
+    if not slower:
         names = name_few([*map(str, costs)])
         return [f"no style is known to add time to a call{view.backend_suffix}: {names}"]
-    dearest = max(dear, key=lambda arm: dear[arm].value)
-    added = words(dear[dearest]).removeprefix("+")
-    return [f"{dearest} adds most to a call{view.backend_suffix}: {added}"]
+    dearest = max(slower, key=lambda arm: slower[arm].value)
+    among = "of the settled styles, " if rest else ""
+    added = words(slower[dearest]).removeprefix("+")
+    return [f"{among}{name_arm(dearest)} adds most to a call{view.backend_suffix}: {added}{still}"]
 
 
 # the table
@@ -272,7 +297,7 @@ def make_summary_table(view: View) -> Table:
     main = view.main_workload or wording.main_workload(view.workloads)
     others = [workload for workload in view.compared_workloads if workload != main]
     places = [
-        *((STEP, main), (HOST, "")),
+        *((STEP, main), (HOST, view.call_workload)),
         *((STEP, workload) for workload in others),
         *((metric, main) for metric in ONCE),
     ]
@@ -302,12 +327,9 @@ def _rank(view: View, arm: Arm) -> tuple[bool, float, float]:
 
 
 def _find_content(view: View, arm: Arm, metric: str, workload: str) -> Content:
-    """Return an arm's result of a metric at a workload; if none is given, at the smallest one."""
-    for place in [workload] if workload else view.workloads:
-        result = view.cells.get(arm.make_cell(place, view.backend))
-        if result and (content := compare(view.table, result, metric)):
-            return content
-    return ""
+    """Return an arm's result of a metric at a workload, or nothing."""
+    result = view.cells.get(arm.make_cell(workload, view.backend))
+    return compare(view.table, result, metric) if result else ""
 
 
 # surprises, and causes

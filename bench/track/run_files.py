@@ -34,7 +34,7 @@ from bench.runfile.warnings import SHARED_PACKAGES
 from bench.stats.changes import NO_SPREAD, Spread, compare_ratios, find_spread, log_ratio
 from bench.streams import one_line
 from bench.track.comparison import BASE, CHANGED_SUFFIX, NEW, find_key, is_exact
-from bench.wording import describe_releases, make_printable, name_few, pluralise
+from bench.wording import describe_releases, make_printable, name_few, name_place, pluralise
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def list_conditions(run: Run) -> dict[str, str]:
         values |= {f"{n.replace('_', ' ')} on {backend}": details.get(n) for n in DETAILS}
     for row in run.results.estimates:
         if row.metric == "parameters" and row.cell.is_baseline:
-            values[f"parameters at {row.cell.place}"] = int(row.value)
+            values[f"parameters at {name_place(row.cell)}"] = int(row.value)
     return {name: str(value) for name, value in values.items() if value not in (None, "")}
 
 

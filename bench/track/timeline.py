@@ -187,7 +187,8 @@ class Timeline:
             (_, new), row = order_releases(search.releases, search.steps[-1].row)
             is_here = search.cell.arm in arms or search.package in SHARED_PACKAGES
             is_alike = is_costlier(row) == is_costlier(rows[0])
-            if is_here and is_alike and is_between(new, *differing[search.package]):
+            is_on = search.cell.backend == rows[0].cell.backend
+            if is_here and is_on and is_alike and is_between(new, *differing[search.package]):
                 yield ReleaseEffect(f"{search.package} {new}", row, search)
 
     def list_arms(self, metric: str, places: Collection[tuple[str, str]]) -> list[Arm]:

@@ -149,7 +149,8 @@ def make_weeks_table(weeks: Iterable[Week], folder: str = "weeks") -> Iterator[s
                 "slower: ": name_changes(filter(it.is_worse, it.times)),
                 "faster: ": name_changes(filter(it.is_faster, it.times)),
             }
-            effect = ". ".join(f"{kind}{text}" for kind, text in effects.items() if text)
+            parts = [f"{kind}{text}" for kind, text in effects.items() if text]
+            effect = ". ".join(parts) or "no certain change"
             searches = join_words([describe_search(file, folder) for file in week.searches])
             rows.append((", ".join(about), effect, searches))
     return lines_of(titles, rows)
@@ -171,7 +172,7 @@ def name_failures(it: Comparison) -> str:
     """Return the styles that fail with the new stack and did not before; or nothing."""
     lost = [cell for side, cell in it.cells if side == BASE and (NEW, cell) not in it.cells]
     cells = [*(row.cell for row in it.failures), *lost]
-    return escape_text(f"failed: {describe_cells(cells)}") if cells else ""
+    return f"**{escape_text(f'failed: {describe_cells(cells)}')}**" if cells else ""
 
 
 def describe_search(file: str, folder: str) -> str:

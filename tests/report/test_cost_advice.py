@@ -14,7 +14,7 @@ from flax.training.train_state import TrainState
 import impls
 from bench.cells import BASELINE, FLAT, WHOLE, Arm
 from bench.report.documents.cost import CARRY_ADVICE
-from bench.report.remedies import write_change
+from bench.report.sentences import write_change
 from bench.worker.step_arms import StepArms
 from tests.worker.step_files import PLAIN, arms_of, begun, written
 from tests.worker.test_step import HOW_TO, LIBRARIES, how_to

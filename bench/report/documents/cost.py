@@ -11,7 +11,7 @@ from bench.estimates import MARGIN, Estimate, group_by_key
 from bench.metrics import METRICS, OF_OUTLINE, STEP
 from bench.numbers import amount, percent, words
 from bench.report import sentences
-from bench.report.remedies import write_change
+from bench.report.sentences import write_change
 from bench.report.table import Column, Content, Document, Row, Section, Table
 from bench.track.own_cost import OwnCost, find_better, is_certain_gain, real_rows
 from bench.wording import join_words, name_few, sentence

@@ -135,7 +135,7 @@ def _make_headline(it: Timeline) -> str:
     if not parts and it.changes:
         change = it.changes[0]
         what, styles, by, between = describe_change(change, it)
-        why = name_causes(change, it)
+        why = name_few(list_causes(change, it))
         parts = [sentence(f"{what}: {by}, {between}{f' ({why})' * bool(why)}; {styles}")]
     rest = ""
     if it.untested:
@@ -158,11 +158,11 @@ def _name_releases(it: Timeline) -> Iterator[str]:
 
 
 def _describe_effect(row: Estimate, it: Timeline) -> str:
-    """Return what a release did, and where: `step 81 % shorter (width 128)`."""
+    """Return what a release did, and where: `the step 81 % shorter (width 128)`."""
     where = [it.describe_place(row.cell)]
     where += [f"{row.cell.arm}"] if not row.cell.is_baseline else []
     growth = range_words([row.value], METRICS[row.metric].unit)
-    return f"{label(row.metric)} {growth} ({', '.join(where)})"
+    return f"the {label(row.metric)} {growth} ({', '.join(where)})"
 
 
 def _compare_days(it: Timeline, most: int) -> Iterator[str]:
@@ -245,21 +245,20 @@ def _make_changes_table(changes: Sequence[Change], it: Timeline) -> Table:
         undone = f"; undone by {describe_moment(end)}" if end else ""
         effect = f"{what}: {by}; {styles}{undone}"
         worse = is_costlier(change.first)
-        rows.append(Row((name_causes(change, it), effect, between), worse=worse))
+        rows.append(Row((", ".join(list_causes(change, it)), effect, between), worse=worse))
     return Table(COLUMNS, tuple(rows)).drop_empty_columns()
 
 
-def name_causes(change: Change, it: Timeline) -> str:
-    """Return the releases that searches found, with their effects; else all that can be the cause.
+def list_causes(change: Change, it: Timeline) -> list[str]:
+    """Return the releases that searches found, with their effects; else all that differ.
 
-    If a later change undid this one, its release is named, too.
+    If a later change undid this one, its release is named, too. The likeliest cause comes first.
     """
     if parts := [f"{e.release}: {words(e.row)}" for e in it.find_effects(change.rows)]:
-        parts += [f"undone by {e.release}" for e in it.find_effects(change.repair)]
-        return "; ".join(parts)
+        return parts + [f"undone by {e.release}" for e in it.find_effects(change.repair)]
     releases = describe_releases(it.find_differing(change.rows))
     commits = it.find_commits(change.rows)
-    return ", ".join([*releases, *([f"commit {commits}"] if commits else [])])
+    return releases + [f"commit {commits}"] * bool(commits)
 
 
 def describe_change(change: Change, it: Timeline) -> tuple[str, str, str, str]:

@@ -15,8 +15,8 @@ from bench.estimates import MIN_WORKERS, Verdict, find_detectable_difference, gr
 from bench.metrics import HOST, STEP, WORKLOAD_GROUPS, label
 from bench.numbers import amount, percent, words
 from bench.report import charts, sentences
-from bench.report.remedies import write_change
 from bench.report.run_tables import group_by_place, is_timed, make_tables
+from bench.report.sentences import write_change
 from bench.report.summary import (
     find_causes,
     find_surprises,
@@ -107,7 +107,9 @@ def explain_marks(results: Results) -> Iterator[str]:
     margin = percent(results.options.margin)
     marks = f"▲ slower, ▼ faster, = within ±{margin}, ? undecided"
     proven = "; proven: same program" * any(r.proven_bound is not None for r in compared)
-    added = "; added time: measured at width 8" * any(row.form == "added" for row in compared)
+    places = dict.fromkeys(view.place_words(view.call_workload) for view in list_views(results))
+    at = f"; added time: at {wording.join_words([*places])}"
+    added = at * any(row.form == "added" for row in compared)
     yield f"Relative to {BASELINE}, with 95 % intervals: {marks}{proven}{added}."
 
 
@@ -153,7 +155,7 @@ def list_remedies(view: View) -> Iterator[str]:
             savings.setdefault(Arm(arm.entrant, other), []).append((arm, saved))
     for better, ((dearest, saved), *others) in savings.items():
         rest = "".join(f"; in place of {arm}, {less}" for arm, less in others)
-        where = f"a call at width 8{view.backend_suffix}"
+        where = f"a call at {view.place_words(view.call_workload)}"
         first = f"{better} in place of {dearest} saves {saved} {where}{rest}:"
         yield "\n".join([first, *write_change(dearest.entrant, dearest.style, better.style)])
 
