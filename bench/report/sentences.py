@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bench.runfile import CellResult
     from bench.samples import Proof
 
+LARGEST_LIMIT = 1.0
+"""Largest detectable difference that is reported, a fraction: above it, nothing is known."""
 NOTHING_SETTLED = "nothing is settled yet"
 """Words of a headline where every comparison is open."""
 FLAT_CODE = """\

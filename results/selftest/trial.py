@@ -29,7 +29,7 @@ from bench.environments import ask_environment
 from bench.estimates import Verdict, find_detectable_difference
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP
 from bench.options import Options
-from bench.report.documents.ab import LARGEST_LIMIT
+from bench.report.sentences import LARGEST_LIMIT
 from bench.runfile import EnvironmentInfo, Results
 from bench.runfile.reader import read
 from bench.track.comparison import BASE, NEW, Comparison, Status

@@ -28,8 +28,8 @@ def run(folder: Path, line: str, **variables: str) -> subprocess.CompletedProces
 @pytest.mark.parametrize(
     ("encoding", "line", "shown"),
     [
-        ("ascii", "report run.json --format md", b"62.2 ?s"),
-        ("ascii", "report run.json --format text", b"62.2 ?s"),
+        ("ascii", "report run.json --format md", b"62.2 us"),
+        ("ascii", "report run.json --format text", b"62.2 us"),
         ("ascii", "report run.json --format md", b"| ^ +"),  # `?` would be undecided
         ("cp1252", "report run.json --format md", b"62.2 \xb5s"),
         ("ascii", "report run.json --format csv", b"host_cost"),

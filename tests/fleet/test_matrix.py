@@ -55,12 +55,12 @@ def test_a_plan_is_expanded(tmp_path: Path, bakeoff: Bakeoff) -> None:
     done = bakeoff("matrix", "plan.toml")
     assert (done.status, done.err) == (0, "")
     assert done.out.splitlines() == [
-        "  libraries: toy on cpu, 2 cells, 0:01:00",
-        "  libraries: seed on cpu, 2 cells, 0:01:00",
-        "  libraries: toy on cpu in flax==0.12.0, 2 cells, 0:01:00",
-        "  libraries: seed on cpu in flax==0.12.0, 2 cells, 0:01:00",
-        "  compare2: seed on cpu, 2 cells, 0:00:30",
-        "  compare2: seed on cpu (2), 2 cells, 0:00:30",
+        "  libraries: width 8 on cpu, 2 cells, 0:01:00",
+        "  libraries: width 128 on cpu, 2 cells, 0:01:00",
+        "  libraries: width 8 on cpu in flax==0.12.0, 2 cells, 0:01:00",
+        "  libraries: width 128 on cpu in flax==0.12.0, 2 cells, 0:01:00",
+        "  compare2: width 128 on cpu, 2 cells, 0:00:30",
+        "  compare2: width 128 on cpu (2), 2 cells, 0:00:30",
         "6 runs of 12 cells take 0:05:00 on one machine.",
     ]
 

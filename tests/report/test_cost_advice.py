@@ -87,7 +87,7 @@ def train(arms: StepArms, code: str) -> list[float]:
     library, optimiser = file.library, file.optimiser
     first, _, static = library.split(made)
     if carried:  # as the sentence below the lines says
-        assert "pass it in and return it as `opt_state`" in CARRY_ADVICE
+        assert "pass it in and return it as you do `opt_state`" in CARRY_ADVICE
         code = re.sub(r"\bopt_state\b", "opt_state, carried", code)
 
     def compute(params: Any, static: Any, carried: Any, batch: Any) -> Any:

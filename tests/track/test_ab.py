@@ -132,7 +132,7 @@ def test_a_headline_counts_and_says_nothing_beside_that_nothing_is_settled() -> 
     assert it.status is Status.NOT_WORSE
     made = describe_comparison(it.results)
     assert made.headline == (
-        "No change found. 6 rows: 1 settled; 4 open (the widest: ±25 %); 1 not known yet. "
+        "No change found. 6 rows: 1 settled; 4 open (the widest: ±25 %); 1 not yet. "
         "Not measured: import."
     )
     for text in (terminal(made, details=True), markdown(made), page(made)):

@@ -13,10 +13,11 @@ import impls
 from bench.environments.spec import PACKAGES
 from bench.estimates import Estimate, find_detectable_difference, group_by_key
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, label
-from bench.numbers import amount, percent, signed_amount, words
+from bench.numbers import UNKNOWN, amount, percent, signed_amount, words
 from bench.offer import NOT_IMPORTING
 from bench.prepare.sides import IN_TURNS
 from bench.report.sentences import (
+    LARGEST_LIMIT,
     NOTHING_SETTLED,
     describe_by_reason,
     describe_cells,
@@ -68,8 +69,6 @@ JOINED_NOTE = (
 SAME_STATE = 1e-3
 """Largest difference of two arrays of a user's state that count as equal, as a fraction of their
 norm: training makes rounding errors larger."""
-LARGEST_LIMIT = 1.0
-"""Largest detectable difference that is reported, a fraction: above it, nothing is known."""
 
 
 def describe_comparison(results: Results) -> Document:
@@ -150,7 +149,7 @@ def _count_rows(it: Comparison) -> Iterator[str]:
     """Yield how many rows are settled, how many are open and how wide, and what is missing."""
     rows = [*it.rows]
     settled = sum(map(it.is_settled, rows))
-    gaps = Counter(it.find_gap(row) or "not known yet" for row in rows if row.is_unknown)
+    gaps = Counter(it.find_gap(row) or UNKNOWN for row in rows if row.is_unknown)
     widths = [r.half_width for r in rows if not it.is_settled(r) and not r.is_unknown]
     parts = [f"{settled} settled"]
     if widths:

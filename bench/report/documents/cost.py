@@ -18,7 +18,7 @@ from bench.wording import join_words, name_few, sentence
 from common.config import Device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from bench.cells import Arm
     from bench.runfile import Results
@@ -40,18 +40,10 @@ COLUMNS = (
 )
 START_METRICS = ("trace", "lower", "compile", "peak_rss")
 """Metrics of what comes before the first step."""
-START_COLUMNS = (
-    Column("style"),
-    *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in START_METRICS),
-)
 COUNTS = ("python_starts", "flattening_starts", "gc_pauses", "gc_longest", "gc_share")
 """Metrics that explain why a call is slow: functions of Python, and pauses for garbage."""
 COMPILATIONS = "compilations_warm"
 """Count that each counted step has. Counts of Python's functions are missing if they vary."""
-COUNT_COLUMNS = (
-    Column("style"),
-    *(Column(METRICS[name].label, number=True, help=METRICS[name].help) for name in COUNTS),
-)
 
 
 class Advice(NamedTuple):
@@ -266,7 +258,13 @@ def make_starts_table(it: OwnCost) -> Table:
         cells = {metric: light if metric in OF_OUTLINE else real for metric in START_METRICS}
         numbers = [it.table.amount(cell, metric) or "" for metric, cell in cells.items()]
         rows += [Row((name, *numbers))] * any(numbers)
-    return Table(START_COLUMNS, tuple(rows)).drop_empty_columns()
+    return Table(make_columns(START_METRICS), tuple(rows)).drop_empty_columns()
+
+
+def make_columns(metrics: Iterable[str]) -> tuple[Column, ...]:
+    """Return a column for each metric, after that of the style."""
+    numbers = (Column(METRICS[n].label, number=True, help=METRICS[n].help) for n in metrics)
+    return (Column("style"), *numbers)
 
 
 def step_content(ratio: Content) -> Content:
@@ -294,4 +292,4 @@ def count_calls(it: OwnCost) -> Table:
         "Functions are counted in one call. Pauses are those in 1,000 calls, or in one second, "
         "while garbage collection covers all objects of the process."
     )
-    return Table(COUNT_COLUMNS, tuple(rows), notes=(note,) * bool(rows)).drop_empty_columns()
+    return Table(make_columns(COUNTS), tuple(rows), notes=(note,) * bool(rows)).drop_empty_columns()

@@ -17,7 +17,7 @@ from bench.estimates import ALPHA, MARGIN, find_detectable_difference, group_by_
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.numbers import percent, range_words, several_words, words
 from bench.report.charts import draw_lines
-from bench.report.sentences import describe_by_reason, suggest_more
+from bench.report.sentences import LARGEST_LIMIT, describe_by_reason, suggest_more
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.track.comparison import is_costlier
 from bench.track.run_files import ON_ALL_CORES, list_known_commits
@@ -62,8 +62,6 @@ SERIES_COLUMNS = (
 FIRST_SERIES = 12
 """Number of series that are shown unfolded."""
 BLOCKS, NO_VALUE = "▁▂▃▄▅▆▇█", "·"
-LARGEST_LIMIT = 1.0
-"""Largest detectable difference that is reported, a fraction: above it, nothing is known."""
 MOST_STYLES = 2
 """Most styles that are named; more are counted."""
 MOST_RELEASES, MOST_EFFECTS = 3, 2

@@ -107,9 +107,8 @@ def explain_marks(results: Results) -> Iterator[str]:
     margin = percent(results.options.margin)
     marks = f"▲ slower, ▼ faster, = within ±{margin}, ? undecided"
     proven = "; proven: same program" * any(r.proven_bound is not None for r in compared)
-    places = dict.fromkeys(view.place_words(view.call_workload) for view in list_views(results))
-    at = f"; added time: at {wording.join_words([*places])}"
-    added = at * any(row.form == "added" for row in compared)
+    places = wording.sort_workloads(r.cell.workload for r in compared if r.form == "added")
+    added = "".join(f"; added time: at {wording.name_workload(place)}" for place in places[:1])
     yield f"Relative to {BASELINE}, with 95 % intervals: {marks}{proven}{added}."
 
 
