@@ -82,6 +82,9 @@ class OwnCost:
         compared = [self.table.comparison(self.find_real(arm), STEP) for arm in self.arms]
         self.has_numbers = bool(self.costs) or any(compared)
         """Whether any style is compared with plain JAX's."""
+        compared_metrics = HOST, STEP, "step_pipelined"
+        self.compared = [row for row in results.estimates if row.metric in compared_metrics]
+        """Numbers that are compared with plain JAX's."""
         self.missing = [why for row in results.cells for why in row.missing.values()]
         """Reasons why numbers are missing."""
         self.missing_seconds = max(map(find_needed_seconds, self.missing), default=0.0)

@@ -14,7 +14,7 @@ from bench.cells import BASELINE, CONTROL, WHOLE, Arm, Selection
 from bench.cli.cost import FirstAnswer
 from bench.engine.process import Interpreter
 from bench.engine.task import Environment
-from bench.estimates import Estimate
+from bench.estimates import Estimate, Verdict
 from bench.metrics import HOST, STEP
 from bench.prepare.run import ASKED
 from bench.prepare.sides import choose_cells
@@ -32,7 +32,7 @@ from common.versions import PYTHON
 from results.cost import truth
 from results.cost.models import MODELS
 from tests.commands import ROOT, SCAN, command, done_for_real, how, script
-from tests.estimates import added, amount
+from tests.estimates import added, amount, ratio
 from tests.report.runs import section
 from tests.report.test_renderers import terminal
 from tests.worker import step_files
@@ -112,12 +112,17 @@ def test_a_first_answer_fits_a_terminal_of_thirty_lines() -> None:
     made = results({style: (6e-3 - 1e-3 * n, 1e-4) for n, style in enumerate(styles)}, 2.3e-4)
     made.estimates = [row for row in made.estimates if row.cell.workload != "mine"]
     made.estimates.append(amount(147, cell=made.cells[0].cell, metric="parameter_arrays"))
+    tracing = {"metric": "trace", "against": "pure_jax/pure", "verdict": Verdict.INCONCLUSIVE}
+    made.estimates.append(ratio(1.1, 0.1, 9.0, cell=made.cells[1].cell, **tracing))
+    made.estimates.append(amount(2e-4, cell=made.cells[0].cell, metric="dispatch"))
     made.arguments = ["cost", "--arrays", "147"]
     made.environments = {"": EnvironmentInfo(versions=dict.fromkeys(PINNED, "0.12.12"))}
     made.spent = TimeSpent(wall_seconds=20, processes=6)
     lines = terminal(describe_costs(made), 80).splitlines()
     assert len(lines) <= 30, "the command that README.md begins with"
     assert sum("jit_partial" in line for line in lines) > 5, "each other style has a remedy"
+    assert not any("To settle" in line for line in lines), "no table compares traces"
+    assert not any("empty arrays" in line for line in lines), "the least is above plain JAX's call"
 
 
 def test_an_answer_that_is_not_known_is_not_good() -> None:

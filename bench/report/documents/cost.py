@@ -100,7 +100,7 @@ def describe_costs(results: Results) -> Document:
             + " Time that an accelerator's runtime adds for each array is only in its step times."
             * (Device.parse(it.baseline.backend).backend != "cpu"),
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
-            *sentences.suggest_more(results.estimates, goes_on=not it.is_generated),
+            *sentences.suggest_more(it.compared, goes_on=not it.is_generated),
         ),
     )
 
@@ -241,7 +241,7 @@ def make_styles_table(it: OwnCost) -> Table:
         )
         notes += [f"{join_words(arms)}: {limit}." for limit, arms in limits.items()]
     least = it.table.amount(it.light, "dispatch")
-    if it.call and least:
+    if it.call and least and least.value < it.call.value:
         notes.append(
             f"{it.plain} takes {words(it.call)}. A call with as many empty arrays, which computes "
             f"nothing, takes {words(least)}; no style can take much less."
