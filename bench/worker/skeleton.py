@@ -76,7 +76,10 @@ class SkeletonFile(OutlineFile):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.real_optimiser = self.optimiser
-        self.optimiser = optax.GradientTransformation(self.make_opt_state, self.update_opt_state)
+        # Older releases of Flax have its class in the trees that are compared
+        with_more = isinstance(self.optimiser, optax.GradientTransformationExtraArgs)
+        kind = optax.GradientTransformationExtraArgs if with_more else optax.GradientTransformation
+        self.optimiser = kind(self.make_opt_state, self.update_opt_state)
 
     def make_arrays(self) -> Sequence[Any]:
         """Return new arrays of the model."""
@@ -124,7 +127,9 @@ class SkeletonFile(OutlineFile):
         program = jax.make_jaxpr(lambda state, grads: update(grads, state, grads)[1])(state, params)
         return find_changes(program, 0, len(jax.tree.leaves(state)))
 
-    def update_opt_state(self, grads: Any, state: Any, _params: Any = None) -> tuple[Any, Any]:
+    def update_opt_state(
+        self, grads: Any, state: Any, _params: Any = None, **_more: Any
+    ) -> tuple[Any, Any]:
         """Return updates, whole numbers, and the optimiser's state after them."""
         return jax.tree.map(jax.lax.neg, grads), touch_some(state, self.opt_changes)
 
@@ -265,10 +270,13 @@ def add_up(tree: Any) -> Any:
 def describe_trees(program: jax.stages.Lowered, optimiser: Any) -> list[str]:
     """Return structure and static parts of what a program takes and returns, and of each array.
 
-    Addresses of objects are left out, and the functions of the optimiser, which are not the same.
+    Addresses of objects are left out, and the functions of the optimiser, which are not the same;
+    older releases of Flax have each of them as a part of its own.
     """
     trees: Any = program.args_info, program.out_info
     text = str(jax.tree.structure(trees)).replace(repr(optimiser), "the optimiser")
+    for function in optimiser if isinstance(optimiser, tuple) else ():
+        text = text.replace(repr(function), "its function")
     return [ADDRESS.sub("", text), *map(describe_array, jax.tree.leaves(trees))]
 
 

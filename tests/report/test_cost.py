@@ -1,6 +1,7 @@
 """`bakeoff cost` of a user's own step, and the published check of what it says."""
 
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from bench.runfile.reader import read
 from bench.samples import Proof, Sample
 from bench.track.own_cost import OwnCost, find_status
 from bench.worker.offers import check_step
-from bench.worker.skeleton import OutlineFile, describe_trees
+from bench.worker.skeleton import OutlineFile, SkeletonFile, describe_trees
 from bench.worker.step_arms import StepArms
 from bench.worker.step_file import StepFile
 from common.versions import PYTHON
@@ -55,6 +56,14 @@ def test_a_whole_step_alone_is_one_cell_under_its_own_name(styles: tuple[str, ..
     selection = Selection((), styles, (name,), (), (HOST,), {name: str(Path("whole.py").resolve())})
     cells = choose_cells(selection, {"base": side, "new": side})
     assert {tuple(map(str, of_side)) for of_side in cells.values()} == {("whole-step-whole-cpu",)}
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Static:
+    """A function as a static part of a tree."""
+
+    value: Any
 
 
 def results(costs: dict[str, tuple[float, float]], step: float) -> Results:
@@ -319,6 +328,18 @@ def test_the_second_methods_skeleton_has_the_trees_of_its_real_step(model: Any) 
     assert trees[0] == trees[1]
     assert taken[0] <= taken[1]
     assert max(leaf.size for leaf in jax.tree.leaves(training.first())) == 1
+
+
+def test_a_skeletons_optimiser_is_the_same_part_of_trees() -> None:
+    """Older releases of Flax have its class in their trees, with each of its functions apart."""
+    skeleton = SkeletonFile(Path(f"{begun('equinox')}.py").resolve())
+    texts = []
+    for optimiser in (skeleton.real_optimiser, skeleton.optimiser):
+        parts = type(optimiser)(*map(Static, optimiser))
+        program = jax.jit(lambda _, x: x).lower(parts, 1.0)
+        texts.append(describe_trees(program, optimiser))
+    assert "ExtraArgs" in texts[0][0]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize(
