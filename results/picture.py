@@ -55,7 +55,7 @@ def find_title(view: View) -> str:
 
 def describe_axis(view: View) -> str:
     """Return what the axis shows."""
-    return f"time added to a call of plain JAX's step at {view.place_words(view.call_workload)}"
+    return f"time added to a call of plain JAX, at {view.place_words(view.call_workload)}"
 
 
 def describe_styles(view: View) -> str:
@@ -152,5 +152,5 @@ def make_chart(view: View, row: float, offset: float, text: dict[str, Any]) -> d
 
 def name_style(arm: Arm) -> str:
     """Return a style's name beside its dot: as sentences name it, if that is short text."""
-    name = name_arm(arm).removeprefix("a ")
+    name = name_arm(arm).removeprefix("a ").removesuffix("'s step")
     return arm.style if "`" in name or "/" in name or len(name) > LONGEST_NAME else name

@@ -264,9 +264,7 @@ def draw_charts(rows: Sequence[Record]) -> dict[str, Record]:
     share = {"scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
     times = {"scale": {"type": "log"}, "axis": {"values": [10, 100, 1000, 10_000]}}
     return {
-        "false-calls": draw_chart(
-            data, "false", f"Trials that called equal sides ({trial})", share
-        ),
+        "false-calls": draw_chart(data, "false", f"False calls, share of trials ({trial})", share),
         "seconds": draw_chart(data, "seconds", f"Seconds to find 1 % ({trial})", times),
     }
 
