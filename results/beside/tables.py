@@ -92,7 +92,7 @@ def make_answer_table(rows: Sequence[Record]) -> Table:
         for score in score_trials(rows)
         if score.find_seconds() and not score.repeated
     ]
-    heads = "to find 1 %", "false calls", "+1 %", "rms error (median)"
+    heads = "to find 1 %", "false calls", "+1 %", "error"
     columns = Column("tool and rule"), *(Column(head, number=True) for head in heads)
     return Table(columns, tuple(lines))
 
