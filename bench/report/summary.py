@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MOST_SLOW = 2
 """Largest number of slow ways to write a step that the headline names."""
+WHOLE_PERCENTS = 0.05
+"""Size of a difference from which a bound has whole per cents: a tenth of one decides nothing."""
 CAUSES = RETRACES, PROGRAMS, HOST_WORK, MORE_CALLS, OTHER_PROGRAM = (
     *("it traces and compiles again when warm", "a step is several programs, not one"),
     *("the host's work in each call", "the same program, but more Python calls"),
@@ -232,19 +234,17 @@ def _bound_rows(rows: Mapping[str, Estimate], what: str, place: str, margin: flo
 def _compare_speed(ratio: float, *, bound: bool = False) -> tuple[str, str]:
     """Return a ratio in words, `22 % slower`, with the word that follows.
 
-    A bound is rounded to the side of slower.
+    A bound is rounded to the side of slower; from 5 % on, to a whole number.
     """
     if ratio >= 2:
         digits = 1 if ratio < 10 else 0
         ratio = math.ceil(ratio * 10**digits) / 10**digits if bound else ratio
         return f"{ratio:.{digits}f} times as slow", "as"
-    if ratio >= 1:
-        return f"{percent(ratio - 1, up=bound)} slower", "than"
-    share = 1 - ratio
+    size, is_slower = abs(ratio - 1), ratio >= 1
     if bound:
-        digits = 3 if share < 0.1 else 2  # as many as are shown
-        share = math.floor(share * 10**digits) / 10**digits
-    return f"{percent(share)} faster", "than"
+        parts = 100 if size >= WHOLE_PERCENTS else 1000
+        size = (math.ceil if is_slower else math.floor)(round(parts * size, 6)) / parts
+    return f"{percent(size)} {'slower' if is_slower else 'faster'}", "than"
 
 
 def _find_reversal(view: View) -> Iterator[str]:
