@@ -91,7 +91,8 @@ def train(
     ] = "",
     save: Annotated[Path | None, option("New file for the weights.", OUTPUT)] = None,
     resume: Annotated[
-        Path | None, option("Weights to continue, and to save to unless --save is given.", OUTPUT)
+        Path | None,
+        option("File of weights to continue from, and to save to unless --save is given.", OUTPUT),
     ] = None,
 ) -> None:
     """Train the character RNN on a text and show its samples.
