@@ -157,7 +157,8 @@ def compare(
     Exit status: 0 nothing is certainly worse; 1 something is: a time is slower by more than the
     margin, there are more Python calls, compilations or bytes of memory, a loss is larger, or a
     cell fails only in the new run; 2 cannot say: the runs are not comparable, or no time could be
-    settled. Inconclusive rows do not count as worse; one settled row is enough for status 0.
+    settled. Inconclusive rows do not count as worse. If no row is worse, one settled row is enough
+    for status 0.
     """
     from bench.runfile.reader import read
     from bench.track.comparison import Comparison
