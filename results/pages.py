@@ -118,10 +118,8 @@ class Builder:
 
     def render(self, path: Path, waiting: list[Path]) -> str:
         """Return a Markdown file as a page; files that it leads to are made, too."""
-        parser, text = (
-            MarkdownIt("commonmark", {"html": False}).enable("table"),
-            path.read_text("utf-8"),
-        )
+        parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+        text = path.read_text("utf-8")
         tokens = parser.parse(COMMENT.sub("", text))
         anchors, title = Anchors(), path.stem
         for token, inner in zip(tokens, [*tokens[1:], None], strict=True):

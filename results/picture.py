@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import vl_convert
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from bench.report.summary import View
 
 MATTERS = "How you write the step matters more than the library"
-"""Title where some style of a library adds more than any library's `pure` style."""
+"""Title where some style of a library certainly adds more than any library's `pure` style."""
 ROW = 52
 """Height of a library's row in pixels: a line of names above its dots, and one below."""
 NAME_OFFSET = 13
@@ -46,9 +47,11 @@ LETTERS = 24
 
 def find_title(view: View) -> str:
     """Return what the picture shows: the finding, where the times say so."""
-    pure = [row.value for arm, row in view.host_costs.items() if arm.style == PURE]
-    others = [row.value for arm, row in view.host_costs.items() if arm.style != PURE]
-    if pure and others and max(others) > max(pure):
+    costs = view.host_costs.items()
+    highs = [row.limits[1] for arm, row in costs if arm.style == PURE]
+    lows = [row.limits[0] or 0.0 for arm, row in costs if arm.style != PURE]
+    most = max((math.inf if high is None else high for high in highs), default=math.inf)
+    if max(lows, default=0.0) > most:
         return MATTERS
     return "What each style adds to a call"
 

@@ -157,16 +157,12 @@ def find_cheaper(entrant: str, style: str, costs: Mapping[str, Estimate]) -> str
         costs: Seconds that styles of the library add, by their names.
     """
     about, before = impls.find_declaration(entrant), costs[style]
-
-    def saves(after: Estimate) -> bool:
-        doubt = math.hypot(before.half_width, after.half_width)
-        return after.value + doubt < before.value
-
-    better = [s for s, cost in costs.items() if s not in about.references and saves(cost)]
+    usable = {style: cost for style, cost in costs.items() if style not in about.references}
+    better = [style for style, cost in usable.items() if is_certain_gain(before, cost)]
     return min(better, key=lambda s: (s in about.if_named, costs[s].value), default="")
 
 
 def is_certain_gain(before: Estimate, after: Estimate) -> bool:
-    """Tell whether one step certainly takes less than another one, by both intervals."""
+    """Tell whether one time is certainly less than another one, by both intervals."""
     doubt = math.hypot(before.half_width, after.half_width)
     return after.value + doubt < before.value

@@ -13,8 +13,11 @@ import pytest
 from bench.cli.output import Output, finish
 from bench.estimates import Estimate
 from bench.report.documents import make_document
+from bench.report.page import Anchors
+from bench.report.summary import CAUSES, list_views
 from bench.runfile.reader import read
 from bench.runfile.writer import run_file, write
+from results.picture import MATTERS, find_title
 from tests.commands import ROOT, Bakeoff, script
 from tests.report.runs import Planted, made_run
 from tests.report.test_renderers import terminal
@@ -92,14 +95,27 @@ def test_every_form_of_a_report(bakeoff: Bakeoff, tmp_path: Path, path: Path) ->
 def test_the_address_of_this_project_reaches_commands_and_workflows() -> None:
     text = (
         "in a clone (there is no public address yet):\nuvx --from . bakeoff cost\n"
+        "`OWNER` is this repository's owner. Replace `v1`.\n"
         "- uses: OWNER/jax-bakeoff/comment@v1\n- uses: actions/x@v1"
     )
     made = SITE.insert_address(text, "https://example.org/us/jax-bakeoff")
     assert made == (
         "from any folder:\nuvx --from git+https://example.org/us/jax-bakeoff bakeoff cost\n"
+        "Replace `v1`.\n"
         "- uses: us/jax-bakeoff/comment@v1\n- uses: actions/x@v1"
     )
     assert SITE.insert_address(made, "https://example.org/us/jax-bakeoff") == made
+
+
+@pytest.mark.parametrize(
+    ("library", "style", "matters"), [(2e-5, 9e-4, True), (9e-4, 2e-5, False), (9e-4, 9e-4, False)]
+)
+def test_the_pictures_title_says_what_its_times_say(
+    library: float, style: float, matters: bool
+) -> None:
+    arms = {"haiku/pure": Planted(host=library), "flax_nnx/jit": Planted(host=style)}
+    [view] = list_views(made_run(arms, ("toy",)).results)
+    assert (find_title(view) == MATTERS) is matters
 
 
 def test_csv_has_a_row_for_each_estimate_and_columns_stay(bakeoff: Bakeoff, path: Path) -> None:
@@ -159,6 +175,8 @@ def test_every_link_of_the_site_leads_to_a_part_of_a_page(tmp_path: Path) -> Non
     html = {path: path.read_text("utf-8") for path in tmp_path.rglob("*.html")}
     parts = {path: set(re.findall(r' id="([^"]+)"', text)) for path, text in html.items()}
     assert len(html) > 25
+    for cause in CAUSES:
+        assert Anchors().make_id(cause) in parts[tmp_path / "docs/why.html"], cause
     assert "equinox-0.13.3" in parts[tmp_path / "results/libraries/equinox.html"], "a row's link"
     for path, text in html.items():
         for link in re.findall(r'(?:href|src)="([^"]+)"', text):
