@@ -147,7 +147,7 @@ def check_block(block: protocol.TimeBlock, answer: protocol.Timed) -> None:
             if not sample.value > 0:
                 raise ValueError(f"{sample.metric!r} of {sample.cell} is {sample.value}")
     timed = {str(sample.cell.arm) for sample in answer.samples}
-    missing = set(block.arms) - timed - set(answer.failures)
+    missing = set(block.arms) - timed - set(answer.failures) - set(answer.disturbed)
     if missing:
         raise ValueError(f"{min(missing)!r} was left out of a block")
     several = 1 if block.seconds else block.rounds

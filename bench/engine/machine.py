@@ -40,6 +40,9 @@ time."""
 LOOK_SECONDS = 0.05
 """Seconds after which a lock is tried again: another process may have looked whether it is free,
 which takes microseconds."""
+MOST_OF_OTHERS = 0.5
+"""Fraction of the time that others used which a process needs to be named: a smaller one explains
+little, and many short processes leave no name."""
 NOTABLE = 0.1
 """Mean number of cores that a process has to use to be named: less is not worth a sentence."""
 
@@ -248,10 +251,11 @@ class Watch:
             if pid not in pids:
                 cores[name] += (now - self.before.get(pid, (name, 0.0))[1]) / seconds
         most = max(cores, key=cores.__getitem__, default="")
-        notable = bool(most) and cores[most] >= NOTABLE
+        others = max(0.0, used - ours) / seconds
+        notable = bool(most) and cores[most] >= max(NOTABLE, MOST_OF_OTHERS * others)
         return TimeSpent(
             stolen=min(1.0, max(0.0, stolen) / whole),
-            others=max(0.0, used - ours) / whole,
+            others=others * seconds / whole,
             busiest=f"{most} ({cores[most]:.1f} cores)" if notable else "",
         )
 

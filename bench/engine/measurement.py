@@ -33,7 +33,12 @@ from bench.runfile import (
 from bench.runfile.warnings import collect_warnings
 from bench.stats.changes import estimate_array_costs
 from bench.stats.estimate import estimate, widen_intervals
-from bench.stats.verdicts import find_impossible, find_unlike_skeletons, settle_by_program
+from bench.stats.verdicts import (
+    find_impossible,
+    find_too_fast,
+    find_unlike_skeletons,
+    settle_by_program,
+)
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
@@ -257,6 +262,7 @@ def estimate_sound_cells(
     while True:  # each time, at least one more cell has failed
         failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
         samples = [s for s in state.samples if (s.environment, s.cell) not in failed]
+        samples = drop_too_fast(samples, cells)
         estimates = make_estimates(samples, cells, task.options, task.base, state.least_cold)
         if task.all_together:
             named = {*task.metrics} | {HOST_PER_ARRAY for name in task.metrics if name == HOST}
@@ -275,6 +281,16 @@ def estimate_sound_cells(
         for row in cells:
             why = impossible.get(row.cell) or unlike_skeletons.get((row.environment, row.cell))
             row.failure = row.failure or why
+
+
+def drop_too_fast(samples: Sequence[Sample], cells: Sequence[CellResult]) -> list[Sample]:
+    """Return samples without the rows that cannot be right, and note why these are missing."""
+    too_fast = find_too_fast(samples)
+    for row in cells:
+        for (environment, cell, metric), why in too_fast.items():
+            if cell == row.cell and environment in (row.environment, ""):
+                row.missing[metric] = why
+    return [s for s in samples if (s.environment, s.cell, s.metric) not in too_fast]
 
 
 def describe_conditions(offer: Offer) -> Conditions:

@@ -258,6 +258,8 @@ class Plan:
         costs.round_seconds[turn] = total / rounds
         for side, answer in zip(sides, answers, strict=True):
             requests.keep_samples(side, answer.samples, pair, block, visit.cores)
+            spoiled = (side.cell(arm, turn.workload) for arm in answer.disturbed)
+            side.disturbed.update((cell, turn.kind) for cell in spoiled)
             for arm, seconds in answer.seconds.items():
                 whole = measured * seconds / total * turn.rounds / rounds
                 costs.turn_seconds[side, turn, arm] = whole

@@ -98,6 +98,8 @@ class SideState:
     """(arm, action, workload) → deaths in a row; the arm is empty where none was at work."""
     deaths: dict[tuple[str, str], str] = field(default_factory=dict)
     """(arm, workload) → why a worker died at its work, until one does well there."""
+    disturbed: set[tuple[Cell, str]] = field(default_factory=set)
+    """Cells and kinds of turns of which other processes have spoiled a block."""
     cold_deaths: Counter[Cell] = field(default_factory=Counter)
     given_up: bool = False
     """Whether its workers kept dying with no arm at work."""

@@ -52,12 +52,12 @@ def warn_of_processes(spent: TimeSpent) -> Iterator[str]:
     if spent.stolen > MOST_STOLEN:
         parts.append(f"{spent.stolen:.0%} of the processor time went to other guests of the host")
     if spent.others > MOST_OTHERS:
-        most = f", mostly {spent.busiest}" if spent.busiest else ""
+        most = f", most of it {spent.busiest}" if spent.busiest else ""
         parts.append(f"other processes used {spent.others:.0%} of the machine{most}")
     if parts:
         yield (
-            f"During this measurement, {' and '.join(parts)}. Ratios are still valid, because all "
-            "arms took turns; intervals are wider, and times in seconds are too long."
+            f"During this measurement, {' and '.join(parts)}. Interrupted calls on one core were "
+            "left out; steps on all cores and starts may have taken longer. Intervals are wider."
         )
 
 

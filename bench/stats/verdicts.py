@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict
-from bench.metrics import HOST, STARTS, STEP, TINY
+from bench.metrics import HOST, METRICS, STARTS, STEP, TINY
 from common.config import SKELETON, is_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from bench.cells import Cell
+    from bench.samples import Sample
 
 GROWTH = 3.0
 """Factor by which a style may cost the host more between two calls of a larger program than between
@@ -26,6 +27,10 @@ take 2.6 times as much at `seed`, another 1.3 times."""
 STARTS_TOLERANCE = 0.01
 """Largest difference of two counts of Python's functions that start in a call of the same work: a
 few depend on which arrays a process has used before."""
+LEAST_OF_MEDIAN = 1 / 3
+"""Least value of a block as a fraction of its median call. It was 0.8 or more in published runs; if
+others come and go in a block, half of its calls may take 2.5 times as long as the fastest. Values
+from which too much was subtracted were at 0.2 (results/selftest/load.md)."""
 LEAST_RATIO = 0.9
 """Ratio to the baseline above which a time of the same program is possible, whatever its interval:
 the place of buffers can make a few per cent."""
@@ -103,6 +108,22 @@ def settle_by_program(
         return replace(row, bound=bound)
 
     return [settle(row) for row in estimates]
+
+
+def find_too_fast(samples: Iterable[Sample]) -> dict[tuple[str, Cell, str], str]:
+    """Return environment, cell and metric of samples that no quiet call can have, and why.
+
+    Noise only adds time: that the fastest calls of a block take a small part of its median means
+    that something was subtracted from them which they have taken.
+    """
+    return {
+        (s.environment, s.cell, s.metric): (
+            f"measured wrongly: a block with a median of {s.median:.3g} s gave {s.value:.3g} s"
+        )
+        for s in samples
+        if s.median is not None and METRICS[s.metric].compared
+        if s.value < LEAST_OF_MEDIAN * s.median
+    }
 
 
 def find_unlike_skeletons(estimates: Iterable[Estimate]) -> dict[tuple[str, Cell], str]:

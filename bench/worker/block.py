@@ -125,15 +125,18 @@ class TimedBlock:
             self.calls.clear()
         for arm in good:
             cell = self.arms.find_cell(arm)
-            samples += [make_sample(cell, name, calls) for name, calls in self.calls[arm].items()]
+            made = [make_sample(cell, name, calls) for name, calls in self.calls[arm].items()]
+            samples += filter(None, made)
             if several_cores and self.cpu_seconds[arm] > 0:
                 used = self.cpu_seconds[arm] / self.wall_seconds[arm]
                 samples.append(Sample(cell, "cores_used", round_value(used)))
+        timed = {sample.cell.arm for sample in samples}
         return Timed(
             samples,
             {str(arm): why for arm, why in self.failures.items()},
             {str(arm): self.wall_seconds[arm] for arm in good},
             making=self.making_seconds,
+            disturbed=[str(arm) for arm in good if arm not in timed],
         )
 
     def attempt[Result](

@@ -254,6 +254,8 @@ class Timed:
     """Arm → seconds of wall time that its turns took."""
     making: float = 0.0
     """Seconds spent on making steps anew."""
+    disturbed: list[str] = field(default_factory=list)
+    """Arms without samples, since in most calls the process did not have its core."""
     spoiled: bool = False
     """Like `Failed.spoiled`."""
 

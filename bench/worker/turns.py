@@ -51,6 +51,15 @@ FASTEST = 0.5
 """Fraction of an arm's turns, the fastest ones, whose mean stands for its block. Noise only ever
 adds time; a half is as precise as any other choice in quiet and in busy hours, and stays at the
 times of a quiet machine: see docs/measuring.md."""
+OFF_CORE_SECONDS = 50e-6
+"""Longest time, in seconds, that a process on one core may be off it in a call that counts. In a
+quiet hour it is off for 13 µs at most (99 % quantile), and for a time slice of milliseconds where
+another process has the core (results/selftest/load.md)."""
+LEAST_CLEAN_ROUNDS = 6
+"""Least rounds of a block of single calls in which both calls of a ratio are clean: the shortest
+block has eight, and a quiet machine spoils one of them now and then."""
+LEAST_CLEAN_TURNS = 3
+"""Least turns of a block with a call that counts, as many as the shortest block has."""
 DIGITS = 7
 """Significant digits of a sample: more would be noise."""
 
@@ -60,8 +69,13 @@ class Call(NamedTuple):
 
     seconds: float
     idle: float
-    """Seconds in which no thread of this process ran: it waited, or others had the
-    processor."""
+    """Seconds in which no thread of this process ran, in the call and in the untimed one right
+    before it; zero where that is not known."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether this process had its core all the time: no other one did, and it never slept."""
+        return self.idle <= OFF_CORE_SECONDS
 
 
 class Turn:
@@ -94,6 +108,8 @@ class Turn:
                 arrays: list[Any] = list_live_arrays(arms.backend)
                 step.is_in_flight = not all(array.is_ready() for array in arrays)
         self.is_in_flight = getattr(step, "is_in_flight", False)
+        # On several cores, threads overlap; beside an accelerator, the process waits for it
+        self.tells_idle = has_one_core() and arms.backend == "cpu"
         self.is_alone = paired and kind == STEP
         self.is_single = arms.pairs_calls and kind == HOST
         """Whether a turn has one timed call, of a step whose only result is its loss."""
@@ -119,7 +135,8 @@ class Turn:
         """Return the time of a call after an untimed one, whose only result is its loss.
 
         The processor's clock is read before both: it is a system call, after which a call of 60 µs
-        takes 4 µs longer. Of the time that the process waited, a call has its part.
+        takes 4 µs longer. Both count as one: a process that has just got its core back finds cold
+        caches, and its next call takes up to a quarter longer.
         """
         step, hidden, chunk, clock = self.step, self.hidden, self.chunk, CLOCK
         cpu, begin = CPU_CLOCK(), clock()
@@ -129,8 +146,11 @@ class Turn:
         wait_for_loss(self.loss)
         end = clock()
         self.calls += 2
-        idle = end - begin - (CPU_CLOCK() - cpu)
-        return Call(end - start, idle * (end - start) / (end - begin))
+        return Call(end - start, self.find_idle(end - begin, CPU_CLOCK() - cpu))
+
+    def find_idle(self, seconds: float, cpu_seconds: float) -> float:
+        """Return the idle seconds of a call; zero where clocks do not tell them."""
+        return seconds - cpu_seconds if self.tells_idle else 0.0
 
     def time_calls(self, series: CallSeries) -> list[Call]:
         """Return the time of each call that is waited for, or the mean of calls in a row."""
@@ -144,11 +164,12 @@ class Turn:
                 result = step(hidden, chunk)
             wait(result)
             seconds = clock() - start
-            idle = seconds - (CPU_CLOCK() - cpu)
-            taken.append(Call(seconds / calls_in_a_row, idle / calls_in_a_row))
+            idle = self.find_idle(seconds, CPU_CLOCK() - cpu)
+            taken.append(Call(seconds / calls_in_a_row, idle))
         self.loss, self.calls = result[1], self.calls + series.calls
         if self.is_in_flight:
-            taken = [Call(*np.mean(taken, axis=0).tolist())] * len(taken)
+            mean = float(np.mean([call.seconds for call in taken]))
+            taken = [Call(mean, max(call.idle for call in taken))] * len(taken)
         return taken
 
     def end(self) -> End:
@@ -241,11 +262,14 @@ def make_stages_turns(
     return {arm: StagesTurn(arms, arm, programs[arm], compiled) for arm in members}
 
 
-def make_sample(cell: Cell, metric: str, turns: Sequence[Sequence[Call]]) -> Sample:
-    """Return the sample of a cell's turns in a block."""
-    seconds = np.array(seconds_of([call for calls in turns for call in calls]))
-    fastest = math.exp(mean_of_fastest(seconds.reshape(len(turns), -1)))
-    typical = np.quantile(seconds, [0.5, 0.95]).tolist()
+def make_sample(cell: Cell, metric: str, turns: Sequence[Sequence[Call]]) -> Sample | None:
+    """Return the sample of a cell's turns in a block; None if too few of them are clean."""
+    seconds = read_clean_seconds(turns)
+    clean = seconds[~np.isnan(seconds).all(1)]
+    if len(clean) < min(len(turns), LEAST_CLEAN_TURNS):
+        return None
+    fastest = math.exp(mean_of_fastest(clean))
+    typical = np.nanquantile(clean, [0.5, 0.95]).tolist()
     value, median, p95 = map(round_value, (fastest, *typical))
     return Sample(cell, metric, value, seconds.size, median, p95)
 
@@ -260,18 +284,24 @@ def make_paired_samples(
     tenth of a second to the next, such a ratio varies less than that of two quiet times. Each
     reference is related by itself: noise only adds time, so that the mean of two calls is longer
     than a typical one, and 4 % was missing in the ratios of others to it.
+
+    A cell with too few rounds in which its call and those of the references are clean has no
+    sample.
     """
-    seconds = {
-        cell: np.array(seconds_of([call for turn in of_cell for call in turn]))
-        for cell, of_cell in turns.items()
-    }
+    seconds = {cell: read_clean_seconds(of_cell).ravel() for cell, of_cell in turns.items()}
     logs = {cell: np.log(row) for cell, row in seconds.items()}
     references = [row for cell, row in logs.items() if cell.arm in REFERENCE]
-    level = float(np.quantile(references, QUIET_QUANTILE, axis=1).mean())
+    if min(np.isfinite(row).sum() for row in references) < LEAST_CLEAN_ROUNDS:
+        return []
+    level = float(np.nanquantile(references, QUIET_QUANTILE, axis=1).mean())
     samples = []
     for cell, row in seconds.items():
-        value = math.exp(level + np.mean([find_midmean(logs[cell] - row) for row in references]))
-        numbers = [value, *np.quantile(row, [0.5, 0.95]).tolist()]
+        ratios = [logs[cell] - reference for reference in references]
+        ratios = [ratio[~np.isnan(ratio)] for ratio in ratios]
+        if min(ratio.size for ratio in ratios) < LEAST_CLEAN_ROUNDS:
+            continue
+        value = math.exp(level + np.mean([find_midmean(ratio) for ratio in ratios]))
+        numbers = [value, *np.nanquantile(row, [0.5, 0.95]).tolist()]
         value, median, p95 = map(round_value, numbers)
         samples.append(Sample(cell, metric, value, row.size, median, p95))
     return samples
@@ -284,8 +314,11 @@ def find_midmean(values: Float[np.ndarray, " rounds"]) -> float:
 
 
 def mean_of_fastest(seconds: Float[np.ndarray, "turns calls"]) -> float:
-    """Return the mean logarithm of the fastest half of turns, each by its fastest call."""
-    turns = np.sort(seconds.min(1))
+    """Return the mean logarithm of the fastest half of turns, each by its fastest call.
+
+    Calls that do not count are NaN; each turn has one that does.
+    """
+    turns = np.sort(np.nanmin(seconds, axis=1))
     return float(np.log(turns[: math.ceil(FASTEST * turns.size)]).mean())
 
 
@@ -294,13 +327,10 @@ def round_value(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def seconds_of(calls: Sequence[Call]) -> list[float]:
-    """Return the seconds of an arm's calls in a block; on one core, without other processes' time.
+def read_clean_seconds(turns: Sequence[Sequence[Call]]) -> Float[np.ndarray, "turns calls"]:
+    """Return the seconds of an arm's calls in a block, NaN for those that are not clean.
 
-    There, a process runs or waits: while it waits longer than in the call of the block with the
-    shortest wait, another process has the core. On several cores threads overlap: wall time counts.
+    A call is measured or left out. To subtract the time that others had the core is wrong: where
+    it was known for two calls together, and each got its part, 0.14 ms was told for 0.7.
     """
-    if not has_one_core():
-        return [call.seconds for call in calls]
-    waiting = max(0.0, min(call.idle for call in calls))
-    return [call.seconds - max(0.0, call.idle - waiting) for call in calls]
+    return np.array([[c.seconds if c.is_clean else math.nan for c in calls] for calls in turns])

@@ -24,7 +24,7 @@ def test_a_quiet_run_warns_of_nothing() -> None:
     ("spent", "words"),
     [
         (TimeSpent(stolen=0.02, others=0.1, busiest="cc"), ()),
-        (TimeSpent(stolen=0.07, others=0.25, busiest="cc"), ("7% of the proc", "25%", "mostly cc")),
+        (TimeSpent(stolen=0.07, others=0.25, busiest="cc"), ("7% of the proc", "25%", "of it cc")),
         (TimeSpent(stolen=0.03), ("3% of the processor time",)),
     ],
 )

@@ -20,6 +20,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from bench.cells import BASELINE, CONTROL, Arm
 from bench.metrics import STAGES
 from bench.samples import Sample
+from bench.stats.verdicts import find_too_fast
 from bench.worker import settings, turns
 from bench.worker.arms import Arms
 from bench.worker.block import SCALES, TimedBlock, Token
@@ -31,33 +32,82 @@ from bench.worker.turns import (
     Turn,
     make_paired_samples,
     make_sample,
-    seconds_of,
 )
 from common.contract import Program
 
 ARMS = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
-QUIET, INTERRUPTED = Call(1.0, 0.002), Call(1.6, 0.502)
-"""Seconds and idle ones of calls; in the second, somebody else had the core for half a second."""
+QUIET, INTERRUPTED = Call(1.0, 2e-6), Call(1.004, 4e-3)
+"""Seconds and idle ones of calls; in the second, another process had the core for 4 ms."""
 
 
 @pytest.mark.parametrize(
-    ("cores", "calls", "seconds"),
+    ("calls", "value"),
     [
-        pytest.param([0], [QUIET, INTERRUPTED], [1.0, 1.1], id="interrupted"),
-        pytest.param([0], [Call(1.5, 0.5)] * 2, [1.5] * 2, id="a step that sleeps in each call"),
-        pytest.param([0], [Call(1.0, -0.01)] * 2, [1.0] * 2, id="several threads"),
-        pytest.param([0, 1], [INTERRUPTED, QUIET], [1.6, 1.0], id="two cores"),
-        pytest.param(None, [INTERRUPTED, QUIET], [1.6, 1.0], id="unknown cores"),
+        pytest.param([QUIET, INTERRUPTED, QUIET, QUIET], 1.0, id="one interrupted"),
+        pytest.param([QUIET, QUIET, INTERRUPTED, INTERRUPTED], None, id="too few clean ones"),
+        pytest.param([INTERRUPTED] * 4, None, id="none clean"),
+        pytest.param([Call(1.0, -1e-3)] * 4, 1.0, id="several threads"),
     ],
 )
-def test_time_that_others_had_the_core_is_not_counted(
-    cores: list[int] | None,
-    calls: list[Call],
-    seconds: list[float],
-    monkeypatch: pytest.MonkeyPatch,
+def test_calls_in_which_others_had_the_core_are_left_out(
+    calls: list[Call], value: float | None
 ) -> None:
+    cell = BASELINE.make_cell("toy", "cpu")
+    sample = make_sample(cell, "host_cost", [[call] for call in calls])
+    assert (sample and sample.value) == value
+    assert sample is None or sample.p95 == 1.0, "the interrupted call is in no quantile"
+
+
+@pytest.mark.parametrize(
+    ("cores", "backend", "idle"),
+    [([0], "cpu", 4.0), ([0, 1], "cpu", 0.0), (None, "cpu", 0.0), ([0], "gpu", 0.0)],
+)
+def test_idle_time_of_the_untimed_call_counts_and_no_time_is_split(
+    cores: list[int] | None, backend: str, idle: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has the core for 4 s, in the untimed call; the timed one takes 1 s."""
     monkeypatch.setattr(settings, "affinity", lambda: cores)
-    assert seconds_of(calls) == pytest.approx(seconds)
+    step = Step([5.0, 1.0], monkeypatch)
+    arms: Any = Mock(steps={ARMS[0]: step}, pairs_calls=True, backend=backend)
+    arms.skipped_metrics = ("host_cost_pipelined",)
+    turn = Turn("host_cost", arms, ARMS[0], Mock(), scale=1.0)
+    step.seconds = cycle([5.0, 1.0])
+    start, cpu = step.now, iter([0.0, 2.0])
+    monkeypatch.setattr(turns, "CPU_CLOCK", lambda: next(cpu))
+    [call] = turn()["host_cost"]
+    assert step.now - start == 6.0
+    assert call == Call(1.0, idle)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_block_that_subtracts_too_much_is_found_at_the_end(
+    broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 40 rounds, 8 were interrupted for 4 ms; broken, a call gets its part of that time."""
+
+    def subtract_parts(calls: list[list[Call]]) -> np.ndarray:
+        return np.array([[c.seconds * (1 - c.idle / (c.idle + 2 * c.seconds))] for [c] in calls])
+
+    if broken:
+        monkeypatch.setattr(turns, "read_clean_seconds", subtract_parts)
+    calls = [[Call(0.7e-3, 4e-3 if number % 5 == 0 else 0.0)] for number in range(40)]
+    cells = [arm.make_cell("mine.skeleton", "cpu") for arm in (BASELINE, CONTROL)]
+    samples = make_paired_samples(dict.fromkeys(cells, calls), "host_cost")
+    too_fast = find_too_fast(samples)
+    assert {cell for _, cell, _ in too_fast} == ({*cells} if broken else set())
+    if broken:
+        why = too_fast["", cells[0], "host_cost"]
+        assert why == "measured wrongly: a block with a median of 0.0007 s gave 0.000181 s"
+
+
+def test_a_block_without_clean_calls_of_the_baseline_has_no_samples() -> None:
+    interrupted, quiet = [[INTERRUPTED]] * 9, [[QUIET]] * 9
+    cells = [arm.make_cell("mine.skeleton", "cpu") for arm in (BASELINE, CONTROL, ARMS[2])]
+    rows = [quiet, interrupted, quiet]
+    assert make_paired_samples(dict(zip(cells, rows, strict=True)), "host_cost") == []
+    rows = [quiet, quiet, interrupted]
+    samples = make_paired_samples(dict(zip(cells, rows, strict=True)), "host_cost")
+    assert [sample.cell for sample in samples] == cells[:2]
 
 
 class Step:
