@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import signal
@@ -63,6 +64,20 @@ def say(message: object) -> None:
     except OSError:
         with suppress(OSError):
             discard_output(sys.stderr.fileno())
+
+
+def has_lost_terminal() -> bool:
+    """Tell whether standard output or error is a terminal that was closed since: it takes nothing.
+
+    Such a terminal refuses even no bytes, and no file does.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.write(stream.fileno(), b"")
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return True
+    return False
 
 
 def print_text(text: str) -> None:

@@ -1,6 +1,7 @@
 """Kills at any moment: nothing measured is lost, no process stays, the next start tidies up."""
 
 import os
+import pty
 import re
 import shlex
 import signal
@@ -55,15 +56,16 @@ TIMED = re.compile(rb'"metric":"(step|host_cost)"')
 BY_DAY = "bisect", "history"
 """Commands that build environments."""
 INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
-KILLS = {
+NO_SIGNAL = 0
+KILLS: dict[str, list[tuple[str, int]]] = {
     "bench": [("group", INT), ("parent", HUP), ("group", TERM), ("parent", KILL), ("file", KILL)],
-    "ab": [("parent", TERM), ("parent", KILL), ("file", KILL)],
-    "cost": [("parent", HUP)],
+    "ab": [("parent", TERM), ("terminal", HUP), ("parent", KILL), ("file", KILL)],
+    "cost": [("parent", HUP), ("terminal", NO_SIGNAL)],
     "bisect": [("parent", INT), ("parent", KILL)],
     "history": [("group", INT), ("group", KILL)],
 }
-"""What is killed, one after the other: the command alone, its group as a terminal does, or the
-command at the moment when it writes its file."""
+"""What is killed, one after the other: the command alone, its group as a terminal does, the
+command and before it its terminal, or the command at the moment when it writes its file."""
 WRITING = """
 import os, signal
 from common import files
@@ -110,15 +112,15 @@ class Run:
     def text(self) -> str:
         return (self.folder / "log").read_text()
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, output: int | None = None) -> subprocess.Popen[str]:
         with (self.folder / "log").open("wb") as log:
-            line = self.heard(self.line)
-            return subprocess.Popen(line, **self.given, stdout=log, start_new_session=True)
+            line, output = self.heard(self.line), log.fileno() if output is None else output
+            return subprocess.Popen(line, **self.given, stdout=output, start_new_session=True)
 
-    def measure(self) -> subprocess.Popen[str]:
+    def measure(self, output: int | None = None) -> subprocess.Popen[str]:
         """Start it, and wait until it is in the midst of measuring."""
         size = sum(path.stat().st_size for path in self.lab.journals)
-        run = self.start()
+        run = self.start(output)
 
         def is_measuring() -> bool:
             return any(TIMED.search(path.read_bytes()[size:]) for path in self.lab.journals)
@@ -143,18 +145,28 @@ class Run:
             except psutil.Error:
                 continue
 
-    def kill(self, whom: str, which: signal.Signals) -> None:
+    def kill(self, whom: str, which: int) -> None:
         if whom == "file":
             writing = self.folder / "sitecustomize.py"
             writing.write_text(WRITING)
             status = self.start().wait(300)
             writing.unlink()
             assert len(list(self.folder.glob(".*.partial"))) == 1, self.text
+        elif whom == "terminal":
+            master, terminal = pty.openpty()
+            with subprocess.Popen(["cat"], stdin=master, stdout=subprocess.DEVNULL) as screen:
+                os.close(master)
+                run = self.measure(terminal)
+                screen.kill()
+            os.close(terminal)
+            run.send_signal(which)
+            status = run.wait(120)
         else:
             run = self.measure()
             os.killpg(run.pid, which) if whom == "group" else run.send_signal(which)
             status = run.wait(120)
-        assert status in ({-KILL} if which == KILL else {2, 130}), self.text  # pytest's is 2
+        interrupted = 2 if "pytest" in self.line else 130
+        assert status == (-KILL if which == KILL else interrupted), self.text
         assert "Traceback" not in self.text
         assert not self.output.exists()
         until(lambda: not [*self.processes()], 20)
@@ -196,7 +208,7 @@ def test_nothing_is_lost_and_nothing_stays(
             assert "interrupted: no run file is written; what was measured is safe" in run.text
             run.line = [sys.executable, "-m", *shlex.split(resumed[1])]
         else:
-            assert "resume" in run.text or which == KILL
+            assert "resume" in run.text or which == KILL or whom == "terminal"
             run.line = [*COMMANDS[name], "--resume"]
     made = run.finish(run.start(), known)
     assert name != "ab" or {sample.metric for sample in made.samples} >= {*PAIRED}

@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -182,7 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = BROKEN_PIPE
     except Exception as error:
         message, status = explain_unusable(error), 2
-        if not message:
+        if not message and isinstance(error, OSError) and streams.has_lost_terminal():
+            status = INTERRUPTED  # also where that was to be told
+        elif not message:
             raise
     if status == INTERRUPTED:  # which Typer may return, too
         message = message or "interrupted"
@@ -228,7 +231,8 @@ def run() -> None:
         with interrupt_on_signals():
             status = main()
     except Exception:
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
         status = INTERNAL_ERROR
         streams.say("this is a mistake of bakeoff's own; please report it")
     try:
