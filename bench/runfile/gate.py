@@ -29,6 +29,8 @@ LONGEST_NAME = 1_000
 UNKNOWN_METRIC = "which this version does not know: a newer one may"
 TIMES = {name for name, metric in SAMPLED.items() if metric.varies and metric.compared}
 """Metrics whose numbers are above zero: logarithms are taken of them."""
+UNITS = sorted({metric.unit for metric in METRICS.values()})
+"""Units of estimates; empty for ratios and numbers."""
 
 
 def list_contradictions(results: Results, samples: Iterable[Sample], when: str) -> Iterator[str]:
@@ -57,9 +59,10 @@ def check_rows(results: Results, samples: Iterable[Sample]) -> Iterator[str]:
         if name not in environments:
             yield f"it has no environment {shorten(name)}"
     for row in results.estimates:
-        yield from check_names(
-            row, [row.metric], environments, row.against, row.unit, row.settled_by
-        )
+        yield from check_names(row, [row.metric], environments, row.against, row.settled_by)
+        if row.unit not in UNITS:
+            known = ", ".join(unit or "none" for unit in UNITS)
+            yield f"an estimate has the unit {shorten(row.unit)}; known: {known}"
         yield from check_numbers(row)
     for cell in results.cells:
         yield from check_names(cell, cell.missing, environments)

@@ -146,6 +146,12 @@ WRONG: list[tuple[str, str, Any, str]] = [
         r"characters that cannot be printed: 'a\x1b[31m",
     ),
     ("run", "bakeoff.estimates.0.cell.0", "a\u202eb", r"cannot be printed: 'a\u202eb'"),
+    (
+        "run",
+        "bakeoff.estimates.0.unit",
+        "B<script>|",
+        "has the unit B<script>|; known: none, B, nats, s",
+    ),
     ("run", "bakeoff.estimates.0.environment", "mars", "of the environment mars, which it lacks"),
     # numbers
     ("bisect", "bakeoff.estimates.0.value", 0, "its estimates are not those of its 4 steps"),
