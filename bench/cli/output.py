@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
+from bench.streams import say
 from bench.wording import make_printable
 from common.errors import BakeoffError, require_new
 from common.files import atomic_write
@@ -165,8 +166,13 @@ def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None
 def publish(documents: Sequence[Document], output: Output = TERMINAL) -> None:
     """Write documents in the form of the output, to its file or to standard output."""
     if output.form == "html":
+        from bench.report.charts import DRAWING_GIB, can_draw
         from bench.report.page import page
 
+        if not can_draw():
+            say(
+                f"charts are told as text: drawing needs {DRAWING_GIB} GiB of `ulimit -v`; raise it"
+            )
         output.write(page(*documents))
     elif output.form == "md":
         from bench.report.markdown import markdown

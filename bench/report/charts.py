@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import resource
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ ROW, HEIGHT = 20, 260
 """Height of a row of intervals, and of a chart of lines, in pixels."""
 LEADER = 14
 """Length of the stroke from the start of a line to its name, in pixels."""
+DRAWING_GIB = 72
+"""Address space that a process needs to draw, in GiB: vl-convert's V8 reserves 64 of them."""
 VERDICTS = {"slower": "#D55E00", "faster": "#009E73", "": "#888888"}
 DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
 DOT = 5
@@ -211,6 +214,12 @@ def _name_marks(marks: Mapping[Any, str], x: dict[str, Any]) -> list[dict[str, A
         layers.append(_layer(data, rule, at | {"y2": {"value": 0}}))
         layers.append(_layer(data, text, at | {"text": _channel("name", "nominal")}))
     return layers
+
+
+def can_draw() -> bool:
+    """Tell whether `ulimit -v` leaves room for drawing: without it, vl-convert ends the process."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return limit == resource.RLIM_INFINITY or limit >= DRAWING_GIB << 30
 
 
 def render_svg(figure: Figure) -> str:

@@ -99,3 +99,13 @@ def test_too_little_memory_for_a_library_is_one_line(
     done = run(tmp_path, f"ulimit -v {kilobytes}; exec bakeoff {given}")
     words = b"bakeoff: there is too little memory for this, or `ulimit -v` is too low\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, b"", words)
+
+
+def test_a_page_has_no_pictures_where_drawing_would_end_the_process(tmp_path: Path) -> None:
+    shutil.copy(RUN, tmp_path / "run.json")
+    done = run(tmp_path, "ulimit -v 30000000; exec bakeoff report run.json --format html")
+    words = b"bakeoff: charts are told as text: drawing needs 72 GiB of `ulimit -v`; raise it\n"
+    assert (done.returncode, done.stderr) == (0, words)
+    assert b"<figure" in done.stdout
+    assert b"<img" not in done.stdout
+    assert b"<p>step, beside pure_jax/pure, with 95 % intervals." in done.stdout

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from bench import numbers
 from bench.estimates import WIDEST_ANSWER
 from bench.report import table
-from bench.report.charts import render_svg
+from bench.report.charts import can_draw, render_svg
 from bench.wording import NO_BREAK, keep_units
 from common.versions import versions
 
@@ -37,7 +37,10 @@ PLAIN = "/:=;,.()'!*+@$?~"
 
 
 def page(*documents: Document) -> str:
-    """Return documents as a page, one after the other; a click opens folded parts."""
+    """Return documents as a page, one after the other; a click opens folded parts.
+
+    Charts that cannot be drawn are told as text.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -60,6 +63,7 @@ def page(*documents: Document) -> str:
     environment.filters |= {function.__name__: function for function in filters}
     text = environment.get_template("page.html.jinja").render(
         documents=documents,
+        has_pictures=can_draw(),
         anchor=Anchors().make_id,
         version=versions().get("jax-bakeoff", ""),
         widest=WIDEST_ANSWER,
