@@ -60,7 +60,7 @@ def prepare_streams() -> None:
 def say(message: object) -> None:
     """Print one line on standard error, if it can be written."""
     try:
-        print(f"bakeoff: {one_line(message)}", file=sys.stderr, flush=True)
+        print(f"bakeoff: {mask_secrets(one_line(message))}", file=sys.stderr, flush=True)
     except OSError:
         with suppress(OSError):
             discard_output(sys.stderr.fileno())

@@ -33,7 +33,11 @@ def mask_secrets(text: str) -> str:
     text = re.sub(r"(://[^/\s:@]+):(?!\*|\d+(/|\b))[^@\n]{1,200}@", r"\1:***@", text)
     text = re.sub(r"(?<!ssh)://[^/\s]*@", "://***@", text)
     text = re.sub(
-        r"(\?|&)([^=&\s]*(?:token|key|secret|password)[^=&\s]*)=[^&\s`'\"]+", r"\1\2=***", text
+        r"([?&;#](?:pat|sig|auth|[^=&;\s]*(?:token|key|secret|passw|credential|signature)[^=&;\s]*))"
+        r"=[^&\s`'\"]+",
+        r"\1=***",
+        text,
+        flags=re.IGNORECASE,
     )
     return re.sub(r"(git\+\S*?#)[^\s`'\",]+", r"\1***", text)
 

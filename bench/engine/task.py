@@ -12,6 +12,7 @@ from bench.engine.actions import Action
 from bench.estimates import group_by_key
 from bench.offer import Offer
 from bench.runfile import LONGEST_TEXT, CellResult
+from common.errors import mask_secrets
 from common.versions import PYTHON
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ class SideState:
         """Fail a cell; the first reason stays. Without a baseline there are no others."""
         result = self.cells[cell]
         if result.failure is None:
-            result.failure, result.stderr = failure[:LONGEST_TEXT], stderr[-LONGEST_TEXT:]
+            result.failure = mask_secrets(failure)[:LONGEST_TEXT]
+            result.stderr = mask_secrets(stderr)[-LONGEST_TEXT:]
         if cell.is_baseline:
             for other in self.list_live_cells(cell.workload):
                 self.fail(other, f"there is no baseline: {failure}", stderr)

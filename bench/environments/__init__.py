@@ -12,6 +12,7 @@ from bench.engine.process import WorkerFailedError, ask_once
 from bench.offer import Offer
 from bench.worker.protocol import Describe
 from bench.worker.settings import conditions, restore_user_settings
+from common.errors import mask_secrets
 from impls import steps
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def ask_environment(
             if asked:
                 problems[names.pop(error.arm)] = f"import failed: {error}"
             asked = names  # by name from now on: so an index says which one has failed
-    offer = replace(offer, problems=offer.problems | problems, conditions=facts)
+    problems = {name: mask_secrets(why) for name, why in (offer.problems | problems).items()}
+    offer = replace(offer, problems=problems, conditions=facts)
     gaps = info.gaps | offer.problems
     for entrant, styles in offer.missing.items():
         gaps |= {f"{entrant}/{style}": why for style, why in styles.items()}

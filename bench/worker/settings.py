@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.errors import mask_secrets
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -39,12 +41,18 @@ DEBUG_PREFIXES = (
     *("PYTHONPERFSUPPORT", "PYTHONTRACEMALLOC", "PYTHONVERBOSE"),
 )
 """Prefixes of variables that workers do not inherit: their cost would be timed as a library's."""
-RECORDED_PREFIXES = (
-    *("JAX_", "XLA_", "OMP_", "MALLOC_", "LD_PRELOAD", "NPROC", "PJRT_NPROC"),
-    *("GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH"),  # of PyTorch's and NumPy's threads
-    *("PYTHONHASHSEED", "PYTHON_JIT", "PYTHON_GIL"),
+RECORDED_VARIABLES = re.compile(
+    "JAX_(CPU_ENABLE_ASYNC_DISPATCH|CUDA_VISIBLE_DEVICES|DEFAULT_(DEVICE|MATMUL_PRECISION|PRNG_IMPL)"
+    "|DISABLE_MOST_OPTIMIZATIONS|ENABLE_(COMPILATION_CACHE|CUSTOM_PRNG|PGLE|X64)"
+    "|EXEC_TIME_OPTIMIZATION_EFFORT|INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS|MEMORY_FITTING_LEVEL"
+    "|NUM_CPU_DEVICES|NUMPY_(DTYPE|RANK)_PROMOTION|OPTIMIZATION_LEVEL|PLATFORMS|PLATFORM_NAME"
+    "|ROCM_VISIBLE_DEVICES|THREEFRY_PARTITIONABLE|TRACEBACK_(FILTERING|IN_LOCATIONS_LIMIT)"
+    "|USE_(DIRECT_LINEARIZE|SHARDY_PARTITIONER|SIMPLIFIED_JAXPR_CONSTANTS))"
+    r"|XLA_(FLAGS|PYTHON_CLIENT_\w+)|(MALLOC|OMP)_\w+|LD_PRELOAD|NPROC|PJRT_NPROC"
+    r"|(GOMP|KMP|MKL|OPENBLAS)_\w+|TORCH(DYNAMO|INDUCTOR|_COMPILE)_\w+"  # of NumPy and PyTorch
+    "|PYTHON(HASHSEED|_JIT|_GIL)"
 )
-"""Prefixes of the variables that every run records."""
+"""Variables that every run records: they change results. Others may hold anything, also secrets."""
 DATUM = "mean of the fastest half of turns, each its fastest call"
 """Statistic of an arm's calls in a block; runs with different ones cannot be compared."""
 KEPT_VARIABLES = re.compile(
@@ -135,7 +143,9 @@ def threads(cores: Sequence[int] | None = None) -> dict[str, str]:
 def conditions() -> dict[str, Any]:
     """Return the conditions that workers run under, a part of every result."""
     seen = {
-        name: value for name, value in environment().items() if name.startswith(RECORDED_PREFIXES)
+        name: mask_secrets(value)
+        for name, value in environment().items()
+        if RECORDED_VARIABLES.fullmatch(name)
     }
     return {
         "environment": dict(sorted(seen.items())),

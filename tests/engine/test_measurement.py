@@ -199,12 +199,12 @@ def test_a_full_disk_says_how_to_go_on_where_a_journal_stays(drives: Any) -> Non
 def test_a_failed_cell_has_no_samples_and_no_estimates(drives: Any) -> None:
     def fails_late(plan: Any) -> None:
         Machine().drive(plan)
-        plan.state.sides[0].fail(HAIKU, "not equal", "last words")
+        plan.state.sides[0].fail(HAIKU, "not equal: git+https://a:b@h/x", "last ://a:b@h")
 
     drives(fails_late)
     measured = measure(task_of("run"))
     [row] = [row for row in measured.results.cells if row.cell == HAIKU]
-    assert (row.failure, row.stderr) == ("not equal", "last words")
+    assert (row.failure, row.stderr) == ("not equal: git+https://***@h/x", "last ://***@h")
     assert {s.cell.entrant for s in measured.samples} == {"pure_jax", "control"}
     assert HAIKU not in {row.cell for row in measured.results.estimates}
 

@@ -256,6 +256,21 @@ def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
 
 
+def test_only_variables_that_change_results_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "https://user:TOKEN@h/x")
+    monkeypatch.setenv("JAX_MY_API_KEY", "TOKEN")
+    monkeypatch.setenv("JAX_PLATFORMS_KEY", "TOKEN")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=https://user:TOKEN@h/x?pat=TOKEN")
+    recorded = conditions()["environment"]
+    assert "TOKEN" not in str(recorded)
+    given = {"JAX_PLATFORMS": "cpu", "MALLOC_ARENA_MAX": "1"}
+    assert recorded.items() >= given.items()
+    assert recorded["XLA_FLAGS"] == "--xla_dump_to=https://***@h/x?pat=***"
+    assert recorded["JAX_ENABLE_X64"] == "false"
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_a_worker_keeps_to_the_cores_that_the_run_says() -> None:
     said, given = conditions(), environment()

@@ -244,7 +244,9 @@ def test_an_entrant_that_kills_its_worker_costs_itself_only(
 ) -> None:
     def ask_once(command: Describe, *_: Any) -> dict[str, Any]:
         if "mine" in command.entrants:
-            raise WorkerFailedError("worker failed (exit status 3)", "", 1)  # at its turn
+            raise WorkerFailedError(
+                "worker failed (exit status 3)", "no https://a:b@h/x", 1
+            )  # at its turn
         styles = {name: ["pure"] for name in command.entrants}
         missing = {"stax": {"jit": "needs more"}}
         return {**asdict(OFFER), "styles": styles, "missing": missing, "a later field": 1}
@@ -253,7 +255,8 @@ def test_an_entrant_that_kills_its_worker_costs_itself_only(
     info = EnvironmentInfo(versions={"jax": "0.12+c0ffee"})
     side = ask_environment(Environment(Interpreter(), info), ("mine", "stax"), {})
     assert side.offer.styles.keys() == {"pure_jax", "stax"}
-    assert side.offer.problems == {"mine": "import failed: worker failed (exit status 3)"}
+    why = "import failed: worker failed (exit status 3): no https://***@h/x"
+    assert side.offer.problems == {"mine": why}
     assert side.info.gaps == {**side.offer.problems, "stax/jit": "needs more"}
     assert side.info.versions == {"python": "3.13.5", "jax": "0.12+c0ffee"}
 

@@ -23,7 +23,7 @@ from bench.environments.sources import (
 )
 from bench.environments.spec import parse
 from bench.environments.uv import WHEELS, UnsolvableError, compile_pins, run_uv
-from bench.streams import read_arguments
+from bench.streams import read_arguments, say
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError, mask_secrets
 from common.versions import PYTHON
@@ -482,6 +482,9 @@ def test_secrets_of_addresses_are_masked(folder: Path) -> None:
         "'https://***@h/x'": "'https://u:TO KEN@h/x'",
         "https://h:8080/x@main": "https://h:8080/x@main",
         "https://h/x?a=1&private_token=***&b=2": "https://h/x?a=1&private_token=TOKEN&b=2",
+        "https://h/x?pat=***&path=a": "https://h/x?pat=TOKEN&path=a",
+        "https://h/x?X-Amz-Signature=***": "https://h/x?X-Amz-Signature=TOKEN",
+        "https://h/x;Password=*** 'b'": "https://h/x;Password=TO;KEN 'b'",
         "git+https://h/x#***": "git+https://h/x#TOKEN",
         "`@ git+https://…/flax@branch`": "`@ git+https://…/flax@branch`",
     }.items():
@@ -496,12 +499,14 @@ def test_secrets_of_addresses_are_masked(folder: Path) -> None:
 
 
 def test_no_secret_of_a_command_line_is_kept_or_shown(
-    monkeypatch: pytest.MonkeyPatch, bakeoff: Bakeoff
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bakeoff: Bakeoff
 ) -> None:
     base = "optax @ git+https://user:TOKEN@localhost:1/optax.git@main"
     words = ["ab", "--base", base, "--new", "current", "--budget", "20"]
     monkeypatch.setattr(sys, "argv", ["bakeoff", *words])
     assert read_arguments()[2] == base.replace("user:TOKEN", "***")
+    say("https://user:TOKEN@h/x")
+    assert capsys.readouterr().err == "bakeoff: https://***@h/x\n"
     done = bakeoff(*words)
     assert done.status == 2
     assert "TOKEN" not in done.out + done.err
