@@ -31,6 +31,7 @@ from bench.environments.git import (
     write_commit,
 )
 from common.errors import BakeoffError, mask_secrets
+from common.files import MIB, LargeFileError, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,6 +46,8 @@ PROJECT_FILES = ("pyproject.toml", "setup.py")
 """Files of which each package has one."""
 NOT_COPIED = ("__pycache__", ".venv", ".git", ".bakeoff")
 """Names in a folder without git that are no part of a package, and change by themselves."""
+MOST_COPIED = 1 << 30
+"""Largest total of the files that are copied, in bytes: the code of JAX has a tenth of that."""
 ARCHIVE = ".tar.gz"
 """Ending of the archive of a frozen folder."""
 VERSION_FILE = ".git_archival.txt"
@@ -274,20 +277,37 @@ def _list_folder(folder: Path) -> list[Path]:
 
 
 def _copy_files(top: Path, files: Iterable[Path], folder: Path) -> None:
-    """Copy files of `top` to a new folder; of links that lead out of `top`, what they lead to.
+    """Copy files of `top` to a new folder; of links that lead out of `top`, the files there.
+
+    A link that leads out of it to nothing is left out.
 
     Raises:
-        BakeoffError: one of them cannot be read.
+        BakeoffError: one cannot be read or is not a regular file, or all of them are too large.
     """
     folder.mkdir()
+    left = MOST_COPIED
     for path in files:
-        to = folder / path.relative_to(top)
-        leads_out = path.is_symlink() and not path.resolve().is_relative_to(top.resolve())
+        to, is_link = folder / path.relative_to(top), path.is_symlink()
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, to, follow_symlinks=leads_out)
+            if is_link and path.resolve().is_relative_to(top.resolve()):
+                shutil.copy2(path, to, follow_symlinks=False)
+            elif path.exists() or not is_link:
+                data = read_regular(path, left)
+                left -= len(data)
+                to.write_bytes(data)
+                shutil.copystat(path, to)
+        except LargeFileError as error:
+            raise BakeoffError(
+                f"{top} has too much to copy: with {path}, it is over {MOST_COPIED // MIB} MiB; "
+                "move large files out of it"
+            ) from error
         except OSError as error:  # it changes at the moment, or is not a regular file
-            raise BakeoffError(f"cannot copy {path}: {error.strerror or error}") from error
+            link = f" (a link to {path.readlink()})" if is_link else ""
+            raise BakeoffError(
+                f"cannot copy {path}{link}: {error.strerror or error}; make it a file that can be "
+                "read, or remove it"
+            ) from error
 
 
 def _describe_version(commit: str, repository: Path) -> str:

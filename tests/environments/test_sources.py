@@ -27,7 +27,7 @@ from bench.streams import read_arguments, say
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError, mask_secrets
 from common.versions import PYTHON
-from tests.commands import Bakeoff
+from tests.commands import Bakeoff, refusal
 from tests.environments.repository import git, repository
 
 
@@ -376,6 +376,33 @@ def test_what_git_would_change_is_as_it_is(folder: Path) -> None:
     (folder / "out.py").write_text("out")
     assert read(state(str(checkout), folder), "link.py") == "out", "it leads out of the checkout"
     assert not list(folder.glob("*ed"))
+
+
+def test_a_link_out_of_a_checkout_is_copied_within_a_limit_and_no_device_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = folder / "optax"
+    link, gone = checkout / "link.py", checkout / "gone.py"
+    gone.symlink_to("/nowhere/at-all.py")
+    assert read(state(str(checkout), folder)) == "VERSION = '3'\n", "a dangling link is left out"
+    for target, kind in {
+        "/dev/zero": "is a character device, not a regular file",
+        str(folder): "is a directory",
+    }.items():
+        link.symlink_to(target)
+        assert refusal(state, str(checkout), folder) == (
+            f"cannot copy {link} (a link to {target}): {kind}; make it a file that can be read, or "
+            "remove it"
+        )
+        link.unlink()
+    monkeypatch.setattr("bench.environments.sources.MOST_COPIED", 2 << 20)
+    (checkout / "half.py").write_bytes(bytes(1 << 20))
+    link.symlink_to(folder / "large.py")
+    (folder / "large.py").write_bytes(bytes((1 << 20) + 1))
+    assert refusal(state, str(checkout), folder) == (
+        f"{checkout} has too much to copy: with {link}, it is over 2 MiB; "
+        "move large files out of it"
+    )
 
 
 def test_worktrees_of_one_repository_have_one_history(folder: Path) -> None:
