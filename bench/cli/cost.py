@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -117,16 +116,17 @@ def cost(
         chosen = choose_libraries(libraries, styles, shown)
         check_size("--arrays", arrays or 0, most=MOST_ARRAYS)
 
+    from bench.engine.machine import make_folder
     from bench.prepare.run import prepare_step
     from bench.track.own_cost import find_status
 
     builder = measuring.make_builder("cost")
     statuses = []
-    with TemporaryDirectory(prefix="bakeoff-stack-") as folder:
+    with make_folder("stack") as folder:
         if file is not None:
             files = {file: styles}
         else:
-            files = write_stacks(chosen, arrays or 0, Path(folder), dropout=dropout)
+            files = write_stacks(chosen, arrays or 0, folder, dropout=dropout)
         for path, named in files.items():
             task = prepare_step(
                 path, extent, named, backend, builder, read_arguments(), is_generated=file is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,7 +15,7 @@ from bench.engine.actions import (
     Outcome,
     parse_answer,
 )
-from bench.engine.machine import make_cache
+from bench.engine.machine import make_folder
 from bench.engine.process import Worker, WorkerFailedError, find_descendants, link
 from bench.streams import say
 from bench.worker.__main__ import adopt_orphans
@@ -65,23 +64,22 @@ class Driver:
         """
         self.zero = time.monotonic() - self.plan.state.spent.wall_seconds
         self.plan.requests.notify = say
-        self.cache = make_cache()
-        adopt_orphans()  # what a worker that died has left in a session of its own
-        self.processes_before = find_descendants(os.getpid())
-        pool = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane")
-        try:
-            lanes = self.plan.actions()
-            with suppress(StopIteration):
-                begin = next(lanes)
-                while True:
-                    outcome = self.take_outcome(begin, pool)
-                    try:
-                        begin = lanes.send(outcome)
-                    finally:
-                        self.journal.write_news(self.plan.state)
-        finally:
-            self.close(pool)
-            shutil.rmtree(self.cache, ignore_errors=True)
+        with make_folder("compiled") as self.cache:
+            adopt_orphans()  # what a worker that died has left in a session of its own
+            self.processes_before = find_descendants(os.getpid())
+            pool = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane")
+            try:
+                lanes = self.plan.actions()
+                with suppress(StopIteration):
+                    begin = next(lanes)
+                    while True:
+                        outcome = self.take_outcome(begin, pool)
+                        try:
+                            begin = lanes.send(outcome)
+                        finally:
+                            self.journal.write_news(self.plan.state)
+            finally:
+                self.close(pool)
 
     def close(self, pool: ThreadPoolExecutor) -> None:
         """End all workers, those that a lane is starting at this moment too."""

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 LOCK = "jax-bakeoff.lock"
 """Name of the lock's file, in the folder for temporary files."""
-CACHE_PREFIX = "bakeoff-compiled-"
-"""Beginning of the names of folders for compiled programs, which lie beside the lock."""
+FOLDER_PREFIX = "bakeoff-"
+"""Beginning of the names of temporary folders."""
+OWNER = "owner.lock"
+"""File in a temporary folder that is locked until its process ends."""
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 """File that lists the hardware threads that share a core, on Linux."""
 TICKET = re.compile(rf"{re.escape(LOCK)}\.(\d{{1,20}})\.(\d{{1,10}})")
@@ -74,8 +76,9 @@ def machine_lock(*, wait: bool = False) -> Iterator[None]:
                 if words != told:
                     say(told := words)
                 time.sleep(WAIT_SECONDS)
-        for left in path.parent.glob(f"{CACHE_PREFIX}*"):  # of runs that were killed
-            shutil.rmtree(left, ignore_errors=True)
+        for left in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+            with suppress(OSError), lock_file(left / OWNER):  # its run was killed
+                shutil.rmtree(left)
         yield
 
 
@@ -192,15 +195,28 @@ def describe_holder(path: Path, ahead: Sequence[tuple[int, int, Path]]) -> tuple
     return holder, "is stopped and first in line for this machine" if waits else measures
 
 
-def make_cache() -> Path:
-    """Return a new folder for compiled programs; raise BakeoffError if there is no place for it."""
-    try:
-        return Path(tempfile.mkdtemp(prefix=CACHE_PREFIX))
-    except OSError as error:
-        raise BakeoffError(
-            f"no folder for compiled programs can be made in {tempfile.gettempdir()}: "
-            f"{error.strerror}; make room there, or set TMPDIR to another place"
-        ) from error
+@contextmanager
+def make_folder(purpose: str) -> Iterator[Path]:
+    """Yield a new temporary folder; if this process is killed, a later run removes it.
+
+    Raises:
+        BakeoffError: there is no place for it.
+    """
+    prefix = f"{FOLDER_PREFIX}{purpose}-"
+    with ExitStack() as held:
+        try:
+            made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+            folder = Path(held.enter_context(made))
+            unlocked = folder / "unlocked"
+            unlocked.touch()
+            held.enter_context(lock_file(unlocked))
+            unlocked.rename(folder / OWNER)  # another run sees it locked only
+        except OSError as error:
+            raise BakeoffError(
+                f"no temporary folder can be made in {tempfile.gettempdir()}: {error.strerror}; "
+                "make room there, or set TMPDIR to another place"
+            ) from error
+        yield folder
 
 
 def list_lanes() -> list[Cores]:

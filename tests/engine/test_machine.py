@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from bench.engine.machine import LOCK, machine_lock, require_free_machine
+from bench.engine.machine import LOCK, OWNER, machine_lock, require_free_machine
 from bench.runfile.reader import read
 from common.errors import BakeoffError
 from common.files import lock_file
-from tests.commands import ROOT, how, refusal
+from tests.commands import ROOT, command, how, refusal
 from tests.test_bench import Lab
 
 QUEUED = """
@@ -98,7 +98,8 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
 def test_a_second_run_is_refused_but_not_after_one_that_was_killed(queue: Queue) -> None:
     first = queue.start("first", "now")
     assert refusal(require_free_machine).startswith(queue.holder("first"))
-    (queue.temporary / "bakeoff-compiled-left").mkdir()
+    (left := queue.temporary / "bakeoff-compiled-left").mkdir()
+    (left / OWNER).touch()
     first.kill()
     first.wait()
     require_free_machine()
@@ -127,6 +128,35 @@ def test_runs_that_wait_get_the_machine_in_the_order_in_which_they_came(queue: Q
     assert len(queue.told("d").splitlines()) == 3, "each holder once"
     queue.end("d")
     assert queue.log == ["a", "b", "c", "d"]
+    assert [path.name for path in queue.temporary.iterdir()] == [LOCK]
+
+
+def test_a_killed_commands_stack_goes_and_a_waiting_ones_stays(queue: Queue) -> None:
+    def start_stack() -> tuple[subprocess.Popen[str], Path]:
+        before = {*find_stacks()}
+        line = command("cost", "--arrays=2", "--model=haiku", "--wait")
+        run = subprocess.Popen(line, **how(queue.folder), stderr=subprocess.DEVNULL)
+        queue.runs[str(run.pid)] = run
+        return run, until(lambda: [p.parent for p in find_stacks() if p not in before])[0]
+
+    def find_stacks() -> list[Path]:
+        return [*queue.temporary.glob("bakeoff-stack-*/*.py")]
+
+    queue.start("a")
+    queue.start("b")
+    killed, left = start_stack()
+    waiting, kept = start_stack()
+    killed.kill()
+    killed.wait()
+    queue.end("a")
+    until(partial(queue.has, "b"))
+    assert not left.exists()
+    assert find_stacks() == [kept / "haiku_2.py"]
+    waiting.kill()
+    waiting.wait()
+    queue.end("b")
+    with machine_lock():
+        pass
     assert [path.name for path in queue.temporary.iterdir()] == [LOCK]
 
 
