@@ -121,6 +121,8 @@ class Driver:
             error.blamed = self.find_arm(error.number, error.arm)
             death = error
         end = time.monotonic()
+        if death is not None:
+            death.is_late = death.is_hung and end - self.zero > self.plan.state.end
         return Outcome(action.worker, end - start, end - self.zero, answers, death)
 
     def get_answers(self, action: Action) -> list[Any]:

@@ -53,8 +53,10 @@ class WorkerFailedError(Exception):
     """Index of the arm that was at work, or None."""
     lost_token: bool = False
     """Whether it ended because its partner, with which it alternated, did not go on."""
+    is_hung: bool = False
+    """Whether it was ended since it did not answer."""
     is_late: bool = False
-    """Whether it was ended since the run's time was over."""
+    """Whether that was after the end of the run's time: what it was to do is not measured yet."""
     number: int = 0
     """Number of the worker; of two that alternated, both are ended."""
     blamed: str = ""
@@ -208,13 +210,15 @@ class Worker:
             before, used = used, sum(worker.read_processor_seconds() for worker in computing)
             if self.process.poll() is not None:  # what it has started holds its output open
                 raise self._explain_end()
+            why = ""
             if time.monotonic() >= end:
-                waited = time.monotonic() - start
-                late = self.make_failure(f"it was still at work after {waited:.0f} s")
-                late.is_late = True
-                raise late
-            if used - before < COMPUTING * seconds:
-                raise self.make_failure(f"it neither answered nor computed for {seconds:g} s")
+                why = f"it was still at work after {time.monotonic() - start:.0f} s"
+            elif used - before < COMPUTING * seconds:
+                why = f"it neither answered nor computed for {seconds:g} s"
+            if why:
+                hung = self.make_failure(why)
+                hung.is_hung = True
+                raise hung
 
     def read_own_seconds(self) -> float:
         """Return the processor seconds of the process, without those of living descendants."""

@@ -173,9 +173,10 @@ class SideState:
 
     def note_death(self, death: WorkerFailedError, action: Action) -> None:
         """Note at which arm a worker died; after too many deaths, fail the arm or the side."""
+        if death.is_late:  # when time is over, all lanes are ended, whatever they are at
+            return
         strike = death.blamed, action.do, action.workload
-        if not death.is_late:  # when time is over, all lanes are ended, whatever they are at
-            self.strikes[strike] += 1
+        self.strikes[strike] += 1
         whose = f" at {death.blamed}" if death.blamed else ""
         self.notes.append(f"a worker was started again{whose}: {death.reason}")
         self.deaths[death.blamed, action.workload] = death.reason

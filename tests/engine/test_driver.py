@@ -283,3 +283,20 @@ def test_a_worker_that_computes_is_ended_with_the_budget(
     assert driver.choose_limit(action) == about(left + 50 + GRACE_SECONDS)
     driver.zero -= 1e6
     assert driver.choose_limit(action) == about((left if options else 0) + 50 + GRACE_SECONDS)
+
+
+@pytest.mark.parametrize(("is_hung", "after"), [(True, 1e6), (True, 0.0), (False, 1e6)])
+def test_a_worker_is_late_if_it_was_silent_until_the_budget_had_ended(
+    is_hung: bool, after: float, lab: Lab, tmp_path: Path
+) -> None:
+    def fails(_: Action) -> None:
+        raise WorkerFailedError("worker failed (it waits)", "", None, is_hung=is_hung)
+
+    lab.fails = fails
+    driver = Driver(plan_of(SMALL, 60.0), begun(tmp_path / "journal"), TASK)
+    driver.cache, driver.processes_before = tmp_path, set()
+    driver.zero = time.monotonic() - after
+    driver.workers[1] = FakeWorker(lab)  # type: ignore[assignment]
+    death = driver.perform(Action(1, command=Prove("toy", "cpu", "haiku/pure"))).death
+    assert death is not None
+    assert death.is_late == (is_hung and after > 0)

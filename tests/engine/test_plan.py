@@ -127,6 +127,7 @@ def test_an_arm_that_two_lanes_were_at_when_time_was_over_has_not_failed() -> No
         death = WorkerFailedError("it was still at work", "", None, blamed=BAD, is_late=is_late)
         state.note_death(death, action)
         assert (state.cells[BAD_CELL].failure is not None) == failed
+        assert bool(state.notes or state.deaths) == (not is_late), "it is not measured yet"
 
 
 def listen(plan: Plan, machine: Machine) -> list[tuple[float, str]]:
