@@ -249,6 +249,7 @@ def test_slow_turns_do_not_move_the_datum_of_a_block(monkeypatch: pytest.MonkeyP
     slow = [[Call(9.0, 0.0), Call(8.0, 0.0)]]
     cell = ARMS[0].make_cell("seed", "cpu")
     before, after = (make_sample(cell, "step", quiet + slow * n) for n in (1, 2))
+    assert after is not None
     assert before == Sample(cell, "step", 2.0, 6, 5.0, 8.75)
     assert (after.value, after.calls, after.median) == (2.0, 8, 7.0)
 
