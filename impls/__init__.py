@@ -15,6 +15,7 @@ import pkgutil
 import sys
 from collections.abc import Mapping
 from functools import partial
+from importlib.machinery import SourceFileLoader
 from itertools import cycle
 from pathlib import Path
 from types import MappingProxyType
@@ -268,10 +269,18 @@ def _import_entrant(entrant: str | Path) -> Any:
     return module
 
 
+class OwnLoader(SourceFileLoader):
+    """Loader of a user's own module: it leaves no bytecode in the user's folder."""
+
+    def set_data(self, *_file: object, **_more: object) -> None:
+        """Write nothing, where Python would write the bytecode."""
+
+
 def import_file(qualified: str, path: Path) -> Any:
-    """Return a file's module, imported under this name unless it was."""
+    """Return a user's own file's module, imported under this name unless it was."""
     if qualified not in sys.modules:
-        spec = importlib.util.spec_from_file_location(qualified, path)
+        loader = OwnLoader(qualified, str(path))
+        spec = importlib.util.spec_from_file_location(qualified, path, loader=loader)
         assert spec is not None
         assert spec.loader is not None
         sys.modules[qualified] = module = importlib.util.module_from_spec(spec)

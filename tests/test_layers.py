@@ -19,7 +19,7 @@ from tests.commands import ROOT
 
 PACKAGES = ("bench", "impls", "common")
 """Each may know those that come after it."""
-REGISTRY = ("BASELINE", "import_file", "load")
+REGISTRY = ("BASELINE", "OwnLoader", "import_file", "load")
 """Names of `impls/__init__.py` that `impls/steps/` uses."""
 
 

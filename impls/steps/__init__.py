@@ -11,11 +11,20 @@ import importlib
 import os
 import pkgutil
 import sys
+from functools import cache, partial
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourcelessFileLoader,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config import SKELETON
-from impls import BASELINE, import_file, load
+from impls import BASELINE, OwnLoader, import_file, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,8 +77,32 @@ def import_step(file: Path) -> Any:
     """Return the module of a user's own step; it can import files beside its own."""
     if (folder := str(file.parent)) not in sys.path:
         sys.path.append(folder)  # last: it shadows no module of ours
+    write_no_bytecode(file.parent)
     os.chdir(folder)  # it may read files beside its own
     return import_file(f"step_{file.stem}", file)
+
+
+@cache
+def write_no_bytecode(folder: Path) -> None:
+    """Have modules in a user's folder, and in packages there, imported without leaving bytecode."""
+    sys.path_hooks.insert(0, partial(find_beside, folder))
+    sys.path_importer_cache.pop(str(folder), None)
+
+
+def find_beside(folder: Path, path: str) -> FileFinder:
+    """Return the finder of modules in a user's folder, or in a package there, for `OwnLoader`.
+
+    As one of `sys.path_hooks`, it raises ImportError for other paths. Those of an environment in
+    the folder (`.venv/lib/python3.13/site-packages`) have parts that no package's name can be.
+    """
+    inner = Path(path)
+    if inner.is_relative_to(folder) and all(
+        map(str.isidentifier, inner.parts[len(folder.parts) :])
+    ):
+        extensions = ExtensionFileLoader, EXTENSION_SUFFIXES
+        bytecode = SourcelessFileLoader, BYTECODE_SUFFIXES
+        return FileFinder(path, extensions, (OwnLoader, SOURCE_SUFFIXES), bytecode)
+    raise ImportError(f"{path} is no package in {folder}", path=path)
 
 
 def list_modules_beside(file: Path) -> set[str]:

@@ -19,6 +19,7 @@ from bench.worker.protocol import Failed, TimeBlock, Timed
 from bench.worker.step_arms import StepArms
 from bench.worker.step_file import CarryingStep
 from common.errors import BakeoffError
+from impls import steps
 from tests.commands import ROOT
 from tests.worker.step_files import DATA, MODEL, PLAIN, WHOLE, arms_of, begun, offered, written
 
@@ -171,6 +172,24 @@ def test_what_is_no_number_is_told(text: str, problem: str) -> None:
     arms = arms_of(written(text))
     with pytest.raises(BakeoffError, match=rf"^mine.py:\d+: {problem}"):
         prove_arm(arms, BASELINE)
+
+
+def test_no_bytecode_is_left_beside_a_file_and_that_of_libraries_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = tmp_path / ".venv" / "lib" / "site-packages"
+    for path, text in {
+        tmp_path / "mine.py": "import beside_it\n",
+        tmp_path / "beside_it" / "__init__.py": "from beside_it import inner\n",
+        tmp_path / "beside_it" / "inner.py": "import library_of_a_test\n",
+        library / "library_of_a_test.py": "",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(library)
+    steps.import_step(tmp_path / "mine.py")
+    assert [path.parent for path in tmp_path.rglob("__pycache__")] == [library]
 
 
 def test_a_file_uses_what_lies_beside_it_and_a_mask() -> None:
