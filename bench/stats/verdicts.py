@@ -30,7 +30,7 @@ few depend on which arrays a process has used before."""
 LEAST_OF_MEDIAN = 1 / 3
 """Least value of a block as a fraction of its median call. It was 0.8 or more in published runs; if
 others come and go in a block, half of its calls may take 2.5 times as long as the fastest. Values
-from which too much was subtracted were at 0.2 (results/selftest/load.md)."""
+from which too much was subtracted were at 0.2."""
 LEAST_RATIO = 0.9
 """Ratio to the baseline above which a time of the same program is possible, whatever its interval:
 the place of buffers can make a few per cent."""

@@ -54,7 +54,7 @@ times of a quiet machine: see docs/measuring.md."""
 OFF_CORE_SECONDS = 50e-6
 """Longest time, in seconds, that a process on one core may be off it in a call that counts. In a
 quiet hour it is off for 13 µs at most (99 % quantile), and for a time slice of milliseconds where
-another process has the core (results/selftest/load.md)."""
+another process has the core."""
 LEAST_CLEAN_ROUNDS = 6
 """Least rounds of a block of single calls in which both calls of a ratio are clean: the shortest
 block has eight, and a quiet machine spoils one of them now and then."""
