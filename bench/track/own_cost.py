@@ -43,6 +43,11 @@ class OwnCost:
             self.table.amount(self.light, HOST),
         )
         """Time of plain JAX's step, and of its call of the skeleton."""
+        real = [row for row in results.cells if row.cell == self.baseline]
+        self.failure = next((row.failure for row in real if row.failure), "")
+        """Why the real step fails in each style; empty if it does not."""
+        self.is_shown_to_work = self.step is not None or any(row.proof for row in real)
+        """Whether the real step was run, without which a skeleton does not show that it works."""
         rows = [row for row in results.cells if row.cell.arm not in REFERENCE]
         self.other_steps = [row for row in rows if row.proof and not row.proof.equal]
         """Results of whole steps that compute something else than the model."""
@@ -74,11 +79,12 @@ class OwnCost:
             self.call = replace(self.call, value=level)  # of a quiet machine, as what is added
         failed = {row.cell for row in self.rows if row.failure is not None}
         self.unknown = [
-            f"`{arm}`"
-            for arm in self.arms
-            if self.find_light(arm) not in failed and added[arm] is None
+            arm
+            for arm, cost in added.items()
+            if not failed & {self.find_light(arm), self.find_real(arm)}
+            and (cost is None or cost.is_unknown)
         ]
-        """Styles whose added time was not measured within the budget."""
+        """Arms whose added time is not known yet, and whose steps have not failed."""
         compared = [self.table.comparison(self.find_real(arm), STEP) for arm in self.arms]
         self.has_numbers = bool(self.costs) or any(compared)
         """Whether any style is compared with plain JAX's."""
@@ -119,7 +125,8 @@ def find_status(results: Results) -> int:
     it = OwnCost(results)
     if any(row.failure is not None for row in results.cells):
         return 1
-    return 0 if it.has_numbers or not it.missing else 2
+    has_times = not it.arms and (it.call or it.step)  # plain JAX's, with nothing to compare
+    return 0 if it.has_numbers or has_times or not it.missing else 2
 
 
 def find_better(it: OwnCost, usual: str) -> str:
@@ -129,6 +136,8 @@ def find_better(it: OwnCost, usual: str) -> str:
     really, where calls take longer than a skeleton's: in its place, a style's real step has to
     certainly take less.
     """
+    if it.failure:
+        return ""
     costs = {s: c for s, c in it.costs.items() if not c.is_unknown or s == usual}
     costs[it.plain_style] = make_zero_cost(it.light)
     failed = {row.cell.style for row in real_rows(it) if row.failure is not None}

@@ -24,7 +24,7 @@ from bench.report.documents.cost import advise, describe_costs
 from bench.runfile import CellResult, EnvironmentInfo, Results, RunOptions, TimeSpent
 from bench.runfile.reader import read
 from bench.samples import Proof, Sample
-from bench.track.own_cost import OwnCost, find_status
+from bench.track.own_cost import OwnCost, find_better, find_status
 from bench.worker.offers import check_step
 from bench.worker.skeleton import OutlineFile, SkeletonFile, describe_trees
 from bench.worker.step_arms import StepArms
@@ -395,6 +395,65 @@ def test_the_first_answer_is_told_once_as_soon_as_it_has_intervals() -> None:
         assert bool(told) == (count == 9)
     [text] = told
     assert text.startswith("added to a call, so far: equinox/filter_jit +4.00 ms (4.00 to 4.01)")
+
+
+def test_a_step_whose_loss_is_not_finite_comes_first_and_nothing_is_advised() -> None:
+    """As found by ten steps of the real step, with the skeleton's numbers beside it."""
+    made = results({"jit": (6e-4, 2e-5), "pure": (2e-5, 2e-6)}, 2.3e-4)
+    made.estimates = [row for row in made.estimates if row.cell.workload != "mine"]
+    untried = "Your real step was not run, so it is not known whether it works."
+    shown = describe_costs(made)
+    assert shown.headline.startswith("Write `flax_nnx/pure`: it adds 20 µs")
+    assert shown.headline.endswith(f". {untried}")
+    assert find_status(made) == 0
+    made.cells[-1].failure = "mine.py:20: the loss is nan in step 1"
+    shown = describe_costs(made)
+    assert shown.headline == "Your real step fails: mine.py:20: the loss is nan in step 1."
+    assert (shown.status, find_status(made)) == ("bad", 1)
+    assert not section(shown, "Change").lines
+    assert not find_better(OwnCost(made), "jit"), "no table advises anything"
+
+
+def test_a_files_own_step_whose_loss_is_not_finite_comes_first() -> None:
+    made = results({"jit": (6e-4, 2e-5), "pure": (2e-5, 2e-6)}, 2.3e-4)
+    why = "mine.py:30: the loss is inf in step 3"
+    made.cells.append(CellResult(cell=Arm("mine", WHOLE).make_cell("mine", "cpu"), failure=why))
+    shown = describe_costs(made)
+    assert shown.headline.startswith(f"`mine/step` fails: {why}. Write `flax_nnx/pure`: it adds")
+    assert find_status(made) == 1
+
+
+def test_nothing_is_advised_past_styles_that_are_not_known_yet() -> None:
+    made = results({"jit": (6e-4, 2e-5), "pure": (2e-5, 2e-6), "jit_partial": (1e-5, 0)}, 2.3e-4)
+    [row] = [row for row in made.estimates if row.cell.style == "jit_partial"]
+    unknown = replace(row, low=None, high=None, level=2e-4, workers=1)
+    made.estimates[made.estimates.index(row)] = unknown
+    cell = Arm("flax_nnx", "cached_partial").make_cell("mine.skeleton", "cpu")
+    made.cells.append(CellResult(cell=cell))
+    shown = describe_costs(made)
+    assert shown.headline == (
+        "So far, `flax_nnx/pure` adds least to a call: 20 µs (18 to 22); `flax_nnx/jit` adds "
+        "600 µs (580 to 620). Not measured yet: `flax_nnx/jit_partial` and "
+        "`flax_nnx/cached_partial`."
+    )
+    assert shown.status == "open"
+    assert not section(shown, "Change").lines
+
+
+def test_plain_jax_has_the_times_of_its_call_and_step() -> None:
+    made = results({}, 2.3e-4)
+    shown = describe_costs(made)
+    assert shown.headline == (
+        "A call takes 100 µs and a step takes 230 µs; there is nothing to choose: plain JAX has "
+        "one style."
+    )
+    [call] = [row for row in made.estimates if row.metric == HOST]
+    made.estimates = [call]
+    made.cells[-1].missing = {STEP: "not measured within the budget"}
+    shown = describe_costs(made)
+    assert shown.headline.startswith("A call takes 100 µs; there is nothing to choose")
+    assert section(shown, "Not measured").lines[0].startswith("Not measured within the budget: ste")
+    assert find_status(made) == 0, "its call has a number"
 
 
 def test_a_style_whose_real_step_failed_is_not_advised() -> None:

@@ -76,7 +76,7 @@ def describe_costs(results: Results) -> Document:
         if trained
         else "",
         headline=advice.text,
-        status="good" if advice.is_known and not failures else "open",
+        status="bad" if it.failure else "good" if advice.is_known and not failures else "open",
         warnings=(*results.warnings, *sentences.name_constant_losses(real_rows(it))),
         sections=(
             Section("Failures", failures, status="bad"),
@@ -85,7 +85,10 @@ def describe_costs(results: Results) -> Document:
             Section("Python and garbage", tables=(calls,) * bool(calls.rows)),
             Section("Change", tuple(advice.change.splitlines())),
             Section("Not compared", tuple(describe_other_steps(it))),
-            Section("Not measured", (*sentences.explain_missing(it.rows), *name_unchecked(it))),
+            Section(
+                "Not measured",
+                (*sentences.explain_missing(it.rows or results.cells), *name_unchecked(it)),
+            ),
         ),
         fine_print=(
             *(
@@ -117,7 +120,21 @@ def name_unchecked(it: OwnCost) -> Iterator[str]:
 
 
 def advise(it: OwnCost) -> Advice:
-    """Return what to write, as far as it is known."""
+    """Return what to write, as far as it is known; a real step that fails comes first."""
+    if it.failure:
+        return Advice(sentence(f"Your real step fails: {it.failure}"), is_known=False)
+    advice, text = compare_styles(it), ""
+    for row in real_rows(it):
+        if row.cell.style == WHOLE and row.failure:
+            text = sentence(f"`{row.cell.arm}` fails: {row.failure}") + " "
+    text += advice.text
+    if it.call and not it.is_shown_to_work and not it.is_generated:
+        text += " Your real step was not run, so it is not known whether it works."
+    return advice._replace(text=text)
+
+
+def compare_styles(it: OwnCost) -> Advice:
+    """Return which style to write by what each adds to a call, as far as it is known."""
     if it.call is None and it.step is None:
         return Advice(explain_silence(it), is_known=False)
     at = f"At {amount(it.step.value, 's')} a step, " if it.step else ""
@@ -127,16 +144,20 @@ def advise(it: OwnCost) -> Advice:
     better = {s: find_better(it, s) for s in styles[:2]}
     # What people change: their own step, where that helps, or what most tutorials write
     style = next((s for s in better if s != WHOLE or better[s]), "".join(styles[:1]))
-    rest = f" Not measured yet: {join_words(it.unknown)}." if it.unknown else ""
+    unknown = [arm for arm in it.unknown if arm.style != style]
+    named = join_words([f"`{arm}`" for arm in unknown])
+    rest = f" Not measured yet: {named}." if unknown else ""
     if not style:
-        if it.unknown:
-            text = f"There was no time for {join_words(it.unknown)}: {suggest_budget(it)}."
+        if unknown:
+            text = f"There was no time for {named}: {suggest_budget(it)}."
             return Advice(text, is_known=False)
         few = "plain JAX has one style" if plain == PURE else "no other style has a number"
         others = [f"`{row.cell.arm}`" for row in it.other_steps]
         if others:
             few += f", and {join_words(others)} cannot be compared"
-        nothing = sentence(f"{at}there is nothing to choose: {few}")
+        times = {"call": it.call, "step": it.step}
+        takes = [f"a {n} takes {amount(row.value, 's')}" for n, row in times.items() if row]
+        nothing = sentence(f"{join_words(takes)}; there is nothing to choose: {few}")
         return Advice(nothing, is_known=not others)
     names = {arm.style: f"`{arm}`" for arm in it.arms}
     names[plain] = f"`{library}/{plain}`"
@@ -151,9 +172,15 @@ def advise(it: OwnCost) -> Advice:
         most = "" if usual.high else " (one process, so no interval)"
         end = f".{rest}" if rest else "; no style is known to add less."
         return Advice(f"{at}{name} adds {unsigned_words(usual)} to a call{most}{end}")
-    lines = write_change(library, style, advised)
     less = unsigned_words(it.costs[advised]) if advised in it.costs else "nothing"
     what = " (a list of arrays)" * (advised == FLAT)
+    if {arm.style for arm in unknown} - {WHOLE, *about.references}:  # one of them may add less
+        return Advice(
+            f"So far, {names[advised]}{what} adds least to a call: {less}; {name} adds "
+            f"{unsigned_words(usual)}{describe_gain(it, style, advised)}.{rest}",
+            is_known=False,
+        )
+    lines = write_change(library, style, advised)
     return Advice(
         f"Write {names[advised]}{what}: it adds {less} to a call; {name} adds "
         f"{unsigned_words(usual)}{describe_gain(it, style, advised)}.{rest}",
