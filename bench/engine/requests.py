@@ -343,6 +343,8 @@ class Requests:
                     self.state.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
                     self.keep_samples(side, answer.samples, sample_number, cores=own_cores)
                     break
+                if outcome.death.is_late:
+                    break
                 side.cold_deaths[cell] += 1
                 side.deaths[arm, cell.workload] = outcome.death.reason
                 place = f"{cell.arm} at {name_place(cell)}"

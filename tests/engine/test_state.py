@@ -7,6 +7,7 @@ import pytest
 
 from bench.cells import BASELINE, CONTROL
 from bench.engine.actions import Action, Do
+from bench.engine.process import WorkerFailedError
 from bench.engine.task import COLD_DEATHS
 from bench.estimates import MIN_COLD
 from bench.metrics import STAGES, STEP
@@ -95,6 +96,18 @@ def test_cold_processes_that_die_cost_their_own_samples() -> None:
     assert COLD_DEATHS <= died < COLD_DEATHS + len(LANES), "none begins after that"
     plan, machine = run(FEW_WITH_COLD, 300, Machine(dies("cold", times=10_000)))
     assert len(machine.actions("cold")) < 2 * COLD_DEATHS * len(FEW_ARMS), "and the run ends"
+
+
+def test_cold_processes_that_the_budgets_end_has_ended_have_not_died() -> None:
+    def ends(action: Action) -> WorkerFailedError | None:
+        if action.do != "cold":
+            return None
+        return WorkerFailedError("it was still at work", "", None, is_late=True)
+
+    plan, _ = run(FEW_WITH_COLD, 60, Machine(ends))
+    [state] = plan.state.sides
+    assert not state.notes
+    assert not any("at work" in why for row in state.cells.values() for why in row.missing.values())
 
 
 @pytest.mark.parametrize("do", ["load", "block"])
