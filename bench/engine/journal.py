@@ -64,7 +64,7 @@ class Journal:
         """Start a new journal; raise BakeoffError if it cannot be written, or is there already."""
         journal = cls(path, known)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_journals_folder(path.parent)
             path.touch(exist_ok=False)
         except OSError as error:
             raise BakeoffError(f"cannot write the journal {path}: {error.strerror}") from error
@@ -222,6 +222,13 @@ def require_journals_folder() -> None:
     """Raise BakeoffError unless journals can be written in this folder."""
     advice = "remove it, or start in a folder of your own"
     require_folder_to_be(FOLDER, "the journals' folder", advice)
+
+
+def make_journals_folder(folder: Path) -> None:
+    """Make the journals' folder unless it is there; git ignores a new one."""
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n", "ascii")
 
 
 def open_journals(kind: str, path: str = "") -> Iterator[Journal]:

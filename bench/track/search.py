@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from packaging.version import Version
 
-from bench.engine.journal import DiskError
+from bench.engine.journal import DiskError, make_journals_folder
 from bench.environments.sources import list_commits
 from bench.environments.spec import PACKAGES, Spec, make_day_spec
 from bench.environments.uv import UnsolvableError, list_releases
@@ -132,7 +132,7 @@ class Search:
     def keep_results(self, stopped: str) -> None:
         """Write the results so far, for another search to go on with."""
         data = msgspec.json.encode({"bakeoff": self.make_results(stopped)}, enc_hook=float)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        make_journals_folder(self.file.parent)
         atomic_write(self.file, data)
 
     def is_like_bad(self, phase: SearchPhase, spec: Spec) -> bool:

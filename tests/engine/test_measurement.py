@@ -188,6 +188,7 @@ def test_after_ctrl_c_a_run_has_its_part_of_the_results_and_its_journal(drives: 
     [row] = [row for row in measured.results.cells if row.cell == HAIKU]
     assert {*row.missing} == {"step", "first_step"}
     assert find_journals("run") == [measured.journal.path]
+    assert (measured.journal.path.parent / ".gitignore").read_text() == "*\n"
 
 
 def test_a_full_disk_says_how_to_go_on_where_a_journal_stays(drives: Any) -> None:
