@@ -18,7 +18,7 @@ from bench.offer import NOT_IMPORTING, Offer
 from bench.worker.arms import describe_exception, locate_error
 from bench.worker.skeleton import OutlineFile
 from bench.worker.step_file import STATE_FORM, StepFile, describe_other_loss
-from bench.worker.trace import find_used, find_zeros, locate_operation
+from bench.worker.trace import draws_constants, find_used, find_zeros, locate_operation
 from common.errors import BakeoffError, shorten_message
 from common.versions import versions
 from impls import steps
@@ -128,8 +128,11 @@ def check_step(file: OutlineFile) -> list[str]:
     program, ((_, after), _) = jax.make_jaxpr(function, return_shape=True)(*arguments)
     if why := describe_other_state(carried, after):
         raise file.problem("loss", why)
+    same = "loss draws the same numbers in each step, by a constant key. For dropout, take `key`."
+    remark = str(file.problem("loss", same))
     return [
         *find_untrained(file, params, program.jaxpr),
+        *[remark] * draws_constants(program.jaxpr, program.jaxpr.invars),
         *find_unused(file, after, program.jaxpr),
         *find_used_twice(file, value, arguments),
         *describe_unsuited(file),

@@ -11,6 +11,7 @@ import inspect
 import math
 import random
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -75,9 +76,7 @@ class StepFile:
                 "returns: optimiser = optax.adam(1e-3)",
             )
         if not self.is_real:
-            self.batch_outline = self.trace(
-                "make_batch", lambda: jax.tree.map(jnp.asarray, self.module.make_batch())
-            )
+            self.batch_outline = self.trace("make_batch", self.read_batch)
             """Types and shapes of the batch."""
         if self.has_model:
             arguments = inspect.signature(self.module.loss).parameters
@@ -287,9 +286,17 @@ class StepFile:
 
     def make_batch(self) -> Any:
         """Return the batch on the device; raise BakeoffError where each call has another one."""
-        first, second = (jax.tree.map(jnp.asarray, self.module.make_batch()) for _ in range(2))
+        first, second = self.read_batch(), self.read_batch()
         self.require_same("make_batch", "data", first, second)
         return jax.device_put(first)
+
+    def read_batch(self) -> Any:
+        """Return what `make_batch` makes, as arrays; raise BakeoffError for a row of batches."""
+        made = self.module.make_batch()
+        if isinstance(made, Iterator):
+            why = f"make_batch returns {describe_type(made)}; it has to return one batch, a tree of"
+            raise self.problem("make_batch", f"{why} arrays, such as next(...) of these batches")
+        return jax.tree.map(jnp.asarray, made)
 
     def require_same(self, function: str, what: str, first: Any, second: Any) -> None:
         """Raise BakeoffError unless a function's two calls returned the same arrays, bit by bit."""

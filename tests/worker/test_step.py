@@ -30,6 +30,17 @@ LIBRARIES = [
     for name in ("equinox", "flax_nnx", "flax_linen", "haiku", "pure_jax")
 ]
 """Libraries with a model of their own; those with many styles take long."""
+CONSTANT_DRAWS = {
+    "": "jax.random.normal(jax.random.key(0), (2, 4))",
+    "KEY = jax.random.PRNGKey(7)": "jax.random.uniform(jax.random.split(KEY)[1], (2, 4))",
+    "NOISE = jax.checkpoint(jax.jit(lambda k: jax.random.normal(k, (2, 4))))": (
+        "NOISE(jax.random.key(0))"
+    ),
+    "DRAW = lambda x: jax.random.uniform(jax.random.key(0), (4,)) * x": (
+        "jax.lax.map(DRAW, batch) + 0"
+    ),
+}
+"""Code before a loss → numbers that it draws, the same in each step."""
 HOW_TO = re.findall(
     r"Replace ([^\n]*) in the (\w+) file with:\n\n```python\n(.*?)```",
     (ROOT / "docs" / "your-model.md").read_text("utf-8"),
@@ -248,11 +259,19 @@ def test_arrays_without_a_gradient_and_shared_variables_are_told() -> None:
         MODEL.replace(
             "jnp.full((4, 4), 0.1)", "jnp.asarray(np.random.rand(4, 4))"
         ): "make_model returns other parameters in its second call",
-        MODEL.replace("- 1)", "- np.random.rand())"): "mine.py:13: loss draws other numbers each",
-        MODEL.replace("- 1)", "- np.random.rand(2, 4))"): "mine.py:13: loss draws other numbers",
+        MODEL.replace("- 1)", "- np.random.rand())"): (
+            "mine.py:13: loss is another program each time it is traced: take a `key`, draw "
+            "numbers with a fixed seed, and use no counter"
+        ),
+        MODEL.replace("- 1)", "- np.random.rand(2, 4))"): "mine.py:13: loss is another program",
+        MODEL.replace(
+            "    return jnp.",
+            "    count.append(1)\n    if len(count) % 2: batch = -batch\n    return jnp.",
+        )
+        + "count = []\n": "mine.py:13: loss is another program each time",
         MODEL.replace("batch @", "batch[np.random.randint(9999) % 2 :] @")
         .replace("np.ones((2, ", "np.ones((9999, ")
-        .replace("% 2", ""): "mine.py:13: loss draws other numbers each",
+        .replace("% 2", ""): "mine.py:13: loss is another program each",
         MODEL.replace("return {", "s = np.random.rand()\n    return {")
         .replace("((1, 4))}", "((1, 4))}, lambda p, x: s * x @ p['w'] + p['b']")
         .replace('batch @ model["w"] + model["b"]', "model[1](model[0], batch)"): (
@@ -280,6 +299,13 @@ def test_a_model_or_loss_that_draws_other_numbers_has_no_reference(text: str, pr
         MODEL.replace("jnp.mean(", "str("): "loss returns a str; it has to be one floating",
         MODEL.replace("** 2)", "** 2).astype(int)"): "loss returns a number of type int32; it has",
         MODEL.replace("np.ones((2, 4), np.float32)", "np.random.rand(2, 4)"): "other data in its",
+        MODEL.replace("return np.ones", "yield np.ones"): (
+            "mine.py:10: make_batch returns a generator; it has to return one batch, a tree of "
+            "arrays, such as next(...) of these batches"
+        ),
+        MODEL.replace("return np.ones((2, 4), np.float32)", "return iter([np.ones((2, 4))])"): (
+            "mine.py:10: make_batch returns a list_iterator; it has to return one batch"
+        ),
         MODEL.replace(
             'return {"w"', 'return "a model"\n    return {"w"'
         ): "'str', which no library",
@@ -335,6 +361,14 @@ def test_what_is_wrong_with_a_file_is_one_line(text: str, problem: str) -> None:
         PLAIN.replace("logits - mean", "jax.random.normal(key, (8, 4)) * logits"): (
             "mine.py:11: loss uses a key twice, in mine.py:11: what it draws may not be "
         ),
+        **dict.fromkeys(
+            [
+                MODEL.replace("- 1)", f"- {made})").replace("def loss", f"{before}\ndef loss")
+                for before, made in CONSTANT_DRAWS.items()
+            ],
+            "mine.py:14: loss draws the same numbers in each step, by a constant key. For dropout, "
+            "take `key`.",
+        ),
     }.items(),
 )
 def test_what_is_unusual_in_a_loss_is_told_and_measured(text: str, note: str) -> None:
@@ -356,7 +390,8 @@ def test_an_ordinary_loss_has_no_remarks() -> None:
     closed = PLAIN.replace("import jax,", "import jax\nKEY = jax.random.key(1)\nimport jax,")
     closed = closed.replace("logits - mean", "logits - mean + jax.random.normal(KEY, (8, 4))")
     told = offered(written(closed, "closed"))
-    assert (told.problems, told.notes) == ({}, [])
+    assert not told.problems
+    assert ["draws the same numbers" in note for note in told.notes] == [True], "of KEY, not of key"
 
 
 MEMOISED = """
