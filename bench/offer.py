@@ -33,6 +33,8 @@ class Offer:
     """Remarks on a user's own step."""
     too_large: list[str] = field(default_factory=list)
     """Backends into whose memory a user's real step does not fit: only its skeleton does."""
+    modules: dict[str, str] = field(default_factory=dict)
+    """Imported module of a user's own → SHA-256 of its file."""
     uncached: int = 0
     """Modules that each process compiles from source, since Python can keep no bytecode of them."""
     unfit: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class Offer:
             lacking = [backend for backend in self.backends if backend not in other.backends]
             added |= {
                 "versions": other.versions | self.versions,
+                "modules": other.modules | self.modules,
                 "uncached": self.uncached + other.uncached,
                 "lacking": self.lacking | {name: lacking},
             }

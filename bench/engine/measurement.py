@@ -60,7 +60,7 @@ CODE = (
 SETUP_PARTS = {
     "options": "other options",
     "needed": "other cells or metrics",
-    "outside": "other entrants",
+    "outside": "other entrants or files of your own",
     "lanes": "other cores",
     "facts": "other releases, devices or settings",
     "code": "other code of entrants or of the engine",
@@ -182,10 +182,10 @@ def digest_setup(task: Task) -> dict[str, str]:
             name: {str(cell): sorted(metrics) for cell, metrics in cells.items()}
             for name, cells in task.needed.items()
         },
-        "outside": {
-            name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            for name, path in task.outside.items()
-        },
+        "outside": [
+            {n: hashlib.sha256(Path(p).read_bytes()).hexdigest() for n, p in task.outside.items()},
+            *(side.offer.modules for side in task.sides.values()),
+        ],
         "lanes": list_lanes(),
         "facts": {
             name: (side.offer.facts, side.info.versions, side.info.pins, side.info.commit)

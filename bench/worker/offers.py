@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import traceback
 from contextlib import suppress
@@ -60,6 +61,10 @@ def describe(marker: ArmMarker, command: Describe) -> Offer:
         devices=devices,
         details={backend: describe_backend(backend) for backend in devices},
         versions=versions(libraries),
+        modules={
+            name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in steps.list_own_modules().items()
+        },
         uncached=count_uncached(),
     )
 

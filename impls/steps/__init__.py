@@ -11,6 +11,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import sysconfig
 from functools import cache, partial
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 MAKERS = frozenset({"make_model", "make_step"})
 """Functions that make a file a user's own training step; an entrant's has none of them."""
+ROOT, PACKAGES = Path(__file__).parents[2], ("bench", "common", "impls")
+"""This project's folder, and its packages."""
+SITES = {"site-packages", "dist-packages"}
+"""Folders that libraries are installed in; the second is that of Debian's Python."""
 
 
 def find_step(files: Mapping[str, str]) -> str:
@@ -105,20 +110,29 @@ def find_beside(folder: Path, path: str) -> FileFinder:
     raise ImportError(f"{path} is no package in {folder}", path=path)
 
 
+def list_own_modules() -> dict[str, Path]:
+    """Return name → file of the imported modules that are no library's, Python's or project's."""
+    given = [Path(sysconfig.get_path("stdlib")), *(ROOT / name for name in PACKAGES)]
+    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+    paths = {name: Path(file) for name, file in files.items() if file and Path(file).is_file()}
+    return {
+        name: path
+        for name, path in paths.items()
+        if not SITES & {*path.parts} and not any(map(path.is_relative_to, given))
+    }
+
+
 def list_modules_beside(file: Path) -> set[str]:
     """Return the names of imported modules that are beside a file, and not this project's."""
     folder = file.parent
-    if folder == Path(__file__).parents[2]:
-        return set()
 
-    def is_beside(name: str, path: str) -> bool:
+    def is_beside(name: str, path: Path) -> bool:
         """Tell whether a module is one that the file can import: an environment's are deeper."""
         top = folder / name.partition(".")[0]
         own = top.with_suffix(".py").exists() or (top / "__init__.py").exists()
-        return own and Path(path).is_relative_to(folder)
+        return own and path.is_relative_to(folder)
 
-    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
-    return {name for name, path in files.items() if path and is_beside(name, path)}
+    return {name for name, path in list_own_modules().items() if is_beside(name, path)}
 
 
 def list_libraries() -> list[str]:

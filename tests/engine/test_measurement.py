@@ -91,7 +91,7 @@ def test_a_journal_of_another_task_is_left_alone(
     mine = tmp_path / "mine.py"
     mine.write_text("STYLES = {}")
     others = {
-        "other entrants": replace(base, outside={"mine": str(mine)}),
+        "other entrants or files of your own": replace(base, outside={"mine": str(mine)}),
         "other releases, devices or settings": replace(
             base, sides={"": side_of(offer=replace(OFFER, versions={"jax": "0.2"}))}
         ),
@@ -105,6 +105,9 @@ def test_a_journal_of_another_task_is_left_alone(
             )
             with pytest.raises(BakeoffError, match=message):
                 measure(other, resume=resume)
+    imports = replace(base, sides={"": side_of("", replace(OFFER, modules={"helper": "1a2b"}))})
+    with pytest.raises(BakeoffError, match=r"\(other entrants or files of your own\)"):
+        measure(imports, resume=str(path))
     for name, changed, words in (
         ("digest_code", "of other code", "other code of entrants or of the engine"),
         ("list_lanes", [(7,)], "other cores"),
@@ -173,7 +176,7 @@ def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> Non
         measure(other, resume=str(path))
     mine = tmp_path / "mine.py"
     mine.write_text("")
-    with pytest.raises(BakeoffError, match=r"\(other entrants\)"):
+    with pytest.raises(BakeoffError, match=r"\(other entrants or files"):
         measure(replace(task_of(), outside={"mine": str(mine)}), resume=str(path))
     with pytest.raises(BakeoffError, match="of another command, or of an older version"):
         measure(task_of("run"), resume=str(path))

@@ -1,6 +1,7 @@
 """A user's own step: every style is proven to be the same step; what a file offers or has wrong."""
 
 import ast
+import hashlib
 import re
 import sys
 from pathlib import Path
@@ -225,6 +226,22 @@ optimizer, optimiser = optax.masked(optax.adam(1e-3), trained), None
 
 
 # What a file offers, and what is wrong with it.
+
+
+def test_modules_that_a_file_imports_are_offered_with_their_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A measurement goes on only with the same; those of libraries have versions."""
+    for path in map(Path, ("a_helper.py", "a_package/inner.py", "other/elsewhere.py")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"# {path}")
+    monkeypatch.syspath_prepend(tmp_path / "other")
+    imports = "import a_helper, elsewhere\nfrom a_package import inner\n"
+    modules = offered(written(imports + MODEL, "importing")).modules
+    own = {"step_importing", "a_helper", "a_package.inner", "elsewhere"}
+    assert own <= modules.keys()
+    assert not {"ast", "jax", "numpy", "bench.offer", "common.errors", "impls.steps"} & {*modules}
+    assert modules["a_helper"] == hashlib.sha256(b"# a_helper.py").hexdigest()
 
 
 def test_modules_without_variables_may_be_in_two_places() -> None:
