@@ -293,7 +293,8 @@ def name_step(file: Path) -> str:
     """Return the name of the workload that a user's own training step is.
 
     Raises:
-        BakeoffError: it is no Python file, or has neither a model nor a step.
+        BakeoffError: it is no Python file, has neither a model nor a step, or imports
+            modules that are named as this project's.
     """
     if file.suffix != ".py" or not file.is_file():
         raise BakeoffError(
@@ -308,4 +309,5 @@ def name_step(file: Path) -> str:
             f"{file.name} has neither make_model nor make_step; `bakeoff new mine --model equinox` "
             "begins a file that has"
         )
+    steps.require_no_clash(file)
     return name

@@ -12,6 +12,7 @@ import os
 import pkgutil
 import sys
 import sysconfig
+from contextlib import suppress
 from functools import cache, partial
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
@@ -21,14 +22,16 @@ from importlib.machinery import (
     FileFinder,
     SourcelessFileLoader,
 )
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config import SKELETON
+from common.errors import BakeoffError
 from impls import BASELINE, OwnLoader, import_file, load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from common.contract import Library, Params
 
@@ -62,12 +65,8 @@ def has_model(file: Path) -> bool:
 
 def list_bindings(file: Path) -> set[str]:
     """Return the names that a file defines, assigns or imports; none if it cannot be parsed."""
-    try:
-        tree = ast.parse(file.read_bytes(), str(file))
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()  # loading it reports the problem
     names: set[str] = set()
-    for node in tree.body:
+    for node in parse(file).body:
         match node:
             case ast.FunctionDef(name=name):
                 names.add(name)
@@ -76,6 +75,51 @@ def list_bindings(file: Path) -> set[str]:
             case ast.ImportFrom(names=aliases):
                 names |= {alias.asname or alias.name for alias in aliases}
     return names
+
+
+def parse(file: Path) -> ast.Module:
+    """Return the tree of a file; an empty one if it cannot be parsed."""
+    try:
+        return ast.parse(file.read_bytes(), str(file))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.Module([], [])  # loading it reports the problem
+
+
+def list_imports(file: Path, folder: Path) -> Iterator[str]:
+    """Yield the dotted names that a file below a folder imports, as seen from that folder."""
+    package = ".".join(file.parent.relative_to(folder).parts)
+    for node in ast.walk(parse(file)):
+        match node:
+            case ast.Import(names=aliases):
+                yield from (alias.name for alias in aliases)
+            case ast.ImportFrom(module=module, names=aliases, level=level):
+                with suppress(ImportError):  # from above the folder
+                    base = resolve_name("." * level + (module or ""), package)
+                    yield from (f"{base}.{alias.name}" for alias in aliases)
+
+
+def require_no_clash(file: Path) -> None:
+    """Raise BakeoffError if a step, or what it imports beside it, imports a name of ours beside it.
+
+    It would get this project's package. Nothing is run.
+    """
+    file = file.resolve()
+    folder, sources = file.parent, [file]
+    modules = (folder / f"{name}{suffix}" for name in PACKAGES for suffix in ("", ".py"))
+    beside = {path.stem: path for path in modules if path.exists()}
+    if folder == ROOT or not beside:
+        return
+    for source in sources:  # it grows
+        for name in list_imports(source, folder):
+            parts = name.split(".")
+            if parts[0] in beside:
+                raise BakeoffError(
+                    f"{source.name} imports `{parts[0]}`, which is a package of jax-bakeoff here: "
+                    f"rename {beside[parts[0]].name} beside {file.name}"
+                )
+            paths = [folder.joinpath(*parts[:number]) for number in range(1, len(parts) + 1)]
+            files = [path for p in paths for path in (p.with_suffix(".py"), p / "__init__.py")]
+            sources += [path for path in files if path.is_file() and path not in sources]
 
 
 def import_step(file: Path) -> Any:

@@ -228,6 +228,27 @@ optimizer, optimiser = optax.masked(optax.adam(1e-3), trained), None
 # What a file offers, and what is wrong with it.
 
 
+def test_modules_with_the_names_of_this_project_s_are_refused_where_they_are_imported() -> None:
+    for path, text in {
+        "common/numbers.py": "",
+        "bench.py": "",
+        "a_package/__init__.py": "",
+        "a_package/unused.py": "import bench",
+        "a_package/used.py": "def late():\n    from bench import number",
+        "a_package/model.py": "from . import used",
+    }.items():
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(text)
+    for imports in ("", "import impls, a_package\n"):
+        written(imports + MODEL)
+    for imports, what in {
+        "from common.numbers import one": "mine.py imports `common`, which is a package of jax-b",
+        "from a_package.model import used": "used.py imports `bench`, which is a package of",
+    }.items():
+        with pytest.raises(BakeoffError, match=f"^{what}.* here: rename (common|bench.py) beside"):
+            written(f"{imports}\n{MODEL}")
+
+
 def test_modules_that_a_file_imports_are_offered_with_their_digests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
