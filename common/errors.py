@@ -1,9 +1,12 @@
 """Errors for wrong use: the text of each is its whole message, on one line."""
 
+import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk, and of a quota that is used up."""
 LONG = 200
 """Longest path, vocabulary or message of another library that is shown whole, in characters."""
 

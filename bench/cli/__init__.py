@@ -22,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 from bench import streams
 from bench.cli.parameters import RESUME_METAVAR
 from bench.streams import INTERRUPTED, interrupt_on_signals
-from common.errors import BakeoffError, shorten
+from common.errors import FULL_DISK_ERRORS, BakeoffError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +34,6 @@ BROKEN_PIPE = 141
 """Exit status where the reader of the output has left."""
 INTERNAL_ERROR = 70
 """Exit status of an internal error; 1 is already the result of a comparison."""
-FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 PLACE_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
 NO_MEMORY_WORDS = (

@@ -133,7 +133,9 @@ def cost(
             )
             first = FirstAnswer(extent.margin, say)
             made = measuring.measure(task, first, goes_on=file is not None)
-            finish(made.results, shown, made.journal.path)
+            if file is None:  # no --resume goes on with a stack
+                made.journal.remove()
+            finish(made.results, shown, None if file is None else made.journal.path)
             statuses.append(find_status(made.results))
     return 1 if 1 in statuses else max(statuses)
 

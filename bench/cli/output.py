@@ -11,7 +11,7 @@ import msgspec
 
 from bench.streams import say
 from bench.wording import make_printable
-from common.errors import BakeoffError, require_new
+from common.errors import FULL_DISK_ERRORS, BakeoffError, require_new
 from common.files import atomic_write
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Output(NamedTuple):
             if self.form in UTF8_FORMATS and isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8", errors="replace")
             sys.stdout.write(text)
+            sys.stdout.flush()  # a full disk is told before what was measured is removed
             return
         if self.replaces:
             atomic_write(self.file, text.encode())
@@ -122,7 +123,7 @@ def promise_resumption(
 
     `without_file` says that this goes on with a run file: another time, its own journal is meant.
     """
-    from bench.engine.journal import DiskError
+    from bench.engine.journal import DiskError, describe_disk_error
 
     text = SAFE_TEXT + " alone, without the file" * without_file
     try:
@@ -131,9 +132,15 @@ def promise_resumption(
         if is_kept():
             error_console().print(text)
         raise
-    except DiskError as error:
-        hint = f"; {text}" if is_kept() else ""
-        raise DiskError(f"{error}{hint}") from error
+    except (BakeoffError, OSError) as error:
+        number = getattr(error.__cause__ or error, "errno", None)
+        is_full = isinstance(error, DiskError) or number in FULL_DISK_ERRORS
+        if not is_full or not is_kept():
+            raise
+        words = str(error)
+        if isinstance(error, OSError):
+            words = describe_disk_error(error, error.filename or "a file or standard output")
+        raise DiskError(f"{words}; {text}") from error
 
 
 def finish(results: ResultsWithSamples, output: Output, kept: Path | None = None) -> None:

@@ -7,7 +7,6 @@ one may go on from the run file of one that has ended.
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,12 @@ from bench.metrics import TRAINED
 from bench.runfile import ResultsWithSamples, TimeSpent, pack_samples, unpack_samples
 from bench.runfile.gate import check_rows
 from bench.runfile.reader import is_run, read
-from common.errors import BakeoffError, require_folder_to_be, shorten_message
+from common.errors import (
+    FULL_DISK_ERRORS,
+    BakeoffError,
+    require_folder_to_be,
+    shorten_message,
+)
 from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
@@ -207,7 +211,7 @@ class Journal:
 
 def describe_disk_error(error: OSError, path: str) -> str:
     """Return in words why `path` cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL_DISK_ERRORS:
         return f"the disk is full: {path} cannot be written; make room"
     return f"cannot write {path}: {error.strerror}"
 

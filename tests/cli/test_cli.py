@@ -7,6 +7,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from typer.main import get_command
 
 from bench.cli import COMMANDS, app, main, run
 from bench.cli.output import SAFE_TEXT, Output, finish
-from bench.streams import print_text
+from bench.runfile.reader import read
+from bench.streams import discard_output, print_text
 from common.errors import InterruptedRunError
-from tests.commands import ROOT, Bakeoff, command
+from tests.commands import ROOT, Bakeoff, command, refusal
 
 RUN = ROOT / "results/selftest/aa/hour/05.json"
 SEARCH = ROOT / "results/tracking/flax-0.12.1.json"
@@ -90,6 +92,39 @@ def test_ctrl_c_between_measuring_and_showing_says_how_to_go_on(
     with pytest.raises(KeyboardInterrupt):
         finish(Mock(), Output(), kept)
     assert SAFE_TEXT in capsys.readouterr().err
+    kept.unlink.assert_not_called()
+
+
+@pytest.fixture
+def full_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder with room for names of files, and not for their contents."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    (tmp_path / "full").write_bytes(bytes(4096))
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("form", ["json", "md"])
+def test_a_file_on_a_full_disk_says_how_to_go_on(full_folder: Path, form: str) -> None:
+    kept, file = Mock(), full_folder / f"run.{form}"
+    full = f"{'output ' * (form == 'md')}{file} cannot be written: {os.strerror(errno.ENOSPC)}"
+    assert refusal(finish, read(RUN).results, Output(form, file), kept) == f"{full}; {SAFE_TEXT}"
+    assert refusal(finish, read(RUN).results, Output(form, file)) == full, "nothing is kept"
+    kept.unlink.assert_not_called()
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_so_does_a_full_standard_output(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    kept, stdout = Mock(), os.open("/dev/full", os.O_WRONLY)
+    full = "the disk is full: a file or standard output cannot be written; make room"
+    with open(stdout, "w", encoding="utf-8", closefd=False) as file:
+        monkeypatch.setattr("sys.stdout", file)
+        said = refusal(finish, read(RUN).results, Output(form), kept)
+        discard_output(stdout)
+    os.close(stdout)
+    assert said == f"{full}; {SAFE_TEXT}"
     kept.unlink.assert_not_called()
 
 
