@@ -86,7 +86,8 @@ def how(folder: Path, *paths: Path, **variables: str) -> dict[str, Any]:
     python_path = os.pathsep.join(map(str, [*paths, ROOT]))
     # It is no worker of the tests' own pytest: pytest-benchmark would switch itself off.
     env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-    env |= {"TMPDIR": str(temporary), "PYTHONPATH": python_path, "NO_COLOR": "1", **variables}
+    env |= {"TMPDIR": str(temporary), "BAKEOFF_LOCK_FOLDER": str(temporary)}
+    env |= {"PYTHONPATH": python_path, "NO_COLOR": "1", **variables}
     return {"cwd": folder, "env": env, "text": True}
 
 

@@ -29,7 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):  # a worker of xdist has its parent's variables
         temporary = tempfile.TemporaryDirectory(prefix="bakeoff-tests-")
         config.add_cleanup(temporary.cleanup)
-        os.environ["TMPDIR"] = tempfile.tempdir = temporary.name  # a machine's lock of its own
+        os.environ["TMPDIR"] = tempfile.tempdir = temporary.name
+        os.environ["BAKEOFF_LOCK_FOLDER"] = temporary.name
         return
     folder = tempfile.TemporaryDirectory(prefix="bakeoff-programs-")
     config.add_cleanup(folder.cleanup)

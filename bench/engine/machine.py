@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from bench.samples import Cores
 
 LOCK = "jax-bakeoff.lock"
-"""Name of the lock's file, in the folder for temporary files."""
+"""Name of the lock's file."""
+SHARED_FOLDER = Path("/tmp")  # noqa: S108 -- a lock's name has to be known to other processes
+"""Folder of the lock, the same for all users and processes, whatever their TMPDIR is."""
+LOCK_FOLDER_VARIABLE = "BAKEOFF_LOCK_FOLDER"
+"""Variable by which tests, which measure nothing of worth, have a lock of their own."""
 FOLDER_PREFIX = "bakeoff-"
 """Beginning of the names of temporary folders."""
 OWNER = "owner.lock"
@@ -91,10 +95,18 @@ def require_free_machine() -> None:
             raise make_refusal(path, tickets)
 
 
+def find_lock_folder() -> Path:
+    """Return the folder of this machine's locks; that of temporary files if no other takes any."""
+    if given := os.environ.get(LOCK_FOLDER_VARIABLE):
+        return Path(given)
+    is_writable = os.access(SHARED_FOLDER, os.W_OK | os.X_OK)
+    return SHARED_FOLDER if is_writable else Path(tempfile.gettempdir())
+
+
 @contextmanager
 def reach_lock() -> Iterator[Path]:
     """Yield the file of this machine's lock; raise BakeoffError where it cannot be used."""
-    path = Path(tempfile.gettempdir()) / LOCK
+    path = find_lock_folder() / LOCK
     try:
         with suppress(FileExistsError):
             make_shared_file(path)

@@ -30,7 +30,7 @@ LOG_LINES = 15
 RETRIES = 4
 """Number of times that Ray starts a run again after its node or process was killed."""
 LOCK = "jax-bakeoff-matrix.lock"
-"""Lock file in a node's folder for temporary files: several nodes may be on one machine."""
+"""Lock file beside the machine's lock: several nodes may be on one machine."""
 
 
 class RunOutput(NamedTuple):
@@ -180,7 +180,9 @@ def measure_on_node(
         return node, f"it has another {', another '.join(sorted(differing))}", None
     from filelock import FileLock
 
-    lock = FileLock(Path(tempfile.gettempdir()) / installed.LOCK, mode=0o666)
+    from bench.engine.machine import find_lock_folder
+
+    lock = FileLock(find_lock_folder() / installed.LOCK, mode=0o666)
     with lock, tempfile.TemporaryDirectory(prefix="bakeoff-matrix-") as folder:
         return node, "", installed.measure(arguments, Path(folder), command or installed.COMMAND)
 

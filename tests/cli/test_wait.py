@@ -26,7 +26,7 @@ def busy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def sleep(_: float) -> None:
         raise AssertionError("it waits")
 
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("BAKEOFF_LOCK_FOLDER", str(tmp_path))
     monkeypatch.setattr("bench.engine.machine.time.sleep", sleep)
 
 
@@ -76,7 +76,7 @@ def test_without_wait_a_busy_machine_is_told_before_anything_is_built(
 def test_so_it_is_in_pytest(wait: list[str], tmp_path: Path) -> None:
     given = how(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tempfile.tempdir", given["env"]["TMPDIR"])
+        patch.setenv("BAKEOFF_LOCK_FOLDER", given["env"]["BAKEOFF_LOCK_FOLDER"])
         with machine_lock():
             command = bench("--resume=nothing.json" if wait else "--metric=step", *wait)
             done = subprocess.run(command, **given, capture_output=True, check=False)
@@ -95,7 +95,7 @@ def test_a_folder_without_room_for_a_journal_is_told_before_all_that(
     line = bench("--metric=step", "--wait") if name == "pytest" else command(*lines[name].split())
     given = how(tmp_path) | {"capture_output": True, "check": False}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tempfile.tempdir", given["env"]["TMPDIR"])
+        patch.setenv("BAKEOFF_LOCK_FOLDER", given["env"]["BAKEOFF_LOCK_FOLDER"])
         with machine_lock():
             done = subprocess.run(line, **given, timeout=60)
     assert done.returncode == 2

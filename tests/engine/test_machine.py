@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bench.engine.machine import LOCK, OWNER, machine_lock, require_free_machine
+from bench.engine.machine import LOCK, OWNER, machine_lock, reach_lock, require_free_machine
 from bench.runfile.reader import read
 from common.errors import BakeoffError
 from common.files import lock_file
@@ -89,6 +89,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
     made = Queue(tmp_path)
     made.temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(made.temporary))
+    monkeypatch.setenv("BAKEOFF_LOCK_FOLDER", str(made.temporary))
     yield made
     for run in made.runs.values():
         run.kill()
@@ -129,6 +130,20 @@ def test_runs_that_wait_get_the_machine_in_the_order_in_which_they_came(queue: Q
     queue.end("d")
     assert queue.log == ["a", "b", "c", "d"]
     assert [path.name for path in queue.temporary.iterdir()] == [LOCK]
+
+
+def test_a_run_with_other_temporary_files_is_seen(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    queue.start("first", "now")
+    (other := tmp_path / "other").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(other))
+    assert refusal(require_free_machine).startswith(queue.holder("first"))
+    monkeypatch.delenv("BAKEOFF_LOCK_FOLDER")
+    for shared, folder in ((queue.temporary, queue.temporary), (tmp_path / "none", other)):
+        monkeypatch.setattr("bench.engine.machine.SHARED_FOLDER", shared)
+        with reach_lock() as path:
+            assert path == folder / LOCK
 
 
 def test_a_killed_commands_stack_goes_and_a_waiting_ones_stays(queue: Queue) -> None:

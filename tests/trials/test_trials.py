@@ -184,7 +184,7 @@ def test_a_planted_difference_is_found(tmp_path: Path, monkeypatch: pytest.Monke
     """Half a step in 30 s: hardly any load of a machine hides that."""
     half = trials.Part("two arms, 50 %", "arms", 30, (50,))
     monkeypatch.setitem(trials.PARTS, "arms-1", half)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the machine's lock is
+    monkeypatch.setenv("BAKEOFF_LOCK_FOLDER", str(tmp_path))
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # tests' programs are made quickly
     assert trials.main(["--folder", str(tmp_path), "--part", "arms-1"]) == 0
     records = trials.read(tmp_path / trials.RECORDS)
