@@ -271,9 +271,13 @@ def find_broken_library(path: str, error: Exception) -> tuple[str, str] | None:
 
 
 def count_uncached() -> int:
-    """Return the number of imported modules without bytecode, which Python could not write."""
+    """Return the number of imported modules without bytecode, which Python could not write.
+
+    A user's own are imported without writing any.
+    """
     specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
-    cached = [spec.cached for spec in specs if spec is not None and spec.cached]
+    others = [spec for spec in specs if spec and not isinstance(spec.loader, impls.OwnLoader)]
+    cached = [spec.cached for spec in others if spec.cached]
     return sum(not Path(path).exists() for path in cached)
 
 

@@ -15,6 +15,7 @@ from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES
 from bench.worker.arms import catch_failure
 from bench.worker.block import TimedBlock
+from bench.worker.offers import count_uncached
 from bench.worker.proof import prove_arm
 from bench.worker.protocol import Failed, TimeBlock, Timed
 from bench.worker.step_arms import StepArms
@@ -200,8 +201,10 @@ def test_no_bytecode_is_left_beside_a_file_and_that_of_libraries_is(
         path.write_text(text)
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.syspath_prepend(library)
+    before = count_uncached()
     steps.import_step(tmp_path / "mine.py")
     assert [path.parent for path in tmp_path.rglob("__pycache__")] == [library]
+    assert count_uncached() == before, "a run does not warn of what it does on purpose"
 
 
 def test_a_file_uses_what_lies_beside_it_and_a_mask() -> None:
