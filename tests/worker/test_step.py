@@ -194,8 +194,8 @@ def test_no_bytecode_is_left_beside_a_file_and_that_of_libraries_is(
     for path, text in {
         tmp_path / "mine.py": "import beside_it\n",
         tmp_path / "beside_it" / "__init__.py": "from beside_it import inner\n",
-        tmp_path / "beside_it" / "inner.py": "import library_of_a_test\n",
-        library / "library_of_a_test.py": "",
+        tmp_path / "beside_it" / "inner.py": "import beside_no_step\n",
+        library / "beside_no_step.py": "",
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
