@@ -35,6 +35,7 @@ def describe(marker: ArmMarker, command: Describe) -> Offer:
     """Return this environment's offer of some entrants, or the usual; mark which one loads."""
     step = steps.find_step(command.outside)  # which is alone
     offer, libraries = Offer(), list[str]()
+    known = steps.list_own_modules().keys()  # an environment's own, such as `sitecustomize`
     for index, name in enumerate([step] if step else command.entrants or impls.list_usual()):
         marker.mark(index)
         located = impls.locate(name, command.outside)
@@ -64,6 +65,7 @@ def describe(marker: ArmMarker, command: Describe) -> Offer:
         modules={
             name: hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in steps.list_own_modules().items()
+            if name not in known
         },
         uncached=count_uncached(),
     )
