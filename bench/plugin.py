@@ -20,6 +20,7 @@ from bench.engine import journal as journals
 from bench.engine.measurement import Measurement, measure
 from bench.engine.process import WorkerFailedError
 from bench.engine.progress import Progress
+from bench.engine.state import DISTURBED
 from bench.environments.git import describe_commit
 from bench.metrics import METRICS, SAMPLED
 from bench.report import terminal
@@ -255,10 +256,13 @@ class RunPlugin:
         nothing = "no benchmark has a number, so no run file is written: "
         if all(row.failure for row in measurement.results.cells):
             return f"{nothing}every style failed."
-        return (
-            f"{nothing}give a larger --budget than {self.task.options.budget:g}, or fewer "
-            f"entrants, styles or workloads. What was measured is in {measurement.journal.path}"
+        advice = (
+            f"give a larger --budget than {self.task.options.budget:g}, or fewer entrants, styles "
+            "or workloads"
         )
+        if any(DISTURBED in row.missing.values() for row in measurement.results.cells):
+            advice = "other processes had its cores; measure it again in a quieter hour"
+        return f"{nothing}{advice}. What was measured is in {measurement.journal.path}"
 
     def find_reporter(self) -> Any:
         """Return pytest's terminal reporter, at the beginning of a line."""

@@ -78,6 +78,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """Answer of each worker, as the dataclass of `bench.worker.protocol` for the action; None
     where it has none."""
     death: WorkerFailedError | None = None
+    is_disturbed: bool = False
+    """Whether its times are not those of a free machine, which no single one of them tells."""
 
 
 DOINGS: dict[type[protocol.Command], Do] = {

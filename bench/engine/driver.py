@@ -15,7 +15,7 @@ from bench.engine.actions import (
     Outcome,
     parse_answer,
 )
-from bench.engine.machine import make_folder
+from bench.engine.machine import CoreUse, make_folder
 from bench.engine.process import Worker, WorkerFailedError, find_descendants, link
 from bench.streams import say
 from bench.worker.__main__ import adopt_orphans
@@ -110,6 +110,7 @@ class Driver:
     def perform(self, action: Action) -> Outcome:
         """Let workers do an action; return their answers or how one died, and how long it took."""
         start, answers, death = time.monotonic(), list[Any](), None
+        use = CoreUse(lambda: tuple(self.workers.values()))
         try:
             answers = self.get_answers(action)
         except (WorkerFailedError, OSError) as error:
@@ -123,7 +124,10 @@ class Driver:
         end = time.monotonic()
         if death is not None:
             death.is_late = death.is_hung and end - self.zero > self.plan.state.end
-        return Outcome(action.worker, end - start, end - self.zero, answers, death)
+        # A call on one core tells by itself whether that was free
+        is_judged = action.do == "cold" or (action.do == "block" and not action.cores)
+        is_disturbed = is_judged and use.is_disturbed()
+        return Outcome(action.worker, end - start, end - self.zero, answers, death, is_disturbed)
 
     def get_answers(self, action: Action) -> list[Any]:
         """Return the answer of each of an action's workers; start and end workers where due."""
@@ -212,8 +216,9 @@ class Driver:
     def end(self, action: Action) -> None:
         """End an action's workers, if they live, and processes that workers have left behind."""
         for number in action.workers:
-            if worker := self.workers.pop(number, None):
-                worker.close()
+            if worker := self.workers.get(number):
+                worker.close()  # before it goes: until then, what it has used is counted here
+                del self.workers[number]
         for pid in find_descendants(os.getpid()) - self.processes_before:
             with suppress(OSError):  # ours have our session
                 if os.getsid(pid) != os.getsid(0):

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -21,8 +21,9 @@ from common.errors import BakeoffError, shorten
 from common.files import lock_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from bench.engine.process import Worker
     from bench.samples import Cores
 
 LOCK = "jax-bakeoff.lock"
@@ -35,6 +36,8 @@ FOLDER_PREFIX = "bakeoff-"
 """Beginning of the names of temporary folders."""
 OWNER = "owner.lock"
 """File in a temporary folder that is locked until its process ends."""
+TICK_SECONDS = 0.01
+"""Seconds in which Linux counts what a core does."""
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 """File that lists the hardware threads that share a core, on Linux."""
 TICKET = re.compile(rf"{re.escape(LOCK)}\.(\d{{1,20}})\.(\d{{1,10}})")
@@ -49,6 +52,10 @@ which takes microseconds."""
 MOST_OF_OTHERS = 0.5
 """Fraction of the time that others used which a process needs to be named: a smaller one explains
 little, and many short processes leave no name."""
+MOST_BESIDE = 0.1
+"""Largest fraction of the cores that others may use while something is timed in which no call tells
+that alone: a start, or steps on all cores. Beside one endless loop on two cores it is 0.3 to 0.5,
+and a step takes a quarter longer and more; in a quiet hour it is below 0.05."""
 NOTABLE = 0.1
 """Mean number of cores that a process has to use to be named: less is not worth a sentence."""
 
@@ -258,6 +265,33 @@ def pick_threads(cores: Sequence[int]) -> list[int]:
     return list(threads.values())
 
 
+class CoreUse:
+    """Use of the cores of this process by others since a moment.
+
+    Args:
+        workers: Our workers that live, in each of the calls; what they have used is not others'.
+    """
+
+    def __init__(self, workers: Callable[[], Iterable[Worker]]) -> None:
+        self.workers, self.cores = workers, affinity() or []
+        self.start, self.before = time.monotonic(), self.read_seconds()
+
+    def read_seconds(self) -> float:
+        """Return the seconds so far in which others had one of the cores."""
+        ours = sum(worker.read_own_seconds() for worker in self.workers()) + sum(os.times()[:4])
+        times = psutil.cpu_times(percpu=True)
+        return sum(sum_used(times[core]) for core in self.cores if core < len(times)) - ours
+
+    def is_disturbed(self) -> bool:
+        """Tell whether others have used more than `MOST_BESIDE`; False where nothing tells it.
+
+        A run with a lock of its own measures beside other runs on purpose.
+        """
+        whole = (time.monotonic() - self.start) * len(self.cores)
+        seconds = self.read_seconds() - self.before - TICK_SECONDS * len(self.cores)
+        return seconds > MOST_BESIDE * whole > 0 and LOCK_FOLDER_VARIABLE not in os.environ
+
+
 class Watch:
     """Use of this machine between the beginning and the end of a run."""
 
@@ -291,8 +325,12 @@ class Watch:
 def read_machine_seconds() -> tuple[float, float]:
     """Return this machine's processor seconds so far: those stolen, and those used on it."""
     times = psutil.cpu_times()
-    used = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
-    return getattr(times, "steal", 0.0), used
+    return getattr(times, "steal", 0.0), sum_used(times)
+
+
+def sum_used(times: Any) -> float:
+    """Return the seconds in which a core did anything, of psutil's times of it."""
+    return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
 
 
 def read_processor_seconds() -> dict[int, tuple[str, float]]:

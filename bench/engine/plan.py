@@ -257,9 +257,11 @@ class Plan:
         total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
         costs.round_seconds[turn] = total / rounds
         for side, answer in zip(sides, answers, strict=True):
-            requests.keep_samples(side, answer.samples, pair, block, visit.cores)
-            spoiled = (side.cell(arm, turn.workload) for arm in answer.disturbed)
-            side.disturbed.update((cell, turn.kind) for cell in spoiled)
+            samples = [] if outcome.is_disturbed else answer.samples
+            requests.keep_samples(side, samples, pair, block, visit.cores)
+            disturbed = answer.seconds if outcome.is_disturbed else answer.disturbed
+            cells = (side.cell(arm, turn.workload) for arm in disturbed)
+            side.disturbed.update((cell, turn.kind) for cell in cells)
             for arm, seconds in answer.seconds.items():
                 whole = measured * seconds / total * turn.rounds / rounds
                 costs.turn_seconds[side, turn, arm] = whole

@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import PURE, REFERENCE, WHOLE
-from bench.engine.state import find_counted
+from bench.engine.state import COLD_KIND, find_counted
 from bench.metrics import HOST, METRICS, STAGES
 from bench.wording import name_place, name_workload
 from bench.worker import protocol
@@ -341,7 +341,11 @@ class Requests:
                     [answer] = outcome.answers
                     self.state.costs.cold_seconds[side] = outcome.took
                     self.state.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
-                    self.keep_samples(side, answer.samples, sample_number, cores=own_cores)
+                    samples = answer.samples
+                    if outcome.is_disturbed:
+                        samples = [s for s in samples if METRICS[s.metric].unit != "s"]
+                        side.disturbed.add((cell, COLD_KIND))
+                    self.keep_samples(side, samples, sample_number, cores=own_cores)
                     break
                 if outcome.death.is_late:
                     break

@@ -40,10 +40,10 @@ MANY_GROUPS = 3
 """Least number of pairs of environments that share one variance between pairs of workers; with
 fewer, each has its own."""
 DISTURBED = (
-    "no call of it was left alone: other processes had its core, or it sleeps; measure it again in "
-    "a quieter hour"
+    "not known: other processes had its cores, or it sleeps in each call; measure it again in a "
+    "quieter hour"
 )
-"""Reason why a number is missing whose calls were all interrupted, or too many of them."""
+"""Reason why a number is missing that was measured beside other processes."""
 COLD_KIND = "cold"
 ASKED_OF = {kind: [m for m in METRICS.values() if m.turn == kind] for kind in TURNS}
 ASKED_OF[COLD_KIND] = [METRICS[name] for name in COLD]
@@ -317,11 +317,11 @@ class RunState:
                         kind = COLD_KIND if name in COLD else METRICS[name].turn
                         if seconds := (needs or {}).get((cell.workload, kind)):
                             reason = f"not measured (about {float(f'{seconds:.2g}'):.0f} s needed)"
-                        if (cell, kind) in side.disturbed:
-                            reason = DISTURBED
                         at = product((str(cell.arm), ""), (cell.workload, ""))
                         if death := next(filter(None, map(side.deaths.get, at)), ""):
                             reason = f"{death}, and there was no time to try again"
+                        elif (cell, kind) in side.disturbed:
+                            reason = DISTURBED
                         elif count:
                             reason = f"{count} of the {fewest} samples it takes fitted the budget"
                         result.missing.setdefault(name, reason)

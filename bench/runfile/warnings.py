@@ -56,8 +56,8 @@ def warn_of_processes(spent: TimeSpent) -> Iterator[str]:
         parts.append(f"other processes used {spent.others:.0%} of the machine{most}")
     if parts:
         yield (
-            f"During this measurement, {' and '.join(parts)}. Interrupted calls on one core were "
-            "left out; steps on all cores and starts may have taken longer. Intervals are wider."
+            f"During this measurement, {' and '.join(parts)}. What they interrupted was left out; "
+            "intervals are wider."
         )
 
 

@@ -153,6 +153,31 @@ def find_better(it: OwnCost, usual: str) -> str:
     return find_cheaper(it.library, usual, advisable)
 
 
+def find_real_difference(it: OwnCost, usual: str, better: str) -> Estimate | None:
+    """Return the seconds by which a real step takes longer in one style than in another one.
+
+    Both are compared with plain JAX's step, as ratios whose correlation is left out, which makes
+    the interval wider. None if one of them has no interval.
+    """
+    sides = []
+    for style in (usual, better):
+        arm = next((arm for arm in it.arms if arm.style == style), None)
+        ratio = it.table.comparison(it.find_real(arm), STEP) if arm else None
+        low, high = ratio.limits if ratio else (None, None)
+        if ratio and low is not None and high is not None:
+            sides.append((low, ratio.value, high))
+        elif style == it.plain_style:
+            sides.append((1.0, 1.0, 1.0))
+    if it.step is None or len(sides) < 2:
+        return None
+    (low, middle, high), (other_low, other_middle, other_high) = sides
+    value, unit = middle - other_middle, it.step.value
+    below = math.hypot(middle - low, other_high - other_middle)
+    above = math.hypot(high - middle, other_middle - other_low)
+    ends = {"low": unit * (value - below), "high": unit * (value + above)}
+    return replace(make_zero_cost(it.baseline), value=unit * value, unit="s", level=unit, **ends)
+
+
 def find_cheaper(entrant: str, style: str, costs: Mapping[str, Estimate]) -> str:
     """Return the cheapest style of a library, of those that certainly cost less; or "".
 

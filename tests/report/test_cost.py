@@ -116,6 +116,26 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     assert "jax.tree.unflatten(structure, arrays)" in change
 
 
+@pytest.mark.parametrize(
+    ("factor", "half", "words"),
+    [
+        (3.0, 0.1, "+575 µs (549 to 601) beside `flax_nnx/jit_partial`: expect that on this mach"),
+        (1.4, 1.1, "+207 µs (-46 to 460) beside `flax_nnx/jit_partial`: expect the times above."),
+    ],
+)
+def test_a_timed_real_step_says_what_to_expect(factor: float, half: float, words: str) -> None:
+    """What real steps show of a difference is not what a skeleton does."""
+    made = results({"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6)}, 2.3e-4)
+    assert any("often a third more" in line for line in describe_costs(made).fine_print) is False
+    for style, value, doubt in (("jit", factor, half), ("jit_partial", 0.5, 0.05)):
+        cell = Arm("flax_nnx", style).make_cell("mine", "cpu")
+        ends = value - doubt, value + doubt
+        made.estimates.append(ratio(value, *ends, cell=cell, metric=STEP, verdict=None))
+        made.estimates.append(amount(2.3e-4 * value, cell=cell, metric=STEP))
+    advice, _, _ = advise(OwnCost(made))
+    assert f". Your real step takes {'690' if factor == 3 else '322'} µs here, {words}" in advice
+
+
 def test_a_first_answer_fits_a_terminal_of_thirty_lines() -> None:
     styles = "jit", "jit_tree", "jax_jit", "cached_partial", "pure", "jit_partial"
     made = results({style: (6e-3 - 1e-3 * n, 1e-4) for n, style in enumerate(styles)}, 2.3e-4)

@@ -13,7 +13,7 @@ from bench.numbers import amount, percent, words
 from bench.report import sentences
 from bench.report.sentences import write_change
 from bench.report.table import Column, Content, Document, Row, Section, Table
-from bench.track.own_cost import OwnCost, find_better, is_certain_gain, real_rows
+from bench.track.own_cost import OwnCost, find_better, find_real_difference, real_rows
 from bench.wording import join_words, name_few, sentence
 from common.config import Device
 
@@ -94,7 +94,8 @@ def describe_costs(results: Results) -> Document:
             *(
                 f"Relative to {it.baseline_words}, with 95 % intervals. Added times are those of "
                 "the model's skeleton (the same trees, arrays of one element) on a quiet machine. "
-                "Real steps show about as much on two cores, and often a third more on one. "
+                + "Real steps show about as much on two cores, and often a third more on one. "
+                * (it.step is None)
                 + "Styles with a step time have the same losses and parameters in ten real "
                 "steps." * bool(it.step),
             )
@@ -168,37 +169,43 @@ def compare_styles(it: OwnCost) -> Advice:
     if usual.is_unknown:
         by_one = " (one process)" * (usual.workers == 1)
         return Advice(f"{at}{name}: not known yet{by_one}.{rest}", is_known=False)
-    if not (advised := better[style]):
+    advised = better[style]
+    real = describe_real_step(it, style, advised or plain, names[advised or plain])
+    if not advised:
         most = "" if usual.high else " (one process, so no interval)"
-        end = f".{rest}" if rest else "; no style is known to add less."
-        return Advice(f"{at}{name} adds {unsigned_words(usual)} to a call{most}{end}")
+        end = "" if rest else "; no style is known to add less"
+        text = f"{at}{name} adds {unsigned_words(usual)} to a call{most}{end}{real}.{rest}"
+        return Advice(text)
     less = unsigned_words(it.costs[advised]) if advised in it.costs else "nothing"
     what = " (a list of arrays)" * (advised == FLAT)
     if {arm.style for arm in unknown} - {WHOLE, *about.references}:  # one of them may add less
         return Advice(
             f"So far, {names[advised]}{what} adds least to a call: {less}; {name} adds "
-            f"{unsigned_words(usual)}{describe_gain(it, style, advised)}.{rest}",
+            f"{unsigned_words(usual)}{real}.{rest}",
             is_known=False,
         )
     lines = write_change(library, style, advised)
     return Advice(
         f"Write {names[advised]}{what}: it adds {less} to a call; {name} adds "
-        f"{unsigned_words(usual)}{describe_gain(it, style, advised)}.{rest}",
+        f"{unsigned_words(usual)}{real}.{rest}",
         "\n".join(lines + [CARRY_ADVICE] * it.carries),
     )
 
 
-def describe_gain(it: OwnCost, usual: str, better: str) -> str:
-    """Return in words how another style changes a real step, if steps were timed."""
-    before, after = (it.find_step(style) for style in (usual, better))
-    if before is None:
+def describe_real_step(it: OwnCost, usual: str, better: str, name: str) -> str:
+    """Return what a real step shows of the difference of two styles, if steps were timed.
+
+    On a CPU, it is more than a skeleton's where the model's own work has left the caches cold, and
+    less where other threads hide it; so it is what to expect there. `name` is the better style's.
+    """
+    step, more = it.find_step(usual), find_real_difference(it, usual, better)
+    if step is None:
         return ""
-    if after is None or not is_certain_gain(before, after):
-        return f"; your step takes {amount(before.value, 's')} here"
-    return (
-        f"; on this machine, your step took {amount(after.value, 's')} instead of "
-        f"{amount(before.value, 's')}"
-    )
+    takes = f". Your real step takes {amount(step.value, 's')} here"
+    if more is None or more.is_unknown:
+        return f"{takes}; what it shows of that is not known yet"
+    end = "expect that on this machine" if more.differs else "expect the times above"
+    return f"{takes}, {words(more)} beside {name}: {end}"
 
 
 def explain_silence(it: OwnCost) -> str:
