@@ -47,6 +47,9 @@ that is measured too: their steps take ten times as long, and people read the tu
 FURTHER_STYLES = 1 / 4
 """Weight of cold processes of a library's further styles, where its shared style has some: they
 import the same, and turns measure their stages. They took 50 s of a default run of 300 s."""
+BESIDE_OTHERS = 1 / 64
+"""Factor on the weight of work that was last disturbed by other processes: what these do not spoil,
+calls on one core above all, goes first, and it is tried again when little else is left."""
 PAIR_FOR_OPENING = 1.0
 """Measuring time of a pair of workers per second of opening it, whatever the kind of turns: pairs
 vary more than their blocks, so many short visits tell most."""
@@ -205,7 +208,8 @@ class Jobs:
         counts = self.state.worker_counts
         if not counts:  # nothing was visited yet
             return True
-        if not self.state.is_main(job.turn) or job.seconds_needed > self.state.seconds_left:
+        is_main = self.state.is_main(job.turn) and job.turn not in self.state.disturbed
+        if not is_main or job.seconds_needed > self.state.seconds_left:
             return False
         if counts[job.groups[0], job.turn] < self.state.find_workers_needed(job.turn.kind):
             return True
@@ -249,8 +253,10 @@ class Jobs:
 
     def weight(self, workload: str, kind: str) -> float:
         """Return the weight of numbers of a kind of work at a workload."""
-        first = self.state.calls_first and kind == HOST
-        return WEIGHTS[kind] * self.find_workload_factor(workload) * (CALLS_FIRST if first else 1)
+        weight = WEIGHTS[kind] * self.find_workload_factor(workload)
+        if (workload, kind) in self.state.disturbed:
+            return BESIDE_OTHERS * weight
+        return weight * (CALLS_FIRST if self.state.calls_first and kind == HOST else 1.0)
 
     def find_workload_factor(self, workload: str) -> float:
         """Return `FURTHER` for a workload larger than a measured tutorial's, else 1."""

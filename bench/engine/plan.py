@@ -256,6 +256,7 @@ class Plan:
             rounds = min((s.calls for answer in answers for s in answer.samples), default=rounds)
         total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
         costs.round_seconds[turn] = total / rounds
+        state.note_disturbance(turn, is_disturbed=outcome.is_disturbed)
         for side, answer in zip(sides, answers, strict=True):
             samples = [] if outcome.is_disturbed else answer.samples
             requests.keep_samples(side, samples, pair, block, visit.cores)

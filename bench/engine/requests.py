@@ -341,7 +341,8 @@ class Requests:
                     [answer] = outcome.answers
                     self.state.costs.cold_seconds[side] = outcome.took
                     self.state.spent.sampling_seconds += answer.timed_seconds / self.lanes_in_use
-                    samples = answer.samples
+                    samples, kind = answer.samples, (cell.workload, COLD_KIND)
+                    self.state.note_disturbance(kind, is_disturbed=outcome.is_disturbed)
                     if outcome.is_disturbed:
                         samples = [s for s in samples if METRICS[s.metric].unit != "s"]
                         side.disturbed.add((cell, COLD_KIND))

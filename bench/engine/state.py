@@ -111,6 +111,8 @@ class RunState:
         """Numbers of workers, or pairs, that have come to their end, or are measuring."""
         self.failed_visits: Counter[tuple[Group, TurnKind]] = Counter()
         """Consecutive failed visits."""
+        self.disturbed: set[tuple[str, str]] = set()
+        """Workloads with the kinds of work that other processes disturbed when last done."""
         self.cold_samples = options.cold_samples or self.find_workers_needed(COLD_KIND)
         """Cold processes of each cell that are swept together."""
         self.least_cold = 1 if options.cold_samples else self.cold_samples
@@ -175,6 +177,10 @@ class RunState:
     def find_compared_side(self, group: Group) -> SideState:
         """Return the side of a group whose numbers are estimated: the one that is not the base."""
         return next(side for side in group if not self.base or side.environment != self.base)
+
+    def note_disturbance(self, work: tuple[str, str], *, is_disturbed: bool) -> None:
+        """Note whether other processes disturbed a workload's kind of work that was just done."""
+        (self.disturbed.add if is_disturbed else self.disturbed.discard)(work)
 
     def find_metrics(self, group: Group, workload: str, kind: str) -> dict[Cell, list[Metric]]:
         """Return cell → requested metrics of a kind of turns, for cells alive on all sides."""

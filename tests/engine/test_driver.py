@@ -45,6 +45,7 @@ class FakeWorker:
         self.lab, self.number = lab, next(lab.numbers)
         lab.living.add(self.number)
         self.start = self.kill = lambda *_: None
+        self.read_own_seconds = lambda: 0.0
 
     def ask(self, command: Command, *_: object) -> Any:
         action = Action(self.number, command=command)

@@ -7,13 +7,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bench.engine.machine import LOCK, OWNER, machine_lock, reach_lock, require_free_machine
+from bench.engine.machine import (
+    LOCK,
+    LOCK_FOLDER_VARIABLE,
+    OWNER,
+    CoreUse,
+    machine_lock,
+    reach_lock,
+    require_free_machine,
+)
 from bench.runfile.reader import read
 from common.errors import BakeoffError
 from common.files import lock_file
@@ -267,6 +277,41 @@ with interrupt_on_signals():
         signal.raise_signal(signal.SIGHUP)
     print("never")
 """
+
+
+@dataclass
+class Spending:
+    """A worker of which it is known what it has used."""
+
+    seconds: float = 0.0
+
+    def read_own_seconds(self) -> float:
+        return self.seconds
+
+
+@pytest.mark.parametrize(
+    ("used", "ours", "is_disturbed"), [(2.0, 2.0, False), (2.1, 2.0, False), (2.6, 2.0, True)]
+)
+def test_what_others_use_meanwhile_is_seen(
+    used: float, ours: float, is_disturbed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cores for two seconds, of which some were used, by us in part."""
+    worker, clock, spent = Spending(), [100.0], [0.0]
+    monkeypatch.delenv(LOCK_FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr("bench.engine.machine.affinity", lambda: [1, 2])
+    monkeypatch.setattr("bench.engine.machine.os.times", lambda: [0.0] * 5)
+    monkeypatch.setattr("bench.engine.machine.time.monotonic", lambda: clock[0])
+
+    def list_times(**_: bool) -> list[Any]:
+        other = SimpleNamespace(user=9e9 * spent[0])
+        return [other, *[SimpleNamespace(user=spent[0] / 2, system=0.0, idle=5.0)] * 2]
+
+    monkeypatch.setattr("bench.engine.machine.psutil.cpu_times", list_times)
+    use = CoreUse(lambda: [worker])  # type: ignore[list-item]
+    clock[0], worker.seconds, spent[0] = 102.0, ours, used
+    assert use.is_disturbed() == is_disturbed
+    monkeypatch.setenv(LOCK_FOLDER_VARIABLE, "anywhere")
+    assert not use.is_disturbed(), "with a lock of its own, it measures beside others on purpose"
 
 
 def test_the_second_signal_ends_at_once() -> None:

@@ -1,17 +1,20 @@
 """The plan of runs, A/Bs and histories, on a made-up machine: no process is started."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from itertools import accumulate
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bench.cells import BASELINE
-from bench.engine.actions import Action
+from bench.engine.actions import Action, Outcome
 from bench.engine.jobs import OVERRUN
 from bench.engine.plan import PROVE_SHARE, Plan
 from bench.engine.process import WorkerFailedError
+from bench.engine.state import DISTURBED
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STEP
 from bench.worker.protocol import Open
@@ -97,6 +100,35 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
     assert missing["first_step"].startswith(
         "worker failed (it was still at work after 20 s), and there was no time"
     )
+
+
+class Shared(Machine):
+    """A machine that others use, too, until some second."""
+
+    quiet_from = math.inf
+
+    def outcome(self, action: Action, took: float) -> Outcome:
+        is_judged = action.do == "cold" or (action.do == "block" and not action.cores)
+        made = super().outcome(action, took)
+        return replace(made, is_disturbed=is_judged and self.now < self.quiet_from)
+
+
+def test_times_beside_other_work_are_left_out_and_the_row_says_so() -> None:
+    """Those that no call tells alone: of starts, and of steps on all cores."""
+    wanted = needed(("toy", "seed"), (STEP, "first_step", "peak_rss", HOST), FEW)
+    plan, _ = run(wanted, 120, Shared())
+    measured = {sample.metric for sample in plan.state.samples}
+    assert (HOST in measured, measured & {STEP, "first_step"}) == (True, set())
+    assert "peak_rss" in measured, "which others do not change"
+    [state] = plan.state.sides
+    missing = state.cells[GOOD_CELL].missing
+    assert (missing[STEP], missing["first_step"]) == (DISTURBED, DISTURBED)
+    assert DISTURBED.startswith("not known: other processes had its cores")
+    machine = Shared()
+    machine.quiet_from = 30.0
+    plan, _ = run(wanted, 120, machine)
+    assert {STEP, "first_step"} <= {sample.metric for sample in plan.state.samples}
+    assert min(sample.at for sample in plan.state.samples if sample.metric == STEP) >= 30
 
 
 class Large(Machine):
