@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import bench
-from bench.metrics import HOST, METRICS
+from bench.metrics import METRICS
 from bench.numbers import percent
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
@@ -159,9 +159,8 @@ def measure(subject: Subject, load: str) -> Record:
             return about | {"rows": {}, "failed": (made.stdout + made.stderr)[-300:]}
         results = read_run(written, samples=False).results
     rows = [row for row in results.estimates if is_told(row)]
-    levels = {f"call {row.cell.workload}": [row.level, None, None] for row in rows if row.level}
-    numbers = {name_row(row): [row.value, row.low, row.high] for row in rows}
-    return about | {"rows": numbers | levels, "others": round(results.spent.others, 3)}
+    numbers = {name_row(row): [row.value, row.low, row.high, row.level or 0] for row in rows}
+    return about | {"rows": numbers, "others": round(results.spent.others, 3)}
 
 
 def is_told(row: Estimate) -> bool:
@@ -169,7 +168,8 @@ def is_told(row: Estimate) -> bool:
     varies = METRICS[row.metric].varies and not row.is_noiseless
     compared = row.form == "added" or row.form == "ratio"
     has_ends = row.low is not None and row.high is not None
-    return varies and compared and has_ends and not row.is_unknown and row.metric != "dispatch"
+    is_known = has_ends and not row.is_unknown and not row.cell.is_control
+    return varies and compared and is_known and row.metric != "dispatch"
 
 
 def name_row(row: Estimate) -> str:
@@ -236,68 +236,83 @@ def work(kind: str) -> None:
 
 
 class Judged(NamedTuple):
-    """A row beside a load, and the same without."""
+    """A number that was told beside a load, and without."""
 
-    subject: str
-    load: str
-    row: str
-    told: tuple[float, float | None, float | None]
-    quiet: tuple[float, float]
-    """Mean of the runs without load, and half the width of the interval of that."""
-    scale: float
-    """Value that a distance is a fraction of: of a ratio, 1."""
+    value: float
+    low: float
+    high: float
+    quiet: float
+    """Mean of the runs without load."""
+    doubt: float
+    """Half the width of the interval of that, with half of what its two runs differ by."""
+    unit: float
+    """What a distance is a fraction of: the quiet value, or plain JAX's time where it is a ratio
+    to that."""
 
     @property
     def off(self) -> float:
         """Distance from the quiet value, as a fraction."""
-        return (self.told[0] - self.quiet[0]) / self.scale
+        return (self.value - self.quiet) / self.unit
 
     @property
     def holds(self) -> bool:
         """Whether the interval contains the quiet value."""
-        _, low, high = self.told
-        return low is not None and high is not None and low <= self.quiet[0] <= high
+        return self.low <= self.quiet <= self.high
 
     @property
     def agrees(self) -> bool:
         """Whether the interval of the difference from the quiet value contains zero."""
-        value, low, high = self.told
-        if low is None or high is None:
-            return False
-        half = high - value if value < self.quiet[0] else value - low
-        return abs(value - self.quiet[0]) <= math.hypot(half, self.quiet[1])
+        end = self.high if self.value < self.quiet else self.low
+        return abs(self.value - self.quiet) <= math.hypot(end - self.value, self.doubt)
 
 
-def judge(records: Sequence[Record]) -> tuple[list[Judged], list[tuple[str, str, str]]]:
-    """Return the rows beside loads, and those that are not known there but without load.
+class Comparison(NamedTuple):
+    """A row of a subject, beside a load and without."""
 
-    Both quiet runs of a turn have to tell a row; they are the runs next to those beside loads.
+    subject: str
+    load: str
+    row: str
+    plain: Judged
+    at_one_speed: Judged
+    """The same, as a fraction of the call that each run saw."""
+
+
+def judge(told: Sequence[float], quiet: Sequence[Sequence[float]], *, same_speed: bool) -> Judged:
+    """Judge a row by those of two quiet runs: value, low, high, and the level of an added time."""
+    is_ratio = not told[-1]
+    rows = []
+    for *numbers, level in (told, *quiet):
+        scale = 1.0 if is_ratio or not same_speed else level
+        rows.append([number / scale for number in numbers])
+    (value, low, high), *others = rows
+    middle = mean(row[0] for row in others)
+    half = mean((row[2] - row[1]) / 2 for row in others) / math.sqrt(len(others))
+    apart = max(abs(row[0] - middle) for row in others)
+    unit = 1.0 if is_ratio else abs(middle)
+    return Judged(value, low, high, middle, math.hypot(half, apart), unit)
+
+
+def compare(records: Sequence[Record]) -> tuple[list[Comparison], list[tuple[str, str, str]]]:
+    """Return the rows told beside loads, and those that are not known there but without load.
+
+    All quiet runs of a turn have to tell a row; they come before and after those beside loads.
     """
     turns: dict[tuple[str, int], list[Record]] = defaultdict(list)
     for record in records:
         turns[record["subject"], record["turn"]].append(record)
-    judged, unknown = [], []
+    compared, unknown = [], []
     for (subject, _), several in turns.items():
         quiet = [record["rows"] for record in several if record["load"] == QUIET]
-        for record in several:
-            if record["load"] == QUIET or len(quiet) < 2:
-                continue
-            for name in quiet[0]:
-                known = [rows[name] for rows in quiet if name in rows]
-                if len(known) < len(quiet):
-                    continue
-                if name not in record["rows"]:
+        names = [name for name in quiet[0] if all(name in rows for rows in quiet)]
+        for record in several if len(quiet) > 1 else ():
+            for name in names if record["load"] != QUIET else ():
+                if told := record["rows"].get(name):
+                    known = [rows[name] for rows in quiet]
+                    both = (judge(told, known, same_speed=same) for same in (False, True))
+                    compared.append(Comparison(subject, record["load"], name, *both))
+                else:
                     unknown.append((subject, record["load"], name))
-                    continue
-                middle = mean(row[0] for row in known)
-                halves = [(row[2] - row[1]) / 2 for row in known if row[1] is not None]
-                apart = abs(known[0][0] - known[1][0]) / 2
-                half = math.hypot(mean(halves or [0.0]) / math.sqrt(2), apart)
-                is_ratio = not name.startswith((HOST, "call"))
-                told = tuple(record["rows"][name])
-                scale = 1.0 if is_ratio else abs(middle)
-                judged.append(Judged(subject, record["load"], name, told, (middle, half), scale))
-    return judged, unknown
+    return compared, unknown
 
 
 def markdown(records: Sequence[Record]) -> str:
@@ -305,84 +320,92 @@ def markdown(records: Sequence[Record]) -> str:
     parts = [
         "# What is told beside other work",
         f"Made by load.py from [{RECORDS}]({RECORDS}). Each subject was measured without load, "
-        "beside three loads, and without. *Holds*: the row's 95 % interval contains the mean of "
-        "the two quiet values. *Agrees*: the interval of the difference contains zero, where the "
-        "quiet values have their own doubt, and half of what they differ by: the machine's speed "
-        "changes from minute to minute. *Off*: the distance from the quiet value, as a fraction of "
-        "it; of a ratio, as a fraction of plain JAX's time. *Not known*: told without load, not "
-        "told beside it. A *call* is plain JAX's, without an interval. Loads: loops without end; "
-        "on and off at random, up to 1.5 s or 12 ms; compilers go through 64 MB again and again.",
+        "beside three loads, and without. *Quiet*: the mean of the two runs without load. *Holds*: "
+        "the row's 95 % interval contains that. *Agrees*: the interval of the difference contains "
+        "zero; the quiet value has its own doubt, and half of what its two runs differ by. *Off*: "
+        "the distance from the quiet value, as a fraction of it; of a ratio, as a fraction of "
+        "plain JAX's time. *At one speed*: the same for added times as fractions of the call that "
+        "each run saw, since other guests of a host change its speed by up to 1.8 times from one "
+        "minute to the next, which nothing inside of it shows. *Not known*: told without load, not "
+        "told beside it. Loads: loops without end; on and off at random, up to 1.5 s or 12 ms; "
+        "compilers go through 64 MB again and again, on and off in seconds.",
     ]
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(f"## {record['engine']}, {record['processor']}", []).append(record)
     for title, several in groups.items():
-        judged, unknown = judge(several)
-        if judged or unknown:
-            parts += [title, summary(judged, unknown, several), by_load(judged, unknown)]
-            parts += [table(judged)]
+        compared, unknown = compare(several)
+        if compared or unknown:
+            parts += [title, summary(compared, unknown, several)]
+            parts += [by_load(compared, unknown), table(compared)]
     return "\n\n".join(parts) + "\n"
 
 
-def summary(
-    judged: Sequence[Judged], unknown: Sequence[tuple[str, str, str]], records: Sequence[Record]
-) -> str:
+def count(rows: Sequence[Judged]) -> str:
     """Return how many rows are right."""
-    rows = [row for row in judged if row.told[1] is not None]
+    holds, agrees = (sum(getattr(row, name) for row in rows) for name in ("holds", "agrees"))
+    far = sum(abs(row.off) > MOST_OFF for row in rows)
+    parts = (percent(n / max(1, len(rows))) for n in (holds, agrees))
+    held, agreed = (f"{n} ({part})" for n, part in zip((holds, agrees), parts, strict=True))
+    return (
+        f"the interval holds the quiet value in {held}, and agrees with it in {agreed}; off by "
+        f"more than {percent(MOST_OFF)}: {far}"
+    )
+
+
+def summary(
+    compared: Sequence[Comparison],
+    unknown: Sequence[tuple[str, str, str]],
+    records: Sequence[Record],
+) -> str:
+    """Return how many rows are right, as told and at one speed."""
     loaded = [record for record in records if record["load"] != QUIET]
-    far = [row for row in judged if abs(row.off) > MOST_OFF]
-    holds, agrees = (sum(getattr(r, name) for r in rows) for name in ("holds", "agrees"))
-    calls = sum(name.startswith("call") for *_, name in unknown)
     loops = [record["loop"][1] for record in records]
     return "\n".join(
         [
-            f"* {len(loaded)} runs beside loads told {len(rows)} rows: the interval holds the "
-            f"quiet value in {holds} ({percent(holds / max(1, len(rows)))}), and agrees with it in "
-            f"{agrees} ({percent(agrees / max(1, len(rows)))})",
-            f"* {len(far)} of {len(judged)} rows and calls are off by more than "
-            f"{percent(MOST_OFF)}",
-            f"* {len(unknown) - calls} rows and {calls} calls are not known beside a load",
-            f"* empty loops before the runs took {min(loops):.0f} to {max(loops):.0f} µs",
+            f"* {len(loaded)} runs beside loads told {len(compared)} rows; {len(unknown)} that are "
+            "told without load were not known",
+            f"* as told: {count([row.plain for row in compared])}",
+            f"* at one speed: {count([row.at_one_speed for row in compared])}",
+            f"* empty loops before the runs took {min(loops):.0f} to {max(loops):.0f} µs (medians)",
         ]
     )
 
 
-def by_load(judged: Sequence[Judged], unknown: Sequence[tuple[str, str, str]]) -> str:
+def by_load(compared: Sequence[Comparison], unknown: Sequence[tuple[str, str, str]]) -> str:
     """Return a row for each load."""
     rows = []
     for load in LOADS:
-        those = [row for row in judged if row.load == load and row.told[1] is not None]
-        missing = sum(where == load and not name.startswith("call") for _, where, name in unknown)
+        those = [row.at_one_speed for row in compared if row.load == load]
+        missing = sum(where == load for _, where, _ in unknown)
         if those or missing:
             counts = (sum(getattr(row, name) for row in those) for name in ("holds", "agrees"))
-            worst = max((abs(row.off) for row in those), default=math.nan)
-            ends = f"{percent(worst)}" if those else ""
-            rows.append(Row((load, f"{len(those)}", *map(str, counts), ends, f"{missing}")))
-    titles = "load", "rows", "holds", "agrees", "most off", "not known"
+            worst = percent(max(abs(row.off) for row in those)) if those else ""
+            rows.append(Row((load, f"{len(those)}", *map(str, counts), worst, f"{missing}")))
+    titles = "load", "rows", "holds, at one speed", "agrees", "most off", "not known"
     return table_text(titles, rows)
 
 
-def table(judged: Sequence[Judged]) -> str:
+def table(compared: Sequence[Comparison]) -> str:
     """Return a row for each number beside a load."""
     rows = []
-    for row in judged:
-        value, low, high = row.told
-        is_ratio = row.scale == 1.0
-        told = write(value, is_ratio=is_ratio)
-        if low is not None and high is not None:
-            told += f" ({write(low, is_ratio=is_ratio)} to {write(high, is_ratio=is_ratio)})"
-        quiet = write(row.quiet[0], is_ratio=is_ratio)
-        words = ("", "") if low is None else ("yes" * row.holds or "no", "yes" * row.agrees or "no")
-        off = f"{100 * row.off:+.0f} %"
-        rows.append(Row((row.subject, row.load, row.row, quiet, told, off, *words)))
-    return table_text(
-        ("subject", "load", "row", "quiet", "told", "off", "holds", "agrees"), rows, (3, 4, 5)
-    )
-
-
-def write(value: float, *, is_ratio: bool) -> str:
-    """Return a ratio, or microseconds."""
-    return f"{value:.3f}" if is_ratio else f"{1e6 * value:.4g} µs"
+    for row in compared:
+        numbers = row.plain.value, row.plain.low, row.plain.high, row.plain.quiet
+        if row.plain.unit == 1.0:
+            value, low, high, quiet = (f"{number:.3f}" for number in numbers)
+        else:
+            value, low, high, quiet = (f"{1e6 * number:.4g} µs" for number in numbers)
+        judged = []
+        for it in (row.plain, row.at_one_speed):
+            judged += [
+                f"{100 * it.off:+.0f} %",
+                "yes" * it.holds or "no",
+                "yes" * it.agrees or "no",
+            ]
+        rows.append(Row((*row[:3], quiet, f"{value} ({low} to {high})", *judged)))
+    same = "at one speed: off", "holds", "agrees"
+    titles = ("subject", "load", "row", "quiet", "told", "off", "holds", "agrees", *same)
+    return table_text(titles, rows, (3, 4, 5, 8))
 
 
 def table_text(titles: Sequence[str], rows: Sequence[Row], numbers: Sequence[int] = ()) -> str:
