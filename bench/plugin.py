@@ -20,11 +20,11 @@ from bench.engine import journal as journals
 from bench.engine.measurement import Measurement, measure
 from bench.engine.process import WorkerFailedError
 from bench.engine.progress import Progress
-from bench.engine.state import DISTURBED
 from bench.environments.git import describe_commit
 from bench.metrics import METRICS, SAMPLED
 from bench.report import terminal
 from bench.report.documents.run import describe_run
+from bench.runfile import DISTURBED
 from bench.runfile.reader import Run
 from bench.streams import interrupt_on_signals
 from common.errors import BakeoffError
@@ -261,7 +261,7 @@ class RunPlugin:
             "or workloads"
         )
         if any(DISTURBED in row.missing.values() for row in measurement.results.cells):
-            advice = "other processes had its cores; measure it again in a quieter hour"
+            advice = "other processes had the workers' cores; measure it again in a quieter hour"
         return f"{nothing}{advice}. What was measured is in {measurement.journal.path}"
 
     def find_reporter(self) -> Any:

@@ -110,7 +110,9 @@ class Driver:
     def perform(self, action: Action) -> Outcome:
         """Let workers do an action; return their answers or how one died, and how long it took."""
         start, answers, death = time.monotonic(), list[Any](), None
-        use = CoreUse(lambda: tuple(self.workers.values()))
+        # A call on one core tells by itself whether that was free
+        is_judged = action.do == "cold" or (action.do == "block" and not action.cores)
+        use = CoreUse(lambda: tuple(self.workers.values())) if is_judged else None
         try:
             answers = self.get_answers(action)
         except (WorkerFailedError, OSError) as error:
@@ -124,9 +126,7 @@ class Driver:
         end = time.monotonic()
         if death is not None:
             death.is_late = death.is_hung and end - self.zero > self.plan.state.end
-        # A call on one core tells by itself whether that was free
-        is_judged = action.do == "cold" or (action.do == "block" and not action.cores)
-        is_disturbed = is_judged and use.is_disturbed()
+        is_disturbed = use is not None and use.is_disturbed()
         return Outcome(action.worker, end - start, end - self.zero, answers, death, is_disturbed)
 
     def get_answers(self, action: Action) -> list[Any]:

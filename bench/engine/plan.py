@@ -252,10 +252,11 @@ class Plan:
         measured = outcome.took - made
         state.spent.sampling_seconds += measured / requests.lanes_in_use
         visit.measured_seconds = measured + visit.measured_seconds * (not anew)
-        if seconds:
-            rounds = min((s.calls for answer in answers for s in answer.samples), default=rounds)
+        calls = [sample.calls for answer in answers for sample in answer.samples]
+        rounds = min(calls, default=rounds) if seconds else rounds
         total = sum(sum(answer.seconds.values()) for answer in answers) or 1.0
-        costs.round_seconds[turn] = total / rounds
+        if calls:  # or it is not known how many rounds there were
+            costs.round_seconds[turn] = total / rounds
         state.note_disturbance(turn, is_disturbed=outcome.is_disturbed)
         for side, answer in zip(sides, answers, strict=True):
             samples = [] if outcome.is_disturbed else answer.samples
@@ -263,7 +264,7 @@ class Plan:
             disturbed = answer.seconds if outcome.is_disturbed else answer.disturbed
             cells = (side.cell(arm, turn.workload) for arm in disturbed)
             side.disturbed.update((cell, turn.kind) for cell in cells)
-            for arm, seconds in answer.seconds.items():
+            for arm, seconds in answer.seconds.items() if calls else ():
                 whole = measured * seconds / total * turn.rounds / rounds
                 costs.turn_seconds[side, turn, arm] = whole
         if any(answer.spoiled for answer in answers):

@@ -54,7 +54,7 @@ class WorkerFailedError(Exception):
     lost_token: bool = False
     """Whether it ended because its partner, with which it alternated, did not go on."""
     is_hung: bool = False
-    """Whether it was ended since it did not answer."""
+    """Whether it was ended while it was still at work."""
     is_late: bool = False
     """Whether that was after the end of the run's time: what it was to do is not measured yet."""
     number: int = 0
@@ -210,13 +210,11 @@ class Worker:
             before, used = used, sum(worker.read_processor_seconds() for worker in computing)
             if self.process.poll() is not None:  # what it has started holds its output open
                 raise self._explain_end()
-            why = ""
+            if seconds == SILENCE_SECONDS and used - before < COMPUTING * seconds:
+                raise self.make_failure(f"it neither answered nor computed for {seconds:g} s")
             if time.monotonic() >= end:
-                why = f"it was still at work after {time.monotonic() - start:.0f} s"
-            elif used - before < COMPUTING * seconds:
-                why = f"it neither answered nor computed for {seconds:g} s"
-            if why:
-                hung = self.make_failure(why)
+                waited = time.monotonic() - start
+                hung = self.make_failure(f"it was still at work after {waited:.0f} s")
                 hung.is_hung = True
                 raise hung
 

@@ -14,7 +14,7 @@ from bench.engine.task import find_group_arms, find_live_cells
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, METRICS, STAGES, TINY, TRAINED, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT
-from bench.runfile import TimeSpent
+from bench.runfile import DISTURBED, TimeSpent
 from common.config import find_workload, is_real_step, is_skeleton, is_user_step
 
 if TYPE_CHECKING:
@@ -39,11 +39,6 @@ estimates and the report take it, and longer runs have more samples."""
 MANY_GROUPS = 3
 """Least number of pairs of environments that share one variance between pairs of workers; with
 fewer, each has its own."""
-DISTURBED = (
-    "not known: other processes had its cores, or it sleeps in each call; measure it again in a "
-    "quieter hour"
-)
-"""Reason why a number is missing that was measured beside other processes."""
 COLD_KIND = "cold"
 ASKED_OF = {kind: [m for m in METRICS.values() if m.turn == kind] for kind in TURNS}
 ASKED_OF[COLD_KIND] = [METRICS[name] for name in COLD]

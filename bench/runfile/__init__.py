@@ -48,6 +48,11 @@ LIKE_BAD: Conclusion = "like bad"
 UNDECIDED: Conclusion = "undecided"
 NEEDED_SECONDS = re.compile(r"\babout (\d+) s\b")
 """Seconds in a reason why a number is missing, where time would help."""
+DISTURBED = (
+    "not known: other processes had the worker's cores, or each call sleeps; measure it again in a "
+    "quieter hour"
+)
+"""Reason why a number is missing that was measured beside other processes."""
 
 
 class CellResult(msgspec.Struct, kw_only=True):

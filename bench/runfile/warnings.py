@@ -55,10 +55,9 @@ def warn_of_processes(spent: TimeSpent) -> Iterator[str]:
         most = f", most of it {spent.busiest}" if spent.busiest else ""
         parts.append(f"other processes used {spent.others:.0%} of the machine{most}")
     if parts:
-        yield (
-            f"During this measurement, {' and '.join(parts)}. What they interrupted was left out; "
-            "intervals are wider."
-        )
+        left_out = " What these interrupted was left out." * (spent.others > MOST_OTHERS)
+        slower = " Times may be those of a slower machine." * (spent.stolen > MOST_STOLEN)
+        yield f"During this measurement, {' and '.join(parts)}.{left_out}{slower}"
 
 
 def warn_of_imports(modules: int) -> Iterator[str]:

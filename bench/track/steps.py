@@ -17,6 +17,7 @@ from bench.options import Options
 from bench.prepare.stacks import require_style
 from bench.runfile import (
     DIFFERS,
+    DISTURBED,
     LIKE_BAD,
     LIKE_GOOD,
     UNDECIDED,
@@ -241,8 +242,10 @@ class Steps:
         if failures := [r.failure for r in rows if r.cell == self.cell and r.failure]:
             return UnmeasurableError(f"{about}: {failures[0]}")
         self.missing_seconds = self.budget if self.taken else 2 * self.budget
-        within = f"in a --budget of {self.budget:g}"
-        return StoppedError(f"{about}: there was no time for a pair of workers {within}")
+        why = f"there was no time for a pair of workers in a --budget of {self.budget:g}"
+        if any(r.cell == self.cell and DISTURBED in r.missing.values() for r in rows):
+            why = DISTURBED
+        return StoppedError(f"{about}: {why}")
 
     def explain_doubt(self, boundary: float) -> str:
         """Return the last step's result, and how long it would take to decide it."""

@@ -117,26 +117,28 @@ class TimedBlock:
             self.compare(turns)
         good = [arm for arm in turns if arm not in self.failures]
         several_cores = self.command.kind == STEP and not has_one_core()
-        samples = []
+        samples, disturbed = [], list[Arm]()
         if self.pairs_calls and not self.token:
             cells = {self.arms.find_cell(arm): self.calls[arm][HOST] for arm in good}
             has_reference = any(arm in REFERENCE for arm in good)
             samples = make_paired_samples(cells, HOST) if has_reference else []
+            timed = {sample.cell.arm for sample in samples}
+            disturbed = [arm for arm in good if arm not in timed]
             self.calls.clear()
         for arm in good:
             cell = self.arms.find_cell(arm)
             made = [make_sample(cell, name, calls) for name, calls in self.calls[arm].items()]
             samples += filter(None, made)
+            disturbed += [arm] * (None in made)
             if several_cores and self.cpu_seconds[arm] > 0:
                 used = self.cpu_seconds[arm] / self.wall_seconds[arm]
                 samples.append(Sample(cell, "cores_used", round_value(used)))
-        timed = {sample.cell.arm for sample in samples}
         return Timed(
             samples,
             {str(arm): why for arm, why in self.failures.items()},
             {str(arm): self.wall_seconds[arm] for arm in good},
             making=self.making_seconds,
-            disturbed=[str(arm) for arm in good if arm not in timed],
+            disturbed=[*map(str, disturbed)],
         )
 
     def attempt[Result](

@@ -49,7 +49,7 @@ FIRST_CALLS = 3
 """Number of calls after which a step is warm: the second and third can still take another path."""
 WARM_CALLS = 10
 """Calls, each with a chunk of its own, in which a warm step should compile nothing."""
-CLOCK = time.perf_counter
+CLOCK, CPU_CLOCK = time.perf_counter, time.process_time
 EMPTY_CALLS = 200
 """Timed calls of an empty program."""
 QUIET_QUANTILE = 0.1
@@ -239,7 +239,7 @@ def measure_collections(call: Callable[[], Any]) -> dict[str, float]:
     """Return the garbage collector's pauses while a step is called in a loop, as in training.
 
     Frozen objects are unfrozen before, as in a process of the user's own. A pause includes JAX's
-    own callbacks.
+    own callbacks. Pauses are processor time, without that of other processes.
 
     Returns:
         `gc_pauses` in a thousand calls; `gc_longest`, in seconds; `gc_share` of the time.
@@ -249,11 +249,11 @@ def measure_collections(call: Callable[[], Any]) -> dict[str, float]:
     def begin(phase: str, _: object) -> None:
         nonlocal begun
         if phase == "start":
-            begun = CLOCK()
+            begun = CPU_CLOCK()
 
     def end(phase: str, _: object) -> None:
         if phase == "stop":
-            pauses.append(CLOCK() - begun)
+            pauses.append(CPU_CLOCK() - begun)
 
     gc.unfreeze()
     gc.collect()
@@ -261,7 +261,7 @@ def measure_collections(call: Callable[[], Any]) -> dict[str, float]:
         jax.block_until_ready(call())
     gc.callbacks.insert(0, begin)  # before JAX's, and after them
     gc.callbacks.append(end)
-    start, calls = CLOCK(), 0
+    start, cpu, calls = CLOCK(), CPU_CLOCK(), 0
     try:
         while calls < COLLECTED_CALLS and CLOCK() - start < COLLECTED_SECONDS:
             jax.block_until_ready(call())
@@ -272,7 +272,7 @@ def measure_collections(call: Callable[[], Any]) -> dict[str, float]:
     return {
         "gc_pauses": 1000 * len(pauses) / calls,
         "gc_longest": max(pauses, default=0.0),
-        "gc_share": sum(pauses) / (CLOCK() - start),
+        "gc_share": sum(pauses) / (CPU_CLOCK() - cpu),
     }
 
 

@@ -255,7 +255,7 @@ class Timed:
     making: float = 0.0
     """Seconds spent on making steps anew."""
     disturbed: list[str] = field(default_factory=list)
-    """Arms without samples, since in most calls the process did not have its core."""
+    """Arms that lack a sample, since in most calls the process did not have its core."""
     spoiled: bool = False
     """Like `Failed.spoiled`."""
 

@@ -55,6 +55,9 @@ OFF_CORE_SECONDS = 50e-6
 """Longest time, in seconds, that a process on one core may be off it in a call that counts. In a
 quiet hour it is off for 13 µs at most (99 % quantile), and for a time slice of milliseconds where
 another process has the core."""
+OFF_CORE_PART = 0.001
+"""Fraction of longer calls, or of many in a row, for which the process may be off its core beyond
+that: what the kernel itself does now and then."""
 LEAST_CLEAN_ROUNDS = 6
 """Least rounds of a block of single calls in which both calls of a ratio are clean: the shortest
 block has eight, and a quiet machine spoils one of them now and then."""
@@ -70,7 +73,7 @@ class Call(NamedTuple):
     seconds: float
     idle: float
     """Seconds in which no thread of this process ran, in the call and in the untimed one right
-    before it; zero where that is not known."""
+    before it, beyond `OFF_CORE_PART` of both; zero where that is not known."""
 
     @property
     def is_clean(self) -> bool:
@@ -149,8 +152,8 @@ class Turn:
         return Call(end - start, self.find_idle(end - begin, CPU_CLOCK() - cpu))
 
     def find_idle(self, seconds: float, cpu_seconds: float) -> float:
-        """Return the idle seconds of a call; zero where clocks do not tell them."""
-        return seconds - cpu_seconds if self.tells_idle else 0.0
+        """Return the idle seconds of some calls; zero where clocks do not tell them."""
+        return (1 - OFF_CORE_PART) * seconds - cpu_seconds if self.tells_idle else 0.0
 
     def time_calls(self, series: CallSeries) -> list[Call]:
         """Return the time of each call that is waited for, or the mean of calls in a row."""
@@ -266,7 +269,8 @@ def make_sample(cell: Cell, metric: str, turns: Sequence[Sequence[Call]]) -> Sam
     """Return the sample of a cell's turns in a block; None if too few of them are clean."""
     seconds = read_clean_seconds(turns)
     clean = seconds[~np.isnan(seconds).all(1)]
-    if len(clean) < min(len(turns), LEAST_CLEAN_TURNS):
+    least = LEAST_CLEAN_ROUNDS if seconds.shape[1] == 1 else LEAST_CLEAN_TURNS
+    if len(clean) < min(len(turns), least):
         return None
     fastest = math.exp(mean_of_fastest(clean))
     typical = np.nanquantile(clean, [0.5, 0.95]).tolist()

@@ -2,12 +2,14 @@
 
     python results/cost/check.py
     python results/cost/check.py --model haiku --seconds 1 --folder try
+    python results/cost/check.py --real
 
-For each model of models.py, `bakeoff cost` measures its styles in one run, and truth.py in several
-processes, two at the same time; the order is random. Each style is a line of `check.jsonl`,
-appended when its model is done. Models that have lines of this engine's commit are not measured
-again: after Ctrl-C, the same command continues. `--model none` only writes `check.md`. Nothing else
-should run meanwhile.
+For each model of models.py, in random order, `bakeoff cost` measures its styles in one run, and
+truth.py in several processes, two at the same time: half of the fewest before that run, the others
+after it, until the mean is three times as certain as what was told, or there are enough. Each style
+is a line of `check.jsonl`, appended when its model is done. Models that have lines of this engine's
+commit are not measured again: after Ctrl-C, the same command continues. `--model none` only writes
+`check.md`. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -50,14 +52,18 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """Options of truth.py, by what it measures."""
 SKELETON, ONE_CORE, TWO_CORES = OPTIONS
-PROCESSES = 6
-"""Processes of truth.py for each step that judges `bakeoff cost`: processes differ by several per
-cent. Other real steps have one process."""
+FEWEST_PROCESSES, MOST_PROCESSES = 8, 16
+"""Processes of truth.py for each step that judges `bakeoff cost`: they differ by several per cent.
+Other real steps have one process."""
+TIMES_AS_CERTAIN = 3
+"""Standard error of what is told, divided by that of truth.py's mean at which that is enough."""
 LANES = 2
 """Processes of truth.py that run at the same time, each on one core, as workers of `bakeoff cost`
 do: with a neighbour, calls take some per cent longer."""
 RELATIVE, ABSOLUTE = 0.05, 2.0
 """Largest distance of a near result from the truth: a fraction of the truth, and microseconds."""
+NORMAL = 1.96
+"""Standard errors in half of a 95 % interval, about."""
 PRECISE = 0.03
 """Largest half of an interval that is called precise, as a fraction of what is told."""
 
@@ -68,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="", help="only models whose name has this in it")
-    parser.add_argument("--budget", type=float, default=20, help="seconds of `bakeoff cost`")
+    parser.add_argument("--budget", type=float, default=60, help="seconds of `bakeoff cost`")
+    parser.add_argument("--real", action="store_true", help="time the real steps of all styles")
     parser.add_argument("--seconds", type=float, default=1.5, help="of each process of truth.py")
     parser.add_argument("--folder", type=Path, default=TRUTH.parent, help="of the records")
     options = parser.parse_args(arguments)
@@ -104,44 +111,60 @@ def judge_of(style: str) -> str:
 
 def check(model: Model, options: argparse.Namespace) -> list[Record]:
     """Return what `bakeoff cost` says of a model's styles, and what truth.py does."""
-    kinds = {
-        SKELETON: [style for style in model.styles if style != WHOLE],
-        ONE_CORE: [*model.styles],
-        TWO_CORES: [*model.styles],
+    judging = {
+        kind: styles
+        for kind in (SKELETON, ONE_CORE)
+        if (styles := [style for style in model.styles if judge_of(style) == kind])
     }
-    kinds = {kind: styles for kind, styles in kinds.items() if styles}
-    processes = {SKELETON: PROCESSES, ONE_CORE: PROCESSES if WHOLE in model.styles else 1}
+    others = {kind: [*model.styles] for kind in (ONE_CORE, TWO_CORES) if options.real}
+    truths: dict[str, list[Record]] = {kind: [] for kind in (*judging, *others)}
     with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as name:
         folder = Path(name)
         (folder / f"{model.name}.py").write_text(model.file(), encoding="utf-8")
-        turns: list[list[str]] = []
-        for kind, styles in kinds.items():
-            truth(model, styles, kind, 0, folder)  # which compiles
-            count = processes.get(kind, 1)
-            turns += [[kind] * min(LANES, count)] * -(-count // LANES)
-        told: dict[str, Record] = {}
-        truths: dict[str, list[Record]] = {kind: [] for kind in kinds}
 
-        def measure(kind: str, first: int) -> list[Record]:
-            styles = kinds[kind]
+        def measure(kind: str, styles: Sequence[str], first: int = 0) -> list[Record]:
             return truth(model, styles, kind, options.seconds * len(styles), folder, first)
 
-        for turn in random.sample([[], *turns], len(turns) + 1):
-            if not turn:
-                told = tell(model, options.budget, folder)
+        def measure_lanes(kind: str) -> None:
             with ThreadPoolExecutor(LANES) as pool:
-                for kind, made in zip(turn, pool.map(measure, turn, range(LANES)), strict=False):
-                    truths[kind] += made
+                works = [pool.submit(measure, kind, judging[kind], n) for n in range(LANES)]
+                truths[kind] += [row for made in works for row in made.result()]
+
+        for kind, styles in (judging | others).items():
+            truth(model, styles, kind, 0, folder)  # which compiles
+        for _ in range(FEWEST_PROCESSES // LANES // 2):
+            for kind in judging:
+                measure_lanes(kind)
+        told = tell(model, options.budget, folder)
+        for kind in judging:
+            while not is_enough(truths[kind], told, judging[kind]):
+                measure_lanes(kind)
+        for kind, styles in others.items():
+            left = [style for style in styles if style not in judging.get(kind, [])]
+            truths[kind] += measure(kind, left)
     records = {style: {"style": style, **told[style]} for style in model.styles}
     for kind, made in truths.items():
-        for style in kinds[kind]:
-            of_style = [process for process in made if process["style"] == style]
-            records[style][kind] = {
-                "added": [round(process["added"], 2) for process in of_style],
-                "calls": [round(process["call"], 2) for process in of_style],
-                "rounds": [process["rounds"] for process in of_style],
-            }
+        for style in model.styles:
+            if of_style := [process for process in made if process["style"] == style]:
+                records[style][kind] = {
+                    "added": [round(process["added"], 2) for process in of_style],
+                    "calls": [round(process["call"], 2) for process in of_style],
+                    "rounds": [process["rounds"] for process in of_style],
+                }
     return [*records.values()]
+
+
+def is_enough(made: Sequence[Record], told: dict[str, Record], styles: Sequence[str]) -> bool:
+    """Tell whether truth.py has had enough processes for some styles."""
+    for style in styles:
+        truths = [row["added"] / row["call"] for row in made if row["style"] == style]
+        if len(truths) >= MOST_PROCESSES:
+            return True
+        error = stdev(truths) / math.sqrt(len(truths))
+        error_told = half_interval(told[style]) / NORMAL * abs(mean(truths))  # infinite if not told
+        if len(truths) < FEWEST_PROCESSES or math.inf > error_told < TIMES_AS_CERTAIN * error:
+            return False
+    return True
 
 
 def truth(
@@ -210,22 +233,34 @@ def run(command: Sequence[str], folder: Path, **more: str) -> subprocess.Complet
 def judged(record: Record, *, at_one_speed: bool = False) -> tuple[float, float, bool, bool]:
     """Return the truth, how far the told cost is off, and whether it is near and held.
 
-    Held: the told interval contains the truth. A style without a told cost is neither.
-    Cost and truth are microseconds of different minutes, in which the machine's speed may differ.
-    Plain calls show that speed; but in a process with more styles, they take some per cent longer,
-    without changing what a style adds.
+    Held: the 95 % interval of the difference contains zero; the truth has an error, too. A style
+    without a told cost is neither near nor held. At one speed, both are fractions of the plain call
+    that each method saw, times the truth's: they were measured in different minutes, in which the
+    machine's speed may differ, while such fractions stay.
     """
     truth = record[judge_of(record["style"])]
-    true = mean(truth["added"])
+    level = mean(truth["calls"])
+    fractions = map(truediv, truth["added"], truth["calls"])
+    truths = [level * part for part in fractions] if at_one_speed else truth["added"]
+    true = mean(truths)
     if not record["told"]:
         return true, math.nan, False, False
-    speed = mean(truth["calls"]) / record["call"] if at_one_speed else 1.0
+    speed = level / record["call"] if at_one_speed else 1.0
     value, low, high = (None if told is None else speed * told for told in record["told"])
     off = value - true
     near = abs(off) <= max(RELATIVE * abs(true), ABSOLUTE)
-    bounds = low is not None or high is not None  # one worker alone has no interval
-    held = bounds and (low is None or low <= true) and (high is None or true <= high)
-    return true, off, near, held
+    if low is None and high is None:  # one worker alone has no interval
+        return true, off, near, False
+    end = low if off > 0 else high
+    doubt = math.inf if end is None else end - value
+    return true, off, near, abs(off) <= math.hypot(doubt, find_error(truths))
+
+
+def find_error(truths: Sequence[float]) -> float:
+    """Return half of the 95 % interval of the mean of truth.py's processes, by Student's t."""
+    from scipy import special
+
+    return float(special.stdtrit(len(truths) - 1, 0.975)) * stdev(truths) / math.sqrt(len(truths))
 
 
 def half_interval(record: Record) -> float:
@@ -241,21 +276,22 @@ def markdown(records: Sequence[Record]) -> str:
         f"Made by check.py from [{RECORDS}]({RECORDS}). *Told*: the time that a style adds to a "
         "call, as `bakeoff cost` reports it, with its 95 % interval. *Half*: half of that "
         "interval. *Truth*: the same time, measured on another skeleton by [truth.py](truth.py), "
-        f"which shares no code with this project: the mean of {PROCESSES} processes, with its "
-        "standard error. The two were measured at different times, and the machine's speed may "
-        "differ by half between these. *Call*: the time of a plain call in each measurement; it "
-        "allows a comparison at one speed. The file's own `step` has no skeleton, so both methods "
-        "measure the real step, on one core. *One core*, *two cores*: real steps, measured by "
-        f"truth.py. *Near*: within {percent(RELATIVE)} or {ABSOLUTE:g} µs of the truth. *Held*: "
-        "the interval contains the truth. *Loop*: the median time of an empty loop, before or "
-        "after, whichever is longer; it is longer in a busy hour.",
+        f"which shares no code with this project: the mean of several processes, with half of its "
+        "95 % interval. The two were measured in different minutes, and the machine's speed may "
+        "differ by half between these. *Call*: the time of a plain call in each measurement; *at "
+        "one speed*, both methods' added times are compared as fractions of it. The file's own "
+        "`step` has no skeleton, so both measure the real step, on one core. *One core*, *two "
+        f"cores*: real steps, measured by truth.py. *Near*: within {percent(RELATIVE)} or "
+        f"{ABSOLUTE:g} µs of the truth. *Held*: the 95 % interval of the difference contains zero. "
+        "*Loop*: the median time of an empty loop, before or after, whichever is longer; it is "
+        "longer in a busy hour.",
     ]
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(f"## {record['engine']}, {record['processor']}", []).append(record)
     for title, several in groups.items():
         parts += [title, summary(several), table(several)]
-        if known := [record for record in several if SKELETON in record]:
+        if known := [record for record in several if {SKELETON, TWO_CORES} <= {*record}]:
             parts += [
                 "How much more a style adds to a real step than to its skeleton: median (smallest "
                 "to largest). truth.py measured both, and each is scaled to the speed of its "
@@ -286,16 +322,32 @@ def summary(records: Sequence[Record]) -> str:
         untold = sum(not record["told"] for record in chosen)
         lines.append(
             f"* {hour}, {len(chosen)} steps: within {percent(RELATIVE)} or {ABSOLUTE:g} µs: "
-            f"{near} ({near_then} at one speed); the interval holds the truth: {held} "
-            f"({held_then}); half an interval is at most {percent(PRECISE)}: {precise}"
+            f"{near} ({near_then} at one speed); the interval of the difference contains zero: "
+            f"{held} ({held_then}); half an interval is at most {percent(PRECISE)}: {precise}"
             f"{f'; without a number: {untold}' * bool(untold)}"
         )
+    lines.append(f"* the truth has {describe_certainty(records)}")
     spreads = [find_spread(record) for record in records]
     lines.append(
         f"* processes of truth.py differ from each other by {percent(median(spreads))} (standard "
         f"deviation, median over steps; the largest is {percent(max(spreads))})"
     )
     return "\n".join(lines)
+
+
+def describe_certainty(records: Sequence[Record]) -> str:
+    """Return how many processes steps have, and in how many their error is small enough."""
+    counts, certain = [], 0
+    for record in records:
+        truth = record[judge_of(record["style"])]
+        counts.append(len(truth["added"]))
+        error = find_error([*map(truediv, truth["added"], truth["calls"])])
+        mean_part = abs(mean(map(truediv, truth["added"], truth["calls"])))
+        certain += TIMES_AS_CERTAIN * error <= half_interval(record) * mean_part
+    return (
+        f"{min(counts)} to {max(counts)} processes; its error is at most 1/{TIMES_AS_CERTAIN} of "
+        f"what is told in {certain}"
+    )
 
 
 def find_spread(record: Record) -> float:
@@ -355,9 +407,9 @@ def table(records: Sequence[Record]) -> str:
     places = {step: place for place, step in enumerate(steps)}
     rows = []
     for record in sorted(records, key=lambda r: places.get((r["model"], r["style"]), len(steps))):
-        true, off, near, held = judged(record)
-        truths = record[judge_of(record["style"])]["added"]
-        error = stdev(truths) / math.sqrt(len(truths)) if len(truths) > 1 else math.nan
+        true, off, _, held = judged(record)
+        _, far_then, near_then, held_then = judged(record, at_one_speed=True)
+        error = find_error(record[judge_of(record["style"])]["added"])
         told, far, half, calls = record.get("failed", "no number"), "", "", ""
         if record["told"]:
             value, *ends = record["told"]
@@ -370,8 +422,13 @@ def table(records: Sequence[Record]) -> str:
         row = (
             *(record["model"], record["style"], f"{record['arrays']:g}"),
             *(told, half, calls, f"{signed(true)} µs ± {error:.1f}", far),
-            *(f"{signed(mean(record[kind]['added']))} µs" for kind in (ONE_CORE, TWO_CORES)),
-            *("yes" if near else "no", "yes" if held else "no", f"{record['loop'][1]:.0f} µs"),
+            f"{signed(far_then)} µs ({100 * far_then / abs(true):+.0f} %)" * bool(record["told"]),
+            *(
+                f"{signed(mean(record[kind]['added']))} µs" if kind in record else ""
+                for kind in (ONE_CORE, TWO_CORES)
+            ),
+            *("yes" if is_right else "no" for is_right in (near_then, held, held_then)),
+            f"{record['loop'][1]:.0f} µs",
         )
         rows.append(Row(row))
     titles = (
@@ -383,10 +440,15 @@ def table(records: Sequence[Record]) -> str:
         "call",
         "truth",
         "off",
+        "at one speed",
         ONE_CORE,
         TWO_CORES,
+        "near",
+        "held",
+        "at one speed",
+        "loop",
     )
-    return table_text((*titles, "near", "held", "loop"), range(2, 10), rows)
+    return table_text(titles, range(2, 11), rows)
 
 
 def table_text(titles: Sequence[str], numbers: Sequence[int], rows: Sequence[Row]) -> str:

@@ -156,7 +156,9 @@ def measure(subject: Subject, load: str) -> Record:
         written = folder / "run.json"
         about = {"status": made.returncode, "seconds": round(took)}
         if not written.exists():
-            return about | {"rows": {}, "failed": (made.stdout + made.stderr)[-300:]}
+            lines = (made.stdout + made.stderr).replace(f"{ROOT}{os.sep}", "").split("\n")
+            reason = [line for line in lines if "no run file" in line or line.startswith("bakeoff")]
+            return about | {"rows": {}, "failed": "".join(reason[-1:])[:300]}
         results = read_run(written, samples=False).results
     rows = [row for row in results.estimates if is_told(row)]
     numbers = {name_row(row): [row.value, row.low, row.high, row.level or 0] for row in rows}

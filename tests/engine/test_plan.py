@@ -14,9 +14,9 @@ from bench.engine.actions import Action, Outcome
 from bench.engine.jobs import OVERRUN
 from bench.engine.plan import PROVE_SHARE, Plan
 from bench.engine.process import WorkerFailedError
-from bench.engine.state import DISTURBED
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, STEP
+from bench.runfile import DISTURBED
 from bench.worker.protocol import Open
 from tests.engine.plans import (
     AT_SEED,
@@ -123,7 +123,7 @@ def test_times_beside_other_work_are_left_out_and_the_row_says_so() -> None:
     [state] = plan.state.sides
     missing = state.cells[GOOD_CELL].missing
     assert (missing[STEP], missing["first_step"]) == (DISTURBED, DISTURBED)
-    assert DISTURBED.startswith("not known: other processes had its cores")
+    assert DISTURBED.startswith("not known: other processes had the worker's cores")
     machine = Shared()
     machine.quiet_from = 30.0
     plan, _ = run(wanted, 120, machine)

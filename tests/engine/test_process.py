@@ -134,7 +134,7 @@ def test_a_worker_that_neither_answers_nor_computes_has_hung(
 ) -> None:
     error = failure(f"{BURN}\nready(); heard(); {before}; {hangs}")
     assert error.reason == "worker failed (it neither answered nor computed for 1 s)"
-    assert error.is_hung
+    assert not error.is_hung, "more time would not help"
 
 
 @pytest.mark.parametrize(

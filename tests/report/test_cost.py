@@ -21,7 +21,14 @@ from bench.prepare.run import ASKED
 from bench.prepare.sides import choose_cells
 from bench.report.documents.ab import describe_comparison
 from bench.report.documents.cost import advise, describe_costs
-from bench.runfile import CellResult, EnvironmentInfo, Results, RunOptions, TimeSpent
+from bench.runfile import (
+    DISTURBED,
+    CellResult,
+    EnvironmentInfo,
+    Results,
+    RunOptions,
+    TimeSpent,
+)
 from bench.runfile.reader import read
 from bench.samples import Proof, Sample
 from bench.track.own_cost import OwnCost, find_better, find_status
@@ -117,15 +124,19 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "half", "words"),
+    ("added", "factor", "half", "words"),
     [
-        (3.0, 0.1, "+575 µs (549 to 601) beside `flax_nnx/jit_partial`: expect that on this mach"),
-        (0.7, 0.3, "+46 µs (-24 to 116) beside `flax_nnx/jit_partial`: expect the times above."),
+        (6e-4, 3.0, 0.1, "690 µs here, +575 µs (549 to 601) compared with {}: expect that on this"),
+        (6e-4, 0.7, 0.3, "161 µs here, +46 µs (-24 to 116) compared with {}: expect that on this"),
+        (6e-5, 0.7, 0.3, "161 µs here, +46 µs (-24 to 116) compared with {}: expect the times a"),
+        (6e-4, 0.7, 9.9, "161 µs here; how much the styles differ in it is not known yet."),
     ],
 )
-def test_a_timed_real_step_says_what_to_expect(factor: float, half: float, words: str) -> None:
+def test_a_timed_real_step_says_what_to_expect(
+    added: float, factor: float, half: float, words: str
+) -> None:
     """What real steps show of a difference is not what a skeleton does."""
-    made = results({"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6)}, 2.3e-4)
+    made = results({"jit": (added, 2e-6), "jit_partial": (1e-5, 2e-6)}, 2.3e-4)
     assert any("often a third more" in line for line in describe_costs(made).fine_print) is False
     for style, value, doubt in (("jit", factor, half), ("jit_partial", 0.5, 0.05)):
         cell = Arm("flax_nnx", style).make_cell("mine", "cpu")
@@ -133,7 +144,18 @@ def test_a_timed_real_step_says_what_to_expect(factor: float, half: float, words
         made.estimates.append(ratio(value, *ends, cell=cell, metric=STEP, verdict=None))
         made.estimates.append(amount(2.3e-4 * value, cell=cell, metric=STEP))
     advice, _, _ = advise(OwnCost(made))
-    assert f". Your real step takes {'690' if factor == 3 else '161'} µs here, {words}" in advice
+    assert f". Your real step takes {words.format('`flax_nnx/jit_partial`')}" in advice
+
+
+def test_beside_other_processes_no_larger_budget_is_advised() -> None:
+    made = results({"jit": (6e-4, 2e-5)}, 2.3e-4)
+    made.estimates = []
+    made.cells[1].missing = {HOST: DISTURBED}
+    made.options = RunOptions(budget=25.0)
+    assert advise(OwnCost(made)).text == (
+        "Nothing could be measured in 25 s; other processes had the workers' cores, so measure "
+        "again in a quieter hour."
+    )
 
 
 def test_a_first_answer_fits_a_terminal_of_thirty_lines() -> None:
@@ -383,7 +405,7 @@ def test_what_is_right(
 
     At one speed, also if it was told while the machine took twice as long for a call.
     """
-    several = {"added": [true - 1, true, true + 1], "calls": [40.0, 50.0, 60.0]}
+    several = {"added": [true - 0.1, true, true + 0.1], "calls": [50.0] * 3}
     truths = {"one core": several} if style == WHOLE else {"skeleton": several}
     record = {"style": style, "told": told, "call": 50.0, "one core": {"added": [9e9]}} | truths
     assert check.judged(record)[2:] == (near, held)
@@ -391,6 +413,25 @@ def test_what_is_right(
     slow = told and [None if number is None else 2 * number for number in told]
     late = record | {"told": slow, "call": 100.0}
     assert check.judged(late, at_one_speed=True)[2:] == (near, held)
+    several["added"] = [true - 40, true, true + 40]
+    assert check.judged(record)[3] == (told is not None and told[1] is not None), "a poor truth"
+
+
+def test_the_second_method_goes_on_until_it_is_certain_or_has_enough() -> None:
+    told = {"jit": {"told": [100.0, 97.0, 103.0]}, "pure": {"told": None}}
+
+    def is_enough(count: int, apart: float) -> bool:
+        made = [
+            {"style": style, "added": 100.0 + apart * (-1) ** n, "call": 50.0}
+            for n in range(count)
+            for style in told
+        ]
+        return bool(check.is_enough(made, told, [*told]))
+
+    assert not is_enough(check.FEWEST_PROCESSES - 2, 0.1), "too few"
+    assert is_enough(check.FEWEST_PROCESSES, 1.0)
+    assert not is_enough(check.FEWEST_PROCESSES, 3.0), "an error of 1.1 µs, for one of 1.5"
+    assert is_enough(check.MOST_PROCESSES, 30.0)
 
 
 def test_the_published_tables_are_of_the_published_records() -> None:

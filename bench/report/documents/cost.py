@@ -13,6 +13,7 @@ from bench.numbers import amount, percent, words
 from bench.report import sentences
 from bench.report.sentences import write_change
 from bench.report.table import Column, Content, Document, Row, Section, Table
+from bench.runfile import DISTURBED
 from bench.track.own_cost import OwnCost, find_better, find_real_difference, real_rows
 from bench.wording import join_words, name_few, sentence
 from common.config import Device
@@ -165,7 +166,9 @@ def compare_styles(it: OwnCost) -> Advice:
     usual, name = it.costs[style], names[style]
     if it.step and usual.high is not None and usual.high < MARGIN * it.step.value:
         part = percent(max(0.0, usual.value) / it.step.value)
-        return Advice(f"{at}no other style is worth it: {name} adds {part} ({words(usual)}).{rest}")
+        real = describe_real_step(it, style, plain, names[plain])
+        least = f"{at}no other style is worth it: {name} adds {part} ({words(usual)}){real}.{rest}"
+        return Advice(least)
     if usual.is_unknown:
         by_one = " (one process)" * (usual.workers == 1)
         return Advice(f"{at}{name}: not known yet{by_one}.{rest}", is_known=False)
@@ -203,9 +206,12 @@ def describe_real_step(it: OwnCost, usual: str, better: str, name: str) -> str:
         return ""
     takes = f". Your real step takes {amount(step.value, 's')} here"
     if more is None or more.is_unknown:
-        return f"{takes}; what it shows of that is not known yet"
-    end = "expect that on this machine" if more.differs else "expect the times above"
-    return f"{takes}, {words(more)} beside {name}: {end}"
+        return f"{takes}; how much the styles differ in it is not known yet"
+    costs = {style: cost.value for style, cost in it.costs.items()} | {it.plain_style: 0.0}
+    skeletons, (low, high) = costs[usual] - costs[better], more.limits
+    is_unlike = low is None or high is None or not low <= skeletons <= high
+    end = "expect that on this machine" if more.differs or is_unlike else "expect the times above"
+    return f"{takes}, {words(more)} compared with {name}: {end}"
 
 
 def explain_silence(it: OwnCost) -> str:
@@ -218,7 +224,12 @@ def explain_silence(it: OwnCost) -> str:
 
 
 def suggest_budget(it: OwnCost) -> str:
-    """Return the advice to give a larger budget: by what is missing, if known, else twice it."""
+    """Return the advice to give a larger budget: by what is missing, if known, else twice it.
+
+    Where others had the cores, a larger one would not help.
+    """
+    if DISTURBED in it.missing:
+        return "other processes had the workers' cores, so measure again in a quieter hour"
     if not it.budget:
         return "give a larger --budget"
     more = 10 * math.ceil((it.budget + it.missing_seconds) / 10)
