@@ -17,7 +17,7 @@ from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.metrics import SAMPLED
 from bench.offer import Offer
 from bench.plugin import RunPlugin
-from bench.runfile import unpack_samples
+from bench.runfile import DISTURBED, unpack_samples
 from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
 from tests.commands import TWIN, bench, how
@@ -216,16 +216,17 @@ def test_selected_and_compared(lab: Lab, done: Done) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failures", "words"),
+    ("failures", "missing", "words"),
     [
-        (["not equal", "not equal"], "every style failed"),
-        (["not equal", None], "a larger --budget"),
+        (["not equal", "not equal"], {}, "every style failed"),
+        (["not equal", None], {}, "a larger --budget"),
+        (["not equal", None], {"step": DISTURBED}, "a quieter hour"),
     ],
 )
 def test_what_is_to_be_done_where_no_benchmark_has_a_number(
-    failures: list[str | None], words: str
+    failures: list[str | None], missing: dict[str, str], words: str
 ) -> None:
-    results = Mock(cells=[Mock(failure=failure) for failure in failures])
+    results = Mock(cells=[Mock(failure=failure, missing=missing) for failure in failures])
     task = Mock()
     task.options.budget = 40
     plugin = RunPlugin(Mock(), task, {})

@@ -56,17 +56,15 @@ def describe(marker: ArmMarker, command: Describe) -> Offer:
             offer.problems[name] = how
     marker.mark()
     devices = list_devices()
+    modules = {n: path for n, path in steps.list_own_modules().items() if n not in known}
+    modules |= steps.find_late_imports([path for path in modules.values() if path.suffix == ".py"])
     return replace(
         offer,
         backends=list(devices),
         devices=devices,
         details={backend: describe_backend(backend) for backend in devices},
         versions=versions(libraries),
-        modules={
-            name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in steps.list_own_modules().items()
-            if name not in known
-        },
+        modules={n: hashlib.sha256(path.read_bytes()).hexdigest() for n, path in modules.items()},
         uncached=count_uncached(),
     )
 

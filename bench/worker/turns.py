@@ -63,6 +63,11 @@ LEAST_CLEAN_ROUNDS = 6
 block has eight, and a quiet machine spoils one of them now and then."""
 LEAST_CLEAN_TURNS = 3
 """Least turns of a block with a call that counts, as many as the shortest block has."""
+QUICK = 1.15
+"""Largest time of a reference's call in a quick round, divided by that of its quiet call. Another
+guest of the host, on the same core, makes a call 1.4 to 1.8 times as long, from one tenth of a
+second to the next, and Python's part of it more than the program's: of 100 arrays, `jit_partial`
+added 0.73 of a call in quick rounds, and 0.93 to 0.96 in slow ones, in two processes."""
 DIGITS = 7
 """Significant digits of a sample: more would be noise."""
 
@@ -287,7 +292,9 @@ def make_paired_samples(
     theirs of the same round: the midmean of logarithms. Where the machine's speed changes from one
     tenth of a second to the next, such a ratio varies less than that of two quiet times. Each
     reference is related by itself: noise only adds time, so that the mean of two calls is longer
-    than a typical one, and 4 % was missing in the ratios of others to it.
+    than a typical one, and 4 % was missing in the ratios of others to it. Other cells are related
+    to a reference in the rounds in which the other reference was quick (`QUICK`): its speed is that
+    of both, and its noise is none of theirs.
 
     A cell with too few rounds in which its call and those of the references are clean has no
     sample.
@@ -297,11 +304,19 @@ def make_paired_samples(
     references = [row for cell, row in logs.items() if cell.arm in REFERENCE]
     if min(np.isfinite(row).sum() for row in references) < LEAST_CLEAN_ROUNDS:
         return []
-    level = float(np.nanquantile(references, QUIET_QUANTILE, axis=1).mean())
-    samples = []
+    quiet = np.nanquantile(references, QUIET_QUANTILE, axis=1)
+    level, samples = float(quiet.mean()), []
+    slowness = np.array(references) - quiet[:, None]
+    slowness = slowness[::-1] if len(references) > 1 else 0 * slowness  # of the other reference
     for cell, row in seconds.items():
-        ratios = [logs[cell] - reference for reference in references]
-        ratios = [ratio[~np.isnan(ratio)] for ratio in ratios]
+        ratios = []
+        for reference, slow in zip(references, slowness, strict=True):
+            ratio = logs[cell] - reference
+            known = np.flatnonzero(~np.isnan(ratio + slow))
+            if cell.arm not in REFERENCE:
+                quick = int((slow[known] <= math.log(QUICK)).sum())
+                known = known[np.argsort(slow[known])][: max(LEAST_CLEAN_ROUNDS, quick)]
+            ratios.append(ratio[known])
         if min(ratio.size for ratio in ratios) < LEAST_CLEAN_ROUNDS:
             continue
         value = math.exp(level + np.mean([find_midmean(ratio) for ratio in ratios]))

@@ -22,7 +22,7 @@ from importlib.machinery import (
     FileFinder,
     SourcelessFileLoader,
 )
-from importlib.util import resolve_name
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from common.errors import BakeoffError
 from impls import BASELINE, OwnLoader, import_file, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from common.contract import Library, Params
 
@@ -156,14 +156,35 @@ def find_beside(folder: Path, path: str) -> FileFinder:
 
 def list_own_modules() -> dict[str, Path]:
     """Return name → file of the imported modules that are no library's, Python's or project's."""
-    given = [Path(sysconfig.get_path("stdlib")), *(ROOT / name for name in PACKAGES)]
     files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
     paths = {name: Path(file) for name, file in files.items() if file and Path(file).is_file()}
-    return {
-        name: path
-        for name, path in paths.items()
-        if not SITES & {*path.parts} and not any(map(path.is_relative_to, given))
-    }
+    return {name: path for name, path in paths.items() if is_own(path)}
+
+
+def is_own(path: Path) -> bool:
+    """Tell whether a module's file is no library's, Python's or project's."""
+    given = [Path(sysconfig.get_path("stdlib")), *(ROOT / name for name in PACKAGES)]
+    return not SITES & {*path.parts} and not any(map(path.is_relative_to, given))
+
+
+def find_late_imports(files: Iterable[Path]) -> dict[str, Path]:
+    """Return name → file of own modules that functions of some files import when they are called.
+
+    None is run: of a package, this is its first file.
+    """
+    late, left = dict[str, Path](), [*files]
+    while left:
+        for node in ast.walk(ast.parse(left.pop().read_bytes())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for name in {name.partition(".")[0] for name in names} - {*sys.modules, *late}:
+                spec = find_spec(name)
+                path = Path(spec.origin) if spec and spec.origin else Path()
+                if path.is_file() and is_own(path):
+                    late[name] = path
+                    left += [path] * (path.suffix == ".py")
+    return late
 
 
 def list_modules_beside(file: Path) -> set[str]:

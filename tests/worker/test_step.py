@@ -256,13 +256,16 @@ def test_modules_that_a_file_imports_are_offered_with_their_digests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A measurement goes on only with the same; those of libraries have versions."""
-    for path in map(Path, ("a_helper.py", "a_package/inner.py", "other/elsewhere.py")):
+    paths = "a_helper.py", "a_package/inner.py", "other/elsewhere.py", "last.py"
+    for path in map(Path, paths):
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"# {path}")
     monkeypatch.syspath_prepend(tmp_path / "other")
     imports = "import a_helper, elsewhere\nfrom a_package import inner\n"
-    modules = offered(written(imports + MODEL, "importing")).modules
-    own = {"step_importing", "a_helper", "a_package.inner", "elsewhere"}
+    Path("late.py").write_text("def work():\n    import last, json.tool")
+    later = "def work():\n    from late import work\n    import absent, jax\n"
+    modules = offered(written(imports + later + MODEL, "importing")).modules
+    own = {"step_importing", "a_helper", "a_package.inner", "elsewhere", "late", "last"}
     assert own <= modules.keys()
     assert not {"ast", "jax", "numpy", "bench.offer", "common.errors", "impls.steps"} & {*modules}
     assert modules["a_helper"] == hashlib.sha256(b"# a_helper.py").hexdigest()
