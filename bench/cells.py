@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import impls
+from bench import own_steps
 from bench.metrics import HOST, SAMPLED, USUAL, WORKLOAD_GROUPS
 from common.config import SKELETON, WORKLOADS, Device, is_skeleton
 from common.errors import BakeoffError, unknown
-from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -137,7 +137,7 @@ class Selection:
     @property
     def step(self) -> str:
         """Workload of a user's own training step; empty without one."""
-        return steps.find_step(self.files)
+        return own_steps.find_step(self.files)
 
     def is_selected(self, arm: Arm) -> bool:
         """Tell whether an arm has a selected entrant and style."""
@@ -210,7 +210,7 @@ class Selection:
     @cached_property
     def has_skeleton(self) -> bool:
         """Whether a user's own training step takes part, and has a model."""
-        return bool(self.step) and steps.has_model(Path(self.files[self.step]))
+        return bool(self.step) and own_steps.has_model(Path(self.files[self.step]))
 
     def add_skeleton(self, cell: Cell) -> list[Cell]:
         """Return a cell, and that of the step's skeleton if there is one, which is on the CPU."""
@@ -278,7 +278,7 @@ def parse_entrants(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str
             entrants.append(given)
             continue
         name, path = impls.read_name(given), Path(given).resolve()
-        if steps.is_step(path):
+        if own_steps.is_step(path):
             raise BakeoffError(
                 f"{given} is a training step, and no entrant; `bakeoff cost {given}` measures "
                 f"it, and `bakeoff ab --step {given}` compares it"
@@ -303,11 +303,11 @@ def name_step(file: Path) -> str:
     name = impls.read_name(file)
     if name in WORKLOAD_GROUPS:
         raise BakeoffError(f"{file.name}: {name} stands for several workloads; rename the file")
-    if not steps.is_step(file):
+    if not own_steps.is_step(file):
         impls.read_declaration(file)  # which says what is wrong with a file that is no Python
         raise BakeoffError(
             f"{file.name} has neither make_model nor make_step; `bakeoff new mine --model equinox` "
             "begins a file that has"
         )
-    steps.require_no_clash(file)
+    own_steps.require_no_clash(file)
     return name

@@ -63,6 +63,9 @@ class Proof:
     same_program_as_baseline: bool = False
     operations_beside_baseline: dict[str, int] = field(default_factory=dict)
     """Operation counts minus the baseline's."""
+    twin: str = ""
+    """Reference, as `pure_jax/transposed`, whose program it is, if that is another one than the
+    baseline's; known once both are proven."""
     donates: bool | None = None
     """Whether it donates its state; None for a program that is not JAX's."""
     jax: bool | None = True

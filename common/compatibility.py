@@ -1,7 +1,7 @@
 """Differences of older releases of JAX and optax, each with its release.
 
 They are settled when a module is imported or a step is made, never in a timed call. Differences of
-one library are in `impls/older/`.
+one library are in `impls/older_releases/`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import jax
-
-from common.contract import Program
 
 try:
     from optax.tree import get as tree_get
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "TRACES",
     "analyse_costs",
-    "make_program",
     "parse_release",
     "read_attributes",
     "tree_get",
@@ -42,23 +39,6 @@ def parse_release(version: str) -> tuple[int, ...]:
 JAX = parse_release(jax.__version__)
 TRACES = JAX >= (0, 4, 30)
 """Whether functions of `jax.jit` have tracing as a stage of their own, before lowering."""
-
-
-def make_program(
-    jitted: Any, *arguments: Any, named: Mapping[str, Any] | None = None, whole: bool = True
-) -> Program:
-    """Return the stages of a call of a function that `jax.jit` returned.
-
-    Args:
-        jitted: The function.
-        arguments: Positional arguments of the call.
-        named: Keyword arguments of the call.
-        whole: Whether a call of the step runs nothing else.
-    """
-    named = named or {}
-    if TRACES:
-        return Program.from_trace(lambda: jitted.trace(*arguments, **named), whole=whole)
-    return Program(lambda: jitted.lower(*arguments, **named), trace=None, whole=whole)
 
 
 def analyse_costs(compiled: jax.stages.Compiled) -> Mapping[str, float]:

@@ -7,14 +7,13 @@ model trained in one library is sampled, or trained further, in another.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
 
     import jax
     import optax
@@ -59,9 +58,9 @@ class Checkpoint(NamedTuple):
 class Chunk(NamedTuple):
     """One training step's characters, time first so that `lax.scan` reads them as they lie."""
 
-    inputs: Int[AnyArray, "time batch"]
-    targets: Int[AnyArray, "time batch"]
-    mask: Float[AnyArray, "time batch"]
+    inputs: Int[Any, "time batch"]
+    targets: Int[Any, "time batch"]
+    mask: Float[Any, "time batch"]
     """1 where the target counts, 0 where the chunk is padded."""
 
 
@@ -117,36 +116,16 @@ type Style = Callable[[ModelConfig, optax.GradientTransformation], TrainStep]
 """A way of writing the training step with a library; what it returns has to be loaded first."""
 
 
-class Library(NamedTuple):
-    """Functions and styles for users' own models: the `LIBRARY` of a module in `impls/steps/`."""
-
-    is_model: Callable[[Any], bool]
-    """Tell whether something is a model of this library."""
-    split: Callable[[Any], tuple[Params, Any, Any]]
-    """Split a model into trained arrays, other arrays that a step may change, and the rest."""
-    merge: Callable[[Params, Any, Any], Any]
-    """Put a model together again; also while tracing."""
-    styles: Mapping[str, ModelStyle] = MappingProxyType({})
-    """Ways to write a training step of any model, beside `pure`."""
-    split_state: Callable[[Any], tuple[Any, Any]] = lambda made: (made, ())
-    """Split a file's model, where a library keeps state beside parameters: into the model and its
-    state, empty where it has none."""
-    find_unsuited: Callable[[Any], Mapping[str, str]] = lambda model: {}  # noqa: ARG005
-    """Return the styles that cannot train a model, and why."""
-    replace_others: Callable[[Any, Any], None] = lambda model, others: None  # noqa: ARG005
-    """Give a model other arrays in place, where its library's steps change them so."""
-    carrying: Sequence[str] = ()
-    """Styles that keep carried values in a state of their own; others are given them."""
-
-
 type ModelLoss = Callable[[Any, Any, Any], tuple[Any, Any]]
 """Function of a model, values carried from step to step, and data: returns the mean loss, and the
 values to carry on. For the RNN, these are the hidden state and a chunk; for a user's model, state
 and key by name, as far as its loss takes them, and a batch."""
-type ModelStyle = Callable[..., Any]
-"""A way of writing the training step of any model of a library: a function of a model, a
-`ModelLoss` and an optimiser, which may have the keyword `donate`; its step is loaded and saved as
-`common.steps.AtRest`."""
+type StepAndState = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A training step, and the state that it is first called with; `common.steps` says how."""
+type Optimiser = optax.GradientTransformation
+type ModelStyle = Callable[[Any, ModelLoss, Optimiser], StepAndState]
+"""A way of writing the training step of any model of a library: a function of a model, a loss and
+an optimiser."""
 
 
 def zero_hidden(config: ModelConfig, batch: int = 1) -> Hidden:

@@ -1,7 +1,7 @@
-"""Metadata of an entrant's file, read without running it: its constants, and its packages.
+"""What is known of an entrant beside its code, without running it.
 
-Constants are Python's literals, and not a block of data: that is plainest to write, the file can
-use them, and workers, which have no msgspec, would have to check the types of a block as well.
+Of the project's entrants, that is a row of `impls/registry.toml`. A user's own is one file, which
+has constants of the same names in capitals: Python's literals, which are plainest to write.
 
 An entrant whose library is heavy or unmaintained lists its packages in a comment block, as Python
 scripts do (PEP 723), and runs in an environment of its own; that has to be known before the import.
@@ -28,12 +28,9 @@ BLOCK_FIELDS = {"requirements", "requires_python", "installed"}
 
 @dataclass(frozen=True)
 class Declaration:
-    """An entrant's constants, each a literal of the same name in capitals, and its packages.
+    """An entrant's row in the registry, or a file's constants; and the packages that it needs."""
 
-    Those about users' own models stand in the entrant's file in `impls/steps/`.
-    """
-
-    distribution: str = ""
+    distribution: str = "jax"
     """`DISTRIBUTION`: the library's distribution, whose version is measured."""
     packages: tuple[str, ...] = ()
     """`PACKAGES`: distributions that the library needs, and that a SPEC may pin as well."""
@@ -57,13 +54,6 @@ class Declaration:
     """`NAMES`: by style, how sentences name it, if not by its entrant and style."""
     limits: dict[str, str] = field(default_factory=dict)
     """`LIMITS`: for styles that do not suit every model, which models they suit."""
-    begin: str = ""
-    """`BEGIN`: a file with a step of a user's own, which `bakeoff new --model` writes."""
-    stack: str = ""
-    """`STACK`: a file whose model is a stack of layers, with `ARRAYS` arrays and perhaps `DROPOUT`;
-    who writes the file puts both before it."""
-    write: dict[str, str] = field(default_factory=dict)
-    """`WRITE`: by style, the lines that make and call the step of any model."""
     requirements: tuple[str, ...] = ()
     """`dependencies` of the block: packages of an environment of its own; empty for none."""
     requires_python: str = ""
@@ -87,16 +77,15 @@ WORDS: dict[Any, str] = {
 """Type of a constant → its name in messages."""
 
 
-def read_constants(path: Path) -> dict[str, Any]:
-    """Return the fields of a `Declaration` that stand in an entrant's Python file.
+def parse(path: Path) -> tuple[str, ast.Module]:
+    """Return the text of an entrant's file, and its tree.
 
     Raises:
-        BakeoffError: the file cannot be read or parsed, or one of its constants is not a literal of
-            the right type.
+        BakeoffError: it cannot be read or parsed.
     """
     try:
         source = path.read_bytes()
-        tree = ast.parse(source, str(path))
+        return source.decode("utf-8", "replace"), ast.parse(source, str(path))
     except SyntaxError as error:
         raise BakeoffError(
             f"entrant {path.stem!r} has a syntax error in line {error.lineno}: {error.msg}"
@@ -104,8 +93,18 @@ def read_constants(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, MemoryError, RecursionError) as error:
         what = str(error) or type(error).__name__
         raise BakeoffError(f"entrant {path.stem!r} cannot be read: {what}") from error
+
+
+def read_constants(path: Path) -> dict[str, Any]:
+    """Return the fields of a `Declaration` that stand in an entrant's Python file.
+
+    Raises:
+        BakeoffError: the file cannot be read or parsed, or one of its constants is not a literal of
+            the right type.
+    """
+    source, tree = parse(path)
     known = {name.upper() for name in TYPES.keys() - BLOCK_FIELDS}
-    values = read_block(path, source.decode("utf-8", "replace"))
+    values = read_block(path, source)
     for node in tree.body:
         match node:
             case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(

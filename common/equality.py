@@ -145,7 +145,7 @@ def pair(case: Case) -> tuple[Chunk, Chunk]:
 @cache
 def answers(case: Case) -> tuple[reference.Gradient, reference.Gradient]:
     """Return the reference's answers for two chunks in a row, the state carried over."""
-    weights, (first, second) = random_weights(case.model), pair(case)
+    weights, (first, second) = reference.double(random_weights(case.model)), pair(case)
     one = reference.loss_and_grads(weights, random_hidden(case), first)
     return one, reference.loss_and_grads(weights, one.hidden, second)
 

@@ -1,26 +1,30 @@
-"""The reference: the RNN in NumPy float64, with backpropagation through time written by hand.
+"""The RNN in NumPy, with backpropagation through time written by hand: forward, back, AdamW.
 
-It shares no line with the entrants, and nothing here is fast. Gradients follow Werbos,
-"Backpropagation through time: what it does and how to do it" (Proc. IEEE 78, 1990); AdamW follows
-Loshchilov and Hutter, "Decoupled weight decay regularization" (ICLR 2019), with optax's defaults.
+In float64 it is the reference that styles are compared with; `impls/numpy.py` trains with it in
+float32. It shares no line with the other entrants. Gradients follow Werbos, "Backpropagation
+through time: what it does and how to do it" (Proc. IEEE 78, 1990); AdamW follows Loshchilov and
+Hutter, "Decoupled weight decay regularization" (ICLR 2019), with optax's defaults.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from common.contract import Checkpoint, Weights, flat, map_arrays
+from common.contract import Checkpoint, Dense, Weights, map_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jaxtyping import Float64
+    from jaxtyping import Float, Int
 
     from common.config import OptimiserConfig
     from common.contract import AnyArray, Chunk
+
+    type Array = Float[np.ndarray, "..."]
+    type Rows = tuple[Float[np.ndarray, "*batch width"], ...]
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -28,9 +32,10 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 class Gradient(NamedTuple):
     """Loss, gradient and state for one chunk."""
 
-    loss: float
+    loss: Any
+    """Mean loss in nats per character."""
     grads: Weights
-    hidden: tuple[Float64[np.ndarray, "batch width"], ...]
+    hidden: Rows
     """State after the chunk."""
 
 
@@ -39,58 +44,81 @@ def double(weights: Weights) -> Weights:
     return map_arrays(partial(np.asarray, dtype=np.float64), weights)
 
 
+def dense(params: Dense, x: Float[Any, "*batch in"]) -> Float[Any, "*batch out"]:
+    """Return `x @ kernel + bias`."""
+    return x @ params.kernel + params.bias
+
+
+def one_hot(weights: Weights, tokens: Int[Any, "*shape"]) -> Float[Any, "*shape vocab"]:
+    """Return the vectors that stand for characters."""
+    bias = weights.readout.bias
+    return np.eye(len(bias), dtype=bias.dtype)[tokens]
+
+
+def cells(weights: Weights, state: Rows, x: Array) -> tuple[list[Array], Rows]:
+    """Return what each layer read, which its gradient needs, and the new state of each."""
+    read, new_state = [], []
+    for layer, hidden in zip(weights.cells, state, strict=True):
+        read.append(np.concatenate([hidden, x], axis=-1))
+        x = np.tanh(dense(layer, read[-1]))
+        new_state.append(x)
+    return read, tuple(new_state)
+
+
 def loss_and_grads(weights: Weights, hidden: Sequence[AnyArray], chunk: Chunk) -> Gradient:
-    """Return the mean cross entropy over unmasked targets, and its gradient by every weight."""
-    weights = double(weights)
-    cells, readout = weights
-    state = [np.asarray(rows, np.float64) for rows in hidden]
+    """Return the mean cross entropy over unmasked targets, and its gradient by every weight.
+
+    Args:
+        weights: Arrays of NumPy, in whose type all is computed.
+        hidden: Each layer's state before the chunk, `batch width`.
+        chunk: The characters.
+    """
+    dtype = weights.readout.bias.dtype
+    state: Rows = tuple(np.asarray(rows, dtype) for rows in hidden)
     inputs, targets, mask = (np.asarray(array) for array in chunk)
-    mask = mask.astype(np.float64)
-    time, batch = inputs.shape
-    width, vocab = readout.kernel.shape
-    one_hot = np.eye(vocab)
+    read, states = [], []
+    for x in one_hot(weights, inputs):
+        joined, state = cells(weights, state, x)
+        read.append(joined)
+        states.append(state)
 
-    seen, outputs, logits = [], [], []
-    for t in range(time):
-        x, joined = one_hot[inputs[t]], []
-        for layer, cell in enumerate(cells):
-            joined.append(np.concatenate([state[layer], x], axis=1))
-            x = state[layer] = np.tanh(joined[-1] @ cell.kernel + cell.bias)
-        seen.append(joined)
-        outputs.append(list(state))
-        logits.append(x @ readout.kernel + readout.bias)
+    logits = dense(weights.readout, np.stack([rows[-1] for rows in states]))
+    logits -= logits.max(axis=-1, keepdims=True)
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    of_target = (*np.indices(targets.shape), targets)
+    weight = mask.astype(dtype) / mask.astype(dtype).sum()
+    loss = -(log_p[of_target] * weight).sum()
 
-    shifted = np.stack(logits) - np.max(logits, axis=-1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    target = one_hot[targets]
-    loss = -(log_p * target).sum(axis=-1)
-    d_logits = (np.exp(log_p) - target) * (mask / mask.sum())[..., None]
-
+    d_logits = np.exp(log_p)
+    d_logits[of_target] -= 1
+    d_logits *= weight[..., None]
     grads = map_arrays(np.zeros_like, weights)
-    layers = flat(grads)
-    d_state = [np.zeros((batch, width)) for _ in cells]
-    for t in reversed(range(time)):
-        layers[-1].kernel[...] += outputs[t][-1].T @ d_logits[t]
-        layers[-1].bias[...] += d_logits[t].sum(axis=0)
-        d_x = d_logits[t] @ readout.kernel.T
-        for layer in reversed(range(len(cells))):
-            d_sum = (d_state[layer] + d_x) * (1 - outputs[t][layer] ** 2)
-            layers[layer].kernel[...] += seen[t][layer].T @ d_sum
-            layers[layer].bias[...] += d_sum.sum(axis=0)
-            d_joined = d_sum @ cells[layer].kernel.T
-            d_state[layer], d_x = d_joined[:, :width], d_joined[:, width:]
-    mean = float((loss * mask).sum() / mask.sum())
-    return Gradient(mean, grads, tuple(state))
+    d_state = [np.zeros_like(rows) for rows in state]
+    for t in reversed(range(len(inputs))):
+        d_x = backward(weights.readout, grads.readout, states[t][-1], d_logits[t])
+        for i in reversed(range(len(d_state))):
+            # Two paths lead here: up to the layer above, and on to the next character
+            d_sum = (d_x + d_state[i]) * (1 - states[t][i] ** 2)
+            d_joined = backward(weights.cells[i], grads.cells[i], read[t][i], d_sum)
+            d_state[i], d_x = np.split(d_joined, [d_state[i].shape[-1]], axis=-1)
+    return Gradient(loss, grads, state)
+
+
+def backward(params: Dense, grads: Dense, x: Array, d_out: Array) -> Array:
+    """Add to the gradient of an affine map in place; return the gradient by its input."""
+    grads.kernel[...] += x.T @ d_out
+    grads.bias[...] += d_out.sum(axis=0)
+    return d_out @ params.kernel.T
 
 
 def adamw(checkpoint: Checkpoint, grads: Weights, config: OptimiserConfig) -> Checkpoint:
-    """Return the checkpoint after one update."""
-    weights, mu, nu = map(double, checkpoint[:3])
-    updates = checkpoint.updates + 1
+    """Return the checkpoint after one update, in the type of its arrays."""
+    weights, mu, nu, updates = checkpoint
+    updates += 1
     mu = map_arrays(lambda m, g: BETA1 * m + (1 - BETA1) * g, mu, grads)
     nu = map_arrays(lambda v, g: BETA2 * v + (1 - BETA2) * g**2, nu, grads)
 
-    def update(p: np.ndarray, m: np.ndarray, v: np.ndarray) -> np.ndarray:
+    def update(p: Array, m: Array, v: Array) -> Array:
         direction = m / (1 - BETA1**updates) / (np.sqrt(v / (1 - BETA2**updates)) + EPSILON)
         return p - config.learning_rate * (direction + config.weight_decay * p)
 

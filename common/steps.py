@@ -1,21 +1,28 @@
-"""The optimiser, the shared jitted step over pure parameters, and parts of styles.
+"""What drives a training step that a library's file writes as its users do.
 
-A style whose factory takes the keyword `donate` can donate its state, parameters and moments: all
-such styles do in a run with `pytest bench --donate`, and none does in other runs. Hidden state and
-chunk are never donated, so they can be used again. Both are checked in compiled programs.
+A style is a function of a model, a loss and an optimiser. It returns a step, and the state that the
+step is first called with: `return train_step, (params, opt_state)`. Two adaptors make a `TrainStep`
+of both.
+
+* Threaded: `*state, hidden, loss = train_step(*state, hidden, chunk)`.
+* In place: `hidden, loss = train_step(*state, hidden, chunk)` changes the objects of its state.
+
+A run with `pytest bench --donate` donates the state of all styles that can, and others none. Hidden
+state and chunk are never donated, so they can be used again. Both are checked in compiled programs.
 """
 
 from __future__ import annotations
 
-from functools import cache, partial, wraps
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 
-from common.compatibility import make_program, tree_get, tree_set
+from common.compatibility import tree_get, tree_set
 from common.contract import Checkpoint, map_arrays
+from common.library import PLAIN, AtRest, has_stages, outline
 from common.loss import scan_loss
 
 if TYPE_CHECKING:
@@ -36,10 +43,12 @@ if TYPE_CHECKING:
         TrainStep,
         Weights,
     )
+    from common.library import Library
 
     type Loss = Float[Array, ""]
-    type Stages = Callable[[Any, Hidden, Chunk], Program]
-    type Update = Callable[[Any, Hidden, Chunk], tuple[Any, Hidden, Loss]]
+
+
+# optimiser
 
 
 class Configured(optax.GradientTransformationExtraArgs):
@@ -92,104 +101,243 @@ def move_to_host(weights: Weights) -> Weights:
     return map_arrays(np.asarray, weights)
 
 
-class AtRest(NamedTuple):
-    """A training of any model at rest, in the structures of its library."""
-
-    params: Params
-    opt_state: optax.OptState
-    others: Any = ()
-    """Arrays of the model that are not trained, and that a step may change: statistics, counters of
-    random numbers."""
-    updates: int = 0
-    """Updates made so far."""
-    carried: Any = ()
-    """Values that the loss returns and gets in the next step, by name: its state, its key."""
+# adaptors
 
 
-class Converting:
-    """A training step that is loaded and saved in another form than its style has."""
+class Adaptor:
+    """A training step around a style's; `use_for_rnn` has it loaded and saved as a checkpoint."""
 
-    decode: Callable[[Any], Any] = staticmethod(lambda at_rest: at_rest)
-    encode: Callable[[Any], Any] = staticmethod(lambda at_rest: at_rest)
+    decode: Callable[[Any], AtRest] = staticmethod(lambda rest: rest)
+    """Turns what is loaded into the library's structures."""
+    encode: Callable[[AtRest], Any] = staticmethod(lambda rest: rest)
+    """The inverse."""
+
+    def use_for_rnn(self, model: Model, optimiser: optax.GradientTransformation) -> TrainStep:
+        """Return this step, loaded from checkpoints of the RNN, and saved as them."""
+
+        def decode(checkpoint: Checkpoint) -> AtRest:
+            params = model.from_weights(checkpoint.weights)
+            return AtRest(params, load_adam(optimiser, params, model, checkpoint))
+
+        self.decode = decode
+        self.encode = lambda rest: save_adam(rest.params, rest.opt_state, model)
+        return self  # type: ignore[return-value]
 
 
-class FunctionalStep(Converting):
-    """A training step whose state is one immutable value, threaded through a function."""
+class Threaded(Adaptor):
+    """A training step whose state is handed over in each call, and comes back."""
 
     def __init__(
         self,
-        update: Update,
-        load: Callable[[Any], Any],
-        save: Callable[[Any], Any],
-        stages: Stages,
+        step: Callable[..., Any],
+        library: Library = PLAIN,
+        outlines: tuple[Any, ...] = (None, None),
+        static: Any = None,
     ) -> None:
-        self.update, self._load, self._save, self._stages = update, load, save, stages
+        """Keep a step; see `Library.put` for the other arguments."""
+        self.step, self.library, self.outlines, self.static = step, library, outlines, static
+        self.jitted = step
+        """Function whose program is the step's."""
         self.state: Any = None
 
+    @classmethod
+    def of_style(
+        cls,
+        library: Library,
+        style: ModelStyle,
+        make_model: Callable[[], Any],
+        loss_fn: ModelLoss,
+        optimiser: optax.GradientTransformation,
+        *,
+        donate: bool = False,
+    ) -> Threaded:
+        """Return the step that a style makes for a model, whose numbers are not used."""
+        if donate:
+            style = library.donate(style)
+
+        def begin() -> tuple[Any, ...]:
+            model = make_model()
+            return *style(*library.bind(model, loss_fn), optimiser), library.split(model)[2]
+
+        step, outlines, static = outline(begin)
+        return cls(step, library, outlines, static)
+
     def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
-        self.state = self._load(self.decode(checkpoint))
+        self.state = self.library.put(self.outlines, self.decode(checkpoint), self.static)
 
     def save(self) -> Checkpoint:  # noqa: D102
-        return self.encode(self._save(self.state))
+        return self.encode(self.library.take(tuple(self.state)))
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Loss]:  # noqa: D102
-        self.state, hidden, loss = self.update(self.state, hidden, chunk)
+        *self.state, hidden, loss = self.step(*self.state, hidden, chunk)
         return hidden, loss
 
     def program(self, hidden: Hidden, chunk: Chunk) -> Program:  # noqa: D102
-        return self._stages(self.state, hidden, chunk)
+        return self.library.find_program(self.jitted, *self.state, hidden, chunk)
 
 
-def state_argnums(donate: bool) -> tuple[int, ...]:
-    """Return the indices of an update's donated arguments: that of its state, or none."""
-    return (0,) if donate else ()
+class Flat(Threaded):
+    """A threaded step over the arrays of its state alone, as a list: the least that a call takes.
+
+    They are put together while tracing.
+    """
+
+    @classmethod
+    def of_style(cls, *given: Any, donate: bool = False) -> Flat:  # noqa: D102
+        step = super().of_style(*given)
+        jitted: Any = step.step
+        function = flatten(jitted.__wrapped__, jax.tree.structure(step.outlines))
+        jitted = jax.jit(function, donate_argnums=(0,) if donate else ())
+        return cls(jitted, step.library, step.outlines, step.static)
+
+    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102
+        super().load(checkpoint)
+        self.state = [jax.tree.leaves(self.state)]
+
+    def save(self) -> Checkpoint:  # noqa: D102
+        state = jax.tree.unflatten(jax.tree.structure(self.outlines), self.state[0])
+        return self.encode(self.library.take(state))
 
 
-def stages_of(jitted: Any, *, whole: bool = True) -> Stages:
-    """Return a function that makes the stages of a call of a jitted function."""
-    return lambda *arguments: make_program(jitted, *arguments, whole=whole)
+def flatten(train_step: Callable[..., Any], structure: Any) -> Callable[..., Any]:
+    """Return a threaded step over a list of arrays, from one over a state with this structure."""
+
+    def flat_step(arrays: list[Array], hidden: Hidden, chunk: Chunk) -> Any:
+        state = jax.tree.unflatten(structure, arrays)
+        *state, hidden, loss = train_step(*state, hidden, chunk)
+        return jax.tree.leaves(state), hidden, loss
+
+    return flat_step
 
 
-def pure_update(model: Model, optimiser: optax.GradientTransformation) -> Update:
-    """Return the update of `(params, opt_state)` that the `pure` styles jit."""
+class InPlace(Adaptor):
+    """A training step around objects whose arrays each call replaces."""
 
-    def loss(params: Params, hidden: Hidden, chunk: Chunk) -> tuple[Loss, Hidden]:
-        return scan_loss(partial(model.step, params), hidden, chunk)
+    def __init__(
+        self, step: Callable[..., Any], library: Library, state: tuple[Any, ...], *, bound: bool
+    ) -> None:
+        """Keep a step and the objects of its state; `bound` says that the step has them already."""
+        self.step, self.library, self.state = step, library, state
+        self.arguments = () if bound else state
+        self.call = partial(step, *self.arguments)
 
-    return update_of(loss, optimiser)
+    @classmethod
+    def of_style(
+        cls,
+        library: Library,
+        style: ModelStyle,
+        make_model: Callable[[], Any],
+        loss_fn: ModelLoss,
+        optimiser: optax.GradientTransformation,
+        *,
+        bound: bool = False,
+        donate: bool = False,
+    ) -> InPlace:
+        """Return the step that a style makes for a model, whose arrays are replaced when loaded."""
+        if donate:
+            style = library.donate(style)
+        step, state = style(make_model(), loss_fn, optimiser)
+        return cls(step, library, state, bound=bound)
+
+    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
+        self.library.fill(self.state, self.decode(checkpoint))
+
+    def save(self) -> Checkpoint:  # noqa: D102
+        return self.encode(self.library.take(self.state))
+
+    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Loss]:  # noqa: D102
+        return self.call(hidden, chunk)
+
+    def program(self, hidden: Hidden, chunk: Chunk) -> Program:  # noqa: D102
+        if self.arguments or has_stages(self.step):
+            return self.library.find_program(self.step, *self.arguments, hidden, chunk)
+        return self.library.find_bound_program(self.step, self.state, hidden, chunk)
 
 
-def update_of(
-    loss_of: Callable[[Params, Hidden, Chunk], tuple[Loss, Hidden]],
-    optimiser: optax.GradientTransformation,
-) -> Update:
-    """Return the update of `(params, opt_state)` by a loss that also returns the state after it."""
+class Rnn(NamedTuple):
+    """The character RNN of a library, and how its styles train it."""
 
-    def update(
-        state: tuple[Params, optax.OptState], hidden: Hidden, chunk: Chunk
-    ) -> tuple[tuple[Params, optax.OptState], Hidden, Loss]:
-        params, opt_state = state
+    build: Callable[[ModelConfig], Model]
+    """The entrant's; its model converts weights."""
+    make_model: Callable[[ModelConfig], Any]
+    """Returns the library's own RNN; its numbers are not used."""
+    loss_fn: ModelLoss
+    library: Library = PLAIN
+    serves_others: bool = True
+    """Whether the styles can train other models of the library."""
 
-        def loss_fn(params: Params) -> tuple[Loss, Hidden]:
-            return loss_of(params, hidden, chunk)
+    def threaded(self, style: ModelStyle, *, can_donate: bool = True) -> Use:
+        """Return the RNN's use of a style whose state is threaded."""
+        return Use(self, style, Threaded.of_style, can_donate=can_donate)
 
-        (loss, hidden_after), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-        updates, opt_state = optimiser.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), hidden_after, loss
+    def flat(self, style: ModelStyle) -> Use:
+        """Return the RNN's use of a threaded style over the arrays of its state alone."""
+        return Use(self, style, Flat.of_style)
 
-    return update
+    def in_place(self, style: ModelStyle, *, bound: bool = False, can_donate: bool = True) -> Use:
+        """Return the RNN's use of a style that changes its state in place.
+
+        `bound` says that the step that it makes has its state already.
+        """
+        adaptor = partial(InPlace.of_style, bound=bound)
+        return Use(self, style, adaptor, can_donate=can_donate)
+
+
+class Use:
+    """A style of an entrant: called with sizes and an optimiser, it makes the RNN's step."""
+
+    def __init__(
+        self,
+        rnn: Rnn,
+        style: ModelStyle,
+        adaptor: Callable[..., Adaptor],
+        *,
+        can_donate: bool = True,
+    ) -> None:
+        self.rnn, self.style, self.can_donate = rnn, style, can_donate
+        self.adapt = partial(adaptor, rnn.library, style)
+        """Makes a step for any model: of what makes it, a loss and an optimiser."""
+        self.__doc__ = Flat.__doc__ if adaptor == Flat.of_style else style.__doc__
+
+    def __call__(
+        self, config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+    ) -> TrainStep:
+        """Return the RNN's training step; with `donate`, it donates its state."""
+        make_model = partial(self.rnn.make_model, config)
+        step = self.adapt(make_model, self.rnn.loss_fn, optimiser, donate=donate)
+        return step.use_for_rnn(self.rnn.build(config), optimiser)
+
+
+# entrants whose file has no step of its own
 
 
 def functional(
-    update: Update, model: Model, optimiser: optax.GradientTransformation, stages: Stages
-) -> FunctionalStep:
-    """Return a step whose state is `(params, opt_state)`."""
+    train_step: Callable[..., Any],
+    model: Model,
+    optimiser: optax.GradientTransformation,
+    jitted: Any = None,
+) -> TrainStep:
+    """Return the RNN's training step from a threaded one over `params, opt_state`.
 
-    def load(checkpoint: Checkpoint) -> tuple[Params, optax.OptState]:
-        params = model.from_weights(checkpoint.weights)
-        return params, load_adam(optimiser, params, model, checkpoint)
+    `jitted` is the function whose program the step runs, if it is another one.
+    """
+    step = Threaded(train_step)
+    step.jitted = jitted or train_step
+    return step.use_for_rnn(model, optimiser)
 
-    return FunctionalStep(update, load, lambda state: save_adam(state[0], state[1], model), stages)
+
+def pure_step(model: Model, optimiser: optax.GradientTransformation) -> Callable[..., Any]:
+    """Return the step over `params, opt_state` that `pure_style` jits."""
+
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def loss_fn(params: Params) -> tuple[Loss, Hidden]:
+            return scan_loss(partial(model.step, params), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step
 
 
 def pure_style(build: Callable[[ModelConfig], Model]) -> Style:
@@ -199,109 +347,7 @@ def pure_style(build: Callable[[ModelConfig], Model]) -> Style:
         config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
     ) -> TrainStep:
         model = build(config)
-        update = jax.jit(pure_update(model, optimiser), donate_argnums=state_argnums(donate))
-        return functional(update, model, optimiser, stages_of(update))
+        train_step = jax.jit(pure_step(model, optimiser), donate_argnums=(0, 1) if donate else ())
+        return functional(train_step, model, optimiser)
 
     return pure
-
-
-def rnn_style(
-    style: ModelStyle,
-    build: Callable[[ModelConfig], Model],
-    make_rnn: Callable[[ModelConfig], Any],
-    loss: ModelLoss = scan_loss,
-) -> Style:
-    """Return the RNN's use of a style that suits any model of its library.
-
-    Args:
-        style: Function of a model, a loss and an optimiser.
-        build: The entrant's; its model converts weights.
-        make_rnn: Returns the library's own RNN; its numbers are not used.
-        loss: Function of the RNN, the hidden state and a chunk.
-    """
-
-    @wraps(style)
-    def make_step(
-        config: ModelConfig, optimiser: optax.GradientTransformation, **donate: bool
-    ) -> TrainStep:
-        model, step = build(config), style(make_rnn(config), loss, optimiser, **donate)
-
-        def decode(checkpoint: Checkpoint) -> AtRest:
-            params = model.from_weights(checkpoint.weights)
-            opt_state = load_adam(optimiser, params, model, checkpoint)
-            return AtRest(params, opt_state, updates=checkpoint.updates)
-
-        step.decode = decode
-        step.encode = lambda rest: save_adam(rest.params, rest.opt_state, model)
-        return step
-
-    return make_step
-
-
-def jit_update(update: Update, *, donate: bool, structure: Any = None) -> Any:
-    """Return `jax.jit` of an update.
-
-    With the structure of its state, it takes the state's arrays alone, and puts them together while
-    tracing.
-    """
-
-    def flat_update(arrays: list[Array], hidden: Hidden, chunk: Chunk) -> Any:
-        state, hidden, loss = update(jax.tree.unflatten(structure, arrays), hidden, chunk)
-        return jax.tree.leaves(state), hidden, loss
-
-    function: Any = update if structure is None else flat_update
-    return jax.jit(function, donate_argnums=state_argnums(donate))
-
-
-def plain_style(
-    split: Callable[[Any], tuple[Params, Any, Any]],
-    merge: Callable[[Params, Any, Any], Any],
-    *,
-    flat: bool,
-) -> ModelStyle:
-    """Return `jax.jit` over the arrays of any model of a library, which is put together inside.
-
-    Args:
-        split: The library's function that takes a model apart, as in `Library`.
-        merge: Its inverse.
-        flat: Whether arrays are handed over as a list, in place of the library's structures.
-    """
-
-    def plain(
-        model: Any,
-        loss: ModelLoss,
-        optimiser: optax.GradientTransformation,
-        *,
-        donate: bool = False,
-    ) -> FunctionalStep:
-        """`jax.jit` over arrays alone, which are put together while tracing."""
-        params, others, static = split(model)
-
-        def loss_of(params: Params, others: Any, data: Any) -> Any:
-            model = merge(params, others, static)
-            value, hidden = loss(model, *data)
-            return value, (split(model)[1], hidden)
-
-        train = update_of(loss_of, optimiser)
-
-        def update(state: Any, hidden: Any, chunk: Any) -> Any:
-            pair, others = state
-            data: Any = hidden, chunk
-            pair, (others, hidden), value = train(pair, others, data)
-            return (pair, others), hidden, value
-
-        shapes = jax.eval_shape(lambda: ((params, optimiser.init(params)), others))
-        structure = jax.tree.structure(shapes)
-        jitted = jit_update(update, donate=donate, structure=structure if flat else None)
-
-        def load(rest: AtRest) -> Any:
-            state = (rest.params, rest.opt_state), rest.others
-            return jax.tree.leaves(state) if flat else state
-
-        def save(state: Any) -> AtRest:
-            (params, opt_state), others = jax.tree.unflatten(structure, jax.tree.leaves(state))
-            return AtRest(params, opt_state, others)
-
-        return FunctionalStep(jitted, load, save, stages_of(jitted))
-
-    return plain

@@ -1,11 +1,11 @@
-"""The training loop: epochs of chunks, chunk by chunk or as one jitted scan."""
+"""The training loop: epochs of chunks."""
 
 from __future__ import annotations
 
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -17,11 +17,10 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jaxtyping import Array, Float, Int
+    from jaxtyping import Float, Int
 
     from common.config import DataConfig, ModelConfig
     from common.contract import Checkpoint, Hidden, TrainStep
-    from common.steps import FunctionalStep
 
     type RunEpoch = Callable[[Hidden, Chunk], Float[np.ndarray, " chunks"]]
 
@@ -55,28 +54,6 @@ def make_chunk_loop(step: TrainStep) -> RunEpoch:
             hidden, loss = step(hidden, chunk)
             losses.append(loss)
         return np.asarray(jax.device_get(losses))
-
-    return run
-
-
-def make_epoch_scan(step: FunctionalStep) -> RunEpoch:
-    """Return a function of an epoch that is one jitted scan over its chunks.
-
-    Its update has to be traceable as a whole, as in the `pure` styles.
-    """
-
-    @jax.jit
-    def scan(state: Any, hidden: Hidden, epoch: Chunk) -> tuple[Any, Float[Array, " chunks"]]:
-        def body(carry: tuple[Any, Hidden], chunk: Chunk) -> tuple[tuple[Any, Hidden], Array]:
-            state, hidden, loss = step.update(*carry, chunk)
-            return (state, hidden), loss
-
-        (state, _), losses = jax.lax.scan(body, (state, hidden), epoch)
-        return state, losses
-
-    def run(hidden: Hidden, epoch: Chunk) -> Float[np.ndarray, " chunks"]:
-        step.state, losses = scan(step.state, hidden, jax.device_put(epoch))
-        return np.asarray(losses)
 
     return run
 

@@ -13,8 +13,9 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import tomllib
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from importlib.machinery import SourceFileLoader
 from itertools import cycle
 from pathlib import Path
@@ -22,10 +23,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.config import WORKLOADS
-from common.declaration import Declaration, read_constants
+from common.declaration import Declaration, parse, read_block, read_constants
 from common.errors import BakeoffError, require_utf8, unknown
 from common.versions import COMMON
-from impls import older
+from impls import older_releases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,8 +64,11 @@ class Entrant(NamedTuple):
 
     def can_donate(self, name: str) -> bool:
         """Tell whether the style called `name` can be told to donate its state."""
+        style: Any = self.styles[name]
+        if hasattr(style, "can_donate"):
+            return style.can_donate
         try:
-            return "donate" in inspect.signature(self.styles[name]).parameters
+            return "donate" in inspect.signature(style).parameters
         except (TypeError, ValueError):  # it is no function of Python's
             return False
 
@@ -87,7 +91,7 @@ class Entrant(NamedTuple):
 def names() -> list[str]:
     """Return the names of the project's entrants, the baseline first; none is imported."""
     modules = {module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg}
-    return [BASELINE, *sorted(modules - {BASELINE})]
+    return [BASELINE, *sorted(name for name in modules - {BASELINE} if name[0] != "_")]
 
 
 def locate(name: str, files: Mapping[str, str]) -> str | Path:
@@ -106,18 +110,25 @@ def source(entrant: str | Path) -> Path:
 
 
 def read_declaration(entrant: str | Path) -> Declaration:
-    """Return the declaration in an entrant's file, which is not run.
+    """Return what the registry declares of an entrant, or the file of a user's own; none is run.
 
     Raises:
         BakeoffError: there is no such entrant, or its file is wrong.
     """
     if isinstance(entrant, Path):
         return Declaration(**read_constants(entrant))
-    files = [source(_require_known(entrant)), FOLDER / "steps" / f"{entrant}.py"]
-    constants: dict[str, Any] = {}
-    for file in filter(Path.exists, files):
-        constants |= read_constants(file)
-    return Declaration(**constants)
+    file = source(_require_known(entrant))
+    row: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in read_registry()[file.stem].items()
+    }
+    return Declaration(**row, **read_block(file, parse(file)[0]))
+
+
+@cache
+def read_registry() -> dict[str, dict[str, Any]]:
+    """Return name → row of the project's entrants: fields of a `Declaration`."""
+    return tomllib.loads((FOLDER / "registry.toml").read_text("utf-8"))
 
 
 def list_styles(entrant: str | Path) -> list[str]:
@@ -126,9 +137,10 @@ def list_styles(entrant: str | Path) -> list[str]:
     Raises:
         BakeoffError: there is no such entrant, or its file is wrong.
     """
-    read_declaration(entrant)
+    if not isinstance(entrant, Path):
+        _require_known(entrant)
     styles: list[ast.expr | None] = []
-    for node in ast.walk(ast.parse(source(entrant).read_bytes())):
+    for node in ast.walk(parse(source(entrant))[1]):
         match node:
             case ast.Assign([ast.Name("STYLES")], ast.Dict(keys)):
                 styles += keys
@@ -154,7 +166,7 @@ def list_usual() -> list[str]:
     return [name for name in list_shared() if find_declaration(name).jax]
 
 
-def libraries() -> list[str]:
+def list_shared_libraries() -> list[str]:
     """Return the libraries of the shared environment: each is there for its own entrants alone."""
     distributions = dict.fromkeys(about.distribution for about in _list_declarations())
     return [name for name in distributions if name not in COMMON]
@@ -163,7 +175,7 @@ def libraries() -> list[str]:
 def list_pinnable() -> list[str]:
     """Return the packages that a SPEC may pin: the stack, then what its packages need."""
     needed = [package for about in _list_declarations() for package in about.packages]
-    return list(dict.fromkeys([*COMMON[:2], *libraries(), *COMMON, *needed]))
+    return list(dict.fromkeys([*COMMON[:2], *list_shared_libraries(), *COMMON, *needed]))
 
 
 def _list_declarations() -> list[Declaration]:
@@ -254,7 +266,9 @@ def load(entrant: str | Path) -> Entrant:
                 f"entrant {name!r}: the style {style!r} is not a Python identifier; rename it"
             )
     missing, file = getattr(module, "MISSING", {}), Path(module.__file__)
-    return Entrant(name, file, module.build, module.STYLES, module.DISTRIBUTION, missing)
+    given = getattr(module, "DISTRIBUTION", Declaration.distribution)  # of a user's own
+    distribution = read_registry().get(name, {"distribution": given})["distribution"]
+    return Entrant(name, file, module.build, module.STYLES, distribution, missing)
 
 
 def _import_entrant(entrant: str | Path) -> Any:
@@ -265,7 +279,7 @@ def _import_entrant(entrant: str | Path) -> Any:
     if qualified in sys.modules:
         return sys.modules[qualified]
     module = importlib.import_module(f"impls.{_require_known(entrant)}")
-    older.adapt(entrant, module)
+    older_releases.adapt(entrant, module)
     return module
 
 

@@ -1,4 +1,4 @@
-"""Character RNN in Blox. A module is called with its parameters and returns them, too.
+"""Character RNN in Blox: a module is called with its parameters and returns them, too.
 
 Its names are a graph's, its parameters are made by a first call, and its recurrence takes a batch.
 """
@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 import blox as bx
 import jax
 import jax.numpy as jnp
+import optax
 
-from common.contract import Dense, Model, Weights, flat, zero_hidden
+from common.contract import Dense, Model, Weights, flat, unflat, zero_hidden
+from common.library import Pairs
 from common.loss import cross_entropy
-from common.steps import functional, pure_style, stages_of, update_of
+from common.steps import Rnn
 
 if TYPE_CHECKING:
-    import optax
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Chunk, Hidden, State, TrainStep
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, State, StepAndState
 
-DISTRIBUTION = "jax-blox"
-COLOUR = "#332288"
+# The model
 
 
 class CharRNN(bx.RecurrenceBase):
@@ -67,6 +67,56 @@ def char_rnn(config: ModelConfig) -> tuple[CharRNN, bx.Rng]:
     return CharRNN(graph.child("char_rnn"), config, rng), rng
 
 
+type BloxModel = tuple[bx.Params, CharRNN]
+"""Parameters, and the module that is called with them."""
+
+# The loss
+
+
+def loss_fn(model: BloxModel, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    params, rnn = model
+
+    def step(state: State, token: Int[Array, ""]) -> tuple[State, Array]:
+        (logits, state), _ = rnn(params, token, state)
+        return state, logits
+
+    hidden, logits = jax.lax.scan(jax.vmap(step), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+def applied_loss_fn(
+    model: BloxModel, hidden: Hidden, chunk: Chunk
+) -> tuple[Float[Array, ""], Hidden]:
+    """Return the same by Blox's own `apply`, which carries the parameters beside the state."""
+    params, rnn = model
+    (logits, hidden), _ = rnn.apply(params, chunk.inputs.T, hidden)
+    return cross_entropy(jnp.swapaxes(logits, 0, 1), chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: BloxModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over parameters and optimiser state."""
+    params, rnn = model
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(params: bx.Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: bx.Params) -> Any:
+            return loss_fn((params, rnn), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+# Weights
+
+
 def build(config: ModelConfig) -> Model:
     """Return the model as pure functions over its trainable parameters."""
     rnn, rng = char_rnn(config)
@@ -84,11 +134,10 @@ def build(config: ModelConfig) -> Model:
         return new_state, logits
 
     def to_weights(params: bx.Params) -> Weights:
-        *cells, readout = (
+        return unflat(
             Dense(*(params[layer.param_path(name)].value for name in Dense._fields))
             for layer in layers
         )
-        return Weights(tuple(cells), readout)
 
     def from_weights(weights: Weights) -> bx.Params:
         params = bx.Params()
@@ -100,16 +149,8 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def apply(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-    """Blox's own `apply` scans a sequence, with the parameters beside the state in its carry."""
-    rnn, _ = char_rnn(config)
-
-    def sequence_loss(params: bx.Params, hidden: Hidden, chunk: Chunk) -> tuple[Array, Hidden]:
-        (logits, hidden), _ = rnn.apply(params, chunk.inputs.T, hidden)
-        return cross_entropy(jnp.swapaxes(logits, 0, 1), chunk), hidden
-
-    update = jax.jit(update_of(sequence_loss, optimiser))
-    return functional(update, build(config), optimiser, stages_of(update))
-
-
-STYLES = {"pure": pure_style(build), "apply": apply}
+rnn = Rnn(build, lambda config: ({}, char_rnn(config)[0]), loss_fn, Pairs())
+STYLES = {
+    "pure": rnn.threaded(pure),
+    "apply": rnn._replace(loss_fn=applied_loss_fn).threaded(pure, can_donate=False),
+}

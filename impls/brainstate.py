@@ -1,4 +1,4 @@
-"""Character RNN in BrainState. Layers hold states, which transformations read and write in place.
+"""Character RNN in BrainState: layers hold states, which transformations read and write in place.
 
 A Linear's weight and bias are one state, a dict.
 """
@@ -11,6 +11,7 @@ A Linear's weight and bias are one state, a dict.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import brainstate as bs
@@ -18,20 +19,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.contract import Dense, Model, Program, Weights, flat
-from common.loss import scan_loss
-from common.steps import load_adam, pure_style, save_adam
+from common.contract import Dense, Model, Weights, flat, unflat
+from common.loss import cross_entropy
+from common.steps import Rnn
+from impls.libraries.brainstate import LIBRARY
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
-
-DISTRIBUTION = "brainstate"
-COLOUR = "#CC6677"
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, State, StepAndState
 
 type Params = Any
+
+# The model
 
 
 class Cell(bs.nn.Module):
@@ -64,6 +65,68 @@ class CharRNN(bs.nn.Module):
         return tuple(new_state), self.readout(x)
 
 
+# The loss
+
+
+def loss_fn(model: CharRNN, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    hidden, logits = jax.lax.scan(jax.vmap(model), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+def scanned_loss_fn(
+    model: CharRNN, hidden: Hidden, chunk: Chunk
+) -> tuple[Float[Array, ""], Hidden]:
+    """Return the same with BrainState's own `scan`, which also carries states that are written."""
+    hidden, logits = bs.transform.scan(jax.vmap(model), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over the values of the model's states; `graphdef` holds the rest of it."""
+    graphdef, params = bs.graph.treefy_split(model)
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: Params) -> Any:
+            return loss_fn(bs.graph.treefy_merge(graphdef, params), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+def jit(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """BrainState's own `jit` and `grad` over a model's states, as its documentation writes it."""
+    params = model.states(bs.ParamState)
+    opt_state = bs.LongTermState(
+        optimiser.init({path: state.value for path, state in params.items()})
+    )
+
+    @bs.transform.jit  # type: ignore[untyped-decorator]
+    def train_step(hidden: Hidden, chunk: Chunk) -> Any:
+        grad_fn = bs.transform.grad(
+            partial(loss_fn, model), params, has_aux=True, return_value=True
+        )
+        grads, loss, hidden = grad_fn(hidden, chunk)
+        values = {path: state.value for path, state in params.items()}
+        updates, opt_state.value = optimiser.update(dict(grads), opt_state.value, values)
+        for path, value in optax.apply_updates(values, updates).items():
+            params[path].value = value
+        return hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+# Weights
+
+
 def build(config: ModelConfig) -> Model:
     """Return the model as pure functions over its states; `graphdef` holds the rest of it."""
     graphdef, params = bs.graph.treefy_split(CharRNN(config))
@@ -77,9 +140,9 @@ def build(config: ModelConfig) -> Model:
         return bs.graph.treefy_merge(graphdef, params)(state, token)
 
     def to_weights(params: Params) -> Weights:
-        arrays = iter(jax.tree.leaves(params))
-        *cells, readout = (Dense(next(arrays), bias) for bias in arrays)
-        return Weights(tuple(cells), readout)
+        arrays = jax.tree.leaves(params)
+        pairs = zip(arrays[::2], arrays[1::2], strict=True)
+        return unflat(Dense(kernel, bias) for bias, kernel in pairs)
 
     def from_weights(weights: Weights) -> Params:
         arrays = (jnp.asarray(array) for kernel, bias in flat(weights) for array in (bias, kernel))
@@ -88,62 +151,9 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-class InPlaceStep:
-    """A training step around one model and one optimiser state, whose arrays are replaced."""
-
-    def __init__(self, config: ModelConfig, optimiser: optax.GradientTransformation) -> None:
-        rnn, pure, self.tx = CharRNN(config), build(config), optimiser
-        self.params = rnn.states(bs.ParamState)
-        structure = jax.tree.structure(self.values())
-
-        def from_weights(weights: Weights) -> dict[Any, Any]:
-            return jax.tree.unflatten(structure, jax.tree.leaves(pure.from_weights(weights)))
-
-        self.model = pure._replace(from_weights=from_weights)
-        self.opt_state = bs.LongTermState(optimiser.init(self.values()))
-
-        def loss_fn(hidden: Hidden, chunk: Chunk) -> tuple[Array, Hidden]:
-            return scan_loss(rnn, hidden, chunk)
-
-        @bs.transform.jit  # type: ignore[untyped-decorator]
-        def update(hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:
-            gradient = bs.transform.grad(loss_fn, self.params, has_aux=True, return_value=True)
-            grads, loss, hidden = gradient(hidden, chunk)
-            updates, self.opt_state.value = optimiser.update(
-                dict(grads), self.opt_state.value, self.values()
-            )
-            self.assign(optax.apply_updates(self.values(), updates))
-            return hidden, loss
-
-        self.update = update
-
-    def values(self) -> dict[Any, Any]:
-        """Return the parameters by their paths in the model."""
-        return {path: state.value for path, state in self.params.items()}
-
-    def assign(self, values: dict[Any, Any]) -> None:
-        """Replace the parameters."""
-        for path, value in values.items():
-            self.params[path].value = value
-
-    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
-        params = self.model.from_weights(checkpoint.weights)
-        self.assign(params)
-        self.opt_state.value = load_adam(self.tx, params, self.model, checkpoint)
-
-    def save(self) -> Checkpoint:  # noqa: D102
-        return save_adam(self.values(), self.opt_state.value, self.model)
-
-    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:  # noqa: D102
-        return self.update(hidden, chunk)
-
-    def program(self, hidden: Hidden, chunk: Chunk) -> Program:  # noqa: D102
-        return Program.from_trace(lambda: self.update.trace(hidden, chunk))
-
-
-def jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-    """BrainState's own `jit` and `grad` over a model's states, as its documentation writes it."""
-    return InPlaceStep(config, optimiser)
-
-
-STYLES = {"pure": pure_style(build), "jit": jit}
+rnn = Rnn(build, CharRNN, loss_fn, LIBRARY)
+STYLES = {
+    "pure": rnn.threaded(pure),
+    "jit": rnn.in_place(jit, bound=True, can_donate=False),
+    "scan": rnn._replace(loss_fn=scanned_loss_fn).in_place(jit, bound=True, can_donate=False),
+}

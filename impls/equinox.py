@@ -1,4 +1,8 @@
-"""Character RNN in Equinox. Linear stores its weight out by in, so kernels are transposed."""
+"""Character RNN in Equinox: a module is a pytree, whose leaves are arrays and anything else.
+
+Linear stores its weight out by in, so kernels are transposed. Equinox has no recurrence of its own:
+its documentation scans with `jax.lax.scan`.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,20 @@ from typing import TYPE_CHECKING, Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 
-from common.contract import Dense, Model, Program, Weights
-from common.steps import AtRest, FunctionalStep, plain_style, pure_style, rnn_style
+from common.contract import Dense, Model, Weights, flat, unflat
+from common.loss import cross_entropy
+from common.steps import Rnn
+from impls.libraries.equinox import LIBRARY
 
 if TYPE_CHECKING:
-    import optax
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Chunk, Hidden, ModelLoss, State
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, State, StepAndState
 
-DISTRIBUTION = "equinox"
-PACKAGES = ("jaxtyping", "wadler-lindig", "typing-extensions")
-COLOUR = "#D55E00"
-IF_NAMED = ("flat",)
-NAMES = {"filter_jit": "`eqx.filter_jit`"}
-WAITS = ("filter_jit",)
+# The model
 
 
 class Cell(eqx.Module):
@@ -61,21 +62,57 @@ class CharRNN(eqx.Module):
         return tuple(new_state), self.readout(x)
 
 
-def layers(rnn: CharRNN) -> list[Any]:
-    """Return all weights and biases, bottom up, in the order of a layer's `weight`, `bias`."""
-    linears = [*(cell.dense for cell in rnn.cells), rnn.readout]
-    return [array for linear in linears for array in (linear.weight, linear.bias)]
+# The loss
 
 
-def partition_shapes(config: ModelConfig) -> tuple[CharRNN, CharRNN]:
-    """Return the shapes of the trainable arrays, and the rest of the module."""
-    rnn = eqx.filter_eval_shape(CharRNN, config, jax.random.key(0))
-    return eqx.partition(rnn, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+def loss_fn(model: CharRNN, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    hidden, logits = jax.lax.scan(jax.vmap(model), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: eqx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over the module's arrays; the rest of it, `static`, is not handed over."""
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(params: eqx.Module, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: eqx.Module) -> Any:
+            return loss_fn(eqx.combine(params, static), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+def filter_jit(model: eqx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`eqx.filter_jit` over the whole module, as the documentation writes it."""
+    opt_state = optimiser.init(eqx.filter(model, eqx.is_inexact_array))
+
+    @eqx.filter_jit
+    def train_step(model: eqx.Module, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        grad_fn = eqx.filter_value_and_grad(loss_fn, has_aux=True)
+        (loss, hidden), grads = grad_fn(model, hidden, chunk)
+        params = eqx.filter(model, eqx.is_inexact_array)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return eqx.apply_updates(model, updates), opt_state, hidden, loss
+
+    return train_step, (model, opt_state)
+
+
+# Weights
 
 
 def build(config: ModelConfig) -> Model:
-    """Return the model as pure functions over its arrays; `static` holds the rest of the module."""
-    shapes, static = partition_shapes(config)
+    """Return the model as pure functions over its arrays."""
+    outline = eqx.filter_eval_shape(CharRNN, config, jax.random.key(0))
+    shapes, static = eqx.partition(outline, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
 
     def init(key: PRNGKeyArray) -> CharRNN:
         return eqx.filter(CharRNN(config, key), eqx.is_inexact_array)
@@ -83,82 +120,24 @@ def build(config: ModelConfig) -> Model:
     def step(params: CharRNN, state: State, token: Int[Array, ""]) -> tuple[State, Array]:
         return eqx.combine(params, static)(state, token)
 
+    def linears(rnn: CharRNN) -> list[Any]:
+        return [*(cell.dense for cell in rnn.cells), rnn.readout]
+
     def to_weights(params: CharRNN) -> Weights:
-        arrays = iter(layers(params))
-        *cells, readout = (Dense(weight.T, next(arrays)) for weight in arrays)
-        return Weights(tuple(cells), readout)
+        return unflat(Dense(linear.weight.T, linear.bias) for linear in linears(params))
 
     def from_weights(weights: Weights) -> CharRNN:
-        denses = (*weights.cells, weights.readout)
-        arrays = [jnp.asarray(array) for kernel, bias in denses for array in (kernel.T, bias)]
-        return eqx.tree_at(layers, shapes, arrays)
+        arrays = [jnp.asarray(a) for kernel, bias in flat(weights) for a in (kernel.T, bias)]
+        return eqx.tree_at(
+            lambda rnn: [a for li in linears(rnn) for a in (li.weight, li.bias)], shapes, arrays
+        )
 
     return Model(init, step, to_weights, from_weights)
 
 
-def filter_jit(
-    model: eqx.Module,
-    loss: ModelLoss,
-    optimiser: optax.GradientTransformation,
-    *,
-    donate: bool = False,
-) -> FunctionalStep:
-    """`eqx.filter_jit` over the whole module, as the documentation writes it."""
-
-    def train_step(state: tuple[eqx.Module, Any], hidden: Hidden, chunk: Chunk) -> Any:
-        @eqx.filter_value_and_grad(has_aux=True)
-        def loss_fn(module: eqx.Module) -> tuple[Array, Hidden]:
-            return loss(module, hidden, chunk)
-
-        module, opt_state = state
-        (value, hidden_after), grads = loss_fn(module)
-        params = eqx.filter(module, eqx.is_inexact_array)
-        updates, opt_state = optimiser.update(grads, opt_state, params)
-        return (eqx.apply_updates(module, updates), opt_state), hidden_after, value
-
-    def swap_arguments(function: Any) -> Any:
-        """Return a function of state, hidden and chunk from one of (hidden, chunk) and state."""
-        return lambda state, *data: function(data, state)
-
-    update: Any = eqx.filter_jit(train_step)
-    lower = update.lower
-    if donate:  # everything but the first argument: so what is kept comes first
-        jit: Any = eqx.filter_jit(donate="all-except-first")
-        last = jit(lambda data, state: train_step(state, *data))
-        update, lower = swap_arguments(last), swap_arguments(last.lower)
-
-    _, _, static = split(model)
-
-    def load(rest: AtRest) -> tuple[eqx.Module, Any]:
-        return merge(rest.params, (), static), rest.opt_state
-
-    def save(state: tuple[eqx.Module, Any]) -> AtRest:
-        return AtRest(split(state[0])[0], state[1])
-
-    def stages(*arguments: Any) -> Program:
-        return Program(lambda: lower(*arguments).lowered, trace=None)
-
-    return FunctionalStep(update, load, save, stages)
-
-
-def split(model: eqx.Module) -> tuple[eqx.Module, tuple[()], eqx.Module]:
-    """Take a module apart: the arrays that are trained, and the rest."""
-    params, static = eqx.partition(model, eqx.is_inexact_array)
-    return params, (), static
-
-
-def merge(params: eqx.Module, _: tuple[()], static: eqx.Module) -> eqx.Module:
-    """Put a module together again."""
-    return eqx.combine(params, static)
-
-
-def make_rnn(config: ModelConfig) -> CharRNN:
-    """Return the module; its numbers are not used."""
-    return CharRNN(config, jax.random.key(0))
-
-
+rnn = Rnn(build, lambda config: CharRNN(config, jax.random.key(0)), loss_fn, LIBRARY)
 STYLES = {
-    "pure": pure_style(build),
-    "filter_jit": rnn_style(filter_jit, build, make_rnn),
-    "flat": rnn_style(plain_style(split, merge, flat=True), build, make_rnn),
+    "pure": rnn.threaded(pure),
+    "filter_jit": rnn.threaded(filter_jit),
+    "flat": rnn.flat(pure),
 }

@@ -1,28 +1,19 @@
-"""Character RNN in Flax Linen. Modules are stateless; parameters live in a nested dict of names."""
+"""Character RNN in Flax Linen: modules are stateless; parameters live in a nested dict of names."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax.training.train_state import TrainState
 
 from common.contract import Dense, Model, Weights
-from common.loss import scan_loss
-from common.steps import (
-    AtRest,
-    FunctionalStep,
-    functional,
-    pure_style,
-    rnn_style,
-    stages_of,
-    state_argnums,
-)
+from common.loss import cross_entropy
+from common.steps import Rnn
+from impls.libraries.flax_linen import LIBRARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,28 +21,24 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Chunk, Hidden, ModelLoss, State, TrainStep
-
-DISTRIBUTION = "flax"
-PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
-RECOMMENDED = False
-NOTE = "Linen stays, but Flax sends new users to NNX."
-COLOUR = "#009E73"
-REFERENCES = ("blog",)
-NAMES = {"blog": "a 2021 Flax tutorial's step", "train_state": "Linen's `TrainState`"}
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, State, StepAndState
 
 type Params = Mapping[str, Any]
+type LinenModel = tuple[Params, Callable[..., Any]]
+"""Parameters, and a module's `apply`."""
+
+# The model
 
 
 class Cell(nn.Module):
-    """One tanh layer."""
+    """One tanh layer; takes one stream or a batch of them."""
 
     width: int
 
     @nn.compact
     def __call__(self, hidden: Float[Array, " width"], x: Float[Array, " in"]) -> Array:
         """Return the new hidden state of one layer."""
-        return jnp.tanh(nn.Dense(self.width, name="dense")(jnp.concatenate([hidden, x])))
+        return jnp.tanh(nn.Dense(self.width, name="dense")(jnp.concatenate([hidden, x], axis=-1)))
 
 
 class CharRNN(nn.Module):
@@ -67,6 +54,88 @@ class CharRNN(nn.Module):
             x = Cell(self.config.width, name=f"cell_{layer}")(hidden, x)
             new_state.append(x)
         return tuple(new_state), nn.Dense(self.config.vocab_size, name="readout")(x)
+
+
+# The loss
+
+
+def loss_fn(model: LinenModel, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    params, apply = model
+
+    def step(state: State, token: Int[Array, ""]) -> tuple[State, Array]:
+        return apply({"params": params}, state, token)
+
+    hidden, logits = jax.lax.scan(jax.vmap(step), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+def scanned_loss_fn(
+    model: LinenModel, hidden: Hidden, chunk: Chunk
+) -> tuple[Float[Array, ""], Hidden]:
+    """Return the same of a model that Linen's own `nn.scan` has made of the RNN."""
+    params, apply = model
+    hidden, logits = apply({"params": params}, hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: LinenModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over parameters and optimiser state."""
+    params, apply = model
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: Params) -> Any:
+            return loss_fn((params, apply), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+def train_state(model: LinenModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over Flax's `TrainState`, as its examples write it."""
+    params, apply = model
+    state = TrainState.create(apply_fn=apply, params=params, tx=optimiser)
+
+    @jax.jit
+    def train_step(state: TrainState, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: Params) -> Any:
+            return loss_fn((params, state.apply_fn), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(state.params)
+        return state.apply_gradients(grads=grads), hidden, loss
+
+    return train_step, (state,)
+
+
+def blog(model: LinenModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """Step of the Flax tutorial of 2021: a jitted gradient, and the optimiser outside of jit."""
+    params, apply = model
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def compute_grads(params: Params, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: Params) -> Any:
+            return loss_fn((params, apply), hidden, chunk)
+
+        return jax.value_and_grad(params_loss, has_aux=True)(params)
+
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        (loss, hidden), grads = compute_grads(params, hidden, chunk)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+# Weights
 
 
 def build(config: ModelConfig) -> Model:
@@ -92,88 +161,16 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-type AnyModel = tuple[Params, Callable[..., Any]]
-"""Parameters, and a module's `apply`."""
-
-
-class CarryingState(TrainState):
-    """Flax's TrainState with a field for what a loss is given again: its state, its key."""
-
-    carried: Any = ()
-
-
-def train_state(
-    model: AnyModel,
-    loss: ModelLoss,
-    optimiser: optax.GradientTransformation,
-    *,
-    donate: bool = False,
-) -> FunctionalStep:
-    """One jitted step over Flax's TrainState, as its examples write it."""
-    _, apply = model
-
-    @partial(jax.jit, donate_argnums=state_argnums(donate))
-    def update(state: Any, hidden: Hidden, chunk: Chunk) -> tuple[TrainState, Hidden, Array]:
-        carried = getattr(state, "carried", None)
-
-        def loss_fn(params: Params) -> tuple[Array, Hidden]:
-            return loss((params, state.apply_fn), carried or hidden, chunk)
-
-        (value, after), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        state = state.apply_gradients(grads=grads)
-        return (state.replace(carried=after), hidden, value) if carried else (state, after, value)
-
-    def load(rest: AtRest) -> TrainState:
-        fields = {"apply_fn": apply, "params": rest.params, "tx": optimiser}
-        state = (
-            CarryingState.create(**fields, carried=rest.carried)
-            if rest.carried
-            else TrainState.create(**fields)
-        )
-        # A buffer of its own: Adam's count would be donated twice
-        step = jax.device_put(np.int32(rest.updates))
-        return state.replace(step=step, opt_state=rest.opt_state)
-
-    def save(state: TrainState) -> AtRest:
-        carried = getattr(state, "carried", ())
-        return AtRest(state.params, state.opt_state, updates=int(state.step), carried=carried)
-
-    return FunctionalStep(update, load, save, stages_of(update))
-
-
-def rnn_loss(model: AnyModel, hidden: Hidden, chunk: Chunk) -> tuple[Array, Hidden]:
-    """Return the RNN's mean loss and its state after a chunk."""
-    params, apply = model
-    return scan_loss(partial(apply, {"params": params}), hidden, chunk)
-
-
-def make_rnn(config: ModelConfig) -> AnyModel:
-    """Return the RNN without parameters, which the step is given."""
-    return {}, CharRNN(config).apply
-
-
-def blog(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-    """Step of the Flax tutorial of 2021: a jitted gradient, and the optimiser outside of jit."""
-    model = build(config)
-
-    @jax.jit
-    def rnn_loss_grad(state: tuple[Params, Any], hidden: Hidden, chunk: Chunk) -> Any:
-        def rnn_loss(params: Params) -> tuple[Array, Hidden]:
-            return scan_loss(partial(model.step, params), hidden, chunk)
-
-        return jax.value_and_grad(rnn_loss, has_aux=True)(state[0])
-
-    def batch_step(state: tuple[Params, Any], hidden: Hidden, chunk: Chunk) -> Any:
-        (loss, hidden), grads = rnn_loss_grad(state, hidden, chunk)
-        params, opt_state = state
-        updates, opt_state = optimiser.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), hidden, loss
-
-    return functional(batch_step, model, optimiser, stages_of(rnn_loss_grad, whole=False))
-
-
+rnn = Rnn(build, lambda config: ({}, CharRNN(config).apply), loss_fn, LIBRARY)
+scanned_rnn = nn.scan(CharRNN, variable_broadcast="params", split_rngs={"params": False})
+scanned = rnn._replace(
+    make_model=lambda config: ({}, scanned_rnn(config).apply),
+    loss_fn=scanned_loss_fn,
+    serves_others=False,
+)
 STYLES = {
-    "pure": pure_style(build),
-    "train_state": rnn_style(train_state, build, make_rnn, rnn_loss),
-    "blog": blog,
+    "pure": rnn.threaded(pure),
+    "train_state": rnn.threaded(train_state),
+    "scan": scanned.threaded(train_state),
+    "blog": rnn._replace(serves_others=False).threaded(blog, can_donate=False),
 }

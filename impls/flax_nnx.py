@@ -1,45 +1,26 @@
-"""Character RNN in Flax NNX. Modules are mutable objects; the optimiser updates them in place."""
+"""Character RNN in Flax NNX: modules are mutable objects; the optimiser updates them in place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import optax
 from flax import nnx
 
-from common.contract import Dense, Model, Program, Weights
-from common.steps import (
-    AtRest,
-    Converting,
-    FunctionalStep,
-    plain_style,
-    pure_style,
-    rnn_style,
-    state_argnums,
-)
-from common.steps import stages_of as jax_stages_of
+from common.contract import Dense, Model, Weights
+from common.loss import cross_entropy
+from common.steps import Rnn
+from impls.libraries.flax_nnx import LIBRARY
 
 if TYPE_CHECKING:
-    import optax
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Checkpoint, Chunk, Hidden, ModelLoss, ModelStyle, State
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, State, StepAndState
 
-DISTRIBUTION = "flax"
-PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
-COLOUR = "#CC79A7"
-IF_NAMED = ("jax_jit", "flat")
-NAMES = {
-    "jit": "`nnx.jit`",
-    "jit_tree": "`nnx.jit(graph=False)`",
-    "jit_partial": "`nnx.jit_partial`",
-    "cached_partial": "`nnx.cached_partial`",
-}
+# The model
 
 
 class Cell(nnx.Module):
@@ -69,6 +50,121 @@ class CharRNN(nnx.Module):
         return tuple(new_state), self.readout(x)
 
 
+# The loss
+
+
+def loss_fn(model: CharRNN, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    hidden, logits = jax.lax.scan(jax.vmap(model), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+def scanned_loss_fn(
+    model: CharRNN, hidden: Hidden, chunk: Chunk
+) -> tuple[Float[Array, ""], Hidden]:
+    """Return the same with NNX's own `nnx.scan`, which takes the model as an argument."""
+
+    @nnx.scan(in_axes=(None, nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+    def unroll(model: CharRNN, hidden: Hidden, tokens: Int[Array, " batch"]) -> Any:
+        return jax.vmap(model)(hidden, tokens)
+
+    hidden, logits = unroll(model, hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over the model's arrays; its graph, which holds the rest, is not handed over."""
+    graphdef, params, aux = nnx.split(model, nnx.Param, ...)
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(
+        params: nnx.State, aux: nnx.State, opt_state: Any, hidden: Hidden, chunk: Chunk
+    ) -> Any:
+        model = nnx.merge(graphdef, params, aux)
+        grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
+        (loss, hidden), grads = grad_fn(model, hidden, chunk)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        aux = nnx.state(model, nnx.Not(nnx.Param))
+        return optax.apply_updates(params, updates), aux, opt_state, hidden, loss
+
+    return train_step, (params, aux, opt_state)
+
+
+def jit(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`nnx.jit` over model and optimiser, as most tutorials write it."""
+    optimizer = nnx.Optimizer(model, optimiser, wrt=nnx.Param)
+
+    @nnx.jit
+    def train_step(model: Any, optimizer: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
+        (loss, hidden), grads = grad_fn(model, hidden, chunk)
+        optimizer.update(model, grads)
+        return hidden, loss
+
+    return train_step, (model, optimizer)
+
+
+def jit_tree(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`nnx.jit` in tree mode, in which `graph_updates=False` changes nothing more."""
+    optimizer = nnx.Optimizer(model, optimiser, wrt=nnx.Param)
+
+    def train_step(model: Any, optimizer: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
+        (loss, hidden), grads = grad_fn(model, hidden, chunk)
+        optimizer.update(model, grads)
+        return hidden, loss
+
+    return nnx.jit(train_step, graph=False), (model, optimizer)
+
+
+def cached_partial(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`nnx.cached_partial`: the graph is traversed once, when the step is made."""
+    optimizer = nnx.Optimizer(model, optimiser, wrt=nnx.Param)
+
+    @nnx.jit
+    def train_step(model: Any, optimizer: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
+        (loss, hidden), grads = grad_fn(model, hidden, chunk)
+        optimizer.update(model, grads)
+        return hidden, loss
+
+    return nnx.cached_partial(train_step, model, optimizer), (model, optimizer)
+
+
+def jit_partial(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`nnx.jit_partial` in tree mode: arrays are flattened once, when the step is made."""
+    optimizer = nnx.Optimizer(model, optimiser, wrt=nnx.Param)
+
+    def train_step(model: Any, optimizer: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
+        (loss, hidden), grads = grad_fn(model, hidden, chunk)
+        optimizer.update(model, grads)
+        return hidden, loss
+
+    return nnx.jit_partial(train_step, model, optimizer, graph=False), (model, optimizer)
+
+
+def jax_jit(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over model and optimiser, which are pytrees: each call returns new ones."""
+    optimizer = nnx.Optimizer(model, optimiser, wrt=nnx.Param)
+
+    @jax.jit
+    def train_step(model: Any, optimizer: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
+        (loss, hidden), grads = grad_fn(model, hidden, chunk)
+        optimizer.update(model, grads)
+        return model, optimizer, hidden, loss
+
+    return train_step, (model, optimizer)
+
+
+# Weights
+
+
 def build(config: ModelConfig) -> Model:
     """Return the model as pure functions over the State that `nnx.split` gives."""
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: CharRNN(config, nnx.Rngs(0))))
@@ -92,187 +188,14 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-type Pair = tuple[nnx.Module, nnx.Optimizer]
-type Train = Callable[[nnx.Module, nnx.Optimizer, Hidden, Chunk], tuple[Hidden, Array]]
-type Call = Callable[[Hidden, Chunk], tuple[Hidden, Array]]
-type Stages = Callable[[Hidden, Chunk], Program]
-type Bind = Callable[..., tuple[Call, Stages]]
-
-
-def make_train_step(loss: ModelLoss) -> Train:
-    """Return the step that each of NNX's own styles compiles; it updates in place."""
-
-    def train_step(
-        model: nnx.Module, optimizer: nnx.Optimizer, hidden: Hidden, chunk: Chunk
-    ) -> tuple[Hidden, Array]:
-        def loss_fn(model: nnx.Module) -> tuple[Array, Hidden]:
-            return loss(model, hidden, chunk)
-
-        (value, hidden_after), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model)
-        optimizer.update(model, grads)
-        return hidden_after, value
-
-    return train_step
-
-
-def bind_style(bind: Bind) -> ModelStyle:
-    """Return the style whose step calls what `bind` makes of the training function."""
-
-    def style(
-        model: nnx.Module,
-        loss: ModelLoss,
-        optimiser: optax.GradientTransformation,
-        *,
-        donate: bool = False,
-    ) -> InPlaceStep:
-        return InPlaceStep(model, loss, optimiser, partial(bind, donate=donate))
-
-    return style
-
-
-@bind_style
-def jit(
-    train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
-) -> tuple[Call, Stages]:
-    """`nnx.jit` over model and optimiser, as most tutorials write it."""
-    function = nnx.jit(train, donate_argnums=(0, 1) if donate else ())
-    return partial(function, model, optimizer), stages_of(function, model, optimizer)
-
-
-@bind_style
-def jit_tree(
-    train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
-) -> tuple[Call, Stages]:
-    """`nnx.jit` in tree mode, in which `graph_updates=False` changes nothing more."""
-    function = nnx.jit(train, graph=False, donate_argnums=(0, 1) if donate else ())
-    return partial(function, model, optimizer), stages_of(function, model, optimizer)
-
-
-@bind_style
-def cached_partial(
-    train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
-) -> tuple[Call, Stages]:
-    """`nnx.cached_partial`: the graph is traversed once, when the step is made."""
-    function = nnx.jit(train, donate_argnums=(0, 1) if donate else ())
-    # What it returns offers no stages; it runs the program of the function that it wraps.
-    return nnx.cached_partial(function, model, optimizer), stages_of(function, model, optimizer)
-
-
-@bind_style
-def jit_partial(
-    train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
-) -> tuple[Call, Stages]:
-    """`nnx.jit_partial` in tree mode: arrays are flattened once, when the step is made."""
-    # Of the function that it makes, where model and optimiser are the first argument together
-    donate_argnums = state_argnums(donate)
-    function = nnx.jit_partial(train, model, optimizer, graph=False, donate_argnums=donate_argnums)
-    return function, stages_of(function)
-
-
-def jax_jit(
-    model: nnx.Module,
-    loss: ModelLoss,
-    optimiser: optax.GradientTransformation,
-    *,
-    donate: bool = False,
-) -> FunctionalStep:
-    """`jax.jit` over model and optimiser, which are pytrees: each call returns new ones."""
-    train, pair = make_train_step(loss), (model, nnx.Optimizer(model, optimiser, wrt=nnx.Param))
-    shapes, structure = jax.tree.flatten(jax.eval_shape(lambda: pair))
-
-    @partial(jax.jit, donate_argnums=state_argnums(donate))
-    def update(pair: Pair, hidden: Hidden, chunk: Chunk) -> tuple[Pair, Hidden, Array]:
-        model, optimizer = pair
-        hidden, value = train(model, optimizer, hidden, chunk)
-        return pair, hidden, value
-
-    def load(rest: AtRest) -> Pair:
-        return load_training(jax.tree.unflatten(structure, shapes), rest)
-
-    return FunctionalStep(update, load, save_training, jax_stages_of(update))
-
-
-class InPlaceStep(Converting):
-    """A training step around one model and one optimiser, whose arrays are replaced in place."""
-
-    def __init__(
-        self,
-        model: nnx.Module,
-        loss: ModelLoss,
-        optimiser: optax.GradientTransformation,
-        bind: Bind,
-    ) -> None:
-        self.model, self.optimizer = model, nnx.Optimizer(model, optimiser, wrt=nnx.Param)
-        self.call, self.program = bind(make_train_step(loss), self.model, self.optimizer)
-
-    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
-        load_training((self.model, self.optimizer), self.decode(checkpoint))
-
-    def save(self) -> Checkpoint:  # noqa: D102
-        return self.encode(save_training((self.model, self.optimizer)))
-
-    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:  # noqa: D102
-        return self.call(hidden, chunk)
-
-
-def load_training(pair: Pair, rest: AtRest) -> Pair:
-    """Return a model and its optimiser with the arrays of a training, replaced in place."""
-    model, optimizer = pair
-    nnx.update(model, rest.params)
-    if rest.others:
-        nnx.update(model, rest.others)
-    boxes = jax.tree.leaves(optimizer.opt_state, is_leaf=is_variable)
-    variables = (box for box in boxes if jax.tree.leaves(box))  # a mask leaves some empty
-    for variable, value in zip(variables, jax.tree.leaves(rest.opt_state), strict=True):
-        variable.set_value(value)
-    optimizer.step.set_value(jax.device_put(np.uint32(rest.updates)))
-    return pair
-
-
-def save_training(pair: Pair) -> AtRest:
-    """Return the training of a model and its optimiser."""
-    model, optimizer = pair
-    opt_state = jax.tree.map(
-        lambda variable: variable.get_value(), optimizer.opt_state, is_leaf=is_variable
-    )
-    params, others, _ = split(model)
-    return AtRest(params, opt_state, others, int(optimizer.step.get_value()))
-
-
-def is_variable(node: Any) -> bool:
-    """Tell whether `node` is one of NNX's boxes around an array."""
-    return isinstance(node, nnx.Variable)
-
-
-def split(model: nnx.Module) -> tuple[nnx.State, nnx.State, nnx.GraphDef]:
-    """Take a model apart: its parameters, all other variables, and the graph."""
-    parts: Any = nnx.split(model, nnx.Param, ...)
-    graphdef, params, others = parts
-    return params, others, graphdef
-
-
-def merge(params: nnx.State, others: nnx.State, graphdef: nnx.GraphDef) -> nnx.Module:
-    """Put a model together again."""
-    # Make new Variables: those of another trace level cannot be changed
-    return nnx.merge(graphdef, params, jax.tree.map(lambda array: array, others))
-
-
-def stages_of(function: Any, *arguments: Any) -> Stages:
-    """Return a function that makes the stages of one of NNX's jitted functions."""
-    return lambda *data: Program.from_trace(lambda: function.trace(*arguments, *data).traced)
-
-
-def make_rnn(config: ModelConfig) -> CharRNN:
-    """Return the module; its numbers are not used."""
-    return CharRNN(config, nnx.Rngs(0))
-
-
+rnn = Rnn(build, lambda config: CharRNN(config, nnx.Rngs(0)), loss_fn, LIBRARY)
 STYLES = {
-    "pure": pure_style(build),
-    "jit": rnn_style(jit, build, make_rnn),
-    "jit_tree": rnn_style(jit_tree, build, make_rnn),
-    "cached_partial": rnn_style(cached_partial, build, make_rnn),
-    "jit_partial": rnn_style(jit_partial, build, make_rnn),
-    "jax_jit": rnn_style(jax_jit, build, make_rnn),
-    "flat": rnn_style(plain_style(split, merge, flat=True), build, make_rnn),
+    "pure": rnn.threaded(pure),
+    "jit": rnn.in_place(jit),
+    "jit_tree": rnn.in_place(jit_tree),
+    "cached_partial": rnn.in_place(cached_partial, bound=True),
+    "jit_partial": rnn.in_place(jit_partial, bound=True),
+    "jax_jit": rnn.threaded(jax_jit),
+    "scan": rnn._replace(loss_fn=scanned_loss_fn, serves_others=False).in_place(jit),
+    "flat": rnn.flat(pure),
 }

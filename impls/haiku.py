@@ -1,4 +1,4 @@
-"""Character RNN in Haiku. Modules are made inside a function that `hk.transform` turns pure."""
+"""Character RNN in Haiku: modules are made inside of a function that `hk.transform` turns pure."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import optax
 
-from common.contract import Dense, Model, Weights
+from common.contract import Dense, Model, Weights, flat, unflat
 from common.loss import cross_entropy
-from common.steps import functional, pure_style, stages_of, state_argnums, update_of
+from common.steps import Rnn
+from impls.libraries.haiku import LIBRARY
 
 if TYPE_CHECKING:
-    import optax
+    from collections.abc import Callable
+
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Chunk, Hidden, State, TrainStep
-
-DISTRIBUTION = "dm-haiku"
-PACKAGES = ("jmp", "absl-py")
-RECOMMENDED = False
-NOTE = "Haiku is in maintenance mode."
-COLOUR = "#E69F00"
-NAMES = {"transform": "Haiku's own loss under one `hk.transform`"}
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, State, StepAndState
 
 type Params = dict[str, dict[str, Array]]
+type HaikuModel = tuple[Params, Callable[..., Any]]
+"""Parameters, and the `apply` of a transformed function."""
+
+# The model
 
 
 class Cell(hk.RNNCore):
@@ -54,43 +54,89 @@ def char_rnn(config: ModelConfig) -> hk.DeepRNN:
     return hk.DeepRNN([one_hot, *cells, hk.Linear(config.vocab_size, name="readout")])
 
 
-def build(config: ModelConfig) -> Model:
-    """Return the model as pure functions over a dict: Haiku module name → arrays."""
+def transform_step(config: ModelConfig) -> hk.Transformed:
+    """Return the RNN as pure functions of its parameters, for one character of one stream."""
 
-    def forward(state: State, token: Int[Array, ""]) -> tuple[State, Float[Array, " vocab"]]:
+    def step(state: State, token: Int[Array, ""]) -> tuple[State, Float[Array, " vocab"]]:
         logits, new_state = char_rnn(config)(token, state)
         return new_state, logits
 
-    rnn = hk.without_apply_rng(hk.transform(forward))
-    names = [f"cell_{i}/linear" for i in range(config.layers)] + ["readout"]
+    return hk.without_apply_rng(hk.transform(step))
+
+
+def transform_sequence(config: ModelConfig) -> hk.Transformed:
+    """Return the RNN as pure functions of its parameters, for a chunk, which Haiku unrolls."""
+
+    def unroll(hidden: Hidden, inputs: Int[Array, "time batch"]) -> tuple[Array, Hidden]:
+        return hk.dynamic_unroll(char_rnn(config), inputs, hidden)
+
+    return hk.without_apply_rng(hk.transform(unroll))
+
+
+# The loss
+
+
+def loss_fn(model: HaikuModel, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    params, apply = model
+    hidden, logits = jax.lax.scan(jax.vmap(partial(apply, params)), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+def unrolled_loss_fn(
+    model: HaikuModel, hidden: Hidden, chunk: Chunk
+) -> tuple[Float[Array, ""], Hidden]:
+    """Return the same of a model that takes a whole chunk, as Haiku's RNN example has it."""
+    params, apply = model
+    logits, hidden = apply(params, hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: HaikuModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over parameters and optimiser state, as the documentation writes it."""
+    params, apply = model
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: Params) -> Any:
+            return loss_fn((params, apply), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+# Weights
+
+
+def build(config: ModelConfig) -> Model:
+    """Return the model as pure functions over a dict: Haiku module name → arrays."""
+    rnn, names = transform_step(config), [f"cell_{i}/linear" for i in range(config.layers)]
+    names.append("readout")
 
     def init(key: PRNGKeyArray) -> Params:
         return rnn.init(key, (jnp.zeros(config.width),) * config.layers, jnp.int32(0))
 
     def to_weights(params: Params) -> Weights:
-        *cells, readout = (Dense(params[name]["w"], params[name]["b"]) for name in names)
-        return Weights(tuple(cells), readout)
+        return unflat(Dense(params[name]["w"], params[name]["b"]) for name in names)
 
     def from_weights(weights: Weights) -> Params:
-        layers = zip(names, (*weights.cells, weights.readout), strict=True)
+        layers = zip(names, flat(weights), strict=True)
         return {name: {"w": jnp.asarray(w), "b": jnp.asarray(b)} for name, (w, b) in layers}
 
     return Model(init, rnn.apply, to_weights, from_weights)
 
 
-def transform(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
-    """One transformed loss of a whole sequence, which Haiku unrolls, as its RNN example does."""
-
-    def sequence_loss(hidden: Hidden, chunk: Chunk) -> tuple[Array, Hidden]:
-        logits, hidden = hk.dynamic_unroll(char_rnn(config), chunk.inputs, hidden)
-        return cross_entropy(logits, chunk), hidden
-
-    loss_fn = hk.without_apply_rng(hk.transform(sequence_loss)).apply
-
-    update = jax.jit(update_of(loss_fn, optimiser), donate_argnums=state_argnums(donate))
-    return functional(update, build(config), optimiser, stages_of(update))
-
-
-STYLES = {"pure": pure_style(build), "transform": transform}
+rnn = Rnn(build, lambda config: ({}, transform_step(config).apply), loss_fn, LIBRARY)
+unrolled = rnn._replace(
+    make_model=lambda config: ({}, transform_sequence(config).apply),
+    loss_fn=unrolled_loss_fn,
+    serves_others=False,
+)
+STYLES = {"pure": rnn.threaded(pure), "transform": unrolled.threaded(pure)}

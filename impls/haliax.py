@@ -1,4 +1,4 @@
-"""Character RNN in Haliax. Axes have names, and modules are Equinox's.
+"""Character RNN in Haliax: axes have names, and modules are Equinox's.
 
 Linear stores its weight out by in, so kernels are transposed. A layer's input and output need
 different names, so a name is changed between layers.
@@ -18,20 +18,19 @@ import equinox as eqx
 import haliax as hax
 import jax
 import jax.numpy as jnp
+import optax
 
-from common.contract import Dense, Model, Program, Weights, flat
-from common.loss import scan_loss
-from common.steps import FunctionalStep, load_adam, pure_style, save_adam
+from common.contract import Dense, Model, Weights, flat, unflat
+from common.loss import cross_entropy
+from common.steps import Rnn
 
 if TYPE_CHECKING:
-    import optax
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, State, StepAndState
 
-DISTRIBUTION = "marin-haliax"
-COLOUR = "#88CCEE"
+# The model
 
 
 def linear(rows: int, columns: int, key: PRNGKeyArray) -> hax.nn.Linear:
@@ -75,6 +74,49 @@ class CharRNN(eqx.Module):
         return tuple(new_state), self.readout(x.rename({"features": "inputs"})).array
 
 
+# The loss
+
+
+def loss_fn(model: CharRNN, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    hidden, logits = jax.lax.scan(jax.vmap(model), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over the module, whose leaves are all arrays, and optimiser state."""
+    opt_state = optimiser.init(model)
+
+    @jax.jit
+    def train_step(model: CharRNN, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, hidden), grads = grad_fn(model, hidden, chunk)
+        updates, opt_state = optimiser.update(grads, opt_state, model)
+        return optax.apply_updates(model, updates), opt_state, hidden, loss
+
+    return train_step, (model, opt_state)
+
+
+def named_jit(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`hax.named_jit`, and Equinox's gradient over the whole module, as the tutorials write it."""
+    opt_state = optimiser.init(model)
+
+    @hax.named_jit  # type: ignore[untyped-decorator]
+    def train_step(model: CharRNN, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        grad_fn = eqx.filter_value_and_grad(loss_fn, has_aux=True)
+        (loss, hidden), grads = grad_fn(model, hidden, chunk)
+        updates, opt_state = optimiser.update(grads, opt_state, model)
+        return eqx.apply_updates(model, updates), opt_state, hidden, loss
+
+    return train_step, (model, opt_state)
+
+
+# Weights
+
+
 def build(config: ModelConfig) -> Model:
     """Return the model as pure functions over the module itself, whose leaves are all arrays."""
     structure = jax.tree.structure(eqx.filter_eval_shape(CharRNN.init, config, jax.random.key(0)))
@@ -86,9 +128,9 @@ def build(config: ModelConfig) -> Model:
         return rnn(state, token)
 
     def to_weights(rnn: CharRNN) -> Weights:
-        arrays = iter(jax.tree.leaves(rnn))
-        *cells, readout = (Dense(weight.T, next(arrays)) for weight in arrays)
-        return Weights(tuple(cells), readout)
+        arrays = jax.tree.leaves(rnn)
+        pairs = zip(arrays[::2], arrays[1::2], strict=True)
+        return unflat(Dense(weight.T, bias) for weight, bias in pairs)
 
     def from_weights(weights: Weights) -> CharRNN:
         arrays = (
@@ -99,33 +141,8 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def named_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-    """`hax.named_jit`, and Equinox's gradient over the whole module, as the tutorials write it."""
-
-    @hax.named_jit  # type: ignore[untyped-decorator]
-    def update(state: tuple[CharRNN, Any], hidden: Hidden, chunk: Chunk) -> Any:
-        @eqx.filter_value_and_grad(has_aux=True)
-        def loss_fn(rnn: CharRNN) -> tuple[Array, Hidden]:
-            return scan_loss(rnn, hidden, chunk)
-
-        rnn, opt_state = state
-        (loss, hidden_after), grads = loss_fn(rnn)
-        updates, opt_state = optimiser.update(grads, opt_state, rnn)
-        return (eqx.apply_updates(rnn, updates), opt_state), hidden_after, loss
-
-    model = build(config)
-
-    def load(checkpoint: Checkpoint) -> tuple[CharRNN, Any]:
-        rnn = model.from_weights(checkpoint.weights)
-        return rnn, load_adam(optimiser, rnn, model, checkpoint)
-
-    def save(state: tuple[CharRNN, Any]) -> Checkpoint:
-        return save_adam(*state, model)
-
-    def stages(*arguments: Any) -> Program:
-        return Program(lambda: update.lower(*arguments), trace=None)
-
-    return FunctionalStep(update, load, save, stages)
-
-
-STYLES = {"pure": pure_style(build), "named_jit": named_jit}
+rnn = Rnn(build, lambda config: CharRNN.init(config, jax.random.key(0)), loss_fn)
+STYLES = {
+    "pure": rnn.threaded(pure),
+    "named_jit": rnn.threaded(named_jit, can_donate=False),
+}

@@ -1,4 +1,4 @@
-"""Character RNN in Inox. A module is a pytree; its parameters are a flat dict by their paths."""
+"""Character RNN in Inox: a module is a pytree; its parameters are a flat dict by their paths."""
 
 # /// script
 # requires-python = ">=3.12"
@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import inox
@@ -17,21 +16,20 @@ import jax.numpy as jnp
 import optax
 from inox import nn
 
-from common.compatibility import make_program
-from common.contract import Dense, Model, Weights, flat
-from common.loss import scan_loss
-from common.steps import FunctionalStep, load_adam, pure_style, save_adam
+from common.contract import Dense, Model, Weights, flat, unflat
+from common.loss import cross_entropy
+from common.steps import Rnn
+from impls.libraries.inox import LIBRARY
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Checkpoint, Chunk, Hidden, Program, State, TrainStep
-
-DISTRIBUTION = "inox"
-COLOUR = "#117733"
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, State, StepAndState
 
 type Params = dict[str, Array]
+
+# The model
 
 
 class Cell(nn.Module):
@@ -66,6 +64,54 @@ class CharRNN(nn.Module):
         return tuple(new_state), self.readout(x)
 
 
+# The loss
+
+
+def loss_fn(model: CharRNN, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    hidden, logits = jax.lax.scan(jax.vmap(model), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over the module's parameters; the rest of it is not handed over."""
+    static, params, others = model.partition(nn.Parameter)
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: Params) -> Any:
+            return loss_fn(static(params, others), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+def lifted(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`inox.jit` and `inox.value_and_grad` over the whole module, as the documentation does."""
+    opt_state = optimiser.init(model.partition(nn.Parameter)[1])
+
+    @inox.jit  # type: ignore[untyped-decorator]
+    def train_step(model: CharRNN, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        grad_fn = inox.value_and_grad(loss_fn, has_aux=True)
+        (loss, hidden), grads = grad_fn(model, hidden, chunk)
+        static, params, others = model.partition(nn.Parameter)
+        updates, opt_state = optimiser.update(grads.partition(nn.Parameter)[1], opt_state, params)
+        params = optax.apply_updates(params, updates)
+        return static(params, others), opt_state, hidden, loss
+
+    return train_step, (model, opt_state)
+
+
+# Weights
+
+
 def build(config: ModelConfig) -> Model:
     """Return the model as pure functions over its parameters; `static` holds the rest of it."""
     static, _, others = CharRNN(config, jax.random.key(0)).partition(nn.Parameter)
@@ -78,11 +124,10 @@ def build(config: ModelConfig) -> Model:
         return static(params, others)(state, token)
 
     def to_weights(params: Params) -> Weights:
-        *cells, readout = (
+        return unflat(
             Dense(params[f"{layer}.weight.value"], params[f"{layer}.bias.value"])
             for layer in layers
         )
-        return Weights(tuple(cells), readout)
 
     def from_weights(weights: Weights) -> Params:
         params = {}
@@ -94,36 +139,5 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def lifted(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-    """`inox.jit` and `inox.value_and_grad` over the whole module, as the documentation does."""
-
-    @inox.jit  # type: ignore[untyped-decorator]
-    def update(state: tuple[CharRNN, Any], hidden: Hidden, chunk: Chunk) -> Any:
-        @partial(inox.value_and_grad, has_aux=True)
-        def loss_fn(rnn: CharRNN) -> tuple[Array, Hidden]:
-            return scan_loss(rnn, hidden, chunk)
-
-        rnn, opt_state = state
-        (loss, hidden_after), grads = loss_fn(rnn)
-        static, params, others = rnn.partition(nn.Parameter)
-        updates, opt_state = optimiser.update(grads.partition(nn.Parameter)[1], opt_state, params)
-        params = optax.apply_updates(params, updates)
-        return (static(params, others), opt_state), hidden_after, loss
-
-    model = build(config)
-    static, _, others = CharRNN(config, jax.random.key(0)).partition(nn.Parameter)
-
-    def load(checkpoint: Checkpoint) -> tuple[CharRNN, Any]:
-        params = model.from_weights(checkpoint.weights)
-        return static(params, others), load_adam(optimiser, params, model, checkpoint)
-
-    def save(state: tuple[CharRNN, Any]) -> Checkpoint:
-        return save_adam(state[0].partition(nn.Parameter)[1], state[1], model)
-
-    def stages(*arguments: Any) -> Program:
-        return make_program(update.__wrapped__, *inox.tree.mask(arguments))
-
-    return FunctionalStep(update, load, save, stages)
-
-
-STYLES = {"pure": pure_style(build), "lifted": lifted}
+rnn = Rnn(build, lambda config: CharRNN(config, jax.random.key(0)), loss_fn, LIBRARY)
+STYLES = {"pure": rnn.threaded(pure), "lifted": rnn.threaded(lifted, can_donate=False)}

@@ -1,4 +1,4 @@
-"""Character RNN in Keras on its JAX backend. Layers hold variables; `stateless_call` takes arrays.
+"""Character RNN in Keras on its JAX backend: layers hold variables; `stateless_call` takes arrays.
 
 Keras reads its backend and the user's settings when it is imported, so this file sets the backend
 and hides the settings. Layers want a batch, even of one, and sequences have the batch first.
@@ -19,27 +19,41 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 os.environ.update(KERAS_BACKEND="jax", KERAS_HOME=os.devnull)
 
 import keras
 from keras import ops
 
-from common.contract import Checkpoint, Dense, Model, Weights
-from common.steps import FunctionalStep, move_to_host, pure_style, stages_of, state_argnums
+from common.contract import Checkpoint, Dense, Model, Weights, unflat
+from common.library import AtRest, Library, Pairs, make_program
+from common.loss import cross_entropy
+from common.steps import Rnn, Threaded, move_to_host
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Chunk, Hidden, Program, State, TrainStep
+    from common.contract import (
+        Chunk,
+        Hidden,
+        ModelLoss,
+        Optimiser,
+        Program,
+        State,
+        StepAndState,
+        TrainStep,
+    )
     from common.steps import Configured
 
-DISTRIBUTION = "keras"
-COLOUR = "#56B4E9"
-
 type Params = list[Array]
-type TrainState = tuple[Params, Params]
+type KerasModel = tuple[Params, Callable[..., Any]]
+"""Values of trainable variables, and a function that applies them to states and characters."""
+
+# The model
 
 
 def dense(units: int, seed: int, activation: str | None = None) -> keras.layers.Dense:
@@ -108,27 +122,34 @@ def char_rnn(config: ModelConfig, seeds: list[int]) -> keras.Model:
     return keras.Model((token, state), (tuple(new_state), logits))
 
 
-def build(config: ModelConfig) -> Model:
-    """Return the model as pure functions over the values of its trainable variables."""
-    rnn = char_rnn(config, list(range(config.layers + 1)))
+# The loss
 
-    def init(key: PRNGKeyArray) -> Params:
-        seeds = jax.random.bits(key, (config.layers + 1,)).tolist()
-        return [variable.value for variable in char_rnn(config, seeds).trainable_variables]
 
-    def step(params: Params, state: State, token: Int[Array, ""]) -> Any:
-        batch_of_one = jax.tree.map(lambda array: jnp.asarray(array)[None], (token, state))
-        outputs, _ = rnn.stateless_call(params, [], batch_of_one)
-        return jax.tree.map(lambda array: array[0], outputs)
+def loss_fn(model: KerasModel, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    params, apply = model
+    hidden, logits = jax.lax.scan(jax.vmap(partial(apply, params)), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
 
-    def to_weights(params: Params) -> Weights:
-        *cells, readout = map(Dense, params[::2], params[1::2])
-        return Weights(tuple(cells), readout)
 
-    def from_weights(weights: Weights) -> Params:
-        return [jnp.asarray(array) for array in jax.tree.leaves(weights)]
+# Training steps
 
-    return Model(init, step, to_weights, from_weights)
+
+def pure(model: KerasModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over values of variables and optimiser state."""
+    params, apply = model
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: Params) -> Any:
+            return loss_fn((params, apply), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
 
 
 class AdamW(keras.optimizers.AdamW):
@@ -178,37 +199,65 @@ def train_step(config: ModelConfig, optimiser: Configured, *, donate: bool = Fal
     def jit_batch(batch: int) -> Any:
         keras_model = trainer(config, optimiser, batch)
 
-        @partial(jax.jit, donate_argnums=state_argnums(donate))
-        def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> Any:
-            params, of_optimizer = state
+        @partial(jax.jit, donate_argnums=(0, 1) if donate else ())
+        def update(params: Params, of_optimizer: Params, hidden: Hidden, chunk: Chunk) -> Any:
             of_metrics = [jnp.zeros(v.shape, v.dtype) for v in keras_model.metrics_variables]
             logs, (params, of_rnn, of_optimizer, _) = keras_model.train_step(
                 (params, list(hidden), of_optimizer, of_metrics),
                 (chunk.inputs.T, chunk.targets.T, chunk.mask.T),
             )
-            return (params, of_optimizer), tuple(of_rnn), logs["loss"]
+            return params, of_optimizer, tuple(of_rnn), logs["loss"]
 
         return update
 
-    def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> Any:
-        return jit_batch(len(hidden[0]))(state, hidden, chunk)
+    class OfBatches(Library):
+        def find_program(self, _: Any, *arguments: Any) -> Program:
+            return make_program(jit_batch(len(arguments[-2][0])), *arguments)
 
-    def load(checkpoint: Checkpoint) -> TrainState:
+    def update(params: Params, of_optimizer: Params, hidden: Hidden, chunk: Chunk) -> Any:
+        return jit_batch(len(hidden[0]))(params, of_optimizer, hidden, chunk)
+
+    def load(checkpoint: Checkpoint) -> AtRest:
         params, mu, nu = map(model.from_weights, checkpoint[:3])
         numbers = np.int32(checkpoint.updates), np.float32(optimiser.config.learning_rate)
         moments = [moment for pair in zip(mu, nu, strict=True) for moment in pair]
-        return params, [*(jax.device_put(number) for number in numbers), *moments]
+        return AtRest(params, [*(jax.device_put(number) for number in numbers), *moments])
 
-    def save(state: TrainState) -> Checkpoint:
-        params, (updates, _, *moments) = state
-        trees = (move_to_host(model.to_weights(a)) for a in (params, moments[::2], moments[1::2]))
-        weights, mu, nu = trees
+    def save(rest: AtRest) -> Checkpoint:
+        updates, _, *moments = rest.opt_state
+        trees = (rest.params, moments[::2], moments[1::2])
+        weights, mu, nu = (move_to_host(model.to_weights(tree)) for tree in trees)
         return Checkpoint(weights, mu, nu, int(updates))
 
-    def stages(state: TrainState, hidden: Hidden, chunk: Chunk) -> Program:
-        return stages_of(jit_batch(len(hidden[0])))(state, hidden, chunk)
+    step = Threaded(update, OfBatches())
+    step.decode, step.encode = load, save
+    return step
 
-    return FunctionalStep(update, load, save, stages)
+
+# Weights
 
 
-STYLES = {"pure": pure_style(build), "train_step": train_step}
+def build(config: ModelConfig) -> Model:
+    """Return the model as pure functions over the values of its trainable variables."""
+    rnn = char_rnn(config, list(range(config.layers + 1)))
+
+    def init(key: PRNGKeyArray) -> Params:
+        seeds = jax.random.bits(key, (config.layers + 1,)).tolist()
+        return [variable.value for variable in char_rnn(config, seeds).trainable_variables]
+
+    def step(params: Params, state: State, token: Int[Array, ""]) -> Any:
+        batch_of_one = jax.tree.map(lambda array: jnp.asarray(array)[None], (token, state))
+        outputs, _ = rnn.stateless_call(params, [], batch_of_one)
+        return jax.tree.map(lambda array: array[0], outputs)
+
+    def to_weights(params: Params) -> Weights:
+        return unflat(map(Dense, params[::2], params[1::2]))
+
+    def from_weights(weights: Weights) -> Params:
+        return [jnp.asarray(array) for array in jax.tree.leaves(weights)]
+
+    return Model(init, step, to_weights, from_weights)
+
+
+rnn = Rnn(build, lambda config: ([], build(config).step), loss_fn, Pairs())
+STYLES = {"pure": rnn.threaded(pure), "train_step": train_step}

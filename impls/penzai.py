@@ -1,4 +1,4 @@
-"""Character RNN in Penzai. Axes have names, and parameters are objects that unbind from a model."""
+"""Character RNN in Penzai: axes have names, and parameters are objects that unbind from a model."""
 
 # /// script
 # requires-python = ">=3.12"
@@ -12,25 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from penzai import pz
 from penzai.toolshed import basic_training
 
-from common.compatibility import make_program
-from common.contract import Dense, Model, Weights, flat
-from common.loss import scan_loss
-from common.steps import load_adam, pure_style, save_adam
+from common.contract import Dense, Model, Weights, flat, unflat
+from common.loss import cross_entropy
+from common.steps import Rnn
+from impls.libraries.penzai import LIBRARY
 
 if TYPE_CHECKING:
-    import optax
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Checkpoint, Chunk, Hidden, Program, State, TrainStep
-
-DISTRIBUTION = "penzai"
-COLOUR = "#7F7F7F"
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, State, StepAndState
 
 type Params = tuple[pz.ParameterValue, ...]
+
+# The model
 
 
 def affine(name: str, rows: int, columns: int, key: PRNGKeyArray) -> pz.nn.Affine:
@@ -70,6 +69,62 @@ class CharRNN(pz.nn.Layer):
         return self.readout.sublayers[-1].bias.value.named_shape["features"]
 
 
+# The loss
+
+
+def loss_fn(model: CharRNN, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    hidden, logits = jax.lax.scan(jax.vmap(model), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over the model's frozen parameters; `unbound` holds the rest of it."""
+    unbound, params = pz.unbind_params(model, freeze=True)
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: Params) -> Any:
+            return loss_fn(pz.bind_variables(unbound, params), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+def stateful_trainer(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`basic_training.StatefulTrainer`, which unbinds and updates the parameters in each call."""
+
+    def trainer_loss_fn(
+        *,
+        model: CharRNN,
+        state: None,
+        rng: Any,  # noqa: ARG001 -- the trainer hands it out
+        hidden: Hidden,
+        chunk: Chunk,
+    ) -> Any:
+        loss, hidden = loss_fn(model, hidden, chunk)
+        return loss, state, (hidden, loss)
+
+    trainer = basic_training.StatefulTrainer.build(
+        jax.random.key(0), model, optimiser, trainer_loss_fn
+    )
+
+    def train_step(hidden: Hidden, chunk: Chunk) -> Any:
+        return trainer.step(hidden=hidden, chunk=chunk)
+
+    return train_step, (model, trainer)
+
+
+# Weights
+
+
 def build(config: ModelConfig) -> Model:
     """Return the model as pure functions over its frozen parameters; `unbound` holds the rest."""
 
@@ -83,9 +138,8 @@ def build(config: ModelConfig) -> Model:
         return pz.bind_variables(unbound, params)(state, token)
 
     def to_weights(params: Params) -> Weights:
-        arrays = iter(jax.tree.leaves(params))
-        *cells, readout = (Dense(kernel, next(arrays)) for kernel in arrays)
-        return Weights(tuple(cells), readout)
+        arrays = jax.tree.leaves(params)
+        return unflat(map(Dense, arrays[::2], arrays[1::2]))
 
     def from_weights(weights: Weights) -> Params:
         arrays = (jnp.asarray(array) for dense in flat(weights) for array in dense)
@@ -94,69 +148,8 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def loss_fn(
-    *,
-    model: CharRNN,
-    state: None,
-    rng: PRNGKeyArray,  # noqa: ARG001 -- the trainer hands it out
-    hidden: Hidden,
-    chunk: Chunk,
-) -> tuple[Array, None, tuple[Hidden, Array]]:
-    """Return the loss, the trainer's state and a step's results, as the trainer wants them."""
-    loss, after = scan_loss(model, hidden, chunk)
-    return loss, state, (after, loss)
-
-
-class Trained:
-    """A training step around Penzai's trainer, whose parameters are updated in place."""
-
-    def __init__(
-        self, config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool
-    ) -> None:
-        self.pure, self.tx = build(config), optimiser
-        model = CharRNN.from_config(config, jax.random.key(0))
-        self.params = pz.unbind_params(model)[1]
-        self.trainer = basic_training.StatefulTrainer.build(
-            jax.random.key(0), model, optimiser, loss_fn, donate_states=donate
-        )
-
-    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
-        params = self.pure.from_weights(checkpoint.weights)
-        for parameter, value in zip(self.params, params, strict=True):
-            parameter.update(value)
-        opt_state = load_adam(self.tx, params, self.pure, checkpoint)
-        self.trainer.state.value = basic_training.InternalTrainerState(
-            step=checkpoint.updates, opt_state=opt_state, loss_fn_state=None
-        )
-
-    def save(self) -> Checkpoint:  # noqa: D102
-        params = pz.freeze_params(self.params)
-        return save_adam(params, self.trainer.state.value.opt_state, self.pure)
-
-    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:  # noqa: D102
-        return self.trainer.step(hidden=hidden, chunk=chunk)
-
-    def program(self, hidden: Hidden, chunk: Chunk) -> Program:  # noqa: D102
-        unbound, params = pz.unbind_params(self.trainer.model, freeze=True)
-        arguments: dict[str, Any] = {
-            "root_rng": self.trainer.root_rng,
-            "state": self.trainer.state.value,
-            "stateless_model": unbound,
-            "trainable_params": params,
-            "frozen_params": (),
-            "state_vars": (),
-            "loss_fn": self.trainer.loss_fn,
-            "optimizer_def": self.trainer.optimizer_def,
-            "kwargs": {"hidden": hidden, "chunk": chunk},
-        }
-        return make_program(self.trainer.step_fn, named=arguments)
-
-
-def stateful_trainer(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
-    """`basic_training.StatefulTrainer`, which unbinds and updates the parameters in each call."""
-    return Trained(config, optimiser, donate=donate)
-
-
-STYLES = {"pure": pure_style(build), "stateful_trainer": stateful_trainer}
+rnn = Rnn(build, lambda config: CharRNN.from_config(config, jax.random.key(0)), loss_fn, LIBRARY)
+STYLES = {
+    "pure": rnn.threaded(pure),
+    "stateful_trainer": rnn.in_place(stateful_trainer, bound=True),
+}

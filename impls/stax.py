@@ -1,15 +1,19 @@
-"""Character RNN in stax, JAX's example library. A layer is a pair of functions, init and apply."""
+"""Character RNN in stax, JAX's example library: a layer is a pair of functions, init and apply."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.example_libraries import stax
 
 from common.contract import Dense, Model, Weights, flat
-from common.steps import pure_style
+from common.library import Pairs
+from common.loss import cross_entropy
+from common.steps import Rnn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,15 +21,14 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import State
-
-DISTRIBUTION = "jax"
-RECOMMENDED = False
-NOTE = "stax is an example library that ships with JAX; its documentation sends users elsewhere."
-COLOUR = "#882255"
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, State, StepAndState
 
 type Params = list[Any]
 type Pair = tuple[Callable[..., Any], Callable[..., Any]]
+type StaxModel = tuple[Params, Callable[..., Any]]
+"""Parameters, and the function that applies them."""
+
+# The model
 
 
 def cell(width: int) -> Pair:
@@ -62,6 +65,39 @@ def char_rnn(config: ModelConfig) -> Pair:
     return init_fun, apply_fun
 
 
+# The loss
+
+
+def loss_fn(model: StaxModel, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    params, apply = model
+    hidden, logits = jax.lax.scan(jax.vmap(partial(apply, params)), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: StaxModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over parameters and optimiser state."""
+    params, apply = model
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: Params) -> Any:
+            return loss_fn((params, apply), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+# Weights
+
+
 def build(config: ModelConfig) -> Model:
     """Return the model as pure functions over stax's lists, where `()` stands for no weights."""
     init_fun, apply_fun = char_rnn(config)
@@ -80,4 +116,5 @@ def build(config: ModelConfig) -> Model:
     return Model(init, apply_fun, to_weights, from_weights)
 
 
-STYLES = {"pure": pure_style(build)}
+rnn = Rnn(build, lambda config: ([], char_rnn(config)[1]), loss_fn, Pairs())
+STYLES = {"pure": rnn.threaded(pure)}

@@ -1,4 +1,4 @@
-"""Character RNN in PyTorch. An outside reference, not a JAX library, on the CPU.
+"""Character RNN in PyTorch: an outside reference, not a JAX library, on the CPU.
 
 `nn.RNN` adds two biases in each layer. Here the second is zero and is not trained, and weights that
 come out have their sum; with both trained, each step would move the sum twice as far. Weights are
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     from common.contract import Chunk, Hidden, State, TrainStep
     from common.steps import Configured
 
-DISTRIBUTION = "torch"
-JAX = False
-NOTE = "PyTorch is not a JAX library: an outside reference, which computes the same function."
-COLOUR = "#44AA99"
 
 type Params = dict[str, torch.Tensor]
 

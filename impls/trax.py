@@ -1,4 +1,4 @@
-"""Character RNN in Trax. Layers take their inputs from a stack, and put their outputs back on it.
+"""Character RNN in Trax: layers take their inputs from a stack, and put their outputs back on it.
 
 So the hidden states lie on the stack below what a layer reads, and `Select` brings each up in turn.
 A layer keeps the weights that it was made with; `pure_fn` takes others.
@@ -12,28 +12,32 @@ A layer keeps the weights that it was made with; `pure_fn` takes others.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from trax import layers as tl
 from trax.shapes import ShapeDtype
 
-from common.contract import Dense, Model, Weights
+from common.contract import Dense, Model, Weights, unflat
+from common.library import Pairs
 from common.loss import cross_entropy
-from common.steps import functional, pure_style, stages_of, state_argnums, update_of
+from common.steps import Rnn
 
 if TYPE_CHECKING:
-    import optax
+    from collections.abc import Callable
+
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Chunk, Hidden, Params, State, TrainStep
+    from common.contract import Chunk, Hidden, ModelLoss, Optimiser, Params, State, StepAndState
 
-DISTRIBUTION = "trax"
-RECOMMENDED = False
-NOTE = "Trax ended in 2021 with this release, which runs on today's JAX and needs TensorFlow."
-COLOUR = "#999933"
+type TraxModel = tuple[Params, Callable[..., Any]]
+"""Parameters, and a function that applies them to states and characters."""
+
+# The model
 
 
 def cell(width: int) -> tl.Layer:
@@ -53,6 +57,48 @@ def char_rnn(config: ModelConfig, *, scan: bool) -> tl.Layer:
         layers.append(tl.Scan(layer, axis=0) if scan else layer)
         layers.append(tl.Select([0, *range(2, config.layers + 1), 1]))
     return tl.Serial(layers, tl.Dense(config.vocab_size))
+
+
+# The loss
+
+
+def loss_fn(model: TraxModel, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""], Hidden]:
+    """Return the mean loss over a chunk of characters, and the hidden state after it."""
+    params, apply = model
+    hidden, logits = jax.lax.scan(jax.vmap(partial(apply, params)), hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+def sequence_loss_fn(
+    model: TraxModel, hidden: Hidden, chunk: Chunk
+) -> tuple[Float[Array, ""], Hidden]:
+    """Return the same of a model of `tl.Scan` layers, which take a whole chunk."""
+    params, apply = model
+    hidden, logits = apply(params, hidden, chunk.inputs)
+    return cross_entropy(logits, chunk), hidden
+
+
+# Training steps
+
+
+def pure(model: TraxModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
+    """`jax.jit` over parameters and optimiser state."""
+    params, apply = model
+    opt_state = optimiser.init(params)
+
+    @jax.jit
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        def params_loss(params: Params) -> Any:
+            return loss_fn((params, apply), hidden, chunk)
+
+        (loss, hidden), grads = jax.value_and_grad(params_loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, hidden, loss
+
+    return train_step, (params, opt_state)
+
+
+# Weights
 
 
 def build(config: ModelConfig, *, scan: bool = False) -> Model:
@@ -81,9 +127,8 @@ def build(config: ModelConfig, *, scan: bool = False) -> Model:
         return tuple(new_state), logits
 
     def to_weights(params: Params) -> Weights:
-        arrays = iter(jax.tree.leaves(params))
-        *cells, readout = (Dense(kernel, next(arrays)) for kernel in arrays)
-        return Weights(tuple(cells), readout)
+        arrays = jax.tree.leaves(params)
+        return unflat(map(Dense, arrays[::2], arrays[1::2]))
 
     def from_weights(weights: Weights) -> Params:
         return jax.tree.unflatten(structure, map(jnp.asarray, jax.tree.leaves(weights)))
@@ -91,18 +136,10 @@ def build(config: ModelConfig, *, scan: bool = False) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def scan(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
-    """`tl.Scan` over whole sequences, layer by layer: as Trax writes recurrent layers."""
-    model = build(config, scan=True)
-
-    def loss(params: Params, hidden: Hidden, chunk: Chunk) -> tuple[Array, Hidden]:
-        hidden, logits = model.step(params, hidden, jnp.asarray(chunk.inputs))
-        return cross_entropy(logits, chunk), hidden
-
-    update = jax.jit(update_of(loss, optimiser), donate_argnums=state_argnums(donate))
-    return functional(update, model, optimiser, stages_of(update))
-
-
-STYLES = {"pure": pure_style(build), "scan": scan}
+rnn = Rnn(build, lambda config: ((), build(config).step), loss_fn, Pairs())
+sequences = rnn._replace(
+    build=partial(build, scan=True),
+    make_model=lambda config: ((), build(config, scan=True).step),
+    loss_fn=sequence_loss_fn,
+)
+STYLES = {"pure": rnn.threaded(pure), "scan": sequences.threaded(pure)}

@@ -163,9 +163,7 @@ def find_runs() -> dict[Path, Run]:
 def list_costs() -> Iterator[str]:
     """Yield the table of what styles add to a call of models of several sizes."""
     kept = stacks.read_stacks()
-    yield from table_lines(stacks.make_costs_table(kept, dropout=False))
-    yield "\nThe same with dropout and a normalisation in every second layer (`--dropout`):\n"
-    yield from table_lines(stacks.make_costs_table(kept, dropout=True))
+    yield from table_lines(stacks.make_costs_table(kept))
     yield f"\n{stacks.describe_origin(kept)}"
 
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from common import weights
+from bench import weights
+from bench.corpus import TOY as TOY_TEXT
 from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import TrainStep, fresh_checkpoint
-from common.corpus import TOY as TOY_TEXT
 from common.equality import Case, random_weights
 from common.errors import BakeoffError
 from common.vocab import Vocab

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench import weights
 from bench.cli import main
 from bench.engine.journal import Journal
 from bench.engine.measurement import make_estimates
@@ -29,7 +30,6 @@ from bench.fleet import read_plan
 from bench.options import Options
 from bench.runfile.reader import read
 from bench.streams import one_line
-from common import weights
 from common.errors import BakeoffError
 from tests.commands import NIGHTLY, saved
 from tests.engine.test_driver import Lab, begun, run

@@ -68,7 +68,7 @@ KILLS: dict[str, list[tuple[str, int]]] = {
 command and before it its terminal, or the command at the moment when it writes its file."""
 WRITING = """
 import os, signal
-from common import files
+from bench import files
 
 class Killed:
     def fsync(self, descriptor):

@@ -19,8 +19,10 @@ from tests.commands import ROOT
 
 PACKAGES = ("bench", "impls", "common")
 """Each may know those that come after it."""
-REGISTRY = ("BASELINE", "OwnLoader", "import_file", "load")
-"""Names of `impls/__init__.py` that `impls/steps/` uses."""
+REGISTRY = ("BASELINE", "load")
+"""Names of `impls/__init__.py` that `impls/libraries/` uses."""
+HELPERS = ("impls._layerwise", "impls.libraries")
+"""Packages that an entrant may import from: of the second, its library's module."""
 
 
 def imported(path: Path, *, types: bool = True) -> set[str]:
@@ -53,9 +55,10 @@ def test_imports_follow_the_arrows(package: str) -> None:
                 assert PACKAGES.index(top) >= PACKAGES.index(package), arrow
             if package == top == "impls":
                 # An entrant never imports a sibling, nor the registry an entrant.
-                helper = name.rpartition(".")[0] == "impls.layerwise"
-                for_steps = room == "steps" and below in (path.stem, "steps", *REGISTRY)
-                assert helper or for_steps or (name, room) == ("impls.older", "__init__.py"), arrow
+                helper = name.startswith(HELPERS) and path.stem in (*name.split("."), "pure_jax")
+                registry = room == "libraries" and below in REGISTRY
+                older = (name, room) == ("impls.older_releases", "__init__.py")
+                assert helper or registry or older, arrow
 
 
 def test_the_rooms_import_those_below_them_that_their_table_names_and_its_paths_exist() -> None:
@@ -86,7 +89,7 @@ def test_an_entrant_imports_its_own_library_alone(entrant: str) -> None:
     origins = metadata.packages_distributions()
     packages = {package for package, names in origins.items() if needed & {*names}}
     names = imported(impls.source(entrant), types=False)
-    names = {name for name in names if "impls.layerwise" not in name}
+    names = {name for name in names if not name.startswith(HELPERS)}
     tops = {name.split(".")[0] for name in names}
     assert tops - sys.stdlib_module_names <= {*COMMON, "common", entrant, *packages}
 

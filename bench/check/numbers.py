@@ -139,7 +139,8 @@ def find_mistake(call: FirstCall, case: Case) -> str:
 
 def compute_mistakes(call: FirstCall, case: Case) -> dict[str, float]:
     """Return usual mistake, in words → the reference's loss with it, in nats."""
-    weights, chunk = random_weights(case.model), Chunk(*map(np.asarray, call.chunk))
+    weights = reference.double(random_weights(case.model))
+    chunk = Chunk(*map(np.asarray, call.chunk))
 
     def loss(
         weights: Weights = weights, hidden: Sequence[AnyArray] = call.hidden, **parts: AnyArray

@@ -24,6 +24,7 @@ from bench.options import Options
 from bench.streams import read_arguments, say
 from common.config import check_size, is_skeleton
 from common.errors import BakeoffError
+from impls.starters import list_models, make_stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,7 @@ EXAMPLES = """\
 bakeoff cost mine.py
 bakeoff cost mine.py --style jit,jit_partial --budget 180 -o mine.html
 bakeoff cost --arrays 147
-bakeoff cost --arrays 300 --dropout --model equinox"""
+bakeoff cost --arrays 300 --model equinox"""
 STEP_BUDGET, STACK_BUDGET = 60.0, 20.0
 """Default budgets in seconds: what a step's styles add to a call is known after some ten of them,
 and a stack has nothing else to measure."""
@@ -69,14 +70,6 @@ def cost(
             help="Instead of a file, measure a stack of linear layers with N parameter arrays.",
         ),
     ] = None,
-    dropout: Annotated[
-        bool,
-        typer.Option(
-            "--dropout",
-            help="With --arrays, make every second layer a normalisation with dropout, which has "
-            "more keys and static fields.",
-        ),
-    ] = False,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,9 +99,8 @@ def cost(
     usual = STEP_BUDGET if arrays is None else STACK_BUDGET
     extent = check_options(Options(usual if budget is None else budget))
     if file is not None:
-        if libraries or dropout:
-            option = "--model" if libraries else "--dropout"
-            raise BakeoffError(f"{option} is for --arrays: a file has its own model; leave it out")
+        if libraries:
+            raise BakeoffError("--model is for --arrays: a file has its own model; leave it out")
         name_step(file)  # what is wrong with it is told before anything is built
     else:
         if backend is not None or measuring.resume is not None:
@@ -123,10 +115,7 @@ def cost(
     builder = measuring.make_builder("cost")
     statuses = []
     with make_folder("stack") as folder:
-        if file is not None:
-            files = {file: styles}
-        else:
-            files = write_stacks(chosen, arrays or 0, folder, dropout=dropout)
+        files = {file: styles} if file else write_stacks(chosen, arrays or 0, folder)
         for path, named in files.items():
             task = prepare_step(
                 path, extent, named, backend, builder, read_arguments(), is_generated=file is None
@@ -173,7 +162,7 @@ def choose_libraries(
     Raises:
         BakeoffError: a name is unknown, or several are to be written to one file.
     """
-    known = [name for name in impls.list_shared() if impls.find_declaration(name).stack]
+    known = list_models()
     require_known("model", names, known)
     of_library = {
         name: [n for s in impls.list_styles(name) for n in (s, f"{name}/{s}")]
@@ -192,13 +181,12 @@ def choose_libraries(
 
 
 def write_stacks(
-    libraries: Mapping[str, tuple[str, ...]], arrays: int, folder: Path, *, dropout: bool
+    libraries: Mapping[str, tuple[str, ...]], arrays: int, folder: Path
 ) -> dict[Path, tuple[str, ...]]:
     """Write a stack with so many parameter arrays of each library; return file → styles."""
     files = {}
     for library, styles in libraries.items():
-        path = folder / f"{library}{'_dropout' * dropout}_{arrays}.py"
-        text = impls.find_declaration(library).stack
-        path.write_text(f"ARRAYS, DROPOUT = {arrays}, {dropout}\n\n{text}", "utf-8")
+        path = folder / f"{library}_{arrays}.py"
+        path.write_text(make_stack(library, arrays), "utf-8")
         files[path] = styles
     return files

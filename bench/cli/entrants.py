@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import shlex
 import sys
-from importlib import metadata, resources
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,11 +16,12 @@ import impls
 from bench.cells import parse_names, require_known
 from bench.cli.output import publish
 from bench.cli.parameters import StyleNames  # noqa: TC001 -- Typer reads the annotations
+from bench.files import atomic_write
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.streams import say
 from common.config import WORKLOADS, check_rate
 from common.errors import BakeoffError, require_new
-from common.files import atomic_write
+from impls.starters import ENTRANT, WHOLE_STEP, list_models, read_starter
 
 if TYPE_CHECKING:
     from bench.environments.builder import Builder
@@ -34,8 +35,6 @@ bakeoff check haiku
 bakeoff check mine.py --style pure --only equality,retrace
 bakeoff entrants
 bakeoff entrants --build keras --build penzai"""
-WHOLE_STEP = "make_step"
-"""Value of `--model` in place of a library, for a file with a whole step."""
 
 
 def new(
@@ -72,15 +71,12 @@ def new(
     require_new(path, "file")
     if name in ("conftest", "__main__") or find_spec(name):
         raise BakeoffError(f"a file {name}.py would hide the module {name}; give another name")
-    begin = {n: text for n in impls.list_shared() if (text := impls.find_declaration(n).begin)}
-    if model in begin:
-        next_command, text = "cost", begin[model]
-    else:
-        require_known("model", [model or WHOLE_STEP], [*begin, WHOLE_STEP])
-        skeleton = WHOLE_STEP if model else "skeleton"
-        text = resources.files("bench").joinpath(f"check/{skeleton}.py.txt").read_text("utf-8")
-        next_command = "ab --base @-30d --step" if model else "check"
-    atomic_write(path, text.replace("NAME", name))
+    next_commands = {ENTRANT: "check", WHOLE_STEP: "ab --base @-30d --step"}
+    if model:
+        require_known("model", [model], [*list_models(), WHOLE_STEP])
+    starter = model or ENTRANT
+    next_command = next_commands.get(starter, "cost")
+    atomic_write(path, read_starter(starter, name))
     print(f"wrote {path}; next: bakeoff {next_command} {shlex.quote(str(path))}")
 
 

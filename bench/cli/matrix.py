@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.files import atomic_write
 from bench.streams import say
 from common.errors import BakeoffError, InterruptedRunError, require_folder_to_be
-from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -44,7 +44,7 @@ def sample(
 ) -> None:
     """Write text with trained weights, in the library that trained them or in another."""
     use_backend(backend)
-    from common import weights as disk
+    from bench import weights as disk
     from common.sample import sample as write
 
     saved = disk.load(weights)

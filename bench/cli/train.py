@@ -28,8 +28,8 @@ from common.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from common.corpus import Corpus
-    from common.weights import Saved
+    from bench.corpus import Corpus
+    from bench.weights import Saved
 
 EXAMPLES = """\
 bakeoff train --entrant equinox --epochs 50
@@ -162,8 +162,8 @@ def prepare_run(given: Mapping[str, Any], resume: Path | None) -> tuple[Saved, C
     """
     import jax
 
-    from common import corpus as corpora
-    from common import weights as disk
+    from bench import corpus as corpora
+    from bench import weights as disk
     from common.contract import fresh_checkpoint
     from common.steps import move_to_host
     from common.vocab import Vocab
@@ -287,7 +287,7 @@ def explain_end(
 
 def save_run(saved: Saved, path: Path | None) -> Path:
     """Save to `path`, or to a new file in the current folder if it is None; return the file."""
-    from common import weights as disk
+    from bench import weights as disk
 
     if path is None:
         names = (Path(f"bakeoff-{saved.entrant}-{number}.safetensors") for number in count(1))

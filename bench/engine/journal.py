@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bench.files import MOST_JSON, read_regular
 from bench.metrics import TRAINED
 from bench.runfile import ResultsWithSamples, TimeSpent, pack_samples, unpack_samples
 from bench.runfile.gate import check_rows
@@ -24,7 +25,6 @@ from common.errors import (
     require_folder_to_be,
     shorten_message,
 )
-from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

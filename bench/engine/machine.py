@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from bench.files import lock_file
 from bench.runfile import TimeSpent
 from bench.streams import say
 from bench.worker.settings import affinity
 from common.errors import BakeoffError, shorten
-from common.files import lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -16,7 +16,7 @@ from bench.engine.journal import FOLDER, SUFFIX, Journal, Part, open_journals
 from bench.engine.machine import Watch, list_lanes, machine_lock
 from bench.engine.plan import Plan
 from bench.engine.state import RunState
-from bench.engine.task import find_programs, find_same_programs, make_groups
+from bench.engine.task import find_programs, find_same_programs, make_groups, note_twins
 from bench.estimates import MIN_COLD, Estimate
 from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
 from bench.options import METHOD
@@ -223,6 +223,7 @@ def collect_results(
 ) -> tuple[ResultsWithSamples, list[Sample]]:
     """Return a run's results, with the samples of cells that have not failed."""
     cells = state.collect_cells()
+    note_twins(cells)
     samples, estimates = estimate_sound_cells(task, state, cells)
     spent, usage, offer = state.spent, watch.usage(), next(iter(task.sides.values())).offer
     results = ResultsWithSamples(

@@ -7,6 +7,7 @@ from dataclasses import InitVar, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import impls
 from bench.cells import BASELINE, CONTROL, REFERENCE, Arm, Cell
 from bench.engine.actions import Action
 from bench.estimates import group_by_key
@@ -248,6 +249,19 @@ def find_programs(rows: Iterable[CellResult]) -> dict[Cell, str]:
     """
     programs = group_by_key((row.cell, row.program) for row in rows)
     return {cell: " ".join(dict.fromkeys(p)) for cell, p in programs.items() if all(p)}
+
+
+def note_twins(rows: Sequence[CellResult]) -> None:
+    """Write into the proofs which reference's program a cell has, if it is not the baseline's."""
+    references = {
+        (row.environment, row.cell.backend, row.cell.workload, row.program): row.cell.arm
+        for row in rows
+        if row.program and row.cell.style in impls.find_declaration(row.cell.entrant).references
+    }
+    for row in rows:
+        twin = references.get((row.environment, row.cell.backend, row.cell.workload, row.program))
+        if row.proof and twin not in (None, row.cell.arm) and row.proof.whole_step:
+            row.proof.twin = "" if row.proof.same_program else str(twin)
 
 
 def find_same_programs(rows: Iterable[CellResult]) -> set[Cell]:

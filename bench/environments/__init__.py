@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import impls
+from bench import own_steps
 from bench.engine.process import WorkerFailedError, ask_once
 from bench.offer import Offer
 from bench.worker.protocol import Describe
 from bench.worker.settings import conditions, restore_user_settings
 from common.errors import mask_secrets
-from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ def ask_environment(
     facts, interpreter, info = conditions(), environment.interpreter, environment.info
     names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.list_usual())]))
     asked = names if entrants else []  # another revision may have others
-    if steps.find_step(outside):  # such a step is alone
+    if own_steps.find_step(outside):  # such a step is alone
         facts["environment"] = restore_user_settings(facts["environment"])
         interpreter, asked = interpreter.apply_step_settings(), names[:1]
     problems: dict[str, str] = {}

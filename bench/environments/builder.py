@@ -32,12 +32,12 @@ from bench.environments import uv
 from bench.environments.git import extract_commit, find_commit
 from bench.environments.sources import PackageSource, freeze
 from bench.environments.spec import Spec, make_day_spec, make_entrant_spec, today
+from bench.fetch import cache_folder
+from bench.files import atomic_write
 from bench.runfile import EnvironmentInfo
 from bench.worker.protocol import Describe
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError, shorten
-from common.fetch import cache_folder
-from common.files import atomic_write
 from common.versions import COMMON, PYTHON
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Builder:
         required = [*COMMON, *self.extras, *(f"{name}{wanted}" for name, wanted in pinned.items())]
         if spec.is_current:  # JAX's plugins for accelerators are kept
             required += [pin for pin in uv.list_pins() if JAX_PACKAGES.match(pin)]
-        return required, [name for name in impls.libraries() if name not in pinned]
+        return required, [name for name in impls.list_shared_libraries() if name not in pinned]
 
     def choose_releases(
         self, spec: Spec, root: Path, python: str

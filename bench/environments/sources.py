@@ -30,8 +30,8 @@ from bench.environments.git import (
     run_git,
     write_commit,
 )
+from bench.files import MIB, LargeFileError, read_regular
 from common.errors import BakeoffError, mask_secrets
-from common.files import MIB, LargeFileError, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

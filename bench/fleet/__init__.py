@@ -16,9 +16,9 @@ import msgspec
 import impls
 from bench.cells import Selection, require_known
 from bench.environments import spec
+from bench.files import read_regular
 from bench.wording import name_workload
 from common.errors import BakeoffError, shorten_message
-from common.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

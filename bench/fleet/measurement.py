@@ -193,7 +193,7 @@ def describe_code() -> dict[str, str]:
     from bench.engine.measurement import digest_code
     from common.versions import versions
 
-    return versions(impls.libraries()) | {"code": digest_code()[:12]}
+    return versions(impls.list_shared_libraries()) | {"code": digest_code()[:12]}
 
 
 if __name__ == "__main__":

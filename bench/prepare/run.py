@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import impls
+from bench import own_steps
 from bench.cells import WHOLE, Arm, Selection, name_step
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Environment, Task
@@ -19,7 +20,6 @@ from bench.metrics import HOST, OF_SKELETON, SAMPLED, STEP
 from bench.prepare.sides import require_cells
 from common.config import Device, is_skeleton
 from common.errors import BakeoffError
-from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +133,7 @@ def prepare_step(
     offer = environment.offer
     if name in offer.problems:
         raise BakeoffError(offer.problems[name])
-    if not steps.has_model(file):
+    if not own_steps.has_model(file):
         raise BakeoffError(
             f"{file.name} has only make_step, so there is nothing to compare: compare releases by "
             f"`bakeoff ab --step {file.name}`, or add make_model and loss"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import impls
+from bench import own_steps
 from bench.cells import WHOLE
 from bench.engine.process import WorkerFailedError
 from bench.engine.task import Task
@@ -23,7 +24,6 @@ from bench.runfile.warnings import SHARED_PACKAGES
 from common.config import DEEP, SKELETON, is_skeleton
 from common.errors import BakeoffError
 from common.versions import PYTHON
-from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -186,7 +186,7 @@ def choose_cells(selection: Selection, sides: Mapping[str, Environment]) -> dict
     if not any(cells.values()):
         raise errors[0]
     step = selection.step
-    if step and not steps.has_model(Path(selection.files[step])):
+    if step and not own_steps.has_model(Path(selection.files[step])):
         # The baseline of such a file is its own step, too, and stands for `--style pure`
         for name, of_side in cells.items():
             own = (cell._replace(entrant=step, style=WHOLE) for cell in of_side)

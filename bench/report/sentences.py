@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import impls
-from bench.cells import FLAT, WHOLE
 from bench.estimates import Estimate, Verdict, group_by_key
 from bench.metrics import METRICS, label
 from bench.numbers import UNKNOWN
@@ -29,15 +27,6 @@ LARGEST_LIMIT = 1.0
 """Largest detectable difference that is reported, a fraction: above it, nothing is known."""
 NOTHING_SETTLED = "nothing is settled yet"
 """Words of a headline where every comparison is open."""
-FLAT_CODE = """\
-arrays, structure = jax.tree.flatten((params, opt_state))
-@jax.jit
-def step(arrays, batch):
-    params, opt_state = jax.tree.unflatten(structure, arrays)
-    params, opt_state, loss = train_step(params, opt_state, batch)
-    return jax.tree.leaves((params, opt_state)), loss
-arrays, loss = step(arrays, batch)"""
-"""Code of a step over a list of arrays, for a library whose `WRITE` lacks it."""
 
 
 def operations(counts: dict[str, int]) -> str:
@@ -59,6 +48,8 @@ def program(proof: Proof | None) -> str:
         return ", ".join(["not JAX", *(f"{name}: {v}" for name, v in proof.settings.items())])
     if not proof.whole_step:
         return "several"
+    if proof.twin:
+        return f"that of {proof.twin}"
     if proof.same_program_as_baseline:
         return "the same"
     return operations(proof.operations_beside_baseline)
@@ -113,13 +104,3 @@ def describe_by_reason(pairs: Iterable[tuple[str, Cell]]) -> Iterator[str]:
     """Yield each reason in a sentence with its cells: `haiku/pure at toy fails: not equal`."""
     for reason, cells in group_by_key(pairs).items():
         yield f"{describe_cells(cells)} {reason}"
-
-
-def write_change(entrant: str, before: str, after: str) -> list[str]:
-    """Return the lines of code that change from one style to another, `-` and `+` before them."""
-    code = {FLAT: FLAT_CODE, WHOLE: "your make_step()"} | impls.find_declaration(entrant).write
-    return [
-        f"`{sign} {line}`"  # as code: in Markdown, a sign would begin a list
-        for sign, style in (("-", before), ("+", after))
-        for line in code.get(style, f"your {style}").splitlines()
-    ]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from bench.report.table import Content
     from bench.runfile import CellResult, Results
+    from bench.samples import Proof
 
 MOST_SLOW = 2
 """Largest number of slow ways to write a step that the headline names."""
@@ -260,7 +261,16 @@ def _find_reversal(view: View) -> Iterator[str]:
     ]
     if rows:
         workload, arm, row = max(rows, key=lambda change: abs(math.log(change[2].value)))
-        yield f"at {view.place_words(workload)}, {arm.entrant} is {_compare_speed(row.value)[0]}"
+        twin = describe_twin(view.cells[arm.make_cell(workload, view.backend)].proof)
+        how = _compare_speed(row.value)[0] + f": {twin}" * bool(twin)
+        yield f"at {view.place_words(workload)}, {arm.entrant} is {how}"
+
+
+def describe_twin(proof: Proof | None) -> str:
+    """Return in words that a style's program is a reference's; empty if it is not."""
+    if proof is None or not proof.twin:
+        return ""
+    return f"it runs the program of {name_arm(Arm.parse(proof.twin))}"
 
 
 def name_device(results: Results) -> Iterator[str]:
@@ -396,6 +406,8 @@ def find_cause(view: View, arm: Arm, ratio: Estimate, workload: str) -> str:
         return f"{MORE_CALLS} than {BASELINE}"
     if proof.same_program or not host:
         return ""
+    if proof.twin:
+        return describe_twin(proof)
     return f"{OTHER_PROGRAM} ({sentences.operations(proof.operations_beside_baseline)})"
 
 

@@ -113,12 +113,13 @@ def check_numbers(row: Estimate) -> Iterator[str]:
 def check_proof(proof: Proof) -> Iterator[str]:
     """Yield the problems of a proof's numbers and names."""
     counts, settings = proof.operations_beside_baseline, proof.settings
+    names = (*counts, *settings, *settings.values(), proof.twin)
     numbers = proof.loss, proof.gradient, proof.trajectory, *map(abs, counts.values())
     if not all(0 <= n <= LARGEST for n in numbers) or not all(n >= 0 for n in proof.state or ()):
         yield "a proof has a number that cannot be"
     if not all(isinstance(value, str | int | float | None) for value in settings.values()):
         yield "a proof has a setting that is neither text nor a number"
-    elif any(len(str(name)) > LONGEST_NAME for name in (*counts, *settings, *settings.values())):
+    elif any(len(str(name)) > LONGEST_NAME for name in names):
         yield f"a proof has a name of more than {LONGEST_NAME:,} characters"
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.estimates import Count
+from bench.files import MIB, MOST_JSON, read_regular
 from bench.runfile import SCHEMA, Name, Results, ResultsWithSamples, Series, unpack_samples
 from bench.runfile.gate import list_contradictions
 from bench.streams import one_line
 from common.errors import BakeoffError, shorten, shorten_message
-from common.files import MIB, MOST_JSON, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path

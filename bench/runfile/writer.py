@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
+from bench.files import partial_file
 from common.errors import BakeoffError
-from common.files import partial_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -19,13 +19,13 @@ from bench.environments.sources import list_commits
 from bench.environments.spec import PACKAGES, Spec, make_day_spec
 from bench.environments.uv import UnsolvableError, list_releases
 from bench.estimates import MARGIN
+from bench.files import atomic_write
 from bench.numbers import percent, words
 from bench.runfile import LIKE_BAD, UNDECIDED, SearchRecord, find_differing_releases
 from bench.stats.changes import log_ratio
 from bench.track.bisect import CUT_OFF
 from bench.track.steps import StoppedError, UnmeasurableError, describe_pairs
 from common.errors import BakeoffError
-from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

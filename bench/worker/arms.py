@@ -14,12 +14,12 @@ import jax
 import numpy as np
 
 import impls
+from bench import corpus as corpora
 from bench.cells import BASELINE, Arm
 from bench.samples import Proof
 from bench.worker.counts import count_code_lines
 from bench.worker.program import ProgramFacts, facts
 from bench.worker.protocol import Failed
-from common import corpus as corpora
 from common.chunker import chunks
 from common.config import TRAJECTORY_TOLERANCE, WORKLOADS, Device
 from common.contract import Checkpoint, Chunk, Weights, fresh_checkpoint

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import impls
+from bench import own_steps
 from bench.cells import Arm
 from bench.samples import Sample
 from bench.worker.protocol import MeasureCold, Sampled
 from bench.worker.settings import Surroundings
-from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ def measure_cold(command: MeasureCold) -> Sampled:
     arm, file = Arm.parse(command.arm), command.outside.get(command.workload)
     entrant = impls.locate(arm.code.entrant, command.outside)
     with time_stage(seconds, "import"):
-        loaded = steps.import_step(Path(file)) if file else impls.load(entrant)
+        loaded = own_steps.import_step(Path(file)) if file else impls.load(entrant)
 
     import jax
 

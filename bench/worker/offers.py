@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 import impls
+from bench import own_steps
 from bench.cells import PURE
 from bench.offer import NOT_IMPORTING, Offer
 from bench.worker.arms import describe_exception, locate_error
@@ -22,7 +23,6 @@ from bench.worker.step_file import STATE_FORM, StepFile, describe_other_loss
 from bench.worker.trace import draws_constants, find_used, find_zeros, locate_operation
 from common.errors import BakeoffError, shorten_message
 from common.versions import versions
-from impls import steps
 
 if TYPE_CHECKING:
     from bench.worker.protocol import ArmMarker, Describe
@@ -33,9 +33,9 @@ NAMED = 3
 
 def describe(marker: ArmMarker, command: Describe) -> Offer:
     """Return this environment's offer of some entrants, or the usual; mark which one loads."""
-    step = steps.find_step(command.outside)  # which is alone
+    step = own_steps.find_step(command.outside)  # which is alone
     offer, libraries = Offer(), list[str]()
-    known = steps.list_own_modules().keys()  # an environment's own, such as `sitecustomize`
+    known = own_steps.list_own_modules().keys()  # an environment's own, such as `sitecustomize`
     for index, name in enumerate([step] if step else command.entrants or impls.list_usual()):
         marker.mark(index)
         located = impls.locate(name, command.outside)
@@ -56,8 +56,10 @@ def describe(marker: ArmMarker, command: Describe) -> Offer:
             offer.problems[name] = how
     marker.mark()
     devices = list_devices()
-    modules = {n: path for n, path in steps.list_own_modules().items() if n not in known}
-    modules |= steps.find_late_imports([path for path in modules.values() if path.suffix == ".py"])
+    modules = {n: path for n, path in own_steps.list_own_modules().items() if n not in known}
+    modules |= own_steps.find_late_imports(
+        [path for path in modules.values() if path.suffix == ".py"]
+    )
     return replace(
         offer,
         backends=list(devices),

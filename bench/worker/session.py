@@ -13,6 +13,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 import impls
+from bench import own_steps
 from bench.cells import BASELINE, Arm
 from bench.metrics import STAGES
 from bench.worker.arms import Arms, catch_failure, use_device
@@ -39,7 +40,6 @@ from bench.worker.skeleton import SkeletonArms
 from bench.worker.step_arms import StepArms
 from bench.worker.step_file import StepFile
 from common.config import is_skeleton
-from impls import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class Session:
     def load(self, command: Load) -> Failures:
         """Import the entrants of arms in random order."""
         self.loaded, names, outside = command, command.arms, command.outside
-        step = steps.find_step(outside)
+        step = own_steps.find_step(outside)
         self.index = {Arm.parse(name): i for i, name in enumerate(names)}
         use_cache(command.cache)
         if step and (failed := import_own_step(Path(outside[step]))):
@@ -124,7 +124,7 @@ class Session:
         if self.arms is None:
             use_device(backend)
             donate = self.loaded.donate
-            if file := steps.find_file(self.loaded.outside, workload):
+            if file := own_steps.find_file(self.loaded.outside, workload):
                 if is_skeleton(workload):
                     self.arms = SkeletonArms(Path(file), backend, donate=donate)
                 else:
@@ -138,7 +138,7 @@ class Session:
         self, command: ArmCommand, action: Callable[[Arms, Arm], Answer]
     ) -> Answer | Failed:
         """Return what `action` returns for one arm; after a failure, drop the arm's step."""
-        file = steps.find_file(self.loaded.outside, command.workload)
+        file = own_steps.find_file(self.loaded.outside, command.workload)
         arms = catch_failure(partial(self.find_arms, command.workload, command.backend), file)
         if isinstance(arms, Failed):
             return arms
@@ -158,7 +158,7 @@ class Session:
     def prove(self, command: Prove) -> Proven | Failed:
         """Prove an arm, or say why there is no baseline to compare it with."""
         arms = partial(self.find_arms, command.workload, command.backend)
-        file = steps.find_file(self.loaded.outside, command.workload)
+        file = own_steps.find_file(self.loaded.outside, command.workload)
         ahead = self.guard(command, lambda arms, arm: arms.compile_ahead(arm))
         if isinstance(ahead, Failed):
             return ahead
@@ -196,7 +196,7 @@ def import_own_step(file: Path) -> Failed | None:
     Settings are watched from then on: the file may change them.
     """
     before = Surroundings()
-    problem = catch_failure(partial(steps.import_step, file))
+    problem = catch_failure(partial(own_steps.import_step, file))
     failure = problem.failure if isinstance(problem, Failed) else ""
     if changes := before.changes(of_settings=False):
         failure = f"{file.name}: importing it {changes}"

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.linalg import norm
 
-from bench.cells import BASELINE, WHOLE, Arm
+from bench.cells import BASELINE, PURE, WHOLE, Arm
 from bench.metrics import HOST_IN_A_ROW
 from bench.samples import Proof
 from bench.worker.arms import Arms, End, Reference, find_program
@@ -31,7 +31,8 @@ from bench.worker.step_file import (
 from bench.worker.trace import require_repeatable
 from common.equality import TRAJECTORY_STEPS, NotEqualError
 from common.errors import BakeoffError
-from common.steps import AtRest, plain_style
+from common.library import AtRest
+from common.steps import Flat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -150,8 +151,8 @@ class StepArms(Arms):
             return WholeStep(file)
         model, carried = file.make_start()
         flat = arm.code == BASELINE and file.entrant != BASELINE.entrant  # its arrays alone
-        split, merge = file.library.split, file.library.merge
-        style = plain_style(split, merge, flat=True) if flat else file.styles[arm.style]
+        style = file.styles[PURE if flat else arm.style]
+        adapt = partial(Flat.of_style, file.library, style.style) if flat else style.adapt
         structure = jax.tree.structure(carried)
 
         def loss_of_arrays(model: Any, arrays: Any, batch: Any) -> tuple[Any, Any]:
@@ -159,10 +160,8 @@ class StepArms(Arms):
             return value, jax.tree.leaves(carried)
 
         loss = loss_of_arrays if flat and carried else file.compute_loss
-        step = style(model, loss, file.optimiser, donate=self.donate)
-        if carried and (flat or arm.style not in file.library.carrying):
-            return CarryingStep(step, flat=flat)
-        return step
+        step: Any = adapt(lambda: model, loss, file.optimiser, donate=self.donate)
+        return CarryingStep(step, flat=flat) if carried else step
 
     def load(self, step: TrainStep, _scale: float) -> None:
         """Give a step fresh buffers, which always have the model's first numbers."""

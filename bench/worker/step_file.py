@@ -23,17 +23,19 @@ import numpy as np
 import optax
 
 import impls
-from bench.cells import BASELINE, PURE, WHOLE, Arm
+from bench import own_steps
+from bench.cells import BASELINE, FLAT, WHOLE, Arm
 from common.config import Device
 from common.errors import BakeoffError
-from common.steps import plain_style
-from impls import steps
+from common.library import is_pair
+from impls.libraries import list_libraries, load_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from common.contract import Hidden, Library, ModelStyle, TrainStep
-    from common.steps import AtRest
+    from common.contract import Hidden, TrainStep
+    from common.library import AtRest, Library
+    from common.steps import Use
 
 TAKES = ("state", "key")
 """Arguments that a file's loss may have beside the model and the batch: the state that its last
@@ -85,7 +87,7 @@ class StepFile:
 
     def read_module(self) -> None:
         """Import the file, unless it is, and read its optimiser."""
-        self.module = steps.import_step(self.path)
+        self.module = own_steps.import_step(self.path)
         given = [getattr(self.module, n, None) for n in ("optimiser", "optimizer")]
         self.optimiser = next((made for made in given if made is not None), optax.adamw(1e-3))
 
@@ -101,7 +103,7 @@ class StepFile:
 
     def split_state(self, library: Library, made: Any) -> tuple[Any, Any]:
         """Split a result of `make_model` into the model and its state, empty if it has none."""
-        may_be_state = isinstance(made, tuple) and len(made) == 2 and not steps.is_pair(made)
+        may_be_state = isinstance(made, tuple) and len(made) == 2 and not is_pair(made)
         if may_be_state and ("state" in self.takes or not library.is_model(made)):
             return made
         return library.split_state(made) if library.is_model(made) else (made, ())
@@ -159,7 +161,7 @@ class StepFile:
 
     def import_again(self) -> None:
         """Import the file and those beside it anew: they keep arrays of a trace."""
-        for name in steps.list_modules_beside(self.path) | {self.module.__name__}:
+        for name in own_steps.list_modules_beside(self.path) | {self.module.__name__}:
             del sys.modules[name]
         self.read_module()
 
@@ -191,10 +193,10 @@ class StepFile:
     def recognise(self, made: Any) -> tuple[str, Library]:
         """Return the name and the functions of the library that a result of `make_model` is of."""
         names = []
-        for name in steps.list_libraries():
+        for name in list_libraries():
             if impls.find_declaration(name).models not in sys.modules:
                 continue
-            library = steps.load_library(name)
+            library = load_library(name)
             names.append(name)
             model, state = self.split_state(library, made)
             if library.is_model(model):
@@ -258,10 +260,11 @@ class StepFile:
         return {**impls.load(self.entrant).missing, **self.unsuited}
 
     @cached_property
-    def styles(self) -> Mapping[str, ModelStyle]:
-        """Ways to write the step in the model's library."""
-        named = {n: s for n, s in self.library.styles.items() if n not in self.missing}
-        return {PURE: plain_style(self.library.split, self.library.merge, flat=False)} | named
+    def styles(self) -> Mapping[str, Use]:
+        """Ways to write the step in the model's library; over its arrays alone is the baseline."""
+        styles: Any = impls.load(self.entrant).styles
+        left_out = {FLAT, *self.missing}
+        return {n: s for n, s in styles.items() if n not in left_out and s.rnn.serves_others}
 
     @property
     def arms(self) -> list[Arm]:

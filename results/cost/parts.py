@@ -53,7 +53,7 @@ RULES = {
     "hash, compare": r"__eq__|__hash__",
     "rebuild": r"unflatten|combine|from_tree|merge|update_params|__create_fn__.<locals>.__init",
     "take apart": r"flatten|partition|to_tree|split|tree_map",
-    "look up, run": r"call_step|FunctionalStep|^_call$|JitWrapped|Partial|InPlaceStep|apply_prim",
+    "look up, run": r"call_step|Threaded|^_call$|JitWrapped|Partial|InPlace|apply_prim",
 }
 """Part of a call → pattern of its functions; of those that run, the innermost that fits decides."""
 OTHER = "other Python"

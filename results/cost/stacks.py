@@ -2,8 +2,8 @@
 
     python results/cost/stacks.py
 
-Each size and library is a run of `bakeoff cost --arrays N --model LIBRARY`, with and without
-`--dropout`; the rows go to `stacks.json`. It takes 25 minutes. Nothing else should run meanwhile.
+Each size and library is a run of `bakeoff cost --arrays N --model LIBRARY`; the rows go to
+`stacks.json`. It takes 12 minutes. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-import impls
 from bench.estimates import Estimate
 from bench.report.table import Column, Row, Table
 from bench.runfile.reader import Run, read
 from bench.track.own_cost import OwnCost
 from bench.worker.settings import ROOT
 from common.config import SKELETON
+from impls.starters import list_models
 
 ROWS = Path(__file__).with_name("stacks.json")
 BUDGETS = {8: 20.0, 50: 20.0, 150: 40.0, 300: 60.0}
@@ -40,13 +40,7 @@ class Stacks(msgspec.Struct):
 
 def main() -> None:
     """Measure all sizes in all libraries."""
-    libraries = [n for n in impls.list_shared() if impls.find_declaration(n).stack]
-    runs = [
-        measure(library, size, budget, dropout=dropout)
-        for library in libraries
-        for size, budget in BUDGETS.items()
-        for dropout in (False, True)
-    ]
+    runs = [measure(name, *sized) for name in list_models() for sized in BUDGETS.items()]
     rows = [row for run in runs for row in OwnCost(run.results).costs.values()]
     last = runs[-1]
     versions = {name: v for run in runs for name, v in run.results.versions.items()}
@@ -54,12 +48,11 @@ def main() -> None:
     ROWS.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
 
 
-def measure(library: str, size: int, budget: float, *, dropout: bool) -> Run:
+def measure(library: str, size: int, budget: float) -> Run:
     """Return the run of a library's stack."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.json"
         asked = [f"--arrays={size}", f"--model={library}", f"--budget={budget}", f"-o{path}"]
-        asked += ["--dropout"] * dropout
         command = [sys.executable, "-m", "bench.cli", "cost", *asked]
         subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603 -- our own words
         return read(path, samples=False)
@@ -70,13 +63,12 @@ def read_stacks() -> Stacks:
     return msgspec.json.decode(ROWS.read_bytes(), type=Stacks)
 
 
-def make_costs_table(stacks: Stacks, *, dropout: bool) -> Table:
+def make_costs_table(stacks: Stacks) -> Table:
     """Return a row for each style, the cheapest of the largest models that all have first."""
     by_arm: dict[str, dict[int, Estimate]] = {}
     for row in stacks.rows:
-        model, _, size = row.cell.workload.removesuffix(SKELETON).rpartition("_")
-        if model.endswith("_dropout") == dropout:
-            by_arm.setdefault(str(row.cell.arm), {})[int(size)] = row
+        size = row.cell.workload.removesuffix(SKELETON).rpartition("_")[2]
+        by_arm.setdefault(str(row.cell.arm), {})[int(size)] = row
     columns = Column("style"), *(Column(f"{size} arrays", number=True) for size in BUDGETS)
     shared = min(map(max, by_arm.values()))
     order = sorted(by_arm, key=lambda arm: by_arm[arm][shared].value)

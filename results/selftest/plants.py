@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from bench.worker.settings import CORES
-from common.steps import FunctionalStep, functional, pure_update, stages_of
+from common.steps import Threaded, functional, pure_step
 from impls.pure_jax import build
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     import optax
 
     from common.config import ModelConfig
-    from common.contract import Checkpoint, Chunk, Hidden, Style, TrainStep
-    from common.steps import Loss
+    from common.contract import Checkpoint, Style, TrainStep
 
     type State = Any
     """Parameters and optimiser state."""
@@ -69,16 +68,16 @@ def wait(microseconds: float, per_array: float = 0.0, *, looks: bool = False) ->
         model = build(config)
         arrays = len(jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))))
         seconds = (microseconds + per_array * arrays) / 1e6
-        plain = jax.jit(pure_update(model, optimiser))
+        plain = jax.jit(pure_step(model, optimiser))
 
-        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
+        def update(*arguments: Any) -> Any:
             end = time.perf_counter() + seconds
             while time.perf_counter() < end:
                 pass
-            return plain(state, hidden, chunk)
+            return plain(*arguments)
 
         called = update if seconds or looks else plain
-        return functional(called, model, optimiser, stages_of(plain))
+        return functional(called, model, optimiser, plain)
 
     return style
 
@@ -99,15 +98,15 @@ def slower_later() -> Style:
 
     def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
         model = build(config)
-        plain = jax.jit(pure_update(model, optimiser))
+        plain = jax.jit(pure_step(model, optimiser))
 
-        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
+        def update(*arguments: Any) -> Any:
             end = time.perf_counter() + (more / 1e6 if time.time() > turn else 0.0)
             while time.perf_counter() < end:
                 pass
-            return plain(state, hidden, chunk)
+            return plain(*arguments)
 
-        return functional(update, model, optimiser, stages_of(plain))
+        return functional(update, model, optimiser, plain)
 
     return style
 
@@ -127,23 +126,23 @@ def first_of_round(side: int | None = None) -> Style:
 
     def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
         model, calls = build(config), counts()
-        plain = jax.jit(pure_update(model, optimiser))
+        plain = jax.jit(pure_step(model, optimiser))
 
-        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
+        def update(*arguments: Any) -> Any:
             first = calls[mine] >= calls[1 - mine]
             for slot, more in ((mine, 1), (2 + mine, first), (4 + mine, 1)):
                 calls[slot] += more
             end = time.perf_counter() + (0.0 if first else seconds)
             while time.perf_counter() < end:
                 pass
-            return plain(state, hidden, chunk)
+            return plain(*arguments)
 
         def load(checkpoint: Checkpoint) -> None:
             calls[mine] = 0
-            FunctionalStep.load(step, checkpoint)
+            Threaded.load(step, checkpoint)
 
-        step = functional(update, model, optimiser, stages_of(plain))
-        step.load = load  # type: ignore[method-assign]
+        step: Any = functional(update, model, optimiser, plain)
+        step.load = load
         return step
 
     return style

@@ -33,6 +33,8 @@ import impls
 from bench.environments.builder import Builder
 from bench.environments.spec import make_day_spec, today
 from bench.environments.uv import PYTHONS, UnsolvableError, list_releases
+from bench.fetch import cache_folder
+from bench.files import atomic_write
 from bench.prepare.sides import IN_TURNS
 from bench.runfile import find_differing_releases
 from bench.runfile.reader import read
@@ -42,8 +44,6 @@ from bench.streams import say
 from bench.track.comparison import ORDER
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
-from common.fetch import cache_folder
-from common.files import atomic_write
 from results.tracking import weeks as kept
 from results.tracking.weeks import FOLDER, RECORDS, WEEK, WHOLE, Week
 
@@ -131,7 +131,7 @@ def find_releases(
         else:
             raise problem
         stacks.append(dict(pin.split("==", 1) for pin in pins))
-    tracked = {*SHARED_PACKAGES, *impls.libraries()}
+    tracked = {*SHARED_PACKAGES, *impls.list_shared_libraries()}
     differing = find_differing_releases(*stacks)
     return {name: pair for name, pair in differing.items() if name in tracked}
 

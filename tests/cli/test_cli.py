@@ -65,7 +65,7 @@ def test_what_stops_a_command_is_one_line(
     status: int,
     message: str,
 ) -> None:
-    monkeypatch.setattr("common.weights.load", Mock(side_effect=error))
+    monkeypatch.setattr("bench.weights.load", Mock(side_effect=error))
     monkeypatch.setattr("sys.argv", ["bakeoff", "sample", "w"])
     with pytest.raises(SystemExit) as ended:
         run()

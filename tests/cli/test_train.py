@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import jax
 import pytest
 
-from common import weights
+from bench import weights
 from common.config import DataConfig, ModelConfig, OptimiserConfig
 from tests.commands import Bakeoff, command, how, saved
 

@@ -11,10 +11,10 @@ from unittest.mock import Mock
 
 import pytest
 
+from bench import weights
 from bench.cli import COMMANDS
 from bench.engine.journal import FOLDER
 from bench.runfile.writer import run_file, write
-from common import weights
 from tests.commands import ROOT, Bakeoff, command, how, saved
 from tests.report.runs import Planted, made_run
 from tests.worker.step_files import MODEL
@@ -73,7 +73,6 @@ REFUSED = {
     "cost --arrays 8 --model numpy": "unknown model 'numpy'",
     "cost --arrays 8 --backend cpu": "are for a file: name one",
     "cost mine.py --model equinox": "--model is for --arrays",
-    "cost mine.py --dropout": "--dropout is for --arrays",
     "cost --arrays 8 --format json": "json has one library's stack: name it",
     "cost --arrays 8 --style flax_nnx/jet": "unknown style 'flax_nnx/jet'; known: ",
     "matrix plan.toml --ray auto": "--ray without --out; name the folder",

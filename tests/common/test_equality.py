@@ -35,7 +35,7 @@ from common.equality import (
     relative_norm,
     trajectory,
 )
-from common.steps import FunctionalStep, adamw, functional, pure_style, stages_of
+from common.steps import Threaded, adamw, functional, pure_style
 from impls import pure_jax
 from tests.commands import TOY, every_style
 
@@ -85,7 +85,7 @@ def test_loss_gradient_ten_steps_and_state(entrant: str, style: str, step_of: St
 
 def test_ten_steps_of_the_baseline_are_the_references(step_of: StepOf) -> None:
     case = Case(ModelConfig(64, 128), chunk=64, batch=1)
-    checkpoint, losses = fresh_checkpoint(random_weights(case.model)), []
+    checkpoint, losses = fresh_checkpoint(reference.double(random_weights(case.model))), []
     hidden: tuple[jax.Array | np.ndarray, ...] = zero_hidden(case.model, case.batch)
     for i in range(TRAJECTORY_STEPS):
         chunk = pair(case)[i % 2]
@@ -153,7 +153,7 @@ def test_large_logits_give_no_nan(arm: tuple[str, str], step_of: StepOf) -> None
     step, hidden, chunk = step_of(*arm, TOY), random_hidden(TOY), random_chunk(TOY, 1)
     step.load(fresh_checkpoint(weights))
     _, loss = step(hidden, chunk)
-    expected = reference.loss_and_grads(weights, hidden, chunk).loss
+    expected = reference.loss_and_grads(reference.double(weights), hidden, chunk).loss
     assert expected > 90
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(step.save()))
@@ -176,14 +176,14 @@ def no_time(params: Params, state: State, token: jax.Array) -> tuple[State, jax.
     return PLAIN.step(params, jax.lax.stop_gradient(state), token)
 
 
-def forgetful(step: FunctionalStep) -> TrainStep:
+def forgetful(step: Threaded) -> TrainStep:
     """Return the step with the state as it was before the chunk."""
 
-    def update(state: Any, hidden: Hidden, chunk: Chunk) -> Any:
-        state, _, loss = step.update(state, hidden, chunk)
-        return state, hidden, loss
+    def train_step(params: Params, opt_state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        params, opt_state, _, loss = step.step(params, opt_state, hidden, chunk)
+        return params, opt_state, hidden, loss
 
-    return functional(update, PLAIN, adamw(TOY.optimiser), stages_of(step.update))
+    return functional(train_step, PLAIN, adamw(TOY.optimiser), step.step)
 
 
 PLANTS: dict[str, tuple[Callable[[Any], TrainStep], str]] = {

@@ -24,9 +24,9 @@ from bench.engine.machine import (
     reach_lock,
     require_free_machine,
 )
+from bench.files import lock_file
 from bench.runfile.reader import read
 from common.errors import BakeoffError
-from common.files import lock_file
 from tests.commands import ROOT, command, how, refusal
 from tests.test_bench import Lab
 

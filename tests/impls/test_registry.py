@@ -47,9 +47,9 @@ def test_a_users_entrant_is_loaded_from_its_file_then_by_its_name(mine: Path) ->
 
 
 def test_packages_of_the_stack() -> None:
-    assert impls.libraries() == ["equinox", "flax", "dm-haiku"]
+    assert impls.list_shared_libraries() == ["equinox", "flax", "dm-haiku"]
     packages = impls.list_pinnable()
-    assert {*impls.libraries(), "jax", "optax", "orbax-checkpoint"} < set(packages)
+    assert {*impls.list_shared_libraries(), "jax", "optax", "orbax-checkpoint"} < set(packages)
     assert "keras" not in packages
 
 

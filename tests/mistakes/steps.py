@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from common.compatibility import tree_get, tree_set
-from common.steps import functional, pure_style, pure_update, stages_of
+from common.steps import functional, pure_step, pure_style
 from impls import pure_jax
 from impls.pure_jax import build as build
 
@@ -36,18 +36,27 @@ def around(mistake: Any) -> Any:
 
     def style(config: Any, optimiser: Any) -> Any:
         model = build(config)
-        new = lambda: jax.jit(pure_update(model, optimiser))  # noqa: E731
-        stages, step = stages_of(new()), SimpleNamespace(new=new, update=new(), kept={}, calls=0)
 
-        def call(state: Any, hidden: Any, chunk: Any) -> Any:
-            step.calls = step.calls + 1 if state is step.kept.get("state") else 1
-            results = mistake(step, state, hidden, chunk)
-            step.kept["state"] = results[0]
-            return results
+        def new() -> Any:
+            jitted = jax.jit(pure_step(model, optimiser))
 
-        return functional(
-            call, model, optimiser, lambda state, *inputs: stages(tuple(state), *inputs)
-        )
+            def update(state: Any, hidden: Any, chunk: Any) -> Any:
+                *state, hidden, loss = jitted(*state, hidden, chunk)
+                return tuple(state), hidden, loss
+
+            return update
+
+        step = SimpleNamespace(new=new, update=new(), kept={}, calls=0)
+
+        def call(params: Any, opt_state: Any, hidden: Any, chunk: Any) -> Any:
+            state = step.kept.get("state", (None,))
+            if params is not state[0]:
+                state, step.calls = (params, opt_state), 0
+            step.calls += 1
+            step.kept["state"], hidden, loss = mistake(step, state, hidden, chunk)
+            return *step.kept["state"], hidden, loss
+
+        return functional(call, model, optimiser, jax.jit(pure_step(model, optimiser)))
 
     return style
 
@@ -258,18 +267,18 @@ def leaves_orphans(*_: Any) -> Any:
 
 
 def donating(*numbers: int) -> Any:
-    """Return a style whose update donates these of its arguments: 0 is the state, 1 the hidden."""
+    """Return a style whose step donates these of its arguments: 0 and 1 are its state."""
 
     def style(config: Any, optimiser: Any) -> Any:
         model = build(config)
-        update = jax.jit(pure_update(model, optimiser), donate_argnums=numbers)
-        return functional(update, model, optimiser, stages_of(update))
+        train_step = jax.jit(pure_step(model, optimiser), donate_argnums=numbers)
+        return functional(train_step, model, optimiser)
 
     return style
 
 
 def donates_if_asked(config: Any, optimiser: Any, *, donate: bool = False) -> Any:
-    return donating(*([0, 1] if donate else []))(config, optimiser)
+    return donating(*([0, 1, 2] if donate else []))(config, optimiser)
 
 
 STYLES = {
@@ -277,8 +286,8 @@ STYLES = {
     **{change.__name__: with_step(change) for change in (detached, input_first, in_bfloat16)},
     **{end.__name__: end for end in (leaves, ends_at_once, leaves_a_child, leaves_orphans)},
     "pure": PURE,
-    "donates_state": donating(0),
-    "donates_hidden": donating(0, 1),
+    "donates_state": donating(0, 1),
+    "donates_hidden": donating(0, 1, 2),
     "donates_if_asked": donates_if_asked,
     "donates_nothing": donating(),
 }

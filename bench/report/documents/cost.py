@@ -11,7 +11,7 @@ from bench.estimates import MARGIN, Estimate, group_by_key
 from bench.metrics import METRICS, OF_OUTLINE, STEP
 from bench.numbers import amount, percent, words
 from bench.report import sentences
-from bench.report.sentences import write_change
+from bench.report.code import write_change
 from bench.report.table import Column, Content, Document, Row, Section, Table
 from bench.runfile import DISTURBED
 from bench.track.own_cost import OwnCost, find_better, find_real_difference, real_rows
@@ -111,8 +111,12 @@ def describe_costs(results: Results) -> Document:
 
 
 def name_unchecked(it: OwnCost) -> Iterator[str]:
-    """Yield which skeletons were not compared with their real steps, in a sentence."""
+    """Yield which skeletons were not compared with their real steps, in a sentence.
+
+    Of a generated stack, nobody has the real step.
+    """
     arms = [arm for arm in it.arms if arm.style in it.costs and arm.style != WHOLE]
+    arms *= not it.is_generated
     names = [str(arm) for arm in arms if it.table.amount(it.find_light(arm), COMPILATIONS) is None]
     if names:
         yield (

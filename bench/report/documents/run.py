@@ -15,8 +15,8 @@ from bench.estimates import MIN_WORKERS, Verdict, find_detectable_difference, gr
 from bench.metrics import HOST, STEP, WORKLOAD_GROUPS, label
 from bench.numbers import amount, percent, words
 from bench.report import charts, sentences
+from bench.report.code import write_change, write_code
 from bench.report.run_tables import group_by_place, is_timed, make_tables
-from bench.report.sentences import write_change
 from bench.report.summary import (
     find_causes,
     find_surprises,
@@ -92,7 +92,7 @@ def describe_run(run: Run) -> Document:
 def describe_origin(run: Run) -> str:
     """Return when, on which machine and with which releases a run was made."""
     devices = dict.fromkeys(run.results.conditions.devices.values())
-    libraries = ("jax", *impls.libraries())
+    libraries = ("jax", *impls.list_shared_libraries())
     versions = (f"{n} {v}" for n, v in run.results.versions.items() if n in libraries)
     processor = run.processor.partition(" (")[0]
     about = filter(None, [run.when[:16].replace("T", " "), processor, *devices])
@@ -147,9 +147,13 @@ def list_remedies(view: View) -> Iterator[str]:
     rows = group_by_key((arm.entrant, (arm.style, row)) for arm, row in view.host_costs.items())
     savings: dict[Arm, list[tuple[Arm, str]]] = {}
     for arm, cost in sorted(view.host_costs.items(), key=lambda item: -item[1].value):
-        costs, written = dict(rows[arm.entrant]), impls.find_declaration(arm.entrant).write
+        costs = dict(rows[arm.entrant])
         other = find_cheaper(arm.entrant, arm.style, costs)
-        if {other, arm.style} <= {*written} and cost.value - costs[other].value >= WORTH_SECONDS:
+        if (
+            other
+            and all(write_code(arm.entrant, s) for s in (other, arm.style))
+            and cost.value - costs[other].value >= WORTH_SECONDS
+        ):
             saved = amount(cost.value - costs[other].value, "s")
             savings.setdefault(Arm(arm.entrant, other), []).append((arm, saved))
     for better, ((dearest, saved), *others) in savings.items():

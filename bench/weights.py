@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 from msgspec.structs import asdict
 
+from bench.files import atomic_write, require_regular
 from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
 from common.errors import BakeoffError, shorten, shorten_message
-from common.files import atomic_write, require_regular
 from common.vocab import Vocab
 
 if TYPE_CHECKING:

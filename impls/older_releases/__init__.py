@@ -25,4 +25,4 @@ def adapt(name: str, entrant: Any) -> None:
 
     library, enough = FIRST_RELEASES[name]
     if parse_release(sys.modules[library].__version__) < enough:
-        importlib.import_module(f"impls.older.{name}").adapt(entrant)
+        importlib.import_module(f"impls.older_releases.{name}").adapt(entrant)

@@ -14,12 +14,12 @@ from msgspec.structs import asdict, replace
 from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
+from bench.weights import load, save
 from common.config import DataConfig, OptimiserConfig
 from common.contract import Checkpoint
 from common.equality import random_weights
 from common.errors import BakeoffError
 from common.vocab import Vocab
-from common.weights import load, save
 from tests.commands import refusal, saved
 
 WEIGHTS, MU, NU = (random_weights(saved().model, seed) for seed in range(3))

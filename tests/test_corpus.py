@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import corpus, synthetic
-from common.corpus import Corpus, load
-from common.fetch import SOURCES, Source
+from bench import corpus
+from bench.corpus import Corpus, load
+from bench.fetch import SOURCES, Source
+from common import synthetic
 from common.vocab import Vocab
 from tests.commands import refusal
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import fetch, synthetic
+from bench import fetch
+from bench.files import LargeFileError, read_regular
+from common import synthetic
 from common.errors import BakeoffError, require_utf8, shorten, unknown
-from common.files import LargeFileError, read_regular
 
 TOY = "abcd..." * 10
 """The blog's toy text."""

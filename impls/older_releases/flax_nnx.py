@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import flax.nnx
 import jax
 
-from common.compatibility import TRACES, make_program, parse_release
+from common.compatibility import TRACES, parse_release
 from common.contract import Program
-from common.steps import AtRest
+from common.library import Library, Names, make_program
+from impls.libraries import flax_nnx as models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +24,7 @@ NEEDS = {
     "cached_partial": ("nnx.cached_partial", (0, 10, 4)),
     "jit_partial": ("nnx.jit_partial", (0, 12, 5)),
     "jax_jit": ("modules that are pytrees", (0, 11, 0)),
+    "scan": ("nnx.scan with axes", (0, 10, 0)),
 }
 """Style → its need of NNX, and the first release of Flax that meets it."""
 
@@ -39,32 +40,19 @@ def adapt(entrant: Any) -> None:
     if FLAX < (0, 12, 1):
         nnx.Variable.set_value = lambda self, value: setattr(self, "value", value)
         nnx.Variable.get_value = lambda self: self.value
+    library: Any = models.Nnx
     names: dict[str, Any] = {}
     if FLAX < (0, 12, 0):  # up to 0.9, another thing had that name
         names["List"] = list
     if FLAX < (0, 11, 0):
         names |= {"State": state, "Optimizer": optimizer()}
     if FLAX < (0, 10, 7):
-        entrant.stages_of = stages_of
+        library.find_program = find_program
     if FLAX < (0, 10, 4):
         names["to_pure_dict"] = to_pure_dict
     if FLAX < (0, 10, 0):
-        entrant.load_training, entrant.save_training = (
-            load_training,
-            partial(save_training, entrant.split),
-        )
-    if names:
-        entrant.nnx = Names(names)
-
-
-class Names:
-    """NNX with some names replaced."""
-
-    def __init__(self, names: dict[str, Any]) -> None:
-        vars(self).update(names)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(nnx, name)
+        library.read_opt_state, library.fill_opt_state = read_opt_state, fill_opt_state
+    entrant.nnx = vars(models)["nnx"] = Names(nnx, **names)
 
 
 def state(variables: Any) -> Any:
@@ -106,40 +94,31 @@ def optimizer() -> type:
     return Optimizer
 
 
-def load_training(pair: Any, rest: AtRest) -> Any:
-    """Return a model and its Optimizer, whose state was optax's own until flax 0.10, loaded."""
-    model, optimizer = pair
-    nnx.update(model, rest.params)
-    if rest.others:
-        nnx.update(model, rest.others)
-    optimizer.opt_state = rest.opt_state
-    optimizer.step.value = jax.numpy.asarray(rest.updates, jax.numpy.uint32)
-    return pair
+def read_opt_state(_: Any, optimizer: Any) -> Any:
+    """Return optax's state out of an Optimizer, which until flax 0.10 had no boxes around it."""
+    return optimizer.opt_state
 
 
-def save_training(split: Callable[[Any], Any], pair: Any) -> AtRest:
-    """Return the training of a model and its Optimizer, whose state was optax's own."""
-    model, optimizer = pair
-    params, others, _ = split(model)
-    return AtRest(params, optimizer.opt_state, others, int(optimizer.step.value))
+def fill_opt_state(_: Any, optimizer: Any, opt_state: Any) -> None:
+    """Replace optax's state in an Optimizer."""
+    optimizer.opt_state = opt_state
 
 
-def stages_of(function: Any, *arguments: Any) -> Callable[..., Program]:
-    """Return a function that makes the stages of one of NNX's jitted functions, which had none.
+def find_program(library: Any, step: Any, *arguments: Any) -> Program:
+    """Return the stages of a step. NNX's jitted functions had none.
 
-    They are those of JAX's function inside of it, with the arguments that it is called with.
+    They are those of JAX's function inside of one, with the arguments that it is called with.
     """
+    if not hasattr(step, "inner"):
+        return Library.find_program(library, step, *arguments)
 
-    def stages(*data: Any) -> Program:
-        def stage(name: str) -> Callable[[], Any]:
-            def make_stage(program: Program) -> Any:
-                return getattr(program, name)()
+    def stage(name: str) -> Callable[[], Any]:
+        def make_stage(program: Program) -> Any:
+            return getattr(program, name)()
 
-            return lambda: find_inside(function, make_stage, *arguments, *data)
+        return lambda: find_inside(step, make_stage, *arguments)
 
-        return Program(stage("lower"), stage("trace") if TRACES else None)
-
-    return stages
+    return Program(stage("lower"), stage("trace") if TRACES else None)
 
 
 class Answer(Exception):  # noqa: N818 -- no error: it carries an answer out of a call
@@ -156,7 +135,7 @@ def find_inside(function: Any, take: Callable[[Program], Any], *arguments: Any) 
     [cell] = [cell for cell in cells(function) if cell.cell_contents is jitted]
 
     def raise_answer(*args: Any, **named: Any) -> None:
-        raise Answer(take(make_program(jitted, *args, named=named)))
+        raise Answer(take(make_program(jitted, *args, **named)))
 
     cell.cell_contents = raise_answer
     try:

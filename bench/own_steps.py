@@ -1,15 +1,9 @@
-"""Users' own training steps: Python files with a model of a library, or with a whole step.
-
-A module here has the name of an entrant, and offers what serves any model of its library: a
-`LIBRARY`, and constants that `common.declaration` reads beside those of the entrant.
-"""
+"""Users' own training steps: Python files with a model of a library, or with a whole step."""
 
 from __future__ import annotations
 
 import ast
-import importlib
 import os
-import pkgutil
 import sys
 import sysconfig
 from contextlib import suppress
@@ -28,16 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from common.config import SKELETON
 from common.errors import BakeoffError
-from impls import BASELINE, OwnLoader, import_file, load
+from impls import OwnLoader, import_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from common.contract import Library, Params
-
 MAKERS = frozenset({"make_model", "make_step"})
 """Functions that make a file a user's own training step; an entrant's has none of them."""
-ROOT, PACKAGES = Path(__file__).parents[2], ("bench", "common", "impls")
+ROOT, PACKAGES = Path(__file__).parents[1], ("bench", "common", "impls")
 """This project's folder, and its packages."""
 SITES = {"site-packages", "dist-packages"}
 """Folders that libraries are installed in; the second is that of Debian's Python."""
@@ -198,33 +190,3 @@ def list_modules_beside(file: Path) -> set[str]:
         return own and path.is_relative_to(folder)
 
     return {name for name, path in list_own_modules().items() if is_beside(name, path)}
-
-
-def list_libraries() -> list[str]:
-    """Return the libraries that a user's model may be of, the baseline last.
-
-    Any tree can be the baseline's model, so the others are asked first.
-    """
-    names = {module.name for module in pkgutil.iter_modules(__path__)}
-    return [*sorted(names - {BASELINE}), BASELINE]
-
-
-def load_library(name: str) -> Library:
-    """Import an entrant, and return its library's functions and styles for any model."""
-    load(name)
-    return importlib.import_module(f"{__name__}.{name}").LIBRARY
-
-
-def is_pair(model: Any) -> bool:
-    """Tell whether a user's model is a pair: parameters and an `apply` function."""
-    return isinstance(model, tuple) and len(model) == 2 and callable(model[1])
-
-
-def split_pair(model: tuple[Params, Any]) -> tuple[Params, tuple[()], Any]:
-    """Take parameters and an `apply` function apart, as `Library.split` does."""
-    return model[0], (), model[1]
-
-
-def merge_pair(params: Params, _: Any, apply: Any) -> tuple[Params, Any]:
-    """Put parameters and an `apply` function together again."""
-    return params, apply
