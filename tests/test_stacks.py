@@ -27,7 +27,7 @@ LIGHT = ("keras", "penzai")
 """Built for these tests where they are not there; the others are gigabytes."""
 DAY, FLAX = "@2024-06-01", "0.8.4"
 """A day, and Flax's release on it."""
-MISSING = {"cached_partial", "jit_partial", "jit_tree", "jax_jit"}
+MISSING = {"cached_partial", "jit_partial", "jit_tree", "jax_jit", "scan"}
 """Styles of NNX that this release does not have."""
 COUNTED = ("equinox/filter_jit", "flax_nnx/jit", "pure_jax/pure")
 """On a day; counting costs the most, for it clears what was compiled."""

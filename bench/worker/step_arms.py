@@ -266,8 +266,7 @@ class StepArms(Arms):
         pauses = measure_collections(partial(step, (), batch))
         if arm.code != BASELINE:
             return pauses
-        start = self.case.start._replace(updates=())
-        counts = (len(jax.tree.leaves(tree)) for tree in (start, batch))
+        counts = (len(jax.tree.leaves(tree)) for tree in (self.case.start, batch))
         return pauses | {"dispatch": measure_dispatch(*counts)}
 
     def describe_difference(self, end: End, baseline: End | None) -> str:
