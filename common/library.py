@@ -36,6 +36,9 @@ class Library:
     takes them by themselves, and last the optimiser's state.
     """
 
+    makes_while_tracing = True
+    """Whether a model can be made in a trace, where its numbers are not computed."""
+
     def is_model(self, model: Any) -> bool:  # noqa: ARG002
         """Tell whether something is a model of this library."""
         return False

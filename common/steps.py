@@ -154,9 +154,10 @@ class Threaded(Adaptor):
         """Return the step that a style makes for a model, whose numbers are not used."""
         if donate:
             style = library.donate(style)
+        made = None if library.makes_while_tracing else make_model()
 
         def begin() -> tuple[Any, ...]:
-            model = make_model()
+            model = make_model() if made is None else made
             return *style(*library.bind(model, loss_fn), optimiser), library.split(model)[2]
 
         step, outlines, static = outline(begin)

@@ -10,7 +10,9 @@ from common.library import AtRest, Library
 
 
 class BrainState(Library):
-    """States, which a step changes in place."""
+    """States, which a step changes in place; their random numbers belong to no trace."""
+
+    makes_while_tracing = False
 
     def fill(self, state: tuple[Any, ...], rest: AtRest) -> None:  # noqa: D102 -- Library says it
         params, opt_state = state
