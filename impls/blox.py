@@ -114,7 +114,7 @@ def pure(model: BloxModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndS
     return train_step, (params, opt_state)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

@@ -124,7 +124,7 @@ def jit(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndStat
     return train_step, (params, opt_state)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

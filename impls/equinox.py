@@ -106,7 +106,7 @@ def filter_jit(model: eqx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> S
     return train_step, (model, opt_state)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

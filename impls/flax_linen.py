@@ -135,7 +135,7 @@ def blog(model: LinenModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAnd
     return train_step, (params, opt_state)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

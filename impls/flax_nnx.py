@@ -1,4 +1,4 @@
-"""Character RNN in Flax NNX: modules are mutable objects; the optimiser updates them in place."""
+"""Character RNN in Flax NNX: modules are mutable objects, which most styles update in place."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def scanned_loss_fn(
 
 
 def pure(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
-    """`jax.jit` over the model's arrays; its graph, which holds the rest, is not handed over."""
+    """`jax.jit` over parameters and `aux`, all other Variables; the graph is not handed over."""
     graphdef, params, aux = nnx.split(model, nnx.Param, ...)
     opt_state = optimiser.init(params)
 
@@ -109,7 +109,7 @@ def jit(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndS
 
 
 def jit_tree(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
-    """`nnx.jit` in tree mode, in which `graph_updates=False` changes nothing more."""
+    """`nnx.jit` in tree mode: modules are pytrees, in which no two places share a Variable."""
     optimizer = nnx.Optimizer(model, optimiser, wrt=nnx.Param)
 
     def train_step(model: Any, optimizer: Any, hidden: Hidden, chunk: Chunk) -> Any:
@@ -122,7 +122,7 @@ def jit_tree(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> Ste
 
 
 def cached_partial(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
-    """`nnx.cached_partial`: the graph is traversed once, when the step is made."""
+    """`nnx.cached_partial`: the graph is traversed once; the step still updates it in place."""
     optimizer = nnx.Optimizer(model, optimiser, wrt=nnx.Param)
 
     @nnx.jit
@@ -136,7 +136,7 @@ def cached_partial(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) 
 
 
 def jit_partial(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndState:
-    """`nnx.jit_partial` in tree mode: arrays are flattened once, when the step is made."""
+    """`nnx.jit_partial` in tree mode: the trees are flattened once, and updated in place."""
     optimizer = nnx.Optimizer(model, optimiser, wrt=nnx.Param)
 
     def train_step(model: Any, optimizer: Any, hidden: Hidden, chunk: Chunk) -> Any:
@@ -162,7 +162,7 @@ def jax_jit(model: nnx.Module, loss_fn: ModelLoss, optimiser: Optimiser) -> Step
     return train_step, (model, optimizer)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

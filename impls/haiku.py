@@ -112,7 +112,7 @@ def pure(model: HaikuModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAnd
     return train_step, (params, opt_state)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

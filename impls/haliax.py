@@ -114,7 +114,7 @@ def named_jit(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepA
     return train_step, (model, opt_state)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

@@ -109,7 +109,7 @@ def lifted(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndS
     return train_step, (model, opt_state)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

@@ -234,7 +234,7 @@ def train_step(config: ModelConfig, optimiser: Configured, *, donate: bool = Fal
     return step
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

@@ -59,7 +59,7 @@ def loop(config: ModelConfig, optimiser: Configured) -> TrainStep:  # noqa: ARG0
     return Loop(optimiser)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def copy_weights(weights: Weights) -> Weights:

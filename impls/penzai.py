@@ -122,7 +122,7 @@ def stateful_trainer(model: CharRNN, loss_fn: ModelLoss, optimiser: Optimiser) -
     return train_step, (model, trainer)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

@@ -102,7 +102,7 @@ def tuned(params: Params, _: ModelLoss, optimiser: Optimiser) -> StepAndState:
     return train_step, (params, opt_state)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def to_weights(params: Params) -> Weights:

@@ -95,7 +95,7 @@ def pure(model: StaxModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndS
     return train_step, (params, opt_state)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig) -> Model:

@@ -98,7 +98,7 @@ def pure(model: TraxModel, loss_fn: ModelLoss, optimiser: Optimiser) -> StepAndS
     return train_step, (params, opt_state)
 
 
-# Weights
+# Weights in and out, and the styles for the harness
 
 
 def build(config: ModelConfig, *, scan: bool = False) -> Model:
