@@ -167,11 +167,12 @@ class Threaded(Adaptor):
         self.state = self.library.put(self.outlines, self.decode(checkpoint), self.static)
 
     def save(self) -> Checkpoint:  # noqa: D102
-        return self.encode(self.library.take(tuple(self.state)))
+        return self.encode(self.library.take(self.state))
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Loss]:  # noqa: D102
-        *self.state, hidden, loss = self.step(*self.state, hidden, chunk)
-        return hidden, loss
+        results = self.step(*self.state, hidden, chunk)
+        self.state = results[:-2]  # quicker than to unpack it
+        return results[-2:]
 
     def program(self, hidden: Hidden, chunk: Chunk) -> Program:  # noqa: D102
         return self.library.find_program(self.jitted, *self.state, hidden, chunk)
@@ -193,7 +194,7 @@ class Flat(Threaded):
 
     def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102
         super().load(checkpoint)
-        self.state = [jax.tree.leaves(self.state)]
+        self.state = (jax.tree.leaves(self.state),)
 
     def save(self) -> Checkpoint:  # noqa: D102
         state = jax.tree.unflatten(jax.tree.structure(self.outlines), self.state[0])
