@@ -90,7 +90,7 @@ def test_what_a_style_compiles(entrant: str, style: str, step_of: StepOf) -> Non
         assert max(away.values()) < 0
     else:
         assert same == ((entrant, style) not in DIFFERENT)
-        if entrant == "equinox":
+        if entrant == "equinox" and style != "filter_jit":
             transposed = program(step_of(impls.BASELINE, "transposed", TOY)).lower()
             assert ours.fingerprint() == Graph.from_lowered(transposed).fingerprint()
         # `haiku/transform` has 13 others, and `flax_linen/scan` 18: they add up the gradients of
