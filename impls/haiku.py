@@ -48,14 +48,14 @@ class Cell(hk.RNNCore):
 
 
 def char_rnn(config: ModelConfig) -> hk.DeepRNN:
-    """Return one-hot, cells bottom up, and a readout; call it inside of a transform."""
+    """Return one-hot, cells bottom up, and a readout; called in a transform, whose names it has."""
     one_hot = partial(jax.nn.one_hot, num_classes=config.vocab_size)
     cells = [Cell(config.width, name=f"cell_{i}") for i in range(config.layers)]
     return hk.DeepRNN([one_hot, *cells, hk.Linear(config.vocab_size, name="readout")])
 
 
 def transform_step(config: ModelConfig) -> hk.Transformed:
-    """Return the RNN as pure functions of its parameters, for one character of one stream."""
+    """Return the RNN as pure functions of its parameters, for one character; `scan` wants this."""
 
     def step(state: State, token: Int[Array, ""]) -> tuple[State, Float[Array, " vocab"]]:
         logits, new_state = char_rnn(config)(token, state)
@@ -86,7 +86,7 @@ def loss_fn(model: HaikuModel, hidden: Hidden, chunk: Chunk) -> tuple[Float[Arra
 def unrolled_loss_fn(
     model: HaikuModel, hidden: Hidden, chunk: Chunk
 ) -> tuple[Float[Array, ""], Hidden]:
-    """Return the same of a model that takes a whole chunk, as Haiku's RNN example has it."""
+    """Return the same loss of a model that takes a whole chunk, as Haiku's RNN example has it."""
     params, apply = model
     logits, hidden = apply(params, hidden, chunk.inputs)
     return cross_entropy(logits, chunk), hidden
@@ -133,10 +133,12 @@ def build(config: ModelConfig) -> Model:
     return Model(init, rnn.apply, to_weights, from_weights)
 
 
+# Without parameters, which the step is given when it is loaded
 rnn = Rnn(build, lambda config: ({}, transform_step(config).apply), loss_fn, LIBRARY)
 unrolled = rnn._replace(
     make_model=lambda config: ({}, transform_sequence(config).apply),
     loss_fn=unrolled_loss_fn,
     serves_others=False,
 )
+# The same training step; only the loop over characters moves into Haiku's transform
 STYLES = {"pure": rnn.threaded(pure), "transform": unrolled.threaded(pure)}
