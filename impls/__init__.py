@@ -118,6 +118,8 @@ def read_declaration(entrant: str | Path) -> Declaration:
     if isinstance(entrant, Path):
         return Declaration(**read_constants(entrant))
     file = source(_require_known(entrant))
+    if file.stem not in read_registry():
+        raise BakeoffError(f"entrant {file.stem!r} has no row in impls/registry.toml; write one")
     row: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in read_registry()[file.stem].items()

@@ -256,7 +256,9 @@ def note_twins(rows: Sequence[CellResult]) -> None:
     references = {
         (row.environment, row.cell.backend, row.cell.workload, row.program): row.cell.arm
         for row in rows
-        if row.program and row.cell.style in impls.find_declaration(row.cell.entrant).references
+        if row.failure is None
+        and row.program
+        and row.cell.style in impls.find_declaration(row.cell.entrant).references
     }
     for row in rows:
         twin = references.get((row.environment, row.cell.backend, row.cell.workload, row.program))

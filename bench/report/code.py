@@ -75,7 +75,7 @@ def read_functions(path: Path) -> dict[str, ast.FunctionDef]:
 
 def write_code(entrant: str, style: str) -> list[str]:
     """Return lines that make a style's step and call it; none where they are not known."""
-    if entrant not in impls.names():
+    if not impls.find_declaration(entrant).models:  # persons' models are not of this library
         return []
     function = read_functions(impls.source(entrant)).get(PURE if style == FLAT else style)
     last: Any = function.body[-1] if function else None
