@@ -31,6 +31,9 @@ LEAST_OF_MEDIAN = 1 / 3
 """Least value of a block as a fraction of its median call. It was 0.8 or more in published runs; if
 others come and go in a block, half of its calls may take 2.5 times as long as the fastest. Values
 from which too much was subtracted were at 0.2."""
+LEAST_CALLS = 10
+"""Least number of calls whose median tells what a quiet call takes: of two calls, one that others
+interrupt for 1 ms is enough to raise it threefold."""
 LEAST_RATIO = 0.9
 """Ratio to the baseline above which a time of the same program is possible, whatever its interval:
 the place of buffers can make a few per cent."""
@@ -121,7 +124,7 @@ def find_too_fast(samples: Iterable[Sample]) -> dict[tuple[str, Cell, str], str]
             "not known: a block gave less than a third of its own median, which no noise explains"
         )
         for s in samples
-        if s.median is not None and METRICS[s.metric].compared
+        if s.median is not None and METRICS[s.metric].compared and s.calls >= LEAST_CALLS
         if s.value < LEAST_OF_MEDIAN * s.median
     }
 

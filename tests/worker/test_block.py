@@ -103,6 +103,13 @@ def test_a_block_that_subtracts_too_much_is_found_at_the_end(
         assert why.startswith("not known: a block gave less than a third of its own median")
 
 
+def test_a_block_of_two_calls_may_have_an_interrupted_one() -> None:
+    cell = BASELINE.make_cell("mine", "cpu")
+    few, many = (Sample(cell, "step", 0.1e-3, calls, median=0.5e-3) for calls in (2, 10))
+    assert find_too_fast([few]) == {}
+    assert find_too_fast([many]).keys() == {("", cell, "step")}
+
+
 def test_a_block_without_clean_calls_of_the_baseline_has_no_samples() -> None:
     interrupted, quiet = [[INTERRUPTED]] * 9, [[QUIET]] * 9
     cells = [arm.make_cell("mine.skeleton", "cpu") for arm in (BASELINE, CONTROL, ARMS[2])]
