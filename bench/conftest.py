@@ -15,11 +15,11 @@ from bench.engine import journal as journals
 from bench.engine.machine import require_free_machine
 from bench.environments.builder import Builder
 from bench.environments.spec import CURRENT, parse
+from bench.files import require_new
 from bench.options import ABOUT, BY_BUDGET, NAMES, Options
 from bench.plugin import MARK, RunPlugin, exit_on_wrong_use
 from bench.prepare.run import prepare_run
 from bench.runfile.writer import write
-from common.errors import require_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,6 +9,7 @@ import errno
 import os
 import secrets
 import stat
+import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ try:
     import fcntl
 except ImportError:  # Windows, where what a killed process leaves stays
     fcntl = None  # type: ignore[assignment]
+
+from common.errors import BakeoffError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +31,8 @@ KINDS = {
     stat.S_IFCHR: "is a character device, not a regular file",
     stat.S_IFBLK: "is a block device, not a regular file",
 }
+FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk, and of a quota that is used up."""
 MIB = 1 << 20
 MOST_JSON = 1 << 30
 """Largest run file or journal that is read, in bytes; a day of samples has less."""
@@ -123,3 +128,48 @@ def atomic_write(path: Path, data: str | bytes) -> None:
     """Write a file that appears complete or not at all; replace it if it exists."""
     with partial_file(path) as partial:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def require_new(path: Path, option: str) -> None:
+    """Raise BakeoffError unless a new file can be written at `path`, which `option` gave."""
+    given = f"{option} {shorten(path)}"
+    if _exists(path, option):
+        raise BakeoffError(f"{given} exists already; files are never overwritten: name a new one")
+    if not path.parent.exists():
+        raise BakeoffError(f"{given}: there is no folder {shorten(path.parent)}; make it first")
+    _require_writable(path.parent, given)
+
+
+def require_folder_to_be(folder: Path, given: str, advice: str = "name another one") -> None:
+    """Raise BakeoffError unless `folder` takes new files, or can be made with its parents.
+
+    Nothing is made. The message names what was `given`, and ends in an advice.
+    """
+    nearest = folder
+    while not _exists(nearest, given):
+        nearest = nearest.parent
+    _require_writable(nearest, f"{given} {shorten(folder)}", advice)
+
+
+def _exists(path: Path, option: str) -> bool:
+    try:
+        path.lstat()  # of a link itself, since a link would be replaced
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        problem = f"{option} {shorten(path)}: {error.strerror}; name another one"
+        raise BakeoffError(problem) from error
+    return True
+
+
+def _require_writable(folder: Path, given: str, advice: str = "name another one") -> None:
+    """Make a temporary file: permissions do not bind root, and say nothing about /proc."""
+    problem = f"{shorten(folder)} is not a folder"
+    if folder.is_dir():
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            problem = f"the folder {shorten(folder)} takes no new files ({error.strerror})"
+        else:
+            return
+    raise BakeoffError(f"{given}: {problem}; {advice}")

@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from common.errors import mask_secrets
+from common.errors import LONG, mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +86,12 @@ def print_text(text: str) -> None:
         safe = (c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
         text = "".join(safe)
     print(text, flush=True)
+
+
+def shorten_message(error: BaseException) -> str:
+    """Return the message of another library's error on one line, shortened."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONG else f"{text[:LONG]}…"
 
 
 def one_line(message: object) -> str:

@@ -13,9 +13,10 @@ import numpy as np
 from msgspec.structs import asdict
 
 from bench.files import atomic_write, require_regular
+from bench.streams import shorten_message
 from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
-from common.errors import BakeoffError, shorten, shorten_message
+from common.errors import BakeoffError, shorten
 from common.vocab import Vocab
 
 if TYPE_CHECKING:

@@ -1,12 +1,9 @@
 """Errors for wrong use: the text of each is its whole message, on one line."""
 
-import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
-"""Error numbers of a full disk, and of a quota that is used up."""
 LONG = 200
 """Longest path, vocabulary or message of another library that is shown whole, in characters."""
 
@@ -50,12 +47,6 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> BakeoffError:
     return BakeoffError(f"unknown {kind} {given!r}; known: {', '.join(known)}; choose one of them")
 
 
-def shorten_message(error: BaseException) -> str:
-    """Return the message of another library's error on one line, shortened."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= LONG else f"{text[:LONG]}…"
-
-
 def shorten(name: object) -> str:
     """Return a path or text for a message: its beginning and end if it is long."""
     text = str(name)
@@ -69,50 +60,3 @@ def require_utf8(path: Path, given: str) -> None:
     except UnicodeEncodeError:
         problem = f"its path {shorten(ascii(str(path)))} is not UTF-8"
         raise BakeoffError(f"{given}: {problem}; rename the file or its folder") from None
-
-
-def require_new(path: Path, option: str) -> None:
-    """Raise BakeoffError unless a new file can be written at `path`, which `option` gave."""
-    given = f"{option} {shorten(path)}"
-    if _exists(path, option):
-        raise BakeoffError(f"{given} exists already; files are never overwritten: name a new one")
-    if not path.parent.exists():
-        raise BakeoffError(f"{given}: there is no folder {shorten(path.parent)}; make it first")
-    _require_writable(path.parent, given)
-
-
-def require_folder_to_be(folder: Path, given: str, advice: str = "name another one") -> None:
-    """Raise BakeoffError unless `folder` takes new files, or can be made with its parents.
-
-    Nothing is made. The message names what was `given`, and ends in an advice.
-    """
-    nearest = folder
-    while not _exists(nearest, given):
-        nearest = nearest.parent
-    _require_writable(nearest, f"{given} {shorten(folder)}", advice)
-
-
-def _exists(path: Path, option: str) -> bool:
-    try:
-        path.lstat()  # of a link itself, since a link would be replaced
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        problem = f"{option} {shorten(path)}: {error.strerror}; name another one"
-        raise BakeoffError(problem) from error
-    return True
-
-
-def _require_writable(folder: Path, given: str, advice: str = "name another one") -> None:
-    """Make a temporary file: permissions do not bind root, and say nothing about /proc."""
-    import tempfile  # here, since it would add to the import time that is measured
-
-    problem = f"{shorten(folder)} is not a folder"
-    if folder.is_dir():
-        try:
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            problem = f"the folder {shorten(folder)} takes no new files ({error.strerror})"
-        else:
-            return
-    raise BakeoffError(f"{given}: {problem}; {advice}")

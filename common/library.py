@@ -10,6 +10,7 @@ import jax
 
 from common.compatibility import TRACES
 from common.contract import Program
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,9 +108,17 @@ class Library:
         """
         if has_stages(step):
             return make_program(step, *arguments)
-        [jitted] = filter(has_stages, (cell.cell_contents for cell in step.__closure__))
+        jitted = [c.cell_contents for c in step.__closure__ or () if has_stages(c.cell_contents)]
+        if len(jitted) != 1:
+            raise BakeoffError(
+                f"a step without stages uses one jitted function, but this one {len(jitted)}: put "
+                "them into one, or hand over the one whose program it runs, as in "
+                "functional(train_step, model, optimiser, jitted)"
+            )
+        [function] = jitted
         given = signature(step).bind(*arguments).arguments
-        return make_program(jitted, *(given[n] for n in signature(jitted).parameters), whole=False)
+        used = (given[name] for name in signature(function).parameters)
+        return make_program(function, *used, whole=False)
 
     def find_bound_program(self, step: Any, state: tuple[Any, ...], *data: Any) -> Program:
         """Return the stages of a step that has its state already, and no stages.

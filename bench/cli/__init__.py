@@ -21,8 +21,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from bench import streams
 from bench.cli.parameters import RESUME_METAVAR
+from bench.files import FULL_DISK_ERRORS
 from bench.streams import INTERRUPTED, interrupt_on_signals
-from common.errors import FULL_DISK_ERRORS, BakeoffError, shorten
+from common.errors import BakeoffError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,11 +16,11 @@ import impls
 from bench.cells import parse_names, require_known
 from bench.cli.output import publish
 from bench.cli.parameters import StyleNames  # noqa: TC001 -- Typer reads the annotations
-from bench.files import atomic_write
+from bench.files import atomic_write, require_new
 from bench.report.table import Column, Document, Row, Section, Table
 from bench.streams import say
 from common.config import WORKLOADS, check_rate
-from common.errors import BakeoffError, require_new
+from common.errors import BakeoffError
 from impls.starters import ENTRANT, WHOLE_STEP, list_models, read_starter
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.files import atomic_write
+from bench.files import atomic_write, require_folder_to_be
 from bench.streams import say
-from common.errors import BakeoffError, InterruptedRunError, require_folder_to_be
+from common.errors import BakeoffError, InterruptedRunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
-from bench.files import atomic_write
+from bench.files import FULL_DISK_ERRORS, atomic_write, require_new
 from bench.streams import say
 from bench.wording import make_printable
-from common.errors import FULL_DISK_ERRORS, BakeoffError, require_new
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

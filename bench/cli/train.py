@@ -15,15 +15,10 @@ import msgspec
 import typer
 
 import impls
-from bench.streams import print_text, say
+from bench.files import require_folder_to_be, require_new
+from bench.streams import print_text, say, shorten_message
 from common.config import MAX_SEED, DataConfig, Device, ModelConfig, OptimiserConfig, check_size
-from common.errors import (
-    BakeoffError,
-    InterruptedRunError,
-    require_folder_to_be,
-    require_new,
-    shorten_message,
-)
+from common.errors import BakeoffError, InterruptedRunError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

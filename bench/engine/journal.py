@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.files import MOST_JSON, read_regular
+from bench.files import FULL_DISK_ERRORS, MOST_JSON, read_regular, require_folder_to_be
 from bench.metrics import TRAINED
 from bench.runfile import ResultsWithSamples, TimeSpent, pack_samples, unpack_samples
 from bench.runfile.gate import check_rows
 from bench.runfile.reader import is_run, read
-from common.errors import (
-    FULL_DISK_ERRORS,
-    BakeoffError,
-    require_folder_to_be,
-    shorten_message,
-)
+from bench.streams import shorten_message
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

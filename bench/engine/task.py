@@ -262,8 +262,9 @@ def note_twins(rows: Sequence[CellResult]) -> None:
     }
     for row in rows:
         twin = references.get((row.environment, row.cell.backend, row.cell.workload, row.program))
-        if row.proof and twin not in (None, row.cell.arm) and row.proof.whole_step:
-            row.proof.twin = "" if row.proof.same_program else str(twin)
+        if row.proof:
+            is_known = row.proof.same_program or not row.proof.whole_step
+            row.proof.twin = "" if is_known or twin in (None, row.cell.arm) else str(twin)
 
 
 def find_same_programs(rows: Iterable[CellResult]) -> set[Cell]:

@@ -25,7 +25,8 @@ from packaging.utils import canonicalize_name
 import impls
 from bench.environments.sources import PackageSource, parse_source
 from bench.files import read_regular
-from common.errors import BakeoffError, mask_secrets, shorten, shorten_message, unknown
+from bench.streams import shorten_message
+from common.errors import BakeoffError, mask_secrets, shorten, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

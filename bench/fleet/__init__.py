@@ -17,8 +17,9 @@ import impls
 from bench.cells import Selection, require_known
 from bench.environments import spec
 from bench.files import read_regular
+from bench.streams import shorten_message
 from bench.wording import name_workload
-from common.errors import BakeoffError, shorten_message
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

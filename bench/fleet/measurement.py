@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.engine.journal import FOLDER, SUFFIX
-from bench.streams import say
-from common.errors import BakeoffError, shorten_message
+from bench.streams import say, shorten_message
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence

@@ -49,7 +49,7 @@ def program(proof: Proof | None) -> str:
     if not proof.whole_step:
         return "several"
     if proof.twin:
-        return f"that of {proof.twin}"
+        return f"the same as {proof.twin}"
     if proof.same_program_as_baseline:
         return "the same"
     return operations(proof.operations_beside_baseline)

@@ -270,7 +270,8 @@ def describe_twin(proof: Proof | None) -> str:
     """Return in words that a style's program is a reference's; empty if it is not."""
     if proof is None or not proof.twin:
         return ""
-    return f"it runs the program of {name_arm(Arm.parse(proof.twin))}"
+    reference = name_arm(Arm.parse(proof.twin))
+    return f"its program is that of {reference}, so the library makes no difference"
 
 
 def name_device(results: Results) -> Iterator[str]:

@@ -11,8 +11,8 @@ from bench.estimates import Count
 from bench.files import MIB, MOST_JSON, read_regular
 from bench.runfile import SCHEMA, Name, Results, ResultsWithSamples, Series, unpack_samples
 from bench.runfile.gate import list_contradictions
-from bench.streams import one_line
-from common.errors import BakeoffError, shorten, shorten_message
+from bench.streams import one_line, shorten_message
+from common.errors import BakeoffError, shorten
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,11 +17,12 @@ import impls
 from bench import own_steps
 from bench.cells import PURE
 from bench.offer import NOT_IMPORTING, Offer
+from bench.streams import shorten_message
 from bench.worker.arms import describe_exception, locate_error
 from bench.worker.skeleton import OutlineFile
 from bench.worker.step_file import STATE_FORM, StepFile, describe_other_loss
 from bench.worker.trace import draws_constants, find_used, find_zeros, locate_operation
-from common.errors import BakeoffError, shorten_message
+from common.errors import BakeoffError
 from common.versions import versions
 
 if TYPE_CHECKING:
