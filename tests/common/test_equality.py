@@ -19,7 +19,7 @@ import pytest
 
 import impls
 from common import reference
-from common.config import GRADIENT_TOLERANCE, TRAJECTORY_TOLERANCE, ModelConfig
+from common.config import GRADIENT_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS, ModelConfig
 from common.contract import Checkpoint, flat, fresh_checkpoint, map_arrays, unflat, zero_hidden
 from common.equality import (
     TRAJECTORY_STEPS,
@@ -42,6 +42,7 @@ from tests.commands import TOY, every_style
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from common.config import Workload
     from common.contract import Chunk, Hidden, Params, State, TrainStep
     from tests.commands import StepOf
 
@@ -81,6 +82,13 @@ def test_loss_gradient_ten_steps_and_state(entrant: str, style: str, step_of: St
     assert describe(after) == describe(before)
     for ours, theirs in zip(after, answers(TOY)[0].hidden, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)
+def test_the_decay_is_exact_for_a_library_that_multiplies_weights_by_it(workload: Workload) -> None:
+    optimiser = Case.from_workload(workload, vocab_size=64).optimiser
+    factor = 1 - optimiser.learning_rate * optimiser.weight_decay
+    assert float(np.float32(factor)) == factor < 1
 
 
 def test_ten_steps_of_the_baseline_are_the_references(step_of: StepOf) -> None:
