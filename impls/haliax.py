@@ -83,6 +83,20 @@ def loss_fn(model: CharRNN, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, 
     return cross_entropy(logits, chunk), hidden
 
 
+def scanned_loss_fn(
+    model: CharRNN, hidden: Hidden, chunk: Chunk
+) -> tuple[Float[Array, ""], Hidden]:
+    """Return the same with Haliax's own `scan`, along the axis of a name."""
+
+    def step(state: Hidden, token: hax.NamedArray) -> tuple[Hidden, hax.NamedArray]:
+        state, logits = jax.vmap(model)(state, token.array)
+        return state, hax.named(logits, ("stream", "vocab"))
+
+    inputs = hax.named(chunk.inputs, ("time", "stream"))
+    hidden, logits = hax.scan(step, "time")(hidden, inputs)
+    return cross_entropy(logits.array, chunk), hidden
+
+
 # Training steps
 
 
@@ -145,4 +159,5 @@ rnn = Rnn(build, lambda config: CharRNN.init(config, jax.random.key(0)), loss_fn
 STYLES = {
     "pure": rnn.threaded(pure),
     "named_jit": rnn.threaded(named_jit, can_donate=False),
+    "scan": rnn._replace(loss_fn=scanned_loss_fn).threaded(named_jit, can_donate=False),
 }

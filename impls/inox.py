@@ -1,4 +1,8 @@
-"""Character RNN in Inox: a module is a pytree; its parameters are a flat dict by their paths."""
+"""Character RNN in Inox: a module is a pytree; its parameters are a flat dict by their paths.
+
+Its own `nn.Recurrent` begins at the cell's first state and returns no last one, so it cannot go on
+from chunk to chunk.
+"""
 
 # /// script
 # requires-python = ">=3.12"

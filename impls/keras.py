@@ -13,12 +13,11 @@ and hides the settings. Layers want a batch, even of one, and sequences have the
 from __future__ import annotations
 
 import os
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 os.environ.update(KERAS_BACKEND="jax", KERAS_HOME=os.devnull)
@@ -26,10 +25,11 @@ os.environ.update(KERAS_BACKEND="jax", KERAS_HOME=os.devnull)
 import keras
 from keras import ops
 
-from common.contract import Checkpoint, Dense, Model, Weights, unflat
-from common.library import AtRest, Library, Pairs, make_program
+from common.contract import Dense, Model, Weights, unflat
+from common.library import Pairs
 from common.loss import cross_entropy
-from common.steps import Rnn, Threaded, move_to_host
+from common.steps import Rnn
+from impls.libraries.keras import run_trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
         Hidden,
         ModelLoss,
         Optimiser,
-        Program,
         State,
         StepAndState,
         TrainStep,
@@ -190,19 +189,16 @@ def trainer(config: ModelConfig, optimiser: Configured, batch: int) -> keras.Mod
 def train_step(config: ModelConfig, optimiser: Configured, *, donate: bool = False) -> TrainStep:
     """The trainer's own `train_step`, which `fit` jits, with Keras's RNN, loss and AdamW.
 
-    It is jitted here, for `fit` also donates what it is called with. A carried state has one batch
-    size, so a model is made for each that comes.
+    It is jitted here, for `fit` also donates what it is called with.
     """
-    model = build(config)
 
-    @cache
     def jit_batch(batch: int) -> Any:
-        keras_model = trainer(config, optimiser, batch)
+        model = trainer(config, optimiser, batch)
 
         @partial(jax.jit, donate_argnums=(0, 1) if donate else ())
         def update(params: Params, of_optimizer: Params, hidden: Hidden, chunk: Chunk) -> Any:
-            of_metrics = [jnp.zeros(v.shape, v.dtype) for v in keras_model.metrics_variables]
-            logs, (params, of_rnn, of_optimizer, _) = keras_model.train_step(
+            of_metrics = [jnp.zeros(v.shape, v.dtype) for v in model.metrics_variables]
+            logs, (params, of_rnn, of_optimizer, _) = model.train_step(
                 (params, list(hidden), of_optimizer, of_metrics),
                 (chunk.inputs.T, chunk.targets.T, chunk.mask.T),
             )
@@ -210,28 +206,7 @@ def train_step(config: ModelConfig, optimiser: Configured, *, donate: bool = Fal
 
         return update
 
-    class OfBatches(Library):
-        def find_program(self, _: Any, *arguments: Any) -> Program:
-            return make_program(jit_batch(len(arguments[-2][0])), *arguments)
-
-    def update(params: Params, of_optimizer: Params, hidden: Hidden, chunk: Chunk) -> Any:
-        return jit_batch(len(hidden[0]))(params, of_optimizer, hidden, chunk)
-
-    def load(checkpoint: Checkpoint) -> AtRest:
-        params, mu, nu = map(model.from_weights, checkpoint[:3])
-        numbers = np.int32(checkpoint.updates), np.float32(optimiser.config.learning_rate)
-        moments = [moment for pair in zip(mu, nu, strict=True) for moment in pair]
-        return AtRest(params, [*(jax.device_put(number) for number in numbers), *moments])
-
-    def save(rest: AtRest) -> Checkpoint:
-        updates, _, *moments = rest.opt_state
-        trees = (rest.params, moments[::2], moments[1::2])
-        weights, mu, nu = (move_to_host(model.to_weights(tree)) for tree in trees)
-        return Checkpoint(weights, mu, nu, int(updates))
-
-    step = Threaded(update, OfBatches())
-    step.decode, step.encode = load, save
-    return step
+    return run_trainer(build(config), optimiser.config.learning_rate, jit_batch)
 
 
 # Weights in and out, and the styles for the harness

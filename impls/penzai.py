@@ -1,4 +1,7 @@
-"""Character RNN in Penzai: axes have names, and parameters are objects that unbind from a model."""
+"""Character RNN in Penzai: axes have names, and parameters are objects that unbind from a model.
+
+It has no recurrent layers and no scan over time of its own.
+"""
 
 # /// script
 # requires-python = ">=3.12"

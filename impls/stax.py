@@ -1,4 +1,7 @@
-"""Character RNN in stax, JAX's example library: a layer is a pair of functions, init and apply."""
+"""Character RNN in stax, JAX's example library: a layer is a pair of functions, init and apply.
+
+It has no recurrent layers.
+"""
 
 from __future__ import annotations
 
