@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import impls
 from bench import own_steps
 from bench.metrics import HOST, SAMPLED, USUAL, WORKLOAD_GROUPS
-from common.config import SKELETON, WORKLOADS, Device, is_skeleton
+from bench.workloads import SKELETON, is_skeleton
+from common.config import WORKLOADS, Device
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:

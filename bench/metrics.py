@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.config import DEEP, SWEEP, is_skeleton, is_user_step
+from bench.workloads import is_skeleton, is_user_step
+from common.config import DEEP, SWEEP
 
 
 class Kind(StrEnum):

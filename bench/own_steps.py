@@ -20,7 +20,7 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.config import SKELETON
+from bench.workloads import SKELETON
 from common.errors import BakeoffError
 from impls import OwnLoader, import_file
 

@@ -22,7 +22,8 @@ from bench.metrics import HOST
 from bench.numbers import words
 from bench.options import Options
 from bench.streams import read_arguments, say
-from common.config import check_size, is_skeleton
+from bench.workloads import is_skeleton
+from common.config import check_size
 from common.errors import BakeoffError
 from impls.starters import list_models, make_stack
 

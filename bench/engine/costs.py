@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.cells import PURE
 from bench.metrics import HOST, STAGES, STEP
 from bench.worker import protocol
-from common.config import find_workload, is_skeleton, is_user_step
+from bench.workloads import find_workload, is_skeleton, is_user_step
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence

@@ -16,7 +16,7 @@ from bench.engine.questions import WIDEST, Question, Questions
 from bench.engine.state import COLD_KIND
 from bench.engine.task import is_partly_proven
 from bench.metrics import HOST, STAGES, STEP
-from common.config import find_workload, is_skeleton
+from bench.workloads import find_workload, is_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

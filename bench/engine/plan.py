@@ -18,7 +18,7 @@ from bench.engine.task import find_live_cells
 from bench.estimates import group_by_key
 from bench.metrics import STAGES
 from bench.worker import protocol
-from common.config import is_real_step
+from bench.workloads import is_real_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

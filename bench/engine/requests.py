@@ -17,7 +17,7 @@ from bench.engine.state import COLD_KIND, find_counted
 from bench.metrics import HOST, METRICS, STAGES
 from bench.wording import name_place, name_workload
 from bench.worker import protocol
-from common.config import SKELETON, is_real_step, is_skeleton, is_user_step
+from bench.workloads import SKELETON, is_real_step, is_skeleton, is_user_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

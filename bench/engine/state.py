@@ -15,7 +15,7 @@ from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, METRICS, STAGES, TINY, TRAINED, WORKLOAD_GROUPS
 from bench.options import MOST_COUNT
 from bench.runfile import DISTURBED, TimeSpent
-from common.config import find_workload, is_real_step, is_skeleton, is_user_step
+from bench.workloads import find_workload, is_real_step, is_skeleton, is_user_step
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -18,7 +18,8 @@ from bench.environments import ask_environment
 from bench.environments.spec import CURRENT, Spec
 from bench.metrics import HOST, OF_SKELETON, SAMPLED, STEP
 from bench.prepare.sides import require_cells
-from common.config import Device, is_skeleton
+from bench.workloads import is_skeleton
+from common.config import Device
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

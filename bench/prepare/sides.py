@@ -21,7 +21,8 @@ from bench.environments.uv import PYTHONS, UnsolvableError, list_installed, sugg
 from bench.metrics import HOST, SAMPLED, STAGES, STEP, Kind
 from bench.runfile import find_differing_releases
 from bench.runfile.warnings import SHARED_PACKAGES
-from common.config import DEEP, SKELETON, is_skeleton
+from bench.workloads import SKELETON, is_skeleton
+from common.config import DEEP
 from common.errors import BakeoffError
 from common.versions import PYTHON
 

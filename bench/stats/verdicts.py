@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from bench.estimates import PROGRAM, Estimate, EstimateTable, Verdict
 from bench.metrics import HOST, METRICS, STARTS, STEP, TINY
-from common.config import SKELETON, is_skeleton
+from bench.workloads import SKELETON, is_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

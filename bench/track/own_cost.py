@@ -12,7 +12,7 @@ from bench.cells import BASELINE, FLAT, PURE, REFERENCE, WHOLE
 from bench.metrics import HOST, STEP
 from bench.runfile import find_needed_seconds
 from bench.stats.amounts import make_zero_cost
-from common.config import SKELETON, is_skeleton
+from bench.workloads import SKELETON, is_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -39,7 +39,7 @@ from bench.worker.settings import Surroundings
 from bench.worker.skeleton import SkeletonArms
 from bench.worker.step_arms import StepArms
 from bench.worker.step_file import StepFile
-from common.config import is_skeleton
+from bench.workloads import is_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,7 +25,7 @@ from bench.metrics import HOST_IN_A_ROW
 from bench.worker.cold import lower
 from bench.worker.step_arms import StepArms
 from bench.worker.step_file import StepFile, is_array, is_key
-from common.config import SKELETON
+from bench.workloads import SKELETON
 from common.equality import NotEqualError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from bench.report.table import Column, Row, Table
 from bench.runfile.reader import Run, read
 from bench.track.own_cost import OwnCost
 from bench.worker.settings import ROOT
-from common.config import SKELETON
+from bench.workloads import SKELETON
 from impls.starters import list_models
 
 ROWS = Path(__file__).with_name("stacks.json")

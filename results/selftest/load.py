@@ -35,7 +35,7 @@ from bench.numbers import percent
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
 from bench.runfile.reader import read as read_run
-from common.config import is_skeleton
+from bench.workloads import is_skeleton
 from results.selftest.trials import OTHERS, ROOT, Engine, empty_loop, processor, read
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench.workloads import find_workload, is_user_step
 from common.config import (
     WORKLOADS,
     DataConfig,
@@ -13,8 +14,6 @@ from common.config import (
     OptimiserConfig,
     check_rate,
     check_size,
-    find_workload,
-    is_user_step,
 )
 from common.contract import flat
 from common.equality import random_weights

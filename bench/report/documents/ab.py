@@ -45,7 +45,8 @@ from bench.wording import (
     pluralise,
     sentence,
 )
-from common.config import TRAJECTORY_TOLERANCE, is_real_step
+from bench.workloads import is_real_step
+from common.config import TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
