@@ -82,9 +82,8 @@ TASKS: dict[str, tuple[Callable[[], list[Group]], float, dict[str, Any]]] = {
 def make(state_class: Any, plan_class: Any, task: str, seed: int) -> Made:
     make_groups, budget, traits = TASKS[task]
     groups = make_groups()
-    base = groups[0][-1].environment if make_groups is days else groups[0][0].environment
     is_paired = len(groups[0]) > 1
-    base = base if is_paired else ""
+    base = ("reference" if make_groups is days else BOTH[0]) if is_paired else ""
     options = Options(budget=budget, cores="one" if is_paired else "auto")
     state = state_class(groups, options, LANES, base)
     state.spent.wall_seconds = 5.0

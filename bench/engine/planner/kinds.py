@@ -63,7 +63,8 @@ those that come when all others have one: people ask about steps first, and trai
 minute."""
 WEIGHTS = {HOST: 0.8, STEP: 1.0, "pipelined": 1.0, STAGES: 6.0, COLD_KIND: 3.0, FURTHER_COLD: 1.5}
 """Kind of work → weight of its numbers after first answers: the row with the largest weighted width
-gets the next visit, so that time goes with the square of a weight. It is times the metric's own."""
+gets the next visit, so that time goes with the square of a weight. It is multiplied by the weight
+of a row's metric, which is 3 for steps and calls and 0.3 for stages and cold processes."""
 LARGE_WEIGHT = 0.35
 """Factor on the weight of workloads larger than the tutorial's beside it."""
 

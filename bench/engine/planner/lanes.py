@@ -152,7 +152,7 @@ class Lanes:
         Raises:
             WorkerEndedError: none can be opened.
         """
-        before, cells = self.state.spent_seconds, [*cells]
+        cells = [*cells]
         while True:
             worker = yield from self.load(side, cells, visit.cores)
             try:
@@ -163,7 +163,6 @@ class Lanes:
                 if self.state.spent_seconds > self.state.end:
                     raise
                 continue
-            visit.opening_seconds = max(visit.opening_seconds, self.state.spent_seconds - before)
             return worker
 
     def rank_proof(self, side: SideState, cell: Cell) -> tuple[int, float]:

@@ -274,8 +274,9 @@ class Plan:
         lanes = self.state.cores(groups[0], work.kind)
         if lanes[0]:
             return len(lanes), 1
-        missing = FIRST_WORKERS - self.state.visit_counts[groups[0], work.turn]
-        count = min(len(lanes), max(FIRST_WORKERS - 1, missing, 1))
+        fewest = min(self.state.visit_counts[group, work.turn] for group in groups)
+        missing = FIRST_WORKERS - fewest
+        count = min(len(lanes), max(1, missing))
         return count, count
 
     def visit(self, work: Work) -> Actions[None]:
@@ -286,7 +287,10 @@ class Plan:
             state.visit_counts,
             state.failed_visits,
         )
-        if not self.lacks_first_answer(work):  # the one with the widest row comes first
+        state.rng.shuffle(groups)
+        if self.lacks_first_answer(work):
+            groups.sort(key=lambda group: counts[group, turn])
+        else:
             groups.sort(key=lambda group: -self.widths.find_widest(work, group))
         count, _ = self.count_visits(work, groups)
         groups = [groups[i % len(groups)] for i in range(count)]
@@ -297,7 +301,7 @@ class Plan:
         visits = []
         for group, lane in zip(groups, cores, strict=True):
             proven = self.find_proven(group, state.find_arms(group, turn))
-            if str(BASELINE) in proven and len(proven) > 1 - state.is_paired:
+            if str(BASELINE) in proven:
                 visits.append(Visit(group, turn.workload, lane))
         expected = self.expect(work)
         if not visits or expected is None or expected > state.seconds_left:
@@ -323,6 +327,7 @@ class Plan:
 
         def begin(visit: Visit, side: SideState, _: Cores) -> LaneActions[None]:
             arms = self.find_proven(visit.group, self.state.find_arms(visit.group, turn))
+            before = self.state.spent_seconds
             if turn.kind == STAGES:  # its turns make and compile the steps
                 worker = yield from self.lanes.load(side, arms.values(), visit.cores)
                 living = (arm for arm, cell in arms.items() if side.cells[cell].failure is None)
@@ -330,6 +335,7 @@ class Plan:
             else:
                 worker = yield from self.lanes.open_worker(side, visit, arms.values())
             visit.workers[side] = worker
+            visit.opening_seconds = max(visit.opening_seconds, self.state.spent_seconds - before)
 
         work = []
         for visit in visits:

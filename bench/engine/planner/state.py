@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.cells import BASELINE, PURE, REFERENCE, Cell
+from bench.cells import BASELINE, REFERENCE, Cell
 from bench.engine.planner.durations import Durations
 from bench.engine.planner.kinds import (
     ASKED_OF,
@@ -210,15 +210,13 @@ class RunState:
         return {arm: c for arm, c in arms.items() if c in asked or c.arm in REFERENCE}
 
     def find_open_groups(self, work: Work) -> list[Group]:
-        """Return the groups that a kind of turns can visit; those with fewest workers first."""
+        """Return the groups that a kind of turns can visit."""
         turn = work.turn
-        groups = [
+        return [
             group
             for group in work.groups
             if self.failed_visits[group, turn] < TRIES and self.find_metrics(group, *turn)
         ]
-        self.rng.shuffle(groups)
-        return sorted(groups, key=lambda group: self.visit_counts[group, turn])
 
     def find_cold_cells(self, work: Work) -> list[GroupCell]:
         """Return the cells of cold processes: plain JAX's first, then those of some styles.
@@ -230,16 +228,10 @@ class RunState:
         for group in work.groups:
             asked = self.find_metrics(group, work.workload, work.kind)
             first = {cell.entrant: cell for cell in reversed(asked)}
-            if any(cell.style == PURE for cell in first.values()):
-                is_first = {
-                    cell: cell.style == PURE or cell == first[cell.entrant] for cell in asked
-                }
-            else:
-                is_first = dict.fromkeys(asked, True)
             cells = [
                 cell
                 for cell, metrics in asked.items()
-                if is_first[cell] == (work.kind == COLD_KIND)
+                if (cell == first[cell.entrant]) == (work.kind == COLD_KIND)
                 and (cell == first[cell.entrant] or not all(m.of_library for m in metrics))
             ]
             if cells and not self.is_paired:
